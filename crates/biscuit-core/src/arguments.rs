@@ -1,0 +1,304 @@
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use crate::{Error, Instant, Result, parse_duration};
+
+/// A value that no `Debug`, `Display` or log shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The value itself. Hand it on; do not print it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Text,
+    List,
+    Duration,
+    Instant,
+    Secret,
+}
+
+#[derive(Debug, Clone)]
+enum Presence {
+    Required,
+    Optional,
+    Default(String),
+}
+
+/// One argument: its name, its type, and whether it has to be given. Required unless told otherwise.
+#[derive(Debug, Clone)]
+pub struct Argument {
+    name: String,
+    shape: Shape,
+    presence: Presence,
+}
+
+impl Argument {
+    /// A text.
+    pub fn text(name: &str) -> Self {
+        Self::new(name, Shape::Text, Presence::Required)
+    }
+
+    /// Texts, separated by commas or given by repeating the argument; empty where it is not given.
+    pub fn list(name: &str) -> Self {
+        Self::new(name, Shape::List, Presence::Optional)
+    }
+
+    /// A duration such as `2h30m`; [`parse_duration`] has the form.
+    pub fn duration(name: &str) -> Self {
+        Self::new(name, Shape::Duration, Presence::Required)
+    }
+
+    /// An instant such as `2024-02-29T12:00:00Z`.
+    pub fn instant(name: &str) -> Self {
+        Self::new(name, Shape::Instant, Presence::Required)
+    }
+
+    /// A text that is never shown.
+    pub fn secret(name: &str) -> Self {
+        Self::new(name, Shape::Secret, Presence::Required)
+    }
+
+    /// The same argument, which need not be given.
+    pub fn optional(mut self) -> Self {
+        self.presence = Presence::Optional;
+        self
+    }
+
+    /// The same argument with a value for when it is not given.
+    pub fn with_default(mut self, value: &str) -> Self {
+        self.presence = Presence::Default(value.to_owned());
+        self
+    }
+
+    fn new(name: &str, shape: Shape, presence: Presence) -> Self {
+        Self { name: normal(name), shape, presence }
+    }
+}
+
+/// Declares the arguments of a job and reads them from `--name value`, `--name=value` or the environment.
+///
+/// Hyphen and underscore are alike in names. A value may start with two hyphens only as `--name=--value`. The
+/// environment is asked for `NAME` with underscores, in capitals, where the command line says nothing. Every mistake is
+/// in the one error. The crate's front page has an example.
+#[derive(Debug, Clone, Default)]
+pub struct Arguments {
+    declared: Vec<Argument>,
+}
+
+impl Arguments {
+    /// These arguments.
+    pub fn new(declared: impl IntoIterator<Item = Argument>) -> Self {
+        Self { declared: declared.into_iter().collect() }
+    }
+
+    /// Reads the arguments (without the program's name) and, where one is absent, `environment`.
+    ///
+    /// # Errors
+    /// `InvalidArguments`, naming every mistake: missing, unknown, repeated, without a value, of the wrong type,
+    /// declared twice.
+    pub fn parse<S: AsRef<str>>(
+        &self,
+        given: impl IntoIterator<Item = S>,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<ParsedArguments> {
+        let mut mistakes = Vec::new();
+        let mut values = self.collect(given, &mut mistakes);
+        for (i, d) in self.declared.iter().enumerate() {
+            if self.declared[..i].iter().any(|e| e.name == d.name) {
+                mistakes.push(format!("--{} is declared twice", d.name));
+            }
+            if !values.contains_key(&d.name) {
+                match (environment(&d.name.to_uppercase().replace('-', "_")), &d.presence) {
+                    (Some(v), _) => drop(values.insert(d.name.clone(), vec![v])),
+                    (None, Presence::Default(v)) => drop(values.insert(d.name.clone(), vec![v.clone()])),
+                    (None, Presence::Required) => mistakes.push(format!("--{} is required", d.name)),
+                    (None, Presence::Optional) => {}
+                }
+            }
+            if let Some(given) = values.get(&d.name) {
+                check(d, given, &mut mistakes);
+            }
+        }
+        if !mistakes.is_empty() {
+            return Err(Error::usage("InvalidArguments", mistakes.join("; ")));
+        }
+        let secret = |name: &String| self.declared.iter().any(|d| d.name == *name && d.shape == Shape::Secret);
+        Ok(ParsedArguments { values: values.into_iter().map(|(k, v)| (k.clone(), (secret(&k), v))).collect() })
+    }
+
+    fn collect<S: AsRef<str>>(
+        &self,
+        given: impl IntoIterator<Item = S>,
+        mistakes: &mut Vec<String>,
+    ) -> BTreeMap<String, Vec<String>> {
+        let mut values: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut given = given.into_iter().peekable();
+        while let Some(token) = given.next() {
+            let Some(body) = token.as_ref().strip_prefix("--") else {
+                mistakes.push("a value without a name before it".to_owned());
+                continue;
+            };
+            let (name, value) = match body.split_once('=') {
+                Some((n, v)) => (normal(n), Some(v.to_owned())),
+                None => (normal(body), given.next_if(|v| !v.as_ref().starts_with("--")).map(|v| v.as_ref().to_owned())),
+            };
+            match (self.declared.iter().find(|d| d.name == name), value) {
+                (None, _) => mistakes.push(format!("--{name} is unknown")),
+                (Some(_), None) => mistakes.push(format!("--{name} has no value")),
+                (Some(_), Some(v)) => values.entry(name).or_default().push(v),
+            }
+        }
+        values
+    }
+}
+
+fn check(d: &Argument, given: &[String], mistakes: &mut Vec<String>) {
+    if d.shape != Shape::List && given.len() > 1 {
+        mistakes.push(format!("--{} is given {} times", d.name, given.len()));
+    }
+    let wrong = match d.shape {
+        Shape::Duration => parse_duration(&given[0]).err(),
+        Shape::Instant => given[0].parse::<Instant>().err(),
+        Shape::Text | Shape::List | Shape::Secret => None,
+    };
+    mistakes.extend(wrong.map(|e| format!("--{}: {}", d.name, e.message())));
+}
+
+fn normal(name: &str) -> String {
+    name.trim_start_matches('-').replace('_', "-")
+}
+
+/// Arguments that were read and checked. Secrets are masked in `Debug`.
+#[derive(Clone, Default)]
+pub struct ParsedArguments {
+    values: BTreeMap<String, (bool, Vec<String>)>,
+}
+
+impl ParsedArguments {
+    /// The text of an argument.
+    ///
+    /// # Errors
+    /// `UnknownArgument` where it was not given and has no default; so do all the others.
+    pub fn text(&self, name: &str) -> Result<&str> {
+        self.optional(name).ok_or_else(|| absent(name))
+    }
+
+    /// The text of an argument, if it was given or has a default.
+    pub fn optional(&self, name: &str) -> Option<&str> {
+        let (secret, values) = self.values.get(&normal(name))?;
+        if *secret { None } else { values.first().map(String::as_str) }
+    }
+
+    /// The parts of a list; empty where it was not given.
+    pub fn list(&self, name: &str) -> Result<Vec<&str>> {
+        let given = self.values.get(&normal(name)).map_or(&[][..], |(_, v)| v);
+        Ok(given.iter().flat_map(|v| v.split(',')).map(str::trim).filter(|v| !v.is_empty()).collect())
+    }
+
+    /// The argument as a duration.
+    pub fn duration(&self, name: &str) -> Result<Duration> {
+        parse_duration(self.text(name)?)
+    }
+
+    /// The argument as an instant.
+    pub fn instant(&self, name: &str) -> Result<Instant> {
+        self.text(name)?.parse()
+    }
+
+    /// The secret of that name.
+    pub fn secret(&self, name: &str) -> Result<Secret> {
+        match self.values.get(&normal(name)) {
+            Some((true, v)) => Ok(Secret(v[0].clone())),
+            _ => Err(absent(name)),
+        }
+    }
+}
+
+impl fmt::Debug for ParsedArguments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown =
+            self.values.iter().map(|(k, (secret, v))| (k, if *secret { "***".to_owned() } else { v.join(",") }));
+        f.debug_map().entries(shown).finish()
+    }
+}
+
+fn absent(name: &str) -> Error {
+    Error::usage("UnknownArgument", format!("--{} was not declared with this type, or not given", normal(name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn none(_: &str) -> Option<String> {
+        None
+    }
+
+    #[test]
+    fn every_mistake_is_reported_at_once() {
+        let spec = Arguments::new([
+            Argument::text("a"),
+            Argument::duration("d"),
+            Argument::instant("i"),
+            Argument::secret("s"),
+            Argument::text("twice"),
+        ]);
+        let given = ["--d", "90", "--i=never", "--s", "--unknown=1", "--twice=1", "--twice=2", "stray"];
+        let e = spec.parse(given, &none).unwrap_err();
+        for part in [
+            "--a is required",
+            "--d: `90`",
+            "--i: `never`",
+            "--s has no value",
+            "--unknown is unknown",
+            "--twice is given 2 times",
+            "a value without a name",
+        ] {
+            assert!(e.message().contains(part), "{part} not in {e}");
+        }
+    }
+
+    #[test]
+    fn hyphen_and_underscore_are_alike_and_the_environment_is_a_fallback() {
+        let env = |n: &str| (n == "MAX_AGE").then(|| "1h".to_owned());
+        let spec = Arguments::new([Argument::duration("max_age"), Argument::text("job-bookmark-from").optional()]);
+        let args = spec.parse(["--job_bookmark_from=--x"], &env).unwrap();
+        assert_eq!(args.duration("max-age").unwrap(), Duration::from_secs(3600));
+        assert_eq!(args.optional("job-bookmark-from"), Some("--x"));
+        let own = spec.parse(["--max-age", "2h"], &env).unwrap();
+        assert_eq!(own.duration("max-age").unwrap(), Duration::from_secs(7200));
+    }
+
+    #[test]
+    fn a_secret_is_masked_and_is_no_text() {
+        let args = Arguments::new([Argument::secret("token")]).parse(["--token=abc123"], &none).unwrap();
+        assert!(!format!("{args:?}{:?}", args.secret("token").unwrap()).contains("abc123"));
+        assert_eq!(args.text("token").unwrap_err().code(), "UnknownArgument");
+    }
+
+    #[test]
+    fn lists_come_from_commas_and_repeats() {
+        let args = Arguments::new([Argument::list("key")]).parse(["--key=a, b", "--key", "c"], &none).unwrap();
+        assert_eq!(args.list("key").unwrap(), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn an_empty_value_and_a_negative_number_are_values() {
+        let args =
+            Arguments::new([Argument::text("a"), Argument::text("b")]).parse(["--a=", "--b", "-5"], &none).unwrap();
+        assert_eq!((args.text("a").unwrap(), args.text("b").unwrap()), ("", "-5"));
+    }
+}

@@ -1,0 +1,171 @@
+use std::error::Error as StdError;
+use std::fmt;
+
+/// The result of everything in the family.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What the caller can do about an error. A new kind exists only where the caller would act differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A defect of Biscuit itself: report it.
+    Internal,
+    /// The job or its arguments are wrong: change them.
+    Usage,
+    /// The data is wrong: look at the named file, column and row. Nothing was changed.
+    Data,
+    /// Another run was there first, or the table is not what the journal says: look, then run again.
+    Conflict,
+    /// The store did not answer, also after back-off: run again.
+    Unavailable,
+    /// The store refused: rights, encryption keys or settings have to be changed.
+    Denied,
+    /// The run was told to stop before its commit: nothing is visible.
+    Interrupted,
+}
+
+impl ErrorKind {
+    /// The kind in one lower-case word, as reports show it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Internal => "internal",
+            Self::Usage => "usage",
+            Self::Data => "data",
+            Self::Conflict => "conflict",
+            Self::Unavailable => "unavailable",
+            Self::Denied => "denied",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// The one error type of the family: a kind to act on, a stable code, a message, and a hidden source.
+///
+/// ```
+/// use biscuit_core::{Error, ErrorKind};
+///
+/// let e = Error::data("NullKey", "column `id` is null").at("changes/a.jsonl", 7);
+/// assert_eq!(e.kind(), ErrorKind::Data);
+/// assert_eq!(e.code(), "NullKey");
+/// assert_eq!(e.to_string(), "NullKey: column `id` is null (changes/a.jsonl, row 7)");
+/// ```
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    code: &'static str,
+    message: String,
+    details: Vec<(&'static str, String)>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    /// An error of `kind` with a stable `code` (`NullKey`) and a message that names columns and files, never values.
+    pub fn new(kind: ErrorKind, code: &'static str, message: impl Into<String>) -> Self {
+        Self(Box::new(Inner { kind, code, message: message.into(), details: Vec::new(), source: None }))
+    }
+
+    /// A defect of Biscuit itself.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Internal, "Internal", message)
+    }
+
+    /// Wrong use: arguments, options, a job that cannot be.
+    pub fn usage(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Usage, code, message)
+    }
+
+    /// Bad data.
+    pub fn data(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Data, code, message)
+    }
+
+    /// Another run was there first, or the table is not what the journal says.
+    pub fn conflict(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Conflict, code, message)
+    }
+
+    /// Adds the cause. It is printed by reports that walk [`source`](StdError::source), and is in no message.
+    pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// Adds a detail that may hold a key or a value of a row; shown only where values may be shown.
+    pub fn with_detail(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.0.details.push((name, value.into()));
+        self
+    }
+
+    /// Appends the place in the input: the file, and the row or line, counted from 1.
+    pub fn at(mut self, file: impl fmt::Display, row: u64) -> Self {
+        self.0.message.push_str(&format!(" ({file}, row {row})"));
+        self
+    }
+
+    /// Appends the place in the input where only the file is known.
+    pub fn in_file(mut self, file: impl fmt::Display) -> Self {
+        self.0.message.push_str(&format!(" ({file})"));
+        self
+    }
+
+    /// What the caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        self.0.code
+    }
+
+    /// The message without the code.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// Names and values that may hold data of the rows.
+    pub fn details(&self) -> &[(&'static str, String)] {
+        &self.0.details
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.0.code, self.0.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.0.kind)
+            .field("code", &self.0.code)
+            .field("message", &self.0.message)
+            .field("source", &self.0.source)
+            .finish_non_exhaustive()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|e| e as &(dyn StdError + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_stay_out_of_display_and_debug() {
+        let e = Error::data("NullKey", "column `id` is null").with_detail("key", "secret-42");
+        assert!(!e.to_string().contains("secret-42") && !format!("{e:?}").contains("secret-42"));
+        assert_eq!(e.details(), [("key", "secret-42".to_owned())]);
+    }
+
+    #[test]
+    fn an_error_is_one_word_wide() {
+        assert_eq!(size_of::<Error>(), size_of::<usize>());
+    }
+}

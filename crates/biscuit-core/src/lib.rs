@@ -1,0 +1,22 @@
+#![doc = include_str!("../README.md")]
+
+mod arguments;
+mod clock;
+mod error;
+mod instant;
+mod job;
+mod run;
+mod sink;
+mod source;
+
+pub use arguments::{Argument, Arguments, ParsedArguments, Secret};
+pub use clock::{Clock, SystemClock};
+pub use error::{Error, ErrorKind, Result};
+pub use instant::{Instant, parse_duration};
+pub use job::Job;
+pub use run::{Run, RunId};
+pub use sink::{CommitId, Receipt, Sink, SinkOutcome};
+pub use source::Source;
+
+#[doc(no_inline)]
+pub use async_trait::async_trait;

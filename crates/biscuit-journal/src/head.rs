@@ -1,0 +1,176 @@
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use biscuit_core::{CommitId, Error, Result};
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::names::{Entry, journal_folder};
+use crate::record::{self, Done, FORMAT, Record, StateFile};
+use crate::store_error;
+
+/// Commit ids that a head remembers; older ones are in the records alone.
+const REMEMBERED_COMMITS: usize = 1000;
+
+/// A file that is part of the table now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveFile {
+    /// Bytes.
+    pub size: u64,
+    /// Its ETag, once it was seen at its final name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
+    /// Rows, where Biscuit wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<u64>,
+    /// The version that published or adopted it.
+    pub since: u64,
+    /// Where it still may be, relative to the state root, while its version is not finished.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub staged: Option<String>,
+}
+
+/// The newest committed version: what is part of the table and of its state.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Head {
+    format: u32,
+    /// The version; 0 before the first commit.
+    pub version: u64,
+    /// The table's files by path, relative to the table.
+    pub live: BTreeMap<String, LiveFile>,
+    /// The state files by name.
+    pub state: BTreeMap<String, StateFile>,
+    /// Small facts by name.
+    pub meta: BTreeMap<String, Value>,
+    commits: VecDeque<(String, u64)>,
+    #[serde(skip)]
+    pub(crate) unfinished: Option<Record>,
+}
+
+impl Head {
+    pub(crate) fn empty() -> Self {
+        Self {
+            format: FORMAT,
+            version: 0,
+            live: BTreeMap::new(),
+            state: BTreeMap::new(),
+            meta: BTreeMap::new(),
+            commits: VecDeque::new(),
+            unfinished: None,
+        }
+    }
+
+    /// The version that carried this commit id, among the last thousand.
+    pub fn committed(&self, id: &CommitId) -> Option<u64> {
+        self.commits.iter().rev().find(|(c, _)| c == id.as_str()).map(|(_, v)| *v)
+    }
+
+    /// Whether everything of this version is at its final place.
+    pub fn is_finished(&self) -> bool {
+        self.unfinished.is_none()
+    }
+
+    /// The state after `record`; `done` is its mark, if it has one.
+    pub(crate) fn apply(&mut self, record: Record, done: Option<&Done>) {
+        self.version = record.version;
+        for file in &record.retire {
+            self.live.remove(&file.path);
+        }
+        for f in &record.adopt {
+            let live = LiveFile { size: f.size, etag: f.etag.clone(), rows: None, since: record.version, staged: None };
+            self.live.insert(f.path.clone(), live);
+        }
+        for f in &record.publish {
+            let live = LiveFile {
+                size: f.size,
+                etag: done.and_then(|d| d.etags.get(&f.path).cloned()),
+                rows: f.rows,
+                since: record.version,
+                staged: done.is_none().then(|| f.staged.clone()),
+            };
+            self.live.insert(f.path.clone(), live);
+        }
+        for (name, file) in &record.state {
+            match file {
+                Some(f) => drop(self.state.insert(name.clone(), f.clone())),
+                None => drop(self.state.remove(name)),
+            }
+        }
+        for (name, value) in &record.meta {
+            if value.is_null() {
+                drop(self.meta.remove(name))
+            } else {
+                drop(self.meta.insert(name.clone(), value.clone()))
+            }
+        }
+        if let Some(id) = &record.commit_id {
+            self.commits.push_back((id.clone(), record.version));
+            self.commits.drain(..self.commits.len().saturating_sub(REMEMBERED_COMMITS));
+        }
+        self.unfinished = done.is_none().then_some(record);
+    }
+}
+
+/// What a listing of the journal's folder shows.
+#[derive(Debug, Default)]
+pub(crate) struct Entries {
+    pub(crate) records: BTreeSet<u64>,
+    pub(crate) done: BTreeSet<u64>,
+    pub(crate) checkpoint: u64,
+}
+
+pub(crate) async fn list_entries(store: &dyn ObjectStore, state: &Path) -> Result<Entries> {
+    let folder = journal_folder(state);
+    let mut entries = Entries::default();
+    let mut objects = store.list(Some(&folder));
+    while let Some(meta) = objects.try_next().await.map_err(|e| store_error("list", &folder, e))? {
+        match Entry::parse(&meta.location) {
+            Some(Entry::Record(v)) => drop(entries.records.insert(v)),
+            Some(Entry::Done(v)) => drop(entries.done.insert(v)),
+            Some(Entry::Checkpoint(v)) => entries.checkpoint = entries.checkpoint.max(v),
+            None => {}
+        }
+    }
+    Ok(entries)
+}
+
+/// Reads the head: the newest checkpoint and the records after it. Records at or below the newest checkpoint are void
+/// if they are not in it, so they are not looked at.
+pub(crate) async fn read_head(store: &dyn ObjectStore, state: &Path) -> Result<(Head, Entries)> {
+    let entries = list_entries(store, state).await?;
+    let mut head = match entries.checkpoint {
+        0 => Head::empty(),
+        v => read(store, &Entry::Checkpoint(v).path(state)).await?,
+    };
+    let newer: Vec<u64> = entries.records.range(entries.checkpoint + 1..).copied().collect();
+    let done = &entries.done;
+    let records = stream::iter(&newer).map(|&v| async move {
+        let record: Record = read(store, &Entry::Record(v).path(state)).await?;
+        let done: Option<Done> = match done.contains(&v) {
+            true => Some(read(store, &Entry::Done(v).path(state)).await?),
+            false => None,
+        };
+        Ok::<_, Error>((record, done))
+    });
+    let mut records = records.buffered(16);
+    while let Some((record, done)) = records.try_next().await? {
+        if record.version != head.version + 1 || head.unfinished.is_some() {
+            let at = head.version + 1;
+            return Err(Error::conflict(
+                "Diverged",
+                format!("the journal `{state}` misses or did not finish version {at}"),
+            ));
+        }
+        head.apply(record, done.as_ref());
+    }
+    drop(records);
+    Ok((head, entries))
+}
+
+pub(crate) async fn read<T: for<'a> Deserialize<'a>>(store: &dyn ObjectStore, path: &Path) -> Result<T> {
+    let bytes = store.get(path).await.map_err(|e| store_error("read", path, e))?;
+    let bytes = bytes.bytes().await.map_err(|e| store_error("read", path, e))?;
+    record::parse(&bytes, path.as_ref())
+}

@@ -1,0 +1,291 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use biscuit_core::{Error, ErrorKind, Result};
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+use serde::{Deserialize, Serialize};
+
+use crate::head::{self, Head, list_entries, read_head};
+use crate::names::{Entry, below};
+use crate::publish::{self, Completion};
+use crate::record::{Record, StateFile};
+use crate::{Storage, default_state_root, store_error};
+
+/// Whether others may write to the same table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Writers {
+    /// There may be others: the store has to show that put-if-absent has one winner.
+    #[default]
+    Many,
+    /// There is one writer, by the word of the caller: stores that ignore put-if-absent are accepted.
+    One,
+}
+
+/// What to do with files in the table's folder that somebody else wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Foreign {
+    /// They are part of the table; the next commit adopts them.
+    #[default]
+    Adopt,
+    /// They stop the run.
+    Fail,
+    /// They are not read and stay where they are.
+    Ignore,
+}
+
+/// Choices of a journal that have a default.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct JournalOptions {
+    /// Whether others may write. Default: many.
+    pub writers: Writers,
+    /// What to do with foreign files. Default: adopt.
+    pub foreign: Foreign,
+    /// A checkpoint every so many versions. Default: 32.
+    pub checkpoint_every: u64,
+    /// Records kept below the newest checkpoint, for the history. Default: 10,000.
+    pub keep_history: u64,
+}
+
+impl Default for JournalOptions {
+    fn default() -> Self {
+        Self { writers: Writers::Many, foreign: Foreign::Adopt, checkpoint_every: 32, keep_history: 10_000 }
+    }
+}
+
+impl JournalOptions {
+    /// The same options with another choice of writers.
+    pub fn with_writers(mut self, writers: Writers) -> Self {
+        self.writers = writers;
+        self
+    }
+
+    /// The same options with another choice for foreign files.
+    pub fn with_foreign(mut self, foreign: Foreign) -> Self {
+        self.foreign = foreign;
+        self
+    }
+
+    /// The same options with a checkpoint every `versions` versions (at least 1).
+    pub fn with_checkpoint_every(mut self, versions: u64) -> Self {
+        self.checkpoint_every = versions.max(1);
+        self
+    }
+}
+
+/// Where nonces come from: numbers that no other execution draws.
+pub trait Nonces: fmt::Debug + Send + Sync {
+    /// The next nonce.
+    fn next(&self) -> u64;
+}
+
+/// Nonces from the operating system.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RandomNonces;
+
+impl Nonces for RandomNonces {
+    fn next(&self) -> u64 {
+        getrandom::u64().expect("the operating system gives random numbers")
+    }
+}
+
+/// What a recovery did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Recovered {
+    /// The version that was committed and is finished now.
+    pub rolled_forward: Option<u64>,
+    /// The version of the fence, if one was asked for.
+    pub fence: Option<u64>,
+    /// Objects of dead runs that were deleted from the state root.
+    pub cleaned: u64,
+}
+
+/// The journal of one table: a folder of files and its state root, in one store.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    pub(crate) storage: Storage,
+    pub(crate) table: Path,
+    pub(crate) state: Path,
+    pub(crate) options: JournalOptions,
+    pub(crate) nonces: Arc<dyn Nonces>,
+}
+
+impl Journal {
+    /// The journal of the table in the folder `table`, with its state root in the default place.
+    pub fn new(storage: Storage, table: Path, options: JournalOptions) -> Self {
+        let state = default_state_root(&table);
+        Self { storage, table, state, options, nonces: Arc::new(RandomNonces) }
+    }
+
+    /// The same journal with another state root in the same store.
+    pub fn with_state_root(mut self, state: Path) -> Self {
+        self.state = state;
+        self
+    }
+
+    /// The same journal with other nonces, as tests need them.
+    pub fn with_nonces(mut self, nonces: Arc<dyn Nonces>) -> Self {
+        self.nonces = nonces;
+        self
+    }
+
+    /// The folder of the table.
+    pub fn table(&self) -> &Path {
+        &self.table
+    }
+
+    /// The state root.
+    pub fn state_root(&self) -> &Path {
+        &self.state
+    }
+
+    /// The store of both.
+    pub fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
+    /// The newest committed version, finished or not. Changes nothing: this is what readers start from.
+    ///
+    /// # Errors
+    /// `Diverged` if a version is missing, `NewerFormat`, `UnreadableRecord`, and those of the store.
+    pub async fn head(&self) -> Result<Head> {
+        Ok(self.head_and_entries().await?.0)
+    }
+
+    pub(crate) async fn head_and_entries(&self) -> Result<(Head, head::Entries)> {
+        let mut last = None;
+        for _ in 0..3 {
+            match read_head(&self.storage.store, &self.state).await {
+                // A record that was listed and is gone was dropped below a new checkpoint: list again.
+                Err(e) if e.code() == "NotFound" => last = Some(e),
+                other => return other,
+            }
+        }
+        Err(last.unwrap_or_else(|| Error::internal("no attempt was made to read the journal")))
+    }
+
+    /// The newest version, after finishing it if a run did not come to that.
+    ///
+    /// # Errors
+    /// As [`head`](Self::head), and `LostStaging` where a staged file is nowhere to be found.
+    pub async fn finished_head(&self) -> Result<Head> {
+        Ok(self.roll_forward().await?.0)
+    }
+
+    async fn roll_forward(&self) -> Result<(Head, Option<u64>)> {
+        let mut rolled = None;
+        for _ in 0..8 {
+            let (head, _) = self.head_and_entries().await?;
+            let Some(record) = &head.unfinished else { return Ok((head, rolled)) };
+            tracing::info!(version = record.version, "rolling an unfinished version forward");
+            if let Completion::Finished(_) = publish::complete(self, record).await? {
+                rolled = Some(record.version);
+            }
+        }
+        Err(Error::conflict("Conflict", format!("other runs keep changing `{}`; run again", self.table)))
+    }
+
+    /// Finishes an unfinished version and deletes what dead runs left in the state root. Safe to run at any time.
+    pub async fn recover(&self) -> Result<Recovered> {
+        let (head, rolled_forward) = self.roll_forward().await?;
+        let cleaned = publish::clean(self, &head).await?;
+        Ok(Recovered { rolled_forward, fence: None, cleaned })
+    }
+
+    /// As [`recover`](Self::recover), and an empty version first, so that what a dead run staged on top of the newest
+    /// version can be deleted too. A run that is alive ends with `Conflict` and has to run again.
+    pub async fn recover_with_fence(&self) -> Result<Recovered> {
+        let (_, rolled_forward) = self.roll_forward().await?;
+        let observed = self.observe().await?;
+        let fence = self.replace(&observed).fence().await?;
+        let cleaned = publish::clean(self, &self.head().await?).await?;
+        Ok(Recovered { rolled_forward, fence: Some(fence), cleaned })
+    }
+
+    /// All records there are, oldest first, each with whether its version is finished.
+    pub async fn history(&self) -> Result<Vec<(Record, bool)>> {
+        let entries = list_entries(&self.storage.store, &self.state).await?;
+        let (store, done) = (&self.storage.store, &entries.done);
+        stream::iter(&entries.records)
+            .map(|&v| async move { Ok((head::read(store, &Entry::Record(v).path(&self.state)).await?, done.contains(&v))) })
+            .buffered(16)
+            .try_collect()
+            .await
+    }
+
+    /// The content of a state file, checked against what its record says.
+    ///
+    /// # Errors
+    /// `Conflict` if a newer version has replaced it meanwhile, `Diverged` if it is lost or is not what was written.
+    pub async fn read_state(&self, head: &Head, file: &StateFile) -> Result<bytes::Bytes> {
+        let path = below(&self.state, &file.path);
+        let got = async { self.storage.store.get(&path).await?.bytes().await }.await;
+        let bytes = match got {
+            Ok(bytes) => bytes,
+            Err(e) => return Err(self.explain(store_error("read", &path, e), head).await),
+        };
+        let sum = format!("crc32:{:08x}", crc32fast::hash(&bytes));
+        if bytes.len() as u64 != file.size || sum != file.checksum {
+            return Err(Error::conflict(
+                "Diverged",
+                format!("the state file `{path}` is not the one that was written"),
+            ));
+        }
+        Ok(bytes)
+    }
+
+    /// What an error means that came up while the files of `head` were read: where something is not there and a newer
+    /// version is, it is `Conflict`; where there is no newer version, `Diverged`; any other error stays what it is.
+    pub async fn explain(&self, error: Error, head: &Head) -> Error {
+        if error.code() != "NotFound" {
+            return error;
+        }
+        match self.head().await {
+            Ok(now) if now.version > head.version => conflict(head.version + 1).with_source(error),
+            Ok(_) => Error::conflict("Diverged", format!("a file of the table is gone: {}", error.message())),
+            Err(e) => e,
+        }
+    }
+
+    pub(crate) fn nonce(&self) -> String {
+        format!("{:016x}", self.nonces.next())
+    }
+
+    pub(crate) async fn exists(&self, path: &Path) -> Result<bool> {
+        match self.storage.store.head(path).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(e) => Err(store_error("look at", path, e)),
+        }
+    }
+
+    /// Syncs the folder of `path` and all above it up to and including the one that holds `root`.
+    pub(crate) async fn sync_folders(&self, path: &Path, root: &Path) -> Result<()> {
+        let mut at = path.clone();
+        while at.prefix_matches(root) {
+            self.storage.durability.sync_folder_of(&at).await?;
+            let mut parts: Vec<_> = at.parts().collect();
+            parts.pop();
+            at = Path::from_iter(parts);
+        }
+        Ok(())
+    }
+}
+
+/// Another run has committed this version.
+pub(crate) fn conflict(version: u64) -> Error {
+    Error::conflict("Conflict", format!("another run has committed version {version}; run again"))
+}
+
+pub(crate) fn unavailable(message: String, e: object_store::Error) -> Error {
+    Error::new(ErrorKind::Unavailable, "StoreUnavailable", message).with_source(e)
+}
+
+pub(crate) async fn pause(attempt: u32) {
+    tokio::time::sleep(Duration::from_millis(50 << attempt)).await;
+}

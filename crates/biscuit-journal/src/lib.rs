@@ -1,0 +1,23 @@
+#![doc = include_str!("../README.md")]
+
+mod head;
+mod journal;
+mod names;
+mod observe;
+mod pointer;
+mod probe;
+mod publish;
+mod record;
+mod replace;
+mod stage;
+mod storage;
+
+pub use biscuit_purge::store_error;
+pub use head::{Head, LiveFile};
+pub use journal::{Foreign, Journal, JournalOptions, Nonces, RandomNonces, Recovered, Writers};
+pub use names::{biscuit_nonce, default_state_root, is_hidden};
+pub use observe::Observed;
+pub use record::{Exception, Published, Record, Retired, StateFile};
+pub use replace::{Committed, Outcome, Replace};
+pub use stage::{StagedFile, StagedWriter};
+pub use storage::{Durability, LocalDisk, Storage, StoreIsDurable};

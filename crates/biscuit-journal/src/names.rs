@@ -1,0 +1,143 @@
+use object_store::path::Path;
+
+/// Files of Biscuit are called `biscuit-<nonce>-<number>.<ending>`; the nonce is 16 hexadecimal digits.
+const MARK: &str = "biscuit-";
+
+/// The name of a data file of the run with this nonce.
+pub(crate) fn data_name(nonce: &str, number: u32, ending: &str) -> String {
+    format!("{MARK}{nonce}-{number:05}.{ending}")
+}
+
+/// The nonce in the name of a data file that Biscuit wrote; none for any other file.
+///
+/// ```
+/// use biscuit_journal::biscuit_nonce;
+///
+/// assert_eq!(biscuit_nonce("day=1/biscuit-00000000000000ff-00003.parquet"), Some("00000000000000ff"));
+/// assert_eq!(biscuit_nonce("day=1/part-00000.snappy.parquet"), None);
+/// ```
+pub fn biscuit_nonce(path: &str) -> Option<&str> {
+    let name = path.rsplit('/').next()?.strip_prefix(MARK)?;
+    let (nonce, rest) = name.split_once('-')?;
+    let number = rest.split_once('.')?.0;
+    let hex = nonce.len() == 16 && nonce.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    (hex && !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())).then_some(nonce)
+}
+
+/// Whether Hive-style readers pass over a path relative to the table: a segment starts with `_` or `.` (a partition
+/// folder `_col=value` does not count), or the file is a marker that some tools leave for a folder.
+///
+/// ```
+/// use biscuit_journal::is_hidden;
+///
+/// assert!(is_hidden("_temporary/0/part-0.parquet") && is_hidden("a=1/.part-0.crc") && is_hidden("a_$folder$"));
+/// assert!(!is_hidden("_a=1/part-0.parquet"));
+/// ```
+pub fn is_hidden(relative: &str) -> bool {
+    let mut segments = relative.split('/').peekable();
+    while let Some(segment) = segments.next() {
+        let folder = segments.peek().is_some();
+        if segment.starts_with('.') || (segment.starts_with('_') && !(folder && segment.contains('='))) {
+            return true;
+        }
+    }
+    relative.ends_with("_$folder$") || relative.ends_with(".crc")
+}
+
+/// Where the state of a table lives unless told otherwise: the sibling `.biscuit/<table>` of the table's folder.
+///
+/// ```
+/// use biscuit_journal::default_state_root;
+/// use object_store::path::Path;
+///
+/// assert_eq!(default_state_root(&Path::from("lake/orders")), Path::from("lake/.biscuit/orders"));
+/// ```
+pub fn default_state_root(table: &Path) -> Path {
+    let mut parts: Vec<_> = table.parts().collect();
+    let name = parts.pop();
+    Path::from_iter(parts.into_iter().chain([".biscuit".into()]).chain(name))
+}
+
+/// The kinds of objects in the journal's folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entry {
+    Record(u64),
+    Done(u64),
+    Checkpoint(u64),
+}
+
+impl Entry {
+    pub(crate) fn path(self, state: &Path) -> Path {
+        let name = match self {
+            Self::Record(v) => format!("{v:020}.json"),
+            Self::Done(v) => format!("{v:020}.done"),
+            Self::Checkpoint(v) => format!("{v:020}.checkpoint"),
+        };
+        journal_folder(state).join(name)
+    }
+
+    pub(crate) fn parse(path: &Path) -> Option<Self> {
+        let (number, ending) = path.filename()?.split_once('.')?;
+        let v = (number.len() == 20).then(|| number.parse().ok())??;
+        match ending {
+            "json" => Some(Self::Record(v)),
+            "done" => Some(Self::Done(v)),
+            "checkpoint" => Some(Self::Checkpoint(v)),
+            _ => None,
+        }
+    }
+}
+
+pub(crate) fn journal_folder(state: &Path) -> Path {
+    state.clone().join("journal")
+}
+
+/// What a run writes before its commit lives in `<kind>/<base>-<nonce>/`; this reads the base and the nonce back.
+pub(crate) fn parse_run_folder(name: &str) -> Option<(u64, &str)> {
+    let (base, nonce) = name.split_once('-')?;
+    Some((base.parse().ok()?, nonce))
+}
+
+pub(crate) fn run_folder(state: &Path, kind: &str, base: u64, nonce: &str) -> Path {
+    state.clone().join(kind).join(format!("{base}-{nonce}"))
+}
+
+/// A path below the table from its relative form.
+pub(crate) fn below(root: &Path, relative: &str) -> Path {
+    relative
+        .split('/')
+        .fold(root.clone(), |p, segment| Path::parse(format!("{p}/{segment}")).unwrap_or_else(|_| p.join(segment)))
+}
+
+/// The folder part of a relative path; empty for a file at the root.
+pub(crate) fn folder_of(relative: &str) -> &str {
+    relative.rsplit_once('/').map_or("", |(folder, _)| folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_read_back() {
+        let state = Path::from(".biscuit/t");
+        for e in [Entry::Record(7), Entry::Done(7), Entry::Checkpoint(32)] {
+            assert_eq!(Entry::parse(&e.path(&state)), Some(e));
+        }
+        assert_eq!(Entry::parse(&Path::from(".biscuit/t/journal/7.json")), None);
+    }
+
+    #[test]
+    fn a_percent_in_a_partition_value_stays_as_it_is() {
+        assert_eq!(below(&Path::from("t"), "c=a%2Fb/x").as_ref(), "t/c=a%2Fb/x");
+    }
+
+    #[test]
+    fn only_whole_biscuit_names_are_biscuit_files() {
+        for other in
+            ["biscuit-ff-0.parquet", "biscuit-00000000000000FF-0.parquet", "biscuit-00000000000000ff-x.parquet"]
+        {
+            assert_eq!(biscuit_nonce(other), None, "{other}");
+        }
+    }
+}

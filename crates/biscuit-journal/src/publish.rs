@@ -1,0 +1,217 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use biscuit_core::{Error, Result};
+use biscuit_purge::{Listed, Plan, execute};
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::path::Path;
+use object_store::{CopyMode, CopyOptions, ObjectStore, ObjectStoreExt, PutMode};
+
+use crate::head::{Head, list_entries};
+use crate::journal::Journal;
+use crate::names::{Entry, below, folder_of, parse_run_folder};
+use crate::record::{self, Done, Exception, Published, Record, Retired};
+use crate::store_error;
+
+const IN_FLIGHT: usize = 8;
+
+/// How the finishing of a version ended.
+#[derive(Debug)]
+pub(crate) enum Completion {
+    /// This run finished it.
+    Finished(Done),
+    /// Another run had finished it; this one did nothing more.
+    Overtaken,
+}
+
+/// Stops a run quietly whose version was finished by another.
+enum Stop {
+    Overtaken,
+    Failed(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(e: Error) -> Self {
+        Self::Failed(e)
+    }
+}
+
+/// Publishes and retires what the record says, partition by partition, and marks the version as done.
+pub(crate) async fn complete(journal: &Journal, record: &Record) -> Result<Completion> {
+    let mut done = Done::default();
+    let mut folders: BTreeMap<&str, (Vec<&Published>, Vec<&Retired>)> = BTreeMap::new();
+    for f in &record.publish {
+        folders.entry(folder_of(&f.path)).or_default().0.push(f);
+    }
+    for f in &record.retire {
+        folders.entry(folder_of(&f.path)).or_default().1.push(f);
+    }
+    for (publish, retire) in folders.values() {
+        match partition(journal, record.version, publish, retire, &mut done).await {
+            Ok(()) => {}
+            Err(Stop::Overtaken) => return Ok(Completion::Overtaken),
+            Err(Stop::Failed(e)) => return Err(e),
+        }
+    }
+    let path = Entry::Done(record.version).path(&journal.state);
+    let bytes = record::to_bytes(&done)?;
+    match journal.storage.store.put_opts(&path, bytes.into(), PutMode::Create.into()).await {
+        Ok(_) => {}
+        Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+            return Ok(Completion::Overtaken);
+        }
+        Err(e) => return Err(store_error("finish", &path, e)),
+    }
+    journal.storage.durability.sync_file(&path).await?;
+    journal.storage.durability.sync_folder_of(&path).await?;
+    Ok(Completion::Finished(done))
+}
+
+async fn partition(
+    journal: &Journal,
+    version: u64,
+    publish: &[&Published],
+    retire: &[&Retired],
+    done: &mut Done,
+) -> Result<(), Stop> {
+    let published: Vec<_> =
+        stream::iter(publish).map(|f| publish_one(journal, version, f)).buffered(IN_FLIGHT).try_collect().await?;
+    for (file, etag) in publish.iter().zip(published) {
+        done.etags.extend(etag.map(|e| (file.path.clone(), e)));
+    }
+    if let Some(first) = publish.first() {
+        journal.sync_folders(&below(&journal.table, &first.path), &journal.table).await?;
+    }
+    let kept: Vec<_> =
+        stream::iter(retire).map(|f| retire_one(journal, version, f)).buffered(IN_FLIGHT).try_collect().await?;
+    done.exceptions.extend(kept.into_iter().flatten());
+    Ok(())
+}
+
+/// Brings one staged file to its final name, where it may be already, and answers with its ETag there.
+async fn publish_one(journal: &Journal, version: u64, file: &Published) -> Result<Option<String>, Stop> {
+    let store: &dyn ObjectStore = &journal.storage.store;
+    let (from, to) = (below(&journal.state, &file.staged), below(&journal.table, &file.path));
+    for _ in 0..3 {
+        match store.head(&to).await {
+            Ok(found) if found.size == file.size => return Ok(found.e_tag),
+            Ok(_) => {
+                let message = format!("`{to}` is there with another size than was staged; nothing was retired");
+                return Err(Error::conflict("Diverged", message).into());
+            }
+            Err(object_store::Error::NotFound { .. }) => {}
+            Err(e) => return Err(store_error("look at", &to, e).into()),
+        }
+        not_done(journal, version).await?;
+        match copy_if_absent(store, &from, &to).await {
+            Ok(()) | Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {}
+            Err(object_store::Error::NotFound { .. }) => {
+                if !journal.exists(&to).await? {
+                    not_done(journal, version).await?;
+                    let message =
+                        format!("version {version}: neither `{from}` nor `{to}` is there; nothing was retired");
+                    return Err(Error::conflict("LostStaging", message).into());
+                }
+            }
+            Err(e) => return Err(store_error("publish", &to, e).into()),
+        }
+    }
+    Err(Error::conflict("Diverged", format!("`{to}` is not there after it was published")).into())
+}
+
+/// A copy that does not replace: where the store has no such copy, the name is unique and was looked at just before.
+async fn copy_if_absent(store: &dyn ObjectStore, from: &Path, to: &Path) -> object_store::Result<()> {
+    use object_store::Error as E;
+    match store.copy_opts(from, to, CopyOptions::new().with_mode(CopyMode::Create)).await {
+        Err(E::NotSupported { .. } | E::NotImplemented { .. }) => store.copy_opts(from, to, CopyOptions::new()).await,
+        other => other,
+    }
+}
+
+async fn retire_one(journal: &Journal, version: u64, file: &Retired) -> Result<Option<Exception>, Stop> {
+    not_done(journal, version).await?;
+    let listed = Listed { path: below(&journal.table, &file.path), size: file.size, etag: file.etag.clone() };
+    let plan = Plan::exact(journal.table.clone(), vec![listed])?;
+    let mut report = execute(&journal.storage.store, &plan).await;
+    if let Some((_, e)) = report.failed.pop() {
+        return Err(e.into());
+    }
+    let changed = !report.kept.is_empty();
+    Ok(changed.then(|| Exception { path: file.path.clone(), code: "Changed".to_owned() }))
+}
+
+async fn not_done(journal: &Journal, version: u64) -> Result<(), Stop> {
+    match journal.exists(&Entry::Done(version).path(&journal.state)).await? {
+        true => Err(Stop::Overtaken),
+        false => Ok(()),
+    }
+}
+
+/// Deletes what is provably dead below a finished head: staging of earlier bases, state files that are not live, probes,
+/// and records far below a checkpoint. Writes that checkpoint first if it is due.
+pub(crate) async fn clean(journal: &Journal, head: &Head) -> Result<u64> {
+    let state = &journal.state;
+    if head.version == 0 || !head.is_finished() {
+        return Ok(0);
+    }
+    checkpoint(journal, head).await?;
+    let dead = |name: &str| parse_run_folder(name).is_some_and(|(base, _)| base < head.version);
+    let live: BTreeSet<Path> = head.state.values().map(|f| below(state, &f.path)).collect();
+    let mut cleaned = 0;
+    for kind in ["staging", "state"] {
+        let root = state.clone().join(kind);
+        let in_dead_run = |path: &Path| {
+            let run = path.prefix_match(&root).and_then(|mut parts| parts.next());
+            run.is_some_and(|r| dead(r.as_ref())) && !live.contains(path)
+        };
+        cleaned += delete_below(journal, &root, in_dead_run).await?;
+    }
+    Ok(cleaned)
+}
+
+async fn checkpoint(journal: &Journal, head: &Head) -> Result<()> {
+    if !head.version.is_multiple_of(journal.options.checkpoint_every) {
+        return Ok(());
+    }
+    let path = Entry::Checkpoint(head.version).path(&journal.state);
+    match journal.storage.store.put_opts(&path, record::to_bytes(head)?.into(), PutMode::Create.into()).await {
+        Ok(_) => {}
+        Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => return Ok(()),
+        Err(e) => return Err(store_error("write", &path, e)),
+    }
+    journal.storage.durability.sync_file(&path).await?;
+    journal.storage.durability.sync_folder_of(&path).await?;
+    let Some(oldest) = head.version.checked_sub(journal.options.keep_history) else { return Ok(()) };
+    let entries = list_entries(&journal.storage.store, &journal.state).await?;
+    let paths = |set: &BTreeSet<u64>, entry: fn(u64) -> Entry| {
+        set.range(..oldest).map(|&v| entry(v).path(&journal.state)).collect::<Vec<_>>()
+    };
+    // Marks first: a record without its mark below a checkpoint is void, whoever put it there.
+    delete_all(journal, paths(&entries.done, Entry::Done)).await?;
+    delete_all(journal, paths(&entries.records, Entry::Record)).await.map(drop)
+}
+
+/// Deletes the objects below a folder of the state root that `which` picks.
+pub(crate) async fn delete_below(journal: &Journal, folder: &Path, which: impl Fn(&Path) -> bool) -> Result<u64> {
+    let listed: Vec<Path> = journal
+        .storage
+        .store
+        .list(Some(folder))
+        .map_ok(|meta| meta.location)
+        .try_collect()
+        .await
+        .map_err(|e| store_error("list", folder, e))?;
+    delete_all(journal, listed.into_iter().filter(|p| which(p)).collect()).await
+}
+
+async fn delete_all(journal: &Journal, paths: Vec<Path>) -> Result<u64> {
+    let mut deleted = 0;
+    let mut answers = journal.storage.store.delete_stream(stream::iter(paths.into_iter().map(Ok)).boxed());
+    while let Some(answer) = answers.next().await {
+        match answer {
+            Ok(_) => deleted += 1,
+            Err(object_store::Error::NotFound { .. }) => {}
+            Err(e) => return Err(store_error("clean", &journal.state, e)),
+        }
+    }
+    Ok(deleted)
+}

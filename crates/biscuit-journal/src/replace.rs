@@ -1,0 +1,284 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use biscuit_core::{CommitId, Result};
+use bytes::Bytes;
+use object_store::path::Path;
+use object_store::{CopyOptions, ObjectStore, ObjectStoreExt, PutMode};
+use serde_json::Value;
+
+use crate::head::{list_entries, read};
+use crate::journal::{Journal, conflict, pause, unavailable};
+use crate::names::{Entry, below, data_name, run_folder};
+use crate::publish::{self, Completion};
+use crate::record::{self, Exception, FORMAT, Record, Retired, StateFile};
+use crate::{Observed, StagedFile, StagedWriter, pointer, probe, store_error};
+
+/// Whether a commit made a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// A version was committed and is published.
+    Committed,
+    /// There was nothing to change: no version was written.
+    Unchanged,
+}
+
+/// What a commit did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// The version that is the newest now, by this run's knowledge.
+    pub version: u64,
+    /// Whether this run made it.
+    pub outcome: Outcome,
+    /// What could not be done after the commit; the rows are right all the same.
+    pub exceptions: Vec<Exception>,
+    /// Foreign files that this version adopted without changing them.
+    pub adopted: u64,
+    /// Ghosts that this version deleted.
+    pub ghosts: u64,
+}
+
+/// One change of the table, put together and then committed as one step.
+#[derive(Debug)]
+pub struct Replace<'a> {
+    journal: &'a Journal,
+    observed: &'a Observed,
+    files: AtomicU32,
+    record: Record,
+}
+
+impl Journal {
+    /// Begins a change on top of what was observed.
+    pub fn replace<'a>(&'a self, observed: &'a Observed) -> Replace<'a> {
+        let record = Record {
+            format: FORMAT,
+            version: observed.head.version + 1,
+            nonce: self.nonce(),
+            commit_id: None,
+            publish: vec![],
+            retire: vec![],
+            adopt: vec![],
+            state: BTreeMap::new(),
+            meta: BTreeMap::new(),
+            report: Value::Null,
+        };
+        Replace { journal: self, observed, files: AtomicU32::new(0), record }
+    }
+}
+
+impl Replace<'_> {
+    /// A writer for a new file in `folder` (relative to the table, empty for its root), its name ending in `.ending`.
+    pub fn writer(&self, folder: &str, ending: &str) -> StagedWriter {
+        let number = self.files.fetch_add(1, Ordering::Relaxed);
+        let name = data_name(&self.record.nonce, number, ending);
+        let path = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
+        // Staged names must not look like data to a reader that finds them: the ending is not the last part.
+        let staged = format!("staging/{}-{}/{name}.staged", self.base(), self.record.nonce);
+        StagedWriter::new(&self.journal.storage, below(&self.journal.state, &staged), path, staged)
+    }
+
+    /// Stages a small file in one call, to be published.
+    pub async fn stage(&mut self, folder: &str, ending: &str, content: Bytes) -> Result<()> {
+        let mut writer = self.writer(folder, ending);
+        writer.write(content).await?;
+        let staged = writer.finish().await?;
+        self.publish(staged);
+        Ok(())
+    }
+
+    /// A staged file becomes part of the table.
+    pub fn publish(&mut self, file: StagedFile) {
+        self.record.publish.push(file.entry);
+    }
+
+    /// A file stops being part of the table and is deleted, if it still is the observed one.
+    pub fn retire(&mut self, file: &Retired) {
+        if !self.record.retire.contains(file) {
+            self.record.retire.push(file.clone());
+        }
+    }
+
+    /// A state file of this name gets this content.
+    pub async fn with_state(&mut self, name: &str, content: Bytes) -> Result<()> {
+        let relative = format!("state/{}-{}/{name}", self.base(), self.record.nonce);
+        let path = below(&self.journal.state, &relative);
+        let mut writer = StagedWriter::new(&self.journal.storage, path, String::new(), relative);
+        writer.write(content).await?;
+        let entry = writer.finish().await?.entry;
+        let file = StateFile { path: entry.staged, size: entry.size, checksum: entry.checksum };
+        self.record.state.insert(name.to_owned(), Some(file));
+        Ok(())
+    }
+
+    /// The state file of this name is no more.
+    pub fn without_state(&mut self, name: &str) {
+        if self.observed.head.state.contains_key(name) {
+            self.record.state.insert(name.to_owned(), None);
+        }
+    }
+
+    /// A small fact of this name gets this value; null drops it. A value that is there already is no change.
+    pub fn with_meta(&mut self, name: &str, value: Value) {
+        if self.observed.head.meta.get(name).unwrap_or(&Value::Null) != &value {
+            self.record.meta.insert(name.to_owned(), value);
+        }
+    }
+
+    /// What the history shows of this version.
+    pub fn with_report(&mut self, report: Value) {
+        self.record.report = report;
+    }
+
+    /// The commit's id, the same for every attempt of the run.
+    pub fn with_commit_id(&mut self, id: &CommitId) {
+        self.record.commit_id = Some(id.as_str().to_owned());
+    }
+
+    /// The nonce of this execution, in all names it gives.
+    pub fn nonce(&self) -> &str {
+        &self.record.nonce
+    }
+
+    fn base(&self) -> u64 {
+        self.record.version - 1
+    }
+
+    fn is_empty(&self) -> bool {
+        let r = &self.record;
+        r.publish.is_empty() && r.retire.is_empty() && r.state.is_empty() && r.meta.is_empty()
+    }
+
+    /// Commits and publishes. A change of nothing writes no version.
+    ///
+    /// # Errors
+    /// `Conflict` if another run was first, `NoPutIfAbsent` if this store cannot tell, `StateRootMismatch`,
+    /// `LostStaging`, and those of the store. After an error before the commit nothing is visible; after one behind
+    /// it the version stands, and the next run or a recovery finishes it.
+    pub async fn commit(mut self) -> Result<Committed> {
+        let base = self.base();
+        if self.is_empty() {
+            return Ok(Committed {
+                version: base,
+                outcome: Outcome::Unchanged,
+                exceptions: vec![],
+                adopted: 0,
+                ghosts: 0,
+            });
+        }
+        let retired: BTreeSet<&str> = self.record.retire.iter().map(|f| f.path.as_str()).collect();
+        let adopt = self.observed.foreign.iter().filter(|f| !retired.contains(f.path.as_str())).cloned().collect();
+        self.record.adopt = adopt;
+        self.record.retire.extend(self.observed.ghosts.iter().cloned());
+        self.finish().await
+    }
+
+    /// Commits an empty version: every other run on the same base is fenced off.
+    pub(crate) async fn fence(self) -> Result<u64> {
+        Ok(self.finish().await?.version)
+    }
+
+    /// Deletes what was staged, for a run that will not commit.
+    pub async fn abandon(self) -> Result<()> {
+        self.delete_staged().await
+    }
+
+    async fn finish(self) -> Result<Committed> {
+        self.prepare().await?;
+        if let Err(e) = self.put_record().await {
+            if e.code() == "Conflict" {
+                self.delete_staged().await?;
+            }
+            return Err(e);
+        }
+        let path = Entry::Record(self.record.version).path(&self.journal.state);
+        self.journal.storage.durability.sync_file(&path).await?;
+        self.journal.sync_folders(&path, &self.journal.state).await?;
+        tracing::info!(version = self.record.version, "committed");
+        let exceptions = match publish::complete(self.journal, &self.record).await? {
+            Completion::Finished(done) => done.exceptions,
+            Completion::Overtaken => vec![],
+        };
+        let head = self.journal.head().await?;
+        if head.version == self.record.version && head.is_finished() {
+            publish::clean(self.journal, &head).await?;
+        }
+        Ok(Committed {
+            version: self.record.version,
+            outcome: Outcome::Committed,
+            exceptions,
+            adopted: self.record.adopt.len() as u64,
+            ghosts: self.observed.ghosts.len() as u64,
+        })
+    }
+
+    /// Everything that has to hold before the record may exist.
+    async fn prepare(&self) -> Result<()> {
+        if self.base() == 0 {
+            probe::probe(self.journal, &self.record.nonce).await?;
+            pointer::claim(self.journal).await?;
+        }
+        for (kind, used) in
+            [("staging", !self.record.publish.is_empty()), ("state", self.record.state.values().any(Option::is_some))]
+        {
+            if used {
+                let folder = run_folder(&self.journal.state, kind, self.base(), &self.record.nonce);
+                self.journal.sync_folders(&folder.join("x"), &self.journal.state).await?;
+            }
+        }
+        match self.record.publish.first() {
+            Some(file) => self.try_copy(&below(&self.journal.state, &file.staged)).await,
+            None => Ok(()),
+        }
+    }
+
+    /// What can fail a copy is to fail before the commit, not after it.
+    async fn try_copy(&self, staged: &Path) -> Result<()> {
+        let folder = run_folder(&self.journal.state, "staging", self.base(), &self.record.nonce);
+        let trial = folder.join("copy-trial");
+        let store: &dyn ObjectStore = &self.journal.storage.store;
+        store.copy_opts(staged, &trial, CopyOptions::new()).await.map_err(|e| store_error("copy", staged, e))?;
+        store.delete(&trial).await.map_err(|e| store_error("delete", &trial, e))
+    }
+
+    /// Puts the record if absent. After any answer but a plain success, what is there under its number decides.
+    async fn put_record(&self) -> Result<()> {
+        let store = &self.journal.storage.store;
+        let path = Entry::Record(self.record.version).path(&self.journal.state);
+        let bytes = Bytes::from(record::to_bytes(&self.record)?);
+        let mut failure = None;
+        for attempt in 0..4 {
+            let put = store.put_opts(&path, bytes.clone().into(), PutMode::Create.into()).await;
+            let Err(e) = put else { return self.not_void().await };
+            match read::<Record>(store, &path).await {
+                Ok(found) if found.nonce == self.record.nonce => return self.not_void().await,
+                Ok(_) => return Err(conflict(self.record.version)),
+                Err(r) if r.code() == "NotFound" => failure = Some(e),
+                Err(_) => {
+                    let message =
+                        format!("whether `{path}` was committed is not known; nothing was deleted; run again");
+                    return Err(unavailable(message, e));
+                }
+            }
+            pause(attempt).await;
+        }
+        let e = failure.expect("four attempts without an answer leave a failure");
+        Err(store_error("commit", &path, e))
+    }
+
+    /// A record below the newest checkpoint is void if its number had been dropped: others have gone on without it.
+    /// One that was finished by somebody else before that checkpoint has its mark; marks are dropped before records.
+    async fn not_void(&self) -> Result<()> {
+        let v = self.record.version;
+        let entries = list_entries(&self.journal.storage.store, &self.journal.state).await?;
+        let void = entries.checkpoint >= v && !entries.done.contains(&v);
+        if void { Err(conflict(v)) } else { Ok(()) }
+    }
+
+    async fn delete_staged(&self) -> Result<()> {
+        for kind in ["staging", "state"] {
+            let folder = run_folder(&self.journal.state, kind, self.base(), &self.record.nonce);
+            publish::delete_below(self.journal, &folder, |_| true).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,108 @@
+use std::sync::Arc;
+
+use biscuit_core::{Error, ErrorKind, Result};
+use bytes::Bytes;
+use object_store::ObjectStoreExt;
+use object_store::buffered::BufWriter;
+use object_store::path::Path;
+use tokio::io::AsyncWriteExt;
+
+use crate::record::Published;
+use crate::{Storage, store_error};
+
+/// Staged files stay below what one server-side copy can move.
+const MAX_STAGED: u64 = 5 * 1024 * 1024 * 1024;
+
+/// A file that was staged, is durable, and has the size that was written.
+#[derive(Debug, Clone)]
+pub struct StagedFile {
+    pub(crate) entry: Published,
+    pub(crate) object: Path,
+}
+
+impl StagedFile {
+    /// Where it will be, relative to the table.
+    pub fn path(&self) -> &str {
+        &self.entry.path
+    }
+
+    /// Where it is now, from the root of the store: what a check of the format opens.
+    pub fn object(&self) -> &Path {
+        &self.object
+    }
+
+    /// Bytes.
+    pub fn size(&self) -> u64 {
+        self.entry.size
+    }
+
+    /// The same file with its number of rows, for formats that have rows.
+    pub fn with_rows(mut self, rows: u64) -> Self {
+        self.entry.rows = Some(rows);
+        self
+    }
+}
+
+/// Writes one file to the staging folder, a part at a time.
+#[derive(Debug)]
+pub struct StagedWriter {
+    storage: Storage,
+    entry: Published,
+    object: Path,
+    out: BufWriter,
+    sum: crc32fast::Hasher,
+}
+
+impl StagedWriter {
+    pub(crate) fn new(storage: &Storage, object: Path, path: String, staged: String) -> Self {
+        Self {
+            storage: storage.clone(),
+            entry: Published { path, staged, size: 0, checksum: String::new(), rows: None },
+            out: BufWriter::new(Arc::clone(&storage.store), object.clone()),
+            object,
+            sum: crc32fast::Hasher::new(),
+        }
+    }
+
+    /// Appends bytes.
+    ///
+    /// # Errors
+    /// `FileTooLarge` past 5 GiB, and those of the store.
+    pub async fn write(&mut self, bytes: Bytes) -> Result<()> {
+        self.sum.update(&bytes);
+        self.entry.size += bytes.len() as u64;
+        if self.entry.size >= MAX_STAGED {
+            return Err(Error::usage("FileTooLarge", format!("`{}` would be 5 GiB or more", self.entry.path)));
+        }
+        self.out.put(bytes).await.map_err(|e| store_error("write", &self.object, e))
+    }
+
+    /// Bytes written so far.
+    pub fn written(&self) -> u64 {
+        self.entry.size
+    }
+
+    /// Closes the file, makes it durable, and looks at it again.
+    ///
+    /// # Errors
+    /// `TornWrite` if the store holds another size than was written, and those of the store.
+    pub async fn finish(mut self) -> Result<StagedFile> {
+        self.out.shutdown().await.map_err(|e| match e.downcast::<object_store::Error>() {
+            Ok(e) => store_error("write", &self.object, e),
+            Err(e) => Error::new(ErrorKind::Unavailable, "StoreUnavailable", format!("cannot write `{}`", self.object))
+                .with_source(e),
+        })?;
+        self.storage.durability.sync_file(&self.object).await?;
+        let found = self.storage.store.head(&self.object).await.map_err(|e| store_error("check", &self.object, e))?;
+        if found.size != self.entry.size {
+            let (object, wrote, holds) = (&self.object, self.entry.size, found.size);
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                "TornWrite",
+                format!("`{object}` has {holds} bytes where {wrote} were written; run again"),
+            ));
+        }
+        self.entry.checksum = format!("crc32:{:08x}", self.sum.finalize());
+        Ok(StagedFile { entry: self.entry, object: self.object })
+    }
+}

@@ -1,0 +1,34 @@
+use std::error::Error as StdError;
+use std::fmt::Display;
+use std::io;
+
+use biscuit_core::{Error, ErrorKind};
+
+/// An object store's error as an error of the family: `Denied` where rights are missing, `NotFound` where the object is
+/// not there, `Unavailable` for the rest, since the store has retried what it could.
+pub fn store_error(operation: &str, place: impl Display, e: object_store::Error) -> Error {
+    use object_store::Error as E;
+    let (kind, code) = match &e {
+        E::NotFound { .. } => (ErrorKind::Data, "NotFound"),
+        E::PermissionDenied { .. } | E::Unauthenticated { .. } => (ErrorKind::Denied, "Denied"),
+        E::AlreadyExists { .. } | E::Precondition { .. } => (ErrorKind::Conflict, "Conflict"),
+        E::NotSupported { .. } | E::NotImplemented { .. } => (ErrorKind::Denied, "NotSupported"),
+        E::InvalidPath { .. } => (ErrorKind::Usage, "InvalidPath"),
+        _ => match io_kind(&e) {
+            Some(io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => (ErrorKind::Denied, "Denied"),
+            _ => (ErrorKind::Unavailable, "StoreUnavailable"),
+        },
+    };
+    Error::new(kind, code, format!("cannot {operation} `{place}`")).with_source(e)
+}
+
+fn io_kind(e: &(dyn StdError + 'static)) -> Option<io::ErrorKind> {
+    let mut at = Some(e);
+    while let Some(e) = at {
+        if let Some(io) = e.downcast_ref::<io::Error>() {
+            return Some(io.kind());
+        }
+        at = e.source();
+    }
+    None
+}

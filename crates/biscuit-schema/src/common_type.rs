@@ -1,0 +1,195 @@
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
+
+/// The type that holds every value of both without loss, in the plain form that any engine reads; none if there is none.
+///
+/// Integers widen to integers, and to decimals with room for them; decimals to decimals with room for both sides;
+/// float to double, and integers to a float only where all of them fit exactly; finer time units win; a time zone
+/// meets only a time zone; null meets anything. Lists, structs and maps are compared part by part, structs by name.
+pub fn common_type(a: &DataType, b: &DataType) -> Option<DataType> {
+    use DataType as D;
+    let (a, b) = (plain_type(a), plain_type(b));
+    if a == b {
+        return Some(a);
+    }
+    match (&a, &b) {
+        (D::Null, other) | (other, D::Null) => Some(other.clone()),
+        (D::Float32, D::Float64) | (D::Float64, D::Float32) => Some(D::Float64),
+        (D::Float32 | D::Float64, _) if integer_bits(&b).is_some() => integer_in_float(&a, &b),
+        (_, D::Float32 | D::Float64) if integer_bits(&a).is_some() => integer_in_float(&b, &a),
+        (D::Time32(_) | D::Time64(_), D::Time32(_) | D::Time64(_)) => {
+            let nanos = [&a, &b].contains(&&D::Time64(TimeUnit::Nanosecond));
+            Some(D::Time64(if nanos { TimeUnit::Nanosecond } else { TimeUnit::Microsecond }))
+        }
+        (D::Timestamp(x, zx), D::Timestamp(y, zy)) if zx.is_some() == zy.is_some() => {
+            Some(D::Timestamp(finer(*x, *y), zx.as_ref().map(|_| "UTC".into())))
+        }
+        (D::List(x), D::List(y)) => Some(D::List(Arc::new(common_field(x, y, x.name())?))),
+        (D::Struct(x), D::Struct(y)) => common_struct(x, y),
+        (D::Map(x, sorted), D::Map(y, _)) => Some(D::Map(Arc::new(common_field(x, y, x.name())?), *sorted)),
+        _ => common_number(&a, &b),
+    }
+}
+
+/// A type in the form that plain Parquet gives back: no views, no large offsets, no dictionaries, UTC as the only zone.
+pub fn plain_type(t: &DataType) -> DataType {
+    use DataType as D;
+    let plain = |f: &FieldRef| Arc::new(f.as_ref().clone().with_data_type(plain_type(f.data_type())));
+    match t {
+        D::LargeUtf8 | D::Utf8View => D::Utf8,
+        D::LargeBinary | D::BinaryView => D::Binary,
+        D::Date64 => D::Date32,
+        D::Dictionary(_, value) => plain_type(value),
+        D::RunEndEncoded(_, value) => plain_type(value.data_type()),
+        D::Timestamp(unit, zone) => {
+            let unit = if *unit == TimeUnit::Nanosecond { TimeUnit::Nanosecond } else { TimeUnit::Microsecond };
+            D::Timestamp(unit, zone.as_ref().map(|_| "UTC".into()))
+        }
+        D::Time32(_) => D::Time64(TimeUnit::Microsecond),
+        D::List(f) | D::LargeList(f) | D::ListView(f) | D::LargeListView(f) | D::FixedSizeList(f, _) => {
+            D::List(plain(f))
+        }
+        D::Struct(fields) => D::Struct(fields.iter().map(plain).collect()),
+        D::Map(f, sorted) => D::Map(plain(f), *sorted),
+        other => other.clone(),
+    }
+}
+
+fn finer(a: TimeUnit, b: TimeUnit) -> TimeUnit {
+    if a == TimeUnit::Nanosecond || b == TimeUnit::Nanosecond { TimeUnit::Nanosecond } else { TimeUnit::Microsecond }
+}
+
+/// The bits of an integer type, negative for signed ones.
+fn integer_bits(t: &DataType) -> Option<i32> {
+    use DataType as D;
+    Some(match t {
+        D::Int8 => -8,
+        D::Int16 => -16,
+        D::Int32 => -32,
+        D::Int64 => -64,
+        D::UInt8 => 8,
+        D::UInt16 => 16,
+        D::UInt32 => 32,
+        D::UInt64 => 64,
+        _ => return None,
+    })
+}
+
+fn integer_in_float(float: &DataType, integer: &DataType) -> Option<DataType> {
+    let bits = integer_bits(integer)?.abs();
+    match float {
+        DataType::Float32 if bits <= 16 => Some(DataType::Float32),
+        _ if bits <= 32 => Some(DataType::Float64),
+        _ => None,
+    }
+}
+
+fn common_number(a: &DataType, b: &DataType) -> Option<DataType> {
+    use DataType as D;
+    if let (Some(x), Some(y)) = (integer_bits(a), integer_bits(b)) {
+        let (signed, wide) = (x < 0 || y < 0, x.abs().max(y.abs()));
+        let unsigned_wide = x.max(y);
+        return Some(match (signed, if signed && unsigned_wide >= wide { wide * 2 } else { wide }) {
+            (true, 8) => D::Int8,
+            (true, 16) => D::Int16,
+            (true, 32) => D::Int32,
+            (true, 64) => D::Int64,
+            (true, _) => D::Decimal128(20, 0),
+            (false, 8) => D::UInt8,
+            (false, 16) => D::UInt16,
+            (false, 32) => D::UInt32,
+            (false, _) => D::UInt64,
+        });
+    }
+    let (pa, sa) = decimal_parts(a)?;
+    let (pb, sb) = decimal_parts(b)?;
+    let scale = sa.max(sb);
+    let precision = (pa - sa).max(pb - sb) + scale;
+    match (precision, a, b) {
+        (p @ ..=38, ..) => Some(D::Decimal128(p as u8, scale as i8)),
+        (p @ ..=76, D::Decimal256(..), _) | (p @ ..=76, _, D::Decimal256(..)) => {
+            Some(D::Decimal256(p as u8, scale as i8))
+        }
+        _ => None,
+    }
+}
+
+fn decimal_parts(t: &DataType) -> Option<(i32, i32)> {
+    use DataType as D;
+    match t {
+        D::Decimal32(p, s) | D::Decimal64(p, s) | D::Decimal128(p, s) | D::Decimal256(p, s) => {
+            Some((i32::from(*p), i32::from(*s)))
+        }
+        _ => Some((
+            match integer_bits(t)?.abs() {
+                8 => 3,
+                16 => 5,
+                32 => 10,
+                _ => 20,
+            },
+            0,
+        )),
+    }
+}
+
+fn common_field(x: &Field, y: &Field, name: &str) -> Option<Field> {
+    let t = common_type(x.data_type(), y.data_type())?;
+    Some(Field::new(name, t, x.is_nullable() || y.is_nullable()))
+}
+
+fn common_struct(x: &Fields, y: &Fields) -> Option<DataType> {
+    let mut fields = Vec::with_capacity(x.len());
+    for f in x {
+        fields.push(match y.iter().find(|g| g.name() == f.name()) {
+            Some(g) => common_field(f, g, f.name())?,
+            None => f.as_ref().clone().with_data_type(plain_type(f.data_type())).with_nullable(true),
+        });
+    }
+    for g in y.iter().filter(|g| !x.iter().any(|f| f.name() == g.name())) {
+        fields.push(g.as_ref().clone().with_data_type(plain_type(g.data_type())).with_nullable(true));
+    }
+    Some(DataType::Struct(fields.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use DataType as D;
+
+    #[test]
+    fn integers_widen_without_loss() {
+        assert_eq!(common_type(&D::Int16, &D::Int64), Some(D::Int64));
+        assert_eq!(common_type(&D::UInt32, &D::Int32), Some(D::Int64));
+        assert_eq!(common_type(&D::UInt8, &D::Int64), Some(D::Int64));
+        assert_eq!(common_type(&D::UInt64, &D::Int8), Some(D::Decimal128(20, 0)));
+        assert_eq!(common_type(&D::Int32, &D::Float64), Some(D::Float64));
+        assert_eq!(common_type(&D::Int32, &D::Float32), Some(D::Float64));
+        assert_eq!(common_type(&D::Int64, &D::Float64), None);
+    }
+
+    #[test]
+    fn decimals_get_room_for_both_sides() {
+        assert_eq!(common_type(&D::Decimal128(12, 2), &D::Decimal128(10, 4)), Some(D::Decimal128(14, 4)));
+        assert_eq!(common_type(&D::Decimal128(12, 2), &D::Int64), Some(D::Decimal128(22, 2)));
+        assert_eq!(common_type(&D::Decimal128(38, 0), &D::Decimal128(38, 10)), None);
+    }
+
+    #[test]
+    fn text_meets_no_number_and_a_zone_meets_only_a_zone() {
+        assert_eq!(common_type(&D::Utf8, &D::Int32), None);
+        let (naive, utc) =
+            (D::Timestamp(TimeUnit::Millisecond, None), D::Timestamp(TimeUnit::Second, Some("+01:00".into())));
+        assert_eq!(common_type(&naive, &utc), None);
+        assert_eq!(common_type(&utc, &utc), Some(D::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))));
+        assert_eq!(common_type(&D::Null, &D::Date32), Some(D::Date32));
+    }
+
+    #[test]
+    fn structs_meet_by_name() {
+        let s = |f: Vec<(&str, D)>| D::Struct(f.into_iter().map(|(n, t)| Field::new(n, t, true)).collect());
+        let a = s(vec![("a", D::Int32), ("b", D::Utf8)]);
+        let b = s(vec![("b", D::LargeUtf8), ("a", D::Int64), ("c", D::Boolean)]);
+        assert_eq!(common_type(&a, &b), Some(s(vec![("a", D::Int64), ("b", D::Utf8), ("c", D::Boolean)])));
+    }
+}

@@ -1,0 +1,107 @@
+use std::collections::HashMap;
+
+use arrow::datatypes::{Field, Schema};
+use biscuit_core::{Error, Result};
+
+use crate::{common_type, plain_type, type_name};
+
+/// One schema for the rows of both: the columns of `base` in their order, then the new ones of `other`; matched by name,
+/// each with the lossless common type; nullable, since a column may be missing on either side.
+///
+/// # Errors
+/// `NoCommonType` for a column whose types have no lossless common one; `ColumnCase` for two names that differ only in
+/// letter case; `DuplicateColumn` for a name that comes twice. `what` names where `other` comes from.
+pub fn merge_schemas(base: &Schema, other: &Schema, what: &str) -> Result<Schema> {
+    check_names(other, what)?;
+    let mut fields: Vec<Field> = base.fields().iter().map(|f| plain(f)).collect();
+    for f in other.fields() {
+        match fields.iter_mut().find(|g| g.name().eq_ignore_ascii_case(f.name())) {
+            Some(g) if g.name() == f.name() => {
+                let t = common_type(g.data_type(), f.data_type()).ok_or_else(|| no_common_type(g, f, what))?;
+                *g = Field::new(g.name(), t, true);
+            }
+            Some(g) => return Err(column_case(g.name(), f.name(), what)),
+            None => fields.push(plain(f)),
+        }
+    }
+    Ok(Schema::new(fields))
+}
+
+fn plain(f: &Field) -> Field {
+    Field::new(f.name(), plain_type(f.data_type()), true)
+}
+
+/// Checks that no column name comes twice and no two differ only in letter case.
+///
+/// # Errors
+/// `DuplicateColumn`, `ColumnCase`.
+pub fn check_names(schema: &Schema, what: &str) -> Result<()> {
+    let mut seen: HashMap<String, &str> = HashMap::new();
+    for f in schema.fields() {
+        match seen.insert(f.name().to_lowercase(), f.name()) {
+            Some(first) if first == f.name() => {
+                let message = format!("column `{first}` comes twice in {what}");
+                return Err(Error::data("DuplicateColumn", message));
+            }
+            Some(first) => return Err(column_case(first, f.name(), what)),
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+/// The index of a column that has to be there.
+///
+/// # Errors
+/// `MissingColumn`, naming it and the columns there are.
+pub fn column_index(schema: &Schema, name: &str, what: &str) -> Result<usize> {
+    schema.index_of(name).map_err(|_| {
+        let there: Vec<_> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+        Error::data("MissingColumn", format!("{what} has no column `{name}`; it has {}", there.join(", ")))
+    })
+}
+
+fn no_common_type(a: &Field, b: &Field, what: &str) -> Error {
+    let name = |f: &Field| type_name(f.data_type()).unwrap_or_else(|| f.data_type().to_string());
+    let (x, y) = (name(a), name(b));
+    Error::data(
+        "NoCommonType",
+        format!("column `{}` is {x} so far and {y} in {what}: no type holds both without loss", a.name()),
+    )
+}
+
+fn column_case(a: &str, b: &str, what: &str) -> Error {
+    Error::data("ColumnCase", format!("columns `{a}` and `{b}` in {what} differ only in letter case"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::datatypes::DataType;
+
+    fn schema(fields: &[(&str, DataType)]) -> Schema {
+        Schema::new(fields.iter().map(|(n, t)| Field::new(*n, t.clone(), false)).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn the_order_of_the_base_is_kept_and_new_columns_follow() {
+        let a = schema(&[("b", DataType::Int32), ("a", DataType::Utf8)]);
+        let b = schema(&[("c", DataType::Date32), ("b", DataType::Int64)]);
+        let m = merge_schemas(&a, &b, "x.parquet").unwrap();
+        let got: Vec<_> = m.fields().iter().map(|f| (f.name().as_str(), f.data_type().clone())).collect();
+        assert_eq!(got, [("b", DataType::Int64), ("a", DataType::Utf8), ("c", DataType::Date32)]);
+    }
+
+    #[test]
+    fn a_clash_names_column_and_place() {
+        let a = schema(&[("id", DataType::Int32)]);
+        let e = merge_schemas(&a, &schema(&[("id", DataType::Utf8)]), "x.parquet").unwrap_err();
+        assert_eq!(
+            e.to_string(),
+            "NoCommonType: column `id` is int so far and string in x.parquet: no type holds both without loss"
+        );
+        assert_eq!(merge_schemas(&a, &schema(&[("ID", DataType::Int32)]), "x").unwrap_err().code(), "ColumnCase");
+        let twice = schema(&[("v", DataType::Int32), ("v", DataType::Int32)]);
+        assert_eq!(merge_schemas(&a, &twice, "x").unwrap_err().code(), "DuplicateColumn");
+    }
+}
