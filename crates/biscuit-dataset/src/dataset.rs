@@ -1,0 +1,84 @@
+use biscuit_core::{Error, Result};
+use biscuit_journal::{Journal, JournalOptions, Observed};
+
+use crate::{Location, Snapshot};
+
+/// A table: a folder of Parquet files under Hive paths, and its journal.
+#[derive(Debug, Clone)]
+pub struct Dataset {
+    location: Location,
+    journal: Journal,
+}
+
+impl Dataset {
+    /// The table at a location, with its state root in the default place.
+    pub fn new(location: Location, options: JournalOptions) -> Self {
+        let journal = Journal::new(location.storage().clone(), location.path().clone(), options);
+        Self { location, journal }
+    }
+
+    /// The same table with its state root at another place of the same store.
+    ///
+    /// # Errors
+    /// `StateRootElsewhere` for another store: files could not be moved in one step. `StateRootInTable` if either is
+    /// inside the other.
+    pub fn with_state_root(mut self, root: &Location) -> Result<Self> {
+        let (table, state) = (self.location.path(), root.path());
+        if !self.location.same_store(root) {
+            return Err(Error::usage(
+                "StateRootElsewhere",
+                format!("`{root}` is not in the same store as `{}`", self.location),
+            ));
+        }
+        if table.prefix_matches(state) || state.prefix_matches(table) {
+            return Err(Error::usage(
+                "StateRootInTable",
+                format!("`{root}` and `{}` are inside one another", self.location),
+            ));
+        }
+        self.journal = self.journal.with_state_root(state.clone());
+        Ok(self)
+    }
+
+    /// The same table with the state root that its pointer names, if it has one.
+    pub async fn follow_pointer(mut self) -> Result<Self> {
+        self.journal = self.journal.follow_pointer().await?;
+        Ok(self)
+    }
+
+    /// The same table with another journal, as tests need it.
+    pub fn with_journal(mut self, journal: Journal) -> Self {
+        self.journal = journal;
+        self
+    }
+
+    /// Where it is.
+    pub fn location(&self) -> &Location {
+        &self.location
+    }
+
+    /// Its journal.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// What a change starts from; finishes a version that a run left unfinished.
+    ///
+    /// # Errors
+    /// Those of [`Journal::observe`], `NotHivePath`, `MixedPartitioning`.
+    pub async fn observe(&self) -> Result<Snapshot> {
+        self.snapshot(self.journal.observe().await?)
+    }
+
+    /// What a reader starts from; nothing is written.
+    ///
+    /// # Errors
+    /// As [`observe`](Self::observe).
+    pub async fn view(&self) -> Result<Snapshot> {
+        self.snapshot(self.journal.view().await?)
+    }
+
+    fn snapshot(&self, observed: Observed) -> Result<Snapshot> {
+        Snapshot::new(self.clone(), observed)
+    }
+}

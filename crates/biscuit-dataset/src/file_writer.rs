@@ -1,0 +1,146 @@
+use std::sync::Arc;
+
+use biscuit_core::{Error, Result};
+use biscuit_journal::{StagedFile, StagedWriter};
+use bytes::Bytes;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use object_store::ObjectStore;
+use parquet::arrow::AsyncArrowWriter;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::arrow::async_writer::AsyncFileWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::properties::WriterProperties;
+
+use crate::reader::{ObjectReader, fetch_metadata, parquet_error};
+
+/// How Parquet files are written.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ParquetOptions {
+    /// The codec. Default: zstd, level 1.
+    pub compression: Compression,
+    /// The most rows of a row group. Default: 262,144.
+    pub row_group_rows: usize,
+    /// The most bytes a row group may take in memory before it is written. Default: 64 MiB.
+    pub row_group_bytes: usize,
+}
+
+impl Default for ParquetOptions {
+    fn default() -> Self {
+        let level = ZstdLevel::try_new(1).expect("1 is a level of zstd");
+        Self { compression: Compression::ZSTD(level), row_group_rows: 262_144, row_group_bytes: 64 << 20 }
+    }
+}
+
+impl ParquetOptions {
+    /// The same options with another codec.
+    pub fn with_compression(mut self, compression: Compression) -> Self {
+        self.compression = compression;
+        self
+    }
+
+    /// The same options with another limit of rows per row group.
+    pub fn with_row_group_rows(mut self, rows: usize) -> Self {
+        self.row_group_rows = rows.max(1);
+        self
+    }
+
+    pub(crate) fn properties(&self) -> WriterProperties {
+        WriterProperties::builder()
+            .set_compression(self.compression)
+            .set_max_row_group_row_count(Some(self.row_group_rows))
+            .set_created_by(concat!("biscuit-dataset version ", env!("CARGO_PKG_VERSION")).to_owned())
+            .build()
+    }
+}
+
+/// The staged file as the Parquet writer wants it.
+struct Stage(StagedWriter);
+
+impl AsyncFileWriter for Stage {
+    fn write(&mut self, bs: Bytes) -> BoxFuture<'_, parquet::errors::Result<()>> {
+        async move { self.0.write(bs).await.map_err(|e| ParquetError::External(Box::new(e))) }.boxed()
+    }
+
+    fn complete(&mut self) -> BoxFuture<'_, parquet::errors::Result<()>> {
+        std::future::ready(Ok(())).boxed()
+    }
+}
+
+/// Writes one Parquet file into the staging of a replace.
+pub struct FileWriter {
+    writer: AsyncArrowWriter<Stage>,
+    row_group_bytes: usize,
+    rows: u64,
+}
+
+impl std::fmt::Debug for FileWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FileWriter").field("rows", &self.rows).finish_non_exhaustive()
+    }
+}
+
+impl FileWriter {
+    /// Starts a file of rows with this schema.
+    ///
+    /// # Errors
+    /// `UnsupportedType` for types that Parquet cannot hold.
+    pub fn new(stage: StagedWriter, schema: SchemaRef, options: &ParquetOptions) -> Result<Self> {
+        let arrow = ArrowWriterOptions::new().with_properties(options.properties()).with_skip_arrow_metadata(true);
+        let writer = AsyncArrowWriter::try_new_with_options(Stage(stage), schema, arrow).map_err(|e| {
+            Error::usage("UnsupportedType", format!("these columns make no Parquet file: {e}")).with_source(e)
+        })?;
+        Ok(Self { writer, row_group_bytes: options.row_group_bytes, rows: 0 })
+    }
+
+    /// Appends rows.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        self.rows += batch.num_rows() as u64;
+        self.writer.write(batch).await.map_err(|e| parquet_error("the staged file", e))?;
+        if self.writer.in_progress_size() >= self.row_group_bytes { self.flush().await } else { Ok(()) }
+    }
+
+    /// Ends the row group, so that it does not take memory any more.
+    pub async fn flush(&mut self) -> Result<()> {
+        self.writer.flush().await.map_err(|e| parquet_error("the staged file", e))
+    }
+
+    /// Rows written so far.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Bytes the file has and will get, by the encoder's estimate.
+    pub fn estimated_size(&self) -> usize {
+        self.writer.bytes_written() + self.writer.in_progress_size()
+    }
+
+    /// Bytes of memory that the row group in progress takes.
+    pub fn memory(&self) -> usize {
+        self.writer.memory_size()
+    }
+
+    /// Ends the file, then opens it again and checks its footer and its number of rows.
+    ///
+    /// # Errors
+    /// `TornWrite` if the file is not what was written, and those of the store.
+    pub async fn finish(mut self, store: &Arc<dyn ObjectStore>) -> Result<StagedFile> {
+        self.writer.finish().await.map_err(|e| parquet_error("the staged file", e))?;
+        let staged = self.writer.into_inner().0.finish().await?;
+        let reader = ObjectReader { store: store.clone(), path: staged.object().clone(), size: staged.size() };
+        let found = fetch_metadata(&reader, staged.object().as_ref()).await?.file_metadata().num_rows();
+        if found != i64::try_from(self.rows).unwrap_or(-1) {
+            let (object, wrote) = (staged.object(), self.rows);
+            let message = format!("`{object}` has {found} rows where {wrote} were written; run again");
+            return Err(Error::new(biscuit_core::ErrorKind::Unavailable, "TornWrite", message));
+        }
+        Ok(staged.with_rows(self.rows))
+    }
+}

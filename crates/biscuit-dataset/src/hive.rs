@@ -1,0 +1,107 @@
+use biscuit_core::{Error, Result};
+
+/// The folder value that stands for null.
+pub const HIVE_NULL: &str = "__HIVE_DEFAULT_PARTITION__";
+
+/// Characters that Hive writes as `%XX` in the names of partition folders, besides control characters.
+const ESCAPED: &str = "\"#%'*/:=?\\{[]^\u{7f}";
+
+/// The text as part of a partition folder's name.
+///
+/// ```
+/// assert_eq!(biscuit_dataset::escape("10:30 a/b"), "10%3A30 a%2Fb");
+/// ```
+pub fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c < ' ' || ESCAPED.contains(c) {
+            out.push_str(&format!("%{:02X}", u32::from(c)));
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// The text that was escaped; a `%` that no two hexadecimal digits follow stands for itself.
+pub fn unescape(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    let bytes = text.as_bytes();
+    let mut i = 0;
+    while i < bytes.len() {
+        let hex = text.get(i + 1..i + 3).filter(|_| bytes[i] == b'%').and_then(|h| u8::from_str_radix(h, 16).ok());
+        match hex {
+            Some(b) => {
+                out.push(b);
+                i += 3;
+            }
+            None => {
+                out.push(bytes[i]);
+                i += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// The partition columns and values of a file's path relative to its table; null is none.
+///
+/// # Errors
+/// `NotHivePath` for a folder that is not `column=value`.
+///
+/// ```
+/// let values = biscuit_dataset::partition_values("a=x%2Fy/b=__HIVE_DEFAULT_PARTITION__/f.parquet").unwrap();
+/// assert_eq!(values, [("a".into(), Some("x/y".into())), ("b".into(), None)]);
+/// ```
+pub fn partition_values(path: &str) -> Result<Vec<(String, Option<String>)>> {
+    let Some((folders, _)) = path.rsplit_once('/') else { return Ok(vec![]) };
+    let value = |folder: &str| match folder.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((unescape(name), (value != HIVE_NULL).then(|| unescape(value)))),
+        _ => Err(Error::data("NotHivePath", format!("the folder `{folder}` of `{path}` is not `column=value`"))),
+    };
+    folders.split('/').map(value).collect()
+}
+
+/// One folder for a column's value.
+///
+/// # Errors
+/// `PartitionValue` for texts that Hive has no folder for: the empty one, and the one that stands for null.
+pub(crate) fn folder(column: &str, value: Option<&str>) -> Result<String> {
+    let value = match value {
+        None => HIVE_NULL.to_owned(),
+        Some("") => return Err(no_folder(column, "an empty text")),
+        Some(HIVE_NULL) => return Err(no_folder(column, "the text that stands for null")),
+        Some(v) => escape(v),
+    };
+    Ok(format!("{}={value}", escape(column)))
+}
+
+fn no_folder(column: &str, what: &str) -> Error {
+    Error::data("PartitionValue", format!("partition column `{column}` holds {what}, which Hive paths cannot say"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_text_is_read_back() {
+        for text in ["a b", "ä=ö/ü", "100%", "%2F", "\u{1}\u{7f}", "…", "x:y?z", "%zz"] {
+            assert_eq!(unescape(&escape(text)), text);
+        }
+        assert_eq!(unescape("50%"), "50%");
+    }
+
+    #[test]
+    fn a_folder_without_a_column_is_refused() {
+        assert_eq!(partition_values("2024/f.parquet").unwrap_err().code(), "NotHivePath");
+        assert_eq!(partition_values("f.parquet").unwrap(), []);
+    }
+
+    #[test]
+    fn texts_without_a_folder_are_refused() {
+        assert_eq!(folder("c", Some("")).unwrap_err().code(), "PartitionValue");
+        assert_eq!(folder("c", Some(HIVE_NULL)).unwrap_err().code(), "PartitionValue");
+        assert_eq!(folder("c", None).unwrap(), "c=__HIVE_DEFAULT_PARTITION__");
+    }
+}

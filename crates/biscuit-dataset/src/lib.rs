@@ -1,0 +1,24 @@
+#![doc = include_str!("../README.md")]
+
+mod dataset;
+mod file;
+mod file_writer;
+mod hive;
+mod location;
+mod provider;
+mod reader;
+mod rows;
+mod single;
+mod snapshot;
+mod snapshot_store;
+mod table_writer;
+
+pub use dataset::Dataset;
+pub use file::{DataFile, OpenFile};
+pub use file_writer::{FileWriter, ParquetOptions};
+pub use hive::{HIVE_NULL, escape, partition_values, unescape};
+pub use location::Location;
+pub use rows::{align, conform, partition_folders};
+pub use single::write_single;
+pub use snapshot::{Snapshot, WriteMode};
+pub use table_writer::{FileSizing, TableWriter, WriteOptions};

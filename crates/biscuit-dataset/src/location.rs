@@ -1,0 +1,161 @@
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, LazyLock, Mutex};
+
+use biscuit_core::{Error, Result};
+use biscuit_journal::Storage;
+use object_store::local::LocalFileSystem;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+
+/// A folder or file in a store.
+#[derive(Debug, Clone)]
+pub struct Location {
+    storage: Storage,
+    path: Path,
+    url: String,
+}
+
+impl Location {
+    /// Opens a URL: `file:///…`, `s3://bucket/…` (`s3a` means the same), `memory://name/…` (shared within the process),
+    /// or a plain path.
+    ///
+    /// # Errors
+    /// `InvalidUrl` for other schemes and for the root of a store.
+    pub fn parse(url: &str) -> Result<Self> {
+        let (scheme, rest) = match url.split_once("://") {
+            Some((scheme, rest)) => (scheme.to_ascii_lowercase(), rest),
+            None => return Self::local(url, std::path::Path::new(url)),
+        };
+        match scheme.as_str() {
+            "file" => {
+                let parsed = url::Url::parse(url).map_err(|e| invalid(url, "it is no URL").with_source(e))?;
+                let path = parsed.to_file_path().map_err(|()| invalid(url, "it names a host; write file:///path"))?;
+                Self::local(url, &path)
+            }
+            "memory" => {
+                let (name, path) = rest.split_once('/').unwrap_or((rest, ""));
+                Self::new(Storage::durable(memory(name)), path, url)
+            }
+            "s3" | "s3a" => Self::s3(url, rest),
+            _ => Err(invalid(url, "known are file://, s3://, s3a://, memory:// and plain paths")),
+        }
+    }
+
+    /// A folder of a storage that is open already; `url` is what messages call it.
+    pub fn new(storage: Storage, path: &str, url: &str) -> Result<Self> {
+        let path =
+            Path::parse(path.trim_matches('/')).map_err(|e| invalid(url, "its path is not valid").with_source(e))?;
+        if path.parts().next().is_none() {
+            return Err(invalid(url, "it is the root of a store"));
+        }
+        Ok(Self { storage, path, url: url.trim_end_matches('/').to_owned() })
+    }
+
+    fn local(url: &str, path: &std::path::Path) -> Result<Self> {
+        let absolute = std::path::absolute(path).map_err(|e| invalid(url, "it is no path").with_source(e))?;
+        let mut parts = Vec::new();
+        for part in absolute.components() {
+            match part {
+                std::path::Component::Normal(p) => {
+                    parts.push(p.to_str().ok_or_else(|| invalid(url, "its path is not UTF-8"))?);
+                }
+                std::path::Component::ParentDir => drop(parts.pop()),
+                _ => {}
+            }
+        }
+        Self::new(Storage::local(Arc::new(LocalFileSystem::new())), &parts.join("/"), url)
+    }
+
+    #[cfg(feature = "s3")]
+    fn s3(url: &str, rest: &str) -> Result<Self> {
+        let (bucket, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let http = std::env::var("AWS_ENDPOINT_URL").is_ok_and(|e| e.starts_with("http://"));
+        let store = object_store::aws::AmazonS3Builder::from_env()
+            .with_bucket_name(bucket)
+            .with_allow_http(http)
+            .build()
+            .map_err(|e| invalid(url, "the S3 client cannot be made").with_source(e))?;
+        Self::new(Storage::durable(Arc::new(store)), path, url)
+    }
+
+    #[cfg(not(feature = "s3"))]
+    fn s3(url: &str, _: &str) -> Result<Self> {
+        Err(invalid(url, "this build is without the feature `s3`"))
+    }
+
+    /// The store.
+    pub fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
+    /// The path in the store.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The same place in a storage that wraps this one's.
+    pub fn with_storage(mut self, storage: Storage) -> Self {
+        self.storage = storage;
+        self
+    }
+
+    /// Whether both are in the same store: the same scheme and, on S3 and in memory, the same bucket or name.
+    pub fn same_store(&self, other: &Self) -> bool {
+        store_of(&self.url) == store_of(&other.url)
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.url)
+    }
+}
+
+fn store_of(url: &str) -> (&str, &str) {
+    match url.split_once("://") {
+        None | Some(("file", _)) => ("file", ""),
+        Some((scheme, rest)) => {
+            (if scheme == "s3a" { "s3" } else { scheme }, rest.split_once('/').map_or(rest, |(bucket, _)| bucket))
+        }
+    }
+}
+
+fn memory(name: &str) -> Arc<InMemory> {
+    static STORES: LazyLock<Mutex<HashMap<String, Arc<InMemory>>>> = LazyLock::new(Mutex::default);
+    let mut stores = STORES.lock().expect("no holder of this lock panics");
+    stores.entry(name.to_owned()).or_default().clone()
+}
+
+fn invalid(url: &str, why: &str) -> Error {
+    Error::usage("InvalidUrl", format!("`{url}` cannot be used: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_paths_and_file_urls_meet() {
+        let a = Location::parse("/tmp/lake/../lake/a b/").unwrap();
+        let b = Location::parse("file:///tmp/lake/a%20b").unwrap();
+        assert_eq!(a.path(), b.path());
+        assert_eq!(a.path().as_ref(), "tmp/lake/a b");
+        assert!(a.same_store(&b));
+    }
+
+    #[test]
+    fn roots_and_unknown_schemes_are_refused() {
+        for url in ["/", "memory://x", "memory://x/", "ftp://x/y", "file://host/x"] {
+            assert_eq!(Location::parse(url).unwrap_err().code(), "InvalidUrl", "{url}");
+        }
+    }
+
+    #[test]
+    fn memory_is_shared_by_name() {
+        let a = Location::parse("memory://m1/x").unwrap();
+        let b = Location::parse("memory://m1/y").unwrap();
+        assert!(Arc::ptr_eq(&memory("m1"), &memory("m1")) && a.same_store(&b));
+        assert!(!a.same_store(&Location::parse("memory://m2/x").unwrap()));
+    }
+}

@@ -1,0 +1,122 @@
+use std::collections::HashMap;
+
+use biscuit_core::{Error, Result};
+use biscuit_schema::{plain_type, type_name};
+use datafusion::arrow::array::{
+    Array, ArrayRef, RecordBatch, RecordBatchOptions, StringArray, UInt32Array, new_null_array,
+};
+use datafusion::arrow::compute::{CastOptions, cast_with_options, take_record_batch};
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
+
+use crate::hive;
+
+/// A cast that loses nothing silently: a value that does not fit is an error.
+fn strict(array: &ArrayRef, to: &DataType, column: &str, place: &str) -> Result<ArrayRef> {
+    if array.data_type() == to {
+        return Ok(array.clone());
+    }
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    cast_with_options(array, to, &options).map_err(|e| {
+        let name = type_name(to).unwrap_or_else(|| to.to_string());
+        Error::data("WrongType", format!("column `{column}` of {place} cannot be read as {name}")).with_source(e)
+    })
+}
+
+/// The same columns in the target's types, matched by name; columns that the rows do not have become null, columns that
+/// the target does not have are left out.
+///
+/// # Errors
+/// `WrongType` where a value does not fit. `place` is what messages call the rows.
+pub fn conform(batch: &RecordBatch, target: &SchemaRef, place: &str) -> Result<RecordBatch> {
+    align(batch, &[], target, place)
+}
+
+/// As [`conform`], with columns whose value is the same in every row, as the path of a file gives them.
+pub fn align(
+    batch: &RecordBatch,
+    constants: &[(String, Option<String>)],
+    target: &SchemaRef,
+    place: &str,
+) -> Result<RecordBatch> {
+    let rows = batch.num_rows();
+    let column = |f: &datafusion::arrow::datatypes::FieldRef| -> Result<ArrayRef> {
+        if let Some(array) = batch.column_by_name(f.name()) {
+            return strict(array, f.data_type(), f.name(), place);
+        }
+        match constants.iter().find(|(name, _)| name == f.name()) {
+            Some((_, Some(value))) => {
+                let one: ArrayRef = std::sync::Arc::new(StringArray::from(vec![value.as_str()]));
+                let one = strict(&one, f.data_type(), f.name(), place)?;
+                let zeros = UInt32Array::from(vec![0; rows]);
+                datafusion::arrow::compute::take(&one, &zeros, None)
+                    .map_err(|e| Error::internal("a constant column could not be made").with_source(e))
+            }
+            _ => Ok(new_null_array(f.data_type(), rows)),
+        }
+    };
+    let columns = target.fields().iter().map(column).collect::<Result<Vec<_>>>()?;
+    let nullable = std::sync::Arc::new(datafusion::arrow::datatypes::Schema::new(
+        target.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<_>>(),
+    ));
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    RecordBatch::try_new_with_options(nullable, columns, &options)
+        .map_err(|e| Error::internal(format!("rows of {place} could not be put together")).with_source(e))
+}
+
+/// Splits rows by the Hive folder they belong in, each part without the partition columns; folders come in the order of
+/// their first row, rows keep theirs.
+///
+/// # Errors
+/// `MissingColumn`, `PartitionType` for types that make no folder, `PartitionValue` for texts that have none.
+pub fn partition_folders(batch: &RecordBatch, partition_by: &[String]) -> Result<Vec<(String, RecordBatch)>> {
+    if partition_by.is_empty() {
+        return Ok(vec![(String::new(), batch.clone())]);
+    }
+    let mut texts = Vec::with_capacity(partition_by.len());
+    for name in partition_by {
+        let at = biscuit_schema::column_index(&batch.schema(), name, "the rows to write")?;
+        texts.push(folder_texts(batch.column(at), name)?);
+    }
+    let mut folders: Vec<(String, Vec<u32>)> = Vec::new();
+    let mut known: HashMap<Vec<Option<&str>>, usize> = HashMap::new();
+    for row in 0..batch.num_rows() {
+        let values: Vec<Option<&str>> = texts.iter().map(|t| t.is_valid(row).then(|| t.value(row))).collect();
+        let at = match known.get(&values) {
+            Some(&at) => at,
+            None => {
+                let parts = partition_by.iter().zip(&values).map(|(n, v)| hive::folder(n, *v));
+                folders.push((parts.collect::<Result<Vec<_>>>()?.join("/"), Vec::new()));
+                known.insert(values, folders.len() - 1);
+                folders.len() - 1
+            }
+        };
+        folders[at].1.push(u32::try_from(row).expect("a batch has fewer than 2^32 rows"));
+    }
+    let rest: Vec<usize> =
+        (0..batch.num_columns()).filter(|&i| !partition_by.contains(batch.schema().field(i).name())).collect();
+    let data = batch.project(&rest).expect("indices come from this batch");
+    let whole = folders.len() == 1;
+    let part = |(folder, rows): (String, Vec<u32>)| {
+        let rows = if whole { Ok(data.clone()) } else { take_record_batch(&data, &UInt32Array::from(rows)) };
+        Ok((folder, rows.map_err(|e| Error::internal("rows could not be split").with_source(e))?))
+    };
+    folders.into_iter().map(part).collect()
+}
+
+fn folder_texts(array: &ArrayRef, name: &str) -> Result<StringArray> {
+    let t = plain_type(array.data_type());
+    let folder = t.is_integer()
+        || matches!(
+            t,
+            DataType::Utf8 | DataType::Boolean | DataType::Date32 | DataType::Timestamp(..) | DataType::Decimal128(..)
+        );
+    if !folder {
+        let message = format!(
+            "partition column `{name}` is {t}; text, whole numbers, decimals, booleans, dates and timestamps make folders"
+        );
+        return Err(Error::usage("PartitionType", message));
+    }
+    let plain = strict(array, &t, name, "the rows to write")?;
+    let texts = strict(&plain, &DataType::Utf8, name, "the rows to write")?;
+    Ok(texts.as_any().downcast_ref::<StringArray>().expect("a cast to Utf8 gives a StringArray").clone())
+}

@@ -1,0 +1,270 @@
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use biscuit_core::{CommitId, Error, Result};
+use biscuit_journal::{Committed, Observed, Outcome};
+use biscuit_schema::{ColumnType, merge_schemas, type_name};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::dataframe::DataFrame;
+use datafusion::execution::context::SessionContext;
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::ObjectStore;
+use object_store::path::Path;
+use serde_json::Value;
+
+use crate::dataset::Dataset;
+use crate::file::{DataFile, OpenFile};
+use crate::hive::partition_values;
+use crate::provider::TableFiles;
+use crate::reader::engine_error;
+use crate::rows::partition_folders;
+use crate::snapshot_store::{Pinned, SnapshotStore};
+use crate::table_writer::{TableWriter, WriteOptions};
+
+/// The fact in the journal that holds the types of partition columns.
+const PARTITION_TYPES: &str = "partition_types";
+
+/// What a write does with the rows that are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteMode {
+    /// They stay.
+    Append,
+    /// Those in partitions that the new rows have go; other partitions stay.
+    ReplacePartitions,
+    /// They all go. New rows without any row are an error, `EmptyReplacement`.
+    ReplaceAll,
+    /// They all go, also if there are no new rows.
+    ReplaceAllEvenByNothing,
+}
+
+/// The table as one run sees it: what is loaded from it and what is written on top of it have the same base.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    dataset: Dataset,
+    /// What the journal observed.
+    pub observed: Observed,
+    files: Vec<DataFile>,
+    partition: Vec<(String, DataType)>,
+}
+
+impl Snapshot {
+    pub(crate) fn new(dataset: Dataset, observed: Observed) -> Result<Self> {
+        let mut files = Vec::with_capacity(observed.files.len());
+        let root = dataset.location().path();
+        for f in &observed.files {
+            let object = f.path.split('/').fold(root.to_string(), |p, s| format!("{p}/{s}"));
+            let object =
+                Path::parse(object).map_err(|e| Error::data("InvalidPath", format!("`{}`", f.path)).with_source(e))?;
+            files.push(DataFile { path: f.path.clone(), object, size: f.size, partition: partition_values(&f.path)? });
+        }
+        let partition = partition_columns(&files, observed.head.meta.get(PARTITION_TYPES))?;
+        Ok(Self { dataset, observed, files, partition })
+    }
+
+    /// The table this is a snapshot of.
+    pub fn dataset(&self) -> &Dataset {
+        &self.dataset
+    }
+
+    /// Its files, by path.
+    pub fn files(&self) -> &[DataFile] {
+        &self.files
+    }
+
+    /// Its partition columns in the order of the folders, with their types; empty for a table without folders.
+    pub fn partition_columns(&self) -> &[(String, DataType)] {
+        &self.partition
+    }
+
+    /// A store that reads exactly this snapshot's files.
+    pub fn store(&self) -> Arc<dyn ObjectStore> {
+        let mut pinned = HashMap::with_capacity(self.files.len());
+        for (file, listed) in self.files.iter().zip(&self.observed.files) {
+            let live = self.observed.head.live.get(&file.path);
+            let state = self.dataset.journal().state_root();
+            let staged = live.and_then(|l| l.staged.as_ref()).and_then(|s| Path::parse(format!("{state}/{s}")).ok());
+            pinned.insert(file.object.clone(), Pinned { etag: listed.etag.clone(), staged });
+        }
+        Arc::new(SnapshotStore::new(self.dataset.location().storage().store.clone(), pinned))
+    }
+
+    /// All files with their footers read, in the order of their paths.
+    ///
+    /// # Errors
+    /// Those of [`OpenFile::open`]; `Conflict` if a newer version has replaced a file meanwhile.
+    pub async fn open_files(&self) -> Result<Vec<OpenFile>> {
+        let store = self.store();
+        let opened = stream::iter(self.files.iter().cloned())
+            .map(|f| OpenFile::open(store.clone(), f))
+            .buffered(8)
+            .try_collect()
+            .await;
+        match opened {
+            Ok(files) => Ok(files),
+            Err(e) => Err(self.dataset.journal().explain(e, &self.observed.head).await),
+        }
+    }
+
+    /// The schema of the table's rows: the columns of all files with their common types, partition columns last.
+    ///
+    /// # Errors
+    /// Those of [`merge_schemas`], naming the file.
+    pub fn schema(&self, files: &[OpenFile]) -> Result<SchemaRef> {
+        let mut schema = Schema::empty();
+        for f in files {
+            schema = merge_schemas(&schema, f.schema(), &format!("`{}`", f.file.path))?;
+        }
+        let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
+        fields.extend(self.partition.iter().map(|(n, t)| Arc::new(Field::new(n, t.clone(), true))));
+        Ok(Arc::new(Schema::new(fields)))
+    }
+
+    /// The rows as a DataFrame. Filters on partition columns choose the files that are opened; other filters choose row
+    /// groups and pages by statistics. If a file is gone before the first row, the newest version is not looked for:
+    /// the frame fails with an error and never with part of the rows.
+    ///
+    /// # Errors
+    /// As [`open_files`](Self::open_files) and [`schema`](Self::schema).
+    pub async fn load(&self, ctx: &SessionContext) -> Result<DataFrame> {
+        let files = self.open_files().await?;
+        let table = TableFiles::new(self.schema(&files)?, files, self.store(), self.partition.len());
+        ctx.read_table(Arc::new(table)).map_err(|e| engine_error(&self.dataset.location().to_string(), e))
+    }
+
+    /// Writes rows on top of this snapshot as one step.
+    ///
+    /// # Errors
+    /// `Conflict` if another run has committed since; `PartitioningDiffers` if the table's folders are others;
+    /// `EmptyReplacement`; those of [`TableWriter`] and of the rows themselves. After an error nothing is changed.
+    pub async fn write(&self, rows: DataFrame, mode: WriteMode, options: &WriteOptions) -> Result<Committed> {
+        self.write_as(rows, mode, options, None).await
+    }
+
+    /// As [`write`](Self::write), once for each commit id: a second call with the same id changes nothing.
+    pub async fn write_as(
+        &self,
+        rows: DataFrame,
+        mode: WriteMode,
+        options: &WriteOptions,
+        commit: Option<&CommitId>,
+    ) -> Result<Committed> {
+        if let Some(version) = commit.and_then(|id| self.observed.head.committed(id)) {
+            return Ok(Committed { version, outcome: Outcome::Unchanged, exceptions: vec![], adopted: 0, ghosts: 0 });
+        }
+        self.check_partitioning(&options.partition_by, mode)?;
+        let journal = self.dataset.journal();
+        let mut replace = journal.replace(&self.observed);
+        commit.inspect(|id| replace.with_commit_id(id));
+        let schema = Arc::clone(rows.schema().inner());
+        let types = partition_types(&schema, &options.partition_by)?;
+        replace.with_meta(PARTITION_TYPES, types);
+        let written = self.stage(&mut replace, rows, options).await;
+        let (count, folders) = match written {
+            Ok(written) => written,
+            Err(e) => {
+                replace.abandon().await?;
+                return Err(e);
+            }
+        };
+        match mode {
+            WriteMode::Append => {}
+            WriteMode::ReplaceAll if count == 0 => {
+                replace.abandon().await?;
+                return Err(Error::data("EmptyReplacement", "there are no new rows, and the table would be emptied"));
+            }
+            WriteMode::ReplaceAll | WriteMode::ReplaceAllEvenByNothing => {
+                self.observed.files.iter().for_each(|f| replace.retire(f));
+            }
+            WriteMode::ReplacePartitions => {
+                let folder = |path: &str| path.rsplit_once('/').map_or(String::new(), |(f, _)| f.to_owned());
+                self.observed
+                    .files
+                    .iter()
+                    .filter(|f| folders.contains(&folder(&f.path)))
+                    .for_each(|f| replace.retire(f));
+            }
+        }
+        replace.commit().await
+    }
+
+    async fn stage(
+        &self,
+        replace: &mut biscuit_journal::Replace<'_>,
+        rows: DataFrame,
+        options: &WriteOptions,
+    ) -> Result<(u64, BTreeSet<String>)> {
+        let mut batches = rows.execute_stream().await.map_err(|e| engine_error("the rows to write", e))?;
+        let mut writer = TableWriter::new(self.dataset.journal(), replace, options);
+        let mut folders = BTreeSet::new();
+        while let Some(batch) = batches.try_next().await.map_err(|e| engine_error("the rows to write", e))? {
+            if batch.num_rows() > 0 {
+                folders.extend(partition_folders(&batch, &options.partition_by)?.into_iter().map(|(f, _)| f));
+                writer.write(&batch).await?;
+            }
+        }
+        let (rows, _) = writer.finish().await?;
+        Ok((rows, folders))
+    }
+
+    /// Checks that new files would get the folders that the table has.
+    ///
+    /// # Errors
+    /// `PartitioningDiffers`.
+    pub fn check_partitioning(&self, partition_by: &[String], mode: WriteMode) -> Result<()> {
+        let has: Vec<&str> = self.partition.iter().map(|(n, _)| n.as_str()).collect();
+        let all = matches!(mode, WriteMode::ReplaceAll | WriteMode::ReplaceAllEvenByNothing);
+        if self.files.is_empty() || all || has == partition_by {
+            return Ok(());
+        }
+        let name = |columns: &[&str]| if columns.is_empty() { "nothing".to_owned() } else { columns.join(", ") };
+        let asked: Vec<&str> = partition_by.iter().map(String::as_str).collect();
+        let message = format!("the table is partitioned by {}, not by {}", name(&has), name(&asked));
+        Err(Error::usage("PartitioningDiffers", message))
+    }
+}
+
+/// The types of partition columns as the journal keeps them.
+pub(crate) fn partition_types(schema: &Schema, partition_by: &[String]) -> Result<Value> {
+    let mut types = serde_json::Map::new();
+    for name in partition_by {
+        let at = biscuit_schema::column_index(schema, name, "the rows to write")?;
+        let t = biscuit_schema::plain_type(schema.field(at).data_type());
+        let text =
+            type_name(&t).ok_or_else(|| Error::usage("PartitionType", format!("partition column `{name}` is {t}")))?;
+        types.insert(name.clone(), Value::String(text));
+    }
+    Ok(if types.is_empty() { Value::Null } else { Value::Object(types) })
+}
+
+fn partition_columns(files: &[DataFile], kept: Option<&Value>) -> Result<Vec<(String, DataType)>> {
+    let Some(first) = files.first() else { return Ok(vec![]) };
+    let names = |f: &DataFile| f.partition.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>();
+    let columns = names(first);
+    if let Some(other) = files.iter().find(|f| names(f) != columns) {
+        let message = format!("`{}` and `{}` are partitioned by different columns", first.path, other.path);
+        return Err(Error::data("MixedPartitioning", message));
+    }
+    let column = |(i, name): (usize, String)| {
+        let declared = kept.and_then(|k| k.get(&name)).and_then(Value::as_str);
+        let t = match declared {
+            Some(text) => ColumnType::parse(text)?.arrow().clone(),
+            None => infer(files.iter().filter_map(|f| f.partition[i].1.as_deref())),
+        };
+        Ok((name, t))
+    };
+    columns.into_iter().enumerate().map(column).collect()
+}
+
+/// Bigint or date where every value is one in the form it would be written, text otherwise.
+fn infer<'a>(values: impl Iterator<Item = &'a str> + Clone) -> DataType {
+    let date = |v: &str| v.len() == 10 && v.parse::<biscuit_core::Instant>().is_ok();
+    if values.clone().next().is_none() {
+        DataType::Utf8
+    } else if values.clone().all(|v| v.parse::<i64>().is_ok_and(|n| n.to_string() == v)) {
+        DataType::Int64
+    } else if values.clone().all(date) {
+        DataType::Date32
+    } else {
+        DataType::Utf8
+    }
+}

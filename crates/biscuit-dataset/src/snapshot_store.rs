@@ -1,0 +1,87 @@
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
+
+/// Where a file of a snapshot may be.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Pinned {
+    /// The ETag it has at its final name; another one there is another file.
+    pub(crate) etag: Option<String>,
+    /// Its staged name, while its version is not finished.
+    pub(crate) staged: Option<Path>,
+}
+
+/// Reads the files of one snapshot: each by its final name, else its staged name, else its final name again, and only if
+/// its ETag is the snapshot's. Everything else is not supported, so that nothing can be written through it.
+#[derive(Debug)]
+pub(crate) struct SnapshotStore {
+    inner: Arc<dyn ObjectStore>,
+    files: HashMap<Path, Pinned>,
+}
+
+impl SnapshotStore {
+    pub(crate) fn new(inner: Arc<dyn ObjectStore>, files: HashMap<Path, Pinned>) -> Self {
+        Self { inner, files }
+    }
+}
+
+impl fmt::Display for SnapshotStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "snapshot of {}", self.inner)
+    }
+}
+
+fn read_only(operation: &str) -> Error {
+    Error::NotImplemented { operation: operation.to_owned(), implementer: "a snapshot".to_owned() }
+}
+
+#[async_trait]
+impl ObjectStore for SnapshotStore {
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        let Some(pinned) = self.files.get(location) else { return self.inner.get_opts(location, options).await };
+        let at_final = || {
+            let options = options.clone().with_if_match(pinned.etag.clone());
+            self.inner.get_opts(location, options)
+        };
+        match (at_final().await, &pinned.staged) {
+            (Err(Error::NotFound { .. }), Some(staged)) => match self.inner.get_opts(staged, options.clone()).await {
+                Err(Error::NotFound { .. }) => at_final().await,
+                other => other,
+            },
+            (other, _) => other,
+        }
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn put_opts(&self, _: &Path, _: PutPayload, _: PutOptions) -> Result<PutResult> {
+        Err(read_only("put"))
+    }
+
+    async fn put_multipart_opts(&self, _: &Path, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        Err(read_only("put"))
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        locations.map(|_| Err(read_only("delete"))).boxed()
+    }
+
+    async fn copy_opts(&self, _: &Path, _: &Path, _: CopyOptions) -> Result<()> {
+        Err(read_only("copy"))
+    }
+}

@@ -1,0 +1,164 @@
+use std::collections::BTreeMap;
+
+use biscuit_core::Result;
+use biscuit_journal::{Journal, Replace};
+use datafusion::arrow::array::RecordBatch;
+
+use crate::file_writer::{FileWriter, ParquetOptions};
+use crate::rows::partition_folders;
+
+/// How many files a write makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileSizing {
+    /// So many files in every partition, filled evenly; fewer where there are fewer rows.
+    Files(usize),
+    /// Files of about so many bytes.
+    TargetSize(u64),
+}
+
+/// Choices of a write that have a default.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct WriteOptions {
+    /// Columns that make folders. Default: none.
+    pub partition_by: Vec<String>,
+    /// How many files. Default: files of about 256 MiB.
+    pub sizing: FileSizing,
+    /// Bytes of memory that row groups in progress may take together. Default: 256 MiB.
+    pub memory: usize,
+    /// Files that are open at once; more partitions make more, smaller files. Default: 128.
+    pub open_files: usize,
+    /// How Parquet is written.
+    pub parquet: ParquetOptions,
+}
+
+impl Default for WriteOptions {
+    fn default() -> Self {
+        Self {
+            partition_by: vec![],
+            sizing: FileSizing::TargetSize(256 << 20),
+            memory: 256 << 20,
+            open_files: 128,
+            parquet: ParquetOptions::default(),
+        }
+    }
+}
+
+impl WriteOptions {
+    /// The same options with these partition columns.
+    pub fn with_partition_by<S: Into<String>>(mut self, columns: impl IntoIterator<Item = S>) -> Self {
+        self.partition_by = columns.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The same options with another sizing.
+    pub fn with_sizing(mut self, sizing: FileSizing) -> Self {
+        self.sizing = sizing;
+        self
+    }
+
+    /// The same options with other Parquet options.
+    pub fn with_parquet(mut self, parquet: ParquetOptions) -> Self {
+        self.parquet = parquet;
+        self
+    }
+
+    /// The same options with another memory budget, in bytes.
+    pub fn with_memory(mut self, bytes: usize) -> Self {
+        self.memory = bytes;
+        self
+    }
+}
+
+/// Writes rows into the staging of a replace, a file or more for each partition, in bounded memory.
+#[derive(Debug)]
+pub struct TableWriter<'a, 'b> {
+    journal: &'a Journal,
+    replace: &'a mut Replace<'b>,
+    options: &'a WriteOptions,
+    open: BTreeMap<(String, usize), FileWriter>,
+    turn: usize,
+    rows: u64,
+    files: u64,
+}
+
+impl<'a, 'b> TableWriter<'a, 'b> {
+    /// A writer into the staging of `replace`, which gets the files to publish.
+    pub fn new(journal: &'a Journal, replace: &'a mut Replace<'b>, options: &'a WriteOptions) -> Self {
+        Self { journal, replace, options, open: BTreeMap::new(), turn: 0, rows: 0, files: 0 }
+    }
+
+    /// Writes rows; all batches have the same schema.
+    ///
+    /// # Errors
+    /// Those of [`partition_folders`] and of the store.
+    pub async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        self.rows += batch.num_rows() as u64;
+        for (folder, rows) in partition_folders(batch, &self.options.partition_by)? {
+            match self.options.sizing {
+                FileSizing::TargetSize(_) => self.append(folder, 0, &rows).await?,
+                FileSizing::Files(n) => {
+                    let (n, total) = (n.max(1), rows.num_rows());
+                    for i in 0..n {
+                        let (from, to) = (total * i / n, total * (i + 1) / n);
+                        if to > from {
+                            // Each batch begins with another file, so that short batches do not fill one file alone.
+                            let slot = (i + self.turn) % n;
+                            self.append(folder.clone(), slot, &rows.slice(from, to - from)).await?;
+                        }
+                    }
+                }
+            }
+        }
+        self.turn += 1;
+        Ok(())
+    }
+
+    async fn append(&mut self, folder: String, slot: usize, rows: &RecordBatch) -> Result<()> {
+        let key = (folder, slot);
+        if !self.open.contains_key(&key) {
+            if self.open.len() >= self.options.open_files {
+                let largest = self.open.iter().max_by_key(|(_, w)| w.estimated_size()).map(|(k, _)| k.clone());
+                self.close(&largest.expect("as many files as may be are open")).await?;
+            }
+            let stage = self.replace.writer(&key.0, "parquet");
+            self.open.insert(key.clone(), FileWriter::new(stage, rows.schema(), &self.options.parquet)?);
+        }
+        let writer = self.open.get_mut(&key).expect("it was inserted above");
+        writer.write(rows).await?;
+        let full = matches!(self.options.sizing, FileSizing::TargetSize(t) if writer.estimated_size() as u64 >= t);
+        if full {
+            self.close(&key).await?;
+        }
+        while self.open.values().map(FileWriter::memory).sum::<usize>() > self.options.memory {
+            let largest = self.open.values_mut().max_by_key(|w| w.memory()).expect("one of them takes memory");
+            if largest.memory() == 0 {
+                break;
+            }
+            let before = largest.memory();
+            largest.flush().await?;
+            if largest.memory() >= before {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn close(&mut self, key: &(String, usize)) -> Result<()> {
+        if let Some(writer) = self.open.remove(key) {
+            let staged = writer.finish(&self.journal.storage().store).await?;
+            self.replace.publish(staged);
+            self.files += 1;
+        }
+        Ok(())
+    }
+
+    /// Ends all files; answers with the rows and the files written.
+    pub async fn finish(mut self) -> Result<(u64, u64)> {
+        let open: Vec<_> = self.open.keys().cloned().collect();
+        for key in open {
+            self.close(&key).await?;
+        }
+        Ok((self.rows, self.files))
+    }
+}
