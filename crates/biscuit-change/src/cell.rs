@@ -1,0 +1,169 @@
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BinaryArray, BooleanArray, Decimal128Array, Float32Array, Float64Array, ListArray, MapArray, NullArray,
+    StringArray, StructArray, UInt64Array,
+};
+use arrow::buffer::{NullBuffer, OffsetBuffer};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType, FieldRef, Fields, TimeUnit};
+
+/// A value on its way from text to an array.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Cell {
+    Null,
+    Bool(bool),
+    /// Integers, days, microseconds, nanoseconds: by the type of the column.
+    Int(i64),
+    Float(f64),
+    /// An unscaled decimal, by the scale of the column.
+    Decimal(i128),
+    Text(String),
+    Bytes(Vec<u8>),
+    List(Vec<Cell>),
+    /// The fields in the order of the column's type.
+    Struct(Vec<Cell>),
+    Map(Vec<(Cell, Cell)>),
+}
+
+/// The array of these cells; every cell was made for this type.
+pub(crate) fn to_array(t: &DataType, cells: &[Cell]) -> Result<ArrayRef, String> {
+    Ok(match t {
+        DataType::Null => Arc::new(NullArray::new(cells.len())),
+        DataType::Boolean => Arc::new(
+            collect(cells, |c| if let Cell::Bool(b) = c { Some(*b) } else { None }, t)?
+                .into_iter()
+                .collect::<BooleanArray>(),
+        ),
+        DataType::Float32 => {
+            Arc::new(collect(cells, float, t)?.into_iter().map(|f| f.map(|f| f as f32)).collect::<Float32Array>())
+        }
+        DataType::Float64 => Arc::new(collect(cells, float, t)?.into_iter().collect::<Float64Array>()),
+        DataType::Decimal128(p, s) => {
+            let values = collect(cells, |c| if let Cell::Decimal(d) = c { Some(*d) } else { None }, t)?;
+            let array = values.into_iter().collect::<Decimal128Array>();
+            Arc::new(array.with_precision_and_scale(*p, *s).map_err(|e| e.to_string())?)
+        }
+        DataType::Utf8 => Arc::new(
+            collect(cells, |c| if let Cell::Text(t) = c { Some(t.as_str()) } else { None }, t)?
+                .into_iter()
+                .collect::<StringArray>(),
+        ),
+        DataType::Binary => Arc::new(
+            collect(cells, |c| if let Cell::Bytes(b) = c { Some(b.as_slice()) } else { None }, t)?
+                .into_iter()
+                .collect::<BinaryArray>(),
+        ),
+        DataType::List(item) => list(item, cells)?,
+        DataType::Struct(fields) => structs(fields, cells)?,
+        DataType::Map(entry, _) => map(entry, cells)?,
+        DataType::UInt64 => {
+            let value = |c: &Cell| match c {
+                Cell::Int(i) => u64::try_from(*i).ok(),
+                Cell::Decimal(d) => u64::try_from(*d).ok(),
+                _ => None,
+            };
+            Arc::new(collect(cells, value, t)?.into_iter().collect::<UInt64Array>())
+        }
+        _ => integers(t, cells)?,
+    })
+}
+
+fn collect<'a, T>(
+    cells: &'a [Cell],
+    get: impl Fn(&'a Cell) -> Option<T>,
+    t: &DataType,
+) -> Result<Vec<Option<T>>, String> {
+    let one = |c: &'a Cell| match c {
+        Cell::Null => Ok(None),
+        c => get(c).map(Some).ok_or_else(|| format!("a value is not {t}")),
+    };
+    cells.iter().map(one).collect()
+}
+
+fn float(c: &Cell) -> Option<f64> {
+    match c {
+        Cell::Float(f) => Some(*f),
+        // Only inferred columns mix the two; a whole number that a double cannot hold exactly is no double.
+        Cell::Int(i) => Some(*i as f64).filter(|f| *f as i128 == i128::from(*i)),
+        _ => None,
+    }
+}
+
+/// Types that are integers underneath: a cast from Int64 that fails where a value does not fit.
+fn integers(t: &DataType, cells: &[Cell]) -> Result<ArrayRef, String> {
+    let values = collect(cells, |c| if let Cell::Int(i) = c { Some(*i) } else { None }, t)?;
+    let base: ArrayRef = Arc::new(values.into_iter().collect::<arrow::array::Int64Array>());
+    let strict = |a: &ArrayRef, t: &DataType| {
+        let options = CastOptions { safe: false, ..CastOptions::default() };
+        cast_with_options(a, t, &options).map_err(|e| e.to_string())
+    };
+    match t {
+        DataType::Date32 => strict(&strict(&base, &DataType::Int32)?, t),
+        DataType::Timestamp(unit, zone) => {
+            let naive = strict(&base, &DataType::Timestamp(*unit, None))?;
+            // The integers are UTC already: only the label of the zone is put on.
+            match zone {
+                None => Ok(naive),
+                Some(zone) => Ok(with_zone(&naive, *unit, zone.clone())),
+            }
+        }
+        _ => strict(&base, t),
+    }
+}
+
+fn with_zone(naive: &ArrayRef, unit: TimeUnit, zone: Arc<str>) -> ArrayRef {
+    use arrow::array::AsArray;
+    use arrow::datatypes::{TimestampMicrosecondType as Micros, TimestampNanosecondType as Nanos};
+    match unit {
+        TimeUnit::Nanosecond => Arc::new(naive.as_primitive::<Nanos>().clone().with_timezone(zone)),
+        _ => Arc::new(naive.as_primitive::<Micros>().clone().with_timezone(zone)),
+    }
+}
+
+fn list(item: &FieldRef, cells: &[Cell]) -> Result<ArrayRef, String> {
+    let mut flat = Vec::new();
+    let mut lengths = Vec::with_capacity(cells.len());
+    for c in cells {
+        let before = flat.len();
+        match c {
+            Cell::Null => {}
+            Cell::List(items) => flat.extend(items.iter().cloned()),
+            _ => return Err("a value is no list".to_owned()),
+        }
+        lengths.push(flat.len() - before);
+    }
+    let values = to_array(item.data_type(), &flat)?;
+    Ok(Arc::new(ListArray::new(item.clone(), OffsetBuffer::from_lengths(lengths), values, nulls(cells))))
+}
+
+fn structs(fields: &Fields, cells: &[Cell]) -> Result<ArrayRef, String> {
+    let column = |i: usize| {
+        let of = |c: &Cell| match c {
+            Cell::Struct(values) => values[i].clone(),
+            _ => Cell::Null,
+        };
+        to_array(fields[i].data_type(), &cells.iter().map(of).collect::<Vec<_>>())
+    };
+    let columns = (0..fields.len()).map(column).collect::<Result<Vec<_>, _>>()?;
+    Ok(Arc::new(StructArray::try_new(fields.clone(), columns, nulls(cells)).map_err(|e| e.to_string())?))
+}
+
+fn map(entry: &FieldRef, cells: &[Cell]) -> Result<ArrayRef, String> {
+    let DataType::Struct(fields) = entry.data_type() else { return Err("a map has entries".to_owned()) };
+    let (mut keys, mut values, mut lengths) = (vec![], vec![], vec![]);
+    for c in cells {
+        let entries: &[(Cell, Cell)] = if let Cell::Map(entries) = c { entries } else { &[] };
+        lengths.push(entries.len());
+        keys.extend(entries.iter().map(|(k, _)| k.clone()));
+        values.extend(entries.iter().map(|(_, v)| v.clone()));
+    }
+    let columns = vec![to_array(fields[0].data_type(), &keys)?, to_array(fields[1].data_type(), &values)?];
+    let entries = StructArray::try_new(fields.clone(), columns, None).map_err(|e| e.to_string())?;
+    let map = MapArray::try_new(entry.clone(), OffsetBuffer::from_lengths(lengths), entries, nulls(cells), false);
+    Ok(Arc::new(map.map_err(|e| e.to_string())?))
+}
+
+fn nulls(cells: &[Cell]) -> Option<NullBuffer> {
+    Some(NullBuffer::from_iter(cells.iter().map(|c| *c != Cell::Null)))
+}

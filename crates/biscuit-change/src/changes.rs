@@ -1,0 +1,93 @@
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::buffer::BooleanBuffer;
+
+use crate::op::Op;
+
+/// Whether a column that a record's batch does not have was null in it, or was not said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Completeness {
+    /// Records are full images: a column that is not there is null.
+    Full,
+    /// Records name what changed: a column that is not there keeps its value.
+    Sparse,
+}
+
+/// Which half of a key update a record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MoveKind {
+    /// The delete of the old key; the other key is the new one.
+    To,
+    /// The create of the new key; the other key is the old one.
+    From,
+}
+
+/// The other half of a key update.
+#[derive(Debug, Clone)]
+pub struct Move {
+    /// The row of its batch that this belongs to.
+    pub row: usize,
+    /// Which half that row is.
+    pub kind: MoveKind,
+    /// The other half's key: one row, the key columns.
+    pub key: RecordBatch,
+}
+
+/// Change records of one file that share a schema.
+#[derive(Debug, Clone)]
+pub struct ChangeBatch {
+    /// The columns to store, the key and the order columns among them.
+    pub rows: RecordBatch,
+    /// What each record does.
+    pub ops: Vec<Op>,
+    /// The operation code of each record in lower case, empty where there is none.
+    pub codes: Vec<Arc<str>>,
+    /// By column, which records give it; none where all do.
+    pub given: Vec<Option<BooleanBuffer>>,
+    /// What the absence of a column means.
+    pub completeness: Completeness,
+    /// The source rank: 0 for a full load that ranks below changes, 1 for changes.
+    pub rank: u8,
+    /// The halves of key updates.
+    pub moves: Vec<Move>,
+    /// The file, as messages call it.
+    pub file: Arc<str>,
+    /// The row or line of each record in its file, from 1.
+    pub places: Vec<u64>,
+}
+
+/// The change records of one run.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Changes {
+    /// The records.
+    pub batches: Vec<ChangeBatch>,
+    /// Input records that are no change of the table: Kafka tombstones, images before an update, logical messages.
+    pub ignored: u64,
+    /// Input records of other tables.
+    pub other_tables: u64,
+    /// The key columns, where the records say them.
+    pub key: Vec<String>,
+    /// The order columns, where the records say them.
+    pub order: Vec<String>,
+    /// Columns of the records that the contract does not have, and that were left out.
+    pub dropped_columns: Vec<String>,
+}
+
+impl Changes {
+    /// The change records of these batches, without a key or an order of their own.
+    pub fn of(batches: Vec<ChangeBatch>) -> Self {
+        Self { batches, ..Self::default() }
+    }
+
+    /// The number of change records.
+    pub fn len(&self) -> usize {
+        self.batches.iter().map(|b| b.ops.len()).sum()
+    }
+
+    /// Whether there is no change record.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

@@ -1,0 +1,464 @@
+use arrow::datatypes::{DataType, Field, TimeUnit};
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use biscuit_schema::{Column, DebeziumSettings, Wire};
+
+use crate::cell::Cell;
+use crate::{iso, json};
+
+/// PostgreSQL's `infinity` and `-infinity` as Debezium writes them for timestamps without a zone, in microseconds.
+const INFINITY: i64 = 9_223_372_036_825_200_000;
+const NEGATIVE_INFINITY: i64 = -9_223_372_036_832_400_000;
+
+/// How a value on the wire becomes a value of a column. Decoding takes the JSON text of the value.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Codec {
+    /// The value as JSON writes values of this type: dates and times as ISO text, binary as base64.
+    Plain(DataType),
+    /// Days since the epoch.
+    EpochDays,
+    /// A time of day in this unit.
+    TimeOfDay(TimeUnit),
+    /// A timestamp without zone, in this unit since the epoch.
+    Epoch(TimeUnit),
+    /// A timestamp with zone, as ISO text or `infinity`.
+    Zoned,
+    /// A decimal as base64 of its unscaled big-endian bytes, or as text or number.
+    Decimal(u8, i8),
+    /// A decimal that brings its scale: an object of `scale` and `value`, or a text, or a number; kept as text.
+    VariableDecimal,
+    /// Bits as base64 of little-endian bytes.
+    Bits(u32),
+    /// Bytes as URL-safe base64.
+    Base64Url,
+    /// Bytes as hexadecimal digits.
+    Hex,
+    /// A list.
+    List(Box<Codec>),
+    /// A struct.
+    Struct(Vec<(String, Codec)>),
+    /// A map with text keys.
+    Map(Box<Codec>),
+}
+
+impl Codec {
+    /// The type of the column.
+    pub(crate) fn data_type(&self) -> DataType {
+        let unit = |u: &TimeUnit| if *u == TimeUnit::Nanosecond { TimeUnit::Nanosecond } else { TimeUnit::Microsecond };
+        match self {
+            Self::Plain(t) => t.clone(),
+            Self::EpochDays => DataType::Date32,
+            Self::TimeOfDay(u) => DataType::Time64(unit(u)),
+            Self::Epoch(u) => DataType::Timestamp(unit(u), None),
+            Self::Zoned => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            Self::Decimal(p, s) => DataType::Decimal128(*p, *s),
+            Self::VariableDecimal | Self::Bits(_) => DataType::Utf8,
+            Self::Base64Url | Self::Hex => DataType::Binary,
+            Self::List(item) => DataType::new_list_named(item.data_type()),
+            Self::Struct(fields) => {
+                DataType::Struct(fields.iter().map(|(n, c)| Field::new(n, c.data_type(), true)).collect())
+            }
+            Self::Map(value) => DataType::new_map_named(value.data_type()),
+        }
+    }
+
+    /// The cell of a value's JSON text.
+    pub(crate) fn decode(&self, raw: &str) -> Result<Cell, String> {
+        if raw == "null" {
+            return Ok(Cell::Null);
+        }
+        match self {
+            Self::Plain(t) => plain(t, raw),
+            Self::EpochDays => integer(raw).map(Cell::Int),
+            Self::TimeOfDay(u) | Self::Epoch(u) => in_unit(integer(raw)?, *u),
+            Self::Zoned => zoned(raw),
+            Self::Decimal(_, s) => decimal(raw, *s),
+            Self::VariableDecimal => variable_decimal(raw),
+            Self::Bits(n) => bits(raw, *n),
+            Self::Base64Url => bytes(raw, |t| URL_SAFE.decode(t).ok()),
+            Self::Hex => bytes(raw, unhex),
+            Self::List(item) => {
+                let items = json::items(raw).ok_or("it is no list")?;
+                Ok(Cell::List(items.iter().map(|i| item.decode(i.get())).collect::<Result<_, _>>()?))
+            }
+            Self::Struct(fields) => {
+                let object = json::object(raw).map_err(|_| "it is no struct")?;
+                let field = |(n, c): &(String, Self)| object.get(n).map_or(Ok(Cell::Null), |v| c.decode(v.get()));
+                Ok(Cell::Struct(fields.iter().map(field).collect::<Result<_, _>>()?))
+            }
+            Self::Map(value) => {
+                let object = json::object(raw).map_err(|_| "it is no map")?;
+                let entry = |(k, v): &(String, &serde_json::value::RawValue)| {
+                    Ok((Cell::Text(k.clone()), value.decode(v.get())?))
+                };
+                Ok(Cell::Map(object.0.iter().map(entry).collect::<Result<_, String>>()?))
+            }
+        }
+    }
+
+    /// The codec of a declared column, for a connector with these settings.
+    pub(crate) fn declared(column: &Column, settings: &DebeziumSettings) -> Self {
+        let t = column.column_type.arrow();
+        match (column.column_type.wire(), t) {
+            (Wire::VariableDecimal, _) => Self::VariableDecimal,
+            (Wire::Bits(n), _) => Self::Bits(n),
+            (Wire::Interval, _) if settings.interval == "string" => Self::Plain(DataType::Utf8),
+            (Wire::Digits(_), DataType::Timestamp(_, Some(_))) => Self::Zoned,
+            (Wire::Digits(_), DataType::Utf8) => Self::Plain(DataType::Utf8),
+            (Wire::Digits(d), _) => Self::time(t, d, &settings.time),
+            (_, DataType::Date32) if settings.time != "isostring" => Self::EpochDays,
+            (_, DataType::Binary) => match settings.binary.as_str() {
+                "hex" => Self::Hex,
+                "base64-url-safe" => Self::Base64Url,
+                _ => Self::Plain(DataType::Binary),
+            },
+            (_, DataType::Decimal128(p, s)) if settings.decimal == "precise" => Self::Decimal(*p, *s),
+            _ => Self::Plain(t.clone()),
+        }
+    }
+
+    fn time(t: &DataType, digits: u8, mode: &str) -> Self {
+        let time = matches!(t, DataType::Time64(_));
+        let unit = match mode {
+            "isostring" => return Self::Plain(t.clone()),
+            "connect" => TimeUnit::Millisecond,
+            "microseconds" => TimeUnit::Microsecond,
+            "nanoseconds" => TimeUnit::Nanosecond,
+            "adaptive_time_microseconds" if time => TimeUnit::Microsecond,
+            _ => match digits {
+                0..=3 => TimeUnit::Millisecond,
+                4..=6 => TimeUnit::Microsecond,
+                _ => TimeUnit::Nanosecond,
+            },
+        };
+        if time { Self::TimeOfDay(unit) } else { Self::Epoch(unit) }
+    }
+}
+
+trait NamedTypes {
+    fn new_list_named(item: DataType) -> DataType;
+    fn new_map_named(value: DataType) -> DataType;
+}
+
+impl NamedTypes for DataType {
+    fn new_list_named(item: DataType) -> DataType {
+        Self::List(Field::new("element", item, true).into())
+    }
+
+    fn new_map_named(value: DataType) -> DataType {
+        let entry = vec![Field::new("key", Self::Utf8, false), Field::new("value", value, true)];
+        Self::Map(Field::new("key_value", Self::Struct(entry.into()), false).into(), false)
+    }
+}
+
+fn plain(t: &DataType, raw: &str) -> Result<Cell, String> {
+    let text = || json::string(raw).ok_or_else(|| format!("it is not the text that {} is read from", name(t)));
+    match t {
+        DataType::Null => Err("it is not null".to_owned()),
+        DataType::Boolean => match raw {
+            "true" => Ok(Cell::Bool(true)),
+            "false" => Ok(Cell::Bool(false)),
+            _ => Err("it is neither true nor false".to_owned()),
+        },
+        DataType::Float32 | DataType::Float64 => float(raw).map(Cell::Float),
+        DataType::Decimal128(_, s) => decimal_text(&json::string(raw).unwrap_or_else(|| raw.to_owned()), *s),
+        DataType::Utf8 if raw.starts_with(['{', '[']) => Ok(Cell::Text(raw.to_owned())),
+        DataType::Utf8 => Ok(Cell::Text(text()?)),
+        DataType::Binary => bytes(raw, |t| STANDARD.decode(t).ok()),
+        DataType::Date32 => {
+            let days = iso::date(&text()?).ok_or("it is no date; write YYYY-MM-DD")?;
+            Ok(Cell::Int((days - chrono::NaiveDate::default()).num_days()))
+        }
+        DataType::Time64(unit) => {
+            let time = iso::time(&text()?).ok_or("it is no time; write HH:MM:SS")?;
+            let nanos = i128::from((time - chrono::NaiveTime::MIN).num_nanoseconds().unwrap_or(0));
+            to_unit(nanos, *unit)
+        }
+        DataType::Timestamp(unit, zone) => timestamp(&text()?, *unit, zone.is_some()),
+        DataType::List(item) => Codec::List(Box::new(Codec::Plain(item.data_type().clone()))).decode(raw),
+        DataType::Struct(fields) => {
+            let fields = fields.iter().map(|f| (f.name().clone(), Codec::Plain(f.data_type().clone()))).collect();
+            Codec::Struct(fields).decode(raw)
+        }
+        DataType::Map(entry, _) => match entry.data_type() {
+            DataType::Struct(kv) => Codec::Map(Box::new(Codec::Plain(kv[1].data_type().clone()))).decode(raw),
+            _ => Err("a map has entries".to_owned()),
+        },
+        t if t.is_integer() => whole(raw, t),
+        t => Err(format!("{t} cannot be read from JSON")),
+    }
+}
+
+fn name(t: &DataType) -> String {
+    biscuit_schema::type_name(t).unwrap_or_else(|| t.to_string())
+}
+
+fn integer(raw: &str) -> Result<i64, String> {
+    raw.parse().map_err(|_| "it is no whole number of 64 bits".to_owned())
+}
+
+/// A whole number within the bounds of an integer type; `5.0` is one.
+fn whole(raw: &str, t: &DataType) -> Result<Cell, String> {
+    let Ok(Cell::Decimal(value)) = decimal_text(raw, 0) else { return Err("it is no whole number".to_owned()) };
+    let (low, high) = match t {
+        DataType::Int8 => (i128::from(i8::MIN), i128::from(i8::MAX)),
+        DataType::Int16 => (i128::from(i16::MIN), i128::from(i16::MAX)),
+        DataType::Int32 => (i128::from(i32::MIN), i128::from(i32::MAX)),
+        DataType::UInt8 => (0, i128::from(u8::MAX)),
+        DataType::UInt16 => (0, i128::from(u16::MAX)),
+        DataType::UInt32 => (0, i128::from(u32::MAX)),
+        DataType::UInt64 => (0, i128::from(u64::MAX)),
+        _ => (i128::from(i64::MIN), i128::from(i64::MAX)),
+    };
+    match i64::try_from(value) {
+        _ if value < low || value > high => Err(format!("it does not fit in {}", name(t))),
+        Ok(v) => Ok(Cell::Int(v)),
+        Err(_) => Ok(Cell::Decimal(value)),
+    }
+}
+
+fn float(raw: &str) -> Result<f64, String> {
+    match json::string(raw).as_deref() {
+        Some("NaN") => Ok(f64::NAN),
+        Some("Infinity" | "inf" | "+Infinity") => Ok(f64::INFINITY),
+        Some("-Infinity" | "-inf") => Ok(f64::NEG_INFINITY),
+        Some(_) => Err("it is text, not a number".to_owned()),
+        None => raw.parse().map_err(|_| "it is no number".to_owned()),
+    }
+}
+
+fn in_unit(value: i64, unit: TimeUnit) -> Result<Cell, String> {
+    let per = if unit == TimeUnit::Millisecond { 1000 } else { 1 };
+    value.checked_mul(per).map(Cell::Int).ok_or_else(|| "it is out of range in microseconds".to_owned())
+}
+
+fn to_unit(nanos: i128, unit: TimeUnit) -> Result<Cell, String> {
+    let per: i128 = if unit == TimeUnit::Nanosecond { 1 } else { 1000 };
+    if nanos % per != 0 {
+        return Err("it has digits below the microsecond".to_owned());
+    }
+    i64::try_from(nanos / per).map(Cell::Int).map_err(|_| "it is out of range".to_owned())
+}
+
+/// A timestamp from ISO text. Without a zone in the text, one with a zone is taken as UTC; the other way round is refused.
+fn timestamp(text: &str, unit: TimeUnit, zoned: bool) -> Result<Cell, String> {
+    let (t, offset) = iso::date_time(text).ok_or("it is no timestamp; write YYYY-MM-DDTHH:MM:SS")?;
+    if offset.is_some() && !zoned {
+        return Err("it has a zone, and its column has none".to_owned());
+    }
+    to_unit(iso::nanos(t) - i128::from(offset.unwrap_or(0)) * 1_000_000_000, unit)
+}
+
+fn zoned(raw: &str) -> Result<Cell, String> {
+    match json::string(raw).ok_or("it is no text")?.as_str() {
+        "infinity" => Ok(Cell::Int(INFINITY)),
+        "-infinity" => Ok(Cell::Int(NEGATIVE_INFINITY)),
+        text => timestamp(text, TimeUnit::Microsecond, true),
+    }
+}
+
+fn decimal(raw: &str, scale: i8) -> Result<Cell, String> {
+    let Some(text) = json::string(raw) else { return decimal_text(raw, scale) };
+    let bytes = STANDARD.decode(&text).map_err(|_| "it is no base64")?;
+    match bytes.len() {
+        0 => Ok(Cell::Decimal(0)),
+        1..=16 => Ok(Cell::Decimal(from_big_endian(&bytes))),
+        _ => Err("it has more digits than a decimal holds".to_owned()),
+    }
+}
+
+fn from_big_endian(bytes: &[u8]) -> i128 {
+    let fill = if bytes.first().is_some_and(|b| b & 0x80 != 0) { 0xff } else { 0 };
+    let mut all = [fill; 16];
+    all[16 - bytes.len()..].copy_from_slice(bytes);
+    i128::from_be_bytes(all)
+}
+
+fn decimal_text(text: &str, scale: i8) -> Result<Cell, String> {
+    let (negative, digits, exponent) = digits(text).ok_or("it is no number")?;
+    let shift = exponent + i64::from(scale);
+    let kept = match usize::try_from(-shift) {
+        Ok(cut) => {
+            let (keep, rest) = digits.split_at(digits.len().saturating_sub(cut));
+            if rest.bytes().any(|b| b != b'0') {
+                return Err(format!("it has more than {scale} digits behind the point"));
+            }
+            keep.to_owned()
+        }
+        Err(_) if shift > 76 => return Err("it is out of range".to_owned()),
+        Err(_) => format!("{digits}{}", "0".repeat(shift as usize)),
+    };
+    let kept = kept.trim_start_matches('0');
+    let value: i128 = if kept.is_empty() { 0 } else { kept.parse().map_err(|_| "it has more than 38 digits")? };
+    Ok(Cell::Decimal(if negative { -value } else { value }))
+}
+
+/// A number's sign, digits and power of ten.
+fn digits(text: &str) -> Option<(bool, String, i64)> {
+    let (negative, rest) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let (mantissa, exponent) = match rest.split_once(['e', 'E']) {
+        Some((m, e)) => (m, e.parse::<i64>().ok()?),
+        None => (rest, 0),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = format!("{whole}{fraction}");
+    let fine = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) && exponent.abs() < 10_000;
+    fine.then(|| (negative, digits, exponent - fraction.len() as i64))
+}
+
+fn variable_decimal(raw: &str) -> Result<Cell, String> {
+    let Ok(object) = json::object(raw) else {
+        let text = json::string(raw).unwrap_or_else(|| raw.to_owned());
+        let number = matches!(text.as_str(), "NaN" | "Infinity" | "-Infinity") || digits(&text).is_some();
+        return number.then_some(Cell::Text(text)).ok_or_else(|| "it is no number".to_owned());
+    };
+    let scale = object.get("scale").and_then(|s| s.get().parse::<i64>().ok()).ok_or("its scale is missing")?;
+    let value = object.get("value").and_then(|v| json::string(v.get())).ok_or("its value is missing")?;
+    let bytes = STANDARD.decode(value).map_err(|_| "it is no base64")?;
+    Ok(Cell::Text(place_point(&big_integer_text(&bytes), scale)))
+}
+
+/// The decimal digits of a big-endian two's-complement number of any length, by repeated division.
+fn big_integer_text(bytes: &[u8]) -> String {
+    let negative = bytes.first().is_some_and(|b| b & 0x80 != 0);
+    let mut magnitude: Vec<u8> = bytes.to_vec();
+    if negative {
+        let mut carry = true;
+        for b in magnitude.iter_mut().rev() {
+            let (value, over) = (!*b).overflowing_add(u8::from(carry));
+            (*b, carry) = (value, over);
+        }
+    }
+    let mut digits = Vec::new();
+    while magnitude.iter().any(|b| *b != 0) {
+        let mut rest = 0u32;
+        for b in &mut magnitude {
+            let value = rest * 256 + u32::from(*b);
+            *b = u8::try_from(value / 10).expect("a remainder below 10 keeps the quotient in a byte");
+            rest = value % 10;
+        }
+        digits.push(char::from_digit(rest, 10).expect("a remainder of ten is a digit"));
+    }
+    let digits: String = digits.iter().rev().collect();
+    match (digits.is_empty(), negative) {
+        (true, _) => "0".to_owned(),
+        (_, true) => format!("-{digits}"),
+        _ => digits,
+    }
+}
+
+fn place_point(integer: &str, scale: i64) -> String {
+    let (sign, digits) = integer.strip_prefix('-').map_or(("", integer), |d| ("-", d));
+    match usize::try_from(scale) {
+        Ok(0) => integer.to_owned(),
+        Ok(scale) => {
+            let padded = format!("{digits:0>width$}", width = scale + 1);
+            let (whole, fraction) = padded.split_at(padded.len() - scale);
+            format!("{sign}{whole}.{fraction}")
+        }
+        Err(_) if digits == "0" => "0".to_owned(),
+        Err(_) => format!("{sign}{digits}{}", "0".repeat(scale.unsigned_abs() as usize)),
+    }
+}
+
+fn bits(raw: &str, n: u32) -> Result<Cell, String> {
+    let text = json::string(raw).ok_or("it is no text")?;
+    let bytes = STANDARD.decode(text).map_err(|_| "it is no base64")?;
+    let bit = |i: u32| bytes.get(i as usize / 8).is_some_and(|b| b >> (i % 8) & 1 == 1);
+    Ok(Cell::Text((0..n).rev().map(|i| if bit(i) { '1' } else { '0' }).collect()))
+}
+
+fn bytes(raw: &str, decode: impl Fn(&str) -> Option<Vec<u8>>) -> Result<Cell, String> {
+    let text = json::string(raw).ok_or("it is no text that bytes are read from")?;
+    decode(&text).map(Cell::Bytes).ok_or_else(|| "its bytes cannot be decoded".to_owned())
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u8>> = text.chars().map(|c| c.to_digit(16).map(|d| d as u8)).collect();
+    let digits = digits.filter(|d| d.len().is_multiple_of(2))?;
+    Some(digits.chunks(2).map(|d| d[0] * 16 + d[1]).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(codec: &Codec, raw: &str) -> String {
+        match codec.decode(raw) {
+            Ok(Cell::Text(t)) => t,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn variable_decimals_have_any_number_of_digits() {
+        let decode = |raw| text(&Codec::VariableDecimal, raw);
+        assert_eq!(decode(r#"{"scale":30,"value":"/w=="}"#), "-0.000000000000000000000000000001");
+        assert_eq!(
+            decode(r#"{"scale":0,"value":"HWMp8cNcpL+rufVhAAAAAAA="}"#),
+            "10000000000000000000000000000000000000000"
+        );
+        assert_eq!(
+            decode(r#"{"scale":9,"value":"XODppWAV/sWq36MorjmBFQ=="}"#),
+            "123456789012345678901234567890.123456789"
+        );
+        assert_eq!(decode(r#"{"scale":-2,"value":"AQ=="}"#), "100");
+        assert_eq!(decode(r#"{"scale":3,"value":"AA=="}"#), "0.000");
+        assert_eq!(decode("\"1.50\""), "1.50");
+    }
+
+    #[test]
+    fn precise_decimals_are_big_endian_base64() {
+        assert_eq!(Codec::Decimal(12, 2).decode("\"BA1Prg==\""), Ok(Cell::Decimal(67_981_230)));
+        assert_eq!(Codec::Decimal(38, 10).decode("\"/w==\""), Ok(Cell::Decimal(-1)));
+        assert_eq!(Codec::Decimal(12, 2).decode("12.5"), Ok(Cell::Decimal(1250)));
+    }
+
+    #[test]
+    fn decimal_texts_lose_nothing() {
+        assert_eq!(decimal_text("1.230", 2), Ok(Cell::Decimal(123)));
+        assert_eq!(decimal_text("1e3", 2), Ok(Cell::Decimal(100_000)));
+        assert_eq!(decimal_text("-0.05", 2), Ok(Cell::Decimal(-5)));
+        for bad in ["1.234", "", "1.2.3", "abc", "1e99", "0x10"] {
+            assert!(decimal_text(bad, 2).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn bits_come_highest_first() {
+        assert_eq!(text(&Codec::Bits(3), "\"Bg==\""), "110");
+        assert_eq!(text(&Codec::Bits(3), "\"\""), "000");
+        assert_eq!(text(&Codec::Bits(10), "\"AQI=\""), "1000000001");
+    }
+
+    #[test]
+    fn infinity_and_years_before_christ_are_timestamps() {
+        assert_eq!(Codec::Zoned.decode("\"infinity\""), Ok(Cell::Int(INFINITY)));
+        assert_eq!(Codec::Zoned.decode("\"-0043-03-15T12:00:00.000000Z\""), Ok(Cell::Int(-63_517_780_800_000_000)));
+        assert_eq!(Codec::Epoch(TimeUnit::Millisecond).decode("1707068120011"), Ok(Cell::Int(1_707_068_120_011_000)));
+        assert!(Codec::Epoch(TimeUnit::Millisecond).decode("9223372036825200000").is_err());
+    }
+
+    #[test]
+    fn a_value_of_another_type_is_refused() {
+        for (t, raw) in [
+            (DataType::Int32, "3000000000"),
+            (DataType::Int32, "\"7\""),
+            (DataType::Int64, "1.5"),
+            (DataType::Boolean, "1"),
+            (DataType::Float64, "\"1.5\""),
+            (DataType::Utf8, "5"),
+            (DataType::Date32, "\"2022-02-30\""),
+            (DataType::Date32, "19000"),
+            (DataType::Timestamp(TimeUnit::Microsecond, None), "\"2024-01-01T00:00:00Z\""),
+            (DataType::Timestamp(TimeUnit::Microsecond, None), "\"2024-01-01T00:00:00.0000001\""),
+            (DataType::Binary, "\"***\""),
+        ] {
+            assert!(plain(&t, raw).is_err(), "{t} {raw}");
+        }
+        assert_eq!(plain(&DataType::Int64, "5.0"), Ok(Cell::Int(5)));
+    }
+}

@@ -1,0 +1,99 @@
+use std::fmt;
+
+use biscuit_core::{Error, Result};
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// The fields of a JSON object in their order, each value as its text: numbers keep all their digits, and a name that
+/// comes twice is seen.
+#[derive(Debug, Default)]
+pub(crate) struct Object<'a>(pub(crate) Vec<(String, &'a RawValue)>);
+
+impl<'a> Object<'a> {
+    pub(crate) fn get(&self, name: &str) -> Option<&'a RawValue> {
+        self.0.iter().find(|(n, _)| n == name).map(|(_, v)| *v)
+    }
+
+    /// The field, if it is there and not null.
+    pub(crate) fn some(&self, name: &str) -> Option<&'a RawValue> {
+        self.get(name).filter(|v| v.get() != "null")
+    }
+
+    fn twice(&self) -> Option<&str> {
+        let names = self.0.iter().enumerate();
+        names.into_iter().find(|(i, (n, _))| self.0[..*i].iter().any(|(m, _)| m == n)).map(|(_, (n, _))| n.as_str())
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Vec<(String, &'de RawValue)>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(entry) = map.next_entry::<String, &'de RawValue>()? {
+                    fields.push(entry);
+                }
+                Ok(fields)
+            }
+        }
+        deserializer.deserialize_map(Fields).map(Object)
+    }
+}
+
+/// Reads the fields of an object.
+pub(crate) fn object(raw: &str) -> Result<Object<'_>, serde_json::Error> {
+    serde_json::from_str(raw)
+}
+
+/// Reads a line that has to be an object whose names come once.
+pub(crate) fn object_line<'a>(raw: &'a str, file: &str, line: u64) -> Result<Object<'a>> {
+    let object = object(raw).map_err(|e| invalid(&e, file, line))?;
+    match object.twice() {
+        Some(name) => Err(Error::data("DuplicateColumn", format!("column `{name}` comes twice")).at(file, line)),
+        None => Ok(object),
+    }
+}
+
+pub(crate) fn invalid(e: &serde_json::Error, file: &str, line: u64) -> Error {
+    let what = match e.classify() {
+        serde_json::error::Category::Eof => "the line ends in the middle of its JSON".to_owned(),
+        // The library's message may quote the value; its place does not.
+        _ => format!("the line is not the JSON that is expected, at character {}", e.column()),
+    };
+    Error::data("InvalidJson", what).at(file, line)
+}
+
+/// The items of an array.
+pub(crate) fn items(raw: &str) -> Option<Vec<&RawValue>> {
+    struct Items<'a>(Vec<&'a RawValue>);
+    impl<'de: 'a, 'a> Deserialize<'de> for Items<'a> {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            struct Seq;
+            impl<'de> Visitor<'de> for Seq {
+                type Value = Vec<&'de RawValue>;
+                fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    f.write_str("a JSON array")
+                }
+                fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+                    let mut items = Vec::new();
+                    while let Some(item) = seq.next_element()? {
+                        items.push(item);
+                    }
+                    Ok(items)
+                }
+            }
+            deserializer.deserialize_seq(Seq).map(Items)
+        }
+    }
+    serde_json::from_str::<Items<'_>>(raw).ok().map(|i| i.0)
+}
+
+/// The text of a JSON string; none for anything else.
+pub(crate) fn string(raw: &str) -> Option<String> {
+    raw.starts_with('"').then(|| serde_json::from_str(raw).ok()).flatten()
+}

@@ -1,0 +1,22 @@
+#![doc = include_str!("../README.md")]
+
+mod cell;
+mod changes;
+mod codec;
+mod connect;
+mod csv_rows;
+mod debezium;
+mod envelope;
+mod infer;
+mod iso;
+mod json;
+mod op;
+mod placeholder;
+mod rows;
+mod text;
+
+pub use changes::{ChangeBatch, Changes, Completeness, Move, MoveKind};
+pub use debezium::{DebeziumOptions, DebeziumReader};
+pub use op::{Op, ParsedOp, parse_op};
+pub use placeholder::PLACEHOLDER;
+pub use rows::{RowsOptions, RowsReader, row_changes};
