@@ -7,7 +7,7 @@ use biscuit_schema::check_names;
 
 use crate::cell::{Cell, to_array};
 use crate::codec::Codec;
-use crate::infer::{infer_csv, known, widen};
+use crate::infer::{infer_csv, widen};
 use crate::text::wrong_type;
 
 /// A CSV file with a header, taken apart. An empty field is null.
@@ -54,7 +54,7 @@ pub(crate) fn batches(files: &[CsvFile], declared: impl Fn(&str) -> Option<DataT
                 f.rows.iter().filter_map(move |(_, r)| r.get(at?)).filter(|v| !v.is_empty())
             });
             let found = values.map(infer_csv).try_fold(DataType::Null, |a, b| widen(&a, &b));
-            known(found.unwrap_or(DataType::Utf8))
+            found.unwrap_or(DataType::Utf8)
         })
     };
     files.iter().map(|f| batch(f, &type_of)).collect()

@@ -12,7 +12,7 @@ use crate::cell::{Cell, to_array};
 use crate::changes::{ChangeBatch, Changes, Completeness};
 use crate::codec::Codec;
 use crate::csv_rows;
-use crate::infer::{infer_json, known, widen};
+use crate::infer::{infer_json, widen};
 use crate::json::{self, Object};
 use crate::op::{Op, ParsedOp, parse_op};
 use crate::placeholder::placeholder_rows;
@@ -216,7 +216,7 @@ fn json_batch(columns: &[(String, DataType)], lines: &[(u64, Object<'_>)], file:
     let mut fields = Vec::with_capacity(columns.len());
     let mut arrays: Vec<ArrayRef> = Vec::with_capacity(columns.len());
     for (i, (name, t)) in columns.iter().enumerate() {
-        let t = known(t.clone());
+        let t = t.clone();
         let codec = Codec::Plain(t.clone());
         let mut cells = Vec::with_capacity(lines.len());
         for (place, object) in lines {

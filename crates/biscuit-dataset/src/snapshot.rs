@@ -7,7 +7,7 @@ use biscuit_schema::{ColumnType, merge_schemas, type_name};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::dataframe::DataFrame;
 use datafusion::execution::context::SessionContext;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use object_store::ObjectStore;
 use object_store::path::Path;
 use serde_json::Value;
@@ -21,8 +21,10 @@ use crate::rows::partition_folders;
 use crate::snapshot_store::{Pinned, SnapshotStore};
 use crate::table_writer::{TableWriter, WriteOptions};
 
-/// The fact in the journal that holds the types of partition columns.
+/// The facts in the journal that hold the types of partition columns, and all columns of the table for when no file
+/// says them.
 const PARTITION_TYPES: &str = "partition_types";
+const COLUMNS: &str = "columns";
 
 /// What a write does with the rows that are there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,11 +96,8 @@ impl Snapshot {
     /// Those of [`OpenFile::open`]; `Conflict` if a newer version has replaced a file meanwhile.
     pub async fn open_files(&self) -> Result<Vec<OpenFile>> {
         let store = self.store();
-        let opened = stream::iter(self.files.iter().cloned())
-            .map(|f| OpenFile::open(store.clone(), f))
-            .buffered(8)
-            .try_collect()
-            .await;
+        let opens: Vec<_> = self.files.iter().map(|f| OpenFile::open(store.clone(), f.clone()).boxed()).collect();
+        let opened = stream::iter(opens).buffered(8).try_collect().await;
         match opened {
             Ok(files) => Ok(files),
             Err(e) => Err(self.dataset.journal().explain(e, &self.observed.head).await),
@@ -110,6 +109,9 @@ impl Snapshot {
     /// # Errors
     /// Those of [`merge_schemas`], naming the file.
     pub fn schema(&self, files: &[OpenFile]) -> Result<SchemaRef> {
+        if files.is_empty() {
+            return kept_columns(self.observed.head.meta.get(COLUMNS));
+        }
         let mut schema = Schema::empty();
         for f in files {
             schema = merge_schemas(&schema, f.schema(), &format!("`{}`", f.file.path))?;
@@ -156,8 +158,9 @@ impl Snapshot {
         let mut replace = journal.replace(&self.observed);
         commit.inspect(|id| replace.with_commit_id(id));
         let schema = Arc::clone(rows.schema().inner());
-        let types = partition_types(&schema, &options.partition_by)?;
-        replace.with_meta(PARTITION_TYPES, types);
+        let (columns, folders) = self.facts(&schema, &options.partition_by)?;
+        replace.with_meta(columns.0, columns.1);
+        replace.with_meta(folders.0, folders.1);
         let written = self.stage(&mut replace, rows, options).await;
         let (count, folders) = match written {
             Ok(written) => written,
@@ -185,6 +188,19 @@ impl Snapshot {
             }
         }
         replace.commit().await
+    }
+
+    /// What the journal is to know of rows with this schema and these partition columns: two facts, by name.
+    ///
+    /// # Errors
+    /// `MissingColumn`, `PartitionType`.
+    pub fn facts(&self, schema: &SchemaRef, partition_by: &[String]) -> Result<((&str, Value), (&str, Value))> {
+        let column = |f: &Arc<Field>| {
+            let t = type_name(&biscuit_schema::plain_type(f.data_type()))?;
+            Some(Value::Array(vec![Value::String(f.name().clone()), Value::String(t)]))
+        };
+        let columns = schema.fields().iter().filter_map(column).collect();
+        Ok(((COLUMNS, Value::Array(columns)), (PARTITION_TYPES, partition_types(schema, partition_by)?)))
     }
 
     async fn stage(
@@ -236,8 +252,26 @@ pub(crate) fn partition_types(schema: &Schema, partition_by: &[String]) -> Resul
     Ok(if types.is_empty() { Value::Null } else { Value::Object(types) })
 }
 
+/// The columns as the journal keeps them.
+fn kept_columns(kept: Option<&Value>) -> Result<SchemaRef> {
+    let mut fields = Vec::new();
+    for column in kept.and_then(Value::as_array).into_iter().flatten() {
+        let part = |i: usize| column.get(i).and_then(Value::as_str);
+        if let (Some(name), Some(t)) = (part(0), part(1)) {
+            fields.push(Field::new(name, ColumnType::parse(t)?.arrow().clone(), true));
+        }
+    }
+    Ok(Arc::new(Schema::new(fields)))
+}
+
 fn partition_columns(files: &[DataFile], kept: Option<&Value>) -> Result<Vec<(String, DataType)>> {
-    let Some(first) = files.first() else { return Ok(vec![]) };
+    let Some(first) = files.first() else {
+        let kept = kept.and_then(Value::as_object).into_iter().flatten();
+        return kept
+            .filter_map(|(name, t)| Some((name, t.as_str()?)))
+            .map(|(name, t)| Ok((name.clone(), ColumnType::parse(t)?.arrow().clone())))
+            .collect();
+    };
     let names = |f: &DataFile| f.partition.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>();
     let columns = names(first);
     if let Some(other) = files.iter().find(|f| names(f) != columns) {

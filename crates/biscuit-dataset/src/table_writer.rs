@@ -76,6 +76,7 @@ pub struct TableWriter<'a, 'b> {
     journal: &'a Journal,
     replace: &'a mut Replace<'b>,
     options: &'a WriteOptions,
+    parent: String,
     open: BTreeMap<(String, usize), FileWriter>,
     turn: usize,
     rows: u64,
@@ -85,7 +86,13 @@ pub struct TableWriter<'a, 'b> {
 impl<'a, 'b> TableWriter<'a, 'b> {
     /// A writer into the staging of `replace`, which gets the files to publish.
     pub fn new(journal: &'a Journal, replace: &'a mut Replace<'b>, options: &'a WriteOptions) -> Self {
-        Self { journal, replace, options, open: BTreeMap::new(), turn: 0, rows: 0, files: 0 }
+        Self { journal, replace, options, parent: String::new(), open: BTreeMap::new(), turn: 0, rows: 0, files: 0 }
+    }
+
+    /// The same writer, all of whose files are in this folder, relative to the table.
+    pub fn in_folder(mut self, folder: &str) -> Self {
+        folder.clone_into(&mut self.parent);
+        self
     }
 
     /// Writes rows; all batches have the same schema.
@@ -121,7 +128,11 @@ impl<'a, 'b> TableWriter<'a, 'b> {
                 let largest = self.open.iter().max_by_key(|(_, w)| w.estimated_size()).map(|(k, _)| k.clone());
                 self.close(&largest.expect("as many files as may be are open")).await?;
             }
-            let stage = self.replace.writer(&key.0, "parquet");
+            let folder = match (self.parent.as_str(), key.0.as_str()) {
+                ("", folder) | (folder, "") => folder.to_owned(),
+                (parent, folder) => format!("{parent}/{folder}"),
+            };
+            let stage = self.replace.writer(&folder, "parquet");
             self.open.insert(key.clone(), FileWriter::new(stage, rows.schema(), &self.options.parquet)?);
         }
         let writer = self.open.get_mut(&key).expect("it was inserted above");

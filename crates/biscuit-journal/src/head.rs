@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use biscuit_core::{CommitId, Error, Result};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
@@ -146,15 +146,8 @@ pub(crate) async fn read_head(store: &dyn ObjectStore, state: &Path) -> Result<(
     };
     let newer: Vec<u64> = entries.records.range(entries.checkpoint + 1..).copied().collect();
     let done = &entries.done;
-    let records = stream::iter(&newer).map(|&v| async move {
-        let record: Record = read(store, &Entry::Record(v).path(state)).await?;
-        let done: Option<Done> = match done.contains(&v) {
-            true => Some(read(store, &Entry::Done(v).path(state)).await?),
-            false => None,
-        };
-        Ok::<_, Error>((record, done))
-    });
-    let mut records = records.buffered(16);
+    let reads: Vec<_> = newer.iter().map(|&v| read_record(store, state, v, done.contains(&v)).boxed()).collect();
+    let mut records = stream::iter(reads).buffered(16);
     while let Some((record, done)) = records.try_next().await? {
         if record.version != head.version + 1 || head.unfinished.is_some() {
             let at = head.version + 1;
@@ -167,6 +160,12 @@ pub(crate) async fn read_head(store: &dyn ObjectStore, state: &Path) -> Result<(
     }
     drop(records);
     Ok((head, entries))
+}
+
+async fn read_record(store: &dyn ObjectStore, state: &Path, v: u64, is_done: bool) -> Result<(Record, Option<Done>)> {
+    let record = read(store, &Entry::Record(v).path(state)).await?;
+    let done = if is_done { Some(read(store, &Entry::Done(v).path(state)).await?) } else { None };
+    Ok((record, done))
 }
 
 pub(crate) async fn read<T: for<'a> Deserialize<'a>>(store: &dyn ObjectStore, path: &Path) -> Result<T> {

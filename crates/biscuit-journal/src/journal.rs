@@ -3,9 +3,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use biscuit_core::{Error, ErrorKind, Result};
-use futures::{StreamExt, TryStreamExt, stream};
-use object_store::ObjectStoreExt;
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
 
 use crate::head::{self, Head, list_entries, read_head};
@@ -210,12 +210,11 @@ impl Journal {
     /// All records there are, oldest first, each with whether its version is finished.
     pub async fn history(&self) -> Result<Vec<(Record, bool)>> {
         let entries = list_entries(&self.storage.store, &self.state).await?;
-        let (store, done) = (&self.storage.store, &entries.done);
-        stream::iter(&entries.records)
-            .map(|&v| async move { Ok((head::read(store, &Entry::Record(v).path(&self.state)).await?, done.contains(&v))) })
-            .buffered(16)
-            .try_collect()
-            .await
+        let store: &dyn ObjectStore = &self.storage.store;
+        let read = |v: u64| async move { head::read::<Record>(store, &Entry::Record(v).path(&self.state)).await };
+        let reads: Vec<_> = entries.records.iter().map(|&v| read(v).boxed()).collect();
+        let records: Vec<Record> = stream::iter(reads).buffered(16).try_collect().await?;
+        Ok(records.into_iter().map(|r| (entries.done.contains(&r.version), r)).map(|(done, r)| (r, done)).collect())
     }
 
     /// The content of a state file, checked against what its record says.

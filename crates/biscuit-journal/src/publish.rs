@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use biscuit_core::{Error, Result};
 use biscuit_purge::{Listed, Plan, execute};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{CopyMode, CopyOptions, ObjectStore, ObjectStoreExt, PutMode};
 
@@ -73,16 +73,16 @@ async fn partition(
     retire: &[&Retired],
     done: &mut Done,
 ) -> Result<(), Stop> {
-    let published: Vec<_> =
-        stream::iter(publish).map(|f| publish_one(journal, version, f)).buffered(IN_FLIGHT).try_collect().await?;
+    let copies: Vec<_> = publish.iter().map(|f| publish_one(journal, version, f).boxed()).collect();
+    let published: Vec<_> = stream::iter(copies).buffered(IN_FLIGHT).try_collect().await?;
     for (file, etag) in publish.iter().zip(published) {
         done.etags.extend(etag.map(|e| (file.path.clone(), e)));
     }
     if let Some(first) = publish.first() {
         journal.sync_folders(&below(&journal.table, &first.path), &journal.table).await?;
     }
-    let kept: Vec<_> =
-        stream::iter(retire).map(|f| retire_one(journal, version, f)).buffered(IN_FLIGHT).try_collect().await?;
+    let deletes: Vec<_> = retire.iter().map(|f| retire_one(journal, version, f).boxed()).collect();
+    let kept: Vec<_> = stream::iter(deletes).buffered(IN_FLIGHT).try_collect().await?;
     done.exceptions.extend(kept.into_iter().flatten());
     Ok(())
 }

@@ -1,5 +1,5 @@
 use biscuit_core::Error;
-use futures::{StreamExt, stream};
+use futures::{FutureExt, StreamExt, stream};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
@@ -34,8 +34,10 @@ enum Outcome {
 /// Carries out a plan, several objects in flight; one failure does not stop the others.
 pub async fn execute(store: &dyn ObjectStore, plan: &Plan) -> Report {
     let mut report = Report::default();
-    let mut done =
-        stream::iter(plan.files()).map(|f| async move { (f.path.clone(), delete_one(store, f).await) }).buffered(8);
+    let one = |f| async move { delete_one(store, f).await }.boxed();
+    let deletes: Vec<_> =
+        plan.files().iter().map(|f: &Listed| one(f).map(|outcome| (f.path.clone(), outcome))).collect();
+    let mut done = stream::iter(deletes).buffered(8);
     while let Some((path, outcome)) = done.next().await {
         tracing::debug!(%path, "delete");
         match outcome {

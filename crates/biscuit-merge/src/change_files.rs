@@ -1,0 +1,121 @@
+use biscuit_change::{Changes, DebeziumOptions, DebeziumReader, RowsOptions, RowsReader};
+use biscuit_core::{Error, Result, Run, Source, async_trait};
+use biscuit_dataset::Location;
+use biscuit_journal::{is_hidden, store_error};
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStoreExt};
+
+/// What change files hold.
+#[derive(Debug, Clone)]
+pub enum Format {
+    /// Plain rows in Parquet, JSON lines or CSV.
+    Rows(RowsOptions),
+    /// Debezium envelopes as JSON lines.
+    Debezium(DebeziumOptions),
+}
+
+/// Change files in a store, by file, prefix or glob.
+#[derive(Debug, Clone)]
+pub struct ChangeFiles {
+    places: Vec<String>,
+    format: Format,
+}
+
+impl ChangeFiles {
+    /// The files at these URLs or paths: a file, all files below a folder, or those that a glob (`*`, `**`, `?`, `[a-z]`)
+    /// matches. Hidden files and, below folders and by globs, files without a byte are passed over.
+    pub fn new<S: Into<String>>(places: impl IntoIterator<Item = S>, format: Format) -> Self {
+        Self { places: places.into_iter().map(Into::into).collect(), format }
+    }
+
+    /// Reads all of them, in the order of their names within a place.
+    ///
+    /// # Errors
+    /// `NotFound` for a file or folder that is not there, `InvalidGlob`, and those of the readers and the store.
+    pub async fn changes(&self) -> Result<Changes> {
+        let mut reader = match &self.format {
+            Format::Rows(options) => Reader::Rows(RowsReader::new(options.clone())),
+            Format::Debezium(options) => Reader::Debezium(DebeziumReader::new(options.clone())),
+        };
+        for place in &self.places {
+            let (location, pattern) = split_glob(place)?;
+            for path in files(&location, pattern.as_ref()).await? {
+                let store = &location.storage().store;
+                let bytes =
+                    async { store.get(&path).await?.bytes().await }.await.map_err(|e| store_error("read", &path, e))?;
+                let name = shown(place, &location, &path);
+                tracing::info!(file = %name, bytes = bytes.len(), "reading changes");
+                match &mut reader {
+                    Reader::Rows(r) => r.read(&name, bytes)?,
+                    Reader::Debezium(r) => r.read(&name, bytes)?,
+                }
+            }
+        }
+        match reader {
+            Reader::Rows(r) => r.finish(),
+            Reader::Debezium(r) => r.finish(),
+        }
+    }
+}
+
+enum Reader {
+    Rows(RowsReader),
+    Debezium(DebeziumReader),
+}
+
+#[async_trait]
+impl Source<Changes> for ChangeFiles {
+    async fn read(&self, _: &Run) -> Result<Changes> {
+        self.changes().await
+    }
+}
+
+/// The folder above the first segment with a wildcard, and the pattern of paths below it.
+fn split_glob(place: &str) -> Result<(Location, Option<glob::Pattern>)> {
+    let Some(wild) = place.find(['*', '?', '[']) else { return Ok((Location::parse(place)?, None)) };
+    let cut = place[..wild].rfind('/').map_or(0, |i| i + 1);
+    let (folder, pattern) = place.split_at(cut);
+    let folder = if folder.is_empty() { "." } else { folder };
+    let pattern = glob::Pattern::new(pattern)
+        .map_err(|e| Error::usage("InvalidGlob", format!("`{place}` is no glob: {e}")).with_source(e))?;
+    Ok((Location::parse(folder)?, Some(pattern)))
+}
+
+async fn files(location: &Location, pattern: Option<&glob::Pattern>) -> Result<Vec<Path>> {
+    let store = &location.storage().store;
+    if pattern.is_none() {
+        match store.head(location.path()).await {
+            Ok(meta) => return Ok(vec![meta.location]),
+            Err(object_store::Error::NotFound { .. }) => {}
+            // A local folder is no object, which some file systems say in their own way.
+            Err(e) => tracing::debug!(error = %e, "not a file"),
+        }
+    }
+    let listed: Vec<ObjectMeta> =
+        store.list(Some(location.path())).boxed().try_collect().await.map_err(|e| store_error("list", location, e))?;
+    let strict = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::default() };
+    let fits = |meta: &ObjectMeta| {
+        let below: Vec<_> =
+            meta.location.prefix_match(location.path()).into_iter().flatten().map(|p| p.as_ref().to_owned()).collect();
+        let relative = below.join("/");
+        let chosen = pattern.is_none_or(|p| p.matches_with(&relative, strict));
+        chosen && meta.size > 0 && !is_hidden(&relative)
+    };
+    let mut paths: Vec<Path> = listed.iter().filter(|m| fits(m)).map(|m| m.location.clone()).collect();
+    paths.sort();
+    if paths.is_empty() && pattern.is_none() {
+        return Err(Error::usage("NotFound", format!("there are no change files at `{location}`")));
+    }
+    Ok(paths)
+}
+
+/// What messages call a file: as the caller wrote it, if it is one file, else by its path below what was named.
+fn shown(place: &str, location: &Location, path: &Path) -> String {
+    if path == location.path() {
+        return place.to_owned();
+    }
+    let below: Vec<_> =
+        path.prefix_match(location.path()).into_iter().flatten().map(|p| p.as_ref().to_owned()).collect();
+    format!("{location}/{}", below.join("/"))
+}

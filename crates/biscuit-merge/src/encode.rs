@@ -1,0 +1,316 @@
+use std::sync::LazyLock;
+
+use biscuit_core::{Error, Result};
+use biscuit_schema::{plain_type, type_name};
+use datafusion::arrow::array::timezone::Tz;
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Decimal128Array, Int64Array, RecordBatch, StringArray,
+};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::compute::kernels::cast_utils::string_to_datetime;
+use datafusion::arrow::datatypes::{DataType, TimeUnit};
+
+const BOOLEAN: u8 = 0x10;
+const NUMBER: u8 = 0x20;
+const TEXT: u8 = 0x40;
+const BINARY: u8 = 0x50;
+const DATE: u8 = 0x60;
+const INSTANT: u8 = 0x61;
+const TIME: u8 = 0x62;
+
+/// What a tuple of columns is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Names an entity: text is text.
+    Key,
+    /// Orders changes: text that is an instant compares as one, text that is a number is refused.
+    Order,
+}
+
+/// Writes the values of some columns as bytes that compare as the values do, in a form that is kept for ever: integers
+/// and decimals of any width and scale are one number, timestamps of any unit one instant.
+pub(crate) struct Encoder {
+    columns: Vec<Column>,
+    purpose: Purpose,
+}
+
+enum Column {
+    Boolean(BooleanArray),
+    Integer(Int64Array),
+    Decimal(Decimal128Array, i8),
+    Text(StringArray),
+    Binary(BinaryArray),
+    /// With the tag and the nanoseconds of one.
+    Time(Int64Array, u8, i64),
+}
+
+/// A value that cannot be part of a tuple.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unencodable {
+    /// Null, in this column.
+    Null(usize),
+    /// Text that holds a number, in this column.
+    NumberAsText(usize),
+}
+
+impl Encoder {
+    /// # Errors
+    /// `MissingColumn`; `KeyType` or `OrderType` for floats, nested types and what else has no order that all engines
+    /// agree on.
+    pub(crate) fn new(batch: &RecordBatch, names: &[String], purpose: Purpose, place: &str) -> Result<Self> {
+        let schema = batch.schema();
+        let column = |name: &String| {
+            let array = batch.column(biscuit_schema::column_index(&schema, name, place)?);
+            Column::new(array).ok_or_else(|| refused(name, array.data_type(), purpose, place))
+        };
+        Ok(Self { columns: names.iter().map(column).collect::<Result<_>>()?, purpose })
+    }
+
+    /// Appends the tuple of a row.
+    pub(crate) fn encode(&self, row: usize, out: &mut Vec<u8>) -> std::result::Result<(), Unencodable> {
+        for (i, column) in self.columns.iter().enumerate() {
+            match column {
+                Column::Integer(a) if a.is_valid(row) => number(i128::from(a.value(row)), 0, out),
+                Column::Decimal(a, scale) if a.is_valid(row) => number(a.value(row), *scale, out),
+                Column::Text(a) if a.is_valid(row) => match self.purpose {
+                    Purpose::Key => escaped(TEXT, a.value(row).as_bytes(), out),
+                    Purpose::Order => order_text(a.value(row), out).map_err(|()| Unencodable::NumberAsText(i))?,
+                },
+                Column::Binary(a) if a.is_valid(row) => escaped(BINARY, a.value(row), out),
+                Column::Boolean(a) if a.is_valid(row) => out.extend([BOOLEAN, u8::from(a.value(row))]),
+                Column::Time(a, tag, nanos) if a.is_valid(row) => {
+                    instant(*tag, i128::from(a.value(row)) * i128::from(*nanos), out);
+                }
+                _ => return Err(Unencodable::Null(i)),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Column {
+    fn new(array: &ArrayRef) -> Option<Self> {
+        let t = plain_type(array.data_type());
+        let to = |t: DataType| cast(array, &t).ok();
+        Some(match &t {
+            DataType::Boolean => Self::Boolean(array.as_boolean().clone()),
+            DataType::UInt64 => Self::decimal(&to(DataType::Decimal128(20, 0))?, 0),
+            t if t.is_integer() => Self::Integer(to(DataType::Int64)?.as_primitive().clone()),
+            DataType::Decimal32(p, s) | DataType::Decimal64(p, s) | DataType::Decimal128(p, s) => {
+                Self::decimal(&to(DataType::Decimal128(*p, *s))?, *s)
+            }
+            DataType::Utf8 => Self::Text(to(t)?.as_string::<i32>().clone()),
+            DataType::Binary => Self::Binary(to(t)?.as_binary::<i32>().clone()),
+            DataType::Date32 => Self::Time(ints(&cast(&to(t)?, &DataType::Int32).ok()?)?, DATE, 1),
+            DataType::Timestamp(unit, _) => Self::Time(ints(&to(t.clone())?)?, INSTANT, nanos(*unit)),
+            DataType::Time64(unit) => Self::Time(ints(&to(t.clone())?)?, TIME, nanos(*unit)),
+            // A column of nulls: every row is refused as null.
+            DataType::Null => Self::Integer(to(DataType::Int64)?.as_primitive().clone()),
+            _ => return None,
+        })
+    }
+
+    fn decimal(array: &ArrayRef, scale: i8) -> Self {
+        Self::Decimal(array.as_primitive().clone(), scale)
+    }
+}
+
+fn ints(array: &ArrayRef) -> Option<Int64Array> {
+    Some(cast(array, &DataType::Int64).ok()?.as_primitive().clone())
+}
+
+fn nanos(unit: TimeUnit) -> i64 {
+    match unit {
+        TimeUnit::Second => 1_000_000_000,
+        TimeUnit::Millisecond => 1_000_000,
+        TimeUnit::Microsecond => 1_000,
+        TimeUnit::Nanosecond => 1,
+    }
+}
+
+fn refused(name: &str, t: &DataType, purpose: Purpose, place: &str) -> Error {
+    let (what, code) = match purpose {
+        Purpose::Key => ("key", "KeyType"),
+        Purpose::Order => ("order", "OrderType"),
+    };
+    let t = type_name(t).unwrap_or_else(|| t.to_string());
+    Error::data(code, format!("column `{name}` of {place} is {t}, which cannot be part of the {what}"))
+}
+
+/// A number as sign, power of ten and digits without zeros at either end: 1, 1.0 and 1.00 are the same bytes.
+fn number(unscaled: i128, scale: i8, out: &mut Vec<u8>) {
+    out.push(NUMBER);
+    if unscaled == 0 {
+        out.push(0x80);
+        return;
+    }
+    let mut digits = [0u8; 40];
+    let (mut rest, mut at) = (unscaled.unsigned_abs(), digits.len());
+    while rest > 0 {
+        at -= 1;
+        digits[at] = (rest % 10) as u8;
+        rest /= 10;
+    }
+    let digits = &digits[at..];
+    let power = digits.len() as i32 - i32::from(scale);
+    let end = digits.iter().rposition(|d| *d != 0).map_or(0, |i| i + 1);
+    // All bytes of a negative number are turned over, so that the greater magnitude compares less.
+    let flip = if unscaled < 0 { 0xff } else { 0 };
+    out.push(0x81 ^ flip);
+    out.push((128 + power) as u8 ^ flip);
+    out.extend(digits[..end].iter().map(|d| (d + 1) ^ flip));
+    out.push(flip);
+}
+
+/// Bytes whose end is marked, so that a prefix compares less than what it is a prefix of.
+fn escaped(tag: u8, bytes: &[u8], out: &mut Vec<u8>) {
+    out.push(tag);
+    for &b in bytes {
+        out.push(b);
+        if b == 0 {
+            out.push(0xff);
+        }
+    }
+    out.extend([0, 0]);
+}
+
+fn instant(tag: u8, nanos: i128, out: &mut Vec<u8>) {
+    out.push(tag);
+    out.extend((nanos ^ i128::MIN).to_be_bytes());
+}
+
+fn order_text(text: &str, out: &mut Vec<u8>) -> std::result::Result<(), ()> {
+    let trimmed = text.trim();
+    if trimmed.parse::<f64>().is_ok() {
+        return Err(());
+    }
+    let date_like = trimmed.len() >= 10 && trimmed.as_bytes().first().is_some_and(u8::is_ascii_digit);
+    let parsed = if date_like { as_nanos(trimmed) } else { None };
+    match parsed {
+        Some(n) => instant(INSTANT, n, out),
+        None => escaped(TEXT, text.as_bytes(), out),
+    }
+    Ok(())
+}
+
+fn as_nanos(text: &str) -> Option<i128> {
+    static UTC: LazyLock<Tz> = LazyLock::new(|| "+00:00".parse().expect("this is an offset"));
+    let t = string_to_datetime(&*UTC, text).ok()?;
+    Some(i128::from(t.timestamp()) * 1_000_000_000 + i128::from(t.timestamp_subsec_nanos()))
+}
+
+/// A value of an encoded tuple as text, for messages with values and for tests.
+pub(crate) fn decode(mut bytes: &[u8]) -> Vec<String> {
+    let mut values = Vec::new();
+    while let Some((&tag, rest)) = bytes.split_first() {
+        let (value, used) = match tag {
+            BOOLEAN => ((rest[0] != 0).to_string(), 1),
+            NUMBER => decode_number(rest),
+            TEXT | BINARY => {
+                let (raw, used) = unescaped(rest);
+                (String::from_utf8_lossy(&raw).into_owned(), used)
+            }
+            _ => {
+                let n = i128::from_be_bytes(rest[..16].try_into().expect("an instant has 16 bytes")) ^ i128::MIN;
+                (n.to_string(), 16)
+            }
+        };
+        values.push(value);
+        bytes = &rest[used..];
+    }
+    values
+}
+
+fn decode_number(bytes: &[u8]) -> (String, usize) {
+    if bytes[0] == 0x80 {
+        return ("0".to_owned(), 1);
+    }
+    let flip = if bytes[0] < 0x80 { 0xff } else { 0 };
+    let power = i32::from(bytes[1] ^ flip) - 128;
+    let digits: String =
+        bytes[2..].iter().map(|b| b ^ flip).take_while(|b| *b != 0).map(|b| char::from(b'0' + b - 1)).collect();
+    let used = 2 + digits.len() + 1;
+    let sign = if flip == 0 { "" } else { "-" };
+    let text = match usize::try_from(power) {
+        Ok(p) if p >= digits.len() => format!("{digits}{}", "0".repeat(p - digits.len())),
+        Ok(0) | Err(_) => format!("0.{}{digits}", "0".repeat(power.unsigned_abs() as usize)),
+        Ok(p) => format!("{}.{}", &digits[..p], &digits[p..]),
+    };
+    (format!("{sign}{text}"), used)
+}
+
+fn unescaped(bytes: &[u8]) -> (Vec<u8>, usize) {
+    let mut out = Vec::new();
+    let mut i = 0;
+    loop {
+        match (bytes[i], bytes.get(i + 1)) {
+            (0, Some(0xff)) => {
+                out.push(0);
+                i += 2;
+            }
+            (0, _) => return (out, i + 2),
+            (b, _) => {
+                out.push(b);
+                i += 1;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn num(unscaled: i128, scale: i8) -> Vec<u8> {
+        let mut out = Vec::new();
+        number(unscaled, scale, &mut out);
+        out
+    }
+
+    #[test]
+    fn numbers_compare_as_numbers_whatever_their_width() {
+        assert_eq!(num(1, 0), num(100, 2));
+        assert_eq!(num(0, 0), num(0, 5));
+        let ascending = [
+            (-1000, 0),
+            (-101, 0),
+            (-100, 0),
+            (-99, 1),
+            (-1, 3),
+            (0, 0),
+            (1, 3),
+            (99, 2),
+            (1, 0),
+            (101, 2),
+            (9, 0),
+            (10, 0),
+            (i128::MAX, 0),
+        ];
+        for pair in ascending.windows(2) {
+            assert!(num(pair[0].0, pair[0].1) < num(pair[1].0, pair[1].1), "{pair:?}");
+        }
+    }
+
+    #[test]
+    fn texts_compare_as_texts_and_instants_as_instants() {
+        let text = |t: &str| {
+            let mut out = Vec::new();
+            order_text(t, &mut out).map(|()| out)
+        };
+        assert!(text("a").unwrap() < text("a\0").unwrap() && text("a\0").unwrap() < text("ab").unwrap());
+        assert_eq!(text("2024-01-01T01:00:00+01:00"), text("2024-01-01 00:00:00"));
+        assert!(text("2024-01-01T00:00:00.000100").unwrap() < text("2024-01-01T00:00:00.000900").unwrap());
+        assert_eq!(text("10"), Err(()));
+        assert_eq!(text("-1.5e3"), Err(()));
+    }
+
+    #[test]
+    fn tuples_are_read_back() {
+        let mut out = Vec::new();
+        number(-1250, 2, &mut out);
+        escaped(TEXT, b"a\0b", &mut out);
+        number(7, 3, &mut out);
+        number(12_300, 0, &mut out);
+        assert_eq!(decode(&out), ["-12.5", "a\0b", "0.007", "12300"]);
+    }
+}

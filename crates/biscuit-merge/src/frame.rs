@@ -1,0 +1,179 @@
+use std::sync::Arc;
+
+use biscuit_change::{Changes, RowsOptions, row_changes};
+use biscuit_core::{Error, Result};
+use biscuit_dataset::conform;
+use biscuit_schema::merge_schemas;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::dataframe::DataFrame;
+use datafusion::execution::context::SessionContext;
+use futures::TryStreamExt;
+use hashbrown::HashMap;
+
+use crate::change_set::{ChangeSet, Record};
+use crate::key_state::KeyState;
+use crate::order::Order;
+use crate::outcome::RowChange;
+use crate::report::MergeReport;
+use crate::resolve::{Groups, Prior, Resolved, Resolver};
+use crate::scan::RowOrders;
+use crate::spec::MergeSpec;
+use crate::table::{RowRef, Tables, typed, without};
+
+/// The current rows after these changes, and what became of each change: the merge contract as a function from frame to
+/// frame, without memory of earlier runs. `rows` says which columns of `changes` are operation code and delete flag.
+///
+/// The rows of `current` keep their order; new ones follow, sorted by key. Columns are those of `current`, then the new
+/// ones of `changes`. Both frames are held in memory.
+///
+/// # Errors
+/// Those of bad records, as [`Merge::run`](crate::Merge::run) has them, and those of the frames.
+pub async fn merge_and_retain_last(
+    current: DataFrame,
+    changes: DataFrame,
+    spec: &MergeSpec,
+    rows: &RowsOptions,
+) -> Result<(DataFrame, MergeReport)> {
+    spec.check()?;
+    let (current_schema, current) = collect(current, "the current rows").await?;
+    let (_, batches) = collect(changes, "the changes").await?;
+    let mut records = Changes::default();
+    let file: Arc<str> = "the changes".into();
+    let mut row = 1;
+    for batch in batches {
+        let places = (row..row + batch.num_rows() as u64).collect();
+        row += batch.num_rows() as u64;
+        let (batch, ignored) = row_changes(&batch, &file, places, rows)?;
+        records.ignored += ignored;
+        records.batches.push(batch);
+    }
+    let mut schema = Arc::new(merge_schemas(&Schema::empty(), &current_schema, "the current rows")?);
+    for batch in &records.batches {
+        let stored = without(&batch.rows.schema(), &spec.drop_columns);
+        schema = Arc::new(merge_schemas(&schema, &stored, "the changes")?);
+    }
+    let schema = typed(&schema);
+    let mut report = MergeReport { outcome: "merged", records: row - 1, ..MergeReport::default() };
+    report.verdicts.ignored = records.ignored;
+    let merged = merge(&current, records, spec, &schema, &mut report)?;
+    let frame = SessionContext::new().read_batches(merged);
+    Ok((frame.map_err(|e| Error::internal("rows could not be made a frame").with_source(e))?, report))
+}
+
+async fn collect(frame: DataFrame, place: &str) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+    let schema = frame.schema().inner().clone();
+    let failed = |e| Error::data("UnreadableRows", format!("{place} cannot be computed")).with_source(e);
+    let batches = frame.execute_stream().await.map_err(failed)?.try_collect().await.map_err(failed)?;
+    Ok((schema, batches))
+}
+
+fn merge(
+    current: &[RecordBatch],
+    changes: Changes,
+    spec: &MergeSpec,
+    schema: &SchemaRef,
+    report: &mut MergeReport,
+) -> Result<Vec<RecordBatch>> {
+    let mut tables = Tables::default();
+    let set = ChangeSet::new(changes, spec, schema, &mut tables)?;
+    report.verdicts.duplicate = set.duplicates + set.truncate_records - set.truncates.len() as u64;
+    let truncated = set.truncates.last();
+    report.rows.before = current.iter().map(|b| b.num_rows() as u64).sum();
+    let (mut kept, stored) = stored_rows(current, &set, spec, schema, &mut tables, truncated, report)?;
+    let resolver = Resolver { set: &set, spec, schema, tables: &tables, truncated, truncated_before: None };
+    let mut resolved = Resolved::default();
+    let columns = schema.fields().len();
+    let mut inserts = Vec::new();
+    for group in Groups::of(&set, &[]) {
+        let keys: Vec<(u32, Prior)> = group.iter().map(|&k| (k, prior(stored.get(&k)))).collect();
+        let records: Vec<&Record> = group.iter().flat_map(|k| set.records_of(*k)).collect();
+        resolver.group(&keys, &records, &mut resolved)?;
+    }
+    for outcome in &resolved.outcomes {
+        let at = stored.get(&outcome.key).map(|s| s.0);
+        match (outcome.row, at) {
+            (RowChange::Replace, Some(at)) => kept[at] = Some(outcome.state.row(columns)),
+            (RowChange::Remove, Some(at)) => kept[at] = None,
+            (RowChange::Insert, _) => inserts.push((outcome.key, outcome.state.row(columns))),
+            _ => {}
+        }
+        report.rows.updated += u64::from(outcome.row == RowChange::Replace);
+        report.rows.deleted += u64::from(outcome.row == RowChange::Remove);
+    }
+    inserts.sort_by_key(|(k, _)| &set.keys.bytes[*k as usize]);
+    report.rows.inserted = inserts.len() as u64;
+    report.verdicts.add(&resolved.verdicts);
+    for order in &set.truncates {
+        let v = &mut report.verdicts;
+        let count = if Some(order) != truncated { &mut v.superseded } else { &mut v.deleted };
+        *count += 1;
+    }
+    let rows: Vec<_> = kept.into_iter().flatten().chain(inserts.into_iter().map(|(_, r)| r)).collect();
+    report.rows.after = rows.len() as u64;
+    if rows.is_empty() {
+        return Ok(vec![RecordBatch::new_empty(schema.clone())]);
+    }
+    rows.chunks(8192).map(|chunk| tables.gather(schema, chunk)).collect()
+}
+
+type Cells = Vec<Option<RowRef>>;
+type StoredRows = HashMap<u32, (usize, Order, RowRef)>;
+
+/// The rows that stay if no record touches them, and where those of the run's keys are among them.
+fn stored_rows(
+    current: &[RecordBatch],
+    set: &ChangeSet,
+    spec: &MergeSpec,
+    schema: &SchemaRef,
+    tables: &mut Tables,
+    truncated: Option<&Order>,
+    report: &mut MergeReport,
+) -> Result<(Vec<Option<Cells>>, StoredRows)> {
+    let place = "the current rows";
+    let mut kept: Vec<Option<Cells>> = Vec::new();
+    let mut stored: StoredRows = HashMap::new();
+    let (mut key, mut number) = (Vec::new(), 0);
+    for batch in current {
+        let orders = RowOrders::new(batch, spec, place)?;
+        let table = tables.add(conform(batch, schema, place)?);
+        for row in 0..batch.num_rows() {
+            orders.key(row, spec, place, number, &mut key)?;
+            let order = orders.order(row, spec, place, number)?;
+            let at = RowRef { table, row: u32::try_from(row).expect("a batch has fewer than 2^32 rows") };
+            number += 1;
+            kept.push(Some(vec![Some(at); schema.fields().len()]));
+            let Some(k) = set.keys.find(&key) else {
+                if truncated.is_some_and(|t| order <= *t) {
+                    kept.pop();
+                    report.rows.deleted += 1;
+                }
+                continue;
+            };
+            match stored.get_mut(&k) {
+                Some((_, best, _)) if order < *best => {
+                    kept.pop();
+                    report.rows.duplicate_target_keys += 1;
+                }
+                Some(s) => {
+                    kept[s.0] = None;
+                    *s = (kept.len() - 1, order, at);
+                    report.rows.duplicate_target_keys += 1;
+                }
+                None => drop(stored.insert(k, (kept.len() - 1, order, at))),
+            }
+        }
+    }
+    Ok((kept, stored))
+}
+
+fn prior(stored: Option<&(usize, Order, RowRef)>) -> Prior {
+    match stored {
+        None => Prior { state: KeyState::unknown(), stored: false },
+        Some((_, order, at)) => {
+            let state =
+                KeyState { live: Some(order.clone()), base: order.clone(), source: Some(*at), ..KeyState::unknown() };
+            Prior { state, stored: true }
+        }
+    }
+}

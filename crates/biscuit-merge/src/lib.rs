@@ -1,0 +1,26 @@
+#![doc = include_str!("../README.md")]
+
+mod change_files;
+mod change_set;
+mod encode;
+mod fetch;
+mod frame;
+mod key_state;
+mod merge;
+mod order;
+mod outcome;
+mod plan;
+mod report;
+mod resolve;
+mod rewrite;
+mod scan;
+mod segment;
+mod spec;
+mod table;
+
+pub use change_files::{ChangeFiles, Format};
+pub use frame::merge_and_retain_last;
+pub use merge::{Merge, MergeOptions, Mode};
+pub use report::{FileCounts, MergeReport, Partitions, RowCounts, Verdicts};
+pub use segment::{HeldKey, held_keys};
+pub use spec::{IgnoreNull, MergeSpec, Ties, Tombstones};

@@ -1,0 +1,151 @@
+use serde::Serialize;
+
+/// What became of every input record; the numbers add up to the input.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Verdicts {
+    /// Made a row that was not there.
+    pub inserted: u64,
+    /// Gave a row its newest state.
+    pub updated: u64,
+    /// Took a row away; a truncate counts once.
+    pub deleted: u64,
+    /// Said what is so already: the stored content again, or the delete of a row that is not there.
+    pub unchanged: u64,
+    /// Was overtaken by a newer record of the same run.
+    pub superseded: u64,
+    /// Was older than what was known before the run.
+    pub late: u64,
+    /// Repeated another record of the same run.
+    pub duplicate: u64,
+    /// Gave some columns of a row that a newer record made.
+    pub merged: u64,
+    /// Replaced stored content of the same order.
+    pub corrected: u64,
+    /// Was no change of the table.
+    pub ignored: u64,
+    /// Was put aside with a reason.
+    pub quarantined: u64,
+}
+
+impl Verdicts {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.inserted += other.inserted;
+        self.updated += other.updated;
+        self.deleted += other.deleted;
+        self.unchanged += other.unchanged;
+        self.superseded += other.superseded;
+        self.late += other.late;
+        self.duplicate += other.duplicate;
+        self.merged += other.merged;
+        self.corrected += other.corrected;
+        self.ignored += other.ignored;
+        self.quarantined += other.quarantined;
+    }
+
+    /// The sum of all.
+    pub fn total(&self) -> u64 {
+        let Self {
+            inserted,
+            updated,
+            deleted,
+            unchanged,
+            superseded,
+            late,
+            duplicate,
+            merged,
+            corrected,
+            ignored,
+            quarantined,
+        } = *self;
+        inserted
+            + updated
+            + deleted
+            + unchanged
+            + superseded
+            + late
+            + duplicate
+            + merged
+            + corrected
+            + ignored
+            + quarantined
+    }
+}
+
+/// Rows of the target.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct RowCounts {
+    /// Before the run.
+    pub before: u64,
+    /// After it.
+    pub after: u64,
+    /// New keys.
+    pub inserted: u64,
+    /// Keys whose row is another now.
+    pub updated: u64,
+    /// Keys whose row is gone, by deletes and truncates.
+    pub deleted: u64,
+    /// Updated rows that are in another partition now.
+    pub moved: u64,
+    /// Surplus rows of keys that the target held more than once.
+    pub duplicate_target_keys: u64,
+}
+
+/// Partitions that a run touched, by folder.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Partitions {
+    /// Without a file before.
+    pub added: Vec<String>,
+    /// With files before and after.
+    pub changed: Vec<String>,
+    /// Without a file after.
+    pub emptied: Vec<String>,
+}
+
+/// Files of the target.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct FileCounts {
+    /// Not touched: same name, same ETag.
+    pub kept: u64,
+    /// Replaced by a new file.
+    pub rewritten: u64,
+    /// New, for inserted rows alone.
+    pub added: u64,
+    /// Deleted without a new file.
+    pub removed: u64,
+    /// Written by somebody else and part of the table from now on.
+    pub adopted: u64,
+}
+
+/// What a merge did, or would do.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct MergeReport {
+    /// `committed`, `unchanged`, or `planned` for a dry run.
+    pub outcome: &'static str,
+    /// The newest version of the table.
+    pub version: u64,
+    /// Input records.
+    pub records: u64,
+    /// Input records of other tables, which are not in `records`.
+    pub other_tables: u64,
+    /// What became of each record.
+    pub verdicts: Verdicts,
+    /// Rows of the target.
+    pub rows: RowCounts,
+    /// Partitions that were touched; a table without folders has the one named by an empty text.
+    pub partitions: Partitions,
+    /// Files of the target.
+    pub files: FileCounts,
+    /// Columns of the records that are not stored.
+    pub dropped_columns: Vec<String>,
+    /// Columns that the table did not have before.
+    pub added_columns: Vec<String>,
+    /// Columns whose type became wider, which rewrites the files of the old type.
+    pub widened_columns: Vec<String>,
+    /// Live files that were kept because somebody else changed them since: the run ended with exceptions.
+    pub exceptions: Vec<String>,
+}

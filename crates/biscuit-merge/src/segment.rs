@@ -1,0 +1,353 @@
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use biscuit_core::{Error, Result};
+use biscuit_dataset::{Dataset, conform};
+use biscuit_journal::{Head, Journal};
+use bytes::Bytes;
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch, StringArray};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use hashbrown::{HashMap, HashSet};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+use parquet::file::statistics::Statistics;
+use serde::{Deserialize, Serialize};
+
+use crate::change_set::Keys;
+use crate::encode::decode;
+use crate::key_state::{ColumnState, KeyState, MoveState};
+use crate::order::Order;
+use crate::table::{RowRef, Tables};
+
+/// State files of this name hold what rows cannot say, by key, sorted; a later one overrides an earlier one.
+const SEGMENT: &str = "keys-";
+/// So many segments are made one.
+const MOST_SEGMENTS: usize = 8;
+
+/// What is kept of one key; none for a key of which nothing has to be kept any more.
+type Entry = (Arc<[u8]>, Option<Kept>);
+
+#[derive(Debug, Clone)]
+pub(crate) struct Kept {
+    live: Option<Order>,
+    base: Order,
+    extra: Extra,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Extra {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    columns: Vec<KeptColumn>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    moves: Vec<KeptMove>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct KeptColumn {
+    name: String,
+    order: String,
+    /// The value was taken away by a delete.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    cleared: bool,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct KeptMove {
+    to: String,
+    at: String,
+    applied: bool,
+    columns: Vec<KeptColumn>,
+    /// One row as an Arrow IPC stream, with the columns that have a value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    image: Option<String>,
+}
+
+fn text(bytes: &[u8]) -> String {
+    STANDARD.encode(bytes)
+}
+
+fn bytes(text: &str) -> Result<Vec<u8>> {
+    STANDARD.decode(text).map_err(|e| damaged().with_source(e))
+}
+
+fn damaged() -> Error {
+    Error::conflict("Diverged", "a state file of the merge cannot be read")
+}
+
+fn broken(e: impl std::error::Error + Send + Sync + 'static) -> Error {
+    damaged().with_source(e)
+}
+
+impl Kept {
+    /// What has to be kept of a state; nothing if the row says it all.
+    pub(crate) fn of(state: &KeyState, schema: &SchemaRef, tables: &Tables) -> Result<Self> {
+        let column = |c: &ColumnState| KeptColumn {
+            name: schema.field(c.column).name().clone(),
+            order: text(c.order.bytes()),
+            cleared: c.value.is_none(),
+        };
+        let columns = state.columns.iter().filter(|c| c.order != state.base).map(column).collect();
+        let mut moves = Vec::with_capacity(state.moves.len());
+        for m in &state.moves {
+            let image = if m.applied { None } else { image(m, schema, tables)? };
+            let columns = m.columns.iter().map(column).collect();
+            moves.push(KeptMove { to: text(&m.to), at: text(m.at.bytes()), applied: m.applied, columns, image });
+        }
+        Ok(Self { live: state.live.clone(), base: state.base.clone(), extra: Extra { columns, moves } })
+    }
+
+    /// The state again; values of the row are in `row`, images become tables.
+    pub(crate) fn state(&self, row: Option<RowRef>, schema: &SchemaRef, tables: &mut Tables) -> Result<KeyState> {
+        let column = |c: &KeptColumn, value: Option<RowRef>| -> Result<Option<ColumnState>> {
+            let Ok(column) = schema.index_of(&c.name) else { return Ok(None) };
+            let value = value.filter(|_| !c.cleared);
+            Ok(Some(ColumnState { column, order: Order::from_bytes(&bytes(&c.order)?), value }))
+        };
+        let columns = self.extra.columns.iter().filter_map(|c| column(c, row).transpose()).collect::<Result<_>>()?;
+        let mut moves = Vec::new();
+        for m in &self.extra.moves {
+            let image = match &m.image {
+                None => None,
+                Some(image) => {
+                    let table = tables.add(conform(&read_image(&bytes(image)?)?, schema, "an image of a key update")?);
+                    Some(RowRef { table, row: 0 })
+                }
+            };
+            let columns = m.columns.iter().filter_map(|c| column(c, image).transpose()).collect::<Result<_>>()?;
+            let (to, at) = (bytes(&m.to)?.into(), Order::from_bytes(&bytes(&m.at)?));
+            moves.push(MoveState { to, at, applied: m.applied, columns });
+        }
+        Ok(KeyState { live: self.live.clone(), base: self.base.clone(), source: row, columns, moves })
+    }
+
+    /// The keys that key updates of this one lead to.
+    pub(crate) fn moved_to(&self) -> Result<Vec<Vec<u8>>> {
+        self.extra.moves.iter().map(|m| bytes(&m.to)).collect()
+    }
+
+    pub(crate) fn live(&self) -> Option<&Order> {
+        self.live.as_ref()
+    }
+
+    /// Whether a row of this key may be asked for values, although the records give all columns.
+    pub(crate) fn has_parts(&self) -> bool {
+        !self.extra.columns.is_empty() || !self.extra.moves.is_empty()
+    }
+
+    fn is_tombstone(&self) -> bool {
+        self.live.is_none() && self.extra.moves.is_empty()
+    }
+}
+
+fn image(m: &MoveState, schema: &SchemaRef, tables: &Tables) -> Result<Option<String>> {
+    let valued: Vec<&ColumnState> = m.columns.iter().filter(|c| c.value.is_some()).collect();
+    if valued.is_empty() {
+        return Ok(None);
+    }
+    let fields: Vec<_> = valued.iter().map(|c| schema.field(c.column).clone()).collect();
+    let cell = |c: &&ColumnState| {
+        let (array, row) = tables.column(c.value.expect("only valued columns are taken"), c.column);
+        array.slice(row, 1)
+    };
+    let columns: Vec<ArrayRef> = valued.iter().map(cell).collect();
+    let internal = |e| Error::internal("an image could not be written").with_source(e);
+    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(internal)?;
+    let mut out = Vec::new();
+    let mut writer =
+        datafusion::arrow::ipc::writer::StreamWriter::try_new(&mut out, &batch.schema()).map_err(internal)?;
+    writer.write(&batch).and_then(|()| writer.finish()).map_err(internal)?;
+    drop(writer);
+    Ok(Some(text(&out)))
+}
+
+fn read_image(bytes: &[u8]) -> Result<RecordBatch> {
+    let mut reader = datafusion::arrow::ipc::reader::StreamReader::try_new(bytes, None).map_err(broken)?;
+    reader.next().ok_or_else(damaged)?.map_err(broken)
+}
+
+fn schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("key", DataType::Binary, false),
+        Field::new("live", DataType::Binary, true),
+        Field::new("base", DataType::Binary, true),
+        Field::new("extra", DataType::Utf8, true),
+    ]))
+}
+
+/// A segment's content; entries are sorted by key.
+fn write(entries: &[Entry]) -> Result<Bytes> {
+    let internal = |e| Error::internal("a segment could not be written").with_source(e);
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_max_row_group_row_count(Some(65_536))
+        .build();
+    let mut out = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut out, schema(), Some(properties)).map_err(internal)?;
+    for chunk in entries.chunks(65_536) {
+        let kept = |f: fn(&Kept) -> Option<&[u8]>| -> ArrayRef {
+            Arc::new(chunk.iter().map(|(_, k)| k.as_ref().and_then(f)).collect::<BinaryArray>())
+        };
+        let extra = |k: &Option<Kept>| -> Result<Option<String>> {
+            match k {
+                Some(k) if !(k.extra.columns.is_empty() && k.extra.moves.is_empty()) => Ok(Some(
+                    serde_json::to_string(&k.extra)
+                        .map_err(|e| Error::internal("an entry could not be written").with_source(e))?,
+                )),
+                _ => Ok(None),
+            }
+        };
+        let extras = chunk.iter().map(|(_, k)| extra(k)).collect::<Result<Vec<_>>>()?;
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(chunk.iter().map(|(key, _)| Some(key.as_ref())).collect::<BinaryArray>()),
+            kept(|k| k.live.as_ref().map(Order::bytes)),
+            kept(|k| Some(k.base.bytes())),
+            Arc::new(StringArray::from(extras)),
+        ];
+        let batch = RecordBatch::try_new(schema(), columns)
+            .map_err(|e| Error::internal("a segment could not be put together").with_source(e))?;
+        writer.write(&batch).map_err(internal)?;
+    }
+    writer.close().map_err(internal)?;
+    Ok(out.into())
+}
+
+/// Calls `each` with the entries of the row groups whose keys may be wanted, until it says that is enough.
+fn read(
+    segment: &Bytes,
+    wanted: &dyn Fn(&[u8], &[u8]) -> bool,
+    each: &mut dyn FnMut(&[u8], Option<Kept>),
+) -> Result<()> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(segment.clone()).map_err(broken)?;
+    let groups = builder.metadata().row_groups().iter().enumerate();
+    let may = groups.filter(|(_, g)| match g.column(0).statistics() {
+        Some(Statistics::ByteArray(s)) => match (s.min_opt(), s.max_opt()) {
+            (Some(min), Some(max)) => wanted(min.data(), max.data()),
+            _ => true,
+        },
+        _ => true,
+    });
+    let groups: Vec<usize> = may.map(|(i, _)| i).collect();
+    for batch in builder.with_row_groups(groups).with_batch_size(8192).build().map_err(broken)? {
+        let batch = batch.map_err(broken)?;
+        let column = |i: usize| batch.column(i).as_binary_opt::<i32>().ok_or_else(damaged);
+        let (keys, live, base) = (column(0)?, column(1)?, column(2)?);
+        let extra = batch.column(3).as_string_opt::<i32>().ok_or_else(damaged)?;
+        for row in 0..batch.num_rows() {
+            let kept = if base.is_null(row) {
+                None
+            } else {
+                let extra = if extra.is_valid(row) {
+                    serde_json::from_str(extra.value(row)).map_err(broken)?
+                } else {
+                    Extra::default()
+                };
+                let live = live.is_valid(row).then(|| Order::from_bytes(live.value(row)));
+                Some(Kept { live, base: Order::from_bytes(base.value(row)), extra })
+            };
+            each(keys.value(row), kept);
+        }
+    }
+    Ok(())
+}
+
+/// The segments of one version of a table.
+#[derive(Debug)]
+pub(crate) struct Segments {
+    /// Newest first.
+    files: Vec<(String, Bytes)>,
+}
+
+impl Segments {
+    pub(crate) async fn load(journal: &Journal, head: &Head) -> Result<Self> {
+        let mut files = Vec::new();
+        for (name, file) in head.state.iter().rev().filter(|(n, _)| n.starts_with(SEGMENT)) {
+            files.push((name.clone(), journal.read_state(head, file).await?));
+        }
+        Ok(Self { files })
+    }
+
+    /// What is kept of the keys from the `from`-th on.
+    pub(crate) fn find(&self, keys: &Keys, from: usize, found: &mut HashMap<u32, Kept>) -> Result<()> {
+        let mut sorted: Vec<&[u8]> = keys.bytes[from..].iter().map(AsRef::as_ref).collect();
+        sorted.sort_unstable();
+        let wanted = |min: &[u8], max: &[u8]| {
+            let first = sorted.partition_point(|k| *k < min);
+            // A bound may be cut short, and then the greatest key only begins with it.
+            sorted.get(first).is_some_and(|k| *k <= max || k.starts_with(max))
+        };
+        let mut seen: HashSet<u32> = HashSet::new();
+        for (_, segment) in &self.files {
+            read(segment, &wanted, &mut |key, kept| {
+                if let Some(k) = keys.find(key).filter(|k| *k as usize >= from && seen.insert(*k)) {
+                    kept.map(|kept| found.insert(k, kept));
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// All entries in force, by key.
+    pub(crate) fn all(&self) -> Result<Vec<(Vec<u8>, Kept)>> {
+        let mut entries: std::collections::BTreeMap<Vec<u8>, Option<Kept>> = std::collections::BTreeMap::new();
+        for (_, segment) in &self.files {
+            read(segment, &|_, _| true, &mut |key, kept| {
+                entries.entry(key.to_vec()).or_insert(kept);
+            })?;
+        }
+        Ok(entries.into_iter().filter_map(|(k, kept)| Some((k, kept?))).collect())
+    }
+
+    /// The state files to write and those to drop, for these changes; tombstones that a truncate covers go.
+    pub(crate) fn update(
+        &self,
+        mut changes: Vec<Entry>,
+        version: u64,
+        truncated: Option<&Order>,
+    ) -> Result<(Option<(String, Bytes)>, Vec<String>)> {
+        if changes.is_empty() {
+            return Ok((None, vec![]));
+        }
+        changes.sort_by(|a, b| a.0.cmp(&b.0));
+        let name = format!("{SEGMENT}{version:020}");
+        if self.files.len() + 1 < MOST_SEGMENTS {
+            return Ok((Some((name, write(&changes)?)), vec![]));
+        }
+        let mut all: std::collections::BTreeMap<Arc<[u8]>, Option<Kept>> =
+            self.all()?.into_iter().map(|(k, kept)| (k.into(), Some(kept))).collect();
+        all.extend(changes);
+        let covered = |k: &Kept| k.is_tombstone() && truncated.is_some_and(|t| k.base <= *t);
+        let rest: Vec<Entry> = all.into_iter().filter(|(_, k)| k.as_ref().is_some_and(|k| !covered(k))).collect();
+        let dropped = self.files.iter().map(|(n, _)| n.clone()).collect();
+        let file = if rest.is_empty() { None } else { Some((name, write(&rest)?)) };
+        Ok((file, dropped))
+    }
+}
+
+/// A key of which the state root holds what its row cannot say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldKey {
+    /// The values of the key columns.
+    pub key: Vec<String>,
+    /// The values of the order columns: of the delete for a tombstone, of the row else. Instants are nanoseconds.
+    pub order: Vec<String>,
+    /// Whether the key is deleted.
+    pub is_tombstone: bool,
+}
+
+/// What the state root of a table holds by key, tombstones among it, sorted by key. For tests and for looking at.
+///
+/// # Errors
+/// Those of the journal.
+pub async fn held_keys(dataset: &Dataset) -> Result<Vec<HeldKey>> {
+    let head = dataset.journal().head().await?;
+    let all = Segments::load(dataset.journal(), &head).await?.all()?;
+    let held = |(key, kept): (Vec<u8>, Kept)| {
+        let order = kept.live.as_ref().unwrap_or(&kept.base);
+        let columns = order.bytes().get(1..order.bytes().len().saturating_sub(1)).unwrap_or_default();
+        HeldKey { key: decode(&key), order: decode(columns), is_tombstone: kept.live.is_none() }
+    };
+    Ok(all.into_iter().map(held).collect())
+}

@@ -1,0 +1,153 @@
+use std::sync::Arc;
+
+use biscuit_change::{ChangeBatch, Completeness};
+use biscuit_core::{Error, Result};
+use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, new_null_array};
+use datafusion::arrow::buffer::BooleanBuffer;
+use datafusion::arrow::compute::interleave;
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+
+use crate::spec::IgnoreNull;
+
+/// A row in one of the tables of a merge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct RowRef {
+    pub(crate) table: u32,
+    pub(crate) row: u32,
+}
+
+/// Rows in the target's columns: change records, stored rows, images of rows whose key changed.
+#[derive(Debug, Default)]
+pub(crate) struct Tables(Vec<RecordBatch>);
+
+impl Tables {
+    pub(crate) fn add(&mut self, rows: RecordBatch) -> u32 {
+        self.0.push(rows);
+        u32::try_from(self.0.len() - 1).expect("there are fewer than 2^32 tables")
+    }
+
+    pub(crate) fn column(&self, at: RowRef, column: usize) -> (&ArrayRef, usize) {
+        (self.0[at.table as usize].column(column), at.row as usize)
+    }
+
+    pub(crate) fn is_null(&self, at: RowRef, column: usize) -> bool {
+        let (array, row) = self.column(at, column);
+        array.is_null(row)
+    }
+
+    /// Whether two cells hold the same value; NaN is itself, and none is null.
+    pub(crate) fn same(&self, a: Option<RowRef>, b: Option<RowRef>, column: usize) -> bool {
+        let cell = |r: Option<RowRef>| r.filter(|r| !self.is_null(*r, column)).map(|r| self.column(r, column));
+        match (cell(a), cell(b)) {
+            (None, None) => true,
+            (Some((x, i)), Some((y, j))) => x.slice(i, 1).to_data() == y.slice(j, 1).to_data(),
+            _ => false,
+        }
+    }
+
+    /// Rows put together cell by cell: for each, where each column comes from; none is null.
+    pub(crate) fn gather(&self, schema: &SchemaRef, rows: &[Vec<Option<RowRef>>]) -> Result<RecordBatch> {
+        let mut columns = Vec::with_capacity(schema.fields().len());
+        for (c, field) in schema.fields().iter().enumerate() {
+            // Only the tables in use: interleaving looks at all it is given.
+            let mut used: Vec<u32> = rows.iter().filter_map(|r| r[c].map(|at| at.table)).collect();
+            used.sort_unstable();
+            used.dedup();
+            let nulls = new_null_array(field.data_type(), 1);
+            let mut arrays: Vec<&dyn Array> = used.iter().map(|&t| self.0[t as usize].column(c).as_ref()).collect();
+            arrays.push(nulls.as_ref());
+            let place = |r: &Vec<Option<RowRef>>| match r[c] {
+                Some(at) => (used.binary_search(&at.table).expect("it was collected above"), at.row as usize),
+                None => (used.len(), 0),
+            };
+            let indices: Vec<(usize, usize)> = rows.iter().map(place).collect();
+            columns.push(
+                interleave(&arrays, &indices)
+                    .map_err(|e| Error::internal("cells could not be gathered").with_source(e))?,
+            );
+        }
+        let options = datafusion::arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.len()));
+        RecordBatch::try_new_with_options(schema.clone(), columns, &options)
+            .map_err(|e| Error::internal("rows could not be gathered").with_source(e))
+    }
+}
+
+/// What a change batch says of the target's columns.
+#[derive(Debug)]
+pub(crate) struct Givens {
+    /// By column, the rows that give it.
+    columns: Vec<Given>,
+    /// By column, the rows whose value was not available.
+    unavailable: Vec<Option<BooleanBuffer>>,
+    /// Whether a column that nobody knows yet counts as given: as null.
+    pub(crate) gives_unknown: bool,
+    /// Whether every row gives every column.
+    pub(crate) all: bool,
+}
+
+#[derive(Debug)]
+enum Given {
+    All,
+    None,
+    Some(BooleanBuffer),
+}
+
+impl Givens {
+    pub(crate) fn new(batch: &ChangeBatch, target: &SchemaRef, ignore: &IgnoreNull) -> Self {
+        let full = batch.completeness == Completeness::Full;
+        let mut columns = Vec::with_capacity(target.fields().len());
+        let mut unavailable = Vec::with_capacity(target.fields().len());
+        for field in target.fields() {
+            let ignorable = ignore.covers(field.name());
+            let Ok(at) = batch.rows.schema().index_of(field.name()) else {
+                columns.push(if full && !ignorable { Given::All } else { Given::None });
+                unavailable.push(None);
+                continue;
+            };
+            let available = batch.given.get(at).cloned().flatten();
+            let valid = ignorable.then(|| batch.rows.column(at).logical_nulls()).flatten();
+            columns.push(match (&available, valid) {
+                (None, None) => Given::All,
+                (Some(a), None) => Given::Some(a.clone()),
+                (None, Some(v)) => Given::Some(v.inner().clone()),
+                (Some(a), Some(v)) => Given::Some(a & v.inner()),
+            });
+            unavailable.push(available.map(|a| !&a));
+        }
+        let gives_unknown = full && *ignore != IgnoreNull::All;
+        let all = gives_unknown && columns.iter().all(|c| matches!(c, Given::All));
+        Self { columns, unavailable, gives_unknown, all }
+    }
+
+    pub(crate) fn gives(&self, row: usize, column: usize) -> bool {
+        match &self.columns[column] {
+            Given::All => true,
+            Given::None => false,
+            Given::Some(rows) => rows.value(row),
+        }
+    }
+
+    pub(crate) fn is_unavailable(&self, row: usize, column: usize) -> bool {
+        self.unavailable[column].as_ref().is_some_and(|u| u.value(row))
+    }
+
+    /// The columns that a row says were not available.
+    pub(crate) fn unavailable_columns(&self, row: usize) -> impl Iterator<Item = usize> + '_ {
+        (0..self.unavailable.len()).filter(move |&c| self.is_unavailable(row, c))
+    }
+}
+
+/// The schema without some columns.
+pub(crate) fn without(schema: &SchemaRef, dropped: &[String]) -> SchemaRef {
+    let kept: Vec<_> = schema.fields().iter().filter(|f| !dropped.contains(f.name())).cloned().collect();
+    Arc::new(Schema::new(kept))
+}
+
+/// The schema with text for columns that were null everywhere, so that nobody knows their type.
+pub(crate) fn typed(schema: &SchemaRef) -> SchemaRef {
+    let known = |f: &Arc<Field>| match f.data_type() {
+        DataType::Null => Arc::new(f.as_ref().clone().with_data_type(DataType::Utf8)),
+        _ => f.clone(),
+    };
+    Arc::new(Schema::new(schema.fields().iter().map(known).collect::<Vec<_>>()))
+}

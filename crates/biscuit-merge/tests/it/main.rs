@@ -1,0 +1,9 @@
+//! Behaviour of the merge: the contract's cases, its properties, crashes and races.
+
+mod bad_input;
+mod cases;
+mod contract;
+mod crash;
+mod key_updates;
+mod lake;
+mod properties;

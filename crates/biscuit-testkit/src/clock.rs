@@ -1,0 +1,27 @@
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use biscuit_core::{Clock, Instant};
+
+/// A clock that stands still until it is moved.
+#[derive(Debug)]
+pub struct FixedClock(AtomicI64);
+
+impl FixedClock {
+    /// A clock at this instant.
+    pub fn at(instant: Instant) -> Self {
+        Self(AtomicI64::new(instant.as_micros()))
+    }
+
+    /// Moves the clock forward.
+    pub fn advance(&self, by: Duration) {
+        let next = self.now().saturating_add(by);
+        self.0.store(next.as_micros(), Ordering::SeqCst);
+    }
+}
+
+impl Clock for FixedClock {
+    fn now(&self) -> Instant {
+        Instant::from_micros(self.0.load(Ordering::SeqCst))
+    }
+}

@@ -1,0 +1,98 @@
+use std::collections::BTreeMap;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::Schema;
+
+use crate::snapshot::cells;
+
+/// Whether the order of rows matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Matching {
+    /// Rows are a bag: each as often on both sides.
+    AnyOrder,
+    /// Rows come in the same order.
+    SameOrder,
+}
+
+/// What differs between two sets of rows, one line a difference; none if nothing does. Rows are compared as a bag, columns
+/// by name, values by type: 1 is not 1.0 and not true, null is not an empty text, NaN is NaN, 0.0 is not -0.0.
+pub fn diff_rows(left: &[RecordBatch], right: &[RecordBatch]) -> Option<String> {
+    diff_rows_with(left, right, Matching::AnyOrder)
+}
+
+/// As [`diff_rows`], with a choice.
+pub fn diff_rows_with(left: &[RecordBatch], right: &[RecordBatch], matching: Matching) -> Option<String> {
+    let names = |rows: &[RecordBatch]| rows.first().map(|b| columns(&b.schema())).unwrap_or_default();
+    let (lc, rc) = (names(left), names(right));
+    if !left.is_empty() && !right.is_empty() && lc != rc {
+        let only = |a: &BTreeMap<String, String>, b: &BTreeMap<String, String>, sign: char| {
+            let missing = a.iter().filter(|(n, t)| b.get(*n) != Some(t));
+            missing.map(|(n, t)| format!("{sign}column {n}: {t}\n")).collect::<String>()
+        };
+        return Some(only(&lc, &rc, '-') + &only(&rc, &lc, '+'));
+    }
+    let (l, r) = (texts(left), texts(right));
+    match matching {
+        Matching::SameOrder => in_order(&l, &r),
+        Matching::AnyOrder => as_bags(l, r),
+    }
+}
+
+fn columns(schema: &Schema) -> BTreeMap<String, String> {
+    let field = |f: &std::sync::Arc<datafusion::arrow::datatypes::Field>| {
+        let t = biscuit_schema::type_name(f.data_type()).unwrap_or_else(|| f.data_type().to_string());
+        (f.name().clone(), t)
+    };
+    schema.fields().iter().map(field).collect()
+}
+
+/// The rows as text, the columns sorted by name.
+fn texts(batches: &[RecordBatch]) -> Vec<Vec<String>> {
+    let mut rows = Vec::new();
+    for batch in batches {
+        let mut order: Vec<usize> = (0..batch.num_columns()).collect();
+        order.sort_by(|a, b| batch.schema().field(*a).name().cmp(batch.schema().field(*b).name()));
+        let sorted = batch.project(&order).expect("indices come from this batch");
+        // Shown in the order of the left side's columns would be nicer, but both sides have to agree.
+        rows.extend(cells(&sorted));
+    }
+    rows
+}
+
+fn as_bags(mut left: Vec<Vec<String>>, mut right: Vec<Vec<String>>) -> Option<String> {
+    left.sort();
+    right.sort();
+    let (mut l, mut r) = (left.into_iter().peekable(), right.into_iter().peekable());
+    let mut out = String::new();
+    loop {
+        match (l.peek(), r.peek()) {
+            (None, None) => break,
+            (Some(a), Some(b)) if a == b => {
+                l.next();
+                r.next();
+            }
+            (Some(a), b) if b.is_none_or(|b| a < b) => {
+                out.push_str(&format!("-{}\n", a.join(" | ")));
+                l.next();
+            }
+            (_, Some(b)) => {
+                out.push_str(&format!("+{}\n", b.join(" | ")));
+                r.next();
+            }
+            (Some(_), None) => unreachable!("the guard above takes this case"),
+        }
+    }
+    (!out.is_empty()).then_some(out)
+}
+
+fn in_order(left: &[Vec<String>], right: &[Vec<String>]) -> Option<String> {
+    let mut out = String::new();
+    for i in 0..left.len().max(right.len()) {
+        let (a, b) = (left.get(i), right.get(i));
+        if a != b {
+            out.push_str(&a.map_or(String::new(), |a| format!("-{i}: {}\n", a.join(" | "))));
+            out.push_str(&b.map_or(String::new(), |b| format!("+{i}: {}\n", b.join(" | "))));
+        }
+    }
+    (!out.is_empty()).then_some(out)
+}

@@ -1,0 +1,51 @@
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use biscuit_core::{CommitId, Receipt, Result, Run, Sink, SinkOutcome, async_trait};
+
+/// What a sink was given.
+#[derive(Debug, Clone)]
+pub struct Written<T> {
+    /// The commit.
+    pub commit: CommitId,
+    /// The attempt that wrote it first.
+    pub attempt: u32,
+    /// The value.
+    pub value: T,
+}
+
+/// A sink that keeps what it is given, once for each commit id, as every sink has to.
+#[derive(Debug)]
+pub struct RecordingSink<T> {
+    written: Mutex<Vec<Written<T>>>,
+    by_commit: Mutex<BTreeMap<CommitId, u64>>,
+    rows: fn(&T) -> u64,
+}
+
+impl<T: Clone> RecordingSink<T> {
+    /// A sink that counts the rows of a value so.
+    pub fn counting(rows: fn(&T) -> u64) -> Self {
+        Self { written: Mutex::default(), by_commit: Mutex::default(), rows }
+    }
+
+    /// All it was given, in order, without repeated commits.
+    pub fn written(&self) -> Vec<Written<T>> {
+        self.written.lock().expect("no holder of this lock panics").clone()
+    }
+}
+
+#[async_trait]
+impl<T: Clone + Send + Sync> Sink<T> for RecordingSink<T> {
+    async fn write(&self, run: &Run, commit: &CommitId, value: T) -> Result<Receipt> {
+        let rows = (self.rows)(&value);
+        let mut by_commit = self.by_commit.lock().expect("no holder of this lock panics");
+        let receipt = |outcome, rows| Receipt { commit: commit.clone(), outcome, rows, place: "memory".to_owned() };
+        if let Some(rows) = by_commit.get(commit) {
+            return Ok(receipt(SinkOutcome::AlreadyDone, *rows));
+        }
+        by_commit.insert(commit.clone(), rows);
+        let written = Written { commit: commit.clone(), attempt: run.attempt, value };
+        self.written.lock().expect("no holder of this lock panics").push(written);
+        Ok(receipt(SinkOutcome::Changed, rows))
+    }
+}

@@ -1,0 +1,131 @@
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
+};
+
+/// The calls a store got, in order, each as `verb path`: `put`, `create` (put-if-absent), `update`, `upload`, `get`,
+/// `head`, `delete`, `list`, `copy from to`.
+#[derive(Debug, Clone, Default)]
+pub struct Calls(Vec<String>);
+
+impl Calls {
+    /// All calls.
+    pub fn all(&self) -> &[String] {
+        &self.0
+    }
+
+    /// The calls that contain a text.
+    pub fn with(&self, text: &str) -> Vec<&str> {
+        self.0.iter().map(String::as_str).filter(|c| c.contains(text)).collect()
+    }
+
+    /// Whether a call that contains `first` came, and no call that contains `then` came before it.
+    pub fn before(&self, first: &str, then: &str) -> bool {
+        let at = |text: &str| self.0.iter().position(|c| c.contains(text));
+        match (at(first), at(then)) {
+            (Some(f), Some(t)) => f < t,
+            (Some(_), None) => true,
+            (None, _) => false,
+        }
+    }
+}
+
+/// Hands every call on and writes it down.
+#[derive(Debug)]
+pub struct RecordingStore {
+    inner: Arc<dyn ObjectStore>,
+    calls: Arc<Mutex<Vec<String>>>,
+}
+
+impl RecordingStore {
+    /// A store in front of `inner`.
+    pub fn new(inner: Arc<dyn ObjectStore>) -> Self {
+        Self { inner, calls: Arc::default() }
+    }
+
+    /// The calls so far.
+    pub fn calls(&self) -> Calls {
+        Calls(self.calls.lock().expect("no holder of this lock panics").clone())
+    }
+
+    fn note(&self, call: String) {
+        self.calls.lock().expect("no holder of this lock panics").push(call);
+    }
+}
+
+impl fmt::Display for RecordingStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "recording {}", self.inner)
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl ObjectStore for RecordingStore {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        let verb = match opts.mode {
+            PutMode::Overwrite => "put",
+            PutMode::Create => "create",
+            PutMode::Update(_) => "update",
+        };
+        self.note(format!("{verb} {location}"));
+        self.inner.put_opts(location, payload, opts).await
+    }
+
+    async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        self.note(format!("upload {location}"));
+        self.inner.put_multipart_opts(location, opts).await
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.note(format!("{} {location}", if options.head { "head" } else { "get" }));
+        self.inner.get_opts(location, options).await
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[std::ops::Range<u64>]) -> Result<Vec<bytes::Bytes>> {
+        self.note(format!("get {location}"));
+        self.inner.get_ranges(location, ranges).await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        let calls = self.calls.clone();
+        let noted = locations.inspect(move |l| {
+            if let Ok(l) = l {
+                calls.lock().expect("no holder of this lock panics").push(format!("delete {l}"));
+            }
+        });
+        self.inner.delete_stream(noted.boxed())
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.note(format!("list {}", prefix.map(Path::as_ref).unwrap_or_default()));
+        self.inner.list(prefix)
+    }
+
+    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.note(format!("list {}", prefix.map(Path::as_ref).unwrap_or_default()));
+        self.inner.list_with_offset(prefix, offset)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.note(format!("list {}", prefix.map(Path::as_ref).unwrap_or_default()));
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.note(format!("copy {from} {to}"));
+        self.inner.copy_opts(from, to, options).await
+    }
+
+    async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
+        self.note(format!("rename {from} {to}"));
+        self.inner.rename_opts(from, to, options).await
+    }
+}

@@ -1,0 +1,88 @@
+use biscuit_core::Result;
+use biscuit_dataset::Dataset;
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use datafusion::arrow::datatypes::{DataType, Float32Type, Float64Type};
+use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::execution::context::SessionContext;
+
+/// Rows as a text table that is the same every time: columns with their types, rows sorted by all cells.
+pub fn rows_text(batches: &[RecordBatch]) -> String {
+    let Some(first) = batches.first() else { return "(no rows)".to_owned() };
+    let schema = first.schema();
+    let header: Vec<String> = schema
+        .fields()
+        .iter()
+        .map(|f| {
+            format!(
+                "{}:{}",
+                f.name(),
+                biscuit_schema::type_name(f.data_type()).unwrap_or_else(|| f.data_type().to_string())
+            )
+        })
+        .collect();
+    let mut rows: Vec<Vec<String>> = batches.iter().flat_map(cells).collect();
+    rows.sort_by(|a, b| natural(a).cmp(&natural(b)));
+    let all = std::iter::once(&header).chain(&rows);
+    let width = |i: usize| all.clone().map(|r| r[i].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..header.len()).map(width).collect();
+    let line = |r: &Vec<String>| {
+        let padded: Vec<String> = r.iter().zip(&widths).map(|(c, w)| format!("{c:<w$}")).collect();
+        padded.join(" | ").trim_end().to_owned()
+    };
+    all.clone().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// Whole numbers sort as numbers.
+fn natural(row: &[String]) -> Vec<(Option<i128>, String)> {
+    row.iter().map(|c| (c.parse().ok(), c.clone())).collect()
+}
+
+/// The cells of each row as text.
+pub(crate) fn cells(batch: &RecordBatch) -> Vec<Vec<String>> {
+    let columns: Vec<Vec<String>> = batch.columns().iter().map(column).collect();
+    (0..batch.num_rows()).map(|r| columns.iter().map(|c| c[r].clone()).collect()).collect()
+}
+
+fn column(array: &ArrayRef) -> Vec<String> {
+    let texts: Vec<String> = match array.data_type() {
+        // Rust's own form tells -0.0 from 0.0 and prints the shortest text that reads back.
+        DataType::Float64 => array.as_primitive::<Float64Type>().values().iter().map(|f| format!("{f:?}")).collect(),
+        DataType::Float32 => array.as_primitive::<Float32Type>().values().iter().map(|f| format!("{f:?}")).collect(),
+        _ => {
+            let options = FormatOptions::default().with_null("null");
+            let f = ArrayFormatter::try_new(array, &options).expect("all types of a table can be shown");
+            (0..array.len()).map(|r| f.value(r).try_to_string().unwrap_or_else(|_| raw(array, r))).collect()
+        }
+    };
+    let text = matches!(array.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+    let shown = |(r, t): (usize, String)| match array.is_null(r) {
+        true => "null".to_owned(),
+        // A text that would read as null, as nothing, or as the end of a cell is quoted.
+        false if text && (t.is_empty() || t == "null" || t.contains(['|', '\n', '\r', '"'])) => format!("{t:?}"),
+        false => t,
+    };
+    texts.into_iter().enumerate().map(shown).collect()
+}
+
+/// Values that have no calendar form, as PostgreSQL's infinity, are shown as their number.
+fn raw(array: &ArrayRef, row: usize) -> String {
+    let number = datafusion::arrow::compute::cast(array, &DataType::Int64);
+    number
+        .map_or("?".to_owned(), |n| n.as_primitive::<datafusion::arrow::datatypes::Int64Type>().value(row).to_string())
+}
+
+/// The rows of a dataset as it is now, as [`rows_text`] shows them.
+///
+/// # Errors
+/// Those of loading it.
+pub async fn dataset_text(dataset: &Dataset) -> Result<String> {
+    Ok(rows_text(&crate::snapshot::dataset_rows(dataset).await?))
+}
+
+pub(crate) async fn dataset_rows(dataset: &Dataset) -> Result<Vec<RecordBatch>> {
+    let frame = dataset.view().await?.load(&SessionContext::new()).await?;
+    frame
+        .collect()
+        .await
+        .map_err(|e| biscuit_core::Error::data("UnreadableRows", "the dataset cannot be read").with_source(e))
+}
