@@ -9,7 +9,7 @@ use crate::head::Head;
 use crate::journal::{Foreign, Journal};
 use crate::names::{biscuit_nonce, is_hidden};
 use crate::record::Retired;
-use crate::{pointer, store_error};
+use crate::{pointer, publish, store_error};
 
 /// What a run starts from: the newest finished version and a listing of the folder taken after it was read.
 #[derive(Debug, Clone)]
@@ -32,7 +32,8 @@ impl Observed {
 }
 
 impl Journal {
-    /// Reads the head, finishes it if it is unfinished, then lists the folder and compares.
+    /// Reads the head, finishes it if it is unfinished, then lists the folder and compares. What dead runs left in the
+    /// state root is deleted.
     ///
     /// # Errors
     /// `Diverged` if a live file is missing or changed, or if Biscuit files lie in a folder without a journal;
@@ -43,7 +44,10 @@ impl Journal {
             let head = self.finished_head().await?;
             let listing = self.list_table().await?;
             match classify(&head, listing, self.options.foreign) {
-                Ok(observed) => return Ok(observed),
+                Ok(observed) => {
+                    publish::clean(self, &head).await?;
+                    return Ok(observed);
+                }
                 // A newer version may have come between the head and the listing.
                 Err(e) if self.head().await?.version == head.version => return Err(e),
                 Err(_) => {}

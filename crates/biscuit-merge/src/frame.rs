@@ -19,7 +19,7 @@ use crate::report::MergeReport;
 use crate::resolve::{Groups, Prior, Resolved, Resolver};
 use crate::scan::RowOrders;
 use crate::spec::MergeSpec;
-use crate::table::{RowRef, Tables, typed, without};
+use crate::table::{RowRef, Tables, known, without};
 
 /// The current rows after these changes, and what became of each change: the merge contract as a function from frame to
 /// frame, without memory of earlier runs. `rows` says which columns of `changes` are operation code and delete flag.
@@ -53,7 +53,7 @@ pub async fn merge_and_retain_last(
         let stored = without(&batch.rows.schema(), &spec.drop_columns);
         schema = Arc::new(merge_schemas(&schema, &stored, "the changes")?);
     }
-    let schema = typed(&schema);
+    let schema = known(&schema);
     let mut report = MergeReport { outcome: "merged", records: row - 1, ..MergeReport::default() };
     report.verdicts.ignored = records.ignored;
     let merged = merge(&current, records, spec, &schema, &mut report)?;

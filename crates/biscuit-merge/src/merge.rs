@@ -6,7 +6,7 @@ use biscuit_core::{CommitId, Error, Result};
 use biscuit_dataset::{Dataset, OpenFile, ParquetOptions, Snapshot, TableWriter, WriteMode, WriteOptions};
 use biscuit_journal::{Outcome as CommitOutcome, Replace};
 use biscuit_schema::merge_schemas;
-use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use futures::{StreamExt, TryStreamExt, stream};
 use hashbrown::HashMap;
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ use crate::rewrite::{Rewrite, rewrite};
 use crate::scan::{FileScan, Stored, StoredKey, scan};
 use crate::segment::{Kept, Segments};
 use crate::spec::{MergeSpec, Tombstones};
-use crate::table::{RowRef, Tables, typed, without};
+use crate::table::{RowRef, Tables, known, without};
 
 /// Facts in the journal: what orders mean, and the order at or before which everything was truncated.
 const SPEC: &str = "merge";
@@ -238,6 +238,7 @@ impl Merge {
             }
         }
         follow_moves(&mut set, &segments, &mut kept)?;
+        let partition_by = partition_by.into_iter().filter(|n| target.index_of(n).is_ok()).collect();
         Ok(Prepared { snapshot, files, target, partition_by, set, tables, segments, kept, truncated, truncated_before })
     }
 
@@ -274,13 +275,20 @@ impl Merge {
             let stored = without(&batch.rows.schema(), &self.spec.drop_columns);
             schema = Arc::new(merge_schemas(&schema, &stored, &format!("`{}`", batch.file))?);
         }
-        let (folders, mut fields): (Vec<_>, Vec<_>) =
-            typed(&schema).fields().iter().cloned().partition(|f| partition_by.contains(f.name()));
+        let is_folder = |f: &Arc<Field>| partition_by.contains(f.name());
+        let mut fields: Vec<_> = known(&schema).fields().iter().filter(|f| !is_folder(f)).cloned().collect();
+        let writes = changes.batches.iter().any(|b| b.ops.contains(&Op::Upsert));
         for name in partition_by {
-            let field = folders.iter().find(|f| f.name() == name);
-            fields.push(field.cloned().ok_or_else(|| {
-                Error::data("MissingColumn", format!("the records have no column `{name}` to partition by"))
-            })?);
+            match schema.field_with_name(name) {
+                Ok(f) if *f.data_type() == DataType::Null => fields.push(Arc::new(Field::new(name, DataType::Utf8, true))),
+                Ok(f) => fields.push(Arc::new(f.clone())),
+                Err(e) if writes => {
+                    let message = format!("the records have no column `{name}` to partition by");
+                    return Err(Error::data("MissingColumn", message).with_source(e));
+                }
+                // Deletes alone need no folder.
+                Err(_) => {}
+            }
         }
         Ok(Arc::new(Schema::new(fields)))
     }

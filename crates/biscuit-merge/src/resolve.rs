@@ -52,6 +52,8 @@ enum Effect {
     Final(fn(&mut Verdicts) -> &mut u64),
     /// Decided by what the key came to.
     Open,
+    /// A late delete took values away, which newer records may give again.
+    Cleared,
 }
 
 impl Resolver<'_> {
@@ -61,15 +63,21 @@ impl Resolver<'_> {
         let mut records: Vec<&Record> = records.to_vec();
         // A delete comes before the create of the same order: it keeps the image that the create may ask for.
         records.sort_by(|a, b| (&a.order, a.op == Op::Upsert, a.at).cmp(&(&b.order, b.op == Op::Upsert, b.at)));
-        let mut open = Vec::new();
+        let (mut open, mut cleared) = (Vec::new(), Vec::new());
         for record in records {
             match self.apply(record, &mut works)? {
                 Effect::Final(count) => *count(&mut out.verdicts) += 1,
                 Effect::Open => open.push(record),
+                Effect::Cleared => cleared.push(record),
             }
         }
+        let work_of = |record: &Record| works.iter().find(|w| w.key == record.key).expect("every record's key is in its group");
+        for record in cleared {
+            self.check_cleared(record, work_of(record))?;
+            out.verdicts.merged += 1;
+        }
         for record in open {
-            let work = works.iter().find(|w| w.key == record.key).expect("every record's key is in its group");
+            let work = work_of(record);
             self.check_available(record, work)?;
             *self.verdict(record, work)(&mut out.verdicts) += 1;
         }
@@ -121,8 +129,7 @@ impl Resolver<'_> {
         if !newest {
             if work.now.clear_older(order) {
                 work.touched = true;
-                self.check_cleared(record, work)?;
-                return Ok(Effect::Final(|v| &mut v.merged));
+                return Ok(Effect::Cleared);
             }
             return Ok(Effect::Open);
         }
@@ -141,7 +148,8 @@ impl Resolver<'_> {
 
     fn upsert(&self, record: &Record, works: &mut [Work], at: usize) -> Result<Effect> {
         let resolved = self.resolve_move(record, works, at)?;
-        self.late_for_moves(record, works, at);
+        let given = self.given_columns(record).into_iter().chain(resolved.iter().copied()).collect();
+        self.late_for_moves(record, given, works, at);
         let order = &record.order;
         let work = &mut works[at];
         let gone = work.now.live.is_none() && *order < work.now.base;
@@ -216,11 +224,15 @@ impl Resolver<'_> {
         let Some((MoveKind::To, to)) = record.link else { return };
         let to_bytes = self.set.keys.bytes[to as usize].clone();
         let order = &record.order;
+        // The create half has come if the new key has a state of that order or later; but where it has moved on since,
+        // that state may be one of other records.
         let arrived = works.iter().find(|w| w.key == to).is_some_and(|w| {
-            w.now.live.as_ref().is_some_and(|live| live >= order) || (w.now.live.is_none() && w.now.base >= *order)
+            let newest = w.now.live.as_ref().unwrap_or(&w.now.base);
+            newest >= order && !w.now.moves.iter().any(|m| m.at > *order)
         });
         let now = &mut works[at].now;
-        if arrived || now.moves.iter().any(|m| m.to == to_bytes && m.at == *order) {
+        let repeated = now.live.is_none() && now.base == *order;
+        if arrived || repeated || now.moves.iter().any(|m| m.to == to_bytes && m.at == *order) {
             return;
         }
         let columns = match now.live {
@@ -245,8 +257,9 @@ impl Resolver<'_> {
             entry.map(|e| works[old].now.moves.remove(e));
             return Ok(vec![]);
         }
-        let done = |c: &usize| works[at].now.column(*c).0 >= order;
-        if entry.is_some_and(|e| works[old].now.moves[e].applied) || asked.iter().all(done) {
+        let now = &works[at].now;
+        let done = asked.iter().all(|&c| now.column(c).0 >= order) && !now.moves.iter().any(|m| m.at > *order);
+        if entry.is_some_and(|e| works[old].now.moves[e].applied) || done {
             return Ok(vec![]);
         }
         let image: Vec<ColumnState> = match entry {
@@ -256,9 +269,7 @@ impl Resolver<'_> {
         };
         let mut kept = Vec::with_capacity(asked.len());
         for &c in &asked {
-            let known = image
-                .iter()
-                .find(|s| s.column == c && s.order < *order && (s.value.is_some() || s.order == Order::oldest()));
+            let known = image.iter().find(|s| s.column == c && s.order < *order && s.value.is_some());
             kept.push(known.cloned().ok_or_else(|| self.unavailable(record, c))?);
         }
         let resolved = kept.iter().map(|s| (s.column, s.value)).collect();
@@ -271,8 +282,8 @@ impl Resolver<'_> {
     }
 
     /// A record older than a key update changes what the update moved, also after the create half took it.
-    fn late_for_moves(&self, record: &Record, works: &mut [Work], at: usize) {
-        let mut late = vec![(at, record.order.clone(), self.given_columns(record))];
+    fn late_for_moves(&self, record: &Record, given: Vec<(usize, Option<RowRef>)>, works: &mut [Work], at: usize) {
+        let mut late = vec![(at, record.order.clone(), given)];
         while let Some((at, order, given)) = late.pop() {
             let mut fills = Vec::new();
             for m in works[at].now.moves.iter_mut().filter(|m| m.at > order) {
@@ -329,6 +340,9 @@ impl Resolver<'_> {
     /// A late delete takes away values that newer records left as they were; where those were not available, there is
     /// nothing to put in their place.
     fn check_cleared(&self, record: &Record, work: &Work) -> Result<()> {
+        if work.now.live.is_none() {
+            return Ok(());
+        }
         let cleared = (0..self.schema.fields().len()).find(|&c| {
             let (order, value) = work.now.column(c);
             *order == record.order && value.is_none() && !self.spec.ignore_null.covers(self.schema.field(c).name())

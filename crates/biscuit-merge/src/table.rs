@@ -5,7 +5,7 @@ use biscuit_core::{Error, Result};
 use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, new_null_array};
 use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::compute::interleave;
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 
 use crate::spec::IgnoreNull;
 
@@ -143,11 +143,8 @@ pub(crate) fn without(schema: &SchemaRef, dropped: &[String]) -> SchemaRef {
     Arc::new(Schema::new(kept))
 }
 
-/// The schema with text for columns that were null everywhere, so that nobody knows their type.
-pub(crate) fn typed(schema: &SchemaRef) -> SchemaRef {
-    let known = |f: &Arc<Field>| match f.data_type() {
-        DataType::Null => Arc::new(f.as_ref().clone().with_data_type(DataType::Utf8)),
-        _ => f.clone(),
-    };
-    Arc::new(Schema::new(schema.fields().iter().map(known).collect::<Vec<_>>()))
+/// The schema without columns that were null everywhere: nobody knows their type, and they say nothing.
+pub(crate) fn known(schema: &SchemaRef) -> SchemaRef {
+    let typed = schema.fields().iter().filter(|f| *f.data_type() != DataType::Null);
+    Arc::new(Schema::new(typed.cloned().collect::<Vec<_>>()))
 }
