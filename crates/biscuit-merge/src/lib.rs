@@ -17,10 +17,12 @@ mod scan;
 mod segment;
 mod spec;
 mod table;
+mod verify;
 
 pub use change_files::{ChangeFiles, Format};
 pub use frame::merge_and_retain_last;
-pub use merge::{Merge, MergeOptions, Mode};
+pub use merge::{Merge, MergeOptions, Mode, merged_by};
 pub use report::{FileCounts, MergeReport, Partitions, RowCounts, Verdicts};
 pub use segment::{HeldKey, held_keys};
 pub use spec::{IgnoreNull, MergeSpec, Ties, Tombstones};
+pub use verify::{Verified, verify};

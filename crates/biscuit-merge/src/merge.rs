@@ -280,7 +280,9 @@ impl Merge {
         let writes = changes.batches.iter().any(|b| b.ops.contains(&Op::Upsert));
         for name in partition_by {
             match schema.field_with_name(name) {
-                Ok(f) if *f.data_type() == DataType::Null => fields.push(Arc::new(Field::new(name, DataType::Utf8, true))),
+                Ok(f) if *f.data_type() == DataType::Null => {
+                    fields.push(Arc::new(Field::new(name, DataType::Utf8, true)))
+                }
                 Ok(f) => fields.push(Arc::new(f.clone())),
                 Err(e) if writes => {
                     let message = format!("the records have no column `{name}` to partition by");
@@ -539,6 +541,19 @@ impl Merge {
         }
         Ok(())
     }
+}
+
+/// The key and the order that a table's merges have had; none for a table that was never merged into.
+///
+/// # Errors
+/// Those of the journal.
+pub async fn merged_by(dataset: &Dataset) -> Result<Option<(Vec<String>, Vec<String>)>> {
+    let head = dataset.journal().head().await?;
+    let columns = |made: &Value, what: &str| -> Vec<String> {
+        let names = made.get(what).and_then(Value::as_array).into_iter().flatten();
+        names.filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    Ok(head.meta.get(SPEC).map(|made| (columns(made, "key"), columns(made, "order"))))
 }
 
 /// Files that also take the inserts of their folder, so that runs do not leave a trail of small files.

@@ -71,7 +71,8 @@ impl Resolver<'_> {
                 Effect::Cleared => cleared.push(record),
             }
         }
-        let work_of = |record: &Record| works.iter().find(|w| w.key == record.key).expect("every record's key is in its group");
+        let work_of =
+            |record: &Record| works.iter().find(|w| w.key == record.key).expect("every record's key is in its group");
         for record in cleared {
             self.check_cleared(record, work_of(record))?;
             out.verdicts.merged += 1;
@@ -290,6 +291,8 @@ impl Resolver<'_> {
                 let mut filled = Vec::new();
                 for &(c, value) in &given {
                     match m.columns.iter_mut().find(|s| s.column == c) {
+                        // The record that gave the value may come again.
+                        Some(s) if s.order == order && (m.applied || self.tables.same(s.value, value, c)) => continue,
                         Some(s) if s.order <= order => (s.order, s.value) = (order.clone(), value),
                         None if !m.applied => m.columns.push(ColumnState { column: c, order: order.clone(), value }),
                         _ => continue,

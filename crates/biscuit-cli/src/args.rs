@@ -1,0 +1,226 @@
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Production data-lake jobs on plain Parquet.
+#[derive(Debug, Parser)]
+#[command(name = "biscuit", version, about, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+
+    /// Print one JSON object instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// Print keys and values of rows in error messages
+    #[arg(long, global = true)]
+    pub(crate) show_values: bool,
+
+    /// How logs are written to standard error
+    #[arg(long, global = true, value_enum, default_value = "text")]
+    pub(crate) log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Merge change files into a table of current rows
+    Merge(MergeArgs),
+    /// Finish what a run left unfinished, and clean up after dead runs; safe to schedule
+    Recover(RecoverArgs),
+    /// List the versions of a table
+    History(TableArgs),
+    /// Look for duplicate keys and for unreadable, missing, foreign and ghost files
+    Verify(VerifyArgs),
+    /// Print the rows of a table
+    Show(ShowArgs),
+}
+
+/// Which table.
+#[derive(Debug, Args)]
+pub(crate) struct TableArgs {
+    /// The table: a path or URL
+    pub(crate) url: String,
+
+    /// Where the table's state is, if not in the default place
+    #[arg(long)]
+    pub(crate) state: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RecoverArgs {
+    #[command(flatten)]
+    pub(crate) table: TableArgs,
+
+    /// Also clean up after a run that died before its commit; a run that is alive has to start again
+    #[arg(long)]
+    pub(crate) fence: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    #[command(flatten)]
+    pub(crate) table: TableArgs,
+
+    /// The key columns; those of the merges, if not given
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) key: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    #[command(flatten)]
+    pub(crate) table: TableArgs,
+
+    /// Print at most so many rows
+    #[arg(long)]
+    pub(crate) limit: Option<usize>,
+
+    /// Print these columns only
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) columns: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FormatName {
+    /// Parquet, JSON lines or CSV with an operation column or a delete flag
+    Rows,
+    /// Debezium envelopes as JSON lines
+    Debezium,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(crate) enum ForeignName {
+    /// Read them, and make them part of the table
+    #[default]
+    Adopt,
+    /// Stop
+    Fail,
+    /// Leave them alone
+    Ignore,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(crate) enum TiesName {
+    /// The later run wins, and the record counts as corrected
+    #[default]
+    Correct,
+    /// Stop
+    Fail,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MergeArgs {
+    /// The table to merge into: a path or URL; created if it does not exist
+    #[arg(long)]
+    pub(crate) target: String,
+
+    /// Change files: paths or URLs of files, folders, or globs
+    #[arg(long, required = true, num_args = 1.., value_name = "PATH_OR_URL")]
+    pub(crate) changes: Vec<String>,
+
+    /// What the change files hold
+    #[arg(long, value_enum)]
+    pub(crate) format: FormatName,
+
+    /// The columns that name an entity; from the contract, the records or the table, if not given
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) key: Vec<String>,
+
+    /// The columns that order its changes, or for Debezium fields like `source.lsn`; found like the key
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) order: Vec<String>,
+
+    /// The names under which fields of Debezium's `source` are stored [default: `__lsn` for `source.lsn`]
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) order_as: Vec<String>,
+
+    /// The column of operation codes, which is not stored
+    #[arg(long)]
+    pub(crate) op: Option<String>,
+
+    /// The column whose truth deletes the row, which is not stored
+    #[arg(long)]
+    pub(crate) delete_column: Option<String>,
+
+    /// Operation codes for records of equal order: the later in the list wins
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) op_rank: Vec<String>,
+
+    /// Columns in which null means "not given"; `*` for all
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) ignore_null: Vec<String>,
+
+    /// Columns that are used but not stored
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) drop_columns: Vec<String>,
+
+    /// Columns that make Hive folders, for a new table
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) partition_by: Vec<String>,
+
+    /// The table whose records are wanted, `schema.table`, in Debezium files with several
+    #[arg(long)]
+    pub(crate) table: Option<String>,
+
+    /// The contract: columns, types, key and order, as TOML or JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) schema: Option<String>,
+
+    /// Where the table's state is, if not in the default place
+    #[arg(long)]
+    pub(crate) state: Option<String>,
+
+    /// Do not remember deletes: a late record brings a deleted row back
+    #[arg(long)]
+    pub(crate) no_tombstones: bool,
+
+    /// The most rows that may be deleted from a table of more than 1,000, in percent
+    #[arg(long, default_value = "30", value_parser = percent, value_name = "PERCENT")]
+    pub(crate) max_deleted: f64,
+
+    /// What happens to records whose order is stored already, with other content
+    #[arg(long, value_enum, default_value = "correct")]
+    pub(crate) ties: TiesName,
+
+    /// What happens to files in the table that somebody else wrote
+    #[arg(long, value_enum, default_value = "adopt")]
+    pub(crate) foreign: ForeignName,
+
+    /// There is no other writer: accept stores that cannot tell
+    #[arg(long)]
+    pub(crate) single_writer: bool,
+
+    /// Say what would be done, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).trim();
+    match number.parse::<f64>() {
+        Ok(p) if (0.0..=100.0).contains(&p) => Ok(p),
+        _ => Err("a percentage from 0 to 100".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn percentages_may_have_their_sign() {
+        assert_eq!(percent("12.5%"), Ok(12.5));
+        assert!(percent("101").is_err() && percent("x").is_err());
+    }
+}

@@ -1,0 +1,184 @@
+use std::fmt::Write;
+
+use biscuit_change::{DebeziumOptions, RowsOptions};
+use biscuit_core::{Clock, Error, Result, SystemClock};
+use biscuit_dataset::{Dataset, Location};
+use biscuit_journal::{Foreign, JournalOptions, Writers};
+use biscuit_merge::{
+    ChangeFiles, Format, IgnoreNull, Merge, MergeOptions, MergeReport, MergeSpec, Mode, Ties, Tombstones, merged_by,
+};
+use biscuit_schema::Contract;
+use serde_json::json;
+
+use crate::args::{ForeignName, FormatName, MergeArgs, TableArgs, TiesName};
+use crate::output::{AGAIN, Answer};
+
+pub(crate) async fn run(args: &MergeArgs) -> Result<Answer> {
+    let started = SystemClock.now();
+    let contract = contract(args)?;
+    let dataset = target(args).await?;
+    let made = merged_by(&dataset).await?;
+    let format = format(args, contract.as_ref(), &dataset).await?;
+    let changes = ChangeFiles::new(args.changes.clone(), format).changes().await?;
+    tracing::info!(records = changes.len(), "read all changes");
+    let of_contract = |f: fn(&Contract) -> &Vec<String>| contract.as_ref().map(f).cloned().unwrap_or_default();
+    let (made_key, made_order) = made.unwrap_or_default();
+    let key = first([args.key.clone(), of_contract(|c| &c.key), changes.key.clone(), made_key]);
+    let order = match args.format {
+        FormatName::Debezium => changes.order.clone(),
+        FormatName::Rows => first([args.order.clone(), of_contract(|c| &c.order), made_order]),
+    };
+    if changes.is_empty() && (key.is_empty() || order.is_empty()) {
+        return Ok(nothing(changes.ignored, changes.other_tables));
+    }
+    for (what, columns) in [("key", &key), ("order", &order)] {
+        if columns.is_empty() {
+            let message = format!("the {what} is not known: name its columns with --{what}, or in a contract");
+            return Err(Error::usage("InvalidSpec", message));
+        }
+    }
+    let merge = Merge::new(dataset, spec(args, key, order)?, options(args, contract.as_ref()))?;
+    let mode = if args.dry_run { Mode::DryRun } else { Mode::Commit };
+    let report = merge.run(changes, mode).await?;
+    Ok(answer(&report, (SystemClock.now().as_micros() - started.as_micros()) as f64 / 1e6))
+}
+
+fn first<const N: usize>(choices: [Vec<String>; N]) -> Vec<String> {
+    choices.into_iter().find(|c| !c.is_empty()).unwrap_or_default()
+}
+
+fn nothing(ignored: u64, other_tables: u64) -> Answer {
+    let json = json!({"outcome": "unchanged", "records": ignored, "other_tables": other_tables});
+    Answer::Report { json, text: "unchanged: there are no change records of this table\n".to_owned(), exit: 0 }
+}
+
+fn contract(args: &MergeArgs) -> Result<Option<Contract>> {
+    let Some(path) = &args.schema else { return Ok(None) };
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Error::usage("InvalidContract", format!("`{path}` cannot be read: {e}")).with_source(e))?;
+    let contract =
+        if text.trim_start().starts_with('{') { Contract::from_json(&text) } else { Contract::from_toml(&text) };
+    contract.map(Some).map_err(|e| e.in_file(path))
+}
+
+async fn target(args: &MergeArgs) -> Result<Dataset> {
+    let foreign = match args.foreign {
+        ForeignName::Adopt => Foreign::Adopt,
+        ForeignName::Fail => Foreign::Fail,
+        ForeignName::Ignore => Foreign::Ignore,
+    };
+    let writers = if args.single_writer { Writers::One } else { Writers::Many };
+    let options = JournalOptions::default().with_foreign(foreign).with_writers(writers);
+    open(&TableArgs { url: args.target.clone(), state: args.state.clone() }, options).await
+}
+
+/// The table of a command, with its state root.
+pub(crate) async fn open(args: &TableArgs, options: JournalOptions) -> Result<Dataset> {
+    let dataset = Dataset::new(Location::parse(&args.url)?, options);
+    match &args.state {
+        Some(state) => dataset.with_state_root(&Location::parse(state)?),
+        None => dataset.follow_pointer().await,
+    }
+}
+
+async fn format(args: &MergeArgs, contract: Option<&Contract>, dataset: &Dataset) -> Result<Format> {
+    let only = |given: bool, option: &str, format: &str| match given {
+        true => Err(Error::usage("InvalidArguments", format!("{option} goes with --format {format}"))),
+        false => Ok(()),
+    };
+    match args.format {
+        FormatName::Debezium => {
+            only(args.op.is_some(), "--op", "rows")?;
+            only(args.delete_column.is_some(), "--delete-column", "rows")?;
+            let mut options = DebeziumOptions::default()
+                .with_key(args.key.clone())
+                .with_order(args.order.clone())
+                .with_order_as(args.order_as.clone());
+            options.table = args.table.clone().or_else(|| contract.and_then(|c| c.table.clone()));
+            options.contract = contract.cloned();
+            Ok(Format::Debezium(options))
+        }
+        FormatName::Rows => {
+            only(args.table.is_some(), "--table", "debezium")?;
+            only(!args.order_as.is_empty(), "--order-as", "debezium")?;
+            let snapshot = dataset.view().await?;
+            let schema = snapshot.schema(&snapshot.open_files().await?)?;
+            let mut options = RowsOptions::default().with_expected(schema);
+            options.op.clone_from(&args.op);
+            options.delete_column.clone_from(&args.delete_column);
+            options.contract = contract.cloned();
+            Ok(Format::Rows(options))
+        }
+    }
+}
+
+fn spec(args: &MergeArgs, key: Vec<String>, order: Vec<String>) -> Result<MergeSpec> {
+    let ignore = match args.ignore_null.as_slice() {
+        [] => IgnoreNull::None,
+        names if names.iter().any(|n| n == "*") => IgnoreNull::All,
+        names => IgnoreNull::Columns(names.to_vec()),
+    };
+    Ok(MergeSpec::new(key, order)?
+        .with_op_rank(&args.op_rank)
+        .with_ignore_null(ignore)
+        .with_drop_columns(args.drop_columns.clone())
+        .with_tombstones(if args.no_tombstones { Tombstones::Forget } else { Tombstones::Keep })
+        .with_ties(match args.ties {
+            TiesName::Correct => Ties::LaterRunWins,
+            TiesName::Fail => Ties::Fail,
+        }))
+}
+
+fn options(args: &MergeArgs, contract: Option<&Contract>) -> MergeOptions {
+    let declared = contract.map(|c| c.partition_by.clone()).unwrap_or_default();
+    let partition_by = first([args.partition_by.clone(), declared]);
+    MergeOptions::default().with_partition_by(partition_by).with_max_deleted(args.max_deleted)
+}
+
+fn answer(report: &MergeReport, seconds: f64) -> Answer {
+    let mut json = json!(report);
+    json["seconds"] = json!((seconds * 1000.0).round() / 1000.0);
+    json["peak_memory_bytes"] = json!(peak_memory());
+    let exit = if report.exceptions.is_empty() { 0 } else { AGAIN };
+    Answer::Report { json, text: text(report, seconds), exit }
+}
+
+fn text(report: &MergeReport, seconds: f64) -> String {
+    let mut out = String::new();
+    let mut line = |text: String| writeln!(out, "{text}").expect("a String takes all");
+    line(format!("{}: version {}, {} records in {seconds:.2} s", report.outcome, report.version, report.records));
+    let counts = |value: serde_json::Value| {
+        let object = value.as_object().cloned().unwrap_or_default();
+        let shown = object.iter().filter(|(_, n)| n.as_u64() != Some(0)).map(|(k, n)| format!("{k} {n}"));
+        shown.collect::<Vec<_>>().join(", ").replace('_', " ")
+    };
+    line(format!("  records     {}", counts(json!(report.verdicts))));
+    line(format!("  rows        {}", counts(json!(report.rows))));
+    line(format!("  files       {}", counts(json!(report.files))));
+    let p = &report.partitions;
+    let lists = [
+        ("added", &p.added, "  partitions"),
+        ("changed", &p.changed, "  partitions"),
+        ("emptied", &p.emptied, "  partitions"),
+        ("added", &report.added_columns, "  columns   "),
+        ("widened", &report.widened_columns, "  columns   "),
+        ("not stored", &report.dropped_columns, "  columns   "),
+    ];
+    for (what, names, label) in lists {
+        let names: Vec<&str> = names.iter().map(String::as_str).filter(|n| !n.is_empty()).collect();
+        if !names.is_empty() {
+            line(format!("{label}  {what} {}", names.join(", ")));
+        }
+    }
+    for e in &report.exceptions {
+        line(format!("  exception   {e}"));
+    }
+    out
+}
+
+/// The most memory the process has had, in bytes; none where the system does not say.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|l| l.starts_with("VmHWM:"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
+}

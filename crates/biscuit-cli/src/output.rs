@@ -1,0 +1,115 @@
+use std::io::Write;
+use std::process::ExitCode;
+
+use biscuit_core::{Error, ErrorKind};
+use serde_json::{Value, json};
+
+/// What a command has to say.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// A report, as one JSON object and as lines of text; `ran_again` if the command ended with exceptions.
+    Report { json: Value, text: String, exit: u8 },
+    /// Rows: text, or JSON lines.
+    Rows { json_lines: String, text: String },
+}
+
+/// Done, with exceptions that another run may take care of.
+pub(crate) const AGAIN: u8 = 4;
+/// Bad data was found.
+pub(crate) const BAD_DATA: u8 = 3;
+
+fn code(kind: ErrorKind) -> u8 {
+    match kind {
+        ErrorKind::Usage => 2,
+        ErrorKind::Data => BAD_DATA,
+        ErrorKind::Conflict => AGAIN,
+        ErrorKind::Unavailable => 5,
+        ErrorKind::Denied => 6,
+        ErrorKind::Interrupted => 130,
+        _ => 1,
+    }
+}
+
+/// Prints the answer and says how the process ends.
+pub(crate) fn finish(answer: biscuit_core::Result<Answer>, as_json: bool, show_values: bool) -> ExitCode {
+    match answer {
+        Ok(Answer::Report { json, text, exit }) => {
+            print(&if as_json { format!("{json}\n") } else { text });
+            ExitCode::from(exit)
+        }
+        Ok(Answer::Rows { json_lines, text }) => {
+            print(&if as_json { json_lines } else { text });
+            ExitCode::SUCCESS
+        }
+        Err(e) => {
+            if as_json {
+                print(&format!("{}\n", error_json(&e, show_values)));
+            } else {
+                eprintln!("error: {e}");
+                if show_values {
+                    e.details().iter().for_each(|(name, value)| eprintln!("  {name}: {value}"));
+                }
+                causes(&e).iter().for_each(|cause| eprintln!("  because: {cause}"));
+            }
+            ExitCode::from(code(e.kind()))
+        }
+    }
+}
+
+fn error_json(e: &Error, show_values: bool) -> Value {
+    let mut error = json!({"kind": e.kind().name(), "code": e.code(), "message": e.message()});
+    if show_values && !e.details().is_empty() {
+        error["details"] = e.details().iter().map(|(k, v)| ((*k).to_owned(), Value::String(v.clone()))).collect();
+    }
+    let causes = causes(e);
+    if !causes.is_empty() {
+        error["causes"] = json!(causes);
+    }
+    json!({ "error": error })
+}
+
+/// Causes of failures that are about the store; those of bad data may quote it.
+fn causes(e: &Error) -> Vec<String> {
+    if matches!(e.kind(), ErrorKind::Data) && e.code() != "NotFound" {
+        return vec![];
+    }
+    let mut causes = Vec::new();
+    let mut at = std::error::Error::source(e);
+    while let Some(cause) = at {
+        let text = cause.to_string();
+        if causes.last() != Some(&text) {
+            causes.push(text);
+        }
+        at = cause.source();
+    }
+    causes
+}
+
+/// A command line that could not be read; also what `--help` and `--version` print.
+pub(crate) fn usage(e: &clap::Error) -> ExitCode {
+    let asked = !e.use_stderr();
+    if !asked && std::env::args().any(|a| a == "--json") {
+        let message = e.to_string();
+        let message = message.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(" ");
+        let message = message.trim_start_matches("error: ");
+        print(&format!("{}\n", json!({"error": {"kind": "usage", "code": "InvalidArguments", "message": message}})));
+        return ExitCode::from(2);
+    }
+    match e.print() {
+        Ok(()) if asked => ExitCode::SUCCESS,
+        _ => ExitCode::from(2),
+    }
+}
+
+pub(crate) fn internal(what: &str, e: &dyn std::error::Error) -> ExitCode {
+    eprintln!("error: Internal: {what}: {e}");
+    ExitCode::from(1)
+}
+
+/// Writes to standard output; a reader that has seen enough and left is no failure.
+fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+        tracing::debug!("standard output was closed");
+    }
+}

@@ -1,0 +1,28 @@
+use biscuit_core::Result;
+use biscuit_journal::JournalOptions;
+use serde_json::json;
+
+use crate::args::RecoverArgs;
+use crate::merge::open;
+use crate::output::Answer;
+
+pub(crate) async fn run(args: &RecoverArgs) -> Result<Answer> {
+    let dataset = open(&args.table, JournalOptions::default()).await?;
+    let journal = dataset.journal();
+    let done = if args.fence { journal.recover_with_fence().await? } else { journal.recover().await? };
+    let mut text = match done.rolled_forward {
+        Some(v) => format!("finished version {v}\n"),
+        None => "nothing was unfinished\n".to_owned(),
+    };
+    if let Some(v) = done.fence {
+        text.push_str(&format!("version {v} is a fence\n"));
+    }
+    if done.cleaned > 0 {
+        text.push_str(&format!("deleted {} objects of dead runs\n", done.cleaned));
+    }
+    let outcome =
+        if done.rolled_forward.is_some() || done.cleaned > 0 || args.fence { "recovered" } else { "unchanged" };
+    let mut json = json!(done);
+    json["outcome"] = json!(outcome);
+    Ok(Answer::Report { json, text, exit: 0 })
+}

@@ -1,0 +1,33 @@
+use biscuit_core::Result;
+use biscuit_journal::JournalOptions;
+use serde_json::json;
+
+use crate::args::VerifyArgs;
+use crate::merge::open;
+use crate::output::{Answer, BAD_DATA};
+
+pub(crate) async fn run(args: &VerifyArgs) -> Result<Answer> {
+    let dataset = open(&args.table, JournalOptions::default()).await?;
+    let found = biscuit_merge::verify(&dataset, &args.key).await?;
+    let sound = found.is_sound();
+    let mut text =
+        format!("{}: {} rows in {} files\n", if sound { "sound" } else { "NOT SOUND" }, found.rows, found.files);
+    if !found.keys_checked {
+        text.push_str("  keys were not checked: the table has none on record, name them with --key\n");
+    }
+    if found.duplicate_keys > 0 {
+        text.push_str(&format!("  {} keys are there more than once\n", found.duplicate_keys));
+    }
+    let lists = [
+        ("diverged", &found.diverged),
+        ("unreadable", &found.unreadable),
+        ("foreign", &found.foreign),
+        ("ghost", &found.ghosts),
+    ];
+    for (what, names) in lists {
+        names.iter().for_each(|n| text.push_str(&format!("  {what}: {n}\n")));
+    }
+    let mut json = json!(found);
+    json["outcome"] = json!(if sound { "sound" } else { "unsound" });
+    Ok(Answer::Report { json, text, exit: if sound { 0 } else { BAD_DATA } })
+}

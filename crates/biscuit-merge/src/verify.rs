@@ -1,0 +1,145 @@
+use std::hash::{BuildHasher, Hash, Hasher};
+
+use biscuit_core::{Error, Result};
+use biscuit_dataset::{Dataset, OpenFile, align};
+use datafusion::arrow::datatypes::SchemaRef;
+use futures::TryStreamExt;
+use hashbrown::{DefaultHashBuilder, HashMap};
+use serde::Serialize;
+
+use crate::encode::{Encoder, Purpose};
+use crate::merge::merged_by;
+
+/// What was found in a table.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Verified {
+    /// Files of the table.
+    pub files: u64,
+    /// Rows that could be read.
+    pub rows: u64,
+    /// Whether there was a key to look at.
+    pub keys_checked: bool,
+    /// Keys with more than one row.
+    pub duplicate_keys: u64,
+    /// What the journal and the folder disagree on.
+    pub diverged: Vec<String>,
+    /// Files that cannot be read to their end, and why.
+    pub unreadable: Vec<String>,
+    /// Files that somebody else wrote and no commit has adopted.
+    pub foreign: Vec<String>,
+    /// Biscuit files that are not part of the table.
+    pub ghosts: Vec<String>,
+}
+
+impl Verified {
+    /// Whether the rows can be relied on. Foreign files and ghosts alone do not spoil them.
+    pub fn is_sound(&self) -> bool {
+        self.duplicate_keys == 0 && self.diverged.is_empty() && self.unreadable.is_empty()
+    }
+}
+
+/// Reads a whole table and looks for keys with several rows, and for files that are unreadable, missing, changed,
+/// foreign or ghosts. The key is that of the table's merges, unless one is named. Changes nothing.
+///
+/// # Errors
+/// Those of the store; `KeyType`, `MissingColumn` for a key that cannot be looked at. What is wrong with the table is no
+/// error but a finding.
+pub async fn verify(dataset: &Dataset, key: &[String]) -> Result<Verified> {
+    let mut found = Verified::default();
+    let snapshot = match dataset.view().await {
+        Ok(snapshot) => snapshot,
+        Err(e) if e.code() == "Diverged" => {
+            found.diverged.push(e.message().to_owned());
+            return Ok(found);
+        }
+        Err(e) => return Err(e),
+    };
+    let key = match (key, merged_by(dataset).await?) {
+        ([], Some((key, _))) => key,
+        (key, _) => key.to_vec(),
+    };
+    found.keys_checked = !key.is_empty();
+    found.files = snapshot.files().len() as u64;
+    found.foreign = snapshot.observed.foreign.iter().map(|f| f.path.clone()).collect();
+    found.ghosts = snapshot.observed.ghosts.iter().map(|f| f.path.clone()).collect();
+    let store = snapshot.store();
+    let mut readable = Vec::new();
+    for file in snapshot.files() {
+        match OpenFile::open(store.clone(), file.clone()).await {
+            Ok(open) => readable.push(open),
+            Err(e) => found.unreadable.push(format!("{}: {}", file.path, e.message())),
+        }
+    }
+    let schema = snapshot.schema(&readable)?;
+    let hasher = DefaultHashBuilder::default();
+    let mut hashes: Vec<u64> = Vec::new();
+    for file in &readable {
+        let read = keys(file, &schema, &key, &mut |k| hashes.push(hash(&hasher, k))).await;
+        match read {
+            Ok(rows) => found.rows += rows,
+            Err(e) if matches!(e.code(), "KeyType" | "MissingColumn") => return Err(e),
+            Err(e) => found.unreadable.push(format!("{}: {}", file.file.path, e.message())),
+        }
+    }
+    hashes.sort_unstable();
+    let twice: Vec<u64> = hashes.windows(2).filter(|w| w[0] == w[1]).map(|w| w[0]).collect();
+    if !twice.is_empty() {
+        found.duplicate_keys = count_duplicates(&readable, &schema, &key, &hasher, &twice).await?;
+    }
+    Ok(found)
+}
+
+fn hash(hasher: &DefaultHashBuilder, key: &[u8]) -> u64 {
+    let mut h = hasher.build_hasher();
+    key.hash(&mut h);
+    h.finish()
+}
+
+/// Looks at the few keys whose hashes are equal, since different keys may share one.
+async fn count_duplicates(
+    files: &[OpenFile],
+    schema: &SchemaRef,
+    key: &[String],
+    hasher: &DefaultHashBuilder,
+    twice: &[u64],
+) -> Result<u64> {
+    let mut counts: HashMap<Vec<u8>, u64> = HashMap::new();
+    for file in files {
+        let mut count = |k: &[u8]| {
+            if twice.binary_search(&hash(hasher, k)).is_ok() {
+                *counts.entry(k.to_vec()).or_default() += 1;
+            }
+        };
+        keys(file, schema, key, &mut count).await?;
+    }
+    Ok(counts.values().filter(|n| **n > 1).count() as u64)
+}
+
+/// Reads all rows of a file and hands on their keys; answers with the number of rows.
+async fn keys(
+    file: &OpenFile,
+    schema: &SchemaRef,
+    key: &[String],
+    each: &mut (dyn FnMut(&[u8]) + Send),
+) -> Result<u64> {
+    let place = format!("`{}`", file.file.path);
+    let mut batches = file.stream(None)?;
+    let (mut rows, mut bytes) = (0, Vec::new());
+    while let Some(batch) = batches.try_next().await? {
+        rows += batch.num_rows() as u64;
+        if key.is_empty() {
+            continue;
+        }
+        let batch = align(&batch, &file.file.partition, schema, &place)?;
+        let encoder = Encoder::new(&batch, key, Purpose::Key, &place)?;
+        for row in 0..batch.num_rows() {
+            bytes.clear();
+            encoder.encode(row, &mut bytes).map_err(|_| {
+                Error::data("NullKey", "a key column is null in a stored row").at(&place, row as u64 + 1)
+            })?;
+            each(&bytes);
+        }
+    }
+    Ok(rows)
+}
