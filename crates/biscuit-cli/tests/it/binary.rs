@@ -1,0 +1,82 @@
+//! Runs the command in a folder of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+pub(crate) struct Folder(tempfile::TempDir);
+
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Ran {
+    /// Standard output as one JSON object.
+    pub(crate) fn json(&self) -> Value {
+        assert_eq!(self.out.lines().count(), 1, "{}", self.out);
+        serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{e}: {}", self.out))
+    }
+}
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().expect("a folder"))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        let path = self.0.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        std::fs::write(path, content).expect("a file");
+    }
+
+    /// Runs `biscuit` with these words.
+    pub(crate) fn run(&self, words: &str) -> Ran {
+        self.run_with(&words.split_whitespace().collect::<Vec<_>>())
+    }
+
+    pub(crate) fn run_with(&self, words: &[&str]) -> Ran {
+        let out = Command::new(env!("CARGO_BIN_EXE_biscuit"))
+            .args(words)
+            .current_dir(self.path())
+            .env_remove("RUST_LOG")
+            .output()
+            .expect("the binary runs");
+        let text = |b: Vec<u8>| String::from_utf8(b).expect("text");
+        Ran { code: out.status.code().expect("an exit code"), out: text(out.stdout), err: text(out.stderr) }
+    }
+
+    /// The rows of a table as sorted JSON lines.
+    pub(crate) fn rows(&self, table: &str) -> Vec<String> {
+        let ran = self.run(&format!("show {table} --json"));
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        let mut lines: Vec<String> = ran.out.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    }
+
+    /// All files below a folder, with their sizes and times.
+    pub(crate) fn files(&self, below: &str) -> Vec<(PathBuf, u64, std::time::SystemTime)> {
+        fn walk(at: &Path, all: &mut Vec<(PathBuf, u64, std::time::SystemTime)>) {
+            let Ok(entries) = std::fs::read_dir(at) else { return };
+            for entry in entries.map(|e| e.expect("an entry")) {
+                let meta = entry.metadata().expect("metadata");
+                if meta.is_dir() {
+                    walk(&entry.path(), all);
+                } else {
+                    all.push((entry.path(), meta.len(), meta.modified().expect("a time")));
+                }
+            }
+        }
+        let mut all = Vec::new();
+        walk(&self.path().join(below), &mut all);
+        all.sort();
+        all
+    }
+}

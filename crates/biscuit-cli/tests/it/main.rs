@@ -1,0 +1,5 @@
+//! The binary as its users run it.
+
+mod binary;
+mod errors;
+mod merge;

@@ -1,0 +1,174 @@
+//! The merge and the commands around it.
+
+use std::fs::File;
+use std::io::Write;
+
+use crate::binary::Folder;
+
+const MERGE: &str = "merge --target lake/t --format rows --key id --order seq --op op --changes";
+
+const CHANGES: &str = r#"{"id":1,"seq":1,"day":"2024-02-28","v":"a","op":"c"}
+{"id":2,"seq":1,"day":"2024-02-29","v":"b","op":"c"}
+{"id":2,"seq":3,"day":"2024-02-29","v":null,"op":"d"}
+"#;
+
+#[test]
+fn rows_are_merged_shown_listed_and_verified() {
+    let f = Folder::new();
+    f.write("c.jsonl", CHANGES);
+    let ran = f.run(&format!("{MERGE} c.jsonl --json"));
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let report = ran.json();
+    assert_eq!((report["outcome"].as_str(), report["version"].as_u64()), (Some("committed"), Some(1)));
+    assert_eq!(report["verdicts"]["inserted"], 1);
+    assert!(report["peak_memory_bytes"].as_u64() > Some(0) && report["seconds"].as_f64() > Some(0.0));
+    assert_eq!(f.rows("lake/t"), [r#"{"id":1,"seq":1,"day":"2024-02-28","v":"a"}"#]);
+    let table = f.run("show lake/t --columns v,id").out;
+    assert!(table.contains("| v | id |"), "{table}");
+    assert_eq!(f.run("history lake/t --json").json()["versions"][0]["finished"], true);
+    let verified = f.run("verify lake/t --json").json();
+    assert_eq!((verified["outcome"].as_str(), verified["rows"].as_u64()), (Some("sound"), Some(1)));
+    assert_eq!(f.run("recover lake/t --json").json()["outcome"], "unchanged");
+}
+
+#[test]
+fn a_rerun_touches_no_file_and_says_so() {
+    let f = Folder::new();
+    f.write("c.jsonl", CHANGES);
+    f.run(&format!("{MERGE} c.jsonl"));
+    let before = f.files("lake");
+    let again = f.run(&format!("{MERGE} c.jsonl --json")).json();
+    assert_eq!((again["outcome"].as_str(), again["version"].as_u64()), (Some("unchanged"), Some(1)));
+    assert_eq!(f.files("lake"), before);
+}
+
+#[test]
+fn a_dry_run_says_what_would_be_and_writes_nothing() {
+    let f = Folder::new();
+    f.write("c.jsonl", CHANGES);
+    let plan = f.run(&format!("{MERGE} c.jsonl --dry-run --json")).json();
+    assert_eq!((plan["outcome"].as_str(), plan["rows"]["inserted"].as_u64()), (Some("planned"), Some(1)));
+    assert!(f.files("lake").is_empty());
+}
+
+#[test]
+fn partitions_are_hive_folders() {
+    let f = Folder::new();
+    f.write("c.jsonl", CHANGES);
+    assert_eq!(f.run(&format!("{MERGE} c.jsonl --partition-by day")).code, 0);
+    let files = f.files("lake/t");
+    assert_eq!(files.len(), 1);
+    assert!(files[0].0.to_string_lossy().contains("/day=2024-02-28/biscuit-"), "{files:?}");
+    f.write("d.jsonl", r#"{"id":1,"seq":2,"day":"2024-03-01","v":"moved","op":"u"}"#);
+    let moved = f.run(&format!("{MERGE} d.jsonl --json")).json();
+    assert_eq!(moved["partitions"]["added"][0], "day=2024-03-01");
+    assert_eq!(moved["partitions"]["emptied"][0], "day=2024-02-28");
+    assert_eq!(f.rows("lake/t"), [r#"{"id":1,"seq":2,"v":"moved","day":"2024-03-01"}"#]);
+}
+
+#[test]
+fn changes_come_from_files_folders_globs_and_formats() {
+    let f = Folder::new();
+    f.write("in/a.jsonl", r#"{"id":1,"seq":1,"n":1.5,"op":"c"}"#);
+    f.write("in/_hidden/x.jsonl", r#"{"id":99,"seq":1,"n":1.5,"op":"c"}"#);
+    f.write("in/sub/b.csv", "id,seq,n,op\n2,1,2.5,c\n3,1,,c\n");
+    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gz.write_all(br#"{"id":4,"seq":1,"n":4.5,"op":"c"}"#).expect("bytes");
+    f.write("more/d.jsonl.gz", gz.finish().expect("bytes"));
+    f.write("more/e.other", "not read");
+    let ran = f.run(&format!("{MERGE} in more/*.gz --json"));
+    assert_eq!(ran.json()["rows"]["inserted"], 4, "{}{}", ran.out, ran.err);
+    assert_eq!(f.run(&format!("{MERGE} none/*.jsonl --json")).json()["outcome"], "unchanged");
+}
+
+#[test]
+fn parquet_changes_with_a_delete_flag_merge_into_foreign_parquet() {
+    use arrow::array::{BooleanArray, Int64Array, RecordBatch};
+    use std::sync::Arc;
+    let f = Folder::new();
+    let write = |name: &str, batch: RecordBatch| {
+        f.write(name, "");
+        let file = File::create(f.path().join(name)).expect("a file");
+        let mut w = parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).expect("a writer");
+        w.write(&batch).expect("rows");
+        w.close().expect("a file");
+    };
+    let ints = |v: Vec<i64>| Arc::new(Int64Array::from(v)) as arrow::array::ArrayRef;
+    let target = [("id", ints(vec![1, 2, 3])), ("seq", ints(vec![1, 1, 1]))];
+    write("lake/t/part-0.snappy.parquet", RecordBatch::try_from_iter(target).expect("rows"));
+    let gone = Arc::new(BooleanArray::from(vec![Some(true), Some(false), None])) as arrow::array::ArrayRef;
+    let changes = [("id", ints(vec![1, 2, 4])), ("seq", ints(vec![2, 2, 2])), ("gone", gone)];
+    write("c.parquet", RecordBatch::try_from_iter(changes).expect("rows"));
+    let ran =
+        f.run("merge --target lake/t --format rows --key id --order seq --delete-column gone --changes c.parquet");
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!(f.rows("lake/t"), [r#"{"id":2,"seq":2}"#, r#"{"id":3,"seq":1}"#, r#"{"id":4,"seq":2}"#]);
+    assert_eq!(f.run("verify lake/t --json").json()["foreign"].as_array().map(Vec::len), Some(0));
+}
+
+#[test]
+fn a_contract_says_types_key_and_order() {
+    let f = Folder::new();
+    f.write(
+        "t.toml",
+        "key = ['id']\norder = ['at']\n\
+         [[columns]]\nname = 'id'\ntype = 'int'\nnullable = false\n\
+         [[columns]]\nname = 'at'\ntype = 'timestamp'\n\
+         [[columns]]\nname = 'paid'\ntype = 'decimal(8,2)'\n",
+    );
+    f.write("c.jsonl", r#"{"id":1,"at":"2024-02-29 12:00:00","paid":12.5,"other":1}"#);
+    let ran = f.run("merge --target lake/t --format rows --schema t.toml --changes c.jsonl --json");
+    assert_eq!(ran.json()["dropped_columns"][0], "other", "{}", ran.err);
+    assert_eq!(f.rows("lake/t"), [r#"{"id":1,"at":"2024-02-29T12:00:00","paid":12.50}"#]);
+    f.write("bad.jsonl", r#"{"id":null,"at":"2024-02-29 12:00:00","paid":12.5}"#);
+    let bad = f.run("merge --target lake/t --format rows --schema t.toml --changes bad.jsonl --json");
+    assert_eq!(bad.json()["error"]["code"], "NullValue");
+}
+
+#[test]
+fn debezium_needs_no_key_and_no_order() {
+    let f = Folder::new();
+    f.write("t.json", r#"{"columns":[{"name":"id","type":"bigint"},{"name":"v","type":"string"}]}"#);
+    f.write(
+        "e.jsonl",
+        r#"{"key":{"id":1},"headers":{},"value":{"op":"c","before":null,"after":{"id":1,"v":"a"},"source":{"schema":"s","table":"t","lsn":5}}}
+{"key":{"id":1},"headers":{},"value":{"op":"u","before":null,"after":{"id":1,"v":"b"},"source":{"schema":"s","table":"t","lsn":9}}}"#,
+    );
+    let ran = f.run("merge --target lake/t --format debezium --schema t.json --changes e.jsonl --order-as lsn");
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!(f.rows("lake/t"), [r#"{"id":1,"v":"b","lsn":9}"#]);
+}
+
+#[test]
+fn a_moved_state_root_is_found_and_another_one_is_refused() {
+    let f = Folder::new();
+    f.write("c.jsonl", CHANGES);
+    assert_eq!(f.run(&format!("{MERGE} c.jsonl --state state/here")).code, 0);
+    assert!(f.path().join("state/here/journal").is_dir());
+    assert!(!f.path().join("lake/.biscuit/t/journal").exists());
+    assert_eq!(f.run(&format!("{MERGE} c.jsonl --json")).json()["outcome"], "unchanged");
+    let other = f.run(&format!("{MERGE} c.jsonl --state state/there --json"));
+    assert_eq!((other.code, other.json()["error"]["code"].as_str()), (2, Some("StateRootMismatch")));
+    let inside = f.run(&format!("{MERGE} c.jsonl --state lake/t/state --json"));
+    assert_eq!((inside.code, inside.json()["error"]["code"].as_str()), (2, Some("StateRootInTable")));
+}
+
+#[test]
+fn foreign_files_are_read_or_refused_or_left_alone() {
+    let f = Folder::new();
+    f.write("c.jsonl", CHANGES);
+    f.run(&format!("{MERGE} c.jsonl"));
+    let own = f.files("lake/t")[0].0.clone();
+    std::fs::copy(own, f.path().join("lake/t/theirs.parquet")).expect("a copy");
+    assert_eq!(f.run("verify lake/t --json").json()["duplicate_keys"], 1);
+    assert_eq!(f.run("verify lake/t").code, 3);
+    f.write("d.jsonl", r#"{"id":5,"seq":1,"op":"c"}"#);
+    let refused = f.run(&format!("{MERGE} d.jsonl --foreign fail --json"));
+    assert_eq!((refused.code, refused.json()["error"]["code"].as_str()), (4, Some("ForeignFiles")));
+    let ignored = f.run(&format!("{MERGE} d.jsonl --foreign ignore --json")).json();
+    assert_eq!((ignored["rows"]["before"].as_u64(), ignored["files"]["adopted"].as_u64()), (Some(1), Some(0)));
+    f.write("e.jsonl", r#"{"id":1,"seq":2,"op":"u"}"#);
+    let healed = f.run(&format!("{MERGE} e.jsonl --json")).json();
+    assert_eq!(healed["rows"]["duplicate_target_keys"], 1, "{healed}");
+    assert_eq!(f.run("verify lake/t").code, 0);
+}

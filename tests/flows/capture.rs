@@ -1,0 +1,186 @@
+//! Merging snapshot and stream of the capture gives exactly the rows PostgreSQL had at each checkpoint.
+
+use std::sync::Arc;
+
+use biscuit_change::{Changes, DebeziumOptions, DebeziumReader};
+use biscuit_core::Result;
+use biscuit_dataset::{Dataset, Location};
+use biscuit_flows::{TABLES, checkpoints, comparable, contract, lines, truth, without_schema};
+use biscuit_journal::{JournalOptions, Storage};
+use biscuit_merge::{Merge, MergeOptions, MergeSpec, Mode};
+use biscuit_testkit::diff_rows;
+use datafusion::arrow::compute::concat_batches;
+use datafusion::prelude::SessionContext;
+use object_store::memory::InMemory;
+
+#[derive(Clone, Copy, PartialEq)]
+enum Types {
+    Embedded,
+    Declared,
+}
+
+fn dataset() -> Dataset {
+    let storage = Storage::durable(Arc::new(InMemory::new()));
+    Dataset::new(Location::new(storage, "lake/t", "lake/t").expect("a place"), JournalOptions::default())
+}
+
+fn read(table: &str, files: &[&[String]], types: Types) -> Result<Changes> {
+    let mut options = DebeziumOptions::default().with_table(format!("public.{table}"));
+    if types == Types::Declared {
+        options = options.with_contract(contract(table));
+    }
+    let mut reader = DebeziumReader::new(options);
+    for (i, file) in files.iter().enumerate() {
+        reader.read(&format!("{i}.jsonl"), file.join("\n").into_bytes().into())?;
+    }
+    reader.finish()
+}
+
+async fn merge(dataset: &Dataset, changes: Changes) -> Result<()> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let spec = MergeSpec::new(changes.key.clone(), changes.order.clone())?;
+    let options = MergeOptions::default().with_max_deleted(100.0);
+    let report = Merge::new(dataset.clone(), spec, options)?.run(changes, Mode::Commit).await?;
+    assert_eq!(report.verdicts.total(), report.records);
+    Ok(())
+}
+
+async fn check(dataset: &Dataset, table: &str, checkpoint: &str) {
+    let want = truth(checkpoint, table);
+    let frame = dataset.view().await.expect("a view").load(&SessionContext::new()).await.expect("a frame");
+    let schema = frame.schema().inner().clone();
+    let batches = frame.collect().await.expect("rows");
+    if want.num_rows() == 0 {
+        assert_eq!(batches.iter().map(|b| b.num_rows()).sum::<usize>(), 0, "{table} at {checkpoint}");
+        return;
+    }
+    let got = concat_batches(&schema, &batches).expect("one schema");
+    let (got, want) = comparable(table, checkpoint, &got, &want);
+    assert_eq!(diff_rows(&[got], &[want]), None, "{table} at {checkpoint}");
+}
+
+/// The lines of one table, and markers between them; other tables' lines are left in every tenth place, so that files
+/// have several topics.
+fn lines_for(types: Types) -> (Vec<String>, Vec<(&'static str, usize)>) {
+    let all = lines();
+    let marks = checkpoints(&all);
+    let all = match types {
+        Types::Embedded => all,
+        Types::Declared => all.iter().map(|l| without_schema(l)).collect(),
+    };
+    (all, marks)
+}
+
+/// Only the lines that matter to one table, each with its place in the stream.
+fn of_table<'a>(all: &'a [String], table: &str) -> Vec<(usize, &'a String)> {
+    let topic = format!("cdc.public.{table}\"");
+    let own = |(i, l): &(usize, &String)| l.contains(&topic) || i % 97 == 0;
+    all.iter().enumerate().filter(own).collect()
+}
+
+async fn in_one_run(types: Types) {
+    let (all, marks) = lines_for(types);
+    for table in TABLES {
+        for (checkpoint, end) in &marks {
+            let dataset = dataset();
+            let file: Vec<String> = of_table(&all[..*end], table).into_iter().map(|(_, l)| l.clone()).collect();
+            merge(&dataset, read(table, &[&file], types).expect("records")).await.expect("a merge");
+            check(&dataset, table, checkpoint).await;
+        }
+    }
+}
+
+async fn in_many_runs(types: Types, chunk: usize) {
+    let (all, marks) = lines_for(types);
+    for table in TABLES {
+        let dataset = dataset();
+        let mut from = 0;
+        for (checkpoint, end) in &marks {
+            let part = of_table(&all[..*end], table);
+            let part: Vec<String> = part.into_iter().filter(|(i, _)| *i >= from).map(|(_, l)| l.clone()).collect();
+            for file in part.chunks(chunk) {
+                merge(&dataset, read(table, &[file], types).expect("records")).await.expect("a merge");
+            }
+            from = *end;
+            check(&dataset, table, checkpoint).await;
+        }
+    }
+}
+
+/// Files come swapped in pairs, each twice; a run that needs a value that has not come yet is refused, and its files come
+/// again with the next.
+async fn twice_and_out_of_order(types: Types, chunk: usize) {
+    let (all, marks) = lines_for(types);
+    for table in TABLES {
+        let (checkpoint, end) = marks[3];
+        let lines: Vec<String> = of_table(&all[..end], table).into_iter().map(|(_, l)| l.clone()).collect();
+        let files: Vec<&[String]> = lines.chunks(chunk).collect();
+        let mut order: Vec<usize> = Vec::new();
+        for pair in (0..files.len()).collect::<Vec<_>>().chunks(2) {
+            order.extend(pair.iter().rev().chain(pair.iter().rev()));
+        }
+        order.extend([0, files.len() / 2]);
+        let dataset = dataset();
+        let mut waiting: Vec<&[String]> = Vec::new();
+        for (i, file) in order.iter().enumerate() {
+            waiting.push(files[*file]);
+            match merge(&dataset, read(table, &waiting, types).expect("records")).await {
+                Ok(()) => waiting.clear(),
+                Err(e) => assert!(e.code() == "UnavailableWithoutPrior" && i + 1 < order.len(), "{table}: {e}"),
+            }
+        }
+        check(&dataset, table, checkpoint).await;
+    }
+}
+
+#[tokio::test]
+async fn every_table_is_right_in_one_run_with_embedded_schemas() {
+    in_one_run(Types::Embedded).await;
+}
+
+#[tokio::test]
+async fn every_table_is_right_in_one_run_with_declared_schemas() {
+    in_one_run(Types::Declared).await;
+}
+
+#[tokio::test]
+async fn every_table_is_right_in_many_runs_with_embedded_schemas() {
+    in_many_runs(Types::Embedded, 150).await;
+}
+
+#[tokio::test]
+async fn every_table_is_right_in_many_small_runs_with_declared_schemas() {
+    in_many_runs(Types::Declared, 40).await;
+}
+
+#[tokio::test]
+async fn files_delivered_twice_and_out_of_order_make_no_difference() {
+    twice_and_out_of_order(Types::Embedded, 120).await;
+    twice_and_out_of_order(Types::Declared, 60).await;
+}
+
+#[tokio::test]
+async fn a_table_without_a_key_is_refused() {
+    let (all, _) = lines_for(Types::Embedded);
+    for table in ["audit_log", "pgbench_history"] {
+        let file: Vec<String> = of_table(&all, table).into_iter().map(|(_, l)| l.clone()).collect();
+        let e = read(table, &[&file], Types::Embedded).unwrap_err();
+        assert_eq!(e.code(), "NoKey");
+        assert!(e.message().contains(table), "{e}");
+    }
+}
+
+#[tokio::test]
+async fn several_tables_need_a_choice_and_records_without_types_a_contract() {
+    let (all, _) = lines_for(Types::Embedded);
+    let mut reader = DebeziumReader::new(DebeziumOptions::default());
+    reader.read("all.jsonl", all[..1000].join("\n").into_bytes().into()).expect("lines");
+    let e = reader.finish().unwrap_err();
+    assert_eq!(e.code(), "SeveralTables");
+    assert!(e.message().contains("public.customer, public.orders"), "{e}");
+    let bare = without_schema(&all[50]);
+    let mut reader = DebeziumReader::new(DebeziumOptions::default());
+    assert_eq!(reader.read("bare.jsonl", bare.into_bytes().into()).unwrap_err().code(), "UntypedRecords");
+}

@@ -1,0 +1,3 @@
+//! Flows across the crates.
+
+mod capture;
