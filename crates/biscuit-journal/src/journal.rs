@@ -202,8 +202,7 @@ impl Journal {
     pub async fn recover_with_fence(&self) -> Result<Recovered> {
         let (_, rolled_forward) = self.roll_forward().await?;
         let observed = self.observe().await?;
-        let fence = self.replace(&observed).fence().await?;
-        let cleaned = publish::clean(self, &self.head().await?).await?;
+        let (fence, cleaned) = self.replace(&observed).fence().await?;
         Ok(Recovered { rolled_forward, fence: Some(fence), cleaned })
     }
 

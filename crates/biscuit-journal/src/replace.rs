@@ -169,12 +169,14 @@ impl Replace<'_> {
         let adopt = self.observed.foreign.iter().filter(|f| !retired.contains(f.path.as_str())).cloned().collect();
         self.record.adopt = adopt;
         self.record.retire.extend(self.observed.ghosts.iter().cloned());
-        self.finish().await
+        Ok(self.finish().await?.0)
     }
 
-    /// Commits an empty version: every other run on the same base is fenced off.
-    pub(crate) async fn fence(self) -> Result<u64> {
-        Ok(self.finish().await?.version)
+    /// Commits an empty version: every other run on the same base is fenced off. Answers with the version and the number
+    /// of objects that were cleaned behind it.
+    pub(crate) async fn fence(self) -> Result<(u64, u64)> {
+        let (committed, cleaned) = self.finish().await?;
+        Ok((committed.version, cleaned))
     }
 
     /// Deletes what was staged, for a run that will not commit.
@@ -182,7 +184,7 @@ impl Replace<'_> {
         self.delete_staged().await
     }
 
-    async fn finish(self) -> Result<Committed> {
+    async fn finish(self) -> Result<(Committed, u64)> {
         self.prepare().await?;
         if let Err(e) = self.put_record().await {
             if e.code() == "Conflict" {
@@ -199,16 +201,16 @@ impl Replace<'_> {
             Completion::Overtaken => vec![],
         };
         let head = self.journal.head().await?;
-        if head.version == self.record.version && head.is_finished() {
-            publish::clean(self.journal, &head).await?;
-        }
-        Ok(Committed {
+        let newest = head.version == self.record.version && head.is_finished();
+        let cleaned = if newest { publish::clean(self.journal, &head).await? } else { 0 };
+        let committed = Committed {
             version: self.record.version,
             outcome: Outcome::Committed,
             exceptions,
             adopted: self.record.adopt.len() as u64,
             ghosts: self.observed.ghosts.len() as u64,
-        })
+        };
+        Ok((committed, cleaned))
     }
 
     /// Everything that has to hold before the record may exist.

@@ -42,6 +42,9 @@ macro_rules! assert_rows_snapshot {
     ($rows:expr, @$snapshot:literal) => {
         $crate::__assert_snapshot!($crate::rows_text(&$crate::Rows::rows(&$rows)), @$snapshot)
     };
+    ($name:expr, $rows:expr) => {
+        $crate::__assert_snapshot!($name, $crate::rows_text(&$crate::Rows::rows(&$rows)))
+    };
     ($rows:expr) => {
         $crate::__assert_snapshot!($crate::rows_text(&$crate::Rows::rows(&$rows)))
     };

@@ -1,0 +1,51 @@
+//! A dataset in memory.
+
+use std::sync::Arc;
+
+use biscuit_core::Result;
+use biscuit_dataset::{Dataset, Location, WriteMode, WriteOptions};
+use biscuit_journal::{Committed, JournalOptions, Storage};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::prelude::{DataFrame, SessionContext};
+use object_store::memory::InMemory;
+
+pub(crate) fn memory() -> Storage {
+    Storage::durable(Arc::new(InMemory::new()))
+}
+
+pub(crate) fn dataset(storage: &Storage) -> Dataset {
+    Dataset::new(Location::new(storage.clone(), "lake/t", "lake/t").expect("a place"), JournalOptions::default())
+}
+
+pub(crate) fn frame(rows: &RecordBatch) -> DataFrame {
+    SessionContext::new().read_batch(rows.clone()).expect("a frame")
+}
+
+pub(crate) async fn write(
+    d: &Dataset,
+    rows: &RecordBatch,
+    mode: WriteMode,
+    options: &WriteOptions,
+) -> Result<Committed> {
+    d.observe().await?.write(frame(rows), mode, options).await
+}
+
+pub(crate) async fn load(d: &Dataset) -> DataFrame {
+    d.view().await.expect("a view").load(&SessionContext::new()).await.expect("a frame")
+}
+
+pub(crate) async fn rows(d: &Dataset) -> Vec<RecordBatch> {
+    load(d).await.collect().await.expect("rows")
+}
+
+pub(crate) async fn paths(d: &Dataset) -> Vec<String> {
+    d.view().await.expect("a view").files().iter().map(|f| f.path.clone()).collect()
+}
+
+/// The folders of all files, each once.
+pub(crate) async fn folders(d: &Dataset) -> Vec<String> {
+    let mut folders: Vec<String> =
+        paths(d).await.iter().map(|p| p.rsplit_once('/').map_or(String::new(), |(f, _)| f.to_owned())).collect();
+    folders.dedup();
+    folders
+}

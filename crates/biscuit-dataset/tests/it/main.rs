@@ -1,0 +1,5 @@
+//! Datasets: what is written is read back, by Hive's rules, in bounded memory, as one step.
+
+mod lake;
+mod reading;
+mod writing;

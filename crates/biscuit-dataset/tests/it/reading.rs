@@ -1,0 +1,130 @@
+//! Reading.
+
+use std::sync::Arc;
+
+use biscuit_dataset::{WriteMode, WriteOptions};
+use biscuit_testkit::{Fault, FaultStore, RecordingStore, assert_rows_eq, table};
+use datafusion::prelude::{SessionContext, col, lit};
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+
+use crate::lake::{dataset, load, memory, paths, rows, write};
+
+#[tokio::test]
+async fn filters_on_partitions_choose_the_files_that_are_opened() {
+    let storage = memory();
+    let options = WriteOptions::default().with_partition_by(["day"]);
+    let all = table("v:int | day:date\n1 | 2024-01-01\n2 | 2024-01-02\n3 | 2024-01-03");
+    write(&dataset(&storage), &all, WriteMode::Append, &options).await.expect("a write");
+    let recording = Arc::new(RecordingStore::new(storage.store.clone()));
+    let d = dataset(&storage.with_store(recording.clone()));
+    let frame = load(&d).await;
+    let before = recording.calls().all().len();
+    let day = datafusion::common::ScalarValue::Date32(Some(19_724));
+    let some = frame.filter(col("day").eq(lit(day))).expect("a filter").collect().await.expect("rows");
+    assert_rows_eq!(some, table("v:int | day:date\n2 | 2024-01-02"));
+    let calls = recording.calls();
+    let opened: Vec<_> = calls.all()[before..].iter().filter(|c| c.contains("day=")).collect();
+    assert!(!opened.is_empty() && opened.iter().all(|c| c.contains("day=2024-01-02")), "{opened:?}");
+}
+
+#[tokio::test]
+async fn filters_on_rows_give_the_right_rows() {
+    let d = dataset(&memory());
+    write(&d, &table("v:int | s:string\n1 | a\n2 | b\n3 | c"), WriteMode::Append, &WriteOptions::default())
+        .await
+        .expect("a write");
+    let some = load(&d).await.filter(col("v").gt(lit(1)).and(col("s").not_eq(lit("c")))).expect("a filter");
+    assert_rows_eq!(some.collect().await.expect("rows"), table("v:int | s:string\n2 | b"));
+}
+
+#[tokio::test]
+async fn files_of_other_columns_and_narrower_types_are_one_table() {
+    let d = dataset(&memory());
+    write(&d, &table("v:int | old:string\n1 | x"), WriteMode::Append, &WriteOptions::default()).await.expect("a write");
+    write(&d, &table("new:date | v:bigint\n2024-01-01 | 3000000000"), WriteMode::Append, &WriteOptions::default())
+        .await
+        .expect("a write");
+    let want = table("v:bigint | old:string | new:date\n1 | x | null\n3000000000 | null | 2024-01-01");
+    assert_rows_eq!(rows(&d).await, want);
+}
+
+#[tokio::test]
+async fn partition_columns_of_foreign_tables_get_the_type_of_their_values() {
+    let storage = memory();
+    let source = dataset(&storage);
+    write(&source, &table("v:int\n1"), WriteMode::Append, &WriteOptions::default()).await.expect("a write");
+    let file = Path::from(format!("lake/t/{}", paths(&source).await[0]));
+    let other = memory();
+    for folder in ["y=2024/c=01/d=2024-01-01", "y=2025/c=2/d=2024-02-29"] {
+        let bytes = storage.store.get(&file).await.expect("a file").bytes().await.expect("bytes");
+        other
+            .store
+            .put(&Path::parse(format!("lake/t/{folder}/part-0.parquet")).expect("a path"), bytes.into())
+            .await
+            .expect("a put");
+    }
+    let want = table("v:int | y:bigint | c:string | d:date\n1 | 2024 | 01 | 2024-01-01\n1 | 2025 | 2 | 2024-02-29");
+    assert_rows_eq!(rows(&dataset(&other)).await, want);
+}
+
+#[tokio::test]
+async fn folders_that_do_not_agree_are_refused() {
+    let storage = memory();
+    for path in ["lake/t/a=1/x.parquet", "lake/t/b=1/x.parquet"] {
+        storage.store.put(&Path::from(path), "x".into()).await.expect("a put");
+    }
+    assert_eq!(dataset(&storage).view().await.unwrap_err().code(), "MixedPartitioning");
+    let storage = memory();
+    storage.store.put(&Path::from("lake/t/2024/x.parquet"), "x".into()).await.expect("a put");
+    assert_eq!(dataset(&storage).view().await.unwrap_err().code(), "NotHivePath");
+}
+
+#[tokio::test]
+async fn a_reader_sees_a_committed_version_that_is_not_published_yet() {
+    // Die at every call of a write; a reader sees the old rows or the new ones, whole.
+    let (old, new) = (table("v:int | p:string\n1 | a\n2 | b"), table("v:int | p:string\n3 | a\n4 | b"));
+    let options = WriteOptions::default().with_partition_by(["p"]);
+    let (mut seen_old, mut seen_new) = (0, 0);
+    for at in 1.. {
+        let storage = memory();
+        write(&dataset(&storage), &old, WriteMode::Append, &options).await.expect("a write");
+        let faulty = Arc::new(FaultStore::new(storage.store.clone(), Fault::Crash, at));
+        let done = write(&dataset(&storage.with_store(faulty.clone())), &new, WriteMode::ReplaceAll, &options).await;
+        let got = rows(&dataset(&storage)).await;
+        match biscuit_testkit::diff_rows(&got, std::slice::from_ref(&old)) {
+            None => seen_old += 1,
+            Some(_) => {
+                assert_rows_eq!(got, new);
+                seen_new += 1;
+            }
+        }
+        if done.is_ok() && !faulty.has_struck() {
+            break;
+        }
+    }
+    assert!(seen_old > 5 && seen_new > 5, "{seen_old} {seen_new}");
+}
+
+#[tokio::test]
+async fn a_file_that_is_gone_fails_the_reader_and_gives_no_part_of_the_rows() {
+    let storage = memory();
+    let d = dataset(&storage);
+    write(&d, &table("v:int\n1"), WriteMode::Append, &WriteOptions::default()).await.expect("a write");
+    write(&d, &table("v:int\n2"), WriteMode::Append, &WriteOptions::default()).await.expect("a write");
+    let frame = load(&d).await;
+    write(&d, &table("v:int\n3"), WriteMode::ReplaceAll, &WriteOptions::default()).await.expect("a write");
+    assert!(frame.collect().await.is_err());
+    assert_rows_eq!(rows(&d).await, table("v:int\n3"));
+}
+
+#[tokio::test]
+async fn what_is_loaded_can_be_written_back() {
+    let d = dataset(&memory());
+    write(&d, &table("v:int\n1\n2"), WriteMode::Append, &WriteOptions::default()).await.expect("a write");
+    let base = d.observe().await.expect("a table");
+    let doubled = base.load(&SessionContext::new()).await.expect("a frame");
+    let doubled = doubled.select(vec![(col("v") + col("v")).alias("v")]).expect("a projection");
+    base.write(doubled, WriteMode::ReplaceAll, &WriteOptions::default()).await.expect("a write");
+    assert_rows_eq!(rows(&d).await, table("v:int\n2\n4"));
+}

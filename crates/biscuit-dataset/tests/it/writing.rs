@@ -1,0 +1,178 @@
+//! Writing.
+
+use biscuit_core::CommitId;
+use biscuit_dataset::{FileSizing, Location, ParquetOptions, WriteMode, WriteOptions, write_single};
+use biscuit_journal::{Outcome, Storage, Writers};
+use biscuit_testkit::{assert_rows_eq, table};
+use object_store::ObjectStoreExt;
+
+use crate::lake::{dataset, folders, frame, load, memory, paths, rows, write};
+
+fn by_day() -> WriteOptions {
+    WriteOptions::default().with_partition_by(["day"])
+}
+
+#[tokio::test]
+async fn partitions_of_all_types_are_read_back() {
+    let d = dataset(&memory());
+    let all = table(
+        "v:int | t:string | n:bigint | d:date | b:boolean | m:decimal(6,2) | at:timestamp
+         1 | a/b=c%  ü:? | -5 | 2024-02-29 | true | 1.50 | 2024-02-29T10:30:00
+         2 | 0123 | 7 | 1969-12-31 | false | -0.01 | 1969-12-31T23:59:59.123456
+         3 | null | null | null | null | null | null",
+    );
+    let options = WriteOptions::default().with_partition_by(["t", "n", "d", "b", "m", "at"]);
+    write(&d, &all, WriteMode::Append, &options).await.expect("a write");
+    assert!(
+        paths(&d).await.iter().any(|p| p.starts_with("t=__HIVE_DEFAULT_PARTITION__/n=__HIVE_DEFAULT_PARTITION__/"))
+    );
+    assert!(
+        paths(&d).await.iter().any(|p| p.contains("t=a%2Fb%3Dc%25  ü%3A%3F/n=-5/d=2024-02-29/b=true/m=1.50/")),
+        "{:?}",
+        paths(&d).await
+    );
+    assert_rows_eq!(rows(&d).await, all);
+}
+
+#[tokio::test]
+async fn partitions_of_all_types_are_read_back_on_disk() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = object_store::local::LocalFileSystem::new_with_prefix(folder.path()).expect("a store");
+    let d = dataset(&Storage::local(std::sync::Arc::new(store)));
+    let all = table("v:int | t:string\n1 | a/b=c%25 ü:?\n2 | null\n3 | #[x]");
+    write(&d, &all, WriteMode::Append, &WriteOptions::default().with_partition_by(["t"])).await.expect("a write");
+    assert!(folder.path().join("lake/t/t=a%2Fb%3Dc%2525 ü%3A%3F").is_dir());
+    assert_rows_eq!(rows(&d).await, all);
+}
+
+#[tokio::test]
+async fn what_hive_paths_cannot_say_is_refused_and_changes_nothing() {
+    let storage = memory();
+    let d = dataset(&storage);
+    for (rows, by, code) in [
+        (table("v:int | t:string\n1 | \"\""), "t", "PartitionValue"),
+        (table("v:int | t:string\n1 | __HIVE_DEFAULT_PARTITION__"), "t", "PartitionValue"),
+        (table("v:int | t:double\n1 | 1.5"), "t", "PartitionType"),
+        (table("v:int\n1"), "t", "MissingColumn"),
+    ] {
+        let e =
+            write(&d, &rows, WriteMode::Append, &WriteOptions::default().with_partition_by([by])).await.unwrap_err();
+        assert_eq!(e.code(), code, "{e}");
+    }
+    assert!(paths(&d).await.is_empty());
+}
+
+#[tokio::test]
+async fn replacing_partitions_leaves_the_others_alone() {
+    let d = dataset(&memory());
+    write(&d, &table("v:int | day:string\n1 | a\n2 | b\n3 | b"), WriteMode::Append, &by_day()).await.expect("a write");
+    let before = paths(&d).await;
+    write(&d, &table("v:int | day:string\n9 | b"), WriteMode::ReplacePartitions, &by_day()).await.expect("a write");
+    assert_eq!(paths(&d).await[0], before[0], "the file of a is the same");
+    assert_rows_eq!(rows(&d).await, table("v:int | day:string\n1 | a\n9 | b"));
+    assert_eq!(folders(&d).await, ["day=a", "day=b"]);
+}
+
+#[tokio::test]
+async fn a_table_is_emptied_only_by_its_own_word() {
+    let d = dataset(&memory());
+    write(&d, &table("v:int\n1"), WriteMode::Append, &WriteOptions::default()).await.expect("a write");
+    let none = table("v:int");
+    let e = write(&d, &none, WriteMode::ReplaceAll, &WriteOptions::default()).await.unwrap_err();
+    assert_eq!(e.code(), "EmptyReplacement");
+    assert_rows_eq!(rows(&d).await, table("v:int\n1"));
+    let done = write(&d, &none, WriteMode::ReplaceAllEvenByNothing, &WriteOptions::default()).await.expect("a write");
+    assert_eq!(done.outcome, Outcome::Committed);
+    let empty = load(&d).await;
+    assert_eq!(empty.schema().field(0).name(), "v", "the columns are kept");
+    assert_eq!(empty.count().await.expect("a count"), 0);
+}
+
+#[tokio::test]
+async fn other_folders_than_the_tables_are_refused() {
+    let d = dataset(&memory());
+    write(&d, &table("v:int | day:string\n1 | a"), WriteMode::Append, &by_day()).await.expect("a write");
+    let e =
+        write(&d, &table("v:int | day:string\n1 | a"), WriteMode::Append, &WriteOptions::default()).await.unwrap_err();
+    assert_eq!((e.code(), e.message()), ("PartitioningDiffers", "the table is partitioned by day, not by nothing"));
+}
+
+#[tokio::test]
+async fn a_commit_id_is_written_once() {
+    let d = dataset(&memory());
+    let id = CommitId::new("job/1/out");
+    for _ in 0..2 {
+        let snapshot = d.observe().await.expect("a table");
+        let options = WriteOptions::default();
+        snapshot.write_as(frame(&table("v:int\n1")), WriteMode::Append, &options, Some(&id)).await.expect("a write");
+    }
+    assert_rows_eq!(rows(&d).await, table("v:int\n1"));
+}
+
+#[tokio::test]
+async fn a_write_on_an_old_base_conflicts() {
+    let d = dataset(&memory());
+    let old = d.observe().await.expect("a table");
+    write(&d, &table("v:int\n1"), WriteMode::Append, &WriteOptions::default()).await.expect("a write");
+    let e = old.write(frame(&table("v:int\n2")), WriteMode::Append, &WriteOptions::default()).await.unwrap_err();
+    assert_eq!(e.code(), "Conflict");
+    assert_rows_eq!(rows(&d).await, table("v:int\n1"));
+}
+
+fn numbers(n: i64) -> datafusion::arrow::array::RecordBatch {
+    use datafusion::arrow::array::{ArrayRef, Int64Array};
+    let column: ArrayRef = std::sync::Arc::new(Int64Array::from_iter_values(
+        (0..n).map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15u64 as i64)),
+    ));
+    datafusion::arrow::array::RecordBatch::try_from_iter([("v", column)]).expect("a batch")
+}
+
+#[tokio::test]
+async fn files_are_as_many_or_as_large_as_chosen() {
+    for (sizing, files) in
+        [(FileSizing::Files(3), 3..=3), (FileSizing::Files(1), 1..=1), (FileSizing::TargetSize(64 << 10), 4..=20)]
+    {
+        let d = dataset(&memory());
+        let parquet = ParquetOptions::default().with_row_group_rows(4096);
+        let options = WriteOptions::default().with_sizing(sizing).with_parquet(parquet);
+        write(&d, &numbers(50_000), WriteMode::Append, &options).await.expect("a write");
+        assert!(files.contains(&paths(&d).await.len()), "{sizing:?}: {}", paths(&d).await.len());
+        assert_eq!(load(&d).await.count().await.expect("a count"), 50_000);
+    }
+    let d = dataset(&memory());
+    let options = WriteOptions::default().with_sizing(FileSizing::Files(5));
+    write(&d, &table("v:int\n1\n2"), WriteMode::Append, &options).await.expect("a write");
+    assert_eq!(paths(&d).await.len(), 2, "no file without rows");
+}
+
+#[tokio::test]
+async fn a_small_budget_makes_small_row_groups_and_the_same_rows() {
+    let d = dataset(&memory());
+    let options = WriteOptions::default().with_memory(64 << 10);
+    write(&d, &numbers(100_000), WriteMode::Append, &options).await.expect("a write");
+    assert_eq!(load(&d).await.count().await.expect("a count"), 100_000);
+}
+
+#[tokio::test]
+async fn one_file_of_a_chosen_name_is_overwritten_only_unchanged() {
+    let storage = memory();
+    let place = Location::new(storage.clone(), "out/report.parquet", "out/report.parquet").expect("a place");
+    let options = ParquetOptions::default();
+    for n in 1..3 {
+        let rows = frame(&table("v:int\n1\n2"));
+        assert_eq!(write_single(&place, rows, Writers::Many, &options).await.expect("a write"), 2, "{n}");
+    }
+    assert!(storage.store.head(place.path()).await.is_ok());
+}
+
+#[tokio::test]
+async fn one_file_of_a_chosen_name_needs_a_word_on_disk() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = Location::parse(folder.path().join("r.parquet").to_str().expect("text")).expect("a place");
+    let one = || frame(&table("v:int\n1"));
+    let options = ParquetOptions::default();
+    write_single(&place, one(), Writers::Many, &options).await.expect("it is new");
+    let e = write_single(&place, one(), Writers::Many, &options).await.unwrap_err();
+    assert_eq!(e.code(), "NoConditionalOverwrite");
+    write_single(&place, one(), Writers::One, &options).await.expect("one writer may");
+}

@@ -1,0 +1,83 @@
+//! Unfinished versions and dead runs.
+
+use std::sync::Arc;
+
+use biscuit_testkit::{Fault, FaultStore, RecordingStore};
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+
+use crate::table::{journal, memory, names, set, texts};
+
+/// The number of the first call that contains a text, when "two" is set on a table with "one".
+async fn call(text: &str) -> u64 {
+    let storage = memory();
+    set(&journal(&storage), "one").await.expect("a commit");
+    let recording = Arc::new(RecordingStore::new(storage.store.clone()));
+    set(&journal(&storage.with_store(recording.clone())), "two").await.expect("a commit");
+    let calls = recording.calls();
+    calls.all().iter().position(|c| c.contains(text)).unwrap_or_else(|| panic!("{text}: {:?}", calls.all())) as u64 + 1
+}
+
+/// A table with "one" on which setting "two" died at a call.
+async fn died_at(at: u64, fault: Fault) -> biscuit_journal::Storage {
+    let storage = memory();
+    set(&journal(&storage), "one").await.expect("a commit");
+    let dying = FaultStore::new(storage.store.clone(), fault, at);
+    set(&journal(&storage.with_store(Arc::new(dying))), "two").await.expect_err("it died");
+    storage
+}
+
+#[tokio::test]
+async fn before_the_record_nothing_is_visible_and_a_fence_cleans_up() {
+    let storage = died_at(call("2.json").await, Fault::Crash).await;
+    let j = journal(&storage);
+    assert_eq!(texts(&j).await, ["one"]);
+    assert_eq!(names(&storage, "/staging/").await.len(), 1);
+    assert_eq!(j.recover().await.expect("a recovery").cleaned, 0, "a live run may still need it");
+    let fenced = j.recover_with_fence().await.expect("a recovery");
+    assert_eq!((fenced.fence, fenced.cleaned), (Some(2), 1));
+    assert!(names(&storage, "/staging/").await.is_empty());
+    assert_eq!(texts(&j).await, ["one"]);
+}
+
+#[tokio::test]
+async fn behind_the_record_a_reader_sees_the_new_version_and_anyone_finishes_it() {
+    let storage = died_at(call("2.json").await, Fault::CrashAfter).await;
+    let j = journal(&storage);
+    let view = j.view().await.expect("a view");
+    assert_eq!((view.head.version, view.files.len()), (2, 1));
+    let staged = view.head.live[&view.files[0].path].staged.clone().expect("it is staged");
+    assert!(staged.starts_with("staging/1-"));
+    let recovered = j.recover().await.expect("a recovery");
+    assert_eq!(recovered.rolled_forward, Some(2));
+    assert_eq!(texts(&j).await, ["two"]);
+    assert_eq!(names(&storage, "lake/t/").await.len(), 1);
+    assert_eq!(j.recover().await.expect("again").rolled_forward, None);
+}
+
+#[tokio::test]
+async fn lost_staging_is_named_and_nothing_is_retired() {
+    let storage = died_at(call("2.json").await, Fault::CrashAfter).await;
+    let staged = names(&storage, "/staging/").await;
+    storage.store.delete(&Path::from(staged[0].as_str())).await.expect("a delete");
+    let e = journal(&storage).recover().await.unwrap_err();
+    assert_eq!(e.code(), "LostStaging");
+    assert_eq!(names(&storage, "lake/t/").await.len(), 1, "the old file is still there");
+}
+
+#[tokio::test]
+async fn the_next_run_cleans_up_after_a_dead_one() {
+    let storage = died_at(call("2.json").await, Fault::Crash).await;
+    set(&journal(&storage), "two").await.expect("a commit");
+    assert!(names(&storage, "/staging/").await.is_empty());
+    assert_eq!(texts(&journal(&storage)).await, ["two"]);
+}
+
+#[tokio::test]
+async fn a_torn_staged_file_is_never_committed() {
+    let storage = memory();
+    set(&journal(&storage), "one").await.expect("a commit");
+    let tearing = FaultStore::new(storage.store.clone(), Fault::Torn, call("/staging/").await);
+    set(&journal(&storage.with_store(Arc::new(tearing))), "two").await.expect_err("it was torn");
+    assert_eq!(texts(&journal(&storage)).await, ["one"]);
+}

@@ -1,0 +1,6 @@
+//! The protocol: who wins, what is deleted, what is found again.
+
+mod cleaning;
+mod commit;
+mod observing;
+mod table;

@@ -1,0 +1,100 @@
+//! What is part of a table.
+
+use biscuit_journal::{Foreign, JournalOptions};
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+
+use crate::table::{journal, journal_with, memory, names, put, read, set, set_on, texts};
+
+#[tokio::test]
+async fn hidden_empty_and_marker_files_are_no_data() {
+    let storage = memory();
+    for name in ["_SUCCESS", ".part.crc", "_temporary/0/x", "a=1/.x", "x.crc", "f_$folder$"] {
+        put(&storage, &format!("lake/t/{name}"), "text").await;
+    }
+    put(&storage, "lake/t/empty", "").await;
+    put(&storage, "lake/t/a=1/data", "text").await;
+    put(&storage, "lake/t_backup/data", "text").await;
+    let observed = journal(&storage).observe().await.expect("a table");
+    assert_eq!(observed.files.iter().map(|f| f.path.as_str()).collect::<Vec<_>>(), ["a=1/data"]);
+}
+
+#[tokio::test]
+async fn foreign_files_are_adopted_by_the_first_commit_and_then_guarded() {
+    let storage = memory();
+    put(&storage, "lake/t/theirs", "x").await;
+    let j = journal(&storage);
+    let observed = j.observe().await.expect("a table");
+    assert_eq!(observed.foreign.len(), 1);
+    let mut replace = j.replace(&observed);
+    replace.stage("", "txt", "ours".into()).await.expect("staged");
+    assert_eq!(replace.commit().await.expect("a commit").adopted, 1);
+    assert!(j.observe().await.expect("a table").foreign.is_empty());
+    put(&storage, "lake/t/theirs", "changed").await;
+    assert_eq!(j.observe().await.unwrap_err().code(), "Diverged");
+}
+
+#[tokio::test]
+async fn foreign_files_are_refused_or_ignored_by_choice() {
+    let storage = memory();
+    put(&storage, "lake/t/theirs", "x").await;
+    let refuse = journal_with(&storage, JournalOptions::default().with_foreign(Foreign::Fail));
+    assert_eq!(refuse.observe().await.unwrap_err().code(), "ForeignFiles");
+    let ignore = journal_with(&storage, JournalOptions::default().with_foreign(Foreign::Ignore));
+    assert_eq!(set(&ignore, "ours").await.expect("a commit").adopted, 0);
+    assert_eq!(texts(&ignore).await, ["ours"]);
+    assert_eq!(read(&storage.store, "lake/t/theirs").await, "x");
+}
+
+#[tokio::test]
+async fn biscuit_files_without_a_journal_are_diverged() {
+    let storage = memory();
+    put(&storage, "lake/t/biscuit-00000000000000ff-00000.txt", "x").await;
+    assert_eq!(journal(&storage).observe().await.unwrap_err().code(), "Diverged");
+}
+
+#[tokio::test]
+async fn a_missing_live_file_is_diverged() {
+    let storage = memory();
+    let j = journal(&storage);
+    set(&j, "one").await.expect("a commit");
+    storage.store.delete(&Path::from(names(&storage, "lake/t/").await[0].as_str())).await.expect("a delete");
+    let e = j.observe().await.unwrap_err();
+    assert!(e.code() == "Diverged" && e.message().contains("is missing"), "{e}");
+}
+
+#[tokio::test]
+async fn ghosts_are_not_read_and_go_with_the_next_commit() {
+    let storage = memory();
+    let j = journal(&storage);
+    set(&j, "one").await.expect("a commit");
+    put(&storage, "lake/t/biscuit-00000000000000ff-00000.txt", "ghost").await;
+    assert_eq!(j.observe().await.expect("a table").ghosts.len(), 1);
+    assert_eq!(texts(&j).await, ["one"]);
+    assert_eq!(set(&j, "two").await.expect("a commit").ghosts, 1);
+    assert!(names(&storage, "00000000000000ff").await.is_empty());
+}
+
+#[tokio::test]
+async fn a_file_that_somebody_changed_is_kept_and_named() {
+    let storage = memory();
+    put(&storage, "lake/t/theirs", "x").await;
+    let j = journal(&storage);
+    let observed = j.observe().await.expect("a table");
+    put(&storage, "lake/t/theirs", "written meanwhile").await;
+    let done = set_on(&j, &observed, "ours").await.expect("a commit");
+    assert_eq!((done.exceptions[0].path.as_str(), done.exceptions[0].code.as_str()), ("theirs", "Changed"));
+    assert_eq!(read(&storage.store, "lake/t/theirs").await, "written meanwhile");
+}
+
+#[tokio::test]
+async fn another_state_root_is_refused_and_the_pointer_leads_to_the_right_one() {
+    let storage = memory();
+    let moved = journal(&storage).with_state_root(Path::from("elsewhere/t"));
+    set(&moved, "one").await.expect("a commit");
+    assert_eq!(set(&journal(&storage), "two").await.unwrap_err().code(), "StateRootMismatch");
+    let found = journal(&storage).follow_pointer().await.expect("a pointer");
+    assert_eq!(found.state_root(), moved.state_root());
+    set(&found, "two").await.expect("a commit");
+    assert_eq!(texts(&found).await, ["two"]);
+}

@@ -1,0 +1,5 @@
+//! The tools are tested themselves: matchers fail where they have to, faults strike where they should.
+
+mod faults;
+mod matchers;
+mod sinks;

@@ -1,0 +1,61 @@
+//! Runs the job on a lake in a local folder, or wherever `--lake` says.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use biscuit_change::DebeziumOptions;
+use biscuit_core::{Argument, Arguments, Clock, Job, Result, Run, RunId, SystemClock};
+use biscuit_dataset::{Dataset, Location};
+use biscuit_journal::JournalOptions;
+use biscuit_merge::{ChangeFiles, Format, MergeOptions};
+use customer_state::{CustomerState, StateSink};
+
+const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/*.jsonl.gz");
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match work().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn work() -> Result<()> {
+    let arguments = Arguments::new([
+        Argument::text("lake").with_default("lake"),
+        Argument::text("changes").with_default(SAMPLE),
+        Argument::text("run-id").with_default("by-hand"),
+    ]);
+    let arguments =
+        arguments.parse(std::env::args().skip(1), &|name| std::env::var(format!("CUSTOMER_STATE_{name}")).ok())?;
+    let lake = arguments.text("lake")?.trim_end_matches('/').to_owned();
+    let changes = |table: &str| -> Result<Arc<ChangeFiles>> {
+        let format = Format::Debezium(DebeziumOptions::default().with_table(table));
+        Ok(Arc::new(ChangeFiles::new([arguments.text("changes")?], format)))
+    };
+    let sink = |table: &str| -> Result<Arc<StateSink>> {
+        let dataset = Dataset::new(Location::parse(&format!("{lake}/{table}"))?, JournalOptions::default());
+        Ok(Arc::new(StateSink::new(dataset, MergeOptions::default())))
+    };
+    let (customers, orders) = (sink("customer")?, sink("orders")?);
+    let job = CustomerState {
+        customer_changes: changes("public.customer")?,
+        order_changes: changes("public.orders")?,
+        customers: customers.clone(),
+        orders: orders.clone(),
+    };
+    let run_id = RunId::new(arguments.text("run-id")?);
+    let run = Run::new("customer-state", run_id, SystemClock.now()).with_arguments(arguments);
+    let outcome = job.run(&run).await?;
+    for (name, receipt, sink) in [("customer", outcome.customers, customers), ("orders", outcome.orders, orders)] {
+        let rows = sink.report().unwrap_or_default().rows;
+        println!(
+            "{name:<8} {} rows: {} inserted, {} updated, {} deleted ({})",
+            receipt.rows, rows.inserted, rows.updated, rows.deleted, receipt.place
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,44 @@
+use std::sync::Mutex;
+
+use biscuit_change::Changes;
+use biscuit_core::{CommitId, Receipt, Result, Run, Sink, SinkOutcome, async_trait};
+use biscuit_dataset::Dataset;
+use biscuit_merge::{Merge, MergeOptions, MergeReport, MergeSpec, Mode};
+
+/// Merges change records into a dataset: the current state of one table.
+#[derive(Debug)]
+pub struct StateSink {
+    dataset: Dataset,
+    options: MergeOptions,
+    last: Mutex<Option<MergeReport>>,
+}
+
+impl StateSink {
+    /// A sink into `dataset`.
+    pub fn new(dataset: Dataset, options: MergeOptions) -> Self {
+        Self { dataset, options, last: Mutex::default() }
+    }
+
+    /// What the last write did.
+    pub fn report(&self) -> Option<MergeReport> {
+        self.last.lock().expect("no holder of this lock panics").clone()
+    }
+}
+
+#[async_trait]
+impl Sink<Changes> for StateSink {
+    async fn write(&self, _: &Run, commit: &CommitId, changes: Changes) -> Result<Receipt> {
+        if changes.is_empty() {
+            let place = self.dataset.location().to_string();
+            return Ok(Receipt { commit: commit.clone(), outcome: SinkOutcome::AlreadyDone, rows: 0, place });
+        }
+        let spec = MergeSpec::new(changes.key.clone(), changes.order.clone())?;
+        let merge = Merge::new(self.dataset.clone(), spec, self.options.clone())?;
+        let report = merge.run_as(changes, Mode::Commit, Some(commit)).await?;
+        let outcome = if report.outcome == "committed" { SinkOutcome::Changed } else { SinkOutcome::AlreadyDone };
+        let place = format!("{} version {}", self.dataset.location(), report.version);
+        let receipt = Receipt { commit: commit.clone(), outcome, rows: report.rows.after, place };
+        *self.last.lock().expect("no holder of this lock panics") = Some(report);
+        Ok(receipt)
+    }
+}

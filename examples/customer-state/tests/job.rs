@@ -1,0 +1,126 @@
+//! The job on a lake in memory.
+
+use std::sync::Arc;
+
+use biscuit_change::{Changes, DebeziumOptions, DebeziumReader};
+use biscuit_core::{Instant, Job, Result, Run, RunId, SinkOutcome};
+use biscuit_dataset::{Dataset, Location};
+use biscuit_journal::{JournalOptions, Storage};
+use biscuit_merge::MergeOptions;
+use biscuit_testkit::{Fault, MemorySource, RecordingSink, assert_rows_snapshot, crash_at_every_call};
+use customer_state::{CustomerState, StateSink};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::prelude::SessionContext;
+use object_store::memory::InMemory;
+
+const FILES: [&[u8]; 3] = [
+    include_bytes!("../data/snapshot.jsonl.gz"),
+    include_bytes!("../data/stream-1.jsonl.gz"),
+    include_bytes!("../data/stream-2.jsonl.gz"),
+];
+
+fn read(table: &str, files: &[usize]) -> Changes {
+    let mut reader = DebeziumReader::new(DebeziumOptions::default().with_table(table));
+    for &i in files {
+        reader.read(&format!("{i}.jsonl.gz"), FILES[i].into()).expect("the sample is whole");
+    }
+    reader.finish().expect("the sample has keys")
+}
+
+fn run() -> Run {
+    Run::new("customer-state", RunId::new("test"), Instant::from_micros(0))
+}
+
+fn dataset(storage: &Storage, table: &str) -> Dataset {
+    let place = format!("lake/{table}");
+    Dataset::new(Location::new(storage.clone(), &place, &place).expect("a place"), JournalOptions::default())
+}
+
+fn job(storage: &Storage, files: &[usize]) -> CustomerState {
+    job_of(storage, read("public.customer", files), read("public.orders", files))
+}
+
+fn job_of(storage: &Storage, customers: Changes, orders: Changes) -> CustomerState {
+    let sink = |table| {
+        let options = MergeOptions::default().with_parallelism(1);
+        Arc::new(StateSink::new(dataset(storage, table), options))
+    };
+    CustomerState {
+        customer_changes: Arc::new(MemorySource::of(customers)),
+        order_changes: Arc::new(MemorySource::of(orders)),
+        customers: sink("customer"),
+        orders: sink("orders"),
+    }
+}
+
+async fn rows(storage: &Storage, table: &str, columns: &[&str]) -> Vec<RecordBatch> {
+    let frame =
+        dataset(storage, table).view().await.expect("a view").load(&SessionContext::new()).await.expect("a frame");
+    frame.select_columns(columns).expect("columns").collect().await.expect("rows")
+}
+
+fn memory() -> Storage {
+    Storage::durable(Arc::new(InMemory::new()))
+}
+
+#[tokio::test]
+async fn the_sample_becomes_the_current_state() {
+    let storage = memory();
+    job(&storage, &[0, 1, 2]).run(&run()).await.expect("a run");
+    assert_rows_snapshot!("customers", rows(&storage, "customer", &["id", "name", "balance", "level", "birth"]).await);
+    assert_rows_snapshot!(
+        "orders",
+        rows(&storage, "orders", &["customer_id", "order_no", "amount", "qty", "status"]).await
+    );
+}
+
+#[tokio::test]
+async fn three_runs_make_the_same_as_one_and_a_fourth_changes_nothing() {
+    let (once, thrice) = (memory(), memory());
+    job(&once, &[0, 1, 2]).run(&run()).await.expect("a run");
+    for file in 0..3 {
+        job(&thrice, &[file]).run(&run()).await.expect("a run");
+    }
+    for table in ["customer", "orders"] {
+        let all = biscuit_testkit::dataset_text(&dataset(&once, table)).await.expect("rows");
+        assert_eq!(all, biscuit_testkit::dataset_text(&dataset(&thrice, table)).await.expect("rows"));
+    }
+    let again = job(&thrice, &[0, 1, 2]).run(&run()).await.expect("a run");
+    assert_eq!(again.customers.outcome, SinkOutcome::AlreadyDone);
+    assert_eq!(again.orders.outcome, SinkOutcome::AlreadyDone);
+}
+
+#[tokio::test]
+async fn the_job_survives_a_crash_at_every_call() {
+    let expected = {
+        let storage = memory();
+        job(&storage, &[0, 1]).run(&run()).await.expect("a run");
+        biscuit_testkit::dataset_text(&dataset(&storage, "orders")).await.expect("rows")
+    };
+    let (customers, orders) = (read("public.customer", &[0, 1]), read("public.orders", &[0, 1]));
+    let work = |storage: Storage| {
+        let job = job_of(&storage, customers.clone(), orders.clone());
+        async move { job.run(&run()).await.map(drop) }
+    };
+    let check = |storage: Storage, _| {
+        let expected = expected.clone();
+        async move {
+            assert_eq!(biscuit_testkit::dataset_text(&dataset(&storage, "orders")).await.expect("rows"), expected);
+        }
+    };
+    crash_at_every_call(Fault::Crash, || async { memory() }, work, check).await;
+}
+
+#[tokio::test]
+async fn each_table_gets_its_own_changes_under_its_own_commit() -> Result<()> {
+    let customers = Arc::new(RecordingSink::counting(|c: &Changes| c.len() as u64));
+    let orders = Arc::new(RecordingSink::counting(|c: &Changes| c.len() as u64));
+    let mut job = job(&memory(), &[0]);
+    (job.customers, job.orders) = (customers.clone(), orders.clone());
+    let outcome = job.run(&run()).await?;
+    assert_eq!(customers.written()[0].commit.as_str(), "customer-state/test/customer");
+    assert_eq!(orders.written()[0].value.key, ["customer_id", "order_no"]);
+    assert_eq!(outcome.customers.rows, customers.written()[0].value.len() as u64);
+    assert_eq!(job.run(&run().with_attempt(2)).await?.customers.outcome, SinkOutcome::AlreadyDone);
+    Ok(())
+}

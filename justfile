@@ -1,0 +1,16 @@
+# All tests, without network and services.
+test:
+    cargo test --workspace
+
+# What CI runs.
+ci:
+    bash .ci/run
+
+# Formatting and lints.
+check:
+    cargo fmt --check
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# The merge on TPC-H orders, beside its peers; needs Python, and duckdb and tpchgen-cli from PyPI.
+bench *ARGS:
+    python3 benches/merge.py {{ARGS}}
