@@ -2,14 +2,17 @@
 
 mod change_files;
 mod change_set;
+mod commit;
 mod encode;
 mod fetch;
 mod frame;
 mod key_state;
+mod known;
 mod merge;
 mod order;
 mod outcome;
 mod plan;
+mod prepare;
 mod report;
 mod resolve;
 mod rewrite;
@@ -21,7 +24,8 @@ mod verify;
 
 pub use change_files::{ChangeFiles, Format};
 pub use frame::merge_and_retain_last;
-pub use merge::{Merge, MergeOptions, Mode, merged_by};
+pub use merge::{Merge, MergeOptions, Mode};
+pub use prepare::merged_by;
 pub use report::{FileCounts, MergeReport, Partitions, RowCounts, Verdicts};
 pub use segment::{HeldKey, held_keys};
 pub use spec::{IgnoreNull, MergeSpec, Ties, Tombstones};

@@ -8,7 +8,7 @@ use hashbrown::{DefaultHashBuilder, HashMap};
 use serde::Serialize;
 
 use crate::encode::{Encoder, Purpose};
-use crate::merge::merged_by;
+use crate::prepare::merged_by;
 
 /// What was found in a table.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

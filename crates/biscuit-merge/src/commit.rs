@@ -1,0 +1,161 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use biscuit_core::{CommitId, Error, Result};
+use biscuit_dataset::{OpenFile, TableWriter, WriteOptions};
+use biscuit_journal::Replace;
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use futures::{StreamExt, stream};
+use hashbrown::HashMap;
+use serde_json::{Value, json};
+
+use crate::key_state::KeyState;
+use crate::merge::Merge;
+use crate::order::Order;
+use crate::plan::{Plan, folder_of};
+use crate::prepare::{Prepared, SPEC, TRUNCATED};
+use crate::report::MergeReport;
+use crate::resolve::Resolved;
+use crate::rewrite::{Rewrite, rewrite};
+use crate::segment::Kept;
+use crate::spec::Tombstones;
+
+impl Merge {
+    /// What has to be kept by key that was not kept so before.
+    pub(crate) fn kept_changes(
+        &self,
+        p: &Prepared,
+        resolved: &Resolved,
+        before: &HashMap<u32, KeyState>,
+    ) -> Result<Vec<(Arc<[u8]>, Option<Kept>)>> {
+        let mut changes = Vec::new();
+        for outcome in &resolved.outcomes {
+            let (state, had) = (&outcome.state, p.kept.contains_key(&outcome.key));
+            let nothing = match &state.live {
+                Some(_) => state.is_in_the_row(self.spec.stores_order()),
+                None => {
+                    let covered =
+                        p.truncated.as_ref().is_some_and(|t| state.base <= *t) || state.base == Order::oldest();
+                    let forget = self.spec.tombstones == Tombstones::Forget;
+                    state.moves.is_empty() && (covered || forget)
+                }
+            };
+            let same = before.get(&outcome.key).is_some_and(|b| b == state);
+            if (nothing && !had) || (!nothing && had && same) {
+                continue;
+            }
+            let kept = if nothing { None } else { Some(Kept::of(state, &p.target, &p.tables)?) };
+            changes.push((p.set.keys.bytes[outcome.key as usize].clone(), kept));
+        }
+        Ok(changes)
+    }
+
+    pub(crate) async fn commit(
+        &self,
+        p: &Prepared,
+        plan: Plan,
+        kept: Vec<(Arc<[u8]>, Option<Kept>)>,
+        homes: &BTreeMap<usize, String>,
+        report: &MergeReport,
+        commit: Option<&CommitId>,
+    ) -> Result<biscuit_journal::Committed> {
+        let mut replace = self.dataset.journal().replace(&p.snapshot.observed);
+        commit.inspect(|id| replace.with_commit_id(id));
+        if let Err(e) = self.stage(p, plan, kept, homes, &mut replace).await {
+            replace.abandon().await?;
+            return Err(e);
+        }
+        let spec = &self.spec;
+        replace.with_meta(SPEC, json!({"key": spec.key, "order": spec.order, "op_rank": spec.op_rank}));
+        if let Some(mark) = &p.truncated {
+            replace.with_meta(TRUNCATED, Value::String(hex(mark.bytes())));
+        }
+        let (columns, folders) = p.snapshot.facts(&p.target, &p.partition_by)?;
+        replace.with_meta(columns.0, columns.1);
+        replace.with_meta(folders.0, folders.1);
+        replace.with_report(serde_json::to_value(report).map_err(|e| Error::internal("a report").with_source(e))?);
+        replace.commit().await
+    }
+
+    async fn stage(
+        &self,
+        p: &Prepared,
+        mut plan: Plan,
+        kept: Vec<(Arc<[u8]>, Option<Kept>)>,
+        homes: &BTreeMap<usize, String>,
+        replace: &mut Replace<'_>,
+    ) -> Result<()> {
+        let (segment, dropped) = self.update_segments(p, kept)?;
+        dropped.iter().for_each(|name| replace.without_state(name));
+        if let Some((name, bytes)) = segment {
+            replace.with_state(&name, bytes).await?;
+        }
+        let data: Vec<_> = p.target.fields().iter().filter(|f| !p.partition_by.contains(f.name())).cloned().collect();
+        let schema: SchemaRef = Arc::new(Schema::new(data));
+        let mut jobs = Vec::new();
+        for file in plan.touched() {
+            let open = &p.files[file];
+            let listed = p.snapshot.observed.file(&open.file.path);
+            replace.retire(listed.ok_or_else(|| Error::internal("a file of the snapshot was not observed"))?);
+            let inserts = homes.get(&file).and_then(|folder| plan.inserts.remove(folder)).unwrap_or_default();
+            if plan.empties(file, &p.files) && inserts.is_empty() {
+                continue;
+            }
+            jobs.push(Rewrite {
+                file: open.clone(),
+                edits: plan.edits.remove(&file).unwrap_or_default(),
+                rows: plan.rows.clone(),
+                inserts,
+                schema: schema.clone(),
+                stage: replace.writer(folder_of(&open.file.path), "parquet"),
+                options: open
+                    .compression()
+                    .map_or_else(|| self.options.parquet.clone(), |c| self.options.parquet.clone().with_compression(c)),
+                store: self.dataset.journal().storage().store.clone(),
+            });
+        }
+        let mut staged = stream::iter(jobs).map(|job| tokio::spawn(rewrite(job))).buffered(self.options.parallelism);
+        while let Some(file) = staged.next().await {
+            replace.publish(file.map_err(|e| Error::internal("a rewrite was cut off").with_source(e))??);
+        }
+        drop(staged);
+        self.insert(plan, replace).await
+    }
+
+    fn update_segments(
+        &self,
+        p: &Prepared,
+        kept: Vec<(Arc<[u8]>, Option<Kept>)>,
+    ) -> Result<(Option<(String, bytes::Bytes)>, Vec<String>)> {
+        p.segments.update(kept, p.snapshot.observed.head.version + 1, p.truncated.as_ref())
+    }
+
+    async fn insert(&self, plan: Plan, replace: &mut Replace<'_>) -> Result<()> {
+        for (folder, batches) in plan.inserts {
+            // Rows of one folder have no partition columns any more, so they are written as a table without folders.
+            let options = WriteOptions::default().with_parquet(self.options.parquet.clone());
+            let mut writer = TableWriter::new(self.dataset.journal(), replace, &options).in_folder(&folder);
+            for batch in &batches {
+                writer.write(batch).await?;
+            }
+            writer.finish().await?;
+        }
+        Ok(())
+    }
+}
+
+/// Files that also take the inserts of their folder, so that runs do not leave a trail of small files.
+pub(crate) fn homes(files: &[OpenFile], plan: &Plan, target_size: u64) -> BTreeMap<usize, String> {
+    let mut by_folder: BTreeMap<&str, usize> = BTreeMap::new();
+    for file in plan.touched() {
+        let open = &files[file].file;
+        if open.size < target_size && plan.inserts.contains_key(folder_of(&open.path)) {
+            by_folder.insert(folder_of(&open.path), file);
+        }
+    }
+    by_folder.into_iter().map(|(folder, file)| (file, folder.to_owned())).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}

@@ -1,0 +1,122 @@
+use std::collections::BTreeMap;
+
+use biscuit_change::Op;
+use biscuit_core::{Error, Result};
+use futures::{StreamExt, TryStreamExt, stream};
+use hashbrown::HashMap;
+
+use crate::change_set::Record;
+use crate::fetch::fetch;
+use crate::key_state::KeyState;
+use crate::merge::Merge;
+use crate::prepare::Prepared;
+use crate::resolve::{Groups, Prior, Resolved, Resolver};
+use crate::scan::{FileScan, Stored, StoredKey, scan};
+use crate::segment::Kept;
+use crate::table::RowRef;
+
+/// A row whose values were not asked for. Using them would be a defect, and ends in an error.
+const NOT_FETCHED: RowRef = RowRef { table: u32::MAX, row: u32::MAX };
+
+impl Merge {
+    /// Finds the stored rows of the run's keys, several files at a time.
+    pub(crate) async fn scan(&self, p: &mut Prepared) -> Result<Stored> {
+        let fresh = (p.truncated != p.truncated_before).then(|| p.truncated.clone()).flatten();
+        let jobs = p.files.iter().map(|f| {
+            let job = scan(f.clone(), p.target.clone(), self.spec.clone(), p.set.keys.clone(), fresh.clone());
+            tokio::spawn(job)
+        });
+        let scans: Vec<FileScan> = stream::iter(jobs.collect::<Vec<_>>())
+            .then(|job| async move { job.await.map_err(|e| Error::internal("a scan was cut off").with_source(e))? })
+            .try_collect()
+            .await?;
+        Ok(Stored::of(scans))
+    }
+
+    /// Applies the records to what was known, group by group; answers also with what was known.
+    pub(crate) async fn resolve(
+        &self,
+        p: &mut Prepared,
+        stored: &Stored,
+    ) -> Result<(Resolved, HashMap<u32, KeyState>)> {
+        let mut ties = Vec::new();
+        for (key, kept) in &p.kept {
+            for to in kept.moved_to()? {
+                ties.extend(p.set.keys.find(&to).map(|to| (*key, to)));
+            }
+        }
+        let groups = Groups::of(&p.set, &ties);
+        let fetched = self.fetch(p, stored, &groups).await?;
+        let mut before = HashMap::new();
+        let mut resolved = Resolved::default();
+        let mut priors: HashMap<u32, Prior> = HashMap::new();
+        for &key in groups.iter().flatten() {
+            let prior = self.prior(p, key, stored.rows.get(&key), fetched.get(&key).copied())?;
+            before.insert(key, prior.state.clone());
+            priors.insert(key, prior);
+        }
+        let resolver = Resolver {
+            set: &p.set,
+            spec: &self.spec,
+            schema: &p.target,
+            tables: &p.tables,
+            truncated: p.truncated.as_ref(),
+            truncated_before: p.truncated_before.as_ref(),
+        };
+        for group in &groups {
+            let keys: Vec<(u32, Prior)> =
+                group.iter().map(|k| (*k, priors.remove(k).expect("every key has a prior"))).collect();
+            let records: Vec<&Record> = keys.iter().flat_map(|(k, _)| p.set.records_of(*k)).collect();
+            resolver.group(&keys, &records, &mut resolved)?;
+        }
+        Ok((resolved, before))
+    }
+
+    /// Reads the stored rows whose values may be asked for.
+    async fn fetch(&self, p: &mut Prepared, stored: &Stored, groups: &[Vec<u32>]) -> Result<HashMap<u32, RowRef>> {
+        let mut wanted: BTreeMap<usize, BTreeMap<u64, u32>> = BTreeMap::new();
+        let fresh_truncate = p.truncated != p.truncated_before;
+        for group in groups {
+            for &key in group {
+                let Some(row) = stored.rows.get(&key) else { continue };
+                let kept = p.kept.get(&key);
+                let live = kept.and_then(Kept::live).unwrap_or(&row.order);
+                let parts = group.len() > 1 || kept.is_some_and(Kept::has_parts);
+                let asks = |r: &Record| r.op == Op::Upsert && (!p.set.givens_of(r).0.all || r.order == *live);
+                let mut records = p.set.records_of(key);
+                if parts || records.any(asks) || (fresh_truncate && kept.is_some()) {
+                    wanted.entry(row.place.file).or_default().insert(row.place.row, key);
+                }
+            }
+        }
+        let mut fetched = HashMap::new();
+        for (file, rows) in wanted {
+            let numbers: Vec<u64> = rows.keys().copied().collect();
+            for (number, at) in fetch(&p.files[file], &numbers, &p.target, &mut p.tables).await? {
+                fetched.insert(rows[&number], at);
+            }
+        }
+        Ok(fetched)
+    }
+
+    /// What was known of a key: what is kept of it, and its row.
+    fn prior(&self, p: &mut Prepared, key: u32, row: Option<&StoredKey>, fetched: Option<RowRef>) -> Result<Prior> {
+        let at = row.map(|_| fetched.unwrap_or(NOT_FETCHED));
+        let mut state = match p.kept.get(&key) {
+            None => KeyState::unknown(),
+            Some(kept) => kept.state(at, &p.target, &mut p.tables)?,
+        };
+        match row {
+            // A row that is gone although it was kept as live: as if nobody had heard of it.
+            None if state.live.is_some() => state = KeyState { moves: state.moves, ..KeyState::unknown() },
+            Some(row) if state.live.is_none() => {
+                // A row that somebody else put there counts by its own order, against the tombstone if there is one.
+                if row.order >= state.base {
+                    (state.live, state.base, state.source) = (Some(row.order.clone()), row.order.clone(), at);
+                }
+            }
+            _ => {}
+        }
+        Ok(Prior { state, stored: row.is_some() })
+    }
+}

@@ -1,0 +1,168 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use biscuit_change::{Changes, Op};
+use biscuit_core::{Error, Result};
+use biscuit_dataset::{Dataset, OpenFile, Snapshot, WriteMode};
+use biscuit_schema::merge_schemas;
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use hashbrown::HashMap;
+use serde_json::{Value, json};
+
+use crate::change_set::ChangeSet;
+use crate::merge::Merge;
+use crate::order::Order;
+use crate::report::MergeReport;
+use crate::segment::{Kept, Segments};
+use crate::table::{Tables, known, without};
+
+/// Facts in the journal: what orders mean, and the order at or before which everything was truncated.
+pub(crate) const SPEC: &str = "merge";
+pub(crate) const TRUNCATED: &str = "truncated";
+
+/// What is known after the table was read and before anything is written.
+pub(crate) struct Prepared {
+    pub(crate) snapshot: Snapshot,
+    pub(crate) files: Vec<OpenFile>,
+    pub(crate) target: SchemaRef,
+    pub(crate) partition_by: Vec<String>,
+    pub(crate) set: ChangeSet,
+    pub(crate) tables: Tables,
+    pub(crate) segments: Segments,
+    pub(crate) kept: HashMap<u32, Kept>,
+    pub(crate) truncated: Option<Order>,
+    pub(crate) truncated_before: Option<Order>,
+}
+
+impl Merge {
+    /// Reads footers and what is kept by key; brings records and target into one schema.
+    pub(crate) async fn prepare(
+        &self,
+        snapshot: Snapshot,
+        changes: Changes,
+        report: &mut MergeReport,
+    ) -> Result<Prepared> {
+        self.check_drift(&snapshot)?;
+        let partition_by = self.partition_by(&snapshot)?;
+        let files = snapshot.open_files().await?;
+        let has = snapshot.schema(&files)?;
+        let target = self.target_schema(&has, &changes, &partition_by)?;
+        if !has.fields().is_empty() {
+            let new = target.fields().iter().filter(|f| has.index_of(f.name()).is_err());
+            report.added_columns = new.map(|f| f.name().clone()).collect();
+            let wider = |f: &&Arc<Field>| has.field_with_name(f.name()).is_ok_and(|h| h.data_type() != f.data_type());
+            report.widened_columns = target.fields().iter().filter(wider).map(|f| f.name().clone()).collect();
+        }
+        let mut tables = Tables::default();
+        let mut set = ChangeSet::new(changes, &self.spec, &target, &mut tables)?;
+        report.verdicts.duplicate = set.duplicates;
+        let journal = self.dataset.journal();
+        let segments = Segments::load(journal, &snapshot.observed.head).await?;
+        let truncated_before = match snapshot.observed.head.meta.get(TRUNCATED).and_then(Value::as_str) {
+            Some(mark) => Some(Order::from_bytes(&unhex(mark)?)),
+            None => None,
+        };
+        let newest = set.truncates.last().cloned();
+        let truncated = newest.max(truncated_before.clone());
+        let mut kept = HashMap::new();
+        if truncated != truncated_before {
+            // A truncate is about all keys, so those whose rows do not say their order are looked at too.
+            for (key, _) in segments.all()? {
+                set.keys_mut().intern(&key);
+            }
+        }
+        follow_moves(&mut set, &segments, &mut kept)?;
+        let partition_by = partition_by.into_iter().filter(|n| target.index_of(n).is_ok()).collect();
+        Ok(Prepared { snapshot, files, target, partition_by, set, tables, segments, kept, truncated, truncated_before })
+    }
+
+    fn check_drift(&self, snapshot: &Snapshot) -> Result<()> {
+        let Some(made) = snapshot.observed.head.meta.get(SPEC) else { return Ok(()) };
+        for (what, now) in [("key", &self.spec.key), ("order", &self.spec.order), ("op_rank", &self.spec.op_rank)] {
+            let then = made.get(what).cloned().unwrap_or(Value::Null);
+            if then != json!(now) {
+                let message = format!("the {what} of this table is {then}, and this run has {}", json!(now));
+                return Err(Error::usage("SpecDrift", message));
+            }
+        }
+        Ok(())
+    }
+
+    fn partition_by(&self, snapshot: &Snapshot) -> Result<Vec<String>> {
+        if self.options.partition_by.is_empty() {
+            return Ok(snapshot.partition_columns().iter().map(|(n, _)| n.clone()).collect());
+        }
+        snapshot.check_partitioning(&self.options.partition_by, WriteMode::Append)?;
+        Ok(self.options.partition_by.clone())
+    }
+
+    /// The target's columns, then the records' new ones; partition columns last.
+    fn target_schema(&self, has: &SchemaRef, changes: &Changes, partition_by: &[String]) -> Result<SchemaRef> {
+        if let Some(name) = self.spec.drop_columns.iter().find(|c| has.index_of(c).is_ok()) {
+            return Err(Error::usage(
+                "InvalidSpec",
+                format!("the table stores the column `{name}`, so it cannot be dropped"),
+            ));
+        }
+        let mut schema = has.clone();
+        for batch in &changes.batches {
+            let stored = without(&batch.rows.schema(), &self.spec.drop_columns);
+            schema = Arc::new(merge_schemas(&schema, &stored, &format!("`{}`", batch.file))?);
+        }
+        let is_folder = |f: &Arc<Field>| partition_by.contains(f.name());
+        let mut fields: Vec<_> = known(&schema).fields().iter().filter(|f| !is_folder(f)).cloned().collect();
+        let writes = changes.batches.iter().any(|b| b.ops.contains(&Op::Upsert));
+        for name in partition_by {
+            match schema.field_with_name(name) {
+                Ok(f) if *f.data_type() == DataType::Null => {
+                    fields.push(Arc::new(Field::new(name, DataType::Utf8, true)))
+                }
+                Ok(f) => fields.push(Arc::new(f.clone())),
+                Err(e) if writes => {
+                    let message = format!("the records have no column `{name}` to partition by");
+                    return Err(Error::data("MissingColumn", message).with_source(e));
+                }
+                // Deletes alone need no folder.
+                Err(_) => {}
+            }
+        }
+        Ok(Arc::new(Schema::new(fields)))
+    }
+}
+
+/// Adds the keys that key updates lead to, and finds what is kept of all keys, until no key is new.
+fn follow_moves(set: &mut ChangeSet, segments: &Segments, kept: &mut HashMap<u32, Kept>) -> Result<()> {
+    let mut from = 0;
+    while from < set.keys.len() {
+        let before = set.keys.len();
+        segments.find(&set.keys, from, kept)?;
+        let mut next = BTreeSet::new();
+        for kept in kept.values() {
+            next.extend(kept.moved_to()?);
+        }
+        for to in &next {
+            set.keys_mut().intern(to);
+        }
+        from = before;
+    }
+    Ok(())
+}
+
+/// The key and the order that a table's merges have had; none for a table that was never merged into.
+///
+/// # Errors
+/// Those of the journal.
+pub async fn merged_by(dataset: &Dataset) -> Result<Option<(Vec<String>, Vec<String>)>> {
+    let head = dataset.journal().head().await?;
+    let columns = |made: &Value, what: &str| -> Vec<String> {
+        let names = made.get(what).and_then(Value::as_array).into_iter().flatten();
+        names.filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    Ok(head.meta.get(SPEC).map(|made| (columns(made, "key"), columns(made, "order"))))
+}
+
+fn unhex(text: &str) -> Result<Vec<u8>> {
+    let byte = |i: usize| u8::from_str_radix(text.get(i..i + 2)?, 16).ok();
+    let bytes: Option<Vec<u8>> = (0..text.len()).step_by(2).map(byte).collect();
+    bytes.ok_or_else(|| Error::conflict("Diverged", "the truncate mark in the journal cannot be read"))
+}
