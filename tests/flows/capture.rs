@@ -31,7 +31,7 @@ fn read(table: &str, files: &[&[String]], types: Types) -> Result<Changes> {
     }
     let mut reader = DebeziumReader::new(options);
     for (i, file) in files.iter().enumerate() {
-        reader.read(&format!("{i}.jsonl"), file.join("\n").into_bytes().into())?;
+        reader.read(&format!("{i}.jsonl"), &file.join("\n").into_bytes().into())?;
     }
     reader.finish()
 }
@@ -176,11 +176,11 @@ async fn a_table_without_a_key_is_refused() {
 async fn several_tables_need_a_choice_and_records_without_types_a_contract() {
     let (all, _) = lines_for(Types::Embedded);
     let mut reader = DebeziumReader::new(DebeziumOptions::default());
-    reader.read("all.jsonl", all[..1000].join("\n").into_bytes().into()).expect("lines");
+    reader.read("all.jsonl", &all[..1000].join("\n").into_bytes().into()).expect("lines");
     let e = reader.finish().unwrap_err();
     assert_eq!(e.code(), "SeveralTables");
     assert!(e.message().contains("public.customer, public.orders"), "{e}");
     let bare = without_schema(&all[50]);
     let mut reader = DebeziumReader::new(DebeziumOptions::default());
-    assert_eq!(reader.read("bare.jsonl", bare.into_bytes().into()).unwrap_err().code(), "UntypedRecords");
+    assert_eq!(reader.read("bare.jsonl", &bare.into_bytes().into()).unwrap_err().code(), "UntypedRecords");
 }

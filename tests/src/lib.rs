@@ -13,6 +13,11 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+/// The README of the project, whose example compiles and holds.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;
+
 /// The keyed tables of the capture.
 pub const TABLES: [&str; 9] = [
     "customer",

@@ -127,9 +127,9 @@ impl DebeziumReader {
     /// # Errors
     /// `InvalidJson`, `NotAnEnvelope`, `UntypedRecords`, `UnknownOp`, `WrongType`, `MissingImage`, `KeyDrift`,
     /// `AmbiguousPlaceholder`, `ColumnClash`, naming file and line; `EmptyFile`, `TruncatedInput`, `NotUtf8`.
-    pub fn read(&mut self, file: &str, bytes: Bytes) -> Result<()> {
+    pub fn read(&mut self, file: &str, bytes: &Bytes) -> Result<()> {
         let name: Arc<str> = file.into();
-        let text = text_of(file, &bytes)?;
+        let text = text_of(file, bytes)?;
         for (i, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
             let place = i as u64 + 1;
             match envelope::parse(line, &name, place)? {
@@ -268,6 +268,9 @@ fn under_contract(
     Ok(batch)
 }
 
+/// A key column, how it is read, and its value.
+type KeyCell = (String, Codec, Cell);
+
 /// Records that share their codecs, column by column.
 #[derive(Debug)]
 struct Building {
@@ -279,7 +282,7 @@ struct Building {
     ops: Vec<Op>,
     codes: Vec<Arc<str>>,
     places: Vec<u64>,
-    moves: Vec<(usize, MoveKind, Vec<(String, Codec, Cell)>)>,
+    moves: Vec<(usize, MoveKind, Vec<KeyCell>)>,
 }
 
 impl Building {

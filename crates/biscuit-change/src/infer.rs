@@ -11,7 +11,7 @@ pub(crate) fn infer_json(raw: &str) -> DataType {
         Some(b'"') => DataType::Utf8,
         Some(b'[') => {
             let items = json::items(raw).unwrap_or_default();
-            let item = items.iter().fold(Some(DataType::Null), |t, i| t.and_then(|t| widen(&t, &infer_json(i.get()))));
+            let item = items.iter().try_fold(DataType::Null, |t, i| widen(&t, &infer_json(i.get())));
             // Lists of values that have no common type keep their JSON text.
             item.map_or(DataType::Utf8, |t| DataType::List(Field::new("element", known(t), true).into()))
         }

@@ -98,7 +98,7 @@ impl RowsReader {
         let plain = file.strip_suffix(".gz").unwrap_or(file).to_ascii_lowercase();
         let parquet = bytes.starts_with(b"PAR1") || plain.ends_with(".parquet");
         if bytes.is_empty() {
-            return Err(empty(file));
+            Err(empty(file))
         } else if parquet {
             self.parquet(&name, bytes)
         } else if plain.ends_with(".csv") || plain.ends_with(".tsv") {
@@ -156,7 +156,7 @@ impl RowsReader {
 
     fn finish_json(&mut self) -> Result<()> {
         let files = std::mem::take(&mut self.json);
-        let mut parsed: Vec<(&Arc<str>, Vec<(u64, Object<'_>)>)> = Vec::new();
+        let mut parsed: Vec<(&Arc<str>, Vec<Line<'_>>)> = Vec::new();
         let mut columns: Vec<(String, DataType)> = Vec::new();
         for (file, text) in &files {
             let mut lines = Vec::new();
@@ -182,6 +182,9 @@ impl RowsReader {
         Ok(())
     }
 }
+
+/// An object and the number of its line.
+type Line<'a> = (u64, Object<'a>);
 
 fn widen_columns(
     columns: &mut Vec<(String, DataType)>,
@@ -212,7 +215,7 @@ fn widen_columns(
     Ok(())
 }
 
-fn json_batch(columns: &[(String, DataType)], lines: &[(u64, Object<'_>)], file: &Arc<str>) -> Result<RecordBatch> {
+fn json_batch(columns: &[(String, DataType)], lines: &[Line<'_>], file: &Arc<str>) -> Result<RecordBatch> {
     let mut fields = Vec::with_capacity(columns.len());
     let mut arrays: Vec<ArrayRef> = Vec::with_capacity(columns.len());
     for (i, (name, t)) in columns.iter().enumerate() {
@@ -301,7 +304,7 @@ pub fn row_changes(
     let codes = codes(batch, options.op.as_deref(), file)?;
     let deleted = delete_flags(batch, options.delete_column.as_deref(), file, &places)?;
     let mut keep: Vec<u32> = Vec::with_capacity(batch.num_rows());
-    for row in 0..batch.num_rows() {
+    for (row, place) in places.iter().enumerate() {
         let code = codes.as_ref().filter(|c| c.is_valid(row)).map(|c| c.value(row).trim()).filter(|c| !c.is_empty());
         match parse_op(code) {
             ParsedOp::Ignored => continue,
@@ -309,7 +312,7 @@ pub fn row_changes(
                 let column = options.op.as_deref().unwrap_or_default();
                 let e =
                     Error::data("UnknownOp", format!("column `{column}` holds an operation code that is not known"));
-                return Err(e.at(file, places[row]).with_detail("op", code.unwrap_or_default()));
+                return Err(e.at(file, *place).with_detail("op", code.unwrap_or_default()));
             }
             ParsedOp::Change(_) if deleted.as_ref().is_some_and(|d| d.value(row)) => ops.push(Op::Delete),
             ParsedOp::Change(op) => ops.push(op),

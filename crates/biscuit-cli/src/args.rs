@@ -29,7 +29,7 @@ pub(crate) enum LogFormat {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Merge change files into a table of current rows
-    Merge(MergeArgs),
+    Merge(Box<MergeArgs>),
     /// Finish what a run left unfinished, and clean up after dead runs; safe to schedule
     Recover(RecoverArgs),
     /// List the versions of a table

@@ -158,9 +158,9 @@ impl Snapshot {
         let mut replace = journal.replace(&self.observed);
         commit.inspect(|id| replace.with_commit_id(id));
         let schema = Arc::clone(rows.schema().inner());
-        let (columns, folders) = self.facts(&schema, &options.partition_by)?;
-        replace.with_meta(columns.0, columns.1);
-        replace.with_meta(folders.0, folders.1);
+        for (name, value) in self.facts(&schema, &options.partition_by)? {
+            replace.with_meta(name, value);
+        }
         let written = self.stage(&mut replace, rows, options).await;
         let (count, folders) = match written {
             Ok(written) => written,
@@ -194,13 +194,13 @@ impl Snapshot {
     ///
     /// # Errors
     /// `MissingColumn`, `PartitionType`.
-    pub fn facts(&self, schema: &SchemaRef, partition_by: &[String]) -> Result<((&str, Value), (&str, Value))> {
+    pub fn facts(&self, schema: &SchemaRef, partition_by: &[String]) -> Result<[(&'static str, Value); 2]> {
         let column = |f: &Arc<Field>| {
             let t = type_name(&biscuit_schema::plain_type(f.data_type()))?;
             Some(Value::Array(vec![Value::String(f.name().clone()), Value::String(t)]))
         };
         let columns = schema.fields().iter().filter_map(column).collect();
-        Ok(((COLUMNS, Value::Array(columns)), (PARTITION_TYPES, partition_types(schema, partition_by)?)))
+        Ok([(COLUMNS, Value::Array(columns)), (PARTITION_TYPES, partition_types(schema, partition_by)?)])
     }
 
     async fn stage(
@@ -282,7 +282,7 @@ fn partition_columns(files: &[DataFile], kept: Option<&Value>) -> Result<Vec<(St
         let declared = kept.and_then(|k| k.get(&name)).and_then(Value::as_str);
         let t = match declared {
             Some(text) => ColumnType::parse(text)?.arrow().clone(),
-            None => infer(files.iter().filter_map(|f| f.partition[i].1.as_deref())),
+            None => infer(&files.iter().filter_map(|f| f.partition[i].1.as_deref()).collect::<Vec<_>>()),
         };
         Ok((name, t))
     };
@@ -290,13 +290,13 @@ fn partition_columns(files: &[DataFile], kept: Option<&Value>) -> Result<Vec<(St
 }
 
 /// Bigint or date where every value is one in the form it would be written, text otherwise.
-fn infer<'a>(values: impl Iterator<Item = &'a str> + Clone) -> DataType {
-    let date = |v: &str| v.len() == 10 && v.parse::<biscuit_core::Instant>().is_ok();
-    if values.clone().next().is_none() {
+fn infer(values: &[&str]) -> DataType {
+    let date = |v: &&str| v.len() == 10 && v.parse::<biscuit_core::Instant>().is_ok();
+    if values.is_empty() {
         DataType::Utf8
-    } else if values.clone().all(|v| v.parse::<i64>().is_ok_and(|n| n.to_string() == v)) {
+    } else if values.iter().all(|v| v.parse::<i64>().is_ok_and(|n| n.to_string() == *v)) {
         DataType::Int64
-    } else if values.clone().all(date) {
+    } else if values.iter().all(date) {
         DataType::Date32
     } else {
         DataType::Utf8

@@ -100,9 +100,9 @@ impl Head {
         }
         for (name, value) in &record.meta {
             if value.is_null() {
-                drop(self.meta.remove(name))
+                drop(self.meta.remove(name));
             } else {
-                drop(self.meta.insert(name.clone(), value.clone()))
+                drop(self.meta.insert(name.clone(), value.clone()));
             }
         }
         if let Some(id) = &record.commit_id {

@@ -35,8 +35,8 @@ impl ChangeFiles {
     /// `NotFound` for a file or folder that is not there, `InvalidGlob`, and those of the readers and the store.
     pub async fn changes(&self) -> Result<Changes> {
         let mut reader = match &self.format {
-            Format::Rows(options) => Reader::Rows(RowsReader::new(options.clone())),
-            Format::Debezium(options) => Reader::Debezium(DebeziumReader::new(options.clone())),
+            Format::Rows(options) => Reader::Rows(Box::new(RowsReader::new(options.clone()))),
+            Format::Debezium(options) => Reader::Debezium(Box::new(DebeziumReader::new(options.clone()))),
         };
         for place in &self.places {
             let (location, pattern) = split_glob(place)?;
@@ -48,7 +48,7 @@ impl ChangeFiles {
                 tracing::info!(file = %name, bytes = bytes.len(), "reading changes");
                 match &mut reader {
                     Reader::Rows(r) => r.read(&name, bytes)?,
-                    Reader::Debezium(r) => r.read(&name, bytes)?,
+                    Reader::Debezium(r) => r.read(&name, &bytes)?,
                 }
             }
         }
@@ -60,8 +60,8 @@ impl ChangeFiles {
 }
 
 enum Reader {
-    Rows(RowsReader),
-    Debezium(DebeziumReader),
+    Rows(Box<RowsReader>),
+    Debezium(Box<DebeziumReader>),
 }
 
 #[async_trait]

@@ -17,7 +17,7 @@ use crate::prepare::{Prepared, SPEC, TRUNCATED};
 use crate::report::MergeReport;
 use crate::resolve::Resolved;
 use crate::rewrite::{Rewrite, rewrite};
-use crate::segment::Kept;
+use crate::segment::{Entry, Kept};
 use crate::spec::Tombstones;
 
 impl Merge {
@@ -27,7 +27,7 @@ impl Merge {
         p: &Prepared,
         resolved: &Resolved,
         before: &HashMap<u32, KeyState>,
-    ) -> Result<Vec<(Arc<[u8]>, Option<Kept>)>> {
+    ) -> Result<Vec<Entry>> {
         let mut changes = Vec::new();
         for outcome in &resolved.outcomes {
             let (state, had) = (&outcome.state, p.kept.contains_key(&outcome.key));
@@ -54,7 +54,7 @@ impl Merge {
         &self,
         p: &Prepared,
         plan: Plan,
-        kept: Vec<(Arc<[u8]>, Option<Kept>)>,
+        kept: Vec<Entry>,
         homes: &BTreeMap<usize, String>,
         report: &MergeReport,
         commit: Option<&CommitId>,
@@ -70,9 +70,9 @@ impl Merge {
         if let Some(mark) = &p.truncated {
             replace.with_meta(TRUNCATED, Value::String(hex(mark.bytes())));
         }
-        let (columns, folders) = p.snapshot.facts(&p.target, &p.partition_by)?;
-        replace.with_meta(columns.0, columns.1);
-        replace.with_meta(folders.0, folders.1);
+        for (name, value) in p.snapshot.facts(&p.target, &p.partition_by)? {
+            replace.with_meta(name, value);
+        }
         replace.with_report(serde_json::to_value(report).map_err(|e| Error::internal("a report").with_source(e))?);
         replace.commit().await
     }
@@ -81,11 +81,12 @@ impl Merge {
         &self,
         p: &Prepared,
         mut plan: Plan,
-        kept: Vec<(Arc<[u8]>, Option<Kept>)>,
+        kept: Vec<Entry>,
         homes: &BTreeMap<usize, String>,
         replace: &mut Replace<'_>,
     ) -> Result<()> {
-        let (segment, dropped) = self.update_segments(p, kept)?;
+        let version = p.snapshot.observed.head.version + 1;
+        let (segment, dropped) = p.segments.update(kept, version, p.truncated.as_ref())?;
         dropped.iter().for_each(|name| replace.without_state(name));
         if let Some((name, bytes)) = segment {
             replace.with_state(&name, bytes).await?;
@@ -120,14 +121,6 @@ impl Merge {
         }
         drop(staged);
         self.insert(plan, replace).await
-    }
-
-    fn update_segments(
-        &self,
-        p: &Prepared,
-        kept: Vec<(Arc<[u8]>, Option<Kept>)>,
-    ) -> Result<(Option<(String, bytes::Bytes)>, Vec<String>)> {
-        p.segments.update(kept, p.snapshot.observed.head.version + 1, p.truncated.as_ref())
     }
 
     async fn insert(&self, plan: Plan, replace: &mut Replace<'_>) -> Result<()> {

@@ -109,11 +109,9 @@ impl Merge {
         match row {
             // A row that is gone although it was kept as live: as if nobody had heard of it.
             None if state.live.is_some() => state = KeyState { moves: state.moves, ..KeyState::unknown() },
-            Some(row) if state.live.is_none() => {
-                // A row that somebody else put there counts by its own order, against the tombstone if there is one.
-                if row.order >= state.base {
-                    (state.live, state.base, state.source) = (Some(row.order.clone()), row.order.clone(), at);
-                }
+            // A row that somebody else put there counts by its own order, against the tombstone if there is one.
+            Some(row) if state.live.is_none() && row.order >= state.base => {
+                (state.live, state.base, state.source) = (Some(row.order.clone()), row.order.clone(), at);
             }
             _ => {}
         }

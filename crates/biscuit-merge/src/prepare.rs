@@ -115,7 +115,7 @@ impl Merge {
         for name in partition_by {
             match schema.field_with_name(name) {
                 Ok(f) if *f.data_type() == DataType::Null => {
-                    fields.push(Arc::new(Field::new(name, DataType::Utf8, true)))
+                    fields.push(Arc::new(Field::new(name, DataType::Utf8, true)));
                 }
                 Ok(f) => fields.push(Arc::new(f.clone())),
                 Err(e) if writes => {

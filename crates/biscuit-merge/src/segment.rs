@@ -28,7 +28,10 @@ const SEGMENT: &str = "keys-";
 const MOST_SEGMENTS: usize = 8;
 
 /// What is kept of one key; none for a key of which nothing has to be kept any more.
-type Entry = (Arc<[u8]>, Option<Kept>);
+pub(crate) type Entry = (Arc<[u8]>, Option<Kept>);
+
+/// A state file to write, by name, and those to drop.
+pub(crate) type Update = (Option<(String, Bytes)>, Vec<String>);
 
 #[derive(Debug, Clone)]
 pub(crate) struct Kept {
@@ -301,12 +304,7 @@ impl Segments {
     }
 
     /// The state files to write and those to drop, for these changes; tombstones that a truncate covers go.
-    pub(crate) fn update(
-        &self,
-        mut changes: Vec<Entry>,
-        version: u64,
-        truncated: Option<&Order>,
-    ) -> Result<(Option<(String, Bytes)>, Vec<String>)> {
+    pub(crate) fn update(&self, mut changes: Vec<Entry>, version: u64, truncated: Option<&Order>) -> Result<Update> {
         if changes.is_empty() {
             return Ok((None, vec![]));
         }

@@ -1,4 +1,4 @@
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 
 use biscuit_core::{Error, Result};
 use biscuit_dataset::{Dataset, OpenFile, align};
@@ -75,7 +75,7 @@ pub async fn verify(dataset: &Dataset, key: &[String]) -> Result<Verified> {
     let hasher = DefaultHashBuilder::default();
     let mut hashes: Vec<u64> = Vec::new();
     for file in &readable {
-        let read = keys(file, &schema, &key, &mut |k| hashes.push(hash(&hasher, k))).await;
+        let read = keys(file, &schema, &key, &mut |k| hashes.push(hasher.hash_one(k))).await;
         match read {
             Ok(rows) => found.rows += rows,
             Err(e) if matches!(e.code(), "KeyType" | "MissingColumn") => return Err(e),
@@ -90,12 +90,6 @@ pub async fn verify(dataset: &Dataset, key: &[String]) -> Result<Verified> {
     Ok(found)
 }
 
-fn hash(hasher: &DefaultHashBuilder, key: &[u8]) -> u64 {
-    let mut h = hasher.build_hasher();
-    key.hash(&mut h);
-    h.finish()
-}
-
 /// Looks at the few keys whose hashes are equal, since different keys may share one.
 async fn count_duplicates(
     files: &[OpenFile],
@@ -107,7 +101,7 @@ async fn count_duplicates(
     let mut counts: HashMap<Vec<u8>, u64> = HashMap::new();
     for file in files {
         let mut count = |k: &[u8]| {
-            if twice.binary_search(&hash(hasher, k)).is_ok() {
+            if twice.binary_search(&hasher.hash_one(k)).is_ok() {
                 *counts.entry(k.to_vec()).or_default() += 1;
             }
         };

@@ -21,7 +21,7 @@ pub fn rows_text(batches: &[RecordBatch]) -> String {
         })
         .collect();
     let mut rows: Vec<Vec<String>> = batches.iter().flat_map(cells).collect();
-    rows.sort_by(|a, b| natural(a).cmp(&natural(b)));
+    rows.sort_by_key(|r| natural(r));
     let all = std::iter::once(&header).chain(&rows);
     let width = |i: usize| all.clone().map(|r| r[i].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..header.len()).map(width).collect();

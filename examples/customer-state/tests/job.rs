@@ -22,7 +22,7 @@ const FILES: [&[u8]; 3] = [
 fn read(table: &str, files: &[usize]) -> Changes {
     let mut reader = DebeziumReader::new(DebeziumOptions::default().with_table(table));
     for &i in files {
-        reader.read(&format!("{i}.jsonl.gz"), FILES[i].into()).expect("the sample is whole");
+        reader.read(&format!("{i}.jsonl.gz"), &FILES[i].into()).expect("the sample is whole");
     }
     reader.finish().expect("the sample has keys")
 }

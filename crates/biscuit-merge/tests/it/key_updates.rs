@@ -30,7 +30,7 @@ fn read(lines: &[String]) -> Changes {
         r#"{"key":["id"],"columns":[{"name":"id","type":"bigint"},{"name":"name","type":"string"},{"name":"bio","type":"string"}]}"#,
     );
     let mut reader = DebeziumReader::new(DebeziumOptions::default().with_contract(contract.expect("a contract")));
-    reader.read("events.jsonl", lines.join("\n").into_bytes().into()).expect("events");
+    reader.read("events.jsonl", &lines.join("\n").into_bytes().into()).expect("events");
     reader.finish().expect("records")
 }
 
@@ -137,7 +137,7 @@ async fn a_create_without_headers_cannot_hold_the_placeholder() {
         r#"{"key":["id"],"columns":[{"name":"id","type":"bigint"},{"name":"name","type":"string"},{"name":"bio","type":"string"}]}"#,
     );
     let mut reader = DebeziumReader::new(DebeziumOptions::default().with_contract(contract.expect("a contract")));
-    let e = reader.read("x.jsonl", line.as_bytes().to_vec().into()).unwrap_err();
+    let e = reader.read("x.jsonl", &line.as_bytes().to_vec().into()).unwrap_err();
     assert_eq!(e.code(), "AmbiguousPlaceholder");
     let with = event("c", 1, 1, "n", UNAVAILABLE, "");
     assert_eq!(read(&[with]).batches[0].given[2], None, "with headers it is an ordinary value");
