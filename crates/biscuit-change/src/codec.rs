@@ -102,7 +102,6 @@ impl Codec {
         match (column.column_type.wire(), t) {
             (Wire::VariableDecimal, _) => Self::VariableDecimal,
             (Wire::Bits(n), _) => Self::Bits(n),
-            (Wire::Interval, _) if settings.interval == "string" => Self::Plain(DataType::Utf8),
             (Wire::Digits(_), DataType::Timestamp(_, Some(_))) => Self::Zoned,
             (Wire::Digits(_), DataType::Utf8) => Self::Plain(DataType::Utf8),
             (Wire::Digits(d), _) => Self::time(t, d, &settings.time),

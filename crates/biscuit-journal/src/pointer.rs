@@ -41,7 +41,11 @@ pub(crate) async fn claim(journal: &Journal) -> Result<()> {
     match journal.storage.store.put_opts(&path, pointer.into(), PutMode::Create.into()).await {
         Ok(_) => {
             journal.storage.durability.sync_file(&path).await?;
-            journal.storage.durability.sync_folder_of(&path).await
+            // Up to the folder that holds `.biscuit`: the first commit may have made it.
+            let root = default_state_root(&journal.table);
+            let mut parts: Vec<_> = root.parts().collect();
+            parts.pop();
+            journal.sync_folders(&path, &Path::from_iter(parts)).await
         }
         Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
             check(journal).await.map(drop)

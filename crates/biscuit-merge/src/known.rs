@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use biscuit_change::Op;
 use biscuit_core::{Error, Result};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use hashbrown::HashMap;
 
 use crate::change_set::Record;
@@ -22,14 +22,17 @@ impl Merge {
     /// Finds the stored rows of the run's keys, several files at a time.
     pub(crate) async fn scan(&self, p: &mut Prepared) -> Result<Stored> {
         let fresh = (p.truncated != p.truncated_before).then(|| p.truncated.clone()).flatten();
-        let jobs = p.files.iter().map(|f| {
-            let job = scan(f.clone(), p.target.clone(), self.spec.clone(), p.set.keys.clone(), fresh.clone());
-            tokio::spawn(job)
-        });
-        let scans: Vec<FileScan> = stream::iter(jobs.collect::<Vec<_>>())
-            .then(|job| async move { job.await.map_err(|e| Error::internal("a scan was cut off").with_source(e))? })
-            .try_collect()
-            .await?;
+        let (target, spec, keys) = (p.target.clone(), self.spec.clone(), p.set.keys.clone());
+        let jobs = p
+            .files
+            .clone()
+            .into_iter()
+            .map(move |file| tokio::spawn(scan(file, target.clone(), spec.clone(), keys.clone(), fresh.clone())));
+        let mut running = stream::iter(jobs).buffered(self.options.parallelism);
+        let mut scans: Vec<FileScan> = Vec::with_capacity(p.files.len());
+        while let Some(done) = running.next().await {
+            scans.push(done.map_err(|e| Error::internal("a scan was cut off").with_source(e))??);
+        }
         Ok(Stored::of(scans))
     }
 

@@ -46,6 +46,15 @@ pub(crate) struct Resolver<'a> {
     pub(crate) truncated_before: Option<&'a Order>,
 }
 
+/// Where a value for a row that has moved on comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Given {
+    /// From a record of that order, which may be a repeated one.
+    ByRecord,
+    /// From the row of an older key, at the order of the key update.
+    ByMove,
+}
+
 /// What one record did, before the end of its key is known.
 enum Effect {
     /// The verdict that is final already.
@@ -284,15 +293,21 @@ impl Resolver<'_> {
 
     /// A record older than a key update changes what the update moved, also after the create half took it.
     fn late_for_moves(&self, record: &Record, given: Vec<(usize, Option<RowRef>)>, works: &mut [Work], at: usize) {
-        let mut late = vec![(at, record.order.clone(), given)];
-        while let Some((at, order, given)) = late.pop() {
+        let mut late = vec![(at, record.order.clone(), given, Given::ByRecord)];
+        while let Some((at, order, given, by)) = late.pop() {
             let mut fills = Vec::new();
             for m in works[at].now.moves.iter_mut().filter(|m| m.at > order) {
                 let mut filled = Vec::new();
                 for &(c, value) in &given {
                     match m.columns.iter_mut().find(|s| s.column == c) {
                         // The record that gave the value may come again.
-                        Some(s) if s.order == order && (m.applied || self.tables.same(s.value, value, c)) => continue,
+                        Some(s)
+                            if by == Given::ByRecord
+                                && s.order == order
+                                && (m.applied || self.tables.same(s.value, value, c)) =>
+                        {
+                            continue;
+                        }
                         Some(s) if s.order <= order => (s.order, s.value) = (order.clone(), value),
                         None if !m.applied => m.columns.push(ColumnState { column: c, order: order.clone(), value }),
                         _ => continue,
@@ -313,7 +328,7 @@ impl Resolver<'_> {
                         work.touched = true;
                     }
                 }
-                late.push((next, order, filled));
+                late.push((next, order, filled, Given::ByMove));
             }
         }
     }

@@ -2,7 +2,7 @@ use arrow::datatypes::{Field, Schema};
 use biscuit_core::{Error, Result};
 use serde::Deserialize;
 
-use crate::ColumnType;
+use crate::{ColumnType, Wire};
 
 /// A column of a contract.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -147,6 +147,9 @@ impl Contract {
         let columns = file.columns.into_iter().map(|c| {
             let column_type = ColumnType::parse(&c.column_type)
                 .map_err(|e| Error::usage("UnknownType", format!("column `{}`: {}", c.name, e.message())))?;
+            // Connectors that write intervals as text leave nothing to store but that text.
+            let is_text = column_type.wire() == Wire::Interval && file.debezium.interval == "string";
+            let column_type = if is_text { ColumnType::parse("string")? } else { column_type };
             Ok(Column { name: c.name, column_type, nullable: c.nullable, comment: c.comment })
         });
         let contract = Self {

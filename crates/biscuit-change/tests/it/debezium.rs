@@ -1,0 +1,130 @@
+//! Every encoding that Debezium's options produce, with embedded and with declared types.
+
+use arrow::array::AsArray;
+use biscuit_change::{Changes, DebeziumOptions, DebeziumReader, MoveKind, Op};
+use biscuit_core::Result;
+use biscuit_schema::Contract;
+use biscuit_testkit::{assert_rows_eq, json_rows, table};
+
+const SOURCE: &str = r#""source":{"schema":"s","table":"t","lsn":7}"#;
+
+fn read_with(options: DebeziumOptions, lines: &str) -> Result<Changes> {
+    let mut reader = DebeziumReader::new(options);
+    reader.read("e.jsonl", &lines.to_owned().into_bytes().into())?;
+    reader.finish()
+}
+
+/// One row whose column `v` was declared with a type, for a connector with these settings.
+fn declared(t: &str, settings: &str, value: &str) -> Result<Changes> {
+    let contract = format!(
+        r#"{{"key":["id"],"debezium":{{{settings}}},"columns":[{{"name":"id","type":"int"}},{{"name":"v","type":"{t}"}}]}}"#
+    );
+    let contract = Contract::from_json(&contract).expect("a contract");
+    let line = format!(r#"{{"op":"r","after":{{"id":1,"v":{value}}},{SOURCE}}}"#);
+    read_with(DebeziumOptions::default().with_contract(contract), &line)
+}
+
+#[test]
+fn declared_types_follow_the_connectors_settings() {
+    for (t, settings, value, want) in [
+        ("decimal(12,2)", "", r#""BA1Prg==""#, "v:decimal(12,2)\n679812.30"),
+        ("decimal(12,2)", r#""decimal.handling.mode":"string""#, r#""12.3""#, "v:decimal(12,2)\n12.30"),
+        ("decimal(12,2)", r#""decimal.handling.mode":"double""#, "12.3", "v:decimal(12,2)\n12.30"),
+        ("numeric", "", r#"{"scale":1,"value":"fQ=="}"#, "v:string\n12.5"),
+        ("numeric", r#""decimal.handling.mode":"string""#, r#""12.50""#, "v:string\n12.50"),
+        ("date", "", "19782", "v:date\n2024-02-29"),
+        ("date", r#""time.precision.mode":"isostring""#, r#""2024-02-29""#, "v:date\n2024-02-29"),
+        ("time", "", "37800000001", "v:time\n10:30:00.000001"),
+        ("time(3)", "", "37800001", "v:time\n10:30:00.001"),
+        ("time(3)", r#""time.precision.mode":"adaptive_time_microseconds""#, "37800000001", "v:time\n10:30:00.000001"),
+        ("timestamp", "", "1709208000000001", "v:timestamp\n2024-02-29T12:00:00.000001"),
+        ("timestamp(3)", "", "1709208000001", "v:timestamp\n2024-02-29T12:00:00.001"),
+        ("timestamp(9)", "", "1709208000000000001", "v:timestamp(9)\n2024-02-29T12:00:00.000000001"),
+        ("timestamp", r#""time.precision.mode":"connect""#, "1709208000001", "v:timestamp\n2024-02-29T12:00:00.001"),
+        ("timestamptz", "", r#""2024-02-29T13:00:00+01:00""#, "v:timestamptz\n2024-02-29T12:00:00Z"),
+        ("bit(3)", "", r#""Bg==""#, "v:string\n110"),
+        ("interval", "", "86400000000", "v:bigint\n86400000000"),
+        ("interval", r#""interval.handling.mode":"string""#, r#""P1D""#, "v:string\nP1D"),
+        ("real", "", r#""NaN""#, "v:float\nNaN"),
+        ("text[]", "", r#"["a",null]"#, ""),
+    ] {
+        let changes = declared(t, settings, value).unwrap_or_else(|e| panic!("{t} {settings}: {e}"));
+        let got = changes.batches[0].rows.project(&[1]).expect("v");
+        if want.is_empty() {
+            assert_rows_eq!(got, json_rows(r#"{"v":["a",null]}"#));
+        } else {
+            assert_rows_eq!(got, table(want));
+        }
+    }
+    for (mode, value) in [("bytes", "AP8="), ("base64", "AP8="), ("base64-url-safe", "AP8="), ("hex", "00ff")] {
+        let settings = format!(r#""binary.handling.mode":"{mode}""#);
+        let changes = declared("bytea", &settings, &format!("\"{value}\"")).expect(mode);
+        assert_eq!(changes.batches[0].rows.column(1).as_binary::<i32>().value(0), [0, 255]);
+    }
+}
+
+#[test]
+fn a_value_that_its_column_cannot_hold_is_named_with_its_line() {
+    for (t, value) in
+        [("int", "3000000000"), ("decimal(12,2)", r#""!!""#), ("timestamp(3)", r#""noon""#), ("boolean", "1")]
+    {
+        let e = declared(t, "", value).unwrap_err();
+        assert!(
+            e.code() == "WrongType" && e.message().contains("column `v`") && e.message().contains("(e.jsonl, row 1)"),
+            "{e}"
+        );
+    }
+}
+
+#[test]
+fn headers_may_be_an_object_or_a_list_with_or_without_schemas() {
+    let contract = r#"{"columns":[{"name":"id","type":"int"},{"name":"v","type":"string"}]}"#;
+    for headers in [
+        r#"{"__debezium.newkey":{"id":9}}"#,
+        r#"{"__debezium.newkey":{"schema":{},"payload":{"id":9}}}"#,
+        r#"[{"key":"__debezium.newkey","value":{"id":9}}]"#,
+    ] {
+        let line = format!(
+            r#"{{"key":{{"id":1}},"headers":{headers},"value":{{"op":"d","before":{{"id":1,"v":""}},"after":null,{SOURCE}}}}}"#
+        );
+        let contract = Contract::from_json(contract).expect("a contract");
+        let changes = read_with(DebeziumOptions::default().with_contract(contract), &line).expect("a record");
+        let batch = &changes.batches[0];
+        assert_eq!((batch.ops.as_slice(), batch.moves[0].kind), ([Op::Delete].as_slice(), MoveKind::To));
+        assert_rows_eq!(batch.moves[0].key, table("id:int\n9"));
+        assert_rows_eq!(batch.rows, table("id:int | v:string | __lsn:bigint\n1 | null | 7"));
+    }
+}
+
+#[test]
+fn what_is_no_change_is_counted_as_ignored() {
+    let lines = format!(
+        "null\n{}\n{}\n{}\n{}\n",
+        r#"{"key":{"id":1},"headers":{},"value":null}"#,
+        r#"{"topic":"x.transaction","key":{"id":"1"},"headers":{},"value":{"status":"BEGIN","id":"1","event_count":null}}"#,
+        r#"{"topic":"hb","key":{},"headers":{},"value":{"ts_ms":5}}"#,
+        r#"{"topic":"cdc.message","key":null,"headers":{},"value":{"op":"m","source":{"lsn":1},"message":{}}}"#,
+    );
+    let changes = read_with(DebeziumOptions::default(), &lines).expect("nothing");
+    assert_eq!((changes.ignored, changes.len()), (5, 0));
+    let e = read_with(DebeziumOptions::default(), r#"{"something":"else"}"#).unwrap_err();
+    assert_eq!(e.code(), "NotAnEnvelope");
+}
+
+#[test]
+fn a_stored_order_column_may_not_be_a_column_of_the_table() {
+    let contract = r#"{"key":["id"],"columns":[{"name":"id","type":"int"},{"name":"__lsn","type":"int"}]}"#;
+    let line = format!(r#"{{"op":"r","after":{{"id":1,"__lsn":2}},{SOURCE}}}"#);
+    let options = || DebeziumOptions::default().with_contract(Contract::from_json(contract).expect("a contract"));
+    assert_eq!(read_with(options(), &line).unwrap_err().code(), "ColumnClash");
+    let renamed = read_with(options().with_order_as(["_order"]), &line).expect("another name");
+    assert_eq!(renamed.order, ["_order"]);
+}
+
+#[test]
+fn columns_that_a_contract_leaves_out_are_named() {
+    let contract = r#"{"key":["id"],"columns":[{"name":"id","type":"int"}]}"#;
+    let line = format!(r#"{{"op":"r","after":{{"id":1,"secret":"x"}},{SOURCE}}}"#);
+    let options = DebeziumOptions::default().with_contract(Contract::from_json(contract).expect("a contract"));
+    assert_eq!(read_with(options, &line).expect("a record").dropped_columns, ["secret"]);
+}

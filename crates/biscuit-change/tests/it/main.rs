@@ -1,0 +1,4 @@
+//! What is read from files.
+
+mod debezium;
+mod rows;

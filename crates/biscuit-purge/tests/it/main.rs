@@ -1,0 +1,71 @@
+//! Carrying out a plan: every key has its answer.
+
+use std::sync::Arc;
+
+use biscuit_core::ErrorKind;
+use biscuit_purge::{Kept, Listed, Plan, execute, store_error};
+use biscuit_testkit::{Fault, FaultStore};
+use futures::TryStreamExt;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+
+async fn store_with(names: &[&str]) -> Arc<InMemory> {
+    let store = Arc::new(InMemory::new());
+    for name in names {
+        store.put(&Path::from(*name), "x".into()).await.expect("a put");
+    }
+    store
+}
+
+async fn plan(store: &dyn ObjectStore) -> Plan {
+    let listed = store.list(Some(&Path::from("t"))).map_ok(Listed::from).try_collect().await.expect("a listing");
+    Plan::exact(Path::from("t"), listed).expect("a plan")
+}
+
+async fn left(store: &dyn ObjectStore) -> Vec<String> {
+    store.list(None).map_ok(|m| m.location.to_string()).try_collect().await.expect("a listing")
+}
+
+#[tokio::test]
+async fn exactly_the_listed_objects_go() {
+    let store = store_with(&["t/a", "t/b", "t_backup/a"]).await;
+    let plan = plan(&store).await;
+    store.put(&Path::from("t/new"), "x".into()).await.expect("a put");
+    let report = execute(&store, &plan).await;
+    assert_eq!(report.deleted.len(), 2);
+    assert_eq!(left(&store).await, ["t/new", "t_backup/a"]);
+    assert_eq!(execute(&store, &plan).await.absent.len(), 2, "a second time nothing is there");
+}
+
+#[tokio::test]
+async fn an_object_that_was_written_since_is_kept() {
+    let store = store_with(&["t/a", "t/b"]).await;
+    let plan = plan(&store).await;
+    store.put(&Path::from("t/a"), "y".into()).await.expect("a put");
+    let report = execute(&store, &plan).await;
+    assert_eq!(report.kept, [(Path::from("t/a"), Kept::Changed)]);
+    assert_eq!(left(&store).await, ["t/a"]);
+}
+
+#[tokio::test]
+async fn one_failure_is_named_and_does_not_stop_the_others() {
+    let store = store_with(&["t/a", "t/b", "t/c"]).await;
+    let plan = plan(&store).await;
+    let report = execute(&FaultStore::new(store.clone(), Fault::Fail, 2), &plan).await;
+    assert_eq!((report.deleted.len(), report.failed.len()), (2, 1));
+    assert_eq!(report.failed[0].1.kind(), ErrorKind::Unavailable);
+    assert_eq!(left(&store).await, [report.failed[0].0.to_string()]);
+}
+
+#[test]
+fn errors_of_stores_say_what_to_do() {
+    let denied = object_store::Error::PermissionDenied { path: "x".into(), source: "no".into() };
+    assert_eq!(store_error("read", "x", denied).kind(), ErrorKind::Denied);
+    let io = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+    let generic = object_store::Error::Generic { store: "disk", source: Box::new(io) };
+    assert_eq!(store_error("read", "x", generic).kind(), ErrorKind::Denied);
+    let down = object_store::Error::Generic { store: "s3", source: "reset by peer".into() };
+    let e = store_error("list", "lake/t", down);
+    assert_eq!((e.kind(), e.message()), (ErrorKind::Unavailable, "cannot list `lake/t`"));
+}
