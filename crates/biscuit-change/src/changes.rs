@@ -67,6 +67,8 @@ pub struct Changes {
     pub ignored: u64,
     /// Input records of other tables.
     pub other_tables: u64,
+    /// Records of files that do not have the operation column that was named: upserts, as those of a full load are.
+    pub without_op: u64,
     /// The key columns, where the records say them.
     pub key: Vec<String>,
     /// The order columns, where the records say them.

@@ -131,6 +131,9 @@ impl RowsReader {
     }
 
     fn add(&mut self, batch: RecordBatch, file: &Arc<str>, places: Vec<u64>) -> Result<()> {
+        if self.options.op.as_ref().is_some_and(|op| batch.column_by_name(op).is_none()) {
+            self.changes.without_op += batch.num_rows() as u64;
+        }
         let batch = match &self.options.contract {
             Some(contract) => to_contract(&batch, contract, &self.options, &mut self.changes.dropped_columns, file)?,
             None => batch,

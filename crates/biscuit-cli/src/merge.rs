@@ -21,6 +21,9 @@ pub(crate) async fn run(args: &MergeArgs) -> Result<Answer> {
     let format = format(args, contract.as_ref(), &dataset).await?;
     let changes = ChangeFiles::new(args.changes.clone(), format).changes().await?;
     tracing::info!(records = changes.len(), "read all changes");
+    if changes.without_op > 0 {
+        tracing::warn!(records = changes.without_op, "files have no operation column: all their records are upserts");
+    }
     let of_contract = |f: fn(&Contract) -> &Vec<String>| contract.as_ref().map(f).cloned().unwrap_or_default();
     let (made_key, made_order) = made.unwrap_or_default();
     let key = first([args.key.clone(), of_contract(|c| &c.key), changes.key.clone(), made_key]);

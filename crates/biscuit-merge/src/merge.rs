@@ -154,8 +154,7 @@ impl Merge {
         report.rows = plan.counts;
         self.guard(&plan)?;
         let homes = homes(&prepared.files, &plan, self.options.target_size);
-        let appended = homes.values().cloned().collect();
-        (report.partitions, report.files) = plan.describe(&prepared.files, &appended);
+        (report.partitions, report.files) = plan.describe(&prepared.files, &homes);
         let mark = (prepared.truncated != prepared.truncated_before).then(|| prepared.truncated.clone()).flatten();
         if plan.is_empty() && kept.is_empty() && mark.is_none() {
             return Ok(());

@@ -136,8 +136,9 @@ impl Plan {
         removed as u64 == files[file].rows()
     }
 
-    /// What the plan does to partitions and files; `appended` are folders whose inserts go to a rewritten file.
-    pub(crate) fn describe(&self, files: &[OpenFile], appended: &BTreeSet<String>) -> (Partitions, FileCounts) {
+    /// What the plan does to partitions and files; `homes` are files that take the inserts of
+    /// their folder.
+    pub(crate) fn describe(&self, files: &[OpenFile], homes: &BTreeMap<usize, String>) -> (Partitions, FileCounts) {
         let touched = self.touched();
         let mut before: BTreeSet<&str> = BTreeSet::new();
         let mut after: BTreeSet<&str> = self.inserts.keys().map(String::as_str).collect();
@@ -149,14 +150,14 @@ impl Plan {
             if touched.contains(&i) {
                 changed.insert(folder);
             }
-            if touched.contains(&i) && self.empties(i, files) {
+            if touched.contains(&i) && self.empties(i, files) && !homes.contains_key(&i) {
                 counts.removed += 1;
             } else {
                 after.insert(folder);
                 counts.rewritten += u64::from(touched.contains(&i));
             }
         }
-        counts.added = self.inserts.keys().filter(|f| !appended.contains(*f)).count() as u64;
+        counts.added = self.inserts.keys().filter(|f| !homes.values().any(|h| h == *f)).count() as u64;
         let pick = |was: bool, is: bool| {
             let fits = |f: &&str| before.contains(f) == was && after.contains(f) == is;
             changed.iter().filter(|f| fits(f)).map(|f| (*f).to_owned()).collect()

@@ -18,7 +18,7 @@ pub use fault_store::{Fault, FaultStore};
 pub use histories::{History, HistoryOptions, RecordKind, TrueRecord, histories, true_state};
 pub use recording_sink::{RecordingSink, Written};
 pub use recording_store::{Calls, RecordingStore};
-pub use snapshot::{dataset_text, rows_text};
+pub use snapshot::{dataset_text, frame_text, rows_text};
 pub use source::MemorySource;
 pub use table::{json_rows, table};
 

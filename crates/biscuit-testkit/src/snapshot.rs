@@ -1,9 +1,9 @@
-use biscuit_core::Result;
+use biscuit_core::{Error, Result};
 use biscuit_dataset::Dataset;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Float32Type, Float64Type};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
-use datafusion::execution::context::SessionContext;
+use datafusion::prelude::{DataFrame, SessionContext};
 
 /// Rows as a text table that is the same every time: columns with their types, rows sorted by all cells.
 pub fn rows_text(batches: &[RecordBatch]) -> String {
@@ -71,18 +71,22 @@ fn raw(array: &ArrayRef, row: usize) -> String {
         .map_or("?".to_owned(), |n| n.as_primitive::<datafusion::arrow::datatypes::Int64Type>().value(row).to_string())
 }
 
+/// The rows of a frame, as [`rows_text`] shows them.
+///
+/// # Errors
+/// `UnreadableRows` where the frame cannot be computed.
+pub async fn frame_text(frame: DataFrame) -> Result<String> {
+    Ok(rows_text(&collect(frame).await?))
+}
+
+async fn collect(frame: DataFrame) -> Result<Vec<RecordBatch>> {
+    frame.collect().await.map_err(|e| Error::data("UnreadableRows", "the rows cannot be computed").with_source(e))
+}
+
 /// The rows of a dataset as it is now, as [`rows_text`] shows them.
 ///
 /// # Errors
 /// Those of loading it.
 pub async fn dataset_text(dataset: &Dataset) -> Result<String> {
-    Ok(rows_text(&crate::snapshot::dataset_rows(dataset).await?))
-}
-
-pub(crate) async fn dataset_rows(dataset: &Dataset) -> Result<Vec<RecordBatch>> {
-    let frame = dataset.view().await?.load(&SessionContext::new()).await?;
-    frame
-        .collect()
-        .await
-        .map_err(|e| biscuit_core::Error::data("UnreadableRows", "the dataset cannot be read").with_source(e))
+    frame_text(dataset.view().await?.load(&SessionContext::new()).await?).await
 }

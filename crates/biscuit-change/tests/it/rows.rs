@@ -44,6 +44,8 @@ fn operations_and_flags_are_read_and_not_stored() {
     assert_eq!(batch.ops, [Op::Upsert, Op::Upsert, Op::Delete, Op::Truncate]);
     assert_eq!((changes.ignored, batch.places.as_slice()), (1, [1, 3, 4, 5].as_slice()));
     assert_rows_eq!(batch.rows, table("id:bigint\n1\n3\n4\n5"));
+    let load = read(RowsOptions::default().with_op("op"), &[("load.jsonl", "{\"id\":1}")]).expect("rows");
+    assert_eq!((load.without_op, changes.without_op), (1, 0));
     let flags = "{\"id\":1,\"x\":\"Y\"}\n{\"id\":2,\"x\":\"false\"}\n{\"id\":3,\"x\":null}";
     let changes = read(RowsOptions::default().with_delete_column("x"), &[("a.jsonl", flags)]).expect("rows");
     assert_eq!(changes.batches[0].ops, [Op::Delete, Op::Upsert, Op::Upsert]);

@@ -63,6 +63,7 @@ fn partitions_are_hive_folders() {
     let moved = f.run(&format!("{MERGE} d.jsonl --json")).json();
     assert_eq!(moved["partitions"]["added"][0], "day=2024-03-01");
     assert_eq!(moved["partitions"]["emptied"][0], "day=2024-02-28");
+    assert_eq!((moved["files"]["added"].as_u64(), moved["files"]["removed"].as_u64()), (Some(1), Some(1)));
     assert_eq!(f.rows("lake/t"), [r#"{"id":1,"seq":2,"v":"moved","day":"2024-03-01"}"#]);
 }
 

@@ -164,3 +164,13 @@ async fn a_full_load_ranks_below_changes() {
     }
     assert_rows_eq!(lake::rows(&dataset).await, table("id:bigint | seq:bigint | v:string\n1 | 7 | change"));
 }
+
+#[tokio::test]
+async fn a_file_that_only_takes_inserts_counts_as_rewritten() {
+    let dataset = lake::dataset(lake::memory());
+    lake::merge(&dataset, &spec(), r#"{"id":1,"seq":1,"op":"c"}"#).await.expect("a merge");
+    let both = "{\"id\":1,\"seq\":2,\"op\":\"d\"}\n{\"id\":2,\"seq\":2,\"op\":\"c\"}";
+    let report = lake::merge(&dataset, &spec(), both).await.expect("a merge");
+    assert_eq!((report.files.rewritten, report.files.removed, report.files.added), (1, 0, 0));
+    assert_eq!(dataset.view().await.expect("a view").files().len(), 1);
+}

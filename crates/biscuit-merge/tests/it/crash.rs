@@ -139,17 +139,23 @@ async fn nothing_is_deleted_before_the_commit_record() {
     assert!(calls.with("day=g").iter().all(|c| !c.starts_with("delete")), "{:?}", calls.with("day=g"));
 }
 
-#[tokio::test]
+async fn race(storage: Storage) {
+    let answers = join_all((0..2).map(|_| tokio::spawn(merge_second(storage.clone())))).await;
+    let answers: Vec<_> = answers.into_iter().map(|a| a.expect("no panic")).collect();
+    for e in answers.iter().filter_map(|a| a.as_ref().err()) {
+        assert_eq!(e.code(), "Conflict", "{e}");
+    }
+    assert!(answers.iter().any(Result::is_ok));
+    check(storage, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_runs_at_once_exactly_one_wins() {
     for _ in 0..20 {
-        let storage = populated(lake::memory()).await;
-        let answers = join_all((0..2).map(|_| tokio::spawn(merge_second(storage.clone())))).await;
-        let answers: Vec<_> = answers.into_iter().map(|a| a.expect("no panic")).collect();
-        for e in answers.iter().filter_map(|a| a.as_ref().err()) {
-            assert_eq!(e.code(), "Conflict", "{e}");
-        }
-        assert!(answers.iter().any(Result::is_ok));
-        check(storage, 0).await;
+        race(populated(lake::memory()).await).await;
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = LocalFileSystem::new_with_prefix(folder.path()).expect("a store");
+        race(populated(Storage::local(Arc::new(store))).await).await;
     }
 }
 
