@@ -47,7 +47,7 @@ pub(crate) fn parse<'a>(line: &'a str, file: &Arc<str>, place: u64) -> Result<Li
     let outer = json::object_line(line, file, place)?;
     let is_wrapped = outer.get("value").is_some() && outer.get("op").is_none() && outer.get("payload").is_none();
     let (key, headers, value) = match is_wrapped {
-        true => (outer.some("key"), Some(headers(&outer, file, place)?), outer.some("value")),
+        true => (outer.some("key"), headers(&outer, file, place)?, outer.some("value")),
         false => (None, None, None),
     };
     let inner = match (is_wrapped, value) {
@@ -100,8 +100,8 @@ fn payload<'a>(raw: &'a RawValue, file: &str, place: u64) -> Result<Option<&'a R
 }
 
 /// Headers are an object, or a list of objects with `key` and `value`.
-fn headers<'a>(outer: &Object<'a>, file: &str, place: u64) -> Result<Headers<'a>> {
-    let Some(raw) = outer.some("headers") else { return Ok(Headers::default()) };
+fn headers<'a>(outer: &Object<'a>, file: &str, place: u64) -> Result<Option<Headers<'a>>> {
+    let Some(raw) = outer.some("headers") else { return Ok(None) };
     let pairs: Vec<(String, &RawValue)> = match json::items(raw.get()) {
         Some(items) => {
             let mut pairs = Vec::new();
@@ -123,5 +123,5 @@ fn headers<'a>(outer: &Object<'a>, file: &str, place: u64) -> Result<Headers<'a>
             _ => {}
         }
     }
-    Ok(headers)
+    Ok(Some(headers))
 }

@@ -193,7 +193,7 @@ impl Journal {
     /// Finishes an unfinished version and deletes what dead runs left in the state root. Safe to run at any time.
     pub async fn recover(&self) -> Result<Recovered> {
         let (head, rolled_forward) = self.roll_forward().await?;
-        let cleaned = publish::clean(self, &head).await?;
+        let cleaned = publish::clean(self, &head).await? + publish::clean_probes(self, &head).await?;
         Ok(Recovered { rolled_forward, fence: None, cleaned })
     }
 

@@ -146,8 +146,8 @@ async fn not_done(journal: &Journal, version: u64) -> Result<(), Stop> {
     }
 }
 
-/// Deletes what is provably dead below a finished head: staging of earlier bases, state files that are not live, probes,
-/// and records far below a checkpoint. Writes that checkpoint first if it is due.
+/// Deletes what is provably dead below a finished head: staging of earlier bases, state files that are not live, and
+/// records far below a checkpoint. Writes that checkpoint first if it is due.
 pub(crate) async fn clean(journal: &Journal, head: &Head) -> Result<u64> {
     let state = &journal.state;
     if head.version == 0 || !head.is_finished() {
@@ -166,6 +166,15 @@ pub(crate) async fn clean(journal: &Journal, head: &Head) -> Result<u64> {
         cleaned += delete_below(journal, &root, in_dead_run).await?;
     }
     Ok(cleaned)
+}
+
+/// Deletes what a run left that died while it probed the store. Only asked for by a recovery: two runs may begin a table
+/// at once, and the probes of the one that will lose are not dead yet.
+pub(crate) async fn clean_probes(journal: &Journal, head: &Head) -> Result<u64> {
+    if head.version == 0 {
+        return Ok(0);
+    }
+    delete_below(journal, &journal.state.clone().join("probe"), |_| true).await
 }
 
 async fn checkpoint(journal: &Journal, head: &Head) -> Result<()> {

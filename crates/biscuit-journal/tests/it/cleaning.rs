@@ -81,3 +81,12 @@ async fn a_torn_staged_file_is_never_committed() {
     set(&journal(&storage.with_store(Arc::new(tearing))), "two").await.expect_err("it was torn");
     assert_eq!(texts(&journal(&storage)).await, ["one"]);
 }
+
+#[tokio::test]
+async fn what_a_dead_probe_left_goes_with_a_recovery() {
+    let storage = memory();
+    set(&journal(&storage), "one").await.expect("a commit");
+    crate::table::put(&storage, "lake/.biscuit/t/probe/00000000000000ff-0", "7").await;
+    assert_eq!(journal(&storage).recover().await.expect("a recovery").cleaned, 1);
+    assert!(names(&storage, "/probe/").await.is_empty());
+}

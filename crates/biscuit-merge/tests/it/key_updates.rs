@@ -25,11 +25,15 @@ fn from(id: i64) -> String {
     format!(r#""__debezium.oldkey":{{"id":{id}}}"#)
 }
 
-fn read(lines: &[String]) -> Changes {
+fn read_contract() -> Contract {
     let contract = Contract::from_json(
         r#"{"key":["id"],"columns":[{"name":"id","type":"bigint"},{"name":"name","type":"string"},{"name":"bio","type":"string"}]}"#,
     );
-    let mut reader = DebeziumReader::new(DebeziumOptions::default().with_contract(contract.expect("a contract")));
+    contract.expect("a contract")
+}
+
+fn read(lines: &[String]) -> Changes {
+    let mut reader = DebeziumReader::new(DebeziumOptions::default().with_contract(read_contract()));
     reader.read("events.jsonl", &lines.join("\n").into_bytes().into()).expect("events");
     reader.finish().expect("records")
 }
@@ -133,12 +137,13 @@ async fn every_order_of_delivery_ends_in_the_same_row() {
 #[tokio::test]
 async fn a_create_without_headers_cannot_hold_the_placeholder() {
     let line = r#"{"op":"c","before":null,"after":{"id":1,"name":"n","bio":"__debezium_unavailable_value"},"source":{"schema":"s","table":"t","lsn":1}}"#;
-    let contract = Contract::from_json(
-        r#"{"key":["id"],"columns":[{"name":"id","type":"bigint"},{"name":"name","type":"string"},{"name":"bio","type":"string"}]}"#,
-    );
-    let mut reader = DebeziumReader::new(DebeziumOptions::default().with_contract(contract.expect("a contract")));
+    let mut reader = DebeziumReader::new(DebeziumOptions::default().with_contract(read_contract()));
     let e = reader.read("x.jsonl", &line.as_bytes().to_vec().into()).unwrap_err();
     assert_eq!(e.code(), "AmbiguousPlaceholder");
+    let wrapped = format!(r#"{{"key":{{"id":1}},"value":{line}}}"#);
+    let mut reader = DebeziumReader::new(DebeziumOptions::default().with_contract(read_contract()));
+    let e = reader.read("x.jsonl", &wrapped.into_bytes().into()).unwrap_err();
+    assert_eq!(e.code(), "AmbiguousPlaceholder", "a key alone says nothing of headers");
     let with = event("c", 1, 1, "n", UNAVAILABLE, "");
     assert_eq!(read(&[with]).batches[0].given[2], None, "with headers it is an ordinary value");
 }
