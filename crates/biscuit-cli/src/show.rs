@@ -15,7 +15,7 @@ pub(crate) async fn run(args: &ShowArgs) -> Result<Answer> {
     if snapshot.files().is_empty() && snapshot.observed.head.version == 0 {
         return Err(Error::usage("NotFound", format!("there is no table at `{}`", args.table.url)));
     }
-    let mut frame = snapshot.load(&SessionContext::new()).await?;
+    let mut frame = dataset.load(&SessionContext::new()).await?;
     for name in &args.columns {
         biscuit_schema::column_index(frame.schema().as_arrow(), name, "the table")?;
     }

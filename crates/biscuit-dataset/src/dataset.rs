@@ -1,5 +1,6 @@
 use biscuit_core::{Error, Result};
 use biscuit_journal::{Journal, JournalOptions, Observed};
+use datafusion::prelude::{DataFrame, SessionContext};
 
 use crate::{Location, Snapshot};
 
@@ -76,6 +77,20 @@ impl Dataset {
     /// As [`observe`](Self::observe).
     pub async fn view(&self) -> Result<Snapshot> {
         self.snapshot(self.journal.view().await?)
+    }
+
+    /// The newest rows as a DataFrame. If a newer version replaces files before they are opened, that one is loaded.
+    ///
+    /// # Errors
+    /// As [`view`](Self::view) and [`Snapshot::load`].
+    pub async fn load(&self, ctx: &SessionContext) -> Result<DataFrame> {
+        for _ in 0..4 {
+            match self.view().await?.load(ctx).await {
+                Err(e) if e.code() == "Conflict" => {}
+                other => return other,
+            }
+        }
+        self.view().await?.load(ctx).await
     }
 
     fn snapshot(&self, observed: Observed) -> Result<Snapshot> {

@@ -122,8 +122,8 @@ impl Snapshot {
     }
 
     /// The rows as a DataFrame. Filters on partition columns choose the files that are opened; other filters choose row
-    /// groups and pages by statistics. If a file is gone before the first row, the newest version is not looked for:
-    /// the frame fails with an error and never with part of the rows.
+    /// groups and pages by statistics. If a file is gone while the footers are read, this is `Conflict`, and
+    /// [`Dataset::load`](crate::Dataset::load) starts again; later the frame fails, and never gives part of the rows.
     ///
     /// # Errors
     /// As [`open_files`](Self::open_files) and [`schema`](Self::schema).

@@ -18,7 +18,7 @@ use crate::report::MergeReport;
 use crate::resolve::Resolved;
 use crate::rewrite::{Rewrite, rewrite};
 use crate::segment::{Entry, Kept};
-use crate::spec::Tombstones;
+use crate::spec::{Authority, Tombstones};
 
 impl Merge {
     /// What has to be kept by key that was not kept so before.
@@ -32,7 +32,8 @@ impl Merge {
         for outcome in &resolved.outcomes {
             let (state, had) = (&outcome.state, p.kept.contains_key(&outcome.key));
             let nothing = match &state.live {
-                Some(_) => state.is_in_the_row(self.spec.stores_order()),
+                // A reloaded row has a greater order than its columns say.
+                Some(_) => self.spec.authority == Authority::Order && state.is_in_the_row(self.spec.stores_order()),
                 None => {
                     let covered =
                         p.truncated.as_ref().is_some_and(|t| state.base <= *t) || state.base == Order::oldest();
@@ -41,7 +42,7 @@ impl Merge {
                 }
             };
             let same = before.get(&outcome.key).is_some_and(|b| b == state);
-            if (nothing && !had) || (!nothing && had && same) {
+            if (nothing && !had) || (had && same) {
                 continue;
             }
             let kept = if nothing { None } else { Some(Kept::of(state, &p.target, &p.tables)?) };

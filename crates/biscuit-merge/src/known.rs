@@ -13,6 +13,7 @@ use crate::prepare::Prepared;
 use crate::resolve::{Groups, Prior, Resolved, Resolver};
 use crate::scan::{FileScan, Stored, StoredKey, scan};
 use crate::segment::Kept;
+use crate::spec::Authority;
 use crate::table::RowRef;
 
 /// A row whose values were not asked for. Using them would be a defect, and ends in an error.
@@ -84,7 +85,8 @@ impl Merge {
                 let Some(row) = stored.rows.get(&key) else { continue };
                 let kept = p.kept.get(&key);
                 let live = kept.and_then(Kept::live).unwrap_or(&row.order);
-                let parts = group.len() > 1 || kept.is_some_and(Kept::has_parts);
+                let reload = self.spec.authority == Authority::Reload;
+                let parts = reload || group.len() > 1 || kept.is_some_and(Kept::has_parts);
                 let asks = |r: &Record| r.op == Op::Upsert && (!p.set.givens_of(r).0.all || r.order == *live);
                 let mut records = p.set.records_of(key);
                 if parts || records.any(asks) || (fresh_truncate && kept.is_some()) {

@@ -28,5 +28,5 @@ pub use merge::{Merge, MergeOptions, Mode};
 pub use prepare::merged_by;
 pub use report::{FileCounts, MergeReport, Partitions, RowCounts, Verdicts};
 pub use segment::{HeldKey, held_keys};
-pub use spec::{IgnoreNull, MergeSpec, Ties, Tombstones};
+pub use spec::{Authority, IgnoreNull, MergeSpec, Ties, Tombstones};
 pub use verify::{Verified, verify};

@@ -7,7 +7,7 @@ use crate::key_state::{ColumnState, KeyState, MoveState};
 use crate::order::Order;
 use crate::outcome::{Outcome, RowChange};
 use crate::report::Verdicts;
-use crate::spec::{MergeSpec, Ties};
+use crate::spec::{Authority, MergeSpec, Ties};
 use crate::table::{RowRef, Tables};
 
 /// What was known of a key before the run.
@@ -69,7 +69,12 @@ impl Resolver<'_> {
     /// Resolves one group of keys that key updates tie together; most groups are one key.
     pub(crate) fn group(&self, keys: &[(u32, Prior)], records: &[&Record], out: &mut Resolved) -> Result<()> {
         let mut works: Vec<Work> = keys.iter().map(|(key, prior)| self.begin(*key, prior)).collect();
+        let raised;
         let mut records: Vec<&Record> = records.to_vec();
+        if self.spec.authority == Authority::Reload {
+            raised = raise(&records, &works);
+            records = raised.iter().collect();
+        }
         // A delete comes before the create of the same order: it keeps the image that the create may ask for.
         records.sort_by(|a, b| (&a.order, a.op == Op::Upsert, a.at).cmp(&(&b.order, b.op == Op::Upsert, b.at)));
         let (mut open, mut cleared) = (Vec::new(), Vec::new());
@@ -113,7 +118,8 @@ impl Resolver<'_> {
     }
 
     fn apply(&self, record: &Record, works: &mut [Work]) -> Result<Effect> {
-        if self.truncated.is_some_and(|t| record.order <= *t) {
+        let reload = self.spec.authority == Authority::Reload && record.op == Op::Upsert;
+        if !reload && self.truncated.is_some_and(|t| record.order <= *t) {
             let known = self.truncated_before.is_some_and(|t| record.order <= *t);
             return Ok(Effect::Final(if known { |v| &mut v.late } else { |v| &mut v.superseded }));
         }
@@ -400,6 +406,22 @@ impl Resolver<'_> {
             _ => |v| &mut v.superseded,
         }
     }
+}
+
+/// The records, the newest of each key with the order of what it replaces if that is greater.
+fn raise(records: &[&Record], works: &[Work]) -> Vec<Record> {
+    let mut raised: Vec<Record> = records.iter().map(|r| (*r).clone()).collect();
+    for work in works {
+        let now = &work.now;
+        let orders = now.live.iter().chain([&now.base]).chain(now.columns.iter().map(|c| &c.order));
+        let newest = raised.iter_mut().filter(|r| r.key == work.key).max_by(|a, b| a.order.cmp(&b.order));
+        if let (Some(record), Some(floor)) = (newest, orders.max())
+            && record.order < *floor
+        {
+            record.order = floor.clone();
+        }
+    }
+    raised
 }
 
 fn column_state(state: &KeyState, column: usize) -> ColumnState {

@@ -43,6 +43,17 @@ pub enum Ties {
     Fail,
 }
 
+/// Whether the run's records give way to what is newer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Authority {
+    /// They do, by their order.
+    #[default]
+    Order,
+    /// They do not: the newest record of each key in the run takes the greater of its own order and of what it replaces,
+    /// a tombstone or truncate included. For reloading keys whose rows or deletes are known to be wrong.
+    Reload,
+}
+
 /// How change records become rows: the merge contract's choices.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -61,6 +72,8 @@ pub struct MergeSpec {
     pub tombstones: Tombstones,
     /// What happens to ties with stored rows.
     pub ties: Ties,
+    /// Whether records give way to what is newer.
+    pub authority: Authority,
 }
 
 impl MergeSpec {
@@ -90,6 +103,7 @@ impl MergeSpec {
             drop_columns: vec![],
             tombstones: Tombstones::Keep,
             ties: Ties::LaterRunWins,
+            authority: Authority::Order,
         })
     }
 
@@ -120,6 +134,12 @@ impl MergeSpec {
     /// The same spec with another treatment of ties.
     pub fn with_ties(mut self, ties: Ties) -> Self {
         self.ties = ties;
+        self
+    }
+
+    /// The same spec with another authority.
+    pub fn with_authority(mut self, authority: Authority) -> Self {
+        self.authority = authority;
         self
     }
 

@@ -1,6 +1,6 @@
 //! Points of the contract that the cases do not cover.
 
-use biscuit_merge::{IgnoreNull, MergeOptions, MergeSpec, Ties, held_keys};
+use biscuit_merge::{Authority, IgnoreNull, MergeOptions, MergeSpec, Ties, held_keys};
 use biscuit_testkit::{assert_rows_eq, assert_rows_snapshot, table};
 
 use crate::lake;
@@ -173,4 +173,40 @@ async fn a_file_that_only_takes_inserts_counts_as_rewritten() {
     let report = lake::merge(&dataset, &spec(), both).await.expect("a merge");
     assert_eq!((report.files.rewritten, report.files.removed, report.files.added), (1, 0, 0));
     assert_eq!(dataset.view().await.expect("a view").files().len(), 1);
+}
+
+#[tokio::test]
+async fn a_reload_replaces_what_is_newer_and_keeps_its_order() {
+    let dataset = lake::dataset(lake::memory());
+    let reload = spec().with_authority(Authority::Reload);
+    let first = "{\"id\":1,\"seq\":10,\"v\":\"wrong\",\"op\":\"c\"}\n{\"id\":2,\"seq\":20,\"op\":\"d\"}";
+    lake::merge(&dataset, &spec(), first).await.expect("a merge");
+    let right = "{\"id\":1,\"seq\":4,\"v\":\"right\",\"op\":\"u\"}\n{\"id\":2,\"seq\":4,\"v\":\"back\",\"op\":\"u\"}";
+    lake::merge(&dataset, &reload, right).await.expect("a reload");
+    let want = table("id:bigint | seq:bigint | v:string\n1 | 4 | right\n2 | 4 | back");
+    assert_rows_eq!(lake::rows(&dataset).await, want);
+    let again = lake::merge(&dataset, &reload, right).await.expect("the same reload");
+    assert_eq!((again.outcome, again.verdicts.unchanged), ("unchanged", 2));
+    let late = "{\"id\":1,\"seq\":7,\"v\":\"late\",\"op\":\"u\"}\n{\"id\":2,\"seq\":15,\"v\":\"late\",\"op\":\"u\"}";
+    let late = lake::merge(&dataset, &spec(), late).await.expect("late records");
+    assert_eq!((late.outcome, late.verdicts.late), ("unchanged", 2));
+    let newer = r#"{"id":1,"seq":11,"v":"newer","op":"u"}"#;
+    lake::merge(&dataset, &spec(), newer).await.expect("a newer record");
+    let want = table("id:bigint | seq:bigint | v:string\n1 | 11 | newer\n2 | 4 | back");
+    assert_rows_eq!(lake::rows(&dataset).await, want);
+}
+
+#[tokio::test]
+async fn a_reload_revives_after_a_truncate() {
+    let dataset = lake::dataset(lake::memory());
+    lake::merge(
+        &dataset,
+        &spec(),
+        "{\"id\":1,\"seq\":1,\"v\":\"a\",\"op\":\"c\"}\n{\"id\":null,\"seq\":9,\"op\":\"t\"}",
+    )
+    .await
+    .expect("a merge");
+    let reload = spec().with_authority(Authority::Reload);
+    lake::merge(&dataset, &reload, r#"{"id":1,"seq":2,"v":"b","op":"u"}"#).await.expect("a reload");
+    assert_rows_eq!(lake::rows(&dataset).await, table("id:bigint | seq:bigint | v:string\n1 | 2 | b"));
 }
