@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod building;
 mod cell;
 mod changes;
 mod codec;
@@ -12,6 +13,7 @@ mod iso;
 mod json;
 mod op;
 mod placeholder;
+mod row_changes;
 mod rows;
 mod text;
 
@@ -19,4 +21,5 @@ pub use changes::{ChangeBatch, Changes, Completeness, Move, MoveKind};
 pub use debezium::{DebeziumOptions, DebeziumReader};
 pub use op::{Op, ParsedOp, parse_op};
 pub use placeholder::PLACEHOLDER;
-pub use rows::{RowsOptions, RowsReader, row_changes};
+pub use row_changes::row_changes;
+pub use rows::{RowsOptions, RowsReader};

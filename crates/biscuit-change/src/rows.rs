@@ -1,21 +1,19 @@
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, UInt32Array};
-use arrow::buffer::BooleanBuffer;
-use arrow::compute::{CastOptions, cast_with_options, take_record_batch};
+use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use biscuit_core::{Error, Result};
 use biscuit_schema::{Contract, check_names, common_type, plain_type, type_name};
 use bytes::Bytes;
 
 use crate::cell::{Cell, to_array};
-use crate::changes::{ChangeBatch, Changes, Completeness};
+use crate::changes::Changes;
 use crate::codec::Codec;
 use crate::csv_rows;
 use crate::infer::{infer_json, widen};
 use crate::json::{self, Object};
-use crate::op::{Op, ParsedOp, parse_op};
-use crate::placeholder::placeholder_rows;
+use crate::row_changes::row_changes;
 use crate::text::{empty, text_of, wrong_type};
 
 /// How rows say what they change.
@@ -57,7 +55,7 @@ impl RowsOptions {
         self
     }
 
-    fn is_input_only(&self, name: &str) -> bool {
+    pub(crate) fn is_input_only(&self, name: &str) -> bool {
         self.op.as_deref() == Some(name) || self.delete_column.as_deref() == Some(name)
     }
 
@@ -287,161 +285,4 @@ fn declared_type(column: &ArrayRef, to: &DataType, name: &str, file: &Arc<str>) 
     }
     let options = CastOptions { safe: false, ..CastOptions::default() };
     cast_with_options(column, to, &options).map_err(|e| fail().with_source(e))
-}
-
-/// Rows as change records: reads and takes away the operation column and the delete flag, finds values that were not
-/// given, leaves out images before an update; answers with the records and the number left out. `places` are the row
-/// numbers in the file.
-///
-/// # Errors
-/// `UnknownOp`, `WrongType` for an operation column or delete flag of another type, `AmbiguousPlaceholder`,
-/// `DuplicateColumn`, `ColumnCase`, `NullValue` for a null in a column that the contract says has none.
-pub fn row_changes(
-    batch: &RecordBatch,
-    file: &Arc<str>,
-    places: Vec<u64>,
-    options: &RowsOptions,
-) -> Result<(ChangeBatch, u64)> {
-    check_names(&batch.schema(), &format!("`{file}`"))?;
-    let mut ops = Vec::with_capacity(batch.num_rows());
-    let codes = codes(batch, options.op.as_deref(), file)?;
-    let deleted = delete_flags(batch, options.delete_column.as_deref(), file, &places)?;
-    let mut keep: Vec<u32> = Vec::with_capacity(batch.num_rows());
-    for (row, place) in places.iter().enumerate() {
-        let code = codes.as_ref().filter(|c| c.is_valid(row)).map(|c| c.value(row).trim()).filter(|c| !c.is_empty());
-        match parse_op(code) {
-            ParsedOp::Ignored => continue,
-            ParsedOp::Unknown => {
-                let column = options.op.as_deref().unwrap_or_default();
-                let e =
-                    Error::data("UnknownOp", format!("column `{column}` holds an operation code that is not known"));
-                return Err(e.at(file, *place).with_detail("op", code.unwrap_or_default()));
-            }
-            ParsedOp::Change(_) if deleted.as_ref().is_some_and(|d| d.value(row)) => ops.push(Op::Delete),
-            ParsedOp::Change(op) => ops.push(op),
-        }
-        keep.push(u32::try_from(row).expect("a batch has fewer than 2^32 rows"));
-    }
-    let ignored = batch.num_rows() - keep.len();
-    let stored: Vec<usize> =
-        (0..batch.num_columns()).filter(|&i| !options.is_input_only(batch.schema().field(i).name())).collect();
-    let mut rows = batch.project(&stored).expect("indices come from this batch");
-    let mut places = places;
-    if ignored > 0 {
-        rows = take_record_batch(&rows, &UInt32Array::from(keep.clone()))
-            .map_err(|e| Error::internal("rows could not be picked").with_source(e))?;
-        places = keep.iter().map(|&r| places[r as usize]).collect();
-    }
-    let none: Arc<str> = "".into();
-    let code = |r: &u32| match codes.as_ref().filter(|c| c.is_valid(*r as usize)) {
-        Some(c) => c.value(*r as usize).trim().to_lowercase().into(),
-        None => none.clone(),
-    };
-    let codes: Vec<Arc<str>> = keep.iter().map(code).collect();
-    let given = given(&rows, &ops, &codes, file, &places)?;
-    if let Some(contract) = &options.contract {
-        check_nulls(&rows, &ops, &given, contract, file, &places)?;
-    }
-    let completeness = Completeness::Full;
-    let file = file.clone();
-    let batch = ChangeBatch { rows, ops, codes, given, completeness, rank: 1, moves: vec![], file, places };
-    Ok((batch, ignored as u64))
-}
-
-fn codes(batch: &RecordBatch, column: Option<&str>, file: &Arc<str>) -> Result<Option<StringArray>> {
-    let Some((name, array)) = column.and_then(|n| Some((n, batch.column_by_name(n)?))) else { return Ok(None) };
-    if !matches!(plain_type(array.data_type()), DataType::Utf8 | DataType::Null) {
-        let message = format!("the operation column `{name}` is {}, not text", array.data_type());
-        return Err(Error::data("WrongType", message).in_file(file));
-    }
-    let text = cast_with_options(array, &DataType::Utf8, &CastOptions::default())
-        .map_err(|e| Error::internal("operation codes could not be read").with_source(e))?;
-    Ok(Some(text.as_string::<i32>().clone()))
-}
-
-fn delete_flags(
-    batch: &RecordBatch,
-    column: Option<&str>,
-    file: &Arc<str>,
-    places: &[u64],
-) -> Result<Option<BooleanArray>> {
-    let Some((name, array)) = column.and_then(|n| Some((n, batch.column_by_name(n)?))) else { return Ok(None) };
-    let wrong = |row: usize| wrong_type(name, "a delete flag is true or false, 1 or 0, Y or N", file, places[row]);
-    let t = plain_type(array.data_type());
-    let flags = match &t {
-        DataType::Null => return Ok(None),
-        DataType::Boolean => array.as_boolean().clone(),
-        t if t.is_integer() || *t == DataType::Utf8 => {
-            let text = cast_with_options(array, &DataType::Utf8, &CastOptions::default())
-                .map_err(|e| Error::internal("delete flags could not be read").with_source(e))?;
-            let flag = |(row, v): (usize, Option<&str>)| match v.map(str::to_lowercase).as_deref() {
-                None | Some("") => Ok(false),
-                Some("true" | "1" | "y" | "t" | "yes") => Ok(true),
-                Some("false" | "0" | "n" | "f" | "no") => Ok(false),
-                Some(_) => Err(wrong(row)),
-            };
-            let flags = text.as_string::<i32>().iter().enumerate().map(flag).collect::<Result<Vec<bool>>>()?;
-            return Ok(Some(BooleanArray::from(flags)));
-        }
-        t => {
-            let message = format!("the delete flag `{name}` is {t}; it is boolean, a whole number or text");
-            return Err(Error::data("WrongType", message).in_file(file));
-        }
-    };
-    // Null means not deleted.
-    Ok(Some(flags.iter().map(|f| Some(f.unwrap_or(false))).collect()))
-}
-
-/// By column, which records give it: the placeholder in an update, or where there is no code, gives nothing.
-fn given(
-    rows: &RecordBatch,
-    ops: &[Op],
-    codes: &[Arc<str>],
-    file: &Arc<str>,
-    places: &[u64],
-) -> Result<Vec<Option<BooleanBuffer>>> {
-    let mut all = Vec::with_capacity(rows.num_columns());
-    for (i, column) in rows.columns().iter().enumerate() {
-        let mut missing: Vec<usize> = Vec::new();
-        for row in placeholder_rows(column).into_iter().filter(|&r| ops[r] == Op::Upsert) {
-            match codes[row].as_ref() {
-                "" | "u" | "+u" => missing.push(row),
-                "r" => {}
-                _ => return Err(ambiguous(rows.schema().field(i).name(), file, places[row])),
-            }
-        }
-        all.push(
-            (!missing.is_empty()).then(|| BooleanBuffer::collect_bool(rows.num_rows(), |r| !missing.contains(&r))),
-        );
-    }
-    Ok(all)
-}
-
-pub(crate) fn ambiguous(column: &str, file: &Arc<str>, row: u64) -> Error {
-    let message = format!(
-        "column `{column}` of a create holds the unavailable-value placeholder, and without headers it cannot be told whether it is a value"
-    );
-    Error::data("AmbiguousPlaceholder", message).at(file, row)
-}
-
-pub(crate) fn check_nulls(
-    rows: &RecordBatch,
-    ops: &[Op],
-    given: &[Option<BooleanBuffer>],
-    contract: &Contract,
-    file: &Arc<str>,
-    places: &[u64],
-) -> Result<()> {
-    for column in contract.columns.iter().filter(|c| !c.nullable) {
-        let at = rows.schema().index_of(&column.name).ok();
-        let null = |row: &usize| match at {
-            None => true,
-            Some(i) => rows.column(i).is_null(*row) && given[i].as_ref().is_none_or(|g| g.value(*row)),
-        };
-        if let Some(row) = (0..ops.len()).filter(|&r| ops[r] == Op::Upsert).find(null) {
-            let message = format!("column `{}` is null, and the contract says it never is", column.name);
-            return Err(Error::data("NullValue", message).at(file, places[row]));
-        }
-    }
-    Ok(())
 }

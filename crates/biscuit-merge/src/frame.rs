@@ -12,11 +12,12 @@ use futures::TryStreamExt;
 use hashbrown::HashMap;
 
 use crate::change_set::{ChangeSet, Record};
+use crate::groups::Groups;
 use crate::key_state::KeyState;
 use crate::order::Order;
 use crate::outcome::RowChange;
 use crate::report::MergeReport;
-use crate::resolve::{Groups, Prior, Resolved, Resolver};
+use crate::resolve::{Prior, Resolved, Resolver};
 use crate::scan::RowOrders;
 use crate::spec::MergeSpec;
 use crate::table::{RowRef, Tables, known, without};

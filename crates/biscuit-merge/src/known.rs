@@ -7,10 +7,11 @@ use hashbrown::HashMap;
 
 use crate::change_set::Record;
 use crate::fetch::fetch;
+use crate::groups::Groups;
 use crate::key_state::KeyState;
 use crate::merge::Merge;
 use crate::prepare::Prepared;
-use crate::resolve::{Groups, Prior, Resolved, Resolver};
+use crate::resolve::{Prior, Resolved, Resolver};
 use crate::scan::{FileScan, Stored, StoredKey, scan};
 use crate::segment::Kept;
 use crate::spec::Authority;

@@ -1,9 +1,9 @@
-use biscuit_change::{MoveKind, Op};
+use biscuit_change::Op;
 use biscuit_core::{Error, Result};
 use datafusion::arrow::datatypes::SchemaRef;
 
 use crate::change_set::{ChangeSet, Record};
-use crate::key_state::{ColumnState, KeyState, MoveState};
+use crate::key_state::KeyState;
 use crate::order::Order;
 use crate::outcome::{Outcome, RowChange};
 use crate::report::Verdicts;
@@ -26,13 +26,13 @@ pub(crate) struct Resolved {
 }
 
 /// A key while its records are applied.
-struct Work {
-    key: u32,
+pub(crate) struct Work {
+    pub(crate) key: u32,
     before: KeyState,
     stored: bool,
-    now: KeyState,
+    pub(crate) now: KeyState,
     /// Whether any cell of the row, or the row's order, is another than before.
-    touched: bool,
+    pub(crate) touched: bool,
 }
 
 /// Applies the records of a run to what was known; `truncated` is the greatest order at or before which everything is
@@ -44,15 +44,6 @@ pub(crate) struct Resolver<'a> {
     pub(crate) tables: &'a Tables,
     pub(crate) truncated: Option<&'a Order>,
     pub(crate) truncated_before: Option<&'a Order>,
-}
-
-/// Where a value for a row that has moved on comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Given {
-    /// From a record of that order, which may be a repeated one.
-    ByRecord,
-    /// From the row of an older key, at the order of the key update.
-    ByMove,
 }
 
 /// What one record did, before the end of its key is known.
@@ -235,116 +226,6 @@ impl Resolver<'_> {
         Err(Error::data("AmbiguousOrder", message).at(file, row).with_detail("key", self.set.key_text(record.key)))
     }
 
-    /// The delete half of a key update keeps the row as it was, unless the create half has come already.
-    fn keep_image(&self, record: &Record, works: &mut [Work], at: usize) {
-        let Some((MoveKind::To, to)) = record.link else { return };
-        let to_bytes = self.set.keys.bytes[to as usize].clone();
-        let order = &record.order;
-        // The create half has come if the new key has a state of that order or later; but where it has moved on since,
-        // that state may be one of other records.
-        let arrived = works.iter().find(|w| w.key == to).is_some_and(|w| {
-            let newest = w.now.live.as_ref().unwrap_or(&w.now.base);
-            newest >= order && !w.now.moves.iter().any(|m| m.at > *order)
-        });
-        let now = &mut works[at].now;
-        let repeated = now.live.is_none() && now.base == *order;
-        if arrived || repeated || now.moves.iter().any(|m| m.to == to_bytes && m.at == *order) {
-            return;
-        }
-        let columns = match now.live {
-            Some(_) => {
-                (0..self.schema.fields().len()).map(|c| column_state(now, c)).filter(|c| c.order < *order).collect()
-            }
-            None => vec![],
-        };
-        now.moves.push(MoveState { to: to_bytes, at: order.clone(), applied: false, columns });
-    }
-
-    /// The create half of a key update takes values that were not available from the row of the old key.
-    fn resolve_move(&self, record: &Record, works: &mut [Work], at: usize) -> Result<Vec<(usize, Option<RowRef>)>> {
-        let Some((MoveKind::From, from)) = record.link else { return Ok(vec![]) };
-        let (givens, row) = self.set.givens_of(record);
-        let asked: Vec<usize> = givens.unavailable_columns(row).collect();
-        let to_bytes = self.set.keys.bytes[record.key as usize].clone();
-        let order = &record.order;
-        let Some(old) = works.iter().position(|w| w.key == from) else { return Ok(vec![]) };
-        let entry = works[old].now.moves.iter().position(|m| m.to == to_bytes && m.at == *order);
-        if asked.is_empty() {
-            entry.map(|e| works[old].now.moves.remove(e));
-            return Ok(vec![]);
-        }
-        let now = &works[at].now;
-        let done = asked.iter().all(|&c| now.column(c).0 >= order) && !now.moves.iter().any(|m| m.at > *order);
-        if entry.is_some_and(|e| works[old].now.moves[e].applied) || done {
-            return Ok(vec![]);
-        }
-        let image: Vec<ColumnState> = match entry {
-            Some(e) => works[old].now.moves[e].columns.clone(),
-            None if works[old].now.live.is_some() => asked.iter().map(|&c| column_state(&works[old].now, c)).collect(),
-            None => vec![],
-        };
-        let mut kept = Vec::with_capacity(asked.len());
-        for &c in &asked {
-            let known = image.iter().find(|s| s.column == c && s.order < *order && s.value.is_some());
-            kept.push(known.cloned().ok_or_else(|| self.unavailable(record, c))?);
-        }
-        let resolved = kept.iter().map(|s| (s.column, s.value)).collect();
-        let moved = MoveState { to: to_bytes, at: order.clone(), applied: true, columns: kept };
-        match entry {
-            Some(e) => works[old].now.moves[e] = moved,
-            None => works[old].now.moves.push(moved),
-        }
-        Ok(resolved)
-    }
-
-    /// A record older than a key update changes what the update moved, also after the create half took it.
-    fn late_for_moves(&self, record: &Record, given: Vec<(usize, Option<RowRef>)>, works: &mut [Work], at: usize) {
-        let mut late = vec![(at, record.order.clone(), given, Given::ByRecord)];
-        while let Some((at, order, given, by)) = late.pop() {
-            let mut fills = Vec::new();
-            for m in works[at].now.moves.iter_mut().filter(|m| m.at > order) {
-                let mut filled = Vec::new();
-                for &(c, value) in &given {
-                    match m.columns.iter_mut().find(|s| s.column == c) {
-                        // The record that gave the value may come again.
-                        Some(s)
-                            if by == Given::ByRecord
-                                && s.order == order
-                                && (m.applied || self.tables.same(s.value, value, c)) =>
-                        {
-                            continue;
-                        }
-                        Some(s) if s.order <= order => (s.order, s.value) = (order.clone(), value),
-                        None if !m.applied => m.columns.push(ColumnState { column: c, order: order.clone(), value }),
-                        _ => continue,
-                    }
-                    filled.push((c, value));
-                }
-                if m.applied && !filled.is_empty() {
-                    fills.push((m.to.clone(), m.at.clone(), filled));
-                }
-            }
-            for (to, order, filled) in fills {
-                let key = self.set.keys.find(&to);
-                let Some(next) = works.iter().position(|w| Some(w.key) == key) else { continue };
-                let work = &mut works[next];
-                for (c, value) in &filled {
-                    if *work.now.column(*c).0 == order {
-                        work.now.set(*c, &order, *value);
-                        work.touched = true;
-                    }
-                }
-                late.push((next, order, filled, Given::ByMove));
-            }
-        }
-    }
-
-    fn given_columns(&self, record: &Record) -> Vec<(usize, Option<RowRef>)> {
-        let (givens, row) = self.set.givens_of(record);
-        let given = (0..self.schema.fields().len()).filter(|&c| givens.gives(row, c));
-        given.map(|c| (c, Some(record.at))).collect()
-    }
-
     /// A value that was not available must have come from somewhere by the end of the run.
     fn check_available(&self, record: &Record, work: &Work) -> Result<()> {
         let Some(live) = &work.now.live else { return Ok(()) };
@@ -374,7 +255,7 @@ impl Resolver<'_> {
         cleared.map_or(Ok(()), |c| Err(self.unavailable(record, c)))
     }
 
-    fn unavailable(&self, record: &Record, column: usize) -> Error {
+    pub(crate) fn unavailable(&self, record: &Record, column: usize) -> Error {
         let (file, row) = self.set.place(record.at);
         let name = self.schema.field(column).name();
         let message = format!(
@@ -424,11 +305,6 @@ fn raise(records: &[&Record], works: &[Work]) -> Vec<Record> {
     raised
 }
 
-fn column_state(state: &KeyState, column: usize) -> ColumnState {
-    let (order, value) = state.column(column);
-    ColumnState { column, order: order.clone(), value }
-}
-
 fn finish(work: Work) -> Outcome {
     let row = match (work.stored, work.now.live.is_some()) {
         (true, false) => RowChange::Remove,
@@ -437,42 +313,4 @@ fn finish(work: Work) -> Outcome {
         _ => RowChange::Keep,
     };
     Outcome { key: work.key, row, state: work.now }
-}
-
-/// Joins keys that key updates tie together.
-#[derive(Debug)]
-pub(crate) struct Groups(Vec<u32>);
-
-impl Groups {
-    /// All keys of a run in groups: those that the key updates of its records, or these ties, bring together.
-    pub(crate) fn of(set: &ChangeSet, ties: &[(u32, u32)]) -> Vec<Vec<u32>> {
-        let mut groups = Self::new(set.keys.len());
-        for record in &set.records {
-            record.link.inspect(|(_, other)| groups.join(record.key, *other));
-        }
-        ties.iter().for_each(|(a, b)| groups.join(*a, *b));
-        let keys = u32::try_from(set.keys.len()).expect("there are fewer than 2^32 keys");
-        let mut sorted: Vec<(u32, u32)> = (0..keys).map(|k| (groups.root(k), k)).collect();
-        sorted.sort_unstable();
-        sorted.chunk_by(|a, b| a.0 == b.0).map(|g| g.iter().map(|(_, k)| *k).collect()).collect()
-    }
-
-    fn new(keys: usize) -> Self {
-        Self((0..u32::try_from(keys).expect("there are fewer than 2^32 keys")).collect())
-    }
-
-    fn root(&mut self, key: u32) -> u32 {
-        let mut at = key;
-        while self.0[at as usize] != at {
-            let up = self.0[at as usize];
-            self.0[at as usize] = self.0[up as usize];
-            at = up;
-        }
-        at
-    }
-
-    fn join(&mut self, a: u32, b: u32) {
-        let (a, b) = (self.root(a), self.root(b));
-        self.0[a.max(b) as usize] = a.min(b);
-    }
 }

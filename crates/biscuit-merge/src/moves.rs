@@ -1,0 +1,145 @@
+use biscuit_change::MoveKind;
+use biscuit_core::Result;
+
+use crate::change_set::Record;
+use crate::key_state::{ColumnState, KeyState, MoveState};
+use crate::resolve::{Resolver, Work};
+use crate::table::RowRef;
+
+/// Where a value for a row that has moved on comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Given {
+    /// From a record of that order, which may be a repeated one.
+    ByRecord,
+    /// From the row of an older key, at the order of the key update.
+    ByMove,
+}
+
+/// Key updates: values that were not available follow a row from key to key, whichever half comes first.
+impl Resolver<'_> {
+    /// The delete half of a key update keeps the row as it was, unless the create half has come already.
+    pub(crate) fn keep_image(&self, record: &Record, works: &mut [Work], at: usize) {
+        let Some((MoveKind::To, to)) = record.link else { return };
+        let to_bytes = self.set.keys.bytes[to as usize].clone();
+        let order = &record.order;
+        // The create half has come if the new key has a state of that order or later; but where it has moved on since,
+        // that state may be one of other records.
+        let arrived = works.iter().find(|w| w.key == to).is_some_and(|w| {
+            let newest = w.now.live.as_ref().unwrap_or(&w.now.base);
+            newest >= order && !w.now.moves.iter().any(|m| m.at > *order)
+        });
+        let now = &mut works[at].now;
+        let repeated = now.live.is_none() && now.base == *order;
+        if arrived || repeated || now.moves.iter().any(|m| m.to == to_bytes && m.at == *order) {
+            return;
+        }
+        let columns = match now.live {
+            Some(_) => {
+                (0..self.schema.fields().len()).map(|c| column_state(now, c)).filter(|c| c.order < *order).collect()
+            }
+            None => vec![],
+        };
+        now.moves.push(MoveState { to: to_bytes, at: order.clone(), applied: false, columns });
+    }
+
+    /// The create half of a key update takes values that were not available from the row of the old key.
+    pub(crate) fn resolve_move(
+        &self,
+        record: &Record,
+        works: &mut [Work],
+        at: usize,
+    ) -> Result<Vec<(usize, Option<RowRef>)>> {
+        let Some((MoveKind::From, from)) = record.link else { return Ok(vec![]) };
+        let (givens, row) = self.set.givens_of(record);
+        let asked: Vec<usize> = givens.unavailable_columns(row).collect();
+        let to_bytes = self.set.keys.bytes[record.key as usize].clone();
+        let order = &record.order;
+        let Some(old) = works.iter().position(|w| w.key == from) else { return Ok(vec![]) };
+        let entry = works[old].now.moves.iter().position(|m| m.to == to_bytes && m.at == *order);
+        if asked.is_empty() {
+            entry.map(|e| works[old].now.moves.remove(e));
+            return Ok(vec![]);
+        }
+        let now = &works[at].now;
+        let done = asked.iter().all(|&c| now.column(c).0 >= order) && !now.moves.iter().any(|m| m.at > *order);
+        if entry.is_some_and(|e| works[old].now.moves[e].applied) || done {
+            return Ok(vec![]);
+        }
+        let image: Vec<ColumnState> = match entry {
+            Some(e) => works[old].now.moves[e].columns.clone(),
+            None if works[old].now.live.is_some() => asked.iter().map(|&c| column_state(&works[old].now, c)).collect(),
+            None => vec![],
+        };
+        let mut kept = Vec::with_capacity(asked.len());
+        for &c in &asked {
+            let known = image.iter().find(|s| s.column == c && s.order < *order && s.value.is_some());
+            kept.push(known.cloned().ok_or_else(|| self.unavailable(record, c))?);
+        }
+        let resolved = kept.iter().map(|s| (s.column, s.value)).collect();
+        let moved = MoveState { to: to_bytes, at: order.clone(), applied: true, columns: kept };
+        match entry {
+            Some(e) => works[old].now.moves[e] = moved,
+            None => works[old].now.moves.push(moved),
+        }
+        Ok(resolved)
+    }
+
+    /// A record older than a key update changes what the update moved, also after the create half took it.
+    pub(crate) fn late_for_moves(
+        &self,
+        record: &Record,
+        given: Vec<(usize, Option<RowRef>)>,
+        works: &mut [Work],
+        at: usize,
+    ) {
+        let mut late = vec![(at, record.order.clone(), given, Given::ByRecord)];
+        while let Some((at, order, given, by)) = late.pop() {
+            let mut fills = Vec::new();
+            for m in works[at].now.moves.iter_mut().filter(|m| m.at > order) {
+                let mut filled = Vec::new();
+                for &(c, value) in &given {
+                    match m.columns.iter_mut().find(|s| s.column == c) {
+                        // The record that gave the value may come again.
+                        Some(s)
+                            if by == Given::ByRecord
+                                && s.order == order
+                                && (m.applied || self.tables.same(s.value, value, c)) =>
+                        {
+                            continue;
+                        }
+                        Some(s) if s.order <= order => (s.order, s.value) = (order.clone(), value),
+                        None if !m.applied => m.columns.push(ColumnState { column: c, order: order.clone(), value }),
+                        _ => continue,
+                    }
+                    filled.push((c, value));
+                }
+                if m.applied && !filled.is_empty() {
+                    fills.push((m.to.clone(), m.at.clone(), filled));
+                }
+            }
+            for (to, order, filled) in fills {
+                let key = self.set.keys.find(&to);
+                let Some(next) = works.iter().position(|w| Some(w.key) == key) else { continue };
+                let work = &mut works[next];
+                for (c, value) in &filled {
+                    if *work.now.column(*c).0 == order {
+                        work.now.set(*c, &order, *value);
+                        work.touched = true;
+                    }
+                }
+                late.push((next, order, filled, Given::ByMove));
+            }
+        }
+    }
+
+    pub(crate) fn given_columns(&self, record: &Record) -> Vec<(usize, Option<RowRef>)> {
+        let (givens, row) = self.set.givens_of(record);
+        let given = (0..self.schema.fields().len()).filter(|&c| givens.gives(row, c));
+        given.map(|c| (c, Some(record.at))).collect()
+    }
+}
+
+fn column_state(state: &KeyState, column: usize) -> ColumnState {
+    let (order, value) = state.column(column);
+    ColumnState { column, order: order.clone(), value }
+}
