@@ -18,20 +18,27 @@ fn place(journal: &Journal) -> Path {
     default_state_root(&journal.table).join("root.json")
 }
 
-/// Refuses a run that names another state root than the one the table has.
-pub(crate) async fn check(journal: &Journal) -> Result<bool> {
+/// The state root that the table's pointer names; none for a table that was never committed to.
+async fn named(journal: &Journal) -> Result<Option<String>> {
     let path = place(journal);
     let bytes = match journal.storage.store.get(&path).await {
         Ok(found) => found.bytes().await.map_err(|e| store_error("read", &path, e))?,
-        Err(object_store::Error::NotFound { .. }) => return Ok(false),
+        Err(object_store::Error::NotFound { .. }) => return Ok(None),
         Err(e) => return Err(store_error("read", &path, e)),
     };
     let pointer: Pointer = record::parse(&bytes, path.as_ref())?;
-    if pointer.state == journal.state.as_ref() {
-        return Ok(true);
+    Ok(Some(pointer.state))
+}
+
+/// Refuses a run that names another state root than the one the table has.
+pub(crate) async fn check(journal: &Journal) -> Result<()> {
+    match named(journal).await? {
+        Some(has) if has != journal.state.as_ref() => {
+            let message = format!("the state root of `{}` is `{has}`, not `{}`", journal.table, journal.state);
+            Err(Error::usage("StateRootMismatch", message))
+        }
+        _ => Ok(()),
     }
-    let (has, named) = (&pointer.state, &journal.state);
-    Err(Error::usage("StateRootMismatch", format!("the state root of `{}` is `{has}`, not `{named}`", journal.table)))
 }
 
 /// Claims the table for this state root: of two runs that name different ones, one wins.
@@ -48,7 +55,7 @@ pub(crate) async fn claim(journal: &Journal) -> Result<()> {
             journal.sync_folders(&path, &Path::from_iter(parts)).await
         }
         Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
-            check(journal).await.map(drop)
+            check(journal).await
         }
         Err(e) => Err(store_error("write", &path, e)),
     }
@@ -57,16 +64,12 @@ pub(crate) async fn claim(journal: &Journal) -> Result<()> {
 impl Journal {
     /// The same journal with the state root that the table's pointer names, if it has one.
     pub async fn follow_pointer(self) -> Result<Self> {
-        let path = place(&self);
-        match self.storage.store.get(&path).await {
-            Ok(found) => {
-                let bytes = found.bytes().await.map_err(|e| store_error("read", &path, e))?;
-                let pointer: Pointer = record::parse(&bytes, path.as_ref())?;
-                let root = Path::parse(&pointer.state).map_err(|e| Error::internal("a state root").with_source(e))?;
+        match named(&self).await? {
+            None => Ok(self),
+            Some(root) => {
+                let root = Path::parse(&root).map_err(|e| Error::internal("a state root").with_source(e))?;
                 Ok(self.with_state_root(root))
             }
-            Err(object_store::Error::NotFound { .. }) => Ok(self),
-            Err(e) => Err(store_error("read", &path, e)),
         }
     }
 }
