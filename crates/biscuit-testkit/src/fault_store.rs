@@ -4,13 +4,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::StreamExt;
 use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
 };
+use tokio::sync::watch;
 
 /// What happens at the chosen call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +28,12 @@ pub enum Fault {
     Delay(Duration),
     /// A put writes half of its bytes, then the process dies. At any other call, as [`Crash`](Self::Crash).
     Torn,
+    /// The call is not carried out and answers that something is there already: a 409 that nobody won.
+    Refuse,
+    /// The process sleeps before the call, until [`FaultStore::resume`].
+    Pause,
+    /// The process sleeps after the call and before it knows the answer, until [`FaultStore::resume`].
+    PauseAfter,
 }
 
 /// Hands calls on until the n-th, at which a fault happens. Calls are counted from 1; each object of a delete is one.
@@ -42,6 +49,15 @@ struct Shared {
     at: u64,
     fault: Fault,
     dead: AtomicBool,
+    sleep: watch::Sender<Sleep>,
+}
+
+/// How far a pause is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sleep {
+    NotYet,
+    Asleep,
+    Over,
 }
 
 /// What a call is to do.
@@ -49,19 +65,34 @@ enum Turn {
     Go,
     Stop,
     GoThenFail,
+    GoThenSleep,
+    Refuse,
     Tear,
 }
 
 impl FaultStore {
     /// A store in front of `inner` whose `at`-th call meets `fault`; 0 for none.
     pub fn new(inner: Arc<dyn ObjectStore>, fault: Fault, at: u64) -> Self {
-        let shared = Shared { calls: AtomicU64::new(0), at, fault, dead: AtomicBool::new(false) };
+        let sleep = watch::Sender::new(Sleep::NotYet);
+        let shared = Shared { calls: AtomicU64::new(0), at, fault, dead: AtomicBool::new(false), sleep };
         Self { inner, shared: Arc::new(shared) }
     }
 
     /// The calls so far.
     pub fn calls(&self) -> u64 {
         self.shared.calls.load(Ordering::SeqCst)
+    }
+
+    /// Returns when a call is paused: true; or when [`resume`](Self::resume) was called without one: false.
+    pub async fn paused(&self) -> bool {
+        let mut sleep = self.shared.sleep.subscribe();
+        let now = sleep.wait_for(|s| *s != Sleep::NotYet).await.expect("the sender is in this store");
+        *now == Sleep::Asleep
+    }
+
+    /// Lets a paused call go on, and every pause to come.
+    pub fn resume(&self) {
+        self.shared.sleep.send_replace(Sleep::Over);
     }
 
     /// Whether the fault has happened.
@@ -86,6 +117,12 @@ impl Shared {
             Fault::Fail | Fault::Crash => Turn::Stop,
             Fault::CrashAfter | Fault::LoseAnswer => Turn::GoThenFail,
             Fault::Torn => Turn::Tear,
+            Fault::Refuse => Turn::Refuse,
+            Fault::PauseAfter => Turn::GoThenSleep,
+            Fault::Pause => {
+                self.sleep().await;
+                Turn::Go
+            }
             Fault::Delay(by) => {
                 tokio::time::sleep(by).await;
                 Turn::Go
@@ -93,13 +130,36 @@ impl Shared {
         }
     }
 
-    async fn call<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
-        match self.turn().await {
+    async fn sleep(&self) {
+        let mut sleep = self.sleep.subscribe();
+        self.sleep.send_if_modified(|s| {
+            let first = *s == Sleep::NotYet;
+            if first {
+                *s = Sleep::Asleep;
+            }
+            first
+        });
+        sleep.wait_for(|s| *s == Sleep::Over).await.expect("the sender is in this store");
+    }
+
+    async fn call<T>(&self, path: &Path, call: impl Future<Output = Result<T>>) -> Result<T> {
+        let turn = self.turn().await;
+        self.carry_out(turn, path, call).await
+    }
+
+    async fn carry_out<T>(&self, turn: Turn, path: &Path, call: impl Future<Output = Result<T>>) -> Result<T> {
+        match turn {
             Turn::Go => call.await,
             Turn::Stop | Turn::Tear => Err(injected()),
+            Turn::Refuse => Err(Error::AlreadyExists { path: path.to_string(), source: "injected refusal".into() }),
             Turn::GoThenFail => {
                 call.await?;
                 Err(injected())
+            }
+            Turn::GoThenSleep => {
+                let answer = call.await;
+                self.sleep().await;
+                answer
             }
         }
     }
@@ -119,32 +179,26 @@ impl fmt::Display for FaultStore {
 #[deny(clippy::missing_trait_methods)]
 impl ObjectStore for FaultStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
-        match self.shared.turn().await {
-            Turn::Go => self.inner.put_opts(location, payload, opts).await,
-            Turn::Stop => Err(injected()),
-            Turn::GoThenFail => {
-                self.inner.put_opts(location, payload, opts).await?;
-                Err(injected())
-            }
-            Turn::Tear => {
-                let bytes: bytes::Bytes = payload.into();
-                let half = bytes.slice(..bytes.len() / 2);
-                self.inner.put_opts(location, half.into(), opts).await?;
-                Err(injected())
-            }
+        let (turn, mut payload) = (self.shared.turn().await, payload);
+        if matches!(turn, Turn::Tear) {
+            let bytes: bytes::Bytes = payload.into();
+            payload = bytes.slice(..bytes.len() / 2).into();
+            self.inner.put_opts(location, payload, opts).await?;
+            return Err(injected());
         }
+        self.shared.carry_out(turn, location, self.inner.put_opts(location, payload, opts)).await
     }
 
     async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        self.shared.call(self.inner.put_multipart_opts(location, opts)).await
+        self.shared.call(location, self.inner.put_multipart_opts(location, opts)).await
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        self.shared.call(self.inner.get_opts(location, options)).await
+        self.shared.call(location, self.inner.get_opts(location, options)).await
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[std::ops::Range<u64>]) -> Result<Vec<bytes::Bytes>> {
-        self.shared.call(self.inner.get_ranges(location, ranges)).await
+        self.shared.call(location, self.inner.get_ranges(location, ranges)).await
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
@@ -158,7 +212,7 @@ impl ObjectStore for FaultStore {
                     let mut answers = inner.delete_stream(futures::stream::iter([Ok(one)]).boxed());
                     answers.next().await.unwrap_or_else(|| Err(injected()))
                 };
-                shared.call(call).await
+                shared.call(&location, call).await
             }
         };
         locations.then(delete).boxed()
@@ -166,13 +220,15 @@ impl ObjectStore for FaultStore {
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         let (inner, shared) = (self.inner.list(prefix), self.shared.clone());
-        let begin = async move {
-            match shared.call(std::future::ready(Ok(()))).await {
-                Ok(()) => inner,
+        let path = prefix.cloned().unwrap_or_default();
+        // A listing is one call, and what it answers is what was there when it was asked.
+        let listed = async move {
+            match shared.call(&path, inner.try_collect::<Vec<_>>()).await {
+                Ok(objects) => futures::stream::iter(objects.into_iter().map(Ok)).boxed(),
                 Err(e) => futures::stream::iter([Err(e)]).boxed(),
             }
         };
-        futures::stream::once(begin).flatten().boxed()
+        futures::stream::once(listed).flatten().boxed()
     }
 
     fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
@@ -182,14 +238,14 @@ impl ObjectStore for FaultStore {
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.shared.call(self.inner.list_with_delimiter(prefix)).await
+        self.shared.call(&prefix.cloned().unwrap_or_default(), self.inner.list_with_delimiter(prefix)).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.shared.call(self.inner.copy_opts(from, to, options)).await
+        self.shared.call(to, self.inner.copy_opts(from, to, options)).await
     }
 
     async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
-        self.shared.call(self.inner.rename_opts(from, to, options)).await
+        self.shared.call(to, self.inner.rename_opts(from, to, options)).await
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use biscuit_core::{Clock, Instant, Result};
 use biscuit_journal::{Storage, store_error};
-use biscuit_testkit::{Fault, FaultStore, FixedClock, RecordingStore, crash_at_every_call};
+use biscuit_testkit::{Fault, FaultStore, FixedClock, RecordingStore, crash_at_every_call, pause_at_every_call};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -33,6 +33,35 @@ async fn each_fault_does_what_it_says() {
     assert_eq!(after(Fault::CrashAfter).await, ([true, false, false], whole.clone(), false));
     assert_eq!(after(Fault::LoseAnswer).await, ([true, false, true], whole.clone(), true));
     assert_eq!(after(Fault::Torn).await, ([true, false, false], Some("1234".to_owned()), false));
+}
+
+#[tokio::test]
+async fn a_refusal_says_that_something_is_there_and_nothing_is() {
+    let inner: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let store = FaultStore::new(inner.clone(), Fault::Refuse, 1);
+    let e = store.put(&Path::from("a"), "1".into()).await.unwrap_err();
+    assert!(matches!(e, object_store::Error::AlreadyExists { .. }), "{e}");
+    assert_eq!(content(&inner, "a").await, None);
+}
+
+#[tokio::test]
+async fn a_pause_lasts_until_it_is_ended_and_lies_before_or_after_the_call() {
+    for (fault, seen) in [(Fault::Pause, None), (Fault::PauseAfter, Some("12345678".to_owned()))] {
+        let inner: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let store = FaultStore::new(inner.clone(), fault, 1);
+        let meanwhile = async {
+            assert!(store.paused().await);
+            let seen = content(&inner, "a").await;
+            store.resume();
+            seen
+        };
+        let (answered, during) = futures::join!(put(&store, "a"), meanwhile);
+        assert!(answered);
+        assert_eq!((during, content(&inner, "a").await.is_some()), (seen, true), "{fault:?}");
+    }
+    let never = FaultStore::new(Arc::new(InMemory::new()), Fault::Pause, 9);
+    never.resume();
+    assert!(!never.paused().await);
 }
 
 #[tokio::test(start_paused = true)]
@@ -86,4 +115,42 @@ fn a_fixed_clock_moves_only_by_hand() {
     assert_eq!((clock.now(), clock.now()), (Instant::from_micros(5), Instant::from_micros(5)));
     clock.advance(Duration::from_micros(7));
     assert_eq!(clock.now(), Instant::from_micros(12));
+}
+
+/// Adds one to a number, reading and writing without a condition; or with one, as it has to be.
+async fn add(storage: Storage, safe: bool) -> Result<()> {
+    let (store, path) = (&storage.store, Path::from("total"));
+    let read = store.get(&path).await.map_err(|e| store_error("read", &path, e))?;
+    let version = object_store::UpdateVersion { e_tag: read.meta.e_tag.clone(), version: None };
+    let bytes = read.bytes().await.map_err(|e| store_error("read", &path, e))?;
+    let total: u64 = String::from_utf8_lossy(&bytes).parse().expect("a number");
+    let mode = if safe { object_store::PutMode::Update(version) } else { object_store::PutMode::Overwrite };
+    match store.put_opts(&path, (total + 1).to_string().into(), mode.into()).await {
+        Ok(_) => Ok(()),
+        Err(object_store::Error::Precondition { .. }) => Err(biscuit_core::Error::conflict("Conflict", "run again")),
+        Err(e) => Err(store_error("write", &path, e)),
+    }
+}
+
+async fn zero() -> Storage {
+    let storage = Storage::durable(Arc::new(InMemory::new()));
+    storage.store.put(&Path::from("total"), "0".into()).await.expect("a put");
+    storage
+}
+
+async fn is_three(storage: Storage, _: u64) {
+    assert_eq!(content(&storage.store, "total").await.as_deref(), Some("3"), "an addition is lost");
+}
+
+#[tokio::test]
+async fn a_pause_test_passes_what_holds() {
+    let job = |s| add(s, true);
+    let done = pause_at_every_call(Fault::Pause, zero, job, |s, _| add(s, true), is_three).await;
+    assert_eq!((done.calls, done.slept, done.conflicts), (2, 2, 1));
+}
+
+#[tokio::test]
+#[should_panic(expected = "an addition is lost")]
+async fn a_pause_test_finds_a_lost_update() {
+    pause_at_every_call(Fault::Pause, zero, |s| add(s, false), |s, _| add(s, false), is_three).await;
 }
