@@ -166,7 +166,7 @@ impl Snapshot {
             Ok(written) => written,
             Err(e) => {
                 replace.abandon().await?;
-                return Err(e);
+                return Err(journal.explain(e, &self.observed.head).await);
             }
         };
         match mode {

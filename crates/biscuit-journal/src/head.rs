@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::names::{Entry, journal_folder};
-use crate::record::{self, Done, FORMAT, Record, StateFile};
+use crate::record::{self, Done, FORMAT, LOST, NOT_RETIRED, Record, StateFile};
 use crate::store_error;
 
 /// Commit ids that a head remembers; older ones are in the records alone.
@@ -45,6 +45,9 @@ pub struct Head {
     /// Small facts by name.
     pub meta: BTreeMap<String, Value>,
     commits: VecDeque<(String, u64)>,
+    /// Whether files were lost since the last version that settled it: state kept by row may not fit the rows.
+    #[serde(default)]
+    pub(crate) lost: bool,
     #[serde(skip)]
     pub(crate) unfinished: Option<Record>,
 }
@@ -58,6 +61,7 @@ impl Head {
             state: BTreeMap::new(),
             meta: BTreeMap::new(),
             commits: VecDeque::new(),
+            lost: false,
             unfinished: None,
         }
     }
@@ -75,14 +79,19 @@ impl Head {
     /// The state after `record`; `done` is its mark, if it has one.
     pub(crate) fn apply(&mut self, record: Record, done: Option<&Done>) {
         self.version = record.version;
-        for file in &record.retire {
-            self.live.remove(&file.path);
+        let ended = |code: &str, path: &str| {
+            done.is_some_and(|d| d.exceptions.iter().any(|e| e.code == code && e.path == path))
+        };
+        self.lost = (self.lost && !record.settles) || done.is_some_and(Done::has_losses);
+        let gone = record.retire.iter().map(|f| &f.path).filter(|p| !ended(NOT_RETIRED, p));
+        for path in gone.chain(&record.forget) {
+            self.live.remove(path);
         }
         for f in &record.adopt {
             let live = LiveFile { size: f.size, etag: f.etag.clone(), rows: None, since: record.version, staged: None };
             self.live.insert(f.path.clone(), live);
         }
-        for f in &record.publish {
+        for f in record.publish.iter().filter(|f| !ended(LOST, &f.path)) {
             let live = LiveFile {
                 size: f.size,
                 etag: done.and_then(|d| d.etags.get(&f.path).cloned()),
@@ -119,6 +128,13 @@ pub(crate) struct Entries {
     pub(crate) records: BTreeSet<u64>,
     pub(crate) done: BTreeSet<u64>,
     pub(crate) checkpoint: u64,
+}
+
+impl Entries {
+    /// The versions whose records count.
+    pub(crate) fn in_force(&self) -> impl Iterator<Item = u64> {
+        self.records.iter().copied().filter(|v| *v > self.checkpoint || self.done.contains(v))
+    }
 }
 
 pub(crate) async fn list_entries(store: &dyn ObjectStore, state: &Path) -> Result<Entries> {

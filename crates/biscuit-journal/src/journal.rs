@@ -38,6 +38,18 @@ pub enum Foreign {
     Ignore,
 }
 
+/// What to do with a table that is not what its journal says: a live file is missing or changed, Biscuit files have no
+/// journal, or staged files were lost after their commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Diverged {
+    /// It stops the run.
+    #[default]
+    Fail,
+    /// What is there is the table, and the next commit says so.
+    Adopt,
+}
+
 /// Choices of a journal that have a default.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -46,6 +58,8 @@ pub struct JournalOptions {
     pub writers: Writers,
     /// What to do with foreign files. Default: adopt.
     pub foreign: Foreign,
+    /// What to do with a table that is not what its journal says. Default: stop.
+    pub diverged: Diverged,
     /// A checkpoint every so many versions. Default: 32.
     pub checkpoint_every: u64,
     /// Records kept below the newest checkpoint, for the history. Default: 10,000.
@@ -54,7 +68,13 @@ pub struct JournalOptions {
 
 impl Default for JournalOptions {
     fn default() -> Self {
-        Self { writers: Writers::Many, foreign: Foreign::Adopt, checkpoint_every: 32, keep_history: 10_000 }
+        Self {
+            writers: Writers::Many,
+            foreign: Foreign::Adopt,
+            diverged: Diverged::Fail,
+            checkpoint_every: 32,
+            keep_history: 10_000,
+        }
     }
 }
 
@@ -68,6 +88,12 @@ impl JournalOptions {
     /// The same options with another choice for foreign files.
     pub fn with_foreign(mut self, foreign: Foreign) -> Self {
         self.foreign = foreign;
+        self
+    }
+
+    /// The same options with another choice for a table that is not what its journal says.
+    pub fn with_diverged(mut self, diverged: Diverged) -> Self {
+        self.diverged = diverged;
         self
     }
 
@@ -131,6 +157,12 @@ impl Journal {
     /// The same journal with other nonces, as tests need them.
     pub fn with_nonces(mut self, nonces: Arc<dyn Nonces>) -> Self {
         self.nonces = nonces;
+        self
+    }
+
+    /// The same journal with another choice for a table that is not what its journal says.
+    pub fn with_diverged(mut self, diverged: Diverged) -> Self {
+        self.options.diverged = diverged;
         self
     }
 
@@ -206,12 +238,13 @@ impl Journal {
         Ok(Recovered { rolled_forward, fence: Some(fence), cleaned })
     }
 
-    /// All records there are, oldest first, each with whether its version is finished.
+    /// All records in force, oldest first, each with whether its version is finished. One without a mark below the newest
+    /// checkpoint is void: a run put it there that others had gone on without.
     pub async fn history(&self) -> Result<Vec<(Record, bool)>> {
         let entries = list_entries(&self.storage.store, &self.state).await?;
         let store: &dyn ObjectStore = &self.storage.store;
         let read = |v: u64| async move { head::read::<Record>(store, &Entry::Record(v).path(&self.state)).await };
-        let reads: Vec<_> = entries.records.iter().map(|&v| read(v).boxed()).collect();
+        let reads: Vec<_> = entries.in_force().map(|v| read(v).boxed()).collect();
         let records: Vec<Record> = stream::iter(reads).buffered(16).try_collect().await?;
         Ok(records.into_iter().map(|r| (entries.done.contains(&r.version), r)).map(|(done, r)| (r, done)).collect())
     }

@@ -14,7 +14,7 @@ mod storage;
 
 pub use biscuit_purge::store_error;
 pub use head::{Head, LiveFile};
-pub use journal::{Foreign, Journal, JournalOptions, Nonces, RandomNonces, Recovered, Writers};
+pub use journal::{Diverged, Foreign, Journal, JournalOptions, Nonces, RandomNonces, Recovered, Writers};
 pub use names::{biscuit_nonce, default_state_root, is_hidden};
 pub use observe::Observed;
 pub use record::{Exception, Published, Record, Retired, StateFile};

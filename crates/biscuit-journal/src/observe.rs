@@ -5,8 +5,8 @@ use biscuit_purge::Listed;
 use futures::TryStreamExt;
 use object_store::path::Path;
 
-use crate::head::Head;
-use crate::journal::{Foreign, Journal};
+use crate::head::{Head, LiveFile};
+use crate::journal::{Diverged, Foreign, Journal};
 use crate::names::{biscuit_nonce, is_hidden};
 use crate::record::Retired;
 use crate::{pointer, publish, store_error};
@@ -22,6 +22,11 @@ pub struct Observed {
     pub foreign: Vec<Retired>,
     /// Biscuit files that are not live: leavings of a run that was overtaken. The next commit deletes them.
     pub ghosts: Vec<Retired>,
+    /// Live files that are gone; there are some only where a diverged table is adopted. The next commit forgets them.
+    pub missing: Vec<String>,
+    /// Whether the table was not what its journal says, and is adopted as it was found: rows may be older or newer than
+    /// what is kept besides them.
+    pub diverged: bool,
 }
 
 impl Observed {
@@ -43,7 +48,7 @@ impl Journal {
         for _ in 0..8 {
             let head = self.finished_head().await?;
             let listing = self.list_table().await?;
-            match classify(&head, listing, self.options.foreign) {
+            match self.classify(&head, listing) {
                 Ok(observed) => {
                     publish::clean(self, &head).await?;
                     return Ok(observed);
@@ -64,13 +69,82 @@ impl Journal {
         for _ in 0..8 {
             let head = self.head().await?;
             let listing = self.list_table().await?;
-            match classify(&head, listing, self.options.foreign) {
+            match self.classify(&head, listing) {
                 Ok(observed) => return Ok(observed),
                 Err(e) if self.head().await? == head => return Err(e),
                 Err(_) => {}
             }
         }
         Err(Error::conflict("Conflict", format!("other runs keep changing `{}`; run again", self.table)))
+    }
+
+    /// Compares what is there with what the journal says.
+    fn classify(&self, head: &Head, listing: Vec<Retired>) -> Result<Observed> {
+        let mut observed = Observed {
+            head: head.clone(),
+            files: vec![],
+            foreign: vec![],
+            ghosts: vec![],
+            missing: vec![],
+            diverged: head.lost,
+        };
+        let mut missing: BTreeMap<_, _> = head.live.iter().collect();
+        let mut changed = Vec::new();
+        let retiring: BTreeSet<&str> =
+            head.unfinished.iter().flat_map(|r| &r.retire).map(|f| f.path.as_str()).collect();
+        for file in listing.into_iter().filter(|f| !retiring.contains(f.path.as_str())) {
+            match missing.remove(&file.path) {
+                Some(live) if is_same(live, &file) => observed.files.push(file),
+                Some(_) => changed.push(file),
+                None if biscuit_nonce(&file.path).is_some() => observed.ghosts.push(file),
+                None => observed.foreign.push(file),
+            }
+        }
+        for (path, live) in missing {
+            match live.staged {
+                Some(_) => observed.files.push(Retired { path: path.clone(), size: live.size, etag: None }),
+                None => observed.missing.push(path.clone()),
+            }
+        }
+        self.judge_foreign(&mut observed)?;
+        self.judge_divergence(&mut observed, changed)?;
+        observed.files.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(observed)
+    }
+
+    fn judge_foreign(&self, observed: &mut Observed) -> Result<()> {
+        match (self.options.foreign, observed.foreign.first()) {
+            (Foreign::Adopt, _) => observed.files.extend(observed.foreign.iter().cloned()),
+            (Foreign::Ignore, _) => observed.foreign.clear(),
+            (Foreign::Fail, None) => {}
+            (Foreign::Fail, Some(file)) => {
+                let n = observed.foreign.len();
+                let message = format!("{n} file(s) of somebody else are in the table, the first is `{}`", file.path);
+                return Err(Error::conflict("ForeignFiles", message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Live files that are gone or changed, and Biscuit files without a journal, stop a run, or else everything that is
+    /// there becomes the table.
+    fn judge_divergence(&self, observed: &mut Observed, changed: Vec<Retired>) -> Result<()> {
+        let orphan = observed.ghosts.first().filter(|_| observed.head.version == 0);
+        let what = match (changed.first(), observed.missing.first(), orphan) {
+            (Some(file), ..) => format!("the live file `{}` was changed by somebody else", file.path),
+            (_, Some(path), _) => format!("the live file `{path}` is missing"),
+            (.., Some(file)) => format!("`{}` was written by Biscuit, but there is no journal for it", file.path),
+            _ => return Ok(()),
+        };
+        if self.options.diverged == Diverged::Fail {
+            return Err(diverged(&what));
+        }
+        tracing::warn!("the table is not what its journal says, and is taken as it is: {what}");
+        observed.diverged = true;
+        let found: Vec<Retired> = changed.into_iter().chain(std::mem::take(&mut observed.ghosts)).collect();
+        observed.files.extend(found.iter().cloned());
+        observed.foreign.extend(found);
+        Ok(())
     }
 
     async fn list_table(&self) -> Result<Vec<Retired>> {
@@ -96,52 +170,13 @@ fn relative(root: &Path, object: Listed) -> Option<Retired> {
     data.then_some(Retired { path, size: object.size, etag: object.etag })
 }
 
-fn classify(head: &Head, listing: Vec<Retired>, foreign: Foreign) -> Result<Observed> {
-    let mut observed = Observed { head: head.clone(), files: vec![], foreign: vec![], ghosts: vec![] };
-    let mut missing: BTreeMap<_, _> = head.live.iter().collect();
-    let retiring: BTreeSet<&str> = head.unfinished.iter().flat_map(|r| &r.retire).map(|f| f.path.as_str()).collect();
-    for file in listing.into_iter().filter(|f| !retiring.contains(f.path.as_str())) {
-        match missing.remove(&file.path) {
-            Some(live) => {
-                let same =
-                    live.size == file.size && (live.etag.is_none() || file.etag.is_none() || live.etag == file.etag);
-                if !same {
-                    return Err(diverged(&format!("the live file `{}` was changed by somebody else", file.path)));
-                }
-                observed.files.push(file);
-            }
-            None if biscuit_nonce(&file.path).is_some() && head.version > 0 => observed.ghosts.push(file),
-            None if biscuit_nonce(&file.path).is_some() => {
-                return Err(diverged(&format!(
-                    "`{}` was written by Biscuit, but there is no journal for it",
-                    file.path
-                )));
-            }
-            None => observed.foreign.push(file),
-        }
-    }
-    for (path, live) in missing {
-        if live.staged.is_some() {
-            observed.files.push(Retired { path: path.clone(), size: live.size, etag: None });
-            continue;
-        }
-        return Err(diverged(&format!("the live file `{path}` is missing")));
-    }
-    match foreign {
-        Foreign::Adopt => observed.files.extend(observed.foreign.iter().cloned()),
-        Foreign::Ignore => observed.foreign.clear(),
-        Foreign::Fail => {
-            if let Some(file) = observed.foreign.first() {
-                let n = observed.foreign.len();
-                let message = format!("{n} file(s) of somebody else are in the table, the first is `{}`", file.path);
-                return Err(Error::conflict("ForeignFiles", message));
-            }
-        }
-    }
-    observed.files.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(observed)
+fn is_same(live: &LiveFile, file: &Retired) -> bool {
+    live.size == file.size && (live.etag.is_none() || file.etag.is_none() || live.etag == file.etag)
 }
 
 fn diverged(what: &str) -> Error {
-    Error::conflict("Diverged", format!("the table is not what its journal says: {what}"))
+    Error::conflict(
+        "Diverged",
+        format!("the table is not what its journal says: {what}; `biscuit adopt` makes what is there the table"),
+    )
 }

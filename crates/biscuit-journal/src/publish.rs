@@ -7,9 +7,9 @@ use object_store::path::Path;
 use object_store::{CopyMode, CopyOptions, ObjectStore, ObjectStoreExt, PutMode};
 
 use crate::head::{Head, list_entries};
-use crate::journal::Journal;
+use crate::journal::{Diverged, Journal};
 use crate::names::{Entry, below, folder_of, parse_run_folder};
-use crate::record::{self, Done, Exception, Published, Record, Retired};
+use crate::record::{self, CHANGED, Done, Exception, LOST, NOT_RETIRED, Published, Record, Retired};
 use crate::store_error;
 
 const IN_FLIGHT: usize = 8;
@@ -35,10 +35,63 @@ impl From<Error> for Stop {
     }
 }
 
+/// Shows, before each publish and each delete, that the version is still this record's to finish.
+struct Guard<'a> {
+    journal: &'a Journal,
+    version: u64,
+    /// The record as it was found: another one under its number is none of this run's business.
+    etag: Option<String>,
+}
+
+impl<'a> Guard<'a> {
+    async fn new(journal: &'a Journal, record: &Record) -> Result<Self, Stop> {
+        let path = Entry::Record(record.version).path(&journal.state);
+        let found = match journal.storage.store.get(&path).await {
+            Ok(found) => found,
+            Err(object_store::Error::NotFound { .. }) => return Err(Stop::Overtaken),
+            Err(e) => return Err(store_error("read", &path, e).into()),
+        };
+        let etag = found.meta.e_tag.clone();
+        let bytes = found.bytes().await.map_err(|e| store_error("read", &path, e))?;
+        let there: Record = record::parse(&bytes, path.as_ref())?;
+        if there.nonce != record.nonce {
+            return Err(Stop::Overtaken);
+        }
+        Ok(Self { journal, version: record.version, etag })
+    }
+
+    /// Ends in `Overtaken` if the version is done. Where records are dropped below a checkpoint they go before their
+    /// marks, so a mark that is not there any more is told by a record that is not either.
+    async fn check(&self) -> Result<(), Stop> {
+        let state = &self.journal.state;
+        if self.journal.exists(&Entry::Done(self.version).path(state)).await? {
+            return Err(Stop::Overtaken);
+        }
+        let path = Entry::Record(self.version).path(state);
+        match self.journal.storage.store.head(&path).await {
+            Ok(found) if found.e_tag == self.etag => Ok(()),
+            Ok(_) | Err(object_store::Error::NotFound { .. }) => Err(Stop::Overtaken),
+            Err(e) => Err(store_error("look at", &path, e).into()),
+        }
+    }
+}
+
 /// Publishes and retires what the record says, partition by partition, and marks the version as done.
 pub(crate) async fn complete(journal: &Journal, record: &Record) -> Result<Completion> {
-    let mut done = Done::default();
-    let mut folders: BTreeMap<&str, (Vec<&Published>, Vec<&Retired>)> = BTreeMap::new();
+    match carry_out(journal, record).await {
+        Ok(done) => Ok(Completion::Finished(done)),
+        Err(Stop::Overtaken) => Ok(Completion::Overtaken),
+        Err(Stop::Failed(e)) => Err(e),
+    }
+}
+
+/// A folder's files to publish and to retire.
+type Folders<'a> = BTreeMap<&'a str, (Vec<&'a Published>, Vec<&'a Retired>)>;
+
+async fn carry_out(journal: &Journal, record: &Record) -> Result<Done, Stop> {
+    let guard = Guard::new(journal, record).await?;
+    let mut done = Done { nonce: record.nonce.clone(), ..Done::default() };
+    let mut folders: Folders<'_> = BTreeMap::new();
     for f in &record.publish {
         folders.entry(folder_of(&f.path)).or_default().0.push(f);
     }
@@ -46,34 +99,39 @@ pub(crate) async fn complete(journal: &Journal, record: &Record) -> Result<Compl
         folders.entry(folder_of(&f.path)).or_default().1.push(f);
     }
     for (publish, retire) in folders.values() {
-        match partition(journal, record.version, publish, retire, &mut done).await {
-            Ok(()) => {}
-            Err(Stop::Overtaken) => return Ok(Completion::Overtaken),
-            Err(Stop::Failed(e)) => return Err(e),
+        match partition(&guard, publish, retire, &mut done).await {
+            Err(Stop::Failed(e)) if e.code() == "LostStaging" && journal.options.diverged == Diverged::Adopt => {
+                tracing::warn!("a partition stays as it was: {e}");
+                let exception = |path: &String, code: &str| Exception { path: path.clone(), code: code.to_owned() };
+                done.exceptions.extend(publish.iter().map(|f| exception(&f.path, LOST)));
+                done.exceptions.extend(retire.iter().map(|f| exception(&f.path, NOT_RETIRED)));
+            }
+            other => other?,
         }
     }
     let path = Entry::Done(record.version).path(&journal.state);
     let bytes = record::to_bytes(&done)?;
+    guard.check().await?;
     match journal.storage.store.put_opts(&path, bytes.into(), PutMode::Create.into()).await {
         Ok(_) => {}
         Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
-            return Ok(Completion::Overtaken);
+            return Err(Stop::Overtaken);
         }
-        Err(e) => return Err(store_error("finish", &path, e)),
+        Err(e) => return Err(store_error("finish", &path, e).into()),
     }
     journal.storage.durability.sync_file(&path).await?;
     journal.storage.durability.sync_folder_of(&path).await?;
-    Ok(Completion::Finished(done))
+    Ok(done)
 }
 
 async fn partition(
-    journal: &Journal,
-    version: u64,
+    guard: &Guard<'_>,
     publish: &[&Published],
     retire: &[&Retired],
     done: &mut Done,
 ) -> Result<(), Stop> {
-    let copies: Vec<_> = publish.iter().map(|f| publish_one(journal, version, f).boxed()).collect();
+    let journal = guard.journal;
+    let copies: Vec<_> = publish.iter().map(|f| publish_one(guard, f).boxed()).collect();
     let published: Vec<_> = stream::iter(copies).buffered(IN_FLIGHT).try_collect().await?;
     for (file, etag) in publish.iter().zip(published) {
         done.etags.extend(etag.map(|e| (file.path.clone(), e)));
@@ -81,14 +139,15 @@ async fn partition(
     if let Some(first) = publish.first() {
         journal.sync_folders(&below(&journal.table, &first.path), &journal.table).await?;
     }
-    let deletes: Vec<_> = retire.iter().map(|f| retire_one(journal, version, f).boxed()).collect();
+    let deletes: Vec<_> = retire.iter().map(|f| retire_one(guard, f).boxed()).collect();
     let kept: Vec<_> = stream::iter(deletes).buffered(IN_FLIGHT).try_collect().await?;
     done.exceptions.extend(kept.into_iter().flatten());
     Ok(())
 }
 
 /// Brings one staged file to its final name, where it may be already, and answers with its ETag there.
-async fn publish_one(journal: &Journal, version: u64, file: &Published) -> Result<Option<String>, Stop> {
+async fn publish_one(guard: &Guard<'_>, file: &Published) -> Result<Option<String>, Stop> {
+    let (journal, version) = (guard.journal, guard.version);
     let store: &dyn ObjectStore = &journal.storage.store;
     let (from, to) = (below(&journal.state, &file.staged), below(&journal.table, &file.path));
     for _ in 0..3 {
@@ -101,14 +160,15 @@ async fn publish_one(journal: &Journal, version: u64, file: &Published) -> Resul
             Err(object_store::Error::NotFound { .. }) => {}
             Err(e) => return Err(store_error("look at", &to, e).into()),
         }
-        not_done(journal, version).await?;
+        guard.check().await?;
         match copy_if_absent(store, &from, &to).await {
             Ok(()) | Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {}
             Err(object_store::Error::NotFound { .. }) => {
                 if !journal.exists(&to).await? {
-                    not_done(journal, version).await?;
-                    let message =
-                        format!("version {version}: neither `{from}` nor `{to}` is there; nothing was retired");
+                    guard.check().await?;
+                    let message = format!(
+                        "version {version}: neither `{from}` nor `{to}` is there; nothing was retired; `biscuit adopt` leaves the partition as it was"
+                    );
                     return Err(Error::conflict("LostStaging", message).into());
                 }
             }
@@ -127,8 +187,9 @@ async fn copy_if_absent(store: &dyn ObjectStore, from: &Path, to: &Path) -> obje
     }
 }
 
-async fn retire_one(journal: &Journal, version: u64, file: &Retired) -> Result<Option<Exception>, Stop> {
-    not_done(journal, version).await?;
+async fn retire_one(guard: &Guard<'_>, file: &Retired) -> Result<Option<Exception>, Stop> {
+    guard.check().await?;
+    let journal = guard.journal;
     let listed = Listed { path: below(&journal.table, &file.path), size: file.size, etag: file.etag.clone() };
     let plan = Plan::exact(journal.table.clone(), vec![listed])?;
     let mut report = execute(&journal.storage.store, &plan).await;
@@ -136,14 +197,7 @@ async fn retire_one(journal: &Journal, version: u64, file: &Retired) -> Result<O
         return Err(e.into());
     }
     let changed = !report.kept.is_empty();
-    Ok(changed.then(|| Exception { path: file.path.clone(), code: "Changed".to_owned() }))
-}
-
-async fn not_done(journal: &Journal, version: u64) -> Result<(), Stop> {
-    match journal.exists(&Entry::Done(version).path(&journal.state)).await? {
-        true => Err(Stop::Overtaken),
-        false => Ok(()),
-    }
+    Ok(changed.then(|| Exception { path: file.path.clone(), code: CHANGED.to_owned() }))
 }
 
 /// Deletes what is provably dead below a finished head: staging of earlier bases, state files that are not live, and
@@ -194,9 +248,9 @@ async fn checkpoint(journal: &Journal, head: &Head) -> Result<()> {
     let paths = |set: &BTreeSet<u64>, entry: fn(u64) -> Entry| {
         set.range(..oldest).map(|&v| entry(v).path(&journal.state)).collect::<Vec<_>>()
     };
-    // Marks first: a record without its mark below a checkpoint is void, whoever put it there.
-    delete_all(journal, paths(&entries.done, Entry::Done)).await?;
-    delete_all(journal, paths(&entries.records, Entry::Record)).await.map(drop)
+    // Records first: a run that slept since its record was there must find either the mark or no record.
+    delete_all(journal, paths(&entries.records, Entry::Record)).await?;
+    delete_all(journal, paths(&entries.done, Entry::Done)).await.map(drop)
 }
 
 /// Deletes the objects below a folder of the state root that `which` picks.

@@ -67,6 +67,12 @@ pub struct Record {
     /// Foreign files that are part of the table from now on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub adopt: Vec<Retired>,
+    /// Files that are part of the table no more, and were gone already: what a run that adopts a diverged table finds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forget: Vec<String>,
+    /// Whether this version settles a divergence: what is kept besides the rows was brought into line with them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub settles: bool,
     /// State files by name; null drops the name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub state: BTreeMap<String, Option<StateFile>>,
@@ -83,18 +89,31 @@ pub struct Record {
 pub struct Exception {
     /// The path, relative to the table.
     pub path: String,
-    /// A stable code: `Changed` for a file that is not the observed one any more and was kept.
+    /// A stable code: `Changed` for a file that is not the observed one any more and was kept; `Lost` for a staged file
+    /// that could not be published, `NotRetired` for one that stays in its place.
     pub code: String,
 }
 
 /// The mark of a finished version.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Done {
+    /// The execution whose record it is: one that is put under this number later is void.
+    pub(crate) nonce: String,
     /// The ETags of published files at their final names.
     pub(crate) etags: BTreeMap<String, String>,
     /// What could not be done.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) exceptions: Vec<Exception>,
+}
+
+pub(crate) const CHANGED: &str = "Changed";
+pub(crate) const LOST: &str = "Lost";
+pub(crate) const NOT_RETIRED: &str = "NotRetired";
+
+impl Done {
+    pub(crate) fn has_losses(&self) -> bool {
+        self.exceptions.iter().any(|e| e.code == LOST)
+    }
 }
 
 #[derive(Deserialize)]

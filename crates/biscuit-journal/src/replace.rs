@@ -11,7 +11,8 @@ use crate::head::{list_entries, read};
 use crate::journal::{Journal, conflict, pause, unavailable};
 use crate::names::{Entry, below, data_name, run_folder};
 use crate::publish::{self, Completion};
-use crate::record::{self, Exception, FORMAT, Record, Retired, StateFile};
+use crate::record::{self, Done, Exception, FORMAT, Record, Retired, StateFile};
+use crate::stage::staged_error;
 use crate::{Observed, StagedFile, StagedWriter, pointer, probe, store_error};
 
 /// Whether a commit made a version.
@@ -45,6 +46,7 @@ pub struct Replace<'a> {
     observed: &'a Observed,
     files: AtomicU32,
     record: Record,
+    adopts: bool,
 }
 
 impl Journal {
@@ -58,11 +60,13 @@ impl Journal {
             publish: vec![],
             retire: vec![],
             adopt: vec![],
+            forget: vec![],
+            settles: false,
             state: BTreeMap::new(),
             meta: BTreeMap::new(),
             report: Value::Null,
         };
-        Replace { journal: self, observed, files: AtomicU32::new(0), record }
+        Replace { journal: self, observed, files: AtomicU32::new(0), record, adopts: false }
     }
 }
 
@@ -129,9 +133,15 @@ impl Replace<'_> {
         self.record.report = report;
     }
 
-    /// The commit's id, the same for every attempt of the run.
+    /// The commit's id, the same for every attempt of the run. A second commit with an id changes nothing.
     pub fn with_commit_id(&mut self, id: &CommitId) {
         self.record.commit_id = Some(id.as_str().to_owned());
+    }
+
+    /// Foreign files, and what a diverged table was found to be, are worth a version of their own.
+    pub fn with_adoption(&mut self) {
+        let o = self.observed;
+        self.adopts = o.diverged || !o.foreign.is_empty() || !o.missing.is_empty();
     }
 
     /// The nonce of this execution, in all names it gives.
@@ -145,7 +155,7 @@ impl Replace<'_> {
 
     fn is_empty(&self) -> bool {
         let r = &self.record;
-        r.publish.is_empty() && r.retire.is_empty() && r.state.is_empty() && r.meta.is_empty()
+        !self.adopts && r.publish.is_empty() && r.retire.is_empty() && r.state.is_empty() && r.meta.is_empty()
     }
 
     /// Commits and publishes. A change of nothing writes no version.
@@ -155,20 +165,22 @@ impl Replace<'_> {
     /// `LostStaging`, and those of the store. After an error before the commit nothing is visible; after one behind
     /// it the version stands, and the next run or a recovery finishes it.
     pub async fn commit(mut self) -> Result<Committed> {
-        let base = self.base();
+        let unchanged =
+            |version| Committed { version, outcome: Outcome::Unchanged, exceptions: vec![], adopted: 0, ghosts: 0 };
+        let id = self.record.commit_id.clone().map(CommitId::new);
+        if let Some(version) = id.and_then(|id| self.observed.head.committed(&id)) {
+            self.delete_staged().await?;
+            return Ok(unchanged(version));
+        }
         if self.is_empty() {
-            return Ok(Committed {
-                version: base,
-                outcome: Outcome::Unchanged,
-                exceptions: vec![],
-                adopted: 0,
-                ghosts: 0,
-            });
+            return Ok(unchanged(self.base()));
         }
         let retired: BTreeSet<&str> = self.record.retire.iter().map(|f| f.path.as_str()).collect();
         let adopt = self.observed.foreign.iter().filter(|f| !retired.contains(f.path.as_str())).cloned().collect();
         self.record.adopt = adopt;
         self.record.retire.extend(self.observed.ghosts.iter().cloned());
+        self.record.forget.clone_from(&self.observed.missing);
+        self.record.settles = self.observed.diverged;
         Ok(self.finish().await?.0)
     }
 
@@ -192,6 +204,8 @@ impl Replace<'_> {
             }
             return Err(e);
         }
+        // What was staged stays if this fails: the record may have been in force, and what it staged be live.
+        self.not_void().await?;
         let path = Entry::Record(self.record.version).path(&self.journal.state);
         self.journal.storage.durability.sync_file(&path).await?;
         self.journal.sync_folders(&path, &self.journal.state).await?;
@@ -238,7 +252,7 @@ impl Replace<'_> {
         let folder = run_folder(&self.journal.state, "staging", self.base(), &self.record.nonce);
         let trial = folder.join("copy-trial");
         let store: &dyn ObjectStore = &self.journal.storage.store;
-        store.copy_opts(staged, &trial, CopyOptions::new()).await.map_err(|e| store_error("copy", staged, e))?;
+        store.copy_opts(staged, &trial, CopyOptions::new()).await.map_err(|e| staged_error("copy", staged, e))?;
         store.delete(&trial).await.map_err(|e| store_error("delete", &trial, e))
     }
 
@@ -250,9 +264,9 @@ impl Replace<'_> {
         let mut failure = None;
         for attempt in 0..4 {
             let put = store.put_opts(&path, bytes.clone().into(), PutMode::Create.into()).await;
-            let Err(e) = put else { return self.not_void().await };
+            let Err(e) = put else { return Ok(()) };
             match read::<Record>(store, &path).await {
-                Ok(found) if found.nonce == self.record.nonce => return self.not_void().await,
+                Ok(found) if found.nonce == self.record.nonce => return Ok(()),
                 Ok(_) => return Err(conflict(self.record.version)),
                 Err(r) if r.code() == "NotFound" => failure = Some(e),
                 Err(_) => {
@@ -267,13 +281,21 @@ impl Replace<'_> {
         Err(store_error("commit", &path, e))
     }
 
-    /// A record below the newest checkpoint is void if its number had been dropped: others have gone on without it.
-    /// One that was finished by somebody else before that checkpoint has its mark; marks are dropped before records.
+    /// A record below the newest checkpoint is void if its number had been dropped: others have gone on without it. One
+    /// that somebody else finished before that checkpoint has its mark. Where that mark is dropped too, this cannot be
+    /// told, and running again is safe.
     async fn not_void(&self) -> Result<()> {
         let v = self.record.version;
-        let entries = list_entries(&self.journal.storage.store, &self.journal.state).await?;
-        let void = entries.checkpoint >= v && !entries.done.contains(&v);
-        if void { Err(conflict(v)) } else { Ok(()) }
+        let store = &self.journal.storage.store;
+        if list_entries(store, &self.journal.state).await?.checkpoint < v {
+            return Ok(());
+        }
+        match read::<Done>(store, &Entry::Done(v).path(&self.journal.state)).await {
+            Ok(done) if done.nonce == self.record.nonce => Ok(()),
+            Ok(_) => Err(conflict(v)),
+            Err(e) if e.code() == "NotFound" => Err(conflict(v)),
+            Err(e) => Err(e),
+        }
     }
 
     async fn delete_staged(&self) -> Result<()> {

@@ -85,7 +85,7 @@ impl StagedWriter {
     /// Closes the file, makes it durable, and looks at it again.
     ///
     /// # Errors
-    /// `TornWrite` if the store holds another size than was written, and those of the store.
+    /// `Conflict` if the file is gone again, `TornWrite` if the store holds another size than was written, and those of the store.
     pub async fn finish(mut self) -> Result<StagedFile> {
         self.out.shutdown().await.map_err(|e| match e.downcast::<object_store::Error>() {
             Ok(e) => store_error("write", &self.object, e),
@@ -93,7 +93,7 @@ impl StagedWriter {
                 .with_source(e),
         })?;
         self.storage.durability.sync_file(&self.object).await?;
-        let found = self.storage.store.head(&self.object).await.map_err(|e| store_error("check", &self.object, e))?;
+        let found = self.storage.store.head(&self.object).await.map_err(|e| staged_error("check", &self.object, e))?;
         if found.size != self.entry.size {
             let (object, wrote, holds) = (&self.object, self.entry.size, found.size);
             return Err(Error::new(
@@ -104,5 +104,16 @@ impl StagedWriter {
         }
         self.entry.checksum = format!("crc32:{:08x}", self.sum.finalize());
         Ok(StagedFile { entry: self.entry, object: self.object })
+    }
+}
+
+/// What it means that a staged file cannot be used: if it is gone, another run has committed and cleaned up.
+pub(crate) fn staged_error(verb: &str, path: &Path, e: object_store::Error) -> Error {
+    match e {
+        object_store::Error::NotFound { .. } => {
+            let message = format!("the staged file `{path}` is gone, since another run has committed; run again");
+            Error::conflict("Conflict", message).with_source(e)
+        }
+        e => store_error(verb, path, e),
     }
 }

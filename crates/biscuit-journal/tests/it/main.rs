@@ -4,3 +4,4 @@ mod cleaning;
 mod commit;
 mod observing;
 mod table;
+mod zombies;
