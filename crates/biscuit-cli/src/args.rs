@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Merge(Box<MergeArgs>),
     /// Finish what a run left unfinished, and clean up after dead runs; safe to schedule
     Recover(RecoverArgs),
+    /// Make what is in the folder the table: foreign files, or a table that is not what its journal says
+    Adopt(AdoptArgs),
     /// List the versions of a table
     History(TableArgs),
     /// Look for duplicate keys and for unreadable, missing, foreign and ghost files
@@ -59,6 +61,16 @@ pub(crate) struct RecoverArgs {
     /// Also clean up after a run that died before its commit; a run that is alive has to start again
     #[arg(long)]
     pub(crate) fence: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AdoptArgs {
+    #[command(flatten)]
+    pub(crate) table: TableArgs,
+
+    /// Say what would be adopted, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Args)]
@@ -190,6 +202,10 @@ pub(crate) struct MergeArgs {
     /// What happens to files in the table that somebody else wrote
     #[arg(long, value_enum, default_value = "adopt")]
     pub(crate) foreign: ForeignName,
+
+    /// If the table is not what its journal says, take it as it is found; see `biscuit adopt`
+    #[arg(long)]
+    pub(crate) adopt: bool,
 
     /// There is no other writer: accept stores that cannot tell
     #[arg(long)]

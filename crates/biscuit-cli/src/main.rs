@@ -1,5 +1,6 @@
 //! The `biscuit` command: a thin layer over the crates.
 
+mod adopt;
 mod args;
 mod history;
 mod merge;
@@ -34,6 +35,7 @@ async fn run(command: &Command) -> Result<Answer> {
     match command {
         Command::Merge(args) => merge::run(args).await,
         Command::Recover(args) => recover::run(args).await,
+        Command::Adopt(args) => adopt::run(args).await,
         Command::History(args) => history::run(args).await,
         Command::Verify(args) => verify::run(args).await,
         Command::Show(args) => show::run(args).await,

@@ -3,7 +3,7 @@ use std::fmt::Write;
 use biscuit_change::{DebeziumOptions, RowsOptions};
 use biscuit_core::{Clock, Error, Result, SystemClock};
 use biscuit_dataset::{Dataset, Location};
-use biscuit_journal::{Foreign, JournalOptions, Writers};
+use biscuit_journal::{Diverged, Foreign, JournalOptions, Writers};
 use biscuit_merge::{
     ChangeFiles, Format, IgnoreNull, Merge, MergeOptions, MergeReport, MergeSpec, Mode, Ties, Tombstones, merged_by,
 };
@@ -71,7 +71,8 @@ async fn target(args: &MergeArgs) -> Result<Dataset> {
         ForeignName::Ignore => Foreign::Ignore,
     };
     let writers = if args.single_writer { Writers::One } else { Writers::Many };
-    let options = JournalOptions::default().with_foreign(foreign).with_writers(writers);
+    let diverged = if args.adopt { Diverged::Adopt } else { Diverged::Fail };
+    let options = JournalOptions::default().with_foreign(foreign).with_writers(writers).with_diverged(diverged);
     open(&TableArgs { url: args.target.clone(), state: args.state.clone() }, options).await
 }
 

@@ -61,7 +61,8 @@ impl Merge {
         commit: Option<&CommitId>,
     ) -> Result<biscuit_journal::Committed> {
         let mut replace = self.dataset.journal().replace(&p.snapshot.observed);
-        commit.inspect(|id| replace.with_commit_id(id));
+        // A merge of the same records changes nothing by itself; of other records it must not be passed over.
+        commit.filter(|id| p.snapshot.observed.head.committed(id).is_none()).inspect(|id| replace.with_commit_id(id));
         if let Err(e) = self.stage(p, plan, kept, homes, &mut replace).await {
             replace.abandon().await?;
             return Err(e);

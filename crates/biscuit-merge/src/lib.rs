@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod adopt;
 mod change_files;
 mod change_set;
 mod commit;
@@ -24,6 +25,7 @@ mod spec;
 mod table;
 mod verify;
 
+pub use adopt::{AdoptReport, adopt};
 pub use change_files::{ChangeFiles, Format};
 pub use frame::merge_and_retain_last;
 pub use merge::{Merge, MergeOptions, Mode};

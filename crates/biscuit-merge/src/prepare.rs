@@ -57,7 +57,7 @@ impl Merge {
         let mut set = ChangeSet::new(changes, &self.spec, &target, &mut tables)?;
         report.verdicts.duplicate = set.duplicates;
         let journal = self.dataset.journal();
-        let segments = Segments::load(journal, &snapshot.observed.head).await?;
+        let segments = Segments::load(journal, &snapshot.observed.head, snapshot.observed.diverged).await?;
         let truncated_before = match snapshot.observed.head.meta.get(TRUNCATED).and_then(Value::as_str) {
             Some(mark) => Some(Order::from_bytes(&unhex(mark)?)),
             None => None,

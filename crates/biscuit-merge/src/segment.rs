@@ -261,15 +261,22 @@ fn read(
 pub(crate) struct Segments {
     /// Newest first.
     files: Vec<(String, Bytes)>,
+    /// The table is not what it was when these were written: what they say of rows that were there counts no more, and
+    /// each row says its order itself, as a foreign one does. Deletes are remembered all the same.
+    diverged: bool,
 }
 
 impl Segments {
-    pub(crate) async fn load(journal: &Journal, head: &Head) -> Result<Self> {
+    pub(crate) async fn load(journal: &Journal, head: &Head, diverged: bool) -> Result<Self> {
         let mut files = Vec::new();
         for (name, file) in head.state.iter().rev().filter(|(n, _)| n.starts_with(SEGMENT)) {
             files.push((name.clone(), journal.read_state(head, file).await?));
         }
-        Ok(Self { files })
+        Ok(Self { files, diverged })
+    }
+
+    fn counts(&self, kept: &Kept) -> bool {
+        !self.diverged || kept.live.is_none()
     }
 
     /// What is kept of the keys from the `from`-th on.
@@ -285,7 +292,7 @@ impl Segments {
         for (_, segment) in &self.files {
             read(segment, &wanted, &mut |key, kept| {
                 if let Some(k) = keys.find(key).filter(|k| *k as usize >= from && seen.insert(*k)) {
-                    kept.map(|kept| found.insert(k, kept));
+                    kept.filter(|k| self.counts(k)).map(|kept| found.insert(k, kept));
                 }
             })?;
         }
@@ -300,17 +307,18 @@ impl Segments {
                 entries.entry(key.to_vec()).or_insert(kept);
             })?;
         }
-        Ok(entries.into_iter().filter_map(|(k, kept)| Some((k, kept?))).collect())
+        let in_force = |(key, kept): (_, Option<Kept>)| Some((key, kept.filter(|k| self.counts(k))?));
+        Ok(entries.into_iter().filter_map(in_force).collect())
     }
 
     /// The state files to write and those to drop, for these changes; tombstones that a truncate covers go.
     pub(crate) fn update(&self, mut changes: Vec<Entry>, version: u64, truncated: Option<&Order>) -> Result<Update> {
-        if changes.is_empty() {
+        if changes.is_empty() && !self.diverged {
             return Ok((None, vec![]));
         }
         changes.sort_by(|a, b| a.0.cmp(&b.0));
         let name = format!("{SEGMENT}{version:020}");
-        if self.files.len() + 1 < MOST_SEGMENTS {
+        if self.files.len() + 1 < MOST_SEGMENTS && !self.diverged {
             return Ok((Some((name, write(&changes)?)), vec![]));
         }
         let mut all: std::collections::BTreeMap<Arc<[u8]>, Option<Kept>> =
@@ -341,7 +349,7 @@ pub struct HeldKey {
 /// Those of the journal.
 pub async fn held_keys(dataset: &Dataset) -> Result<Vec<HeldKey>> {
     let head = dataset.journal().head().await?;
-    let all = Segments::load(dataset.journal(), &head).await?.all()?;
+    let all = Segments::load(dataset.journal(), &head, false).await?.all()?;
     let held = |(key, kept): (Vec<u8>, Kept)| {
         let order = kept.live.as_ref().unwrap_or(&kept.base);
         let columns = order.bytes().get(1..order.bytes().len().saturating_sub(1)).unwrap_or_default();

@@ -173,3 +173,36 @@ fn foreign_files_are_read_or_refused_or_left_alone() {
     assert_eq!(healed["rows"]["duplicate_target_keys"], 1, "{healed}");
     assert_eq!(f.run("verify lake/t").code, 0);
 }
+
+#[test]
+fn a_diverged_table_is_refused_and_adopted_on_request() {
+    let f = Folder::new();
+    f.write("c.jsonl", CHANGES);
+    f.run(&format!("{MERGE} c.jsonl"));
+    let file = f.files("lake/t")[0].0.clone();
+    std::fs::remove_file(&file).expect("it is there");
+    let refused = f.run("show lake/t");
+    assert_eq!(refused.code, 4);
+    assert!(refused.err.contains("Diverged") && refused.err.contains("biscuit adopt"), "{}", refused.err);
+    let plan = f.run("adopt lake/t --dry-run --json").json();
+    assert_eq!((plan["outcome"].as_str(), plan["diverged"].as_bool()), (Some("planned"), Some(true)));
+    assert_eq!(f.run("show lake/t").code, 4, "a dry run changes nothing");
+    let done = f.run("adopt lake/t");
+    assert!(done.code == 0 && done.out.contains("missing  biscuit-"), "{}{}", done.out, done.err);
+    assert!(f.rows("lake/t").is_empty());
+    assert_eq!(f.run("adopt lake/t --json").json()["outcome"], "unchanged");
+}
+
+#[test]
+fn a_merge_can_take_a_diverged_table_as_it_is() {
+    let f = Folder::new();
+    f.write("c.jsonl", CHANGES);
+    f.run(&format!("{MERGE} c.jsonl"));
+    std::fs::remove_dir_all(f.path().join("lake/.biscuit")).expect("it is there");
+    assert_eq!(f.run(&format!("{MERGE} c.jsonl")).code, 4);
+    f.write("d.jsonl", "{\"id\":7,\"seq\":9,\"day\":\"2024-02-29\",\"v\":\"z\",\"op\":\"c\"}\n");
+    let done = f.run(&format!("{MERGE} d.jsonl --adopt --json"));
+    assert_eq!((done.code, done.json()["version"].as_u64()), (0, Some(1)), "{}", done.err);
+    assert_eq!(f.rows("lake/t").len(), 2);
+    assert_eq!(f.run("verify lake/t").code, 0);
+}

@@ -1,9 +1,12 @@
 //! Behaviour of the merge: the contract's cases, its properties, crashes and races.
 
+mod adopt;
 mod bad_input;
 mod cases;
 mod contract;
 mod crash;
 mod key_updates;
 mod lake;
+mod pause;
 mod properties;
+mod zoo;

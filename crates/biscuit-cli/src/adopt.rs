@@ -1,0 +1,22 @@
+use biscuit_core::Result;
+use biscuit_journal::JournalOptions;
+use biscuit_merge::Mode;
+use serde_json::json;
+
+use crate::args::AdoptArgs;
+use crate::merge::open;
+use crate::output::Answer;
+
+pub(crate) async fn run(args: &AdoptArgs) -> Result<Answer> {
+    let dataset = open(&args.table, JournalOptions::default()).await?;
+    let mode = if args.dry_run { Mode::DryRun } else { Mode::Commit };
+    let report = biscuit_merge::adopt(&dataset, mode).await?;
+    let mut text = format!("{}: version {}, {} rows\n", report.outcome, report.version, report.rows);
+    for (what, names) in [("adopted", &report.adopted), ("missing", &report.missing)] {
+        names.iter().for_each(|n| text.push_str(&format!("  {what}  {n}\n")));
+    }
+    if report.diverged {
+        text.push_str("  run `biscuit verify` to see whether any key is there twice\n");
+    }
+    Ok(Answer::Report { json: json!(report), text, exit: 0 })
+}

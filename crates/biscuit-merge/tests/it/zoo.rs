@@ -1,0 +1,93 @@
+//! A table of every kind of file, a change of it, and what may be left of that afterwards.
+
+use std::sync::{Arc, Mutex};
+
+use biscuit_journal::Storage;
+use biscuit_merge::{Merge, MergeOptions, MergeSpec, Mode};
+use biscuit_testkit::{Fault, FaultStore, RecordingStore, assert_rows_eq, table};
+use object_store::local::LocalFileSystem;
+
+use crate::lake;
+
+pub(crate) fn spec() -> MergeSpec {
+    MergeSpec::new(["id"], ["seq"]).expect("a spec")
+}
+
+pub(crate) const FIRST: &str = r#"
+{"id":1,"seq":1,"day":"a","v":"x","op":"c"}
+{"id":2,"seq":1,"day":"b","v":"y","op":"c"}
+{"id":3,"seq":1,"day":"b","v":"z","op":"c"}
+"#;
+pub(crate) const SECOND: &str = r#"
+{"id":1,"seq":2,"day":"b","v":"moved","op":"u"}
+{"id":2,"seq":2,"day":"b","v":null,"op":"d"}
+{"id":4,"seq":2,"day":"c","v":"new","op":"c"}
+{"id":9,"seq":2,"day":"f","v":"changed","op":"u"}
+"#;
+
+/// A table with two partitions of Biscuit's and a foreign file of which one row changes, and one that is not touched.
+pub(crate) async fn populated(storage: Storage) -> Storage {
+    let dataset = lake::dataset(storage.clone());
+    let options = MergeOptions::default().with_partition_by(["day"]).with_parallelism(1);
+    lake::merge_with(&dataset, &spec(), &options, FIRST).await.expect("the first merge");
+    let foreign = table("id:bigint | seq:bigint | v:string\n 9 | 1 | theirs\n 8 | 1 | kept");
+    lake::put_foreign(&storage, "lake/t/day=f/part-0.parquet", &foreign).await;
+    let other = table("id:bigint | seq:bigint | v:string\n 7 | 1 | untouched");
+    lake::put_foreign(&storage, "lake/t/day=g/part-0.parquet", &other).await;
+    storage
+}
+
+pub(crate) async fn merge_second(storage: Storage) -> biscuit_core::Result<()> {
+    let dataset = lake::dataset(storage);
+    let records = lake::changes(&dataset, SECOND).await?;
+    let options = MergeOptions::default().with_parallelism(1);
+    Merge::new(dataset, spec(), options)?.run(records, Mode::Commit).await.map(drop)
+}
+
+/// A local disk that lives as long as `folders`.
+pub(crate) fn disk(folders: &Mutex<Vec<tempfile::TempDir>>) -> Storage {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = LocalFileSystem::new_with_prefix(folder.path()).expect("a store");
+    folders.lock().expect("no panic").push(folder);
+    Storage::local(Arc::new(store))
+}
+
+/// The same storage after a merge of [`SECOND`] that died right after its record was there.
+pub(crate) async fn died_after_its_record(storage: Storage) -> Storage {
+    let rehearsal = populated(lake::memory()).await;
+    let recording = Arc::new(RecordingStore::new(rehearsal.store.clone()));
+    merge_second(rehearsal.with_store(recording.clone())).await.expect("a merge");
+    let calls = recording.calls();
+    let record = calls.all().iter().position(|c| c.starts_with("create") && c.contains("/journal/")).expect("a record");
+    let dying = FaultStore::new(storage.store.clone(), Fault::CrashAfter, record as u64 + 1);
+    merge_second(storage.with_store(Arc::new(dying))).await.expect_err("it died");
+    storage
+}
+
+/// No ghosts, nothing staged, nothing foreign, and the untouched foreign file where it was.
+pub(crate) async fn nothing_is_left_over(storage: &Storage, at: u64) {
+    let snapshot = lake::dataset(storage.clone()).observe().await.expect("a table");
+    assert!(snapshot.observed.ghosts.is_empty(), "ghosts after call {at}");
+    assert!(snapshot.observed.foreign.is_empty(), "the foreign file is adopted");
+    let objects = lake::objects(&storage.store).await;
+    let names: Vec<&String> = objects.iter().map(|(n, _)| n).collect();
+    assert!(names.iter().any(|n| n.as_str() == "lake/t/day=g/part-0.parquet"), "the untouched foreign file is gone");
+    let staged: Vec<_> = names.iter().filter(|n| n.contains("/staging/")).collect();
+    assert!(staged.is_empty(), "call {at}: {staged:?}");
+    let live = names.iter().filter(|n| n.starts_with("lake/t/")).count();
+    assert_eq!(live, snapshot.files().len());
+}
+
+/// What the table holds once [`SECOND`] was merged into it.
+pub(crate) async fn has_the_rows_of_the_second(storage: &Storage) {
+    let want = table(
+        "id:bigint | seq:bigint | day:string | v:string
+         1 | 2 | b | moved
+         3 | 1 | b | z
+         4 | 2 | c | new
+         9 | 2 | f | changed
+         8 | 1 | f | kept
+         7 | 1 | g | untouched",
+    );
+    assert_rows_eq!(lake::rows(&lake::dataset(storage.clone())).await, want);
+}
