@@ -1,3 +1,4 @@
 //! Flows across the crates.
 
 mod capture;
+mod kill;

@@ -1,5 +1,7 @@
 //! A real capture of changes, and the true states of its tables.
 
+pub mod process;
+
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::PathBuf;

@@ -3,13 +3,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use biscuit_core::{Error, ErrorKind, Result};
+use bytes::Bytes;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{CopyMode, CopyOptions, ObjectStore, ObjectStoreExt, PutMode};
 use serde::{Deserialize, Serialize};
 
 use crate::head::{self, Head, list_entries, read_head};
-use crate::names::{Entry, below};
+use crate::names::{Entry, below, run_folder};
 use crate::publish::{self, Completion};
 use crate::record::{Record, StateFile};
 use crate::{Storage, default_state_root, store_error};
@@ -253,7 +254,7 @@ impl Journal {
     ///
     /// # Errors
     /// `Conflict` if a newer version has replaced it meanwhile, `Diverged` if it is lost or is not what was written.
-    pub async fn read_state(&self, head: &Head, file: &StateFile) -> Result<bytes::Bytes> {
+    pub async fn read_state(&self, head: &Head, file: &StateFile) -> Result<Bytes> {
         let path = below(&self.state, &file.path);
         let got = async { self.storage.store.get(&path).await?.bytes().await }.await;
         let bytes = match got {
@@ -293,6 +294,22 @@ impl Journal {
             Err(object_store::Error::NotFound { .. }) => Ok(false),
             Err(e) => Err(store_error("look at", path, e)),
         }
+    }
+
+    /// Creates an object if it is absent, whole and durable or not at all: on a local disk it is written and synced in the
+    /// folder of this execution, and linked from there.
+    pub(crate) async fn create(&self, path: &Path, bytes: Bytes, base: u64, nonce: &str) -> object_store::Result<()> {
+        let Storage { store, durability } = &self.storage;
+        if durability.is_immediate() {
+            return store.put_opts(path, bytes.into(), PutMode::Create.into()).await.map(drop);
+        }
+        let name = path.filename().unwrap_or_default();
+        let written = run_folder(&self.state, "staging", base, nonce).join(format!("{name}.staged"));
+        let unsynced = |e: Error| object_store::Error::Generic { store: "local disk", source: e.into() };
+        store.put(&written, bytes.into()).await?;
+        durability.sync_file(&written).await.map_err(unsynced)?;
+        store.copy_opts(&written, path, CopyOptions::new().with_mode(CopyMode::Create)).await?;
+        durability.sync_folder_of(path).await.map_err(unsynced)
     }
 
     /// Syncs the folder of `path` and all above it up to and including the one that holds `root`.

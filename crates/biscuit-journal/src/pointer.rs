@@ -1,10 +1,11 @@
 use biscuit_core::{Error, Result};
+use object_store::ObjectStoreExt;
 use object_store::path::Path;
-use object_store::{ObjectStoreExt, PutMode};
 use serde::{Deserialize, Serialize};
 
 use crate::journal::Journal;
 use crate::record::{self, FORMAT};
+use crate::stage::staged_error;
 use crate::{default_state_root, store_error};
 
 /// In the default place of every table with a journal: where its state root is.
@@ -42,12 +43,11 @@ pub(crate) async fn check(journal: &Journal) -> Result<()> {
 }
 
 /// Claims the table for this state root: of two runs that name different ones, one wins.
-pub(crate) async fn claim(journal: &Journal) -> Result<()> {
+pub(crate) async fn claim(journal: &Journal, nonce: &str) -> Result<()> {
     let path = place(journal);
     let pointer = record::to_bytes(&Pointer { format: FORMAT, state: journal.state.to_string() })?;
-    match journal.storage.store.put_opts(&path, pointer.into(), PutMode::Create.into()).await {
-        Ok(_) => {
-            journal.storage.durability.sync_file(&path).await?;
+    match journal.create(&path, pointer.into(), 0, nonce).await {
+        Ok(()) => {
             // Up to the folder that holds `.biscuit`: the first commit may have made it.
             let root = default_state_root(&journal.table);
             let mut parts: Vec<_> = root.parts().collect();
@@ -57,7 +57,7 @@ pub(crate) async fn claim(journal: &Journal) -> Result<()> {
         Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
             check(journal).await
         }
-        Err(e) => Err(store_error("write", &path, e)),
+        Err(e) => Err(staged_error("write", &path, e)),
     }
 }
 

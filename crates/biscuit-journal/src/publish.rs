@@ -4,7 +4,7 @@ use biscuit_core::{Error, Result};
 use biscuit_purge::{Listed, Plan, execute};
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
-use object_store::{CopyMode, CopyOptions, ObjectStore, ObjectStoreExt, PutMode};
+use object_store::{CopyMode, CopyOptions, ObjectStore, ObjectStoreExt};
 
 use crate::head::{Head, list_entries};
 use crate::journal::{Diverged, Journal};
@@ -112,15 +112,17 @@ async fn carry_out(journal: &Journal, record: &Record) -> Result<Done, Stop> {
     let path = Entry::Done(record.version).path(&journal.state);
     let bytes = record::to_bytes(&done)?;
     guard.check().await?;
-    match journal.storage.store.put_opts(&path, bytes.into(), PutMode::Create.into()).await {
-        Ok(_) => {}
+    match journal.create(&path, bytes.into(), record.version - 1, &record.nonce).await {
+        Ok(()) => {}
         Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
             return Err(Stop::Overtaken);
         }
+        Err(e @ object_store::Error::NotFound { .. }) => {
+            guard.check().await?;
+            return Err(store_error("finish", &path, e).into());
+        }
         Err(e) => return Err(store_error("finish", &path, e).into()),
     }
-    journal.storage.durability.sync_file(&path).await?;
-    journal.storage.durability.sync_folder_of(&path).await?;
     Ok(done)
 }
 
@@ -218,6 +220,8 @@ pub(crate) async fn clean(journal: &Journal, head: &Head) -> Result<u64> {
             run.is_some_and(|r| dead(r.as_ref())) && !live.contains(path)
         };
         cleaned += delete_below(journal, &root, in_dead_run).await?;
+        let holds_state = |name: &str| live.iter().any(|f| f.prefix_matches(&root.clone().join(name)));
+        journal.storage.durability.remove_folders(&root, &|name: &str| dead(name) && !holds_state(name)).await?;
     }
     Ok(cleaned)
 }
@@ -228,7 +232,9 @@ pub(crate) async fn clean_probes(journal: &Journal, head: &Head) -> Result<u64> 
     if head.version == 0 {
         return Ok(0);
     }
-    delete_below(journal, &journal.state.clone().join("probe"), |_| true).await
+    let cleaned = delete_below(journal, &journal.state.clone().join("probe"), |_| true).await?;
+    journal.storage.durability.remove_folders(&journal.state, &|name: &str| name == "probe").await?;
+    Ok(cleaned)
 }
 
 async fn checkpoint(journal: &Journal, head: &Head) -> Result<()> {
@@ -236,13 +242,14 @@ async fn checkpoint(journal: &Journal, head: &Head) -> Result<()> {
         return Ok(());
     }
     let path = Entry::Checkpoint(head.version).path(&journal.state);
-    match journal.storage.store.put_opts(&path, record::to_bytes(head)?.into(), PutMode::Create.into()).await {
-        Ok(_) => {}
+    // Any name that nobody else has will do: this run may have made no version of its own.
+    match journal.create(&path, record::to_bytes(head)?.into(), head.version - 1, &journal.nonce()).await {
+        Ok(()) => {}
         Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => return Ok(()),
+        // Cleaned up by a run that is further on.
+        Err(object_store::Error::NotFound { .. }) => return Ok(()),
         Err(e) => return Err(store_error("write", &path, e)),
     }
-    journal.storage.durability.sync_file(&path).await?;
-    journal.storage.durability.sync_folder_of(&path).await?;
     let Some(oldest) = head.version.checked_sub(journal.options.keep_history) else { return Ok(()) };
     let entries = list_entries(&journal.storage.store, &journal.state).await?;
     let paths = |set: &BTreeSet<u64>, entry: fn(u64) -> Entry| {

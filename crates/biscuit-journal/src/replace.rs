@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use biscuit_core::{CommitId, Result};
 use bytes::Bytes;
 use object_store::path::Path;
-use object_store::{CopyOptions, ObjectStore, ObjectStoreExt, PutMode};
+use object_store::{CopyOptions, ObjectStore, ObjectStoreExt};
 use serde_json::Value;
 
 use crate::head::{list_entries, read};
@@ -207,7 +207,6 @@ impl Replace<'_> {
         // What was staged stays if this fails: the record may have been in force, and what it staged be live.
         self.not_void().await?;
         let path = Entry::Record(self.record.version).path(&self.journal.state);
-        self.journal.storage.durability.sync_file(&path).await?;
         self.journal.sync_folders(&path, &self.journal.state).await?;
         tracing::info!(version = self.record.version, "committed");
         let exceptions = match publish::complete(self.journal, &self.record).await? {
@@ -231,7 +230,7 @@ impl Replace<'_> {
     async fn prepare(&self) -> Result<()> {
         if self.base() == 0 {
             probe::probe(self.journal, &self.record.nonce).await?;
-            pointer::claim(self.journal).await?;
+            pointer::claim(self.journal, &self.record.nonce).await?;
         }
         for (kind, used) in
             [("staging", !self.record.publish.is_empty()), ("state", self.record.state.values().any(Option::is_some))]
@@ -263,7 +262,7 @@ impl Replace<'_> {
         let bytes = Bytes::from(record::to_bytes(&self.record)?);
         let mut failure = None;
         for attempt in 0..4 {
-            let put = store.put_opts(&path, bytes.clone().into(), PutMode::Create.into()).await;
+            let put = self.journal.create(&path, bytes.clone(), self.base(), &self.record.nonce).await;
             let Err(e) = put else { return Ok(()) };
             match read::<Record>(store, &path).await {
                 Ok(found) if found.nonce == self.record.nonce => return Ok(()),
@@ -302,6 +301,9 @@ impl Replace<'_> {
         for kind in ["staging", "state"] {
             let folder = run_folder(&self.journal.state, kind, self.base(), &self.record.nonce);
             publish::delete_below(self.journal, &folder, |_| true).await?;
+            let own = format!("{}-{}", self.base(), self.record.nonce);
+            let root = self.journal.state.clone().join(kind);
+            self.journal.storage.durability.remove_folders(&root, &|name: &str| name == own).await?;
         }
         Ok(())
     }

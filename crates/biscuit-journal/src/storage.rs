@@ -14,6 +14,19 @@ pub trait Durability: fmt::Debug + Send + Sync {
 
     /// Returns when the names in the folder that holds this object are durable.
     async fn sync_folder_of(&self, path: &Path) -> Result<()>;
+
+    /// Whether the store's answer to a write means that it is durable, whole. If not, an object that must never be seen
+    /// in part is written and synced under another name first, and then linked to its own.
+    fn is_immediate(&self) -> bool {
+        false
+    }
+
+    /// Removes the folders directly below `root` whose names `dead` picks, with all that is left in them: what a process
+    /// that was killed in the middle of a write leaves is no object, and a store of objects has no folders.
+    async fn remove_folders(&self, root: &Path, dead: &(dyn for<'a> Fn(&'a str) -> bool + Send + Sync)) -> Result<()> {
+        let _ = (root, dead);
+        Ok(())
+    }
 }
 
 const _: fn(&dyn Durability) = |_| {};
@@ -30,6 +43,10 @@ impl Durability for StoreIsDurable {
 
     async fn sync_folder_of(&self, _: &Path) -> Result<()> {
         Ok(())
+    }
+
+    fn is_immediate(&self) -> bool {
+        true
     }
 }
 
@@ -49,9 +66,17 @@ impl LocalDisk {
             let place = if folder { file.parent().unwrap_or(&file) } else { &file };
             std::fs::File::open(place)?.sync_all()
         });
-        synced.await.map_err(|e| Error::internal("a sync was cut off").with_source(e))?.map_err(|e| {
-            Error::new(ErrorKind::Unavailable, "StoreUnavailable", format!("cannot sync `{path}`")).with_source(e)
-        })
+        match synced.await.map_err(|e| Error::internal("a sync was cut off").with_source(e))? {
+            Ok(()) => Ok(()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                let message = format!("`{path}` is gone, since another run has committed; run again");
+                Err(Error::conflict("Conflict", message).with_source(e))
+            }
+            Err(e) => {
+                let message = format!("cannot sync `{path}`");
+                Err(Error::new(ErrorKind::Unavailable, "StoreUnavailable", message).with_source(e))
+            }
+        }
     }
 }
 
@@ -63,6 +88,30 @@ impl Durability for LocalDisk {
 
     async fn sync_folder_of(&self, path: &Path) -> Result<()> {
         self.sync(path, true).await
+    }
+
+    async fn remove_folders(&self, root: &Path, dead: &(dyn for<'a> Fn(&'a str) -> bool + Send + Sync)) -> Result<()> {
+        let folder = self.0.path_to_filesystem(root).map_err(|e| biscuit_purge::store_error("clean", root, e))?;
+        let failed = |e: std::io::Error| {
+            Error::new(ErrorKind::Unavailable, "StoreUnavailable", format!("cannot clean `{root}`")).with_source(e)
+        };
+        let entries = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(failed(e)),
+        };
+        for entry in entries {
+            let entry = entry.map_err(failed)?;
+            if !entry.file_name().to_str().is_some_and(dead) {
+                continue;
+            }
+            match std::fs::remove_dir_all(entry.path()) {
+                // Two runs may clean up at once.
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(e)),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use biscuit_journal::{Durability, Storage};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use object_store::path::Path;
@@ -11,7 +12,7 @@ use object_store::{
 };
 
 /// The calls a store got, in order, each as `verb path`: `put`, `create` (put-if-absent), `update`, `upload`, `get`,
-/// `head`, `delete`, `list`, `copy from to`.
+/// `head`, `delete`, `list`, `copy from to`; where a [`RecordingStore::storage`] is used, `sync` and `sync-folder` too.
 #[derive(Debug, Clone, Default)]
 pub struct Calls(Vec<String>);
 
@@ -37,8 +38,8 @@ impl Calls {
     }
 }
 
-/// Hands every call on and writes it down.
-#[derive(Debug)]
+/// Hands every call on and writes it down. A clone writes to the same list.
+#[derive(Debug, Clone)]
 pub struct RecordingStore {
     inner: Arc<dyn ObjectStore>,
     calls: Arc<Mutex<Vec<String>>>,
@@ -50,6 +51,14 @@ impl RecordingStore {
         Self { inner, calls: Arc::default() }
     }
 
+    /// A recorder in front of a storage, and that storage: `sync path` and `sync-folder path` are written down too.
+    pub fn storage(storage: &Storage) -> (Self, Storage) {
+        let recorder = Self::new(storage.store.clone());
+        let durability = Arc::new(RecordedDurability { inner: storage.durability.clone(), recorder: recorder.clone() });
+        let recorded = Storage { store: Arc::new(recorder.clone()), durability };
+        (recorder, recorded)
+    }
+
     /// The calls so far.
     pub fn calls(&self) -> Calls {
         Calls(self.calls.lock().expect("no holder of this lock panics").clone())
@@ -57,6 +66,41 @@ impl RecordingStore {
 
     fn note(&self, call: String) {
         self.calls.lock().expect("no holder of this lock panics").push(call);
+    }
+}
+
+#[derive(Debug)]
+struct RecordedDurability {
+    inner: Arc<dyn Durability>,
+    recorder: RecordingStore,
+}
+
+#[async_trait]
+impl Durability for RecordedDurability {
+    async fn sync_file(&self, path: &Path) -> biscuit_core::Result<()> {
+        self.inner.sync_file(path).await?;
+        self.recorder.note(format!("sync {path}"));
+        Ok(())
+    }
+
+    async fn sync_folder_of(&self, path: &Path) -> biscuit_core::Result<()> {
+        self.inner.sync_folder_of(path).await?;
+        let parts: Vec<_> = path.parts().collect();
+        let folder = Path::from_iter(parts[..parts.len().saturating_sub(1)].iter().cloned());
+        self.recorder.note(format!("sync-folder {folder}"));
+        Ok(())
+    }
+
+    fn is_immediate(&self) -> bool {
+        self.inner.is_immediate()
+    }
+
+    async fn remove_folders(
+        &self,
+        root: &Path,
+        dead: &(dyn for<'a> Fn(&'a str) -> bool + Send + Sync),
+    ) -> biscuit_core::Result<()> {
+        self.inner.remove_folders(root, dead).await
     }
 }
 

@@ -137,6 +137,37 @@ async fn checkpoints_say_the_same_as_all_records() {
     assert_eq!(a.history().await.expect("a history").len(), 10);
 }
 
+/// Prints how long a table of 5,000 versions takes to open on a local disk; what is asserted is what that depends on.
+#[tokio::test]
+async fn a_table_of_5000_versions_is_opened_by_a_few_reads() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = object_store::local::LocalFileSystem::new_with_prefix(folder.path()).expect("a store");
+    let storage = biscuit_journal::Storage::local(Arc::new(store));
+    set(&journal(&storage), "one").await.expect("a commit");
+    // Versions that change a fact: their records and marks are those of the first, with other numbers.
+    let journals = folder.path().join("lake/.biscuit/t/journal");
+    let read = |name: &str| std::fs::read_to_string(journals.join(name)).expect("it is there");
+    let mut record: serde_json::Value = serde_json::from_str(&read("00000000000000000001.json")).expect("JSON");
+    let done = json!({"nonce": record["nonce"], "etags": {}}).to_string();
+    record.as_object_mut().expect("an object").remove("publish");
+    for version in 2..=4990_u64 {
+        record["version"] = json!(version);
+        record["meta"] = json!({"fact": version});
+        std::fs::write(journals.join(format!("{version:020}.json")), record.to_string()).expect("a file");
+        std::fs::write(journals.join(format!("{version:020}.done")), &done).expect("a file");
+    }
+    for _ in 4990..5000 {
+        set(&journal(&storage), "more").await.expect("a commit");
+    }
+    let recording = Arc::new(RecordingStore::new(storage.store.clone()));
+    let began = std::time::Instant::now();
+    let head = journal(&storage.with_store(recording.clone())).head().await.expect("a head");
+    println!("5,000 versions were opened in {:?}", began.elapsed());
+    assert_eq!((head.version, head.meta["fact"].clone()), (5000, json!(4990)));
+    // One listing, the checkpoint of version 4992, and eight records with their marks.
+    assert_eq!(recording.calls().all().len(), 1 + 1 + 8 * 2);
+}
+
 #[tokio::test]
 async fn a_newer_format_is_refused() {
     let storage = memory();

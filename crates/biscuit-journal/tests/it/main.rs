@@ -2,6 +2,7 @@
 
 mod cleaning;
 mod commit;
+mod durable;
 mod observing;
 mod table;
 mod zombies;

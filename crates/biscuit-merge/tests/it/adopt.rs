@@ -37,7 +37,7 @@ async fn delete(store: &dyn ObjectStore, prefix: &str) {
 async fn is_refused(storage: &Storage) {
     let before = lake::objects(&storage.store).await;
     for e in [merge_second(storage.clone()).await, lake::dataset(storage.clone()).view().await.map(drop)] {
-        let e = e.unwrap_err();
+        let e = e.expect_err("it is refused");
         assert_eq!(e.code(), "Diverged", "{e}");
         assert!(e.message().contains("biscuit adopt"), "{e}");
     }

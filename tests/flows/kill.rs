@@ -1,0 +1,134 @@
+//! Two real processes merge into one table on a local disk and are killed in the middle of it.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use biscuit_dataset::{Dataset, Location};
+use biscuit_flows::process;
+use biscuit_merge::verify;
+use biscuit_testkit::{assert_rows_eq, table};
+use datafusion::prelude::SessionContext;
+
+const ROUNDS: u64 = 200;
+
+const FIRST: &str = r#"
+{"id":1,"seq":1,"day":"a","v":"x","op":"c"}
+{"id":2,"seq":1,"day":"b","v":"y","op":"c"}
+{"id":3,"seq":1,"day":"b","v":"z","op":"c"}
+{"id":4,"seq":1,"day":"c","v":"w","op":"c"}
+"#;
+/// What the two processes merge: keys of their own, and keys of both.
+const BOTH: [&str; 2] = [
+    r#"
+{"id":1,"seq":2,"day":"b","v":"moved by one","op":"u"}
+{"id":3,"seq":4,"day":"b","v":null,"op":"d"}
+{"id":5,"seq":2,"day":"d","v":"of one","op":"c"}
+"#,
+    r#"
+{"id":1,"seq":3,"day":"c","v":"moved by two","op":"u"}
+{"id":2,"seq":3,"day":"a","v":"changed by two","op":"u"}
+{"id":3,"seq":3,"day":"b","v":"late","op":"u"}
+{"id":6,"seq":2,"day":"d","v":"of two","op":"c"}
+"#,
+];
+
+fn start(folder: &Path, n: usize, at: u64, when: &str) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_merger"))
+        .arg(folder.join("lake/t"))
+        .arg(folder.join(format!("changes-{n}.jsonl")))
+        .arg(at.to_string())
+        .arg(when)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the process starts")
+}
+
+/// How a process ended: its answer, or none if it was killed.
+fn end(child: Child) -> Option<String> {
+    use std::os::unix::process::ExitStatusExt;
+    let out = child.wait_with_output().expect("the process ends");
+    if out.status.signal() == Some(9) {
+        return None;
+    }
+    let answer = String::from_utf8_lossy(&out.stdout).trim().to_owned();
+    assert!(out.status.success() || answer == "Conflict", "{answer}: {}", String::from_utf8_lossy(&out.stderr));
+    Some(answer)
+}
+
+/// A table with the first rows, and the change files beside it.
+async fn populated(folder: &Path) -> Dataset {
+    for (n, lines) in BOTH.iter().enumerate() {
+        std::fs::write(folder.join(format!("changes-{n}.jsonl")), lines).expect("a file");
+    }
+    std::fs::write(folder.join("first.jsonl"), FIRST).expect("a file");
+    let location = Location::parse(&folder.join("lake/t").to_string_lossy()).expect("a place");
+    let dataset = Dataset::new(location, process::options());
+    process::merge(&dataset, &folder.join("first.jsonl").to_string_lossy()).await.expect("a merge");
+    dataset
+}
+
+/// All files below a folder, those included that no listing of a store shows.
+fn files(folder: &Path) -> Vec<String> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() { all.extend(files(&path)) } else { all.push(path.to_string_lossy().into_owned()) }
+    }
+    all
+}
+
+async fn check(folder: &Path, dataset: &Dataset, round: u64) {
+    // As a scheduler would: both jobs again, then the recovery that is scheduled anyway.
+    for n in [0, 1] {
+        assert!(end(start(folder, n, 0, "before")).is_some(), "round {round}");
+    }
+    dataset.journal().recover_with_fence().await.expect("a recovery");
+    let want = table(
+        "id:bigint | seq:bigint | day:string | v:string
+         1 | 3 | c | moved by two
+         2 | 3 | a | changed by two
+         4 | 1 | c | w
+         5 | 2 | d | of one
+         6 | 2 | d | of two",
+    );
+    let rows = dataset.load(&SessionContext::new()).await.expect("a frame").collect().await.expect("rows");
+    assert_rows_eq!(rows, want);
+    let found = verify(dataset, &[]).await.expect("a look");
+    assert!(found.is_sound() && found.ghosts.is_empty() && found.foreign.is_empty(), "round {round}: {found:?}");
+    // Everything on the disk is live or in force: nothing half-written, nothing staged.
+    let live = dataset.observe().await.expect("a table").files().len();
+    assert_eq!(files(&folder.join("lake/t")).len(), live, "round {round}");
+    let state = files(&folder.join("lake/.biscuit"));
+    let left = |f: &&String| f.contains("/staging/") || f.contains("/probe/") || f.contains('#');
+    assert_eq!(state.iter().find(left), None, "round {round}");
+}
+
+#[tokio::test]
+async fn two_processes_killed_at_any_storage_call_leave_the_right_rows_and_no_ghosts() {
+    let rehearsal = tempfile::tempdir().expect("a folder");
+    populated(rehearsal.path()).await;
+    let calls: Vec<u64> = (0..2)
+        .map(|n| end(start(rehearsal.path(), n, 0, "before")).and_then(|a| a.parse().ok()).expect("a number of calls"))
+        .collect();
+    let (mut killed, mut finished, mut conflicts) = (0, 0, 0);
+    for round in 0..ROUNDS {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dataset = populated(folder.path()).await;
+        // The first is killed a little later in every round, the second a little earlier.
+        let at = |of: u64, round: u64| 1 + round * (of + of / 4) / ROUNDS;
+        let when = if round % 2 == 0 { "before" } else { "after" };
+        let one = start(folder.path(), 0, at(calls[0], round), when);
+        let two = start(folder.path(), 1, at(calls[1], ROUNDS - 1 - round), when);
+        for answer in [end(one), end(two)] {
+            match answer.as_deref() {
+                None => killed += 1,
+                Some("Conflict") => conflicts += 1,
+                Some(_) => finished += 1,
+            }
+        }
+        check(folder.path(), &dataset, round).await;
+    }
+    println!("{ROUNDS} rounds, runs of {calls:?} calls: {killed} killed, {finished} finished, {conflicts} conflicts");
+    assert!(killed > ROUNDS && finished > 0, "{killed} killed, {finished} finished");
+}
