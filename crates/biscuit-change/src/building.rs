@@ -1,30 +1,33 @@
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::buffer::BooleanBuffer;
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{Field, Schema};
 use biscuit_core::{Error, Result};
 use serde_json::value::RawValue;
 
 use crate::cell::{Cell, to_array};
 use crate::changes::{ChangeBatch, Completeness, Move, MoveKind};
 use crate::codec::Codec;
-use crate::envelope::Event;
+use crate::envelope::{Event, META};
 use crate::json;
 use crate::op::Op;
-use crate::placeholder::is_placeholder;
+use crate::placeholder::Placeholder;
 use crate::row_changes::ambiguous;
+use crate::source_field::SourceField;
 use crate::text::wrong_type;
-
-/// A field of `source` that is stored as an order column.
-#[derive(Debug, Clone)]
-pub(crate) struct SourceField {
-    pub(crate) field: String,
-    pub(crate) name: String,
-}
 
 /// A key column, how it is read, and its value.
 type KeyCell = (String, Codec, Cell);
+
+/// What is the same for all records of a reader.
+#[derive(Debug)]
+pub(crate) struct Context<'a> {
+    pub(crate) key: &'a [String],
+    pub(crate) fields: &'a [SourceField],
+    pub(crate) placeholder: &'a Placeholder,
+}
 
 /// Records that share their codecs, column by column.
 #[derive(Debug)]
@@ -38,6 +41,10 @@ pub(crate) struct Building {
     codes: Vec<Arc<str>>,
     places: Vec<u64>,
     moves: Vec<(usize, MoveKind, Vec<KeyCell>)>,
+    /// Columns of the records that no codec reads.
+    pub(crate) unknown: Vec<String>,
+    /// Where the records are in their text, if that is wanted.
+    pub(crate) spans: Vec<Range<usize>>,
 }
 
 impl Building {
@@ -60,19 +67,48 @@ impl Building {
             codes: vec![],
             places: vec![],
             moves: vec![],
+            unknown: vec![],
+            spans: vec![],
         })
     }
 
-    pub(crate) fn push(
-        &mut self,
-        event: &Event<'_>,
-        op: Op,
-        key: &[String],
-        fields: &[SourceField],
-        place: u64,
-        dropped: Option<&mut Vec<String>>,
-    ) -> Result<()> {
+    /// Adds a record, whole or not at all.
+    pub(crate) fn push(&mut self, event: &Event<'_>, op: Op, context: &Context<'_>, place: u64) -> Result<()> {
+        let object = self.image(event, op, context.key, place)?;
+        let mut cells = Vec::with_capacity(self.codecs.len());
+        for i in 0..self.codecs.len() {
+            cells.push(self.cell(i, &object, event, op, context, place)?);
+        }
+        let mut order = Vec::with_capacity(context.fields.len());
+        for f in context.fields {
+            let raw = event.source.some(&f.field).map(RawValue::get);
+            let cell = raw.map_or(Ok(Cell::Null), |r| f.decode(r));
+            order.push(cell.map_err(|why| wrong_type(&format!("source.{}", f.field), &why, &self.file, place))?);
+        }
+        let half = self.half(event, op, context.key, place)?;
         let row = self.ops.len();
+        for (i, cell) in cells.into_iter().enumerate() {
+            if cell.is_none() {
+                self.missing[i].push(row);
+            }
+            self.cells[i].push(cell.unwrap_or(Cell::Null));
+        }
+        for (name, _) in &object.0 {
+            let own = self.codecs.iter().any(|(c, _)| c == name) || (event.flat && name.starts_with(META));
+            if !own && !self.unknown.contains(name) {
+                self.unknown.push(name.clone());
+            }
+        }
+        self.order.iter_mut().zip(order).for_each(|(column, cell)| column.push(cell));
+        self.moves.extend(half.map(|(kind, cells)| (row, kind, cells)));
+        self.ops.push(op);
+        self.codes.push(event.op.to_lowercase().into());
+        self.places.push(place);
+        Ok(())
+    }
+
+    /// What the record says of the row.
+    fn image<'a>(&self, event: &Event<'a>, op: Op, key: &[String], place: u64) -> Result<json::Object<'a>> {
         let image = match op {
             Op::Upsert => Some(event.after.ok_or_else(|| self.missing_image("after", place))?),
             Op::Delete => {
@@ -80,81 +116,58 @@ impl Building {
             }
             Op::Truncate => None,
         };
-        let mut object = match image {
-            Some(raw) => json::object(raw.get()).map_err(|e| json::invalid(&e, &self.file, place))?,
-            None => json::Object::default(),
-        };
-        // A declared key may be wider than the message's key.
-        if let (Op::Delete, Some(before)) = (op, event.before)
-            && key.iter().any(|k| object.get(k).is_none())
-        {
-            object = json::object(before.get()).map_err(|e| json::invalid(&e, &self.file, place))?;
+        let parse = |raw: &'a RawValue| json::object(raw.get()).map_err(|e| json::invalid(&e, &self.file, place));
+        let object = image.map_or_else(|| Ok(json::Object::default()), parse)?;
+        match (op, event.before) {
+            // A declared key may be wider than the message's key.
+            (Op::Delete, Some(before)) if key.iter().any(|k| object.get(k).is_none()) => parse(before),
+            _ => Ok(object),
         }
-        if let Some(dropped) = dropped {
-            let unknown = object.0.iter().map(|(n, _)| n).filter(|n| !self.codecs.iter().any(|(c, _)| c == *n));
-            let unknown: Vec<String> = unknown.filter(|n| !dropped.contains(n)).cloned().collect();
-            dropped.extend(unknown);
-        }
-        for i in 0..self.codecs.len() {
-            let cell = self.cell(i, &object, event, op, key, row, place)?;
-            self.cells[i].push(cell);
-        }
-        for (column, f) in self.order.iter_mut().zip(fields) {
-            let raw = event.source.some(&f.field).map(RawValue::get);
-            let cell = raw.map_or(Ok(Cell::Null), |r| Codec::Plain(DataType::Int64).decode(r));
-            column.push(cell.map_err(|why| wrong_type(&format!("source.{}", f.field), &why, &self.file, place))?);
-        }
-        self.moves(event, op, key, row, place)?;
-        self.ops.push(op);
-        self.codes.push(event.op.to_lowercase().into());
-        self.places.push(place);
-        Ok(())
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one step of `push`, taken apart only for its length")]
+    /// A column's value; none where it was not available.
     fn cell(
-        &mut self,
+        &self,
         i: usize,
         object: &json::Object<'_>,
         event: &Event<'_>,
         op: Op,
-        key: &[String],
-        row: usize,
+        context: &Context<'_>,
         place: u64,
-    ) -> Result<Cell> {
+    ) -> Result<Option<Cell>> {
         let (name, codec) = &self.codecs[i];
         // What a delete says besides the key may be padding.
-        if op != Op::Upsert && !key.contains(name) {
-            return Ok(Cell::Null);
+        if op != Op::Upsert && !context.key.contains(name) {
+            return Ok(Some(Cell::Null));
         }
         let raw = match object.0.get(i) {
             Some((n, raw)) if n == name => raw.get(),
             _ => object.get(name).map_or("null", RawValue::get),
         };
-        if op == Op::Upsert && looks_unavailable(raw) {
+        if op == Op::Upsert && context.placeholder.may_be(raw) {
             let cell = placeholder_cell(codec, raw);
-            if cell.as_ref().is_none_or(is_placeholder) {
+            if cell.as_ref().is_none_or(|c| context.placeholder.is(c)) {
                 let gives_nothing = match (event.op.as_str(), event.headers) {
-                    ("u" | "U", _) => true,
+                    ("u" | "U" | "", _) => true,
                     ("r" | "R", _) => false,
                     (_, Some(headers)) => headers.old_key.is_some(),
                     (_, None) => return Err(ambiguous(name, &self.file, place)),
                 };
                 if gives_nothing {
-                    self.missing[i].push(row);
-                    return Ok(Cell::Null);
+                    return Ok(None);
                 }
             }
         }
-        codec.decode(raw).map_err(|why| wrong_type(name, &why, &self.file, place))
+        codec.decode(raw).map(Some).map_err(|why| wrong_type(name, &why, &self.file, place))
     }
 
-    fn moves(&mut self, event: &Event<'_>, op: Op, key: &[String], row: usize, place: u64) -> Result<()> {
-        let Some(headers) = event.headers else { return Ok(()) };
+    /// Which half of a key update the record is, and the key of the other half.
+    fn half(&self, event: &Event<'_>, op: Op, key: &[String], place: u64) -> Result<Option<(MoveKind, Vec<KeyCell>)>> {
+        let Some(headers) = event.headers else { return Ok(None) };
         let (kind, raw) = match (op, headers.new_key, headers.old_key) {
             (Op::Delete, Some(raw), _) => (MoveKind::To, raw),
             (Op::Upsert, _, Some(raw)) => (MoveKind::From, raw),
-            _ => return Ok(()),
+            _ => return Ok(None),
         };
         let object = json::object(raw.get()).map_err(|e| json::invalid(&e, &self.file, place))?;
         let mut cells = Vec::with_capacity(key.len());
@@ -162,13 +175,12 @@ impl Building {
             let codec = self.codecs.iter().find(|(n, _)| n == name).map(|(_, c)| c.clone());
             let (Some(codec), Some(value)) = (codec, object.get(name)) else {
                 let message = format!("the header of a key update does not name the key column `{name}`");
-                return Err(Error::data("MissingColumn", message).at(&self.file, place));
+                return Err(Error::data("MissingColumn", message).with_column(name).at(&self.file, place));
             };
             let cell = codec.decode(value.get()).map_err(|why| wrong_type(name, &why, &self.file, place))?;
             cells.push((name.clone(), codec, cell));
         }
-        self.moves.push((row, kind, cells));
-        Ok(())
+        Ok(Some((kind, cells)))
     }
 
     fn missing_image(&self, what: &str, place: u64) -> Error {
@@ -190,8 +202,9 @@ impl Building {
             given.push((!missing.is_empty()).then(|| BooleanBuffer::from(all)));
         }
         for (f, cells) in fields.iter().zip(&self.order) {
-            arrays.push(to_array(&DataType::Int64, cells).map_err(|why| wrong_type(&f.name, &why, &self.file, first))?);
-            schema.push(Field::new(&f.name, DataType::Int64, true));
+            let t = f.data_type();
+            arrays.push(to_array(&t, cells).map_err(|why| wrong_type(&f.name, &why, &self.file, first))?);
+            schema.push(Field::new(&f.name, t, true));
             given.push(None);
         }
         let put_together = |e| Error::internal("envelopes could not be put together").with_source(e);
@@ -207,16 +220,8 @@ impl Building {
         }
         let completeness = Completeness::Full;
         let (ops, codes, file, places) = (self.ops, self.codes, self.file, self.places);
-        Ok(ChangeBatch { rows, ops, codes, given, completeness, rank: 1, moves, file, places })
+        Ok(ChangeBatch { rows, ops, codes, given, completeness, rank: 1, moves, file, places, raw: None })
     }
-}
-
-/// A quick look, before anything is decoded: the text, its base64, or a list that may hold either.
-fn looks_unavailable(raw: &str) -> bool {
-    raw.starts_with("\"__debezium_unav")
-        || raw.starts_with("\"X19kZWJleml1bV91bmF2")
-        || raw.starts_with("[\"__debezium_unav")
-        || raw.starts_with("[95")
 }
 
 /// The cell as the codec reads it, or as plain text where a number or time has the placeholder's text in its place.

@@ -1,9 +1,12 @@
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{RecordBatch, UInt32Array};
 use arrow::buffer::BooleanBuffer;
+use arrow::compute::take_record_batch;
+use biscuit_core::{Error, Result};
 
 use crate::op::Op;
+use crate::refused::{RawRows, Refused};
 
 /// Whether a column that a record's batch does not have was null in it, or was not said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -55,6 +58,47 @@ pub struct ChangeBatch {
     pub file: Arc<str>,
     /// The row or line of each record in its file, from 1.
     pub places: Vec<u64>,
+    /// The records as they were in the file, for those that are put aside later.
+    pub raw: Option<RawRows>,
+}
+
+impl ChangeBatch {
+    /// The records but those in these rows.
+    ///
+    /// # Errors
+    /// `Internal`.
+    pub fn without(self, rows: &[usize]) -> Result<Self> {
+        if rows.is_empty() {
+            return Ok(self);
+        }
+        let keep: Vec<u32> = (0..self.ops.len())
+            .filter(|r| !rows.contains(r))
+            .map(|r| u32::try_from(r).expect("a batch has fewer than 2^32 rows"))
+            .collect();
+        let old = || keep.iter().map(|&r| r as usize);
+        let failed = |e| Error::internal("records could not be picked").with_source(e);
+        let bits = |b: &BooleanBuffer| old().map(|r| b.value(r)).collect();
+        let moved = |m: Move| Some(Move { row: old().position(|r| r == m.row)?, ..m });
+        Ok(Self {
+            rows: take_record_batch(&self.rows, &UInt32Array::from(keep.clone())).map_err(failed)?,
+            ops: old().map(|r| self.ops[r]).collect(),
+            codes: old().map(|r| self.codes[r].clone()).collect(),
+            given: self.given.iter().map(|g| g.as_ref().map(bits)).collect(),
+            places: old().map(|r| self.places[r]).collect(),
+            raw: self.raw.map(|r| r.0.pick(&keep).map(RawRows)).transpose()?,
+            moves: self.moves.into_iter().filter_map(moved).collect(),
+            ..self
+        })
+    }
+
+    /// A record that is put aside for this error.
+    ///
+    /// # Errors
+    /// `Internal` if the record cannot be written again.
+    pub fn refuse(&self, row: usize, e: &Error) -> Result<Refused> {
+        let raw = self.raw.as_ref().map_or(Ok(vec![]), |r| r.0.get(row))?;
+        Ok(Refused::new(&self.file, self.places[row], e, raw))
+    }
 }
 
 /// The change records of one run.
@@ -73,6 +117,8 @@ pub struct Changes {
     pub key: Vec<String>,
     /// The order columns, where the records say them.
     pub order: Vec<String>,
+    /// Records that were put aside.
+    pub refused: Vec<Refused>,
     /// Columns of the records that the contract does not have, and that were left out.
     pub dropped_columns: Vec<String>,
 }
@@ -83,7 +129,7 @@ impl Changes {
         Self { batches, ..Self::default() }
     }
 
-    /// The number of change records.
+    /// The number of change records, without those that were put aside.
     pub fn len(&self) -> usize {
         self.batches.iter().map(|b| b.ops.len()).sum()
     }

@@ -23,6 +23,8 @@ pub(crate) enum Codec {
     Epoch(TimeUnit),
     /// A timestamp with zone, as ISO text or `infinity`.
     Zoned,
+    /// A date, a time or a timestamp without zone as ISO text that ends in `Z` all the same.
+    Iso(DataType),
     /// A decimal as base64 of its unscaled big-endian bytes, or as text or number.
     Decimal(u8, i8),
     /// A decimal that brings its scale: an object of `scale` and `value`, or a text, or a number; kept as text.
@@ -46,7 +48,7 @@ impl Codec {
     pub(crate) fn data_type(&self) -> DataType {
         let unit = |u: &TimeUnit| if *u == TimeUnit::Nanosecond { TimeUnit::Nanosecond } else { TimeUnit::Microsecond };
         match self {
-            Self::Plain(t) => t.clone(),
+            Self::Plain(t) | Self::Iso(t) => t.clone(),
             Self::EpochDays => DataType::Date32,
             Self::TimeOfDay(u) => DataType::Time64(unit(u)),
             Self::Epoch(u) => DataType::Timestamp(unit(u), None),
@@ -69,6 +71,10 @@ impl Codec {
         }
         match self {
             Self::Plain(t) => plain(t, raw),
+            Self::Iso(t) => match raw.strip_suffix("Z\"") {
+                Some(text) => plain(t, &format!("{text}\"")),
+                None => plain(t, raw),
+            },
             Self::EpochDays => integer(raw).map(Cell::Int),
             Self::TimeOfDay(u) | Self::Epoch(u) => in_unit(integer(raw)?, *u),
             Self::Zoned => zoned(raw),
@@ -105,7 +111,8 @@ impl Codec {
             (Wire::Digits(_), DataType::Timestamp(_, Some(_))) => Self::Zoned,
             (Wire::Digits(_), DataType::Utf8) => Self::Plain(DataType::Utf8),
             (Wire::Digits(d), _) => Self::time(t, d, &settings.time),
-            (_, DataType::Date32) if settings.time != "isostring" => Self::EpochDays,
+            (_, DataType::Date32) if settings.time == "isostring" => Self::Iso(DataType::Date32),
+            (_, DataType::Date32) => Self::EpochDays,
             (_, DataType::Binary) => match settings.binary.as_str() {
                 "hex" => Self::Hex,
                 "base64-url-safe" => Self::Base64Url,
@@ -119,7 +126,7 @@ impl Codec {
     fn time(t: &DataType, digits: u8, mode: &str) -> Self {
         let time = matches!(t, DataType::Time64(_));
         let unit = match mode {
-            "isostring" => return Self::Plain(t.clone()),
+            "isostring" => return Self::Iso(t.clone()),
             "connect" => TimeUnit::Millisecond,
             "microseconds" => TimeUnit::Microsecond,
             "nanoseconds" => TimeUnit::Nanosecond,
@@ -375,7 +382,7 @@ fn bytes(raw: &str, decode: impl Fn(&str) -> Option<Vec<u8>>) -> Result<Cell, St
     decode(&text).map(Cell::Bytes).ok_or_else(|| "its bytes cannot be decoded".to_owned())
 }
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits: Option<Vec<u8>> = text.chars().map(|c| c.to_digit(16).map(|d| d as u8)).collect();
     let digits = digits.filter(|d| d.len().is_multiple_of(2))?;
     Some(digits.chunks(2).map(|d| d[0] * 16 + d[1]).collect())

@@ -63,9 +63,9 @@ impl ConnectSchema {
                 "io.debezium.time.MicroTimestamp" => Some(Codec::Epoch(Microsecond)),
                 "io.debezium.time.NanoTimestamp" => Some(Codec::Epoch(Nanosecond)),
                 "io.debezium.time.ZonedTimestamp" => Some(Codec::Zoned),
-                "io.debezium.time.IsoDate" => Some(Codec::Plain(DataType::Date32)),
-                "io.debezium.time.IsoTime" => Some(Codec::Plain(DataType::Time64(Microsecond))),
-                "io.debezium.time.IsoTimestamp" => Some(Codec::Plain(DataType::Timestamp(Microsecond, None))),
+                "io.debezium.time.IsoDate" => Some(Codec::Iso(DataType::Date32)),
+                "io.debezium.time.IsoTime" => Some(Codec::Iso(DataType::Time64(Microsecond))),
+                "io.debezium.time.IsoTimestamp" => Some(Codec::Iso(DataType::Timestamp(Microsecond, None))),
                 "io.debezium.data.Bits" => Some(Codec::Bits(self.parameter("length").ok_or_else(|| name.clone())?)),
                 _ => None,
             };

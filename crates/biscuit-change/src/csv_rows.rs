@@ -1,3 +1,4 @@
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
@@ -8,67 +9,151 @@ use biscuit_schema::check_names;
 use crate::cell::{Cell, to_array};
 use crate::codec::Codec;
 use crate::infer::{infer_csv, widen};
+use crate::refused::{BadRows, Part, Raws, Refused};
 use crate::text::wrong_type;
 
-/// A CSV file with a header, taken apart. An empty field is null.
+/// How a CSV file is written.
+#[derive(Debug, Clone)]
+pub(crate) struct CsvForm {
+    pub(crate) separator: u8,
+    /// The names of the columns, in files without a header.
+    pub(crate) names: Option<Vec<String>>,
+    /// What stands for null; an empty field of a column that is no text is null in any case.
+    pub(crate) null: String,
+}
+
+/// A CSV file taken apart.
 #[derive(Debug)]
 pub(crate) struct CsvFile {
-    file: Arc<str>,
-    header: Vec<String>,
-    rows: Vec<(u64, csv::StringRecord)>,
+    pub(crate) file: Arc<str>,
+    text: Arc<str>,
+    /// The header as it stands in the file, if it has one.
+    head: Option<Arc<str>>,
+    pub(crate) names: Vec<String>,
+    pub(crate) rows: Vec<Row>,
+    null: String,
+}
+
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) line: u64,
+    span: Range<usize>,
+    pub(crate) fields: csv::StringRecord,
 }
 
 impl CsvFile {
     /// # Errors
     /// `InvalidCsv` for a row of another length than the header, or quotes that do not end.
-    pub(crate) fn parse(file: &Arc<str>, text: &str, separator: u8) -> Result<Self> {
-        let invalid = |e: &csv::Error| {
-            let line = e.position().map_or(1, csv::Position::line);
-            let what = match e.kind() {
-                csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-                    format!("the row has {len} fields, the header {expected_len}")
-                }
-                _ => "the row is not CSV".to_owned(),
+    pub(crate) fn parse(
+        file: &Arc<str>,
+        text: String,
+        form: CsvForm,
+        bad_rows: BadRows,
+        refused: &mut Vec<Refused>,
+    ) -> Result<Self> {
+        let text: Arc<str> = text.into();
+        let mut reader = csv::ReaderBuilder::new()
+            .delimiter(form.separator)
+            .has_headers(false)
+            .flexible(true)
+            .from_reader(text.as_bytes());
+        let (mut names, mut head, mut rows) = (form.names, None, Vec::new());
+        let mut fields = csv::StringRecord::new();
+        loop {
+            let from = reader.position().byte() as usize;
+            let line = reader.position().line();
+            let more = reader
+                .read_record(&mut fields)
+                .map_err(|e| Error::data("InvalidCsv", "the row is not CSV").at(file, line).with_source(e))?;
+            if !more {
+                break;
+            }
+            let line = fields.position().map_or(line, csv::Position::line);
+            let span = from..reader.position().byte() as usize;
+            let Some(expected) = names.as_ref().map(Vec::len) else {
+                head = Some(Arc::from(&text[span]));
+                names = Some(fields.iter().map(str::to_owned).collect());
+                continue;
             };
-            Error::data("InvalidCsv", what).at(file, line)
-        };
-        let mut reader = csv::ReaderBuilder::new().delimiter(separator).from_reader(text.as_bytes());
-        let header = reader.headers().map_err(|e| invalid(&e))?.iter().map(str::to_owned).collect();
-        let mut rows = Vec::new();
-        for record in reader.records() {
-            let record = record.map_err(|e| invalid(&e))?;
-            rows.push((record.position().map_or(0, csv::Position::line), record));
+            if fields.len() == expected {
+                rows.push(Row { line, span, fields: fields.clone() });
+                continue;
+            }
+            let what = if head.is_some() { "the header" } else { "the table" };
+            let message = format!("the row has {} fields, {what} {expected}", fields.len());
+            let e = Error::data("InvalidCsv", message).at(file, line);
+            if bad_rows == BadRows::Fail {
+                return Err(e);
+            }
+            let raw = Raws::Text { text: text.clone(), header: head.clone(), spans: vec![span] };
+            refused.push(Refused::new(file, line, &e, raw.get(0)?));
         }
-        Ok(Self { file: file.clone(), header, rows })
+        Ok(Self {
+            file: file.clone(),
+            text: text.clone(),
+            head,
+            names: names.unwrap_or_default(),
+            rows,
+            null: form.null,
+        })
+    }
+
+    fn value(&self, row: &Row, column: usize, is_text: bool) -> Option<String> {
+        let value = row.fields.get(column)?;
+        let null = value == self.null || (value.is_empty() && !is_text);
+        (!null).then(|| value.to_owned())
     }
 }
 
-type Batch = (RecordBatch, Arc<str>, Vec<u64>);
-
 /// The rows of all files; a column that is not declared gets the type that its values have in all of them.
-pub(crate) fn batches(files: &[CsvFile], declared: impl Fn(&str) -> Option<DataType>) -> Result<Vec<Batch>> {
+pub(crate) fn parts(
+    files: &[CsvFile],
+    declared: impl Fn(&str) -> Option<DataType>,
+    bad_rows: BadRows,
+    refused: &mut Vec<Refused>,
+) -> Result<Vec<(Part, Arc<str>)>> {
     let type_of = |name: &str| {
         declared(name).unwrap_or_else(|| {
             let values = files.iter().flat_map(|f| {
-                let at = f.header.iter().position(|h| h == name);
-                f.rows.iter().filter_map(move |(_, r)| r.get(at?)).filter(|v| !v.is_empty())
+                let at = f.names.iter().position(|h| h == name);
+                f.rows.iter().filter_map(move |r| f.value(r, at?, false))
             });
-            let found = values.map(infer_csv).try_fold(DataType::Null, |a, b| widen(&a, &b));
+            let found = values.map(|v| infer_csv(&v)).try_fold(DataType::Null, |a, b| widen(&a, &b));
             found.unwrap_or(DataType::Utf8)
         })
     };
-    files.iter().map(|f| batch(f, &type_of)).collect()
+    files.iter().map(|f| Ok((part(f, &type_of, bad_rows, refused)?, f.file.clone()))).collect()
 }
 
-fn batch(f: &CsvFile, type_of: &dyn Fn(&str) -> DataType) -> Result<Batch> {
+fn part(
+    f: &CsvFile,
+    type_of: &dyn Fn(&str) -> DataType,
+    bad_rows: BadRows,
+    refused: &mut Vec<Refused>,
+) -> Result<Part> {
+    let spans = f.rows.iter().map(|r| r.span.clone()).collect();
+    let raws = Raws::Text { text: f.text.clone(), header: f.head.clone(), spans };
     let mut fields = Vec::new();
     let mut columns: Vec<ArrayRef> = Vec::new();
-    for (i, name) in f.header.iter().enumerate() {
+    let mut bad = vec![false; f.rows.len()];
+    for (i, name) in f.names.iter().enumerate() {
         let t = type_of(name);
+        let is_text = t == DataType::Utf8;
         let mut cells = Vec::with_capacity(f.rows.len());
-        for (line, record) in &f.rows {
-            let value = record.get(i).unwrap_or_default();
-            cells.push(cell(&t, value).map_err(|why| wrong_type(name, &why, &f.file, *line))?);
+        for (at, row) in f.rows.iter().enumerate() {
+            cells.push(match f.value(row, i, is_text).map_or(Ok(Cell::Null), |v| cell(&t, v)) {
+                Ok(cell) => cell,
+                Err(why) => {
+                    let e = wrong_type(name, &why, &f.file, row.line);
+                    if bad_rows == BadRows::Fail {
+                        return Err(e);
+                    }
+                    if !std::mem::replace(&mut bad[at], true) {
+                        refused.push(Refused::new(&f.file, row.line, &e, raws.get(at)?));
+                    }
+                    Cell::Null
+                }
+            });
         }
         columns.push(to_array(&t, &cells).map_err(|why| wrong_type(name, &why, &f.file, 1))?);
         fields.push(Field::new(name, t, true));
@@ -76,20 +161,19 @@ fn batch(f: &CsvFile, type_of: &dyn Fn(&str) -> DataType) -> Result<Batch> {
     let schema = Arc::new(Schema::new(fields));
     check_names(&schema, &format!("`{}`", f.file))?;
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(f.rows.len()));
-    let rows = RecordBatch::try_new_with_options(schema, columns, &options)
+    let batch = RecordBatch::try_new_with_options(schema, columns, &options)
         .map_err(|e| Error::internal("CSV rows could not be put together").with_source(e))?;
-    Ok((rows, f.file.clone(), f.rows.iter().map(|(line, _)| *line).collect()))
+    let places = f.rows.iter().map(|r| r.line).collect();
+    let raws = (bad_rows == BadRows::Quarantine).then_some(raws);
+    Part { batch, places, raws }.without(&bad)
 }
 
-fn cell(t: &DataType, value: &str) -> Result<Cell, String> {
-    if value.is_empty() {
-        return Ok(Cell::Null);
-    }
+fn cell(t: &DataType, value: String) -> Result<Cell, String> {
     let as_json = match t {
-        DataType::Utf8 => return Ok(Cell::Text(value.to_owned())),
+        DataType::Utf8 => return Ok(Cell::Text(value)),
         DataType::Boolean => value.to_lowercase(),
-        t if t.is_numeric() => value.to_owned(),
-        _ => serde_json::Value::String(value.to_owned()).to_string(),
+        t if t.is_numeric() => value,
+        _ => serde_json::Value::String(value).to_string(),
     };
     Codec::Plain(t.clone()).decode(&as_json)
 }

@@ -1,4 +1,5 @@
 use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -7,15 +8,18 @@ use biscuit_core::{Error, Result};
 use biscuit_schema::Contract;
 use bytes::Bytes;
 
-use crate::building::{Building, SourceField};
+use crate::building::{Building, Context};
 use crate::changes::{ChangeBatch, Changes};
 use crate::codec::Codec;
 use crate::connect::ConnectSchema;
-use crate::envelope::{self, Event, Line};
+use crate::envelope::{self, Event, META};
 use crate::json;
 use crate::op::{ParsedOp, parse_op};
-use crate::row_changes::check_nulls;
+use crate::placeholder::Placeholder;
+use crate::refused::{BadRows, RawRows, Raws, Refused, is_about_a_record, lines};
+use crate::row_changes::null_rows;
 use crate::rows::{RowsOptions, to_contract};
+use crate::source_field::{SourceField, default_order};
 use crate::text::text_of;
 
 /// Choices of a Debezium reader that have a default.
@@ -28,10 +32,17 @@ pub struct DebeziumOptions {
     pub contract: Option<Contract>,
     /// The key columns. Default: the contract's, else those of the records' keys.
     pub key: Vec<String>,
-    /// Fields of `source` (`source.lsn`) or columns that order the changes. Default: the contract's, else `source.lsn`.
+    /// Fields of `source` (`source.lsn`) or columns that order the changes. Default: the contract's, else what the
+    /// connector has: `source.lsn` of PostgreSQL, `source.file`, `source.pos`, `source.row` of MySQL and MariaDB,
+    /// `source.scn` of Oracle, `source.commit_lsn`, `source.change_lsn`, `source.event_serial_no` of SQL Server.
     pub order: Vec<String>,
     /// The names under which fields of `source` are stored. Default: `__` and the field.
     pub order_as: Vec<String>,
+    /// What stands for a value that was not available, as the connector's `unavailable.value.placeholder` says it: a text,
+    /// or `hex:` and hexadecimal digits. Default: [`PLACEHOLDER`](crate::PLACEHOLDER).
+    pub placeholder: Option<String>,
+    /// What happens to records that cannot be used.
+    pub bad_rows: BadRows,
 }
 
 impl DebeziumOptions {
@@ -59,6 +70,18 @@ impl DebeziumOptions {
         self
     }
 
+    /// The same options with another placeholder.
+    pub fn with_placeholder(mut self, placeholder: impl Into<String>) -> Self {
+        self.placeholder = Some(placeholder.into());
+        self
+    }
+
+    /// The same options with another choice for records that cannot be used.
+    pub fn with_bad_rows(mut self, bad_rows: BadRows) -> Self {
+        self.bad_rows = bad_rows;
+        self
+    }
+
     /// The same options with other names for stored fields of `source`.
     pub fn with_order_as<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
         self.order_as = names.into_iter().map(Into::into).collect();
@@ -66,13 +89,15 @@ impl DebeziumOptions {
     }
 }
 
-/// Reads files of Debezium envelopes.
+/// Reads files of Debezium envelopes, whole or flattened.
 #[derive(Debug)]
 pub struct DebeziumReader {
     options: DebeziumOptions,
+    placeholder: Result<Placeholder>,
     declared: Option<Arc<Vec<(String, Codec)>>>,
     embedded: HashMap<String, Arc<Vec<(String, Codec)>>>,
-    fields: Vec<SourceField>,
+    /// The fields that are stored; none before the first record, unless they were named.
+    fields: Option<Vec<SourceField>>,
     key: Vec<String>,
     tables: BTreeSet<String>,
     building: Option<Building>,
@@ -91,44 +116,81 @@ impl DebeziumReader {
             true => contract.map(theirs).cloned().unwrap_or_default(),
         };
         let key = first(&options.key, |c| &c.key);
-        let mut order = first(&options.order, |c| &c.order);
-        if order.is_empty() {
-            order.push("source.lsn".to_owned());
+        let order = first(&options.order, |c| &c.order);
+        let mut reader = Self {
+            placeholder: Placeholder::new(options.placeholder.as_deref()),
+            options,
+            declared,
+            embedded: HashMap::new(),
+            fields: None,
+            key,
+            tables: BTreeSet::new(),
+            building: None,
+            changes: Changes::default(),
+        };
+        if !order.is_empty() {
+            reader.order_by(&order);
         }
-        let mut names = options.order_as.iter();
+        reader
+    }
+
+    fn order_by<S: AsRef<str>>(&mut self, order: &[S]) {
+        let mut names = self.options.order_as.iter();
         let mut fields = Vec::new();
-        let mut changes = Changes::default();
-        for o in &order {
-            let name = match o.strip_prefix("source.") {
+        for o in order {
+            let name = match o.as_ref().strip_prefix("source.") {
                 Some(field) => {
                     let name = names.next().cloned().unwrap_or_else(|| format!("__{field}"));
                     fields.push(SourceField { field: field.to_owned(), name: name.clone() });
                     name
                 }
-                None => o.clone(),
+                None => o.as_ref().to_owned(),
             };
-            changes.order.push(name);
+            self.changes.order.push(name);
         }
-        let embedded = HashMap::new();
-        Self { options, declared, embedded, fields, key, tables: BTreeSet::new(), building: None, changes }
+        self.fields = Some(fields);
     }
 
     /// Reads one file of JSON lines, plain or gzip.
     ///
     /// # Errors
     /// `InvalidJson`, `NotAnEnvelope`, `UntypedRecords`, `UnknownOp`, `WrongType`, `MissingImage`, `KeyDrift`,
-    /// `AmbiguousPlaceholder`, `ColumnClash`, naming file and line; `EmptyFile`, `TruncatedInput`, `NotUtf8`.
+    /// `AmbiguousPlaceholder`, `NullValue`, `ColumnClash`, naming file and line, unless records with them are put aside;
+    /// `EmptyFile`, `TruncatedInput`, `NotUtf8`, `InvalidPlaceholder`.
     pub fn read(&mut self, file: &str, bytes: &Bytes) -> Result<()> {
+        self.read_as(file, bytes, None)
+    }
+
+    /// Reads a record that was put aside, as [`Refused::raw`] holds it; it keeps its place.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_record(&mut self, file: &str, row: u64, raw: &Bytes) -> Result<()> {
+        self.read_as(file, raw, Some(row))
+    }
+
+    fn read_as(&mut self, file: &str, bytes: &Bytes, row: Option<u64>) -> Result<()> {
         let name: Arc<str> = file.into();
-        let text = text_of(file, bytes)?;
-        for (i, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
-            let place = i as u64 + 1;
-            match envelope::parse(line, &name, place)? {
-                Line::Nothing => self.changes.ignored += 1,
-                Line::Event(event) => self.event(&event, &name, place)?,
+        let text: Arc<str> = text_of(file, bytes)?.into();
+        for (place, span) in lines(&text) {
+            let place = row.unwrap_or(place);
+            if let Err(e) = self.line(&text, span.clone(), &name, place) {
+                if self.options.bad_rows == BadRows::Fail || !is_about_a_record(&e) {
+                    return Err(e);
+                }
+                let raw = format!("{}\n", &text[span]).into_bytes();
+                self.changes.refused.push(Refused::new(file, place, &e, raw));
             }
         }
-        self.flush()
+        self.flush(&text)
+    }
+
+    fn line(&mut self, text: &Arc<str>, span: Range<usize>, file: &Arc<str>, place: u64) -> Result<()> {
+        match envelope::parse(&text[span.clone()], file, place)? {
+            None => self.changes.ignored += 1,
+            Some(event) => self.event(&event, text, span, file, place)?,
+        }
+        Ok(())
     }
 
     /// The change records of all files.
@@ -154,36 +216,49 @@ impl DebeziumReader {
         Ok(self.changes)
     }
 
-    fn event(&mut self, event: &Event<'_>, file: &Arc<str>, place: u64) -> Result<()> {
-        let part = |name| event.source.some(name).and_then(|v| json::string(v.get()));
-        let table = part("table").unwrap_or_default();
-        let qualified = part("schema").or_else(|| part("db")).map_or(table.clone(), |s| format!("{s}.{table}"));
-        if self.options.table.as_ref().is_some_and(|t| *t != qualified && *t != table) {
+    fn event(
+        &mut self,
+        event: &Event<'_>,
+        text: &Arc<str>,
+        span: Range<usize>,
+        file: &Arc<str>,
+        place: u64,
+    ) -> Result<()> {
+        if self.options.table.as_ref().is_some_and(|t| !event.is_of(t)) {
             self.changes.other_tables += 1;
             return Ok(());
         }
-        self.tables.insert(qualified);
+        self.tables.insert(event.qualified());
         if self.options.table.is_none() && self.tables.len() > 1 {
             // The error comes at the end, with the names of all tables.
             self.changes.other_tables += 1;
             return Ok(());
         }
-        let ParsedOp::Change(op) = parse_op(Some(&event.op)) else {
+        let ParsedOp::Change(op) = parse_op(Some(event.op.as_str()).filter(|op| !op.is_empty())) else {
             let e = Error::data("UnknownOp", "the envelope has an operation code that is not known");
             return Err(e.at(file, place).with_detail("op", &event.op));
         };
+        if self.fields.is_none() {
+            let connector = event.source.some("connector").and_then(|c| json::string(c.get()));
+            self.order_by(default_order(connector.as_deref()));
+        }
         self.learn_key(event, file, place)?;
         let codecs = self.codecs(event, file, place)?;
         let same = self.building.as_ref().is_some_and(|b| Arc::ptr_eq(&b.codecs, &codecs) && b.file == *file);
         if !same {
-            self.flush()?;
-            self.building = Some(Building::new(codecs, &self.fields, file)?);
+            self.flush(text)?;
         }
-        let (key, fields) = (&self.key, &self.fields);
-        let dropped = &mut self.changes.dropped_columns;
-        let contract = self.declared.is_some();
+        let fields = self.fields.as_deref().expect("it was set above");
+        if !same {
+            self.building = Some(Building::new(codecs, fields, file)?);
+        }
         let building = self.building.as_mut().expect("it was made above");
-        building.push(event, op, key, fields, place, contract.then_some(dropped))
+        let placeholder = self.placeholder.as_ref().map_err(|e| Error::usage(e.code(), e.message()))?;
+        building.push(event, op, &Context { key: &self.key, fields, placeholder }, place)?;
+        if self.options.bad_rows == BadRows::Quarantine {
+            building.spans.push(span);
+        }
+        Ok(())
     }
 
     fn learn_key(&mut self, event: &Event<'_>, file: &Arc<str>, place: u64) -> Result<()> {
@@ -214,21 +289,42 @@ impl DebeziumReader {
         let schema: ConnectSchema = serde_json::from_str(raw.get()).map_err(|e| {
             Error::data("InvalidSchema", "the embedded schema cannot be read").at(file, place).with_source(e)
         })?;
-        let image = schema.child("after").or_else(|| schema.child("before"));
-        let columns =
-            image.ok_or_else(|| Error::data("InvalidSchema", "the embedded schema has no `after`").at(file, place))?;
-        let codecs = Arc::new(columns.columns()?);
+        let image = schema.child("after").or_else(|| schema.child("before")).filter(|_| !event.flat);
+        let no_image = || Error::data("InvalidSchema", "the embedded schema has no `after`").at(file, place);
+        let mut columns = match image {
+            Some(image) => image.columns()?,
+            None if event.flat => schema.columns()?,
+            None => return Err(no_image()),
+        };
+        columns.retain(|(name, _)| !event.flat || !name.starts_with(META));
+        let codecs = Arc::new(columns);
         self.embedded.insert(raw.get().to_owned(), codecs.clone());
         Ok(codecs)
     }
 
-    fn flush(&mut self) -> Result<()> {
-        let Some(building) = self.building.take() else { return Ok(()) };
-        let mut batch = building.finish(&self.fields)?;
+    fn flush(&mut self, text: &Arc<str>) -> Result<()> {
+        let Some(mut building) = self.building.take() else { return Ok(()) };
+        let fields = self.fields.as_deref().unwrap_or_default();
+        let spans = std::mem::take(&mut building.spans);
+        for name in std::mem::take(&mut building.unknown) {
+            if !self.changes.dropped_columns.contains(&name) {
+                self.changes.dropped_columns.push(name);
+            }
+        }
+        let mut batch = building.finish(fields)?;
+        if self.options.bad_rows == BadRows::Quarantine {
+            batch.raw = Some(RawRows(Raws::Text { text: text.clone(), header: None, spans }));
+        }
         if let Some(contract) = &self.options.contract {
-            let order = self.fields.len();
-            batch = under_contract(batch, contract, order, &mut self.changes.dropped_columns)?;
-            check_nulls(&batch.rows, &batch.ops, &batch.given, contract, &batch.file, &batch.places)?;
+            batch = under_contract(batch, contract, fields.len(), &mut self.changes.dropped_columns)?;
+            let mut bad = null_rows(&batch, contract);
+            if self.options.bad_rows == BadRows::Fail && !bad.is_empty() {
+                return Err(bad.swap_remove(0).1);
+            }
+            for (row, e) in &bad {
+                self.changes.refused.push(batch.refuse(*row, e)?);
+            }
+            batch = batch.without(&bad.iter().map(|(row, _)| *row).collect::<Vec<_>>())?;
         }
         self.changes.batches.push(batch);
         Ok(())

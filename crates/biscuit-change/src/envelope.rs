@@ -17,6 +17,25 @@ pub(crate) struct Event<'a> {
     pub(crate) schema: Option<&'a RawValue>,
     /// The headers; none where the line has no place for them.
     pub(crate) headers: Option<Headers<'a>>,
+    /// Whether the record is a row with its metadata in columns, as the transform `ExtractNewRecordState` makes it.
+    pub(crate) flat: bool,
+    /// The schema or database of the table, where the record says it.
+    pub(crate) schema_name: Option<String>,
+    /// The table; empty where the record does not say it.
+    pub(crate) table: String,
+}
+
+impl Event<'_> {
+    /// `schema.table`, or the table alone.
+    pub(crate) fn qualified(&self) -> String {
+        self.schema_name.as_ref().map_or_else(|| self.table.clone(), |s| format!("{s}.{}", self.table))
+    }
+
+    /// Whether this is a record of a table that was named as `schema.table` or `table`.
+    pub(crate) fn is_of(&self, wanted: &str) -> bool {
+        let last = || wanted.rsplit('.').next().unwrap_or(wanted);
+        wanted == self.table || wanted == self.qualified() || (self.schema_name.is_none() && last() == self.table)
+    }
 }
 
 /// The headers of a record that say something about it.
@@ -28,21 +47,14 @@ pub(crate) struct Headers<'a> {
     pub(crate) old_key: Option<&'a RawValue>,
 }
 
-/// What a line holds.
-#[derive(Debug)]
-pub(crate) enum Line<'a> {
-    Event(Event<'a>),
-    /// Nothing that changes a table: a Kafka tombstone, a logical message, a transaction marker, a heartbeat.
-    Nothing,
-}
-
-/// Reads a line of any of the forms.
+/// Reads a line of any of the forms; none for what changes no table: a Kafka tombstone, a logical message, a transaction
+/// marker, a heartbeat.
 ///
 /// # Errors
 /// `InvalidJson`, `NotAnEnvelope`.
-pub(crate) fn parse<'a>(line: &'a str, file: &Arc<str>, place: u64) -> Result<Line<'a>> {
+pub(crate) fn parse<'a>(line: &'a str, file: &Arc<str>, place: u64) -> Result<Option<Event<'a>>> {
     if line.trim() == "null" {
-        return Ok(Line::Nothing);
+        return Ok(None);
     }
     let outer = json::object_line(line, file, place)?;
     let is_wrapped = outer.get("value").is_some() && outer.get("op").is_none() && outer.get("payload").is_none();
@@ -50,37 +62,77 @@ pub(crate) fn parse<'a>(line: &'a str, file: &Arc<str>, place: u64) -> Result<Li
         true => (outer.some("key"), headers(&outer, file, place)?, outer.some("value")),
         false => (None, None, None),
     };
-    let inner = match (is_wrapped, value) {
-        (true, None) => return Ok(Line::Nothing),
-        (true, Some(v)) => nested(v, file, place)?,
-        (false, _) => outer,
+    let topic = outer.some("topic").filter(|_| is_wrapped).and_then(|t| json::string(t.get()));
+    let (inner, raw) = match (is_wrapped, value) {
+        (true, None) => return Ok(None),
+        (true, Some(v)) => (nested(v, file, place)?, Some(v)),
+        (false, _) => (outer, None),
     };
-    let (schema, envelope) = match (inner.get("payload"), inner.get("schema")) {
+    let (schema, envelope, row) = match (inner.get("payload"), inner.get("schema")) {
         (Some(payload), Some(schema)) if payload.get() != "null" => {
-            (Some(schema).filter(|s| s.get() != "null"), nested(payload, file, place)?)
+            (Some(schema).filter(|s| s.get() != "null"), nested(payload, file, place)?, Some(payload))
         }
-        (Some(_), Some(_)) => return Ok(Line::Nothing),
-        _ => (None, inner),
+        (Some(_), Some(_)) => return Ok(None),
+        _ => (None, inner, raw),
     };
-    let Some(op) = envelope.some("op").and_then(|o| json::string(o.get())) else {
+    let key = match key {
+        Some(k) => payload(k, file, place)?,
+        None => None,
+    };
+    let text = |o: &Object<'a>, name: &str| o.some(name).and_then(|v| json::string(v.get()));
+    let Some(op) = text(&envelope, "op").filter(|_| envelope.get("source").is_some() || !is_flat(&envelope)) else {
+        if is_flat(&envelope) {
+            let row = row.or_else(|| serde_json::from_str(line).ok());
+            return Ok(Some(flat(&envelope, row, key, schema, headers, topic.as_deref())));
+        }
         // Transaction markers and heartbeats are what Debezium writes besides changes.
         let known = envelope.get("status").is_some() || (envelope.0.len() == 1 && envelope.get("ts_ms").is_some());
         let not = || Error::data("NotAnEnvelope", "the line is no Debezium envelope: it has no `op`").at(file, place);
-        return if known { Ok(Line::Nothing) } else { Err(not()) };
+        return if known { Ok(None) } else { Err(not()) };
     };
     if op == "m" {
-        return Ok(Line::Nothing);
+        return Ok(None);
     }
     let Some(source) = envelope.some("source") else {
         return Err(Error::data("NotAnEnvelope", "the envelope has no `source`").at(file, place));
     };
     let source = nested(source, file, place)?;
     let (before, after) = (envelope.some("before"), envelope.some("after"));
-    let key = match key {
-        Some(k) => payload(k, file, place)?,
-        None => None,
+    let schema_name = text(&source, "schema").or_else(|| text(&source, "db"));
+    let table = text(&source, "table").unwrap_or_default();
+    Ok(Some(Event { op, before, after, source, key, schema, headers, flat: false, schema_name, table }))
+}
+
+/// Metadata of flattened records have this prefix, unless the transform is told otherwise.
+pub(crate) const META: &str = "__";
+
+fn is_flat(row: &Object<'_>) -> bool {
+    row.get("__op").is_some() || row.get("__deleted").is_some()
+}
+
+/// A record as `ExtractNewRecordState` makes it: the row, with its metadata in columns beside it.
+fn flat<'a>(
+    object: &Object<'a>,
+    row: Option<&'a RawValue>,
+    key: Option<&'a RawValue>,
+    schema: Option<&'a RawValue>,
+    headers: Option<Headers<'a>>,
+    topic: Option<&str>,
+) -> Event<'a> {
+    let text = |name: &str| object.some(name).and_then(|v| json::string(v.get()));
+    let deleted = object.some("__deleted").is_some_and(|d| matches!(d.get(), "true" | "\"true\""));
+    let op = if deleted { "d".to_owned() } else { text("__op").unwrap_or_default() };
+    // A topic is `prefix.schema.table`.
+    let mut topic = topic.into_iter().flat_map(|t| t.rsplit('.'));
+    let (of_topic, schema_of_topic) = (topic.next().map(str::to_owned), topic.next().map(str::to_owned));
+    let schema_name = text("__schema").or_else(|| text("__db")).or_else(|| text("__source_schema")).or(schema_of_topic);
+    let table = text("__table").or_else(|| text("__source_table")).or(of_topic).unwrap_or_default();
+    let meta = |(name, value): &(String, &'a RawValue)| {
+        let name = name.strip_prefix(META)?;
+        Some((name.strip_prefix("source_").unwrap_or(name).to_owned(), *value))
     };
-    Ok(Line::Event(Event { op, before, after, source, key, schema, headers }))
+    let source = Object(object.0.iter().filter_map(meta).collect());
+    Event { op, before: row, after: row, source, key, schema, headers, flat: true, schema_name, table }
 }
 
 fn nested<'a>(raw: &'a RawValue, file: &str, place: u64) -> Result<Object<'a>> {

@@ -54,7 +54,9 @@ pub(crate) fn object(raw: &str) -> Result<Object<'_>, serde_json::Error> {
 pub(crate) fn object_line<'a>(raw: &'a str, file: &str, line: u64) -> Result<Object<'a>> {
     let object = object(raw).map_err(|e| invalid(&e, file, line))?;
     match object.twice() {
-        Some(name) => Err(Error::data("DuplicateColumn", format!("column `{name}` comes twice")).at(file, line)),
+        Some(name) => {
+            Err(Error::data("DuplicateColumn", format!("column `{name}` comes twice")).with_column(name).at(file, line))
+        }
         None => Ok(object),
     }
 }

@@ -13,13 +13,16 @@ mod iso;
 mod json;
 mod op;
 mod placeholder;
+mod refused;
 mod row_changes;
 mod rows;
+mod source_field;
 mod text;
 
 pub use changes::{ChangeBatch, Changes, Completeness, Move, MoveKind};
 pub use debezium::{DebeziumOptions, DebeziumReader};
 pub use op::{Op, ParsedOp, parse_op};
 pub use placeholder::PLACEHOLDER;
+pub use refused::{BadRows, RawRows, Refused};
 pub use row_changes::row_changes;
 pub use rows::{RowsOptions, RowsReader};

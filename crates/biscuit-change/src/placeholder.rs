@@ -1,47 +1,114 @@
-use std::sync::LazyLock;
-
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::DataType;
 use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use biscuit_core::{Error, Result};
 
 use crate::cell::Cell;
 
-/// What Debezium writes for a value that the database did not send, because it did not change.
+/// What Debezium writes for a value that the database did not send, because it did not change, unless its connector is told
+/// otherwise (`unavailable.value.placeholder`).
 pub const PLACEHOLDER: &str = "__debezium_unavailable_value";
 
-static AS_BASE64: LazyLock<String> = LazyLock::new(|| base64::engine::general_purpose::STANDARD.encode(PLACEHOLDER));
+/// The placeholder of a connector, in every form in which it comes.
+#[derive(Debug, Clone)]
+pub(crate) struct Placeholder {
+    bytes: Vec<u8>,
+    text: Option<String>,
+    /// Its JSON texts: as text, as base64 of both kinds and as hexadecimal digits.
+    raws: Vec<String>,
+    encoded: Vec<String>,
+}
 
-/// Whether a value of a stored type is the placeholder: the text, its bytes, its base64 where bytes came as text, or a
-/// list of the text alone or of its bytes.
-pub(crate) fn is_placeholder(cell: &Cell) -> bool {
-    match cell {
-        Cell::Text(t) => t == PLACEHOLDER || *t == *AS_BASE64,
-        Cell::Bytes(b) => b == PLACEHOLDER.as_bytes(),
-        Cell::List(items) => match items.as_slice() {
-            [Cell::Text(t)] => t == PLACEHOLDER,
-            items => {
-                items.len() == PLACEHOLDER.len()
-                    && items
-                        .iter()
-                        .zip(PLACEHOLDER.bytes())
-                        .all(|(c, b)| matches!(c, Cell::Int(i) if *i == i64::from(b)))
-            }
-        },
-        _ => false,
+impl Placeholder {
+    /// Of a setting: a text, or `hex:` and the bytes as hexadecimal digits.
+    ///
+    /// # Errors
+    /// `InvalidPlaceholder` for an empty one and for digits that are none.
+    pub(crate) fn new(setting: Option<&str>) -> Result<Self> {
+        let setting = setting.unwrap_or(PLACEHOLDER);
+        let bytes = match setting.strip_prefix("hex:") {
+            Some(digits) => crate::codec::unhex(digits),
+            None => Some(setting.as_bytes().to_vec()),
+        };
+        let bytes = bytes.filter(|b| !b.is_empty()).ok_or_else(|| {
+            Error::usage("InvalidPlaceholder", "the placeholder is a text, or `hex:` and hexadecimal digits")
+        })?;
+        let text = String::from_utf8(bytes.clone()).ok();
+        let hex = bytes.iter().map(|b| format!("{b:02x}")).collect();
+        let encoded = vec![STANDARD.encode(&bytes), URL_SAFE.encode(&bytes), hex];
+        let json = |t: &String| serde_json::Value::String(t.clone()).to_string();
+        let raws = text.iter().chain(&encoded).map(json).collect();
+        Ok(Self { bytes, text, raws, encoded })
+    }
+
+    /// A quick look at a value's JSON text, before anything is decoded: whether it may be the placeholder.
+    pub(crate) fn may_be(&self, raw: &str) -> bool {
+        match raw.as_bytes().first() {
+            Some(b'"') => self.raws.iter().any(|r| r == raw),
+            // A list of the text alone, or of its bytes as numbers.
+            Some(b'[') => raw.len() <= 8 * self.bytes.len() + 16,
+            _ => false,
+        }
+    }
+
+    /// Whether a value of a stored type is the placeholder: the text, its bytes, these encoded where bytes came as text, or
+    /// a list of the text alone or of its bytes.
+    pub(crate) fn is(&self, cell: &Cell) -> bool {
+        match cell {
+            Cell::Text(t) => self.text.as_ref() == Some(t) || self.encoded.contains(t),
+            Cell::Bytes(b) => *b == self.bytes,
+            Cell::List(items) => match items.as_slice() {
+                [Cell::Text(t)] => self.text.as_ref() == Some(t),
+                items => {
+                    let byte = |(c, b): (&Cell, &u8)| matches!(c, Cell::Int(i) if *i == i64::from(*b));
+                    items.len() == self.bytes.len() && items.iter().zip(&self.bytes).all(byte)
+                }
+            },
+            _ => false,
+        }
+    }
+
+    /// The rows of an array whose value is the placeholder.
+    pub(crate) fn rows(&self, array: &dyn Array) -> Vec<usize> {
+        let rows = (0..array.len()).filter(|row| array.is_valid(*row));
+        let text = self.text.as_deref();
+        match array.data_type() {
+            DataType::Utf8 => rows.filter(|&r| Some(array.as_string::<i32>().value(r)) == text).collect(),
+            DataType::LargeUtf8 => rows.filter(|&r| Some(array.as_string::<i64>().value(r)) == text).collect(),
+            DataType::Utf8View => rows.filter(|&r| Some(array.as_string_view().value(r)) == text).collect(),
+            DataType::Binary => rows.filter(|&r| array.as_binary::<i32>().value(r) == self.bytes).collect(),
+            DataType::LargeBinary => rows.filter(|&r| array.as_binary::<i64>().value(r) == self.bytes).collect(),
+            DataType::BinaryView => rows.filter(|&r| array.as_binary_view().value(r) == self.bytes).collect(),
+            _ => vec![],
+        }
     }
 }
 
-/// The rows of an array whose value is the placeholder.
-pub(crate) fn placeholder_rows(array: &dyn Array) -> Vec<usize> {
-    let is = |row: &usize| array.is_valid(*row);
-    let rows = 0..array.len();
-    match array.data_type() {
-        DataType::Utf8 => rows.filter(is).filter(|&r| array.as_string::<i32>().value(r) == PLACEHOLDER).collect(),
-        DataType::LargeUtf8 => rows.filter(is).filter(|&r| array.as_string::<i64>().value(r) == PLACEHOLDER).collect(),
-        DataType::Utf8View => rows.filter(is).filter(|&r| array.as_string_view().value(r) == PLACEHOLDER).collect(),
-        DataType::Binary => {
-            rows.filter(is).filter(|&r| array.as_binary::<i32>().value(r) == PLACEHOLDER.as_bytes()).collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_comes_as_text_as_bytes_and_in_lists() {
+        let p = Placeholder::new(None).unwrap();
+        assert!(
+            p.may_be("\"__debezium_unavailable_value\"") && p.may_be("\"X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ==\"")
+        );
+        assert!(!p.may_be("\"__debezium_unavailable_valu\"") && !p.may_be("95"));
+        assert!(p.is(&Cell::List(vec![Cell::Text(PLACEHOLDER.into())])));
+        assert!(p.is(&Cell::List(PLACEHOLDER.bytes().map(|b| Cell::Int(b.into())).collect())));
+    }
+
+    #[test]
+    fn a_connector_may_have_its_own_and_may_write_it_as_digits() {
+        let custom = Placeholder::new(Some("n/a")).unwrap();
+        assert!(custom.may_be("\"n/a\"") && !custom.may_be("\"__debezium_unavailable_value\""));
+        let hex = Placeholder::new(Some("hex:00ff")).unwrap();
+        assert!(hex.is(&Cell::Bytes(vec![0, 255])) && hex.may_be("\"AP8=\"") && hex.may_be("\"00ff\""));
+        assert!(!hex.is(&Cell::Text("00fe".into())));
+        for bad in ["", "hex:", "hex:0g", "hex:0"] {
+            assert_eq!(Placeholder::new(Some(bad)).unwrap_err().code(), "InvalidPlaceholder", "{bad}");
         }
-        _ => vec![],
     }
 }

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, StringArray, UInt32Array};
@@ -9,7 +10,8 @@ use biscuit_schema::{Contract, check_names, plain_type};
 
 use crate::changes::{ChangeBatch, Completeness};
 use crate::op::{Op, ParsedOp, parse_op};
-use crate::placeholder::placeholder_rows;
+use crate::placeholder::Placeholder;
+use crate::refused::{Part, RawRows};
 use crate::rows::RowsOptions;
 use crate::text::wrong_type;
 
@@ -26,10 +28,16 @@ pub fn row_changes(
     places: Vec<u64>,
     options: &RowsOptions,
 ) -> Result<(ChangeBatch, u64)> {
+    let part = Part { batch: batch.clone(), places, raws: None };
+    part_changes(&part, file, options)
+}
+
+pub(crate) fn part_changes(part: &Part, file: &Arc<str>, options: &RowsOptions) -> Result<(ChangeBatch, u64)> {
+    let Part { batch, places, raws } = part;
     check_names(&batch.schema(), &format!("`{file}`"))?;
     let mut ops = Vec::with_capacity(batch.num_rows());
     let codes = codes(batch, options.op.as_deref(), file)?;
-    let deleted = delete_flags(batch, options.delete_column.as_deref(), file, &places)?;
+    let deleted = delete_flags(batch, options.delete_column.as_deref(), file, places)?;
     let mut keep: Vec<u32> = Vec::with_capacity(batch.num_rows());
     for (row, place) in places.iter().enumerate() {
         let code = codes.as_ref().filter(|c| c.is_valid(row)).map(|c| c.value(row).trim()).filter(|c| !c.is_empty());
@@ -39,7 +47,7 @@ pub fn row_changes(
                 let column = options.op.as_deref().unwrap_or_default();
                 let e =
                     Error::data("UnknownOp", format!("column `{column}` holds an operation code that is not known"));
-                return Err(e.at(file, *place).with_detail("op", code.unwrap_or_default()));
+                return Err(e.with_column(column).at(file, *place).with_detail("op", code.unwrap_or_default()));
             }
             ParsedOp::Change(_) if deleted.as_ref().is_some_and(|d| d.value(row)) => ops.push(Op::Delete),
             ParsedOp::Change(op) => ops.push(op),
@@ -50,11 +58,12 @@ pub fn row_changes(
     let stored: Vec<usize> =
         (0..batch.num_columns()).filter(|&i| !options.is_input_only(batch.schema().field(i).name())).collect();
     let mut rows = batch.project(&stored).expect("indices come from this batch");
-    let mut places = places;
+    let (mut places, mut raws) = (places.clone(), raws.clone());
     if ignored > 0 {
         rows = take_record_batch(&rows, &UInt32Array::from(keep.clone()))
             .map_err(|e| Error::internal("rows could not be picked").with_source(e))?;
         places = keep.iter().map(|&r| places[r as usize]).collect();
+        raws = raws.map(|r| r.pick(&keep)).transpose()?;
     }
     let none: Arc<str> = "".into();
     let code = |r: &u32| match codes.as_ref().filter(|c| c.is_valid(*r as usize)) {
@@ -62,14 +71,17 @@ pub fn row_changes(
         None => none.clone(),
     };
     let codes: Vec<Arc<str>> = keep.iter().map(code).collect();
-    let given = given(&rows, &ops, &codes, file, &places)?;
-    if let Some(contract) = &options.contract {
-        check_nulls(&rows, &ops, &given, contract, file, &places)?;
-    }
+    let placeholder = Placeholder::new(options.placeholder.as_deref())?;
+    let given = given(&rows, &ops, &codes, &placeholder, file, &places)?;
     let completeness = Completeness::Full;
     let file = file.clone();
-    let batch = ChangeBatch { rows, ops, codes, given, completeness, rank: 1, moves: vec![], file, places };
-    Ok((batch, ignored as u64))
+    let raw = raws.map(RawRows);
+    let batch = ChangeBatch { rows, ops, codes, given, completeness, rank: 1, moves: vec![], file, places, raw };
+    let null = options.contract.as_ref().and_then(|c| null_rows(&batch, c).into_iter().next());
+    match null {
+        Some((_, e)) => Err(e),
+        None => Ok((batch, ignored as u64)),
+    }
 }
 
 fn codes(batch: &RecordBatch, column: Option<&str>, file: &Arc<str>) -> Result<Option<StringArray>> {
@@ -121,13 +133,14 @@ fn given(
     rows: &RecordBatch,
     ops: &[Op],
     codes: &[Arc<str>],
+    placeholder: &Placeholder,
     file: &Arc<str>,
     places: &[u64],
 ) -> Result<Vec<Option<BooleanBuffer>>> {
     let mut all = Vec::with_capacity(rows.num_columns());
     for (i, column) in rows.columns().iter().enumerate() {
         let mut missing: Vec<usize> = Vec::new();
-        for row in placeholder_rows(column).into_iter().filter(|&r| ops[r] == Op::Upsert) {
+        for row in placeholder.rows(column).into_iter().filter(|&r| ops[r] == Op::Upsert) {
             match codes[row].as_ref() {
                 "" | "u" | "+u" => missing.push(row),
                 "r" => {}
@@ -145,27 +158,23 @@ pub(crate) fn ambiguous(column: &str, file: &Arc<str>, row: u64) -> Error {
     let message = format!(
         "column `{column}` of a create holds the unavailable-value placeholder, and without headers it cannot be told whether it is a value"
     );
-    Error::data("AmbiguousPlaceholder", message).at(file, row)
+    Error::data("AmbiguousPlaceholder", message).with_column(column).at(file, row)
 }
 
-pub(crate) fn check_nulls(
-    rows: &RecordBatch,
-    ops: &[Op],
-    given: &[Option<BooleanBuffer>],
-    contract: &Contract,
-    file: &Arc<str>,
-    places: &[u64],
-) -> Result<()> {
+/// The rows in which a column is null that the contract says never is, each once.
+pub(crate) fn null_rows(batch: &ChangeBatch, contract: &Contract) -> Vec<(usize, Error)> {
+    let mut bad: BTreeMap<usize, Error> = BTreeMap::new();
     for column in contract.columns.iter().filter(|c| !c.nullable) {
-        let at = rows.schema().index_of(&column.name).ok();
-        let null = |row: &usize| match at {
+        let at = batch.rows.schema().index_of(&column.name).ok();
+        let null = |row: usize| match at {
             None => true,
-            Some(i) => rows.column(i).is_null(*row) && given[i].as_ref().is_none_or(|g| g.value(*row)),
+            Some(i) => batch.rows.column(i).is_null(row) && batch.given[i].as_ref().is_none_or(|g| g.value(row)),
         };
-        if let Some(row) = (0..ops.len()).filter(|&r| ops[r] == Op::Upsert).find(null) {
+        for row in (0..batch.ops.len()).filter(|&r| batch.ops[r] == Op::Upsert && null(r)) {
             let message = format!("column `{}` is null, and the contract says it never is", column.name);
-            return Err(Error::data("NullValue", message).at(file, places[row]));
+            let e = || Error::data("NullValue", message).with_column(&column.name).at(&batch.file, batch.places[row]);
+            bad.entry(row).or_insert_with(e);
         }
     }
-    Ok(())
+    bad.into_iter().collect()
 }

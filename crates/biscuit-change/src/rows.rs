@@ -1,3 +1,4 @@
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
@@ -10,10 +11,11 @@ use bytes::Bytes;
 use crate::cell::{Cell, to_array};
 use crate::changes::Changes;
 use crate::codec::Codec;
-use crate::csv_rows;
+use crate::csv_rows::{self, CsvFile, CsvForm};
 use crate::infer::{infer_json, widen};
 use crate::json::{self, Object};
-use crate::row_changes::row_changes;
+use crate::refused::{BadRows, Part, Raws, Refused, is_about_a_record, lines, sift};
+use crate::row_changes::part_changes;
 use crate::text::{empty, text_of, wrong_type};
 
 /// How rows say what they change.
@@ -28,6 +30,11 @@ pub struct RowsOptions {
     pub contract: Option<Contract>,
     /// The types that columns of JSON and CSV files are expected to have, where there is no contract.
     pub expected: Option<SchemaRef>,
+    /// What stands for a value that was not available: a text, or `hex:` and hexadecimal digits. Default:
+    /// [`PLACEHOLDER`](crate::PLACEHOLDER).
+    pub placeholder: Option<String>,
+    /// What happens to records that cannot be used.
+    pub bad_rows: BadRows,
 }
 
 impl RowsOptions {
@@ -55,6 +62,12 @@ impl RowsOptions {
         self
     }
 
+    /// The same options with another choice for records that cannot be used.
+    pub fn with_bad_rows(mut self, bad_rows: BadRows) -> Self {
+        self.bad_rows = bad_rows;
+        self
+    }
+
     pub(crate) fn is_input_only(&self, name: &str) -> bool {
         self.op.as_deref() == Some(name) || self.delete_column.as_deref() == Some(name)
     }
@@ -76,8 +89,8 @@ impl RowsOptions {
 pub struct RowsReader {
     options: RowsOptions,
     changes: Changes,
-    json: Vec<(Arc<str>, String)>,
-    csv: Vec<csv_rows::CsvFile>,
+    json: Vec<(Arc<str>, Arc<str>, Option<u64>)>,
+    csv: Vec<CsvFile>,
 }
 
 impl RowsReader {
@@ -90,26 +103,50 @@ impl RowsReader {
     /// everything else is JSON lines.
     ///
     /// # Errors
-    /// `EmptyFile`, `UnreadableParquet`, `TruncatedInput`, `NotUtf8`, `InvalidCsv`, and those of [`row_changes`].
+    /// `EmptyFile`, `UnreadableParquet`, `TruncatedInput`, `NotUtf8`, `InvalidCsv`, and those of [`row_changes`](crate::row_changes).
     pub fn read(&mut self, file: &str, bytes: Bytes) -> Result<()> {
+        self.read_as(file, bytes, None)
+    }
+
+    /// Takes a record that was put aside, as [`Refused::raw`] holds it; it keeps its place.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_record(&mut self, file: &str, row: u64, raw: Bytes) -> Result<()> {
+        self.read_as(file, raw, Some(row))
+    }
+
+    fn read_as(&mut self, file: &str, bytes: Bytes, row: Option<u64>) -> Result<()> {
         let name: Arc<str> = file.into();
         let plain = file.strip_suffix(".gz").unwrap_or(file).to_ascii_lowercase();
         let parquet = bytes.starts_with(b"PAR1") || plain.ends_with(".parquet");
         if bytes.is_empty() {
             Err(empty(file))
         } else if parquet {
-            self.parquet(&name, bytes)
+            self.parquet(&name, bytes, row)
         } else if plain.ends_with(".csv") || plain.ends_with(".tsv") {
             let separator = if plain.ends_with(".tsv") { b'\t' } else { b',' };
-            self.csv.push(csv_rows::CsvFile::parse(&name, &text_of(file, &bytes)?, separator)?);
-            Ok(())
+            let form = CsvForm { separator, names: None, null: String::new() };
+            self.csv(&name, text_of(file, &bytes)?, form, row)
         } else {
-            self.json.push((name, text_of(file, &bytes)?));
+            self.json.push((name, text_of(file, &bytes)?.into(), row));
             Ok(())
         }
     }
 
-    fn parquet(&mut self, file: &Arc<str>, bytes: Bytes) -> Result<()> {
+    fn csv(&mut self, file: &Arc<str>, text: String, form: CsvForm, row: Option<u64>) -> Result<()> {
+        let refused = &mut self.changes.refused;
+        let before = refused.len();
+        let mut csv = CsvFile::parse(file, text, form, self.options.bad_rows, refused)?;
+        if let Some(row) = row {
+            refused[before..].iter_mut().for_each(|r| r.row = row);
+            csv.rows.iter_mut().for_each(|r| r.line = row);
+        }
+        self.csv.push(csv);
+        Ok(())
+    }
+
+    fn parquet(&mut self, file: &Arc<str>, bytes: Bytes, only: Option<u64>) -> Result<()> {
         use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
         let unreadable = |e: &dyn std::fmt::Display| {
             Error::data("UnreadableParquet", format!("the file cannot be read as Parquet: {e}")).in_file(file)
@@ -118,74 +155,101 @@ impl RowsReader {
         let reader = ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, options)
             .and_then(|b| b.with_batch_size(65_536).build())
             .map_err(|e| unreadable(&e).with_source(e))?;
-        let mut row = 1;
+        let mut row = only.unwrap_or(1);
         for batch in reader {
             let batch = batch.map_err(|e| unreadable(&e).with_source(e))?;
             let rows = batch.num_rows() as u64;
-            self.add(batch, file, (row..row + rows).collect())?;
+            let raws = (self.options.bad_rows == BadRows::Quarantine).then(|| Raws::Rows(batch.clone()));
+            self.add(Part { batch, places: (row..row + rows).collect(), raws }, file)?;
             row += rows;
         }
         Ok(())
     }
 
-    fn add(&mut self, batch: RecordBatch, file: &Arc<str>, places: Vec<u64>) -> Result<()> {
-        if self.options.op.as_ref().is_some_and(|op| batch.column_by_name(op).is_none()) {
-            self.changes.without_op += batch.num_rows() as u64;
+    fn add(&mut self, part: Part, file: &Arc<str>) -> Result<()> {
+        let (options, changes) = (&self.options, &mut self.changes);
+        if options.op.as_ref().is_some_and(|op| part.batch.column_by_name(op).is_none()) {
+            changes.without_op += part.batch.num_rows() as u64;
         }
-        let batch = match &self.options.contract {
-            Some(contract) => to_contract(&batch, contract, &self.options, &mut self.changes.dropped_columns, file)?,
-            None => batch,
+        let dropped = &mut changes.dropped_columns;
+        let mut make = |part: &Part| match &options.contract {
+            Some(contract) => {
+                let batch = to_contract(&part.batch, contract, options, dropped, file)?;
+                part_changes(&Part { batch, ..part.clone() }, file, options)
+            }
+            None => part_changes(part, file, options),
         };
-        let (batch, ignored) = row_changes(&batch, file, places, &self.options)?;
-        self.changes.ignored += ignored;
-        self.changes.batches.push(batch);
+        for (batch, ignored) in sift(file, part, options.bad_rows, &mut changes.refused, &mut make)? {
+            changes.ignored += ignored;
+            changes.batches.push(batch);
+        }
         Ok(())
     }
 
     /// The change records of all files, in the order in which they were read within a format.
     ///
     /// # Errors
-    /// `InvalidJson`, `DuplicateColumn`, `WrongType`, and those of [`row_changes`], naming file, row and column.
+    /// `InvalidJson`, `DuplicateColumn`, `WrongType`, and those of [`row_changes`](crate::row_changes), naming file, row and column.
     pub fn finish(mut self) -> Result<Changes> {
         self.finish_json()?;
         let files = std::mem::take(&mut self.csv);
-        for (batch, file, places) in csv_rows::batches(&files, |name| self.options.declared(name))? {
-            self.add(batch, &file, places)?;
+        let options = &self.options;
+        let refused = &mut self.changes.refused;
+        let parts = csv_rows::parts(&files, |name| options.declared(name), options.bad_rows, refused)?;
+        for (part, file) in parts {
+            self.add(part, &file)?;
         }
         Ok(self.changes)
     }
 
     fn finish_json(&mut self) -> Result<()> {
         let files = std::mem::take(&mut self.json);
-        let mut parsed: Vec<(&Arc<str>, Vec<Line<'_>>)> = Vec::new();
+        let mut parsed: Vec<(&Arc<str>, &Arc<str>, Vec<Line<'_>>)> = Vec::new();
         let mut columns: Vec<(String, DataType)> = Vec::new();
-        for (file, text) in &files {
-            let mut lines = Vec::new();
-            for (i, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
-                let place = i as u64 + 1;
+        for (file, text, only) in &files {
+            let mut found = Vec::new();
+            for (place, span) in lines(text) {
+                let (line, place) = (&text[span.clone()], only.unwrap_or(place));
                 // Kafka tombstones have no row in them.
                 if line.trim() == "null" {
                     self.changes.ignored += 1;
                     continue;
                 }
-                let object = json::object_line(line, file, place)?;
-                widen_columns(&mut columns, &object, &self.options, file, place)?;
-                lines.push((place, object));
+                let object = json::object_line(line, file, place).and_then(|object| {
+                    widen_columns(&mut columns, &object, &self.options, file, place)?;
+                    Ok(object)
+                });
+                match object {
+                    Ok(object) => found.push(Line { place, span, object }),
+                    Err(e) => refuse(&e, file, line, self.options.bad_rows, &mut self.changes.refused).ok_or(e)?,
+                }
             }
-            parsed.push((file, lines));
+            parsed.push((file, text, found));
         }
-        for (file, lines) in parsed {
-            for chunk in lines.chunks(65_536) {
-                let batch = json_batch(&columns, chunk, file)?;
-                self.add(batch, file, chunk.iter().map(|(place, _)| *place).collect())?;
+        for (file, text, found) in parsed {
+            for chunk in found.chunks(65_536) {
+                let refused = &mut self.changes.refused;
+                let part = json_part(&columns, chunk, file, text, self.options.bad_rows, refused)?;
+                self.add(part, file)?;
             }
         }
         Ok(())
     }
 }
 
-/// An object and the number of its line.
-type Line<'a> = (u64, Object<'a>);
+/// Puts a line aside, if that is wanted and the error is about it.
+fn refuse(e: &Error, file: &str, line: &str, bad_rows: BadRows, refused: &mut Vec<Refused>) -> Option<()> {
+    let row = e.row().filter(|_| bad_rows == BadRows::Quarantine && is_about_a_record(e))?;
+    refused.push(Refused::new(file, row, e, format!("{line}\n").into_bytes()));
+    Some(())
+}
+
+/// An object, the number of its line, and where that is in the text.
+struct Line<'a> {
+    place: u64,
+    span: Range<usize>,
+    object: Object<'a>,
+}
 
 fn widen_columns(
     columns: &mut Vec<(String, DataType)>,
@@ -216,30 +280,53 @@ fn widen_columns(
     Ok(())
 }
 
-fn json_batch(columns: &[(String, DataType)], lines: &[Line<'_>], file: &Arc<str>) -> Result<RecordBatch> {
+fn json_part(
+    columns: &[(String, DataType)],
+    found: &[Line<'_>],
+    file: &Arc<str>,
+    text: &Arc<str>,
+    bad_rows: BadRows,
+    refused: &mut Vec<Refused>,
+) -> Result<Part> {
+    let mut cells: Vec<Vec<Cell>> = vec![Vec::with_capacity(found.len()); columns.len()];
+    let mut bad = vec![false; found.len()];
+    let codecs: Vec<Codec> = columns.iter().map(|(_, t)| Codec::Plain(t.clone())).collect();
+    for (row, line) in found.iter().enumerate() {
+        for (i, (name, _)) in columns.iter().enumerate() {
+            let raw = match line.object.0.get(i) {
+                Some((n, raw)) if n == name => Some(*raw),
+                _ => line.object.get(name),
+            };
+            let cell = raw.map_or(Ok(Cell::Null), |r| codecs[i].decode(r.get()));
+            let cell = match cell {
+                Err(_) if bad[row] => Cell::Null,
+                Err(why) => {
+                    let e = wrong_type(name, &why, file, line.place);
+                    refuse(&e, file, &text[line.span.clone()], bad_rows, refused).ok_or(e)?;
+                    bad[row] = true;
+                    Cell::Null
+                }
+                Ok(cell) => cell,
+            };
+            cells[i].push(cell);
+        }
+    }
     let mut fields = Vec::with_capacity(columns.len());
     let mut arrays: Vec<ArrayRef> = Vec::with_capacity(columns.len());
-    for (i, (name, t)) in columns.iter().enumerate() {
-        let t = t.clone();
-        let codec = Codec::Plain(t.clone());
-        let mut cells = Vec::with_capacity(lines.len());
-        for (place, object) in lines {
-            let raw = match object.0.get(i) {
-                Some((n, raw)) if n == name => Some(*raw),
-                _ => object.get(name),
-            };
-            let cell = raw.map_or(Ok(Cell::Null), |r| codec.decode(r.get()));
-            cells.push(cell.map_err(|why| wrong_type(name, &why, file, *place))?);
-        }
-        let place = lines.first().map_or(0, |(p, _)| *p);
-        arrays.push(to_array(&t, &cells).map_err(|why| wrong_type(name, &why, file, place))?);
-        fields.push(Field::new(name, t, true));
+    for ((name, t), cells) in columns.iter().zip(&cells) {
+        let place = found.first().map_or(0, |l| l.place);
+        arrays.push(to_array(t, cells).map_err(|why| wrong_type(name, &why, file, place))?);
+        fields.push(Field::new(name, t.clone(), true));
     }
-    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(lines.len()));
+    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(found.len()));
     let schema = Arc::new(Schema::new(fields));
     check_names(&schema, &format!("`{file}`"))?;
-    RecordBatch::try_new_with_options(schema, arrays, &options)
-        .map_err(|e| Error::internal("JSON rows could not be put together").with_source(e))
+    let batch = RecordBatch::try_new_with_options(schema, arrays, &options)
+        .map_err(|e| Error::internal("JSON rows could not be put together").with_source(e))?;
+    let spans = || found.iter().map(|l| l.span.clone()).collect();
+    let raws =
+        (bad_rows == BadRows::Quarantine).then(|| Raws::Text { text: text.clone(), header: None, spans: spans() });
+    Part { batch, places: found.iter().map(|l| l.place).collect(), raws }.without(&bad)
 }
 
 /// Rows in the contract's columns and types; columns it does not have are left out and named.

@@ -34,5 +34,5 @@ pub(crate) fn empty(file: &str) -> Error {
 
 /// A value that its column's type does not hold.
 pub(crate) fn wrong_type(column: &str, why: &str, file: &Arc<str>, row: u64) -> Error {
-    Error::data("WrongType", format!("column `{column}`: {why}")).at(file, row)
+    Error::data("WrongType", format!("column `{column}`: {why}")).with_column(column).at(file, row)
 }

@@ -29,7 +29,10 @@ pub(crate) enum LogFormat {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Merge change files into a table of current rows
-    Merge(Box<MergeArgs>),
+    Merge(Box<MergeCommand>),
+    /// Look at the records that merges put aside, and try them again
+    #[command(subcommand)]
+    Quarantine(QuarantineCommand),
     /// Finish what a run left unfinished, and clean up after dead runs; safe to schedule
     Recover(RecoverArgs),
     /// Make what is in the folder the table: foreign files, or a table that is not what its journal says
@@ -125,15 +128,54 @@ pub(crate) enum TiesName {
     Fail,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum BadRowsName {
+    /// They stop the run
+    #[default]
+    Fail,
+    /// They are put aside with the reason
+    Quarantine,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum QuarantineCommand {
+    /// Count the records by reason, column and file
+    List(TableArgs),
+    /// Print the records, with their raw content
+    Show(QuarantineShowArgs),
+    /// Merge the records again, read as the options say; those that cannot be used stay
+    Retry(Box<MergeArgs>),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct QuarantineShowArgs {
+    #[command(flatten)]
+    pub(crate) table: TableArgs,
+
+    /// Print records with this code only
+    #[arg(long)]
+    pub(crate) code: Option<String>,
+
+    /// Print at most so many records
+    #[arg(long)]
+    pub(crate) limit: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MergeCommand {
+    /// Change files: paths or URLs of files, folders, or globs
+    #[arg(long, required = true, num_args = 1.., value_name = "PATH_OR_URL")]
+    pub(crate) changes: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) merge: MergeArgs,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct MergeArgs {
     /// The table to merge into: a path or URL; created if it does not exist
     #[arg(long)]
     pub(crate) target: String,
-
-    /// Change files: paths or URLs of files, folders, or globs
-    #[arg(long, required = true, num_args = 1.., value_name = "PATH_OR_URL")]
-    pub(crate) changes: Vec<String>,
 
     /// What the change files hold
     #[arg(long, value_enum)]
@@ -194,6 +236,18 @@ pub(crate) struct MergeArgs {
     /// The most rows that may be deleted from a table of more than 1,000, in percent
     #[arg(long, default_value = "30", value_parser = percent, value_name = "PERCENT")]
     pub(crate) max_deleted: f64,
+
+    /// What happens to records that cannot be used
+    #[arg(long, value_enum, default_value = "fail")]
+    pub(crate) bad_rows: BadRowsName,
+
+    /// The most records that may be put aside, in percent; beyond it nothing is changed
+    #[arg(long, default_value = "0.1", value_parser = percent, value_name = "PERCENT")]
+    pub(crate) max_quarantined: f64,
+
+    /// What stands for values that were not available, as the connector has it: a text, or `hex:` and digits
+    #[arg(long)]
+    pub(crate) placeholder: Option<String>,
 
     /// What happens to records whose order is stored already, with other content
     #[arg(long, value_enum, default_value = "correct")]

@@ -5,6 +5,7 @@ mod args;
 mod history;
 mod merge;
 mod output;
+mod quarantine;
 mod recover;
 mod show;
 mod verify;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
 async fn run(command: &Command) -> Result<Answer> {
     match command {
         Command::Merge(args) => merge::run(args).await,
+        Command::Quarantine(command) => quarantine::run(command).await,
         Command::Recover(args) => recover::run(args).await,
         Command::Adopt(args) => adopt::run(args).await,
         Command::History(args) => history::run(args).await,

@@ -1,7 +1,7 @@
 use std::fmt::Write;
 
-use biscuit_change::{DebeziumOptions, RowsOptions};
-use biscuit_core::{Clock, Error, Result, SystemClock};
+use biscuit_change::{BadRows, Changes, DebeziumOptions, RowsOptions};
+use biscuit_core::{Clock, Error, Instant, Result, SystemClock};
 use biscuit_dataset::{Dataset, Location};
 use biscuit_journal::{Diverged, Foreign, JournalOptions, Writers};
 use biscuit_merge::{
@@ -10,40 +10,87 @@ use biscuit_merge::{
 use biscuit_schema::Contract;
 use serde_json::json;
 
-use crate::args::{ForeignName, FormatName, MergeArgs, TableArgs, TiesName};
+use crate::args::{BadRowsName, ForeignName, FormatName, MergeArgs, MergeCommand, TableArgs, TiesName};
 use crate::output::{AGAIN, Answer};
 
-pub(crate) async fn run(args: &MergeArgs) -> Result<Answer> {
+pub(crate) async fn run(command: &MergeCommand) -> Result<Answer> {
     let started = SystemClock.now();
-    let contract = contract(args)?;
-    let dataset = target(args).await?;
-    let made = merged_by(&dataset).await?;
-    let format = format(args, contract.as_ref(), &dataset).await?;
-    let changes = ChangeFiles::new(args.changes.clone(), format).changes().await?;
+    let args = &command.merge;
+    let table = Table::open(args).await?;
+    let changes = ChangeFiles::new(command.changes.clone(), table.format.clone()).changes().await?;
     tracing::info!(records = changes.len(), "read all changes");
     if changes.without_op > 0 {
         tracing::warn!(records = changes.without_op, "files have no operation column: all their records are upserts");
     }
-    let of_contract = |f: fn(&Contract) -> &Vec<String>| contract.as_ref().map(f).cloned().unwrap_or_default();
-    let (made_key, made_order) = made.unwrap_or_default();
-    let key = first([args.key.clone(), of_contract(|c| &c.key), changes.key.clone(), made_key]);
-    let order = match args.format {
-        FormatName::Debezium => changes.order.clone(),
-        FormatName::Rows => first([args.order.clone(), of_contract(|c| &c.order), made_order]),
-    };
-    if changes.is_empty() && (key.is_empty() || order.is_empty()) {
+    let Some(merge) = table.merge(args, &changes)? else {
         return Ok(nothing(changes.ignored, changes.other_tables));
+    };
+    let report = merge.run(changes, mode(args)).await?;
+    Ok(answer(&report, seconds(started)))
+}
+
+/// Merges what is in the quarantine.
+pub(crate) async fn retry(args: &MergeArgs) -> Result<Answer> {
+    let started = SystemClock.now();
+    let table = Table::open(args).await?;
+    let Some(merge) = table.merge(args, &Changes::default())? else { return Ok(nothing(0, 0)) };
+    let report = merge.retry(&table.format, mode(args)).await?;
+    Ok(answer(&report, seconds(started)))
+}
+
+fn mode(args: &MergeArgs) -> Mode {
+    if args.dry_run { Mode::DryRun } else { Mode::Commit }
+}
+
+fn seconds(since: Instant) -> f64 {
+    (SystemClock.now().as_micros() - since.as_micros()) as f64 / 1e6
+}
+
+/// What a merge is about, before its changes are read.
+struct Table {
+    contract: Option<Contract>,
+    dataset: Dataset,
+    made: Option<(Vec<String>, Vec<String>)>,
+    format: Format,
+}
+
+impl Table {
+    async fn open(args: &MergeArgs) -> Result<Self> {
+        let contract = contract(args)?;
+        let dataset = target(args).await?;
+        let made = merged_by(&dataset).await?;
+        let format = format(args, contract.as_ref(), &dataset).await?.with_bad_rows(bad_rows(args));
+        Ok(Self { contract, dataset, made, format })
     }
-    for (what, columns) in [("key", &key), ("order", &order)] {
-        if columns.is_empty() {
-            let message = format!("the {what} is not known: name its columns with --{what}, or in a contract");
-            return Err(Error::usage("InvalidSpec", message));
+
+    /// The merge of these changes; none if there is nothing to merge and nothing is known of the table.
+    fn merge(&self, args: &MergeArgs, changes: &Changes) -> Result<Option<Merge>> {
+        let of_contract = |f: fn(&Contract) -> &Vec<String>| self.contract.as_ref().map(f).cloned().unwrap_or_default();
+        let (made_key, made_order) = self.made.clone().unwrap_or_default();
+        let key = first([args.key.clone(), of_contract(|c| &c.key), changes.key.clone(), made_key]);
+        let order = match args.format {
+            FormatName::Debezium => first([changes.order.clone(), made_order]),
+            FormatName::Rows => first([args.order.clone(), of_contract(|c| &c.order), made_order]),
+        };
+        if changes.is_empty() && changes.refused.is_empty() && (key.is_empty() || order.is_empty()) {
+            return Ok(None);
         }
+        for (what, columns) in [("key", &key), ("order", &order)] {
+            if columns.is_empty() {
+                let message = format!("the {what} is not known: name its columns with --{what}, or in a contract");
+                return Err(Error::usage("InvalidSpec", message));
+            }
+        }
+        let options = options(args, self.contract.as_ref());
+        Merge::new(self.dataset.clone(), spec(args, key, order)?, options).map(Some)
     }
-    let merge = Merge::new(dataset, spec(args, key, order)?, options(args, contract.as_ref()))?;
-    let mode = if args.dry_run { Mode::DryRun } else { Mode::Commit };
-    let report = merge.run(changes, mode).await?;
-    Ok(answer(&report, (SystemClock.now().as_micros() - started.as_micros()) as f64 / 1e6))
+}
+
+fn bad_rows(args: &MergeArgs) -> BadRows {
+    match args.bad_rows {
+        BadRowsName::Fail => BadRows::Fail,
+        BadRowsName::Quarantine => BadRows::Quarantine,
+    }
 }
 
 fn first<const N: usize>(choices: [Vec<String>; N]) -> Vec<String> {
@@ -100,6 +147,7 @@ async fn format(args: &MergeArgs, contract: Option<&Contract>, dataset: &Dataset
                 .with_order_as(args.order_as.clone());
             options.table = args.table.clone().or_else(|| contract.and_then(|c| c.table.clone()));
             options.contract = contract.cloned();
+            options.placeholder.clone_from(&args.placeholder);
             Ok(Format::Debezium(options))
         }
         FormatName::Rows => {
@@ -111,6 +159,7 @@ async fn format(args: &MergeArgs, contract: Option<&Contract>, dataset: &Dataset
             options.op.clone_from(&args.op);
             options.delete_column.clone_from(&args.delete_column);
             options.contract = contract.cloned();
+            options.placeholder.clone_from(&args.placeholder);
             Ok(Format::Rows(options))
         }
     }
@@ -136,7 +185,10 @@ fn spec(args: &MergeArgs, key: Vec<String>, order: Vec<String>) -> Result<MergeS
 fn options(args: &MergeArgs, contract: Option<&Contract>) -> MergeOptions {
     let declared = contract.map(|c| c.partition_by.clone()).unwrap_or_default();
     let partition_by = first([args.partition_by.clone(), declared]);
-    MergeOptions::default().with_partition_by(partition_by).with_max_deleted(args.max_deleted)
+    MergeOptions::default()
+        .with_partition_by(partition_by)
+        .with_max_deleted(args.max_deleted)
+        .with_bad_rows(bad_rows(args), args.max_quarantined)
 }
 
 fn answer(report: &MergeReport, seconds: f64) -> Answer {
@@ -173,6 +225,9 @@ fn text(report: &MergeReport, seconds: f64) -> String {
         if !names.is_empty() {
             line(format!("{label}  {what} {}", names.join(", ")));
         }
+    }
+    if report.verdicts.quarantined > 0 {
+        line("  `biscuit quarantine list` shows what was put aside".to_owned());
     }
     for e in &report.exceptions {
         line(format!("  exception   {e}"));

@@ -58,6 +58,14 @@ pub(crate) fn finish(answer: biscuit_core::Result<Answer>, as_json: bool, show_v
 
 fn error_json(e: &Error, show_values: bool) -> Value {
     let mut error = json!({"kind": e.kind().name(), "code": e.code(), "message": e.message()});
+    let place = [
+        ("column", e.column().map(Value::from)),
+        ("file", e.file().map(Value::from)),
+        ("row", e.row().map(Value::from)),
+    ];
+    for (name, value) in place.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+        error[name] = value;
+    }
     if show_values && !e.details().is_empty() {
         error["details"] = e.details().iter().map(|(k, v)| ((*k).to_owned(), Value::String(v.clone()))).collect();
     }

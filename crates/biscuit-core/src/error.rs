@@ -48,6 +48,7 @@ impl ErrorKind {
 /// assert_eq!(e.kind(), ErrorKind::Data);
 /// assert_eq!(e.code(), "NullKey");
 /// assert_eq!(e.to_string(), "NullKey: column `id` is null (changes/a.jsonl, row 7)");
+/// assert_eq!((e.file(), e.row()), (Some("changes/a.jsonl"), Some(7)));
 /// ```
 pub struct Error(Box<Inner>);
 
@@ -56,13 +57,17 @@ struct Inner {
     code: &'static str,
     message: String,
     details: Vec<(&'static str, String)>,
+    column: Option<String>,
+    file: Option<String>,
+    row: Option<u64>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
 impl Error {
     /// An error of `kind` with a stable `code` (`NullKey`) and a message that names columns and files, never values.
     pub fn new(kind: ErrorKind, code: &'static str, message: impl Into<String>) -> Self {
-        Self(Box::new(Inner { kind, code, message: message.into(), details: Vec::new(), source: None }))
+        let (message, details) = (message.into(), Vec::new());
+        Self(Box::new(Inner { kind, code, message, details, column: None, file: None, row: None, source: None }))
     }
 
     /// A defect of Biscuit itself.
@@ -97,15 +102,23 @@ impl Error {
         self
     }
 
+    /// Says which column it is about; the message names it already.
+    pub fn with_column(mut self, column: impl Into<String>) -> Self {
+        self.0.column = Some(column.into());
+        self
+    }
+
     /// Appends the place in the input: the file, and the row or line, counted from 1.
     pub fn at(mut self, file: impl fmt::Display, row: u64) -> Self {
         self.0.message.push_str(&format!(" ({file}, row {row})"));
+        (self.0.file, self.0.row) = (Some(file.to_string()), Some(row));
         self
     }
 
     /// Appends the place in the input where only the file is known.
     pub fn in_file(mut self, file: impl fmt::Display) -> Self {
         self.0.message.push_str(&format!(" ({file})"));
+        self.0.file = Some(file.to_string());
         self
     }
 
@@ -122,6 +135,21 @@ impl Error {
     /// The message without the code.
     pub fn message(&self) -> &str {
         &self.0.message
+    }
+
+    /// The column it is about, if it is about one.
+    pub fn column(&self) -> Option<&str> {
+        self.0.column.as_deref()
+    }
+
+    /// The file of the input it is about.
+    pub fn file(&self) -> Option<&str> {
+        self.0.file.as_deref()
+    }
+
+    /// The row or line of that file, from 1.
+    pub fn row(&self) -> Option<u64> {
+        self.0.row
     }
 
     /// Names and values that may hold data of the rows.

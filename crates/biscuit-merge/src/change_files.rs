@@ -1,7 +1,8 @@
-use biscuit_change::{Changes, DebeziumOptions, DebeziumReader, RowsOptions, RowsReader};
-use biscuit_core::{Error, Result, Run, Source, async_trait};
+use biscuit_change::{BadRows, Changes, DebeziumOptions, DebeziumReader, Refused, RowsOptions, RowsReader};
+use biscuit_core::{Error, ErrorKind, Result, Run, Source, async_trait};
 use biscuit_dataset::Location;
 use biscuit_journal::{is_hidden, store_error};
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt};
@@ -34,10 +35,7 @@ impl ChangeFiles {
     /// # Errors
     /// `NotFound` for a file or folder that is not there, `InvalidGlob`, and those of the readers and the store.
     pub async fn changes(&self) -> Result<Changes> {
-        let mut reader = match &self.format {
-            Format::Rows(options) => Reader::Rows(Box::new(RowsReader::new(options.clone()))),
-            Format::Debezium(options) => Reader::Debezium(Box::new(DebeziumReader::new(options.clone()))),
-        };
+        let mut reader = Reader::new(&self.format);
         for place in &self.places {
             let (location, pattern) = split_glob(place)?;
             for path in files(&location, pattern.as_ref()).await? {
@@ -46,15 +44,36 @@ impl ChangeFiles {
                     async { store.get(&path).await?.bytes().await }.await.map_err(|e| store_error("read", &path, e))?;
                 let name = shown(place, &location, &path);
                 tracing::info!(file = %name, bytes = bytes.len(), "reading changes");
-                match &mut reader {
-                    Reader::Rows(r) => r.read(&name, bytes)?,
-                    Reader::Debezium(r) => r.read(&name, &bytes)?,
-                }
+                reader.read(&name, bytes)?;
             }
         }
-        match reader {
-            Reader::Rows(r) => r.finish(),
-            Reader::Debezium(r) => r.finish(),
+        reader.finish()
+    }
+}
+
+/// The records in the quarantine of a table, read again.
+pub(crate) fn records_again(records: &[Refused], format: &Format) -> Result<Changes> {
+    let mut reader = Reader::new(&format.clone().with_bad_rows(BadRows::Quarantine));
+    let mut unreadable = Vec::new();
+    for record in records {
+        match reader.read_record(record) {
+            Ok(()) => {}
+            // A record that no source kept, or of a file that is damaged as a whole, stays as it is.
+            Err(e) if e.kind() == ErrorKind::Data => unreadable.push(record.clone()),
+            Err(e) => return Err(e),
+        }
+    }
+    let mut changes = reader.finish()?;
+    changes.refused.extend(unreadable);
+    Ok(changes)
+}
+
+impl Format {
+    /// The same format with another choice for records that cannot be used.
+    pub fn with_bad_rows(self, bad_rows: BadRows) -> Self {
+        match self {
+            Self::Rows(options) => Self::Rows(options.with_bad_rows(bad_rows)),
+            Self::Debezium(options) => Self::Debezium(options.with_bad_rows(bad_rows)),
         }
     }
 }
@@ -62,6 +81,37 @@ impl ChangeFiles {
 enum Reader {
     Rows(Box<RowsReader>),
     Debezium(Box<DebeziumReader>),
+}
+
+impl Reader {
+    fn new(format: &Format) -> Self {
+        match format {
+            Format::Rows(options) => Self::Rows(Box::new(RowsReader::new(options.clone()))),
+            Format::Debezium(options) => Self::Debezium(Box::new(DebeziumReader::new(options.clone()))),
+        }
+    }
+
+    fn read(&mut self, name: &str, bytes: Bytes) -> Result<()> {
+        match self {
+            Self::Rows(r) => r.read(name, bytes),
+            Self::Debezium(r) => r.read(name, &bytes),
+        }
+    }
+
+    fn read_record(&mut self, record: &Refused) -> Result<()> {
+        let raw = Bytes::from(record.raw.clone());
+        match self {
+            Self::Rows(r) => r.read_record(&record.file, record.row, raw),
+            Self::Debezium(r) => r.read_record(&record.file, record.row, &raw),
+        }
+    }
+
+    fn finish(self) -> Result<Changes> {
+        match self {
+            Self::Rows(r) => r.finish(),
+            Self::Debezium(r) => r.finish(),
+        }
+    }
 }
 
 #[async_trait]

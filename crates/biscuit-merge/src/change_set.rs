@@ -1,6 +1,7 @@
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use biscuit_change::{ChangeBatch, Changes, MoveKind, Op};
+use biscuit_change::{BadRows, ChangeBatch, Changes, MoveKind, Op, Refused};
 use biscuit_core::{Error, Result};
 use biscuit_dataset::conform;
 use datafusion::arrow::array::RecordBatch;
@@ -65,6 +66,9 @@ pub(crate) struct ChangeSet {
     pub(crate) truncate_records: u64,
     /// Records that repeat another of this run.
     pub(crate) duplicates: u64,
+    /// Records that were put aside.
+    pub(crate) refused: Vec<Refused>,
+    bad_rows: BadRows,
 }
 
 impl ChangeSet {
@@ -72,8 +76,14 @@ impl ChangeSet {
     ///
     /// # Errors
     /// `NullKey`, `NullOrder`, `TextOrder`, `KeyType`, `OrderType`, `MissingColumn`, `UnknownOp`, `AmbiguousOrder`,
-    /// naming column, file and row.
-    pub(crate) fn new(changes: Changes, spec: &MergeSpec, target: &SchemaRef, tables: &mut Tables) -> Result<Self> {
+    /// naming column, file and row, unless such records are put aside.
+    pub(crate) fn new(
+        changes: Changes,
+        spec: &MergeSpec,
+        bad_rows: BadRows,
+        target: &SchemaRef,
+        tables: &mut Tables,
+    ) -> Result<Self> {
         let mut set = Self {
             batches: vec![],
             givens: vec![],
@@ -82,6 +92,8 @@ impl ChangeSet {
             truncates: vec![],
             truncate_records: 0,
             duplicates: 0,
+            refused: changes.refused,
+            bad_rows,
         };
         for batch in changes.batches.into_iter().filter(|b| !b.ops.is_empty()) {
             let place = format!("`{}`", batch.file);
@@ -107,27 +119,51 @@ impl ChangeSet {
         let keys = Encoder::new(&batch.rows, &spec.key, Purpose::Key, &place)?;
         let orders = Encoder::new(&batch.rows, &spec.order, Purpose::Order, &place)?;
         let mut links = vec![None; if batch.moves.is_empty() { 0 } else { batch.ops.len() }];
+        let mut bad = BTreeSet::new();
         for m in &batch.moves {
-            let other = self.encode_key(&m.key, spec, batch, m.row)?;
-            links[m.row] = Some((m.kind, other));
+            match self.encode_key(&m.key, spec, batch, m.row) {
+                Ok(other) => links[m.row] = Some((m.kind, other)),
+                Err(e) => {
+                    self.refuse(batch, m.row, e)?;
+                    bad.insert(m.row);
+                }
+            }
         }
         let (mut bytes, mut order) = (Vec::new(), Vec::new());
-        for (row, &op) in batch.ops.iter().enumerate() {
+        for (row, &op) in batch.ops.iter().enumerate().filter(|(row, _)| !bad.contains(row)) {
             order.clear();
-            orders.encode(row, &mut order).map_err(|why| bad_order(why, spec, batch, row))?;
-            let order = Order::new(batch.rank, &order, op_rank(spec, batch, row)?);
+            let encoded = orders.encode(row, &mut order).map_err(|why| bad_order(why, spec, batch, row));
+            let order = match encoded.and_then(|()| op_rank(spec, batch, row)) {
+                Ok(rank) => Order::new(batch.rank, &order, rank),
+                Err(e) => {
+                    self.refuse(batch, row, e)?;
+                    continue;
+                }
+            };
             if op == Op::Truncate {
                 self.truncates.push(order);
                 self.truncate_records += 1;
                 continue;
             }
             bytes.clear();
-            keys.encode(row, &mut bytes).map_err(|why| null_key(why, &spec.key, batch, row))?;
+            if let Err(why) = keys.encode(row, &mut bytes) {
+                self.refuse(batch, row, null_key(why, &spec.key, batch, row))?;
+                continue;
+            }
             let at = RowRef { table, row: u32::try_from(row).expect("a batch has fewer than 2^32 rows") };
             let link = links.get(row).copied().flatten();
             let key = self.keys_mut().intern(&bytes);
             self.records.push(Record { key, order, op, at, link });
         }
+        Ok(())
+    }
+
+    /// Puts a record aside, or else ends in its error.
+    fn refuse(&mut self, batch: &ChangeBatch, row: usize, e: Error) -> Result<()> {
+        if self.bad_rows == BadRows::Fail {
+            return Err(e);
+        }
+        self.refused.push(batch.refuse(row, &e)?);
         Ok(())
     }
 
@@ -138,20 +174,27 @@ impl ChangeSet {
         Ok(self.keys_mut().intern(&bytes))
     }
 
-    /// Drops records that repeat another; two of one key and order that differ have no winner.
+    /// Drops records that repeat another; of those of one key and order that differ none can be said to be newer.
     fn remove_duplicates(&mut self, spec: &MergeSpec, target: &SchemaRef, tables: &Tables) -> Result<()> {
         let mut kept: Vec<Record> = Vec::with_capacity(self.records.len());
-        for record in std::mem::take(&mut self.records) {
-            match kept.last_mut() {
-                Some(last) if last.key == record.key && last.order == record.order => {
-                    if let Some(column) = self.difference(last, &record, target, tables) {
-                        return Err(self.ambiguous(last, &record, column.as_deref(), spec));
-                    }
-                    last.link = last.link.or(record.link);
-                    self.duplicates += 1;
+        let records = std::mem::take(&mut self.records);
+        for same in records.chunk_by(|a, b| a.key == b.key && a.order == b.order) {
+            let (first, others) = same.split_first().expect("no chunk is empty");
+            let differs = |r: &Record| Some((r.clone(), self.difference(first, r, target, tables)?));
+            if let Some((other, column)) = others.iter().find_map(differs) {
+                let e = self.ambiguous(first, &other, column.as_deref(), spec);
+                if self.bad_rows == BadRows::Fail {
+                    return Err(e);
                 }
-                _ => kept.push(record),
+                for r in same {
+                    let batch = &self.batches[r.at.table as usize];
+                    self.refused.push(batch.refuse(r.at.row as usize, &e)?);
+                }
+                continue;
             }
+            let link = same.iter().find_map(|r| r.link);
+            kept.push(Record { link, ..first.clone() });
+            self.duplicates += others.len() as u64;
         }
         self.records = kept;
         Ok(())
@@ -227,10 +270,13 @@ fn op_rank(spec: &MergeSpec, batch: &ChangeBatch, row: usize) -> Result<u8> {
 
 fn null_key(why: Unencodable, key: &[String], batch: &ChangeBatch, row: usize) -> Error {
     let (Unencodable::Null(i) | Unencodable::NumberAsText(i)) = why;
-    Error::data("NullKey", format!("key column `{}` is null", key[i])).at(&batch.file, batch.places[row])
+    Error::data("NullKey", format!("key column `{}` is null", key[i]))
+        .with_column(&key[i])
+        .at(&batch.file, batch.places[row])
 }
 
 fn bad_order(why: Unencodable, spec: &MergeSpec, batch: &ChangeBatch, row: usize) -> Error {
+    let (Unencodable::Null(column) | Unencodable::NumberAsText(column)) = why;
     let e = match why {
         Unencodable::Null(i) => Error::data("NullOrder", format!("order column `{}` is null", spec.order[i])),
         Unencodable::NumberAsText(i) => Error::data(
@@ -241,5 +287,5 @@ fn bad_order(why: Unencodable, spec: &MergeSpec, batch: &ChangeBatch, row: usize
             ),
         ),
     };
-    e.at(&batch.file, batch.places[row])
+    e.with_column(&spec.order[column]).at(&batch.file, batch.places[row])
 }

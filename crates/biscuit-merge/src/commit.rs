@@ -14,11 +14,19 @@ use crate::merge::Merge;
 use crate::order::Order;
 use crate::plan::{Plan, folder_of};
 use crate::prepare::{Prepared, SPEC, TRUNCATED};
+use crate::quarantine;
 use crate::report::MergeReport;
 use crate::resolve::Resolved;
 use crate::rewrite::{Rewrite, rewrite};
 use crate::segment::{Entry, Kept};
 use crate::spec::{Authority, Tombstones};
+
+/// What a commit makes true.
+pub(crate) struct Work {
+    pub(crate) plan: Plan,
+    pub(crate) kept: Vec<Entry>,
+    pub(crate) aside: quarantine::Change,
+}
 
 impl Merge {
     /// What has to be kept by key that was not kept so before.
@@ -54,8 +62,7 @@ impl Merge {
     pub(crate) async fn commit(
         &self,
         p: &Prepared,
-        plan: Plan,
-        kept: Vec<Entry>,
+        work: Work,
         homes: &BTreeMap<usize, String>,
         report: &MergeReport,
         commit: Option<&CommitId>,
@@ -63,7 +70,7 @@ impl Merge {
         let mut replace = self.dataset.journal().replace(&p.snapshot.observed);
         // A merge of the same records changes nothing by itself; of other records it must not be passed over.
         commit.filter(|id| p.snapshot.observed.head.committed(id).is_none()).inspect(|id| replace.with_commit_id(id));
-        if let Err(e) = self.stage(p, plan, kept, homes, &mut replace).await {
+        if let Err(e) = self.stage(p, work, homes, &mut replace).await {
             replace.abandon().await?;
             return Err(e);
         }
@@ -82,11 +89,15 @@ impl Merge {
     async fn stage(
         &self,
         p: &Prepared,
-        mut plan: Plan,
-        kept: Vec<Entry>,
+        work: Work,
         homes: &BTreeMap<usize, String>,
         replace: &mut Replace<'_>,
     ) -> Result<()> {
+        let Work { mut plan, kept, aside } = work;
+        aside.drop.iter().for_each(|name| replace.without_state(name));
+        if let Some((name, bytes)) = aside.write {
+            replace.with_state(&name, bytes).await?;
+        }
         let version = p.snapshot.observed.head.version + 1;
         let (segment, dropped) = p.segments.update(kept, version, p.truncated.as_ref())?;
         dropped.iter().for_each(|name| replace.without_state(name));

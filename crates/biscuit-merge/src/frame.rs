@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use biscuit_change::{Changes, RowsOptions, row_changes};
+use biscuit_change::{BadRows, Changes, RowsOptions, row_changes};
 use biscuit_core::{Error, Result};
 use biscuit_dataset::conform;
 use biscuit_schema::merge_schemas;
@@ -77,12 +77,20 @@ fn merge(
     report: &mut MergeReport,
 ) -> Result<Vec<RecordBatch>> {
     let mut tables = Tables::default();
-    let set = ChangeSet::new(changes, spec, schema, &mut tables)?;
+    let set = ChangeSet::new(changes, spec, BadRows::Fail, schema, &mut tables)?;
     report.verdicts.duplicate = set.duplicates + set.truncate_records - set.truncates.len() as u64;
     let truncated = set.truncates.last();
     report.rows.before = current.iter().map(|b| b.num_rows() as u64).sum();
     let (mut kept, stored) = stored_rows(current, &set, spec, schema, &mut tables, truncated, report)?;
-    let resolver = Resolver { set: &set, spec, schema, tables: &tables, truncated, truncated_before: None };
+    let resolver = Resolver {
+        set: &set,
+        spec,
+        schema,
+        tables: &tables,
+        truncated,
+        truncated_before: None,
+        bad_rows: BadRows::Fail,
+    };
     let mut resolved = Resolved::default();
     let columns = schema.fields().len();
     let mut inserts = Vec::new();

@@ -67,6 +67,7 @@ impl Merge {
             tables: &p.tables,
             truncated: p.truncated.as_ref(),
             truncated_before: p.truncated_before.as_ref(),
+            bad_rows: self.options.bad_rows,
         };
         for group in &groups {
             let keys: Vec<(u32, Prior)> =

@@ -1,14 +1,17 @@
 use std::sync::Arc;
 
-use biscuit_change::Changes;
+use biscuit_change::{BadRows, Changes, Refused};
 use biscuit_core::{CommitId, Error, Result};
 use biscuit_dataset::{Dataset, OpenFile, ParquetOptions, Snapshot};
 use biscuit_journal::Outcome as CommitOutcome;
 
-use crate::commit::homes;
+use crate::change_files::{Format, records_again};
+use crate::commit::{Work, homes};
 use crate::plan::{Plan, Planner};
 use crate::prepare::Prepared;
+use crate::quarantine::{self, Quarantine, quarantined};
 use crate::report::MergeReport;
+use crate::resolve::Resolved;
 use crate::spec::MergeSpec;
 
 /// Whether a merge changes anything.
@@ -29,6 +32,11 @@ pub struct MergeOptions {
     pub partition_by: Vec<String>,
     /// The most rows, in percent of those before, that may be deleted from a table of more than 1,000. Default: 30.
     pub max_deleted: f64,
+    /// What happens to records that cannot be used. Default: they stop the run. The reader of the changes has the same
+    /// choice of its own.
+    pub bad_rows: BadRows,
+    /// The most records of a run, in percent, that may be put aside. Default: 0.1.
+    pub max_quarantined: f64,
     /// Files that are worked on at the same time. Default: the number of cores.
     pub parallelism: usize,
     /// How Parquet is written.
@@ -42,6 +50,8 @@ impl Default for MergeOptions {
         Self {
             partition_by: vec![],
             max_deleted: 30.0,
+            bad_rows: BadRows::Fail,
+            max_quarantined: 0.1,
             parallelism: std::thread::available_parallelism().map_or(1, usize::from),
             parquet: ParquetOptions::default(),
             target_size: 256 << 20,
@@ -62,6 +72,12 @@ impl MergeOptions {
         self
     }
 
+    /// The same options with another choice for records that cannot be used, and the most of them in percent.
+    pub fn with_bad_rows(mut self, bad_rows: BadRows, max_quarantined: f64) -> Self {
+        (self.bad_rows, self.max_quarantined) = (bad_rows, max_quarantined);
+        self
+    }
+
     /// The same options with another number of files at the same time.
     pub fn with_parallelism(mut self, files: usize) -> Self {
         self.parallelism = files.max(1);
@@ -73,6 +89,13 @@ impl MergeOptions {
         self.parquet = parquet;
         self
     }
+}
+
+/// Whether a run adds to the quarantine, or is made of what is in it.
+#[derive(Debug, Clone, Copy)]
+enum Aside<'a> {
+    Add,
+    Take(&'a [Refused]),
 }
 
 /// Merges change records into a table as one step.
@@ -98,7 +121,7 @@ impl Merge {
     /// # Errors
     /// Bad records: `NullKey`, `NullOrder`, `TextOrder`, `KeyType`, `OrderType`, `MissingColumn`, `UnknownOp`,
     /// `AmbiguousOrder`, `UnavailableWithoutPrior`, `NoCommonType`, `ColumnCase`. A spec that the table was not made
-    /// with: `SpecDrift`, `PartitioningDiffers`. `TooManyDeleted`. `Conflict` if another run was first, `Diverged`, and
+    /// with: `SpecDrift`, `PartitioningDiffers`. `TooManyDeleted`, `TooManyQuarantined`. `Conflict` if another run was first, `Diverged`, and
     /// those of the store. After any of them the table is as it was.
     pub async fn run(&self, changes: Changes, mode: Mode) -> Result<MergeReport> {
         self.run_as(changes, mode, None).await
@@ -106,8 +129,31 @@ impl Merge {
 
     /// As [`run`](Self::run), with the id of the commit in the journal's record.
     pub async fn run_as(&self, changes: Changes, mode: Mode, commit: Option<&CommitId>) -> Result<MergeReport> {
+        self.start(changes, mode, commit, Aside::Add).await
+    }
+
+    /// Merges the records in the quarantine again, read in the format in which they came; those that cannot be used still
+    /// stay there. Whatever the options say, bad records are put aside.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub async fn retry(&self, format: &Format, mode: Mode) -> Result<MergeReport> {
+        let again = Self { options: self.options.clone().with_bad_rows(BadRows::Quarantine, 100.0), ..self.clone() };
+        let tried: Vec<Refused> = quarantined(&self.dataset).await?.into_iter().map(|q| q.refused).collect();
+        let changes = records_again(&tried, format)?;
+        again.start(changes, mode, None, Aside::Take(&tried)).await
+    }
+
+    async fn start(
+        &self,
+        changes: Changes,
+        mode: Mode,
+        commit: Option<&CommitId>,
+        aside: Aside<'_>,
+    ) -> Result<MergeReport> {
+        let refused = changes.refused.len() as u64;
         let mut report = MergeReport {
-            records: changes.len() as u64 + changes.ignored,
+            records: changes.len() as u64 + changes.ignored + refused,
             other_tables: changes.other_tables,
             dropped_columns: changes.dropped_columns.clone(),
             ..MergeReport::default()
@@ -116,7 +162,7 @@ impl Merge {
         let snapshot = self.dataset.observe().await?;
         report.version = snapshot.observed.head.version;
         let head = snapshot.observed.head.clone();
-        match self.merge(snapshot, changes, mode, commit, &mut report).await {
+        match self.merge(snapshot, changes, mode, commit, aside, &mut report).await {
             Ok(()) => Ok(report),
             Err(e) => Err(self.dataset.journal().explain(e, &head).await),
         }
@@ -128,10 +174,11 @@ impl Merge {
         changes: Changes,
         mode: Mode,
         commit: Option<&CommitId>,
+        aside: Aside<'_>,
         report: &mut MergeReport,
     ) -> Result<()> {
         report.outcome = "unchanged";
-        if changes.is_empty() {
+        if changes.is_empty() && changes.refused.is_empty() {
             report.rows.before = rows_of(&snapshot).await?;
             report.rows.after = report.rows.before;
             return Ok(());
@@ -140,6 +187,7 @@ impl Merge {
         let stored = self.scan(&mut prepared).await?;
         let (resolved, before) = self.resolve(&mut prepared, &stored).await?;
         report.verdicts.add(&resolved.verdicts);
+        let aside = self.put_aside(&mut prepared, &resolved, aside, report).await?;
         let partition_by = prepared.partition_by.clone();
         let planner = Planner {
             files: &prepared.files,
@@ -156,14 +204,14 @@ impl Merge {
         let homes = homes(&prepared.files, &plan, self.options.target_size);
         (report.partitions, report.files) = plan.describe(&prepared.files, &homes);
         let mark = (prepared.truncated != prepared.truncated_before).then(|| prepared.truncated.clone()).flatten();
-        if plan.is_empty() && kept.is_empty() && mark.is_none() {
+        if plan.is_empty() && kept.is_empty() && mark.is_none() && aside.is_empty() {
             return Ok(());
         }
         report.outcome = "planned";
         if mode == Mode::DryRun {
             return Ok(());
         }
-        let committed = self.commit(&prepared, plan, kept, &homes, report, commit).await?;
+        let committed = self.commit(&prepared, Work { plan, kept, aside }, &homes, report, commit).await?;
         report.outcome = if committed.outcome == CommitOutcome::Committed { "committed" } else { "unchanged" };
         report.version = committed.version;
         report.files.adopted = committed.adopted;
@@ -183,6 +231,43 @@ impl Merge {
                 _ if plan.counts.deleted > 0 => v.deleted += 1,
                 _ => v.unchanged += 1,
             }
+        }
+    }
+
+    /// What becomes of the quarantine.
+    async fn put_aside(
+        &self,
+        p: &mut Prepared,
+        resolved: &Resolved,
+        aside: Aside<'_>,
+        report: &mut MergeReport,
+    ) -> Result<quarantine::Change> {
+        let mut refused = std::mem::take(&mut p.set.refused);
+        for (at, e) in &resolved.refused {
+            refused.push(p.set.batches[at.table as usize].refuse(at.row as usize, e)?);
+        }
+        report.verdicts.quarantined = refused.len() as u64;
+        let percent = 100.0 * refused.len() as f64 / report.records.max(1) as f64;
+        if percent > self.options.max_quarantined {
+            let first = &refused[0];
+            let message = format!(
+                "{} of {} records cannot be used ({percent:.1} %), and at most {} % may be put aside; nothing was changed. The first is {}: {}",
+                refused.len(),
+                report.records,
+                self.options.max_quarantined,
+                first.code,
+                first.message
+            );
+            return Err(Error::data("TooManyQuarantined", message));
+        }
+        let head = &p.snapshot.observed.head;
+        if refused.is_empty() && matches!(aside, Aside::Add) {
+            return Ok(quarantine::Change::default());
+        }
+        let known = Quarantine::load(self.dataset.journal(), head).await?;
+        match aside {
+            Aside::Add => known.add(refused, head.version + 1),
+            Aside::Take(tried) => known.take(tried, &refused, head.version + 1),
         }
     }
 

@@ -1,9 +1,8 @@
 use biscuit_change::MoveKind;
-use biscuit_core::Result;
 
 use crate::change_set::Record;
 use crate::key_state::{ColumnState, KeyState, MoveState};
-use crate::resolve::{Resolver, Work};
+use crate::resolve::{Refusal, Resolver, Work};
 use crate::table::RowRef;
 
 /// Where a value for a row that has moved on comes from.
@@ -48,7 +47,7 @@ impl Resolver<'_> {
         record: &Record,
         works: &mut [Work],
         at: usize,
-    ) -> Result<Vec<(usize, Option<RowRef>)>> {
+    ) -> Result<Vec<(usize, Option<RowRef>)>, Refusal> {
         let Some((MoveKind::From, from)) = record.link else { return Ok(vec![]) };
         let (givens, row) = self.set.givens_of(record);
         let asked: Vec<usize> = givens.unavailable_columns(row).collect();

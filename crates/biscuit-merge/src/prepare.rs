@@ -54,7 +54,7 @@ impl Merge {
             report.widened_columns = target.fields().iter().filter(wider).map(|f| f.name().clone()).collect();
         }
         let mut tables = Tables::default();
-        let mut set = ChangeSet::new(changes, &self.spec, &target, &mut tables)?;
+        let mut set = ChangeSet::new(changes, &self.spec, self.options.bad_rows, &target, &mut tables)?;
         report.verdicts.duplicate = set.duplicates;
         let journal = self.dataset.journal();
         let segments = Segments::load(journal, &snapshot.observed.head, snapshot.observed.diverged).await?;

@@ -1,4 +1,4 @@
-use biscuit_change::Op;
+use biscuit_change::{BadRows, Op};
 use biscuit_core::{Error, Result};
 use datafusion::arrow::datatypes::SchemaRef;
 
@@ -23,6 +23,21 @@ pub(crate) struct Prior {
 pub(crate) struct Resolved {
     pub(crate) outcomes: Vec<Outcome>,
     pub(crate) verdicts: Verdicts,
+    /// Records that were put aside.
+    pub(crate) refused: Vec<(RowRef, Error)>,
+}
+
+/// An error, and the record that makes it, if it is one.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    at: Option<RowRef>,
+    error: Error,
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self { at: None, error }
+    }
 }
 
 /// A key while its records are applied.
@@ -44,6 +59,7 @@ pub(crate) struct Resolver<'a> {
     pub(crate) tables: &'a Tables,
     pub(crate) truncated: Option<&'a Order>,
     pub(crate) truncated_before: Option<&'a Order>,
+    pub(crate) bad_rows: BadRows,
 }
 
 /// What one record did, before the end of its key is known.
@@ -57,8 +73,28 @@ enum Effect {
 }
 
 impl Resolver<'_> {
-    /// Resolves one group of keys that key updates tie together; most groups are one key.
+    /// Resolves one group of keys that key updates tie together; most groups are one key. A record that cannot be used is
+    /// put aside, if that is wanted, and the group is resolved without it.
     pub(crate) fn group(&self, keys: &[(u32, Prior)], records: &[&Record], out: &mut Resolved) -> Result<()> {
+        let mut records = records.to_vec();
+        loop {
+            let mut own = Resolved::default();
+            match self.try_group(keys, &records, &mut own) {
+                Ok(()) => {
+                    out.verdicts.add(&own.verdicts);
+                    out.outcomes.append(&mut own.outcomes);
+                    return Ok(());
+                }
+                Err(Refusal { at: Some(at), error }) if self.bad_rows == BadRows::Quarantine => {
+                    records.retain(|r| r.at != at);
+                    out.refused.push((at, error));
+                }
+                Err(refusal) => return Err(refusal.error),
+            }
+        }
+    }
+
+    fn try_group(&self, keys: &[(u32, Prior)], records: &[&Record], out: &mut Resolved) -> Result<(), Refusal> {
         let mut works: Vec<Work> = keys.iter().map(|(key, prior)| self.begin(*key, prior)).collect();
         let raised;
         let mut records: Vec<&Record> = records.to_vec();
@@ -108,7 +144,7 @@ impl Resolver<'_> {
         Work { key, before: prior.state.clone(), stored: prior.stored, now, touched }
     }
 
-    fn apply(&self, record: &Record, works: &mut [Work]) -> Result<Effect> {
+    fn apply(&self, record: &Record, works: &mut [Work]) -> Result<Effect, Refusal> {
         let reload = self.spec.authority == Authority::Reload && record.op == Op::Upsert;
         if !reload && self.truncated.is_some_and(|t| record.order <= *t) {
             let known = self.truncated_before.is_some_and(|t| record.order <= *t);
@@ -118,11 +154,11 @@ impl Resolver<'_> {
         match record.op {
             Op::Delete => self.delete(record, works, at),
             Op::Upsert => self.upsert(record, works, at),
-            Op::Truncate => Err(Error::internal("a truncate has no key")),
+            Op::Truncate => Err(Error::internal("a truncate has no key").into()),
         }
     }
 
-    fn delete(&self, record: &Record, works: &mut [Work], at: usize) -> Result<Effect> {
+    fn delete(&self, record: &Record, works: &mut [Work], at: usize) -> Result<Effect, Refusal> {
         self.keep_image(record, works, at);
         let order = &record.order;
         let work = &mut works[at];
@@ -153,7 +189,7 @@ impl Resolver<'_> {
         })
     }
 
-    fn upsert(&self, record: &Record, works: &mut [Work], at: usize) -> Result<Effect> {
+    fn upsert(&self, record: &Record, works: &mut [Work], at: usize) -> Result<Effect, Refusal> {
         let resolved = self.resolve_move(record, works, at)?;
         let given = self.given_columns(record).into_iter().chain(resolved.iter().copied()).collect();
         self.late_for_moves(record, given, works, at);
@@ -217,17 +253,18 @@ impl Resolver<'_> {
         set
     }
 
-    fn refuse_tie(&self, record: &Record) -> Result<()> {
+    fn refuse_tie(&self, record: &Record) -> Result<(), Refusal> {
         if self.spec.ties == Ties::LaterRunWins {
             return Ok(());
         }
         let (file, row) = self.set.place(record.at);
         let message = "the record has the order of what is stored, and other content";
-        Err(Error::data("AmbiguousOrder", message).at(file, row).with_detail("key", self.set.key_text(record.key)))
+        let error = Error::data("AmbiguousOrder", message).at(file, row);
+        Err(Refusal { at: Some(record.at), error: error.with_detail("key", self.set.key_text(record.key)) })
     }
 
     /// A value that was not available must have come from somewhere by the end of the run.
-    fn check_available(&self, record: &Record, work: &Work) -> Result<()> {
+    fn check_available(&self, record: &Record, work: &Work) -> Result<(), Refusal> {
         let Some(live) = &work.now.live else { return Ok(()) };
         if record.op != Op::Upsert || record.order > *live {
             return Ok(());
@@ -244,7 +281,7 @@ impl Resolver<'_> {
 
     /// A late delete takes away values that newer records left as they were; where those were not available, there is
     /// nothing to put in their place.
-    fn check_cleared(&self, record: &Record, work: &Work) -> Result<()> {
+    fn check_cleared(&self, record: &Record, work: &Work) -> Result<(), Refusal> {
         if work.now.live.is_none() {
             return Ok(());
         }
@@ -255,13 +292,14 @@ impl Resolver<'_> {
         cleared.map_or(Ok(()), |c| Err(self.unavailable(record, c)))
     }
 
-    pub(crate) fn unavailable(&self, record: &Record, column: usize) -> Error {
+    pub(crate) fn unavailable(&self, record: &Record, column: usize) -> Refusal {
         let (file, row) = self.set.place(record.at);
         let name = self.schema.field(column).name();
         let message = format!(
             "the value of column `{name}` was not sent, because it did not change, and no earlier value is known"
         );
-        Error::data("UnavailableWithoutPrior", message).at(file, row).with_detail("key", self.set.key_text(record.key))
+        let error = Error::data("UnavailableWithoutPrior", message).with_column(name).at(file, row);
+        Refusal { at: Some(record.at), error: error.with_detail("key", self.set.key_text(record.key)) }
     }
 
     /// The verdict of a record by what its key came to.

@@ -206,3 +206,43 @@ fn a_merge_can_take_a_diverged_table_as_it_is() {
     assert_eq!(f.rows("lake/t").len(), 2);
     assert_eq!(f.run("verify lake/t").code, 0);
 }
+
+#[test]
+fn bad_rows_are_put_aside_listed_shown_and_tried_again() {
+    let f = Folder::new();
+    f.write("c.jsonl", "{\"id\":1,\"seq\":1,\"v\":\"a\",\"op\":\"c\"}\n{\"id\":null,\"seq\":1,\"v\":\"b\",\"op\":\"c\"}\n{\"id\":2,\"seq\":1,\"v\":\"__debezium_unavailable_value\",\"op\":\"u\"}\n");
+    let refused = f.run(&format!("{MERGE} c.jsonl --bad-rows quarantine --json"));
+    assert_eq!((refused.code, refused.json()["error"]["code"].as_str()), (3, Some("TooManyQuarantined")));
+    assert!(f.files("lake").is_empty());
+    let ran = f.run(&format!("{MERGE} c.jsonl --bad-rows quarantine --max-quarantined 80"));
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(ran.out.contains("quarantined 2") && ran.out.contains("biscuit quarantine list"), "{}", ran.out);
+    let listed = f.run("quarantine list lake/t --json").json();
+    assert_eq!(listed["records"], 2);
+    assert_eq!(listed["groups"][0]["code"], "NullKey");
+    let text = f.run("quarantine list lake/t").out;
+    assert!(text.contains("1  NullKey in column `id`  c.jsonl"), "{text}");
+    let shown = f.run("quarantine show lake/t --code NullKey").out;
+    assert!(shown.contains("key column `id` is null (c.jsonl, row 2)") && shown.contains("\"v\":\"b\""), "{shown}");
+    f.write("d.jsonl", "{\"id\":2,\"seq\":0,\"v\":\"z\",\"op\":\"c\"}\n");
+    f.run(&format!("{MERGE} d.jsonl"));
+    let retry = "quarantine retry --target lake/t --format rows --op op --json";
+    let plan = f.run(&format!("{retry} --dry-run")).json();
+    assert_eq!((plan["outcome"].as_str(), plan["verdicts"]["updated"].as_u64()), (Some("planned"), Some(1)));
+    let retried = f.run(retry);
+    assert_eq!(retried.code, 0, "{}", retried.err);
+    assert_eq!(retried.json()["verdicts"]["quarantined"], 1);
+    assert_eq!(f.rows("lake/t").len(), 2);
+    assert_eq!(f.run("quarantine list lake/t --json").json()["records"], 1);
+}
+
+#[test]
+fn an_error_about_a_record_says_file_row_and_column_apart() {
+    let f = Folder::new();
+    f.write("c.jsonl", "{\"id\":1,\"seq\":1,\"op\":\"c\"}\n{\"id\":null,\"seq\":1,\"op\":\"c\"}\n");
+    let error = f.run(&format!("{MERGE} c.jsonl --json")).json()["error"].clone();
+    assert_eq!(
+        (error["file"].as_str(), error["row"].as_u64(), error["column"].as_str()),
+        (Some("c.jsonl"), Some(2), Some("id"))
+    );
+}

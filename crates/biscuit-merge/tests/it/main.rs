@@ -9,4 +9,5 @@ mod key_updates;
 mod lake;
 mod pause;
 mod properties;
+mod quarantine;
 mod zoo;

@@ -1,0 +1,60 @@
+use std::collections::BTreeMap;
+
+use biscuit_core::Result;
+use biscuit_journal::JournalOptions;
+use biscuit_merge::{Quarantined, quarantined};
+use serde_json::{Value, json};
+
+use crate::args::{QuarantineCommand, QuarantineShowArgs, TableArgs};
+use crate::merge::{open, retry};
+use crate::output::Answer;
+
+pub(crate) async fn run(command: &QuarantineCommand) -> Result<Answer> {
+    match command {
+        QuarantineCommand::List(args) => list(args).await,
+        QuarantineCommand::Show(args) => show(args).await,
+        QuarantineCommand::Retry(args) => retry(args).await,
+    }
+}
+
+async fn list(args: &TableArgs) -> Result<Answer> {
+    let records = quarantined(&open(args, JournalOptions::default()).await?).await?;
+    let mut counts: BTreeMap<(&str, &str, &str), u64> = BTreeMap::new();
+    for r in records.iter().map(|q| &q.refused) {
+        *counts.entry((&r.code, r.column.as_deref().unwrap_or_default(), &r.file)).or_default() += 1;
+    }
+    let mut text = format!("{} records\n", records.len());
+    let mut groups = Vec::new();
+    for ((code, column, file), n) in &counts {
+        let of = if column.is_empty() { String::new() } else { format!(" in column `{column}`") };
+        text.push_str(&format!("{n:>8}  {code}{of}  {file}\n"));
+        groups
+            .push(json!({"code": code, "column": (!column.is_empty()).then_some(column), "file": file, "records": n}));
+    }
+    Ok(Answer::Report { json: json!({"records": records.len(), "groups": groups}), text, exit: 0 })
+}
+
+async fn show(args: &QuarantineShowArgs) -> Result<Answer> {
+    let records = quarantined(&open(&args.table, JournalOptions::default()).await?).await?;
+    let chosen = records.iter().filter(|q| args.code.as_ref().is_none_or(|c| *c == q.refused.code));
+    let (mut text, mut json_lines) = (String::new(), String::new());
+    for q in chosen.take(args.limit.unwrap_or(usize::MAX)) {
+        let r = &q.refused;
+        text.push_str(&format!("version {}, {}: {}\n", q.version, r.code, r.message));
+        match std::str::from_utf8(&r.raw) {
+            Ok(raw) => raw.lines().for_each(|l| text.push_str(&format!("    {l}\n"))),
+            Err(_) => text.push_str(&format!("    ({} bytes of Parquet)\n", r.raw.len())),
+        }
+        json_lines.push_str(&format!("{}\n", as_json(q)));
+    }
+    Ok(Answer::Rows { json_lines, text })
+}
+
+fn as_json(q: &Quarantined) -> Value {
+    let r = &q.refused;
+    let raw = std::str::from_utf8(&r.raw).ok();
+    json!({
+        "version": q.version, "file": r.file, "row": r.row, "code": r.code, "column": r.column, "message": r.message,
+        "raw": raw, "raw_bytes": r.raw.len(),
+    })
+}

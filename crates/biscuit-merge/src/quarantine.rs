@@ -1,0 +1,155 @@
+use std::collections::{BTreeMap, HashSet};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use biscuit_change::Refused;
+use biscuit_core::{Error, Result};
+use biscuit_dataset::Dataset;
+use biscuit_journal::{Head, Journal};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// State files of this name hold records that were put aside, one JSON object a line.
+const QUARANTINE: &str = "quarantine-";
+/// So many files are made one.
+const MOST_FILES: usize = 32;
+
+/// A record in the quarantine of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Quarantined {
+    /// The version that put it there.
+    pub version: u64,
+    /// What was refused, and why.
+    pub refused: Refused,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Line {
+    version: u64,
+    file: String,
+    row: u64,
+    code: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    column: Option<String>,
+    message: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    raw: Option<String>,
+    /// Where the raw record is no text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    raw_base64: Option<String>,
+}
+
+fn damaged() -> Error {
+    Error::conflict("Diverged", "the quarantine cannot be read")
+}
+
+fn to_line(q: &Quarantined) -> Result<String> {
+    let Refused { file, row, code, column, message, raw } = q.refused.clone();
+    let (raw, raw_base64) = match String::from_utf8(raw) {
+        Ok(text) => (Some(text), None),
+        Err(e) => (None, Some(STANDARD.encode(e.into_bytes()))),
+    };
+    let line = Line { version: q.version, file, row, code, column, message, raw, raw_base64 };
+    serde_json::to_string(&line).map_err(|e| Error::internal("a record for the quarantine").with_source(e))
+}
+
+fn from_line(line: &str) -> Result<Quarantined> {
+    let l: Line = serde_json::from_str(line).map_err(|e| damaged().with_source(e))?;
+    let raw = match (l.raw, l.raw_base64) {
+        (Some(text), _) => text.into_bytes(),
+        (None, Some(text)) => STANDARD.decode(text).map_err(|e| damaged().with_source(e))?,
+        (None, None) => vec![],
+    };
+    let refused = Refused { file: l.file, row: l.row, code: l.code, column: l.column, message: l.message, raw };
+    Ok(Quarantined { version: l.version, refused })
+}
+
+/// The quarantine of one version of a table.
+#[derive(Debug, Default)]
+pub(crate) struct Quarantine {
+    names: Vec<String>,
+    records: Vec<Quarantined>,
+}
+
+/// What a run does to the quarantine: files to drop and one to write.
+#[derive(Debug, Default)]
+pub(crate) struct Change {
+    pub(crate) drop: Vec<String>,
+    pub(crate) write: Option<(String, Bytes)>,
+}
+
+impl Change {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.drop.is_empty() && self.write.is_none()
+    }
+}
+
+impl Quarantine {
+    pub(crate) async fn load(journal: &Journal, head: &Head) -> Result<Self> {
+        let mut all = Self::default();
+        for (name, file) in head.state.iter().filter(|(n, _)| n.starts_with(QUARANTINE)) {
+            let bytes = journal.read_state(head, file).await?;
+            let text = std::str::from_utf8(&bytes).map_err(|e| damaged().with_source(e))?;
+            for line in text.lines() {
+                all.records.push(from_line(line)?);
+            }
+            all.names.push(name.clone());
+        }
+        Ok(all)
+    }
+
+    /// Puts these records aside too; those that are there already, from an earlier attempt, are not put there twice.
+    pub(crate) fn add(self, refused: Vec<Refused>, version: u64) -> Result<Change> {
+        let known: HashSet<(&str, u64, &[u8])> = self.records.iter().map(|q| identity(&q.refused)).collect();
+        let mut new: BTreeMap<(String, u64, Vec<u8>), Quarantined> = BTreeMap::new();
+        for refused in refused.into_iter().filter(|r| !known.contains(&identity(r))) {
+            let (file, row, raw) = identity(&refused);
+            new.entry((file.to_owned(), row, raw.to_vec())).or_insert(Quarantined { version, refused });
+        }
+        if new.is_empty() {
+            return Ok(Change::default());
+        }
+        let (drop, mut all) = if self.names.len() < MOST_FILES { (vec![], vec![]) } else { (self.names, self.records) };
+        all.extend(new.into_values());
+        Ok(Change { drop, write: Some(file(&all, version)?) })
+    }
+
+    /// Takes away the records that were tried again and not refused again.
+    pub(crate) fn take(self, tried: &[Refused], refused: &[Refused], version: u64) -> Result<Change> {
+        let tried: HashSet<(&str, u64, &[u8])> = tried.iter().map(identity).collect();
+        let again: HashSet<(&str, u64, &[u8])> = refused.iter().map(identity).collect();
+        let stays = |q: &&Quarantined| {
+            let identity = identity(&q.refused);
+            !tried.contains(&identity) || again.contains(&identity)
+        };
+        let left: Vec<Quarantined> = self.records.iter().filter(stays).cloned().collect();
+        if left.len() == self.records.len() {
+            return Ok(Change::default());
+        }
+        let write = if left.is_empty() { None } else { Some(file(&left, version)?) };
+        Ok(Change { drop: self.names, write })
+    }
+}
+
+fn identity(r: &Refused) -> (&str, u64, &[u8]) {
+    (&r.file, r.row, &r.raw)
+}
+
+fn file(records: &[Quarantined], version: u64) -> Result<(String, Bytes)> {
+    let mut text = String::new();
+    for q in records {
+        text.push_str(&to_line(q)?);
+        text.push('\n');
+    }
+    Ok((format!("{QUARANTINE}{version:020}"), text.into()))
+}
+
+/// The records in the quarantine of a table, in the order in which they came.
+///
+/// # Errors
+/// Those of the journal.
+pub async fn quarantined(dataset: &Dataset) -> Result<Vec<Quarantined>> {
+    let head = dataset.journal().head().await?;
+    Ok(Quarantine::load(dataset.journal(), &head).await?.records)
+}
