@@ -7,11 +7,15 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use biscuit_dataset::{Dataset, Location};
+use biscuit_journal::{JournalOptions, Storage};
 use biscuit_schema::Contract;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
 use datafusion::arrow::compute::kernels::zip::zip;
 use datafusion::arrow::compute::{concat_batches, is_null};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::prelude::SessionContext;
+use object_store::memory::InMemory;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -68,15 +72,17 @@ pub fn checkpoints(lines: &[String]) -> Vec<(&'static str, usize)> {
     vec![("seed", stream), ("1", marker(1)), ("2", marker(2)), ("3", marker(3))]
 }
 
-/// The contract of a table in PostgreSQL's own types; `orders` has the columns it had at any time.
-pub fn contract(table: &str) -> Contract {
-    let schema = |k: &str| -> Value {
-        let text = std::fs::read_to_string(data(k).join("schema.json")).expect("the types are part of the project");
-        serde_json::from_str::<Value>(&text).expect("JSON")[table].take()
-    };
+fn table_schema(checkpoint: &str, table: &str) -> Value {
+    let text =
+        std::fs::read_to_string(data(checkpoint).join("schema.json")).expect("the types are part of the project");
+    serde_json::from_str::<Value>(&text).expect("JSON")[table].take()
+}
+
+/// The columns of a table and PostgreSQL's types; `orders` has the columns it had at any time.
+fn columns_and_types(table: &str) -> Vec<(String, String)> {
     let mut columns: Vec<(String, String)> = Vec::new();
     for k in ["3", "seed"] {
-        for column in schema(k)["columns"].as_array().into_iter().flatten() {
+        for column in table_schema(k, table)["columns"].as_array().into_iter().flatten() {
             let (name, t) = (column[0].as_str().expect("a name"), column[1].as_str().expect("a type"));
             // An enum has a type name of its own.
             let t = if t == "mood" { "string" } else { t };
@@ -85,8 +91,19 @@ pub fn contract(table: &str) -> Contract {
             }
         }
     }
-    let columns: Vec<Value> = columns.iter().map(|(n, t)| json!({"name": n, "type": t})).collect();
-    let contract = json!({"table": format!("public.{table}"), "key": schema("3")["key"], "columns": columns});
+    columns
+}
+
+/// PostgreSQL's types by column.
+pub fn postgres_types(table: &str) -> BTreeMap<String, String> {
+    columns_and_types(table).into_iter().collect()
+}
+
+/// The contract of a table in PostgreSQL's own types.
+pub fn contract(table: &str) -> Contract {
+    let columns: Vec<Value> = columns_and_types(table).iter().map(|(n, t)| json!({"name": n, "type": t})).collect();
+    let key = table_schema("3", table)["key"].take();
+    let contract = json!({"table": format!("public.{table}"), "key": key, "columns": columns});
     Contract::from_json(&contract.to_string()).expect("PostgreSQL's types are known")
 }
 
@@ -178,4 +195,71 @@ fn list_names(array: &ArrayRef) -> ArrayRef {
         other => other,
     };
     datafusion::arrow::compute::cast(array, &named).expect("a cast to the same type")
+}
+
+/// The contract of a table as DMS knows it: arrays and intervals are texts.
+pub fn dms_contract(table: &str) -> Contract {
+    let contract = contract(table);
+    let columns: Vec<Value> = contract
+        .columns
+        .iter()
+        .map(|c| {
+            let text = matches!(c.column_type.arrow(), DataType::List(_)) || c.name == "span";
+            let t = if text {
+                "string".to_owned()
+            } else {
+                biscuit_schema::type_name(c.column_type.arrow()).expect("it has a name")
+            };
+            json!({"name": c.name, "type": t})
+        })
+        .collect();
+    let contract = json!({"table": format!("public.{table}"), "key": contract.key, "columns": columns});
+    Contract::from_json(&contract.to_string()).expect("the types are known")
+}
+
+/// The files of one setting of DMS, by path.
+pub fn dms_files(setting: &str) -> Vec<(String, Vec<u8>)> {
+    fn walk(at: &std::path::Path, root: &std::path::Path, all: &mut Vec<(String, Vec<u8>)>) {
+        for entry in std::fs::read_dir(at).expect("it is part of the project").map(|e| e.expect("an entry").path()) {
+            if entry.is_dir() {
+                walk(&entry, root, all);
+            } else {
+                let name = entry.strip_prefix(root).expect("it is below").to_string_lossy().into_owned();
+                all.push((name, std::fs::read(&entry).expect("a file")));
+            }
+        }
+    }
+    let (root, mut all) = (data("dms"), Vec::new());
+    walk(&root.join(setting), &root, &mut all);
+    all.sort();
+    all
+}
+
+/// The lines of the flattened stream.
+pub fn flat_lines() -> Vec<String> {
+    let file = std::fs::File::open(data("events_unwrap.jsonl.gz")).expect("the capture is part of the project");
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(file).read_to_string(&mut text).expect("the capture is gzip");
+    text.lines().map(str::to_owned).collect()
+}
+
+/// An empty table in memory.
+pub fn memory_dataset() -> Dataset {
+    let storage = Storage::durable(Arc::new(InMemory::new()));
+    Dataset::new(Location::new(storage, "lake/t", "lake/t").expect("a place"), JournalOptions::default())
+}
+
+/// All rows of a table in one batch.
+pub async fn rows_of(dataset: &Dataset) -> RecordBatch {
+    let frame = dataset.view().await.expect("a view").load(&SessionContext::new()).await.expect("a frame");
+    let schema = frame.schema().inner().clone();
+    concat_batches(&schema, &frame.collect().await.expect("rows")).expect("one schema")
+}
+
+/// The rows without some columns.
+pub fn without_columns(rows: &RecordBatch, names: &[&str]) -> RecordBatch {
+    let schema = rows.schema();
+    let kept: Vec<usize> =
+        (0..rows.num_columns()).filter(|&i| !names.contains(&schema.field(i).name().as_str())).collect();
+    rows.project(&kept).expect("indices of this batch")
 }

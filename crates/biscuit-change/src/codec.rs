@@ -316,10 +316,14 @@ fn digits(text: &str) -> Option<(bool, String, i64)> {
 }
 
 fn variable_decimal(raw: &str) -> Result<Cell, String> {
+    // PostgreSQL's numeric has these three besides numbers.
+    let special = ["NaN", "Infinity", "-Infinity"].into_iter().find(|s| raw.trim_matches('"').eq_ignore_ascii_case(s));
+    if let Some(special) = special {
+        return Ok(Cell::Text(special.to_owned()));
+    }
     let Ok(object) = json::object(raw) else {
         let text = json::string(raw).unwrap_or_else(|| raw.to_owned());
-        let number = matches!(text.as_str(), "NaN" | "Infinity" | "-Infinity") || digits(&text).is_some();
-        return number.then_some(Cell::Text(text)).ok_or_else(|| "it is no number".to_owned());
+        return digits(&text).is_some().then_some(Cell::Text(text)).ok_or_else(|| "it is no number".to_owned());
     };
     let scale = object.get("scale").and_then(|s| s.get().parse::<i64>().ok()).ok_or("its scale is missing")?;
     let value = object.get("value").and_then(|v| json::string(v.get())).ok_or("its value is missing")?;

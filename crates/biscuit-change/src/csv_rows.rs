@@ -18,7 +18,7 @@ pub(crate) struct CsvForm {
     pub(crate) separator: u8,
     /// The names of the columns, in files without a header.
     pub(crate) names: Option<Vec<String>>,
-    /// What stands for null; an empty field of a column that is no text is null in any case.
+    /// What stands for null; an empty field of a column that holds neither text nor bytes is null in any case.
     pub(crate) null: String,
 }
 
@@ -98,6 +98,16 @@ impl CsvFile {
         })
     }
 
+    /// Counts the rows of a part of a file as they are counted in the whole of it: `places` has the line of every row,
+    /// those that were put aside among them.
+    pub(crate) fn count_in(&mut self, places: &[u64], refused: &mut [Refused]) {
+        let mut own: Vec<u64> = self.rows.iter().map(|r| r.line).chain(refused.iter().map(|r| r.row)).collect();
+        own.sort_unstable();
+        let whole = |line: u64| own.binary_search(&line).ok().and_then(|i| places.get(i).copied()).unwrap_or(line);
+        self.rows.iter_mut().for_each(|r| r.line = whole(r.line));
+        refused.iter_mut().for_each(|r| r.row = whole(r.row));
+    }
+
     fn value(&self, row: &Row, column: usize, is_text: bool) -> Option<String> {
         let value = row.fields.get(column)?;
         let null = value == self.null || (value.is_empty() && !is_text);
@@ -138,10 +148,10 @@ fn part(
     let mut bad = vec![false; f.rows.len()];
     for (i, name) in f.names.iter().enumerate() {
         let t = type_of(name);
-        let is_text = t == DataType::Utf8;
+        let is_text = matches!(t, DataType::Utf8 | DataType::Binary);
         let mut cells = Vec::with_capacity(f.rows.len());
         for (at, row) in f.rows.iter().enumerate() {
-            cells.push(match f.value(row, i, is_text).map_or(Ok(Cell::Null), |v| cell(&t, v)) {
+            cells.push(match f.value(row, i, is_text).map_or(Ok(Cell::Null), |v| text_cell(&t, v)) {
                 Ok(cell) => cell,
                 Err(why) => {
                     let e = wrong_type(name, &why, &f.file, row.line);
@@ -168,12 +178,51 @@ fn part(
     Part { batch, places, raws }.without(&bad)
 }
 
-fn cell(t: &DataType, value: String) -> Result<Cell, String> {
+/// A value of a type from the text of a field: bytes are hexadecimal digits or base64.
+pub(crate) fn text_cell(t: &DataType, value: String) -> Result<Cell, String> {
     let as_json = match t {
         DataType::Utf8 => return Ok(Cell::Text(value)),
-        DataType::Boolean => value.to_lowercase(),
+        DataType::Binary => {
+            if let Some(bytes) = crate::codec::unhex(&value) {
+                return Ok(Cell::Bytes(bytes));
+            }
+            serde_json::Value::String(value).to_string()
+        }
+        DataType::Boolean => match value.to_lowercase().as_str() {
+            "true" | "t" | "1" => return Ok(Cell::Bool(true)),
+            "false" | "f" | "0" => return Ok(Cell::Bool(false)),
+            _ => value,
+        },
         t if t.is_numeric() => value,
         _ => serde_json::Value::String(value).to_string(),
     };
     Codec::Plain(t.clone()).decode(&as_json)
+}
+
+/// The first record of a text; none if it has none.
+pub(crate) fn first_record(text: &str) -> Option<csv::StringRecord> {
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
+    let mut fields = csv::StringRecord::new();
+    reader.read_record(&mut fields).ok().filter(|more| *more).map(|_| fields)
+}
+
+/// A record, where it is in the text, and its line.
+type Record = (csv::StringRecord, Range<usize>, u64);
+
+/// The records of a text.
+pub(crate) fn records(text: &str, file: &Arc<str>) -> Result<Vec<Record>> {
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
+    let mut all = Vec::new();
+    loop {
+        let (from, line) = (reader.position().byte() as usize, reader.position().line());
+        let mut fields = csv::StringRecord::new();
+        let more = reader
+            .read_record(&mut fields)
+            .map_err(|e| Error::data("InvalidCsv", "the row is not CSV").at(file, line).with_source(e))?;
+        if !more {
+            return Ok(all);
+        }
+        let line = fields.position().map_or(line, csv::Position::line);
+        all.push((fields, from..reader.position().byte() as usize, line));
+    }
 }

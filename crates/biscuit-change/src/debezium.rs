@@ -39,7 +39,7 @@ pub struct DebeziumOptions {
     /// The names under which fields of `source` are stored. Default: `__` and the field.
     pub order_as: Vec<String>,
     /// What stands for a value that was not available, as the connector's `unavailable.value.placeholder` says it: a text,
-    /// or `hex:` and hexadecimal digits. Default: [`PLACEHOLDER`](crate::PLACEHOLDER).
+    /// or `hex:` and hexadecimal digits; none if it is empty. Default: [`PLACEHOLDER`](crate::PLACEHOLDER).
     pub placeholder: Option<String>,
     /// What happens to records that cannot be used.
     pub bad_rows: BadRows,

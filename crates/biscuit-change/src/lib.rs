@@ -7,6 +7,8 @@ mod codec;
 mod connect;
 mod csv_rows;
 mod debezium;
+mod dms;
+mod dms_file;
 mod envelope;
 mod infer;
 mod iso;
@@ -21,6 +23,7 @@ mod text;
 
 pub use changes::{ChangeBatch, Changes, Completeness, Move, MoveKind};
 pub use debezium::{DebeziumOptions, DebeziumReader};
+pub use dms::{DmsOptions, DmsReader};
 pub use op::{Op, ParsedOp, parse_op};
 pub use placeholder::PLACEHOLDER;
 pub use refused::{BadRows, RawRows, Refused};

@@ -21,12 +21,15 @@ pub(crate) struct Placeholder {
 }
 
 impl Placeholder {
-    /// Of a setting: a text, or `hex:` and the bytes as hexadecimal digits.
+    /// Of a setting: a text, or `hex:` and the bytes as hexadecimal digits; nothing is a placeholder if it is empty.
     ///
     /// # Errors
-    /// `InvalidPlaceholder` for an empty one and for digits that are none.
+    /// `InvalidPlaceholder` for digits that are none.
     pub(crate) fn new(setting: Option<&str>) -> Result<Self> {
         let setting = setting.unwrap_or(PLACEHOLDER);
+        if setting.is_empty() {
+            return Ok(Self { bytes: vec![], text: None, raws: vec![], encoded: vec![] });
+        }
         let bytes = match setting.strip_prefix("hex:") {
             Some(digits) => crate::codec::unhex(digits),
             None => Some(setting.as_bytes().to_vec()),
@@ -47,7 +50,7 @@ impl Placeholder {
         match raw.as_bytes().first() {
             Some(b'"') => self.raws.iter().any(|r| r == raw),
             // A list of the text alone, or of its bytes as numbers.
-            Some(b'[') => raw.len() <= 8 * self.bytes.len() + 16,
+            Some(b'[') if !self.bytes.is_empty() => raw.len() <= 8 * self.bytes.len() + 16,
             _ => false,
         }
     }
@@ -57,12 +60,12 @@ impl Placeholder {
     pub(crate) fn is(&self, cell: &Cell) -> bool {
         match cell {
             Cell::Text(t) => self.text.as_ref() == Some(t) || self.encoded.contains(t),
-            Cell::Bytes(b) => *b == self.bytes,
+            Cell::Bytes(b) => !b.is_empty() && *b == self.bytes,
             Cell::List(items) => match items.as_slice() {
                 [Cell::Text(t)] => self.text.as_ref() == Some(t),
                 items => {
                     let byte = |(c, b): (&Cell, &u8)| matches!(c, Cell::Int(i) if *i == i64::from(*b));
-                    items.len() == self.bytes.len() && items.iter().zip(&self.bytes).all(byte)
+                    !items.is_empty() && items.len() == self.bytes.len() && items.iter().zip(&self.bytes).all(byte)
                 }
             },
             _ => false,
@@ -73,6 +76,9 @@ impl Placeholder {
     pub(crate) fn rows(&self, array: &dyn Array) -> Vec<usize> {
         let rows = (0..array.len()).filter(|row| array.is_valid(*row));
         let text = self.text.as_deref();
+        if self.bytes.is_empty() {
+            return vec![];
+        }
         match array.data_type() {
             DataType::Utf8 => rows.filter(|&r| Some(array.as_string::<i32>().value(r)) == text).collect(),
             DataType::LargeUtf8 => rows.filter(|&r| Some(array.as_string::<i64>().value(r)) == text).collect(),
@@ -107,7 +113,8 @@ mod tests {
         let hex = Placeholder::new(Some("hex:00ff")).unwrap();
         assert!(hex.is(&Cell::Bytes(vec![0, 255])) && hex.may_be("\"AP8=\"") && hex.may_be("\"00ff\""));
         assert!(!hex.is(&Cell::Text("00fe".into())));
-        for bad in ["", "hex:", "hex:0g", "hex:0"] {
+        assert!(!Placeholder::new(Some("")).unwrap().is(&Cell::Text(String::new())));
+        for bad in ["hex:", "hex:0g", "hex:0"] {
             assert_eq!(Placeholder::new(Some(bad)).unwrap_err().code(), "InvalidPlaceholder", "{bad}");
         }
     }

@@ -30,7 +30,7 @@ pub struct RowsOptions {
     pub contract: Option<Contract>,
     /// The types that columns of JSON and CSV files are expected to have, where there is no contract.
     pub expected: Option<SchemaRef>,
-    /// What stands for a value that was not available: a text, or `hex:` and hexadecimal digits. Default:
+    /// What stands for a value that was not available: a text, or `hex:` and hexadecimal digits; none if it is empty. Default:
     /// [`PLACEHOLDER`](crate::PLACEHOLDER).
     pub placeholder: Option<String>,
     /// What happens to records that cannot be used.
@@ -123,7 +123,10 @@ impl RowsReader {
         if bytes.is_empty() {
             Err(empty(file))
         } else if parquet {
-            self.parquet(&name, bytes, row)
+            for part in parquet_parts(&name, bytes, self.options.bad_rows, row)? {
+                self.add(part?, &name)?;
+            }
+            Ok(())
         } else if plain.ends_with(".csv") || plain.ends_with(".tsv") {
             let separator = if plain.ends_with(".tsv") { b'\t' } else { b',' };
             let form = CsvForm { separator, names: None, null: String::new() };
@@ -143,26 +146,6 @@ impl RowsReader {
             csv.rows.iter_mut().for_each(|r| r.line = row);
         }
         self.csv.push(csv);
-        Ok(())
-    }
-
-    fn parquet(&mut self, file: &Arc<str>, bytes: Bytes, only: Option<u64>) -> Result<()> {
-        use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
-        let unreadable = |e: &dyn std::fmt::Display| {
-            Error::data("UnreadableParquet", format!("the file cannot be read as Parquet: {e}")).in_file(file)
-        };
-        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let reader = ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, options)
-            .and_then(|b| b.with_batch_size(65_536).build())
-            .map_err(|e| unreadable(&e).with_source(e))?;
-        let mut row = only.unwrap_or(1);
-        for batch in reader {
-            let batch = batch.map_err(|e| unreadable(&e).with_source(e))?;
-            let rows = batch.num_rows() as u64;
-            let raws = (self.options.bad_rows == BadRows::Quarantine).then(|| Raws::Rows(batch.clone()));
-            self.add(Part { batch, places: (row..row + rows).collect(), raws }, file)?;
-            row += rows;
-        }
         Ok(())
     }
 
@@ -235,6 +218,33 @@ impl RowsReader {
         }
         Ok(())
     }
+}
+
+/// The rows of a Parquet file; the only one of a record that was put aside keeps its place.
+pub(crate) fn parquet_parts(
+    file: &Arc<str>,
+    bytes: Bytes,
+    bad_rows: BadRows,
+    only: Option<u64>,
+) -> Result<impl Iterator<Item = Result<Part>>> {
+    use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+    fn unreadable(file: &str, e: impl std::error::Error + Send + Sync + 'static) -> Error {
+        Error::data("UnreadableParquet", format!("the file cannot be read as Parquet: {e}"))
+            .in_file(file)
+            .with_source(e)
+    }
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let reader = ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, options)
+        .and_then(|b| b.with_batch_size(65_536).build())
+        .map_err(|e| unreadable(file, e))?;
+    let (mut row, file) = (only.unwrap_or(1), file.clone());
+    Ok(reader.map(move |batch| {
+        let batch = batch.map_err(|e| unreadable(&file, e))?;
+        let places = row..row + batch.num_rows() as u64;
+        row = places.end;
+        let raws = (bad_rows == BadRows::Quarantine).then(|| Raws::Rows(batch.clone()));
+        Ok(Part { batch, places: places.collect(), raws })
+    }))
 }
 
 /// Puts a line aside, if that is wanted and the error is about it.

@@ -104,8 +104,21 @@ pub(crate) struct ShowArgs {
 pub(crate) enum FormatName {
     /// Parquet, JSON lines or CSV with an operation column or a delete flag
     Rows,
-    /// Debezium envelopes as JSON lines
+    /// Debezium envelopes, whole or flattened
     Debezium,
+    /// What AWS DMS writes to S3: full loads, changes and transactions, CSV or Parquet
+    Dms,
+}
+
+impl FormatName {
+    /// Its name on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Rows => "rows",
+            Self::Debezium => "debezium",
+            Self::Dms => "dms",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
@@ -189,6 +202,18 @@ pub(crate) struct MergeArgs {
     #[arg(long, value_delimiter = ',')]
     pub(crate) order: Vec<String>,
 
+    /// The task's `TimestampColumnName`, in DMS files
+    #[arg(long)]
+    pub(crate) timestamp_column: Option<String>,
+
+    /// The task's `CsvNullValue`, in DMS files [default: NULL]
+    #[arg(long)]
+    pub(crate) csv_null: Option<String>,
+
+    /// The prefix of the columns with the key before an update, in DMS files [default: BI_]
+    #[arg(long)]
+    pub(crate) before_image: Option<String>,
+
     /// The names under which fields of Debezium's `source` are stored [default: `__lsn` for `source.lsn`]
     #[arg(long, value_delimiter = ',')]
     pub(crate) order_as: Vec<String>,
@@ -217,7 +242,7 @@ pub(crate) struct MergeArgs {
     #[arg(long, value_delimiter = ',')]
     pub(crate) partition_by: Vec<String>,
 
-    /// The table whose records are wanted, `schema.table`, in Debezium files with several
+    /// The table whose records are wanted, `schema.table`, in Debezium and DMS files with several
     #[arg(long)]
     pub(crate) table: Option<String>,
 

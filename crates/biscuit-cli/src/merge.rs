@@ -1,6 +1,6 @@
 use std::fmt::Write;
 
-use biscuit_change::{BadRows, Changes, DebeziumOptions, RowsOptions};
+use biscuit_change::{BadRows, Changes, DebeziumOptions, DmsOptions, RowsOptions};
 use biscuit_core::{Clock, Error, Instant, Result, SystemClock};
 use biscuit_dataset::{Dataset, Location};
 use biscuit_journal::{Diverged, Foreign, JournalOptions, Writers};
@@ -8,6 +8,7 @@ use biscuit_merge::{
     ChangeFiles, Format, IgnoreNull, Merge, MergeOptions, MergeReport, MergeSpec, Mode, Ties, Tombstones, merged_by,
 };
 use biscuit_schema::Contract;
+use datafusion::arrow::datatypes::SchemaRef;
 use serde_json::json;
 
 use crate::args::{BadRowsName, ForeignName, FormatName, MergeArgs, MergeCommand, TableArgs, TiesName};
@@ -69,7 +70,7 @@ impl Table {
         let (made_key, made_order) = self.made.clone().unwrap_or_default();
         let key = first([args.key.clone(), of_contract(|c| &c.key), changes.key.clone(), made_key]);
         let order = match args.format {
-            FormatName::Debezium => first([changes.order.clone(), made_order]),
+            FormatName::Debezium | FormatName::Dms => first([changes.order.clone(), made_order]),
             FormatName::Rows => first([args.order.clone(), of_contract(|c| &c.order), made_order]),
         };
         if changes.is_empty() && changes.refused.is_empty() && (key.is_empty() || order.is_empty()) {
@@ -133,14 +134,29 @@ pub(crate) async fn open(args: &TableArgs, options: JournalOptions) -> Result<Da
 }
 
 async fn format(args: &MergeArgs, contract: Option<&Contract>, dataset: &Dataset) -> Result<Format> {
-    let only = |given: bool, option: &str, format: &str| match given {
-        true => Err(Error::usage("InvalidArguments", format!("{option} goes with --format {format}"))),
+    let formats = |given: bool, option: &str, formats: &[FormatName]| match given && !formats.contains(&args.format) {
+        true => {
+            let names: Vec<&str> = formats.iter().map(|f| f.name()).collect();
+            let message = format!("{option} goes with --format {}", names.join(" or "));
+            Err(Error::usage("InvalidArguments", message))
+        }
         false => Ok(()),
     };
+    use FormatName::{Debezium, Dms, Rows};
+    formats(args.op.is_some(), "--op", &[Rows, Dms])?;
+    formats(args.delete_column.is_some(), "--delete-column", &[Rows])?;
+    formats(args.table.is_some(), "--table", &[Debezium, Dms])?;
+    formats(!args.order_as.is_empty(), "--order-as", &[Debezium])?;
+    formats(args.placeholder.is_some(), "--placeholder", &[Debezium, Rows])?;
+    for (given, option) in [
+        (args.timestamp_column.is_some(), "--timestamp-column"),
+        (args.csv_null.is_some(), "--csv-null"),
+        (args.before_image.is_some(), "--before-image"),
+    ] {
+        formats(given, option, &[Dms])?;
+    }
     match args.format {
         FormatName::Debezium => {
-            only(args.op.is_some(), "--op", "rows")?;
-            only(args.delete_column.is_some(), "--delete-column", "rows")?;
             let mut options = DebeziumOptions::default()
                 .with_key(args.key.clone())
                 .with_order(args.order.clone())
@@ -151,18 +167,38 @@ async fn format(args: &MergeArgs, contract: Option<&Contract>, dataset: &Dataset
             Ok(Format::Debezium(options))
         }
         FormatName::Rows => {
-            only(args.table.is_some(), "--table", "debezium")?;
-            only(!args.order_as.is_empty(), "--order-as", "debezium")?;
-            let snapshot = dataset.view().await?;
-            let schema = snapshot.schema(&snapshot.open_files().await?)?;
-            let mut options = RowsOptions::default().with_expected(schema);
+            let mut options = RowsOptions::default().with_expected(schema_of(dataset).await?);
             options.op.clone_from(&args.op);
             options.delete_column.clone_from(&args.delete_column);
             options.contract = contract.cloned();
             options.placeholder.clone_from(&args.placeholder);
             Ok(Format::Rows(options))
         }
+        FormatName::Dms => {
+            let mut options = DmsOptions::default().with_key(args.key.clone()).with_order(args.order.clone());
+            options.table = args.table.clone().or_else(|| contract.and_then(|c| c.table.clone()));
+            options.expected = Some(schema_of(dataset).await?);
+            options.contract = contract.cloned();
+            options.timestamp_column.clone_from(&args.timestamp_column);
+            let defaults = [
+                (&args.op, &mut options.op),
+                (&args.csv_null, &mut options.null),
+                (&args.before_image, &mut options.before_image),
+            ];
+            for (given, default) in defaults {
+                if let Some(given) = given {
+                    default.clone_from(given);
+                }
+            }
+            Ok(Format::Dms(options))
+        }
     }
+}
+
+/// The columns of the table as it is.
+async fn schema_of(dataset: &Dataset) -> Result<SchemaRef> {
+    let snapshot = dataset.view().await?;
+    snapshot.schema(&snapshot.open_files().await?)
 }
 
 fn spec(args: &MergeArgs, key: Vec<String>, order: Vec<String>) -> Result<MergeSpec> {

@@ -1,4 +1,6 @@
-use biscuit_change::{BadRows, Changes, DebeziumOptions, DebeziumReader, Refused, RowsOptions, RowsReader};
+use biscuit_change::{
+    BadRows, Changes, DebeziumOptions, DebeziumReader, DmsOptions, DmsReader, Refused, RowsOptions, RowsReader,
+};
 use biscuit_core::{Error, ErrorKind, Result, Run, Source, async_trait};
 use biscuit_dataset::Location;
 use biscuit_journal::{is_hidden, store_error};
@@ -12,8 +14,10 @@ use object_store::{ObjectMeta, ObjectStoreExt};
 pub enum Format {
     /// Plain rows in Parquet, JSON lines or CSV.
     Rows(RowsOptions),
-    /// Debezium envelopes as JSON lines.
+    /// Debezium envelopes, whole or flattened.
     Debezium(DebeziumOptions),
+    /// What AWS DMS writes to S3.
+    Dms(DmsOptions),
 }
 
 /// Change files in a store, by file, prefix or glob.
@@ -74,6 +78,7 @@ impl Format {
         match self {
             Self::Rows(options) => Self::Rows(options.with_bad_rows(bad_rows)),
             Self::Debezium(options) => Self::Debezium(options.with_bad_rows(bad_rows)),
+            Self::Dms(options) => Self::Dms(options.with_bad_rows(bad_rows)),
         }
     }
 }
@@ -81,6 +86,7 @@ impl Format {
 enum Reader {
     Rows(Box<RowsReader>),
     Debezium(Box<DebeziumReader>),
+    Dms(Box<DmsReader>),
 }
 
 impl Reader {
@@ -88,6 +94,7 @@ impl Reader {
         match format {
             Format::Rows(options) => Self::Rows(Box::new(RowsReader::new(options.clone()))),
             Format::Debezium(options) => Self::Debezium(Box::new(DebeziumReader::new(options.clone()))),
+            Format::Dms(options) => Self::Dms(Box::new(DmsReader::new(options.clone()))),
         }
     }
 
@@ -95,6 +102,7 @@ impl Reader {
         match self {
             Self::Rows(r) => r.read(name, bytes),
             Self::Debezium(r) => r.read(name, &bytes),
+            Self::Dms(r) => r.read(name, bytes),
         }
     }
 
@@ -103,6 +111,7 @@ impl Reader {
         match self {
             Self::Rows(r) => r.read_record(&record.file, record.row, raw),
             Self::Debezium(r) => r.read_record(&record.file, record.row, &raw),
+            Self::Dms(r) => r.read_record(&record.file, record.row, raw),
         }
     }
 
@@ -110,6 +119,7 @@ impl Reader {
         match self {
             Self::Rows(r) => r.finish(),
             Self::Debezium(r) => r.finish(),
+            Self::Dms(r) => r.finish(),
         }
     }
 }

@@ -50,7 +50,8 @@ impl Resolver<'_> {
     ) -> Result<Vec<(usize, Option<RowRef>)>, Refusal> {
         let Some((MoveKind::From, from)) = record.link else { return Ok(vec![]) };
         let (givens, row) = self.set.givens_of(record);
-        let asked: Vec<usize> = givens.unavailable_columns(row).collect();
+        // What the record does not give the row brings along: values that were not available, and ignored nulls.
+        let asked: Vec<usize> = (0..self.schema.fields().len()).filter(|&c| !givens.gives(row, c)).collect();
         let to_bytes = self.set.keys.bytes[record.key as usize].clone();
         let order = &record.order;
         let Some(old) = works.iter().position(|w| w.key == from) else { return Ok(vec![]) };
@@ -72,7 +73,11 @@ impl Resolver<'_> {
         let mut kept = Vec::with_capacity(asked.len());
         for &c in &asked {
             let known = image.iter().find(|s| s.column == c && s.order < *order && s.value.is_some());
-            kept.push(known.cloned().ok_or_else(|| self.unavailable(record, c))?);
+            match known {
+                Some(known) => kept.push(known.clone()),
+                None if givens.is_unavailable(row, c) => return Err(self.unavailable(record, c)),
+                None => {}
+            }
         }
         let resolved = kept.iter().map(|s| (s.column, s.value)).collect();
         let moved = MoveState { to: to_bytes, at: order.clone(), applied: true, columns: kept };

@@ -128,3 +128,66 @@ fn columns_that_a_contract_leaves_out_are_named() {
     let options = DebeziumOptions::default().with_contract(Contract::from_json(contract).expect("a contract"));
     assert_eq!(read_with(options, &line).expect("a record").dropped_columns, ["secret"]);
 }
+
+fn mysql(file: &str, pos: u64, row: u64, id: u64, v: &str) -> String {
+    let schema = r#"{"type":"struct","fields":[{"field":"after","type":"struct","fields":[{"field":"id","type":"int64"},{"field":"v","type":"string"}]}]}"#;
+    let source = format!(r#"{{"connector":"mysql","db":"shop","table":"t","file":"{file}","pos":{pos},"row":{row}}}"#);
+    format!(
+        r#"{{"key":{{"id":{id}}},"value":{{"schema":{schema},"payload":{{"op":"c","after":{{"id":{id},"v":"{v}"}},"source":{source}}}}}}}"#
+    )
+}
+
+#[test]
+fn mysql_is_ordered_by_file_position_and_row() {
+    let lines = [mysql("mysql-bin.999999", 900, 0, 1, "a"), mysql("mysql-bin.1000000", 4, 1, 1, "b")];
+    let mut reader = DebeziumReader::new(DebeziumOptions::default().with_table("shop.t"));
+    reader.read("e.jsonl", &lines.join("\n").into_bytes().into()).expect("lines");
+    let changes = reader.finish().expect("records");
+    assert_eq!(changes.order, ["__file", "__pos", "__row"]);
+    let want = biscuit_testkit::table(
+        "id:bigint | v:string | __file:bigint | __pos:bigint | __row:bigint
+         1 | a | 999999 | 900 | 0
+         1 | b | 1000000 | 4 | 1",
+    );
+    biscuit_testkit::assert_rows_eq!(changes.batches[0].rows, want);
+}
+
+fn flat(lines: &str, options: DebeziumOptions) -> biscuit_core::Result<biscuit_change::Changes> {
+    let contract = r#"{"key":["id"],"columns":[{"name":"id","type":"bigint"},{"name":"v","type":"string"},{"name":"b","type":"binary"}]}"#;
+    let contract = biscuit_schema::Contract::from_json(contract).expect("a contract");
+    let mut reader = DebeziumReader::new(options.with_contract(contract));
+    reader.read("e.jsonl", &lines.to_owned().into_bytes().into())?;
+    reader.finish()
+}
+
+#[test]
+fn flattened_records_say_their_operation_in_columns() {
+    let lines = r#"{"id":1,"v":"a","__op":"c","__lsn":5,"__table":"t","__deleted":"false"}
+{"id":1,"v":"","__op":"d","__lsn":6,"__table":"t","__deleted":"true"}
+{"id":2,"v":"__debezium_unavailable_value","__op":"u","__lsn":7,"__table":"t","__deleted":"false"}
+null
+"#;
+    let changes = flat(lines, DebeziumOptions::default().with_table("public.t")).expect("records");
+    assert_eq!((changes.order.as_slice(), changes.ignored), (["__lsn".to_owned()].as_slice(), 1));
+    let batch = &changes.batches[0];
+    assert_eq!(batch.ops, [biscuit_change::Op::Upsert, biscuit_change::Op::Delete, biscuit_change::Op::Upsert]);
+    let given = batch.given[1].as_ref().expect("one value is missing");
+    assert_eq!(given.iter().collect::<Vec<_>>(), [true, true, false]);
+    assert!(changes.dropped_columns.is_empty(), "{:?}", changes.dropped_columns);
+    let ambiguous = lines.replace("\"__op\":\"u\"", "\"__op\":\"c\"");
+    assert_eq!(flat(&ambiguous, DebeziumOptions::default()).unwrap_err().code(), "AmbiguousPlaceholder");
+}
+
+#[test]
+fn placeholders_are_the_connectors_own() {
+    let line = |v: &str, b: &str| format!("{{\"id\":1,\"v\":{v},\"b\":{b},\"__op\":\"u\",\"__lsn\":5}}\n");
+    let missing = |lines: &str, placeholder: &str| {
+        let changes = flat(lines, DebeziumOptions::default().with_placeholder(placeholder)).expect("records");
+        changes.batches[0].given.iter().map(Option::is_some).collect::<Vec<_>>()
+    };
+    assert_eq!(missing(&line("\"n/a\"", "\"bi9h\""), "n/a"), [false, true, true, false]);
+    assert_eq!(missing(&line("\"x\"", "\"AP8=\""), "hex:00ff"), [false, false, true, false]);
+    assert_eq!(missing(&line("\"__debezium_unavailable_value\"", "null"), "n/a"), [false; 4]);
+    let e = flat(&line("\"x\"", "null"), DebeziumOptions::default().with_placeholder("hex:xyz")).unwrap_err();
+    assert_eq!(e.code(), "InvalidPlaceholder");
+}
