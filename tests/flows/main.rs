@@ -2,6 +2,7 @@
 
 mod capture;
 mod dms;
+mod envelopes;
 mod flattened;
 mod foreign;
 mod kill;

@@ -1,4 +1,3 @@
-use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
@@ -10,6 +9,7 @@ use serde_json::value::RawValue;
 use crate::cell::{Cell, to_array};
 use crate::changes::{ChangeBatch, Completeness, Move, MoveKind};
 use crate::codec::Codec;
+use crate::debezium::Pick;
 use crate::envelope::{Event, META};
 use crate::json;
 use crate::op::Op;
@@ -43,8 +43,8 @@ pub(crate) struct Building {
     moves: Vec<(usize, MoveKind, Vec<KeyCell>)>,
     /// Columns of the records that no codec reads.
     pub(crate) unknown: Vec<String>,
-    /// Where the records are in their text, if that is wanted.
-    pub(crate) spans: Vec<Range<usize>>,
+    /// Where the records are in what was read, if that is wanted.
+    pub(crate) picks: Vec<Pick>,
 }
 
 impl Building {
@@ -68,7 +68,7 @@ impl Building {
             places: vec![],
             moves: vec![],
             unknown: vec![],
-            spans: vec![],
+            picks: vec![],
         })
     }
 

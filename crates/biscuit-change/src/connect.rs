@@ -41,37 +41,44 @@ impl ConnectSchema {
         self.parameters.get(name)?.parse().ok()
     }
 
-    fn codec(&self) -> Result<Codec, String> {
+    /// The codec that the name of the type says.
+    pub(crate) fn named_codec(&self) -> Option<Codec> {
         use TimeUnit::{Microsecond, Millisecond, Nanosecond};
-        if let Some(name) = &self.name {
-            let named = match name.as_str() {
-                "org.apache.kafka.connect.data.Decimal" => {
-                    let scale = self.parameter("scale").ok_or_else(|| name.clone())?;
-                    Some(Codec::Decimal(
-                        self.parameter("connect.decimal.precision").filter(|p| *p <= 38).unwrap_or(38),
-                        scale,
-                    ))
-                }
-                "io.debezium.data.VariableScaleDecimal" => Some(Codec::VariableDecimal),
-                "io.debezium.time.Date" | "org.apache.kafka.connect.data.Date" => Some(Codec::EpochDays),
-                "io.debezium.time.Time" | "org.apache.kafka.connect.data.Time" => Some(Codec::TimeOfDay(Millisecond)),
-                "io.debezium.time.MicroTime" => Some(Codec::TimeOfDay(Microsecond)),
-                "io.debezium.time.NanoTime" => Some(Codec::TimeOfDay(Nanosecond)),
-                "io.debezium.time.Timestamp" | "org.apache.kafka.connect.data.Timestamp" => {
-                    Some(Codec::Epoch(Millisecond))
-                }
-                "io.debezium.time.MicroTimestamp" => Some(Codec::Epoch(Microsecond)),
-                "io.debezium.time.NanoTimestamp" => Some(Codec::Epoch(Nanosecond)),
-                "io.debezium.time.ZonedTimestamp" => Some(Codec::Zoned),
-                "io.debezium.time.IsoDate" => Some(Codec::Iso(DataType::Date32)),
-                "io.debezium.time.IsoTime" => Some(Codec::Iso(DataType::Time64(Microsecond))),
-                "io.debezium.time.IsoTimestamp" => Some(Codec::Iso(DataType::Timestamp(Microsecond, None))),
-                "io.debezium.data.Bits" => Some(Codec::Bits(self.parameter("length").ok_or_else(|| name.clone())?)),
-                _ => None,
-            };
-            if let Some(codec) = named {
-                return Ok(codec);
+        match self.name.as_deref()? {
+            "org.apache.kafka.connect.data.Decimal" => {
+                let scale = self.parameter("scale")?;
+                Some(Codec::Decimal(
+                    self.parameter("connect.decimal.precision").filter(|p| *p <= 38).unwrap_or(38),
+                    scale,
+                ))
             }
+            "io.debezium.data.VariableScaleDecimal" => Some(Codec::VariableDecimal),
+            "io.debezium.time.Date" | "org.apache.kafka.connect.data.Date" => Some(Codec::EpochDays),
+            "io.debezium.time.Time" | "org.apache.kafka.connect.data.Time" => Some(Codec::TimeOfDay(Millisecond)),
+            "io.debezium.time.MicroTime" => Some(Codec::TimeOfDay(Microsecond)),
+            "io.debezium.time.NanoTime" => Some(Codec::TimeOfDay(Nanosecond)),
+            "io.debezium.time.Timestamp" | "org.apache.kafka.connect.data.Timestamp" => Some(Codec::Epoch(Millisecond)),
+            "io.debezium.time.MicroTimestamp" => Some(Codec::Epoch(Microsecond)),
+            "io.debezium.time.NanoTimestamp" => Some(Codec::Epoch(Nanosecond)),
+            "io.debezium.time.ZonedTimestamp" => Some(Codec::Zoned),
+            "io.debezium.time.IsoDate" => Some(Codec::Iso(DataType::Date32)),
+            "io.debezium.time.IsoTime" => Some(Codec::Iso(DataType::Time64(Microsecond))),
+            "io.debezium.time.IsoTimestamp" => Some(Codec::Iso(DataType::Timestamp(Microsecond, None))),
+            "io.debezium.data.Bits" => Some(Codec::Bits(self.parameter("length")?)),
+            _ => None,
+        }
+    }
+
+    fn codec(&self) -> Result<Codec, String> {
+        match (&self.name, self.named_codec()) {
+            (_, Some(codec)) => return Ok(codec),
+            // A decimal without its scale is no decimal.
+            (Some(name), None)
+                if name == "org.apache.kafka.connect.data.Decimal" || name == "io.debezium.data.Bits" =>
+            {
+                return Err(name.clone());
+            }
+            _ => {}
         }
         Ok(match self.kind.as_str() {
             "boolean" => Codec::Plain(DataType::Boolean),

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use crate::building::{Building, Context};
 use crate::changes::{ChangeBatch, Changes};
 use crate::codec::Codec;
+use crate::columnar::{self, is_columnar};
 use crate::connect::ConnectSchema;
 use crate::envelope::{self, Event, META};
 use crate::json;
@@ -96,11 +97,15 @@ pub struct DebeziumReader {
     placeholder: Result<Placeholder>,
     declared: Option<Arc<Vec<(String, Codec)>>>,
     embedded: HashMap<String, Arc<Vec<(String, Codec)>>>,
+    /// Those of the file that is read, where it holds columns.
+    of_file: Option<Arc<Vec<(String, Codec)>>>,
     /// The fields that are stored; none before the first record, unless they were named.
     fields: Option<Vec<SourceField>>,
     key: Vec<String>,
     tables: BTreeSet<String>,
     building: Option<Building>,
+    /// What is read, for records that are put aside.
+    raws: Raws,
     changes: Changes,
 }
 
@@ -122,10 +127,12 @@ impl DebeziumReader {
             options,
             declared,
             embedded: HashMap::new(),
+            of_file: None,
             fields: None,
             key,
             tables: BTreeSet::new(),
             building: None,
+            raws: Raws::Text { text: "".into(), header: None, spans: vec![] },
             changes: Changes::default(),
         };
         if !order.is_empty() {
@@ -151,12 +158,12 @@ impl DebeziumReader {
         self.fields = Some(fields);
     }
 
-    /// Reads one file of JSON lines, plain or gzip.
+    /// Reads one file: JSON lines, plain or gzip, or Parquet or Avro whose rows are envelopes or flattened records.
     ///
     /// # Errors
     /// `InvalidJson`, `NotAnEnvelope`, `UntypedRecords`, `UnknownOp`, `WrongType`, `MissingImage`, `KeyDrift`,
     /// `AmbiguousPlaceholder`, `NullValue`, `ColumnClash`, naming file and line, unless records with them are put aside;
-    /// `EmptyFile`, `TruncatedInput`, `NotUtf8`, `InvalidPlaceholder`.
+    /// `EmptyFile`, `TruncatedInput`, `NotUtf8`, `UnreadableParquet`, `UnreadableAvro`, `InvalidPlaceholder`.
     pub fn read(&mut self, file: &str, bytes: &Bytes) -> Result<()> {
         self.read_as(file, bytes, None)
     }
@@ -171,24 +178,52 @@ impl DebeziumReader {
 
     fn read_as(&mut self, file: &str, bytes: &Bytes, row: Option<u64>) -> Result<()> {
         let name: Arc<str> = file.into();
+        if is_columnar(bytes) {
+            return self.columnar(&name, bytes, row);
+        }
         let text: Arc<str> = text_of(file, bytes)?.into();
+        self.raws = Raws::Text { text: text.clone(), header: None, spans: vec![] };
         for (place, span) in lines(&text) {
             let place = row.unwrap_or(place);
-            if let Err(e) = self.line(&text, span.clone(), &name, place) {
-                if self.options.bad_rows == BadRows::Fail || !is_about_a_record(&e) {
-                    return Err(e);
-                }
-                let raw = format!("{}\n", &text[span]).into_bytes();
-                self.changes.refused.push(Refused::new(file, place, &e, raw));
+            let pick = Pick::Span(span.clone());
+            if let Err(e) = self.line(&text[span.clone()], pick, &name, place) {
+                self.refuse(e, &name, place, || Ok(format!("{}\n", &text[span]).into_bytes()))?;
             }
         }
-        self.flush(&text)
+        self.flush()
     }
 
-    fn line(&mut self, text: &Arc<str>, span: Range<usize>, file: &Arc<str>, place: u64) -> Result<()> {
-        match envelope::parse(&text[span.clone()], file, place)? {
+    /// Rows of a file that holds columns are read as the lines they would be; their types are the file's.
+    fn columnar(&mut self, file: &Arc<str>, bytes: &Bytes, row: Option<u64>) -> Result<()> {
+        for part in columnar::parts(file, bytes.clone(), BadRows::Quarantine, row)? {
+            self.of_file = Some(Arc::new(columnar::codecs(&part.batch)));
+            let raws = Raws::Rows(part.batch.clone());
+            self.raws = raws.clone();
+            for (i, &place) in part.places.iter().enumerate() {
+                let line = columnar::line(&part.batch, i)?;
+                let pick = Pick::Row(u32::try_from(i).expect("a batch has fewer than 2^32 rows"));
+                if let Err(e) = self.line(&line, pick, file, place) {
+                    self.refuse(e, file, place, || raws.get(i))?;
+                }
+            }
+            self.flush()?;
+        }
+        self.of_file = None;
+        Ok(())
+    }
+
+    fn refuse(&mut self, e: Error, file: &str, place: u64, raw: impl FnOnce() -> Result<Vec<u8>>) -> Result<()> {
+        if self.options.bad_rows == BadRows::Fail || !is_about_a_record(&e) {
+            return Err(e);
+        }
+        self.changes.refused.push(Refused::new(file, place, &e, raw()?));
+        Ok(())
+    }
+
+    fn line(&mut self, line: &str, pick: Pick, file: &Arc<str>, place: u64) -> Result<()> {
+        match envelope::parse(line, file, place)? {
             None => self.changes.ignored += 1,
-            Some(event) => self.event(&event, text, span, file, place)?,
+            Some(event) => self.event(&event, pick, file, place)?,
         }
         Ok(())
     }
@@ -216,14 +251,7 @@ impl DebeziumReader {
         Ok(self.changes)
     }
 
-    fn event(
-        &mut self,
-        event: &Event<'_>,
-        text: &Arc<str>,
-        span: Range<usize>,
-        file: &Arc<str>,
-        place: u64,
-    ) -> Result<()> {
+    fn event(&mut self, event: &Event<'_>, pick: Pick, file: &Arc<str>, place: u64) -> Result<()> {
         if self.options.table.as_ref().is_some_and(|t| !event.is_of(t)) {
             self.changes.other_tables += 1;
             return Ok(());
@@ -246,7 +274,7 @@ impl DebeziumReader {
         let codecs = self.codecs(event, file, place)?;
         let same = self.building.as_ref().is_some_and(|b| Arc::ptr_eq(&b.codecs, &codecs) && b.file == *file);
         if !same {
-            self.flush(text)?;
+            self.flush()?;
         }
         let fields = self.fields.as_deref().expect("it was set above");
         if !same {
@@ -256,7 +284,7 @@ impl DebeziumReader {
         let placeholder = self.placeholder.as_ref().map_err(|e| Error::usage(e.code(), e.message()))?;
         building.push(event, op, &Context { key: &self.key, fields, placeholder }, place)?;
         if self.options.bad_rows == BadRows::Quarantine {
-            building.spans.push(span);
+            building.picks.push(pick);
         }
         Ok(())
     }
@@ -278,6 +306,9 @@ impl DebeziumReader {
 
     fn codecs(&mut self, event: &Event<'_>, file: &Arc<str>, place: u64) -> Result<Arc<Vec<(String, Codec)>>> {
         let Some(raw) = event.schema else {
+            if let Some(codecs) = &self.of_file {
+                return Ok(codecs.clone());
+            }
             return self.declared.clone().ok_or_else(|| {
                 let message = "the envelopes carry no schema, and JSON has no types: declare the columns in a contract";
                 Error::data("UntypedRecords", message).at(file, place)
@@ -302,10 +333,10 @@ impl DebeziumReader {
         Ok(codecs)
     }
 
-    fn flush(&mut self, text: &Arc<str>) -> Result<()> {
+    fn flush(&mut self) -> Result<()> {
         let Some(mut building) = self.building.take() else { return Ok(()) };
         let fields = self.fields.as_deref().unwrap_or_default();
-        let spans = std::mem::take(&mut building.spans);
+        let picks = std::mem::take(&mut building.picks);
         for name in std::mem::take(&mut building.unknown) {
             if !self.changes.dropped_columns.contains(&name) {
                 self.changes.dropped_columns.push(name);
@@ -313,7 +344,7 @@ impl DebeziumReader {
         }
         let mut batch = building.finish(fields)?;
         if self.options.bad_rows == BadRows::Quarantine {
-            batch.raw = Some(RawRows(Raws::Text { text: text.clone(), header: None, spans }));
+            batch.raw = Some(RawRows(picked(&self.raws, picks)?));
         }
         if let Some(contract) = &self.options.contract {
             batch = under_contract(batch, contract, fields.len(), &mut self.changes.dropped_columns)?;
@@ -328,6 +359,27 @@ impl DebeziumReader {
         }
         self.changes.batches.push(batch);
         Ok(())
+    }
+}
+
+/// Where a record is in what its file was read as.
+#[derive(Debug, Clone)]
+pub(crate) enum Pick {
+    Span(Range<usize>),
+    Row(u32),
+}
+
+fn picked(raws: &Raws, picks: Vec<Pick>) -> Result<Raws> {
+    let (mut all, mut rows) = (Vec::new(), Vec::new());
+    for pick in picks {
+        match pick {
+            Pick::Span(span) => all.push(span),
+            Pick::Row(row) => rows.push(row),
+        }
+    }
+    match raws {
+        Raws::Text { text, header, .. } => Ok(Raws::Text { text: text.clone(), header: header.clone(), spans: all }),
+        Raws::Rows(_) => raws.pick(&rows),
     }
 }
 

@@ -1,9 +1,11 @@
 #![doc = include_str!("../README.md")]
 
+mod avro_header;
 mod building;
 mod cell;
 mod changes;
 mod codec;
+mod columnar;
 mod connect;
 mod csv_rows;
 mod debezium;

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use biscuit_core::{Error, ErrorKind, Result};
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::WriterProperties;
 
 /// What happens to a record that cannot be used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -92,8 +94,12 @@ fn one_row(row: &RecordBatch) -> Result<Vec<u8>> {
     let failed = |e: parquet::errors::ParquetError| {
         Error::internal("a record could not be written for the quarantine").with_source(e)
     };
+    let schema = row.schema();
+    let metadata = schema.metadata().iter().filter(|(k, _)| k.contains("avro"));
+    let metadata = metadata.map(|(k, v)| KeyValue::new(k.clone(), v.clone())).collect();
+    let properties = WriterProperties::builder().set_key_value_metadata(Some(metadata)).build();
     let mut out = Vec::new();
-    let mut writer = parquet::arrow::ArrowWriter::try_new(&mut out, row.schema(), None).map_err(failed)?;
+    let mut writer = parquet::arrow::ArrowWriter::try_new(&mut out, schema, Some(properties)).map_err(failed)?;
     writer.write(row).map_err(failed)?;
     writer.close().map_err(failed)?;
     Ok(out)

@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use crate::cell::{Cell, to_array};
 use crate::changes::Changes;
 use crate::codec::Codec;
+use crate::columnar::{self, is_columnar};
 use crate::csv_rows::{self, CsvFile, CsvForm};
 use crate::infer::{infer_json, widen};
 use crate::json::{self, Object};
@@ -99,11 +101,11 @@ impl RowsReader {
         Self { options, ..Self::default() }
     }
 
-    /// Takes one file. Parquet is known by its first bytes, CSV by the ending of its name (`.csv`, `.csv.gz`, `.tsv`),
+    /// Takes one file. Parquet and Avro are known by their first bytes, CSV by the ending of its name (`.csv`, `.csv.gz`, `.tsv`),
     /// everything else is JSON lines.
     ///
     /// # Errors
-    /// `EmptyFile`, `UnreadableParquet`, `TruncatedInput`, `NotUtf8`, `InvalidCsv`, and those of [`row_changes`](crate::row_changes).
+    /// `EmptyFile`, `UnreadableParquet`, `UnreadableAvro`, `TruncatedInput`, `NotUtf8`, `InvalidCsv`, and those of [`row_changes`](crate::row_changes).
     pub fn read(&mut self, file: &str, bytes: Bytes) -> Result<()> {
         self.read_as(file, bytes, None)
     }
@@ -119,12 +121,12 @@ impl RowsReader {
     fn read_as(&mut self, file: &str, bytes: Bytes, row: Option<u64>) -> Result<()> {
         let name: Arc<str> = file.into();
         let plain = file.strip_suffix(".gz").unwrap_or(file).to_ascii_lowercase();
-        let parquet = bytes.starts_with(b"PAR1") || plain.ends_with(".parquet");
+        let columnar = is_columnar(&bytes) || plain.ends_with(".parquet") || plain.ends_with(".avro");
         if bytes.is_empty() {
             Err(empty(file))
-        } else if parquet {
-            for part in parquet_parts(&name, bytes, self.options.bad_rows, row)? {
-                self.add(part?, &name)?;
+        } else if columnar {
+            for part in columnar::parts(&name, bytes, self.options.bad_rows, row)? {
+                self.add(part, &name)?;
             }
             Ok(())
         } else if plain.ends_with(".csv") || plain.ends_with(".tsv") {
@@ -234,12 +236,19 @@ pub(crate) fn parquet_parts(
             .with_source(e)
     }
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-    let reader = ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, options)
-        .and_then(|b| b.with_batch_size(65_536).build())
-        .map_err(|e| unreadable(file, e))?;
+    let builder =
+        ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, options).map_err(|e| unreadable(file, e))?;
+    let written = builder.metadata().file_metadata().key_value_metadata().into_iter().flatten();
+    let metadata: HashMap<String, String> = written
+        .filter(|kv| kv.key.contains("avro"))
+        .filter_map(|kv| Some((kv.key.clone(), kv.value.clone()?)))
+        .collect();
+    let reader = builder.with_batch_size(65_536).build().map_err(|e| unreadable(file, e))?;
     let (mut row, file) = (only.unwrap_or(1), file.clone());
     Ok(reader.map(move |batch| {
         let batch = batch.map_err(|e| unreadable(&file, e))?;
+        let schema = batch.schema().as_ref().clone().with_metadata(metadata.clone());
+        let batch = batch.with_schema(Arc::new(schema)).map_err(|e| unreadable(&file, e))?;
         let places = row..row + batch.num_rows() as u64;
         row = places.end;
         let raws = (bad_rows == BadRows::Quarantine).then(|| Raws::Rows(batch.clone()));

@@ -1,0 +1,233 @@
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Fields, Float32Type, Float64Type, Schema};
+use arrow::util::display::array_value_to_string;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use biscuit_core::{Error, Result};
+use biscuit_schema::plain_type;
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::avro_header::with_split_names;
+use crate::codec::Codec;
+use crate::connect::ConnectSchema;
+use crate::envelope::META;
+use crate::refused::{BadRows, Part, Raws};
+use crate::rows::parquet_parts;
+
+/// Where files and batches keep the Avro schema they were written with.
+pub(crate) const AVRO_SCHEMA: &str = "avro.schema";
+const AVRO_IN_PARQUET: &str = "parquet.avro.schema";
+
+/// Whether a file holds columns or records with a schema, by its first bytes.
+pub(crate) fn is_columnar(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"PAR1") || bytes.starts_with(b"Obj\x01")
+}
+
+/// The rows of a Parquet or Avro file; the only one of a record that was put aside keeps its place.
+pub(crate) fn parts(file: &Arc<str>, bytes: Bytes, bad_rows: BadRows, only: Option<u64>) -> Result<Vec<Part>> {
+    if bytes.starts_with(b"PAR1") {
+        parquet_parts(file, bytes, bad_rows, only)?.collect()
+    } else {
+        avro_parts(file, &bytes, bad_rows, only)
+    }
+}
+
+fn avro_parts(file: &Arc<str>, bytes: &Bytes, bad_rows: BadRows, only: Option<u64>) -> Result<Vec<Part>> {
+    let unreadable = |e: arrow::error::ArrowError| {
+        Error::data("UnreadableAvro", format!("the file cannot be read as Avro: {e}")).in_file(file).with_source(e)
+    };
+    let split = with_split_names(bytes);
+    let content = split.as_deref().unwrap_or(bytes);
+    let reader = arrow_avro::reader::ReaderBuilder::new().with_batch_size(8192).build(content).map_err(unreadable)?;
+    let written = reader.avro_header().get(AVRO_SCHEMA).map(|s| String::from_utf8_lossy(s).into_owned());
+    let metadata: HashMap<String, String> = written.map(|s| (AVRO_SCHEMA.to_owned(), s)).into_iter().collect();
+    let (mut parts, mut row) = (Vec::new(), only.unwrap_or(1));
+    for batch in reader {
+        let batch = batch.map_err(unreadable)?;
+        let schema = Schema::new(plain_fields(batch.schema().fields())).with_metadata(metadata.clone());
+        let columns = batch.columns().iter().map(|c| cast(c, &plain_type(c.data_type()))).collect::<Result<_, _>>();
+        let batch = columns.and_then(|c| RecordBatch::try_new(Arc::new(schema), c)).map_err(unreadable)?;
+        let places = row..row + batch.num_rows() as u64;
+        row = places.end;
+        let raws = (bad_rows == BadRows::Quarantine).then(|| Raws::Rows(batch.clone()));
+        parts.push(Part { batch, places: places.collect(), raws });
+    }
+    Ok(parts)
+}
+
+fn plain_fields(fields: &Fields) -> Vec<Field> {
+    fields.iter().map(|f| Field::new(f.name(), plain_type(f.data_type()), true)).collect()
+}
+
+/// How the values of envelopes, or of flattened records, in these columns are read back from their JSON.
+pub(crate) fn codecs(batch: &RecordBatch) -> Vec<(String, Codec)> {
+    let schema = batch.schema();
+    let metadata = schema.metadata();
+    let avro: Option<Value> =
+        [AVRO_SCHEMA, AVRO_IN_PARQUET].iter().find_map(|k| metadata.get(*k)).and_then(|s| serde_json::from_str(s).ok());
+    let image = ["after", "before"].iter().find_map(|name| {
+        let field = schema.field_with_name(name).ok()?;
+        let DataType::Struct(fields) = field.data_type() else { return None };
+        let image = avro.as_ref().and_then(|a| Some(definition(a, avro_field(a, name)?)));
+        Some((fields.clone(), image))
+    });
+    match image {
+        Some((fields, avro)) => fields.iter().map(|f| codec(f, avro)).collect(),
+        None => {
+            let own = |f: &&Arc<Field>| !f.name().starts_with(META);
+            schema.fields().iter().filter(own).map(|f| codec(f, avro.as_ref())).collect()
+        }
+    }
+}
+
+fn codec(field: &Field, record: Option<&Value>) -> (String, Codec) {
+    let t = plain_type(field.data_type());
+    let named = record.and_then(|r| avro_field(r, field.name())).and_then(|s| connect(s, &t));
+    (field.name().clone(), named.unwrap_or(Codec::Plain(t)))
+}
+
+/// The schema of a record's field, without the null that it may be.
+fn avro_field<'a>(record: &'a Value, name: &str) -> Option<&'a Value> {
+    let record = not_null(record);
+    let field =
+        record.get("fields")?.as_array()?.iter().find(|f| f.get("name").and_then(Value::as_str) == Some(name))?;
+    // A named record may be written in place or as the type of the field.
+    let t = not_null(field.get("type")?);
+    Some(if t.get("type").is_some_and(|t| t.is_object() || t.is_array()) { not_null(&t["type"]) } else { t })
+}
+
+/// What a schema that is the name of a type stands for; any other schema is its own.
+fn definition<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
+    let last = |name: &'a str| name.rsplit('.').next().unwrap_or(name);
+    let Some(wanted) = schema.as_str().map(last) else { return schema };
+    let mut todo = vec![root];
+    while let Some(at) = todo.pop() {
+        if at.get("fields").is_some() && at.get("name").and_then(Value::as_str).map(last) == Some(wanted) {
+            return at;
+        }
+        match at {
+            Value::Array(options) => todo.extend(options),
+            Value::Object(parts) => todo.extend(parts.values().filter(|v| v.is_object() || v.is_array())),
+            _ => {}
+        }
+    }
+    schema
+}
+
+fn not_null(schema: &Value) -> &Value {
+    match schema.as_array() {
+        Some(options) => options.iter().find(|o| o.as_str() != Some("null")).unwrap_or(schema),
+        None => schema,
+    }
+}
+
+/// What Kafka Connect says of a type, where Arrow does not say it already.
+fn connect(avro: &Value, t: &DataType) -> Option<Codec> {
+    let narrow = match (t, avro.get("connect.type").and_then(Value::as_str)) {
+        (DataType::Int32, Some("int8")) => Some(DataType::Int8),
+        (DataType::Int32, Some("int16")) => Some(DataType::Int16),
+        _ => None,
+    };
+    let Some(name) = avro.get("connect.name").and_then(Value::as_str) else { return narrow.map(Codec::Plain) };
+    let kind = match t {
+        DataType::Int32 => "int32",
+        DataType::Int64 => "int64",
+        DataType::Utf8 => "string",
+        DataType::Binary => "bytes",
+        DataType::Struct(_) => "struct",
+        _ => return None,
+    };
+    let empty = Value::Object(serde_json::Map::new());
+    let schema = serde_json::json!({
+        "type": kind, "name": name, "parameters": avro.get("connect.parameters").unwrap_or(&empty), "fields": [],
+    });
+    let schema: ConnectSchema = serde_json::from_value(schema).ok()?;
+    schema.named_codec()
+}
+
+/// A row as a line of JSON, as Kafka Connect writes it: bytes as base64, times as ISO text.
+pub(crate) fn line(batch: &RecordBatch, row: usize) -> Result<String> {
+    let mut out = String::from("{");
+    for (i, (field, column)) in batch.schema().fields().iter().zip(batch.columns()).enumerate() {
+        let comma = if i == 0 { "" } else { "," };
+        write!(out, "{comma}{}:", text(field.name())).expect("a String takes all");
+        value(column, row, &mut out)?;
+    }
+    out.push('}');
+    Ok(out)
+}
+
+fn text(t: &str) -> String {
+    Value::String(t.to_owned()).to_string()
+}
+
+fn value(array: &ArrayRef, row: usize, out: &mut String) -> Result<()> {
+    if array.is_null(row) {
+        out.push_str("null");
+        return Ok(());
+    }
+    let failed = |e: arrow::error::ArrowError| Error::internal("a value could not be written as JSON").with_source(e);
+    match array.data_type() {
+        DataType::Struct(fields) => {
+            let columns = array.as_struct().columns();
+            out.push('{');
+            for (i, (field, column)) in fields.iter().zip(columns).enumerate() {
+                let comma = if i == 0 { "" } else { "," };
+                write!(out, "{comma}{}:", text(field.name())).expect("a String takes all");
+                value(column, row, out)?;
+            }
+            out.push('}');
+        }
+        DataType::List(_) => {
+            let items = array.as_list::<i32>().value(row);
+            out.push('[');
+            for i in 0..items.len() {
+                out.push_str(if i == 0 { "" } else { "," });
+                value(&items, i, out)?;
+            }
+            out.push(']');
+        }
+        DataType::Map(..) => {
+            let entries = array.as_map().value(row);
+            out.push('{');
+            for i in 0..entries.len() {
+                let key = array_value_to_string(entries.column(0), i).map_err(failed)?;
+                write!(out, "{}{}:", if i == 0 { "" } else { "," }, text(&key)).expect("a String takes all");
+                value(entries.column(1), i, out)?;
+            }
+            out.push('}');
+        }
+        DataType::Utf8 => out.push_str(&text(array.as_string::<i32>().value(row))),
+        DataType::Binary => out.push_str(&text(&STANDARD.encode(array.as_binary::<i32>().value(row)))),
+        DataType::Float32 => number(f64::from(array.as_primitive::<Float32Type>().value(row)), array, row, out)?,
+        DataType::Float64 => number(array.as_primitive::<Float64Type>().value(row), array, row, out)?,
+        DataType::Boolean => out.push_str(if array.as_boolean().value(row) { "true" } else { "false" }),
+        t if t.is_integer() => out.push_str(&array_value_to_string(array, row).map_err(failed)?),
+        t if plain_type(t) != *t => value(&cast(&array.slice(row, 1), &plain_type(t)).map_err(failed)?, 0, out)?,
+        _ => out.push_str(&text(&array_value_to_string(array, row).map_err(failed)?)),
+    }
+    Ok(())
+}
+
+fn number(value: f64, array: &ArrayRef, row: usize, out: &mut String) -> Result<()> {
+    if value.is_finite() {
+        let shown = array_value_to_string(array, row);
+        out.push_str(&shown.map_err(|e| Error::internal("a number").with_source(e))?);
+    } else {
+        let name = if value.is_nan() {
+            "NaN"
+        } else if value > 0.0 {
+            "Infinity"
+        } else {
+            "-Infinity"
+        };
+        out.push_str(&text(name));
+    }
+    Ok(())
+}
