@@ -1,0 +1,136 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use biscuit_core::Clock;
+use object_store::aws::AwsCredential;
+use object_store::{CredentialProvider, Error, Result};
+use tokio::sync::Mutex;
+
+/// Credentials are renewed this long before they expire.
+const EARLY: Duration = Duration::from_secs(300);
+
+/// The SDK's chain as object_store asks for credentials: before every request. They are kept until shortly before they
+/// expire, so that a long run goes on with new ones.
+pub(crate) struct Chain {
+    provider: SharedCredentialsProvider,
+    clock: Arc<dyn Clock>,
+    kept: Mutex<Option<Kept>>,
+}
+
+struct Kept {
+    credential: Arc<AwsCredential>,
+    /// Microseconds since the epoch; none for those that do not expire.
+    renew_at: Option<i64>,
+}
+
+impl Chain {
+    pub(crate) fn new(provider: SharedCredentialsProvider, clock: Arc<dyn Clock>) -> Self {
+        Self { provider, clock, kept: Mutex::new(None) }
+    }
+}
+
+impl fmt::Debug for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Chain")
+    }
+}
+
+#[async_trait]
+impl CredentialProvider for Chain {
+    type Credential = AwsCredential;
+
+    async fn get_credential(&self) -> Result<Arc<AwsCredential>> {
+        let mut kept = self.kept.lock().await;
+        let now = self.clock.now().as_micros();
+        if let Some(k) = kept.as_ref().filter(|k| k.renew_at.is_none_or(|at| now < at)) {
+            return Ok(k.credential.clone());
+        }
+        let found = self.provider.provide_credentials().await.map_err(failed)?;
+        let expires = found.expiry().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        let renew_at = expires.map(|at| i64::try_from(at.saturating_sub(EARLY).as_micros()).unwrap_or(i64::MAX));
+        let credential = Arc::new(AwsCredential {
+            key_id: found.access_key_id().to_owned(),
+            secret_key: found.secret_access_key().to_owned(),
+            token: found.session_token().map(str::to_owned),
+        });
+        tracing::debug!(expires = renew_at.is_some(), "new AWS credentials");
+        *kept = Some(Kept { credential: credential.clone(), renew_at });
+        Ok(credential)
+    }
+}
+
+/// Where a chain has no credentials, no request is worth another attempt.
+fn failed(e: CredentialsError) -> Error {
+    Error::Unauthenticated { path: "AWS credentials".to_owned(), source: Box::new(e) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+    use std::time::SystemTime;
+
+    use aws_credential_types::Credentials;
+    use aws_credential_types::provider::future;
+    use biscuit_core::Instant;
+
+    use super::*;
+
+    #[derive(Debug, Default)]
+    struct Hand(AtomicI64);
+
+    impl Clock for Hand {
+        fn now(&self) -> Instant {
+            Instant::from_micros(self.0.load(Ordering::SeqCst))
+        }
+    }
+
+    /// Hands out credentials that are good for an hour after the clock's time.
+    #[derive(Debug)]
+    struct Hourly {
+        clock: Arc<Hand>,
+        asked: Arc<AtomicU32>,
+        expire: bool,
+    }
+
+    impl ProvideCredentials for Hourly {
+        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+        where
+            Self: 'a,
+        {
+            let n = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
+            let micros = self.clock.now().as_micros().unsigned_abs();
+            let expiry: SystemTime = UNIX_EPOCH + Duration::from_micros(micros) + Duration::from_secs(3600);
+            let expiry = self.expire.then_some(expiry);
+            future::ProvideCredentials::ready(Ok(Credentials::new(format!("key-{n}"), "secret", None, expiry, "test")))
+        }
+    }
+
+    async fn keys_at(minutes: &[i64], expire: bool) -> Vec<String> {
+        let (clock, asked) = (Arc::new(Hand::default()), Arc::new(AtomicU32::new(0)));
+        let provider = Hourly { clock: clock.clone(), asked, expire };
+        let chain = Chain::new(SharedCredentialsProvider::new(provider), clock.clone());
+        let mut keys = Vec::new();
+        for minute in minutes {
+            clock.0.store(minute * 60_000_000, Ordering::SeqCst);
+            keys.push(chain.get_credential().await.expect("credentials").key_id.clone());
+        }
+        keys
+    }
+
+    #[tokio::test]
+    async fn credentials_are_renewed_five_minutes_before_they_expire() {
+        assert_eq!(
+            keys_at(&[0, 30, 54, 55, 109, 110], true).await,
+            ["key-1", "key-1", "key-1", "key-2", "key-2", "key-3"]
+        );
+    }
+
+    #[tokio::test]
+    async fn credentials_that_do_not_expire_are_kept() {
+        assert_eq!(keys_at(&[0, 1_000_000], false).await, ["key-1", "key-1"]);
+    }
+}

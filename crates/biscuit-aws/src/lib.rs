@@ -1,0 +1,118 @@
+#![doc = include_str!("../README.md")]
+
+mod credentials;
+mod options;
+
+use std::sync::Arc;
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use biscuit_core::{Clock, Error, ErrorKind, Result, SystemClock};
+use object_store::ClientOptions;
+use object_store::aws::{AmazonS3, AmazonS3Builder, Checksum, resolve_bucket_region};
+
+use crate::credentials::Chain;
+pub use crate::options::AwsOptions;
+
+/// The region of stores that have none: S3-compatible ones take any.
+const ANY_REGION: &str = "us-east-1";
+
+/// One chain of credentials and settings, for object_store and for clients of the AWS SDK.
+#[derive(Debug, Clone)]
+pub struct Aws {
+    options: AwsOptions,
+    config: SdkConfig,
+    credentials: Option<Arc<Chain>>,
+}
+
+impl Aws {
+    /// Reads environment, profile files, SSO, web identity, container and instance metadata, as the AWS SDK does it. Asks
+    /// for no credentials yet.
+    pub async fn load(options: AwsOptions) -> Self {
+        Self::load_with_clock(options, Arc::new(SystemClock)).await
+    }
+
+    /// As [`load`](Self::load), with another clock to tell when credentials are to be renewed.
+    pub async fn load_with_clock(options: AwsOptions, clock: Arc<dyn Clock>) -> Self {
+        let http = aws_smithy_http_client::Builder::new()
+            .tls_provider(aws_smithy_http_client::tls::Provider::Rustls(
+                aws_smithy_http_client::tls::rustls_provider::CryptoMode::Ring,
+            ))
+            .build_https();
+        let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http);
+        if let Some(profile) = &options.profile {
+            loader = loader.profile_name(profile);
+        }
+        if let Some(region) = &options.region {
+            loader = loader.region(Region::new(region.clone()));
+        }
+        if let Some(endpoint) = &options.endpoint_url {
+            loader = loader.endpoint_url(endpoint);
+        }
+        let config = loader.load().await;
+        let credentials = config.credentials_provider().map(|p| Arc::new(Chain::new(p, clock)));
+        Self { options, config, credentials }
+    }
+
+    /// The settings, for clients of the AWS SDK.
+    pub fn sdk_config(&self) -> &SdkConfig {
+        &self.config
+    }
+
+    /// A store of a bucket. The region is the one of the options, the environment or the profile, else the bucket's own.
+    ///
+    /// # Errors
+    /// `NoRegion` if the bucket's region cannot be found, `NoCredentials` if there is no chain, `InvalidS3Settings`.
+    pub async fn store(&self, bucket: &str) -> Result<AmazonS3> {
+        let o = &self.options;
+        let endpoint =
+            o.endpoint_url.clone().or_else(s3_endpoint).or_else(|| self.config.endpoint_url().map(str::to_owned));
+        let region = match (self.config.region(), &endpoint) {
+            (Some(region), _) => region.to_string(),
+            (None, Some(_)) => ANY_REGION.to_owned(),
+            (None, None) => region_of(bucket).await?,
+        };
+        tracing::debug!(bucket, region, endpoint, "opening a bucket");
+        let chain = self.credentials.clone().ok_or_else(|| {
+            Error::new(ErrorKind::Denied, "NoCredentials", "no source of AWS credentials is configured")
+        })?;
+        let mut builder = AmazonS3Builder::new()
+            .with_bucket_name(bucket)
+            .with_region(region)
+            .with_credentials(chain)
+            .with_virtual_hosted_style_request(!o.path_style && endpoint.is_none())
+            .with_request_payer(o.request_payer);
+        if let Some(endpoint) = &endpoint {
+            let virtual_hosted = !o.path_style && o.virtual_hosted;
+            // With virtual hosts the bucket is a part of the host.
+            let url = match endpoint.split_once("://").filter(|_| virtual_hosted) {
+                Some((scheme, host)) => format!("{scheme}://{bucket}.{host}"),
+                None => endpoint.clone(),
+            };
+            builder = builder
+                .with_virtual_hosted_style_request(virtual_hosted)
+                .with_endpoint(url)
+                .with_allow_http(endpoint.starts_with("http://"));
+        }
+        if let Some(key) = &o.sse_kms_key {
+            builder = builder.with_sse_kms_encryption(key);
+        }
+        if o.checksum_sha256 {
+            builder = builder.with_checksum_algorithm(Checksum::SHA256);
+        }
+        builder.build().map_err(|e| {
+            Error::usage("InvalidS3Settings", format!("the client of the bucket `{bucket}` cannot be made"))
+                .with_source(e)
+        })
+    }
+}
+
+fn s3_endpoint() -> Option<String> {
+    std::env::var("AWS_ENDPOINT_URL_S3").ok().filter(|url| !url.is_empty())
+}
+
+async fn region_of(bucket: &str) -> Result<String> {
+    resolve_bucket_region(bucket, &ClientOptions::new()).await.map_err(|e| {
+        let message = format!("no region is configured, and the one of the bucket `{bucket}` cannot be found");
+        Error::new(ErrorKind::Denied, "NoRegion", message).with_source(e)
+    })
+}

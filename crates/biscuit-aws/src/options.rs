@@ -1,0 +1,65 @@
+/// How S3 is reached. What is not set comes from the environment and the profile files.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AwsOptions {
+    /// The profile of the profile files.
+    pub profile: Option<String>,
+    /// The region.
+    pub region: Option<String>,
+    /// The endpoint of an S3-compatible store: `http://127.0.0.1:9000`.
+    pub endpoint_url: Option<String>,
+    /// The bucket is a part of the path, on AWS too; at other endpoints it is one unless `virtual_hosted` is set.
+    pub path_style: bool,
+    /// The bucket is a part of the host, at other endpoints too.
+    pub virtual_hosted: bool,
+    /// The caller pays for requests and transfer (`x-amz-request-payer`).
+    pub request_payer: bool,
+    /// The KMS key that new objects are encrypted with (SSE-KMS).
+    pub sse_kms_key: Option<String>,
+    /// Uploads carry a SHA-256 checksum, which the store verifies.
+    pub checksum_sha256: bool,
+}
+
+impl AwsOptions {
+    /// The same options with a profile.
+    pub fn with_profile(mut self, profile: impl Into<String>) -> Self {
+        self.profile = Some(profile.into());
+        self
+    }
+
+    /// The same options with a region.
+    pub fn with_region(mut self, region: impl Into<String>) -> Self {
+        self.region = Some(region.into());
+        self
+    }
+
+    /// The same options with an endpoint.
+    pub fn with_endpoint_url(mut self, url: impl Into<String>) -> Self {
+        self.endpoint_url = Some(url.into());
+        self
+    }
+
+    /// The same options with buckets in paths.
+    pub fn with_path_style(mut self, path_style: bool) -> Self {
+        self.path_style = path_style;
+        self
+    }
+
+    /// The same options with the caller as the payer.
+    pub fn with_request_payer(mut self, pays: bool) -> Self {
+        self.request_payer = pays;
+        self
+    }
+
+    /// The same options with a KMS key for new objects.
+    pub fn with_sse_kms_key(mut self, key: impl Into<String>) -> Self {
+        self.sse_kms_key = Some(key.into());
+        self
+    }
+
+    /// The same options with checksums of uploads.
+    pub fn with_checksum_sha256(mut self, checksum: bool) -> Self {
+        self.checksum_sha256 = checksum;
+        self
+    }
+}
