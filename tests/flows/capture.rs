@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use biscuit_change::{Changes, DebeziumOptions, DebeziumReader};
+use biscuit_change::{Changes, DebeziumOptions, DebeziumReader, TablesReader};
 use biscuit_core::Result;
 use biscuit_dataset::{Dataset, Location};
 use biscuit_flows::{TABLES, checkpoints, comparable, contract, lines, truth, without_schema};
@@ -183,4 +183,32 @@ async fn several_tables_need_a_choice_and_records_without_types_a_contract() {
     let bare = without_schema(&all[50]);
     let mut reader = DebeziumReader::new(DebeziumOptions::default());
     assert_eq!(reader.read("bare.jsonl", &bare.into_bytes().into()).unwrap_err().code(), "UntypedRecords");
+}
+
+#[tokio::test]
+async fn all_tables_are_read_in_one_pass() {
+    let (all, marks) = lines_for(Types::Declared);
+    let mut reader = TablesReader::debezium(|table| {
+        let table = table.trim_start_matches("public.");
+        let options = DebeziumOptions::default();
+        // Tables without a key, and the partitions of another, are in the stream too.
+        Ok(if TABLES.contains(&table) { options.with_contract(contract(table)) } else { options })
+    });
+    for (i, file) in all[..marks[3].1].chunks(700).enumerate() {
+        reader.read(&format!("{i}.jsonl"), &file.join("\n").into_bytes().into()).expect("lines");
+    }
+    assert!(reader.ignored() > 0);
+    let tables = reader.finish();
+    assert!(tables.len() > TABLES.len());
+    for (name, changes) in tables {
+        let table = name.trim_start_matches("public.").to_owned();
+        if !TABLES.contains(&table.as_str()) {
+            let e = changes.expect_err("it has no contract");
+            assert_eq!(e.code(), "UntypedRecords", "{name}");
+            continue;
+        }
+        let dataset = dataset();
+        merge(&dataset, changes.expect("records")).await.expect("a merge");
+        check(&dataset, &table, "3").await;
+    }
 }

@@ -6,3 +6,4 @@ mod envelopes;
 mod flattened;
 mod foreign;
 mod kill;
+mod s3;

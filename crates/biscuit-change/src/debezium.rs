@@ -95,10 +95,10 @@ impl DebeziumOptions {
 pub struct DebeziumReader {
     options: DebeziumOptions,
     placeholder: Result<Placeholder>,
-    declared: Option<Arc<Vec<(String, Codec)>>>,
-    embedded: HashMap<String, Arc<Vec<(String, Codec)>>>,
+    declared: Option<Arc<Codecs>>,
+    embedded: HashMap<String, Arc<Codecs>>,
     /// Those of the file that is read, where it holds columns.
-    of_file: Option<Arc<Vec<(String, Codec)>>>,
+    of_file: Option<Arc<Codecs>>,
     /// The fields that are stored; none before the first record, unless they were named.
     fields: Option<Vec<SourceField>>,
     key: Vec<String>,
@@ -178,45 +178,32 @@ impl DebeziumReader {
 
     fn read_as(&mut self, file: &str, bytes: &Bytes, row: Option<u64>) -> Result<()> {
         let name: Arc<str> = file.into();
-        if is_columnar(bytes) {
-            return self.columnar(&name, bytes, row);
-        }
-        let text: Arc<str> = text_of(file, bytes)?.into();
-        self.raws = Raws::Text { text: text.clone(), header: None, spans: vec![] };
-        for (place, span) in lines(&text) {
-            let place = row.unwrap_or(place);
-            let pick = Pick::Span(span.clone());
-            if let Err(e) = self.line(&text[span.clone()], pick, &name, place) {
-                self.refuse(e, &name, place, || Ok(format!("{}\n", &text[span]).into_bytes()))?;
+        each_line(&name, bytes, row, &mut |unit| match unit {
+            Unit::Begin(raws, of_file) => {
+                self.begin(raws, of_file);
+                Ok(())
             }
-        }
-        self.flush()
+            Unit::Line(line, pick, place) => match self.line(line, pick.clone(), &name, place) {
+                Err(e) => self.refuse(e, &name, place, &pick),
+                Ok(()) => Ok(()),
+            },
+            Unit::End => self.flush(),
+        })
     }
 
-    /// Rows of a file that holds columns are read as the lines they would be; their types are the file's.
-    fn columnar(&mut self, file: &Arc<str>, bytes: &Bytes, row: Option<u64>) -> Result<()> {
-        for part in columnar::parts(file, bytes.clone(), BadRows::Quarantine, row)? {
-            self.of_file = Some(Arc::new(columnar::codecs(&part.batch)));
-            let raws = Raws::Rows(part.batch.clone());
-            self.raws = raws.clone();
-            for (i, &place) in part.places.iter().enumerate() {
-                let line = columnar::line(&part.batch, i)?;
-                let pick = Pick::Row(u32::try_from(i).expect("a batch has fewer than 2^32 rows"));
-                if let Err(e) = self.line(&line, pick, file, place) {
-                    self.refuse(e, file, place, || raws.get(i))?;
-                }
-            }
-            self.flush()?;
-        }
-        self.of_file = None;
-        Ok(())
+    /// What comes next is a part of a file that was read as this.
+    pub(crate) fn begin(&mut self, raws: &Raws, of_file: Option<&Arc<Codecs>>) {
+        self.raws = raws.clone();
+        self.of_file = of_file.cloned();
     }
 
-    fn refuse(&mut self, e: Error, file: &str, place: u64, raw: impl FnOnce() -> Result<Vec<u8>>) -> Result<()> {
+    /// Puts a record aside, or else ends in its error.
+    pub(crate) fn refuse(&mut self, e: Error, file: &str, place: u64, pick: &Pick) -> Result<()> {
         if self.options.bad_rows == BadRows::Fail || !is_about_a_record(&e) {
             return Err(e);
         }
-        self.changes.refused.push(Refused::new(file, place, &e, raw()?));
+        let raw = picked(&self.raws, vec![pick.clone()])?.get(0)?;
+        self.changes.refused.push(Refused::new(file, place, &e, raw));
         Ok(())
     }
 
@@ -251,7 +238,7 @@ impl DebeziumReader {
         Ok(self.changes)
     }
 
-    fn event(&mut self, event: &Event<'_>, pick: Pick, file: &Arc<str>, place: u64) -> Result<()> {
+    pub(crate) fn event(&mut self, event: &Event<'_>, pick: Pick, file: &Arc<str>, place: u64) -> Result<()> {
         if self.options.table.as_ref().is_some_and(|t| !event.is_of(t)) {
             self.changes.other_tables += 1;
             return Ok(());
@@ -304,7 +291,7 @@ impl DebeziumReader {
         Ok(())
     }
 
-    fn codecs(&mut self, event: &Event<'_>, file: &Arc<str>, place: u64) -> Result<Arc<Vec<(String, Codec)>>> {
+    fn codecs(&mut self, event: &Event<'_>, file: &Arc<str>, place: u64) -> Result<Arc<Codecs>> {
         let Some(raw) = event.schema else {
             if let Some(codecs) = &self.of_file {
                 return Ok(codecs.clone());
@@ -333,7 +320,7 @@ impl DebeziumReader {
         Ok(codecs)
     }
 
-    fn flush(&mut self) -> Result<()> {
+    pub(crate) fn flush(&mut self) -> Result<()> {
         let Some(mut building) = self.building.take() else { return Ok(()) };
         let fields = self.fields.as_deref().unwrap_or_default();
         let picks = std::mem::take(&mut building.picks);
@@ -360,6 +347,47 @@ impl DebeziumReader {
         self.changes.batches.push(batch);
         Ok(())
     }
+}
+
+/// The columns of a table and how they are read.
+pub(crate) type Codecs = Vec<(String, Codec)>;
+
+/// A step in the reading of a file.
+pub(crate) enum Unit<'a> {
+    /// A part of the file, and the codecs of its columns where it holds columns.
+    Begin(&'a Raws, Option<&'a Arc<Codecs>>),
+    /// A record as JSON, where it is in the part, and its row in the file.
+    Line(&'a str, Pick, u64),
+    /// The end of the part.
+    End,
+}
+
+/// Reads a file as lines of JSON. Rows of a file that holds columns are the lines they would be; their types are the
+/// file's.
+pub(crate) fn each_line(
+    file: &Arc<str>,
+    bytes: &Bytes,
+    row: Option<u64>,
+    step: &mut dyn FnMut(Unit<'_>) -> Result<()>,
+) -> Result<()> {
+    if is_columnar(bytes) {
+        for part in columnar::parts(file, bytes.clone(), BadRows::Fail, row)? {
+            let codecs = Arc::new(columnar::codecs(&part.batch));
+            step(Unit::Begin(&Raws::Rows(part.batch.clone()), Some(&codecs)))?;
+            for (i, &place) in part.places.iter().enumerate() {
+                let pick = Pick::Row(u32::try_from(i).expect("a batch has fewer than 2^32 rows"));
+                step(Unit::Line(&columnar::line(&part.batch, i)?, pick, place))?;
+            }
+            step(Unit::End)?;
+        }
+        return Ok(());
+    }
+    let text: Arc<str> = text_of(file, bytes)?.into();
+    step(Unit::Begin(&Raws::Text { text: text.clone(), header: None, spans: vec![] }, None))?;
+    for (place, span) in lines(&text) {
+        step(Unit::Line(&text[span.clone()], Pick::Span(span), row.unwrap_or(place)))?;
+    }
+    step(Unit::End)
 }
 
 /// Where a record is in what its file was read as.

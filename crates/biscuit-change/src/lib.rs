@@ -21,6 +21,7 @@ mod refused;
 mod row_changes;
 mod rows;
 mod source_field;
+mod tables;
 mod text;
 
 pub use changes::{ChangeBatch, Changes, Completeness, Move, MoveKind};
@@ -31,3 +32,4 @@ pub use placeholder::PLACEHOLDER;
 pub use refused::{BadRows, RawRows, Refused};
 pub use row_changes::row_changes;
 pub use rows::{RowsOptions, RowsReader};
+pub use tables::{OfTable, TableFormat, TablesReader};

@@ -4,11 +4,11 @@ use biscuit_merge::Mode;
 use serde_json::json;
 
 use crate::args::AdoptArgs;
-use crate::merge::open;
+use crate::context::Context;
 use crate::output::Answer;
 
-pub(crate) async fn run(args: &AdoptArgs) -> Result<Answer> {
-    let dataset = open(&args.table, JournalOptions::default()).await?;
+pub(crate) async fn run(args: &AdoptArgs, context: &Context) -> Result<Answer> {
+    let dataset = context.open(&args.table, JournalOptions::default()).await?;
     let mode = if args.dry_run { Mode::DryRun } else { Mode::Commit };
     let report = biscuit_merge::adopt(&dataset, mode).await?;
     let mut text = format!("{}: version {}, {} rows\n", report.outcome, report.version, report.rows);

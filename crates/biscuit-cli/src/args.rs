@@ -1,3 +1,6 @@
+use std::time::Duration;
+
+use biscuit_aws::AwsOptions;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Production data-lake jobs on plain Parquet.
@@ -18,6 +21,71 @@ pub(crate) struct Cli {
     /// How logs are written to standard error
     #[arg(long, global = true, value_enum, default_value = "text")]
     pub(crate) log_format: LogFormat,
+
+    /// Also write the report, or the error, as JSON to this path or URL
+    #[arg(long, global = true, value_name = "PATH_OR_URL")]
+    pub(crate) report: Option<String>,
+
+    /// How long a run that is told to stop may take to finish what it has committed: seconds, or 30s, 5m
+    #[arg(long, global = true, default_value = "30s", value_parser = duration, value_name = "DURATION")]
+    pub(crate) grace: Duration,
+
+    #[command(flatten)]
+    pub(crate) aws: AwsArgs,
+}
+
+/// How S3 is reached.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "S3")]
+pub(crate) struct AwsArgs {
+    /// The profile of the AWS profile files
+    #[arg(long, global = true)]
+    pub(crate) profile: Option<String>,
+
+    /// The AWS region; from environment, profile or the bucket itself, if not given
+    #[arg(long, global = true)]
+    pub(crate) region: Option<String>,
+
+    /// The endpoint of an S3-compatible store
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) endpoint_url: Option<String>,
+
+    /// Put the bucket into the path of URLs, not into the host
+    #[arg(long, global = true)]
+    pub(crate) path_style: bool,
+
+    /// Pay for requests and transfer: `requester`
+    #[arg(long, global = true, value_parser = ["requester"])]
+    pub(crate) request_payer: Option<String>,
+
+    /// Encrypt new objects with this KMS key
+    #[arg(long, global = true, value_name = "KEY_ID")]
+    pub(crate) sse_kms_key: Option<String>,
+
+    /// Send checksums with uploads: `sha256`
+    #[arg(long, global = true, value_parser = ["sha256"])]
+    pub(crate) checksum: Option<String>,
+}
+
+impl AwsArgs {
+    pub(crate) fn options(&self) -> AwsOptions {
+        let mut options = AwsOptions::default()
+            .with_path_style(self.path_style)
+            .with_request_payer(self.request_payer.is_some())
+            .with_checksum_sha256(self.checksum.is_some());
+        options.profile.clone_from(&self.profile);
+        options.region.clone_from(&self.region);
+        options.endpoint_url.clone_from(&self.endpoint_url);
+        options.sse_kms_key.clone_from(&self.sse_kms_key);
+        options
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    match text.parse::<u64>() {
+        Ok(seconds) => Ok(Duration::from_secs(seconds)),
+        Err(_) => biscuit_core::parse_duration(text).map_err(|e| e.message().to_owned()),
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -184,9 +252,10 @@ pub(crate) struct MergeCommand {
     pub(crate) merge: MergeArgs,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct MergeArgs {
-    /// The table to merge into: a path or URL; created if it does not exist
+    /// The table to merge into: a path or URL; created if it does not exist. With --table '*' it has places for `{schema}`
+    /// and `{table}`
     #[arg(long)]
     pub(crate) target: String,
 
@@ -242,7 +311,7 @@ pub(crate) struct MergeArgs {
     #[arg(long, value_delimiter = ',')]
     pub(crate) partition_by: Vec<String>,
 
-    /// The table whose records are wanted, `schema.table`, in Debezium and DMS files with several
+    /// The table whose records are wanted, `schema.table`, in Debezium and DMS files with several; `*` for all of them
     #[arg(long)]
     pub(crate) table: Option<String>,
 
@@ -293,6 +362,26 @@ pub(crate) struct MergeArgs {
     /// Say what would be done, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+
+    /// Whether this is about one of the tables that `*` stands for.
+    #[arg(skip)]
+    pub(crate) of_many: bool,
+}
+
+impl MergeArgs {
+    /// The options for one of the tables that `*` stands for: its name is filled in where there are places for it.
+    pub(crate) fn of_table(&self, name: &str) -> Self {
+        let (schema, table) = name.rsplit_once('.').unwrap_or(("", name));
+        let fill = |text: &String| text.replace("{schema}", schema).replace("{table}", table);
+        Self {
+            target: fill(&self.target),
+            state: self.state.as_ref().map(fill),
+            schema: self.schema.as_ref().map(fill),
+            table: Some(name.to_owned()),
+            of_many: true,
+            ..self.clone()
+        }
+    }
 }
 
 fn percent(text: &str) -> Result<f64, String> {

@@ -3,11 +3,11 @@ use biscuit_journal::{JournalOptions, Record};
 use serde_json::{Value, json};
 
 use crate::args::TableArgs;
-use crate::merge::open;
+use crate::context::Context;
 use crate::output::Answer;
 
-pub(crate) async fn run(args: &TableArgs) -> Result<Answer> {
-    let dataset = open(args, JournalOptions::default()).await?;
+pub(crate) async fn run(args: &TableArgs, context: &Context) -> Result<Answer> {
+    let dataset = context.open(args, JournalOptions::default()).await?;
     let versions = dataset.journal().history().await?;
     let mut text = String::from("version  files              rows                                     state\n");
     let mut json = Vec::new();

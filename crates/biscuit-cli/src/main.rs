@@ -2,21 +2,31 @@
 
 mod adopt;
 mod args;
+mod context;
 mod history;
 mod merge;
+mod meter;
 mod output;
+mod progress;
 mod quarantine;
 mod recover;
 mod show;
+mod signals;
+mod stores;
 mod verify;
 
 use std::process::ExitCode;
 
 use biscuit_core::Result;
 use clap::Parser;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::args::{Cli, Command, LogFormat};
+use crate::context::Context;
 use crate::output::Answer;
+use crate::stores::Stores;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -28,28 +38,37 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(e) => return output::internal("the runtime cannot start", &e),
     };
-    let answer = runtime.block_on(run(&cli.command));
-    output::finish(answer, cli.json, cli.show_values)
+    let context = Context::new(Stores::new(cli.aws.options()));
+    let code = runtime.block_on(async {
+        let (answer, signal) = signals::run(run(&cli.command, &context), &context, cli.grace).await;
+        output::finish(answer, &cli, &context, signal).await
+    });
+    // Work of a run that was stopped is not waited for.
+    runtime.shutdown_background();
+    code
 }
 
-async fn run(command: &Command) -> Result<Answer> {
+async fn run(command: &Command, context: &Context) -> Result<Answer> {
     match command {
-        Command::Merge(args) => merge::run(args).await,
-        Command::Quarantine(command) => quarantine::run(command).await,
-        Command::Recover(args) => recover::run(args).await,
-        Command::Adopt(args) => adopt::run(args).await,
-        Command::History(args) => history::run(args).await,
-        Command::Verify(args) => verify::run(args).await,
-        Command::Show(args) => show::run(args).await,
+        Command::Merge(args) => merge::run(args, context).await,
+        Command::Quarantine(command) => quarantine::run(command, context).await,
+        Command::Recover(args) => recover::run(args, context).await,
+        Command::Adopt(args) => adopt::run(args, context).await,
+        Command::History(args) => history::run(args, context).await,
+        Command::Verify(args) => verify::run(args, context).await,
+        Command::Show(args) => show::run(args, context).await,
     }
 }
 
 fn log(format: LogFormat) {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,biscuit=info"));
-    let logs = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter);
-    match format {
-        LogFormat::Text => logs.with_target(false).init(),
-        LogFormat::Json => logs.json().init(),
-    }
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,biscuit=info"));
+    let logs = tracing_subscriber::fmt::layer().with_writer(progress::above_the_bar);
+    let logs = match format {
+        LogFormat::Text => logs.with_target(false).boxed(),
+        LogFormat::Json => logs.json().boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(logs.with_filter(filter))
+        .with(progress::Steps.with_filter(progress::is_wanted()))
+        .init();
 }

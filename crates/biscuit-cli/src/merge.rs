@@ -1,8 +1,8 @@
 use std::fmt::Write;
 
-use biscuit_change::{BadRows, Changes, DebeziumOptions, DmsOptions, RowsOptions};
-use biscuit_core::{Clock, Error, Instant, Result, SystemClock};
-use biscuit_dataset::{Dataset, Location};
+use biscuit_change::{BadRows, Changes, DebeziumOptions, DmsOptions, RowsOptions, TablesReader};
+use biscuit_core::{Error, ErrorKind, Result};
+use biscuit_dataset::Dataset;
 use biscuit_journal::{Diverged, Foreign, JournalOptions, Writers};
 use biscuit_merge::{
     ChangeFiles, Format, IgnoreNull, Merge, MergeOptions, MergeReport, MergeSpec, Mode, Ties, Tombstones, merged_by,
@@ -12,13 +12,19 @@ use datafusion::arrow::datatypes::SchemaRef;
 use serde_json::json;
 
 use crate::args::{BadRowsName, ForeignName, FormatName, MergeArgs, MergeCommand, TableArgs, TiesName};
-use crate::output::{AGAIN, Answer};
+use crate::context::Context;
+use crate::output::{AGAIN, Answer, code, error_json};
 
-pub(crate) async fn run(command: &MergeCommand) -> Result<Answer> {
-    let started = SystemClock.now();
+pub(crate) async fn run(command: &MergeCommand, context: &Context) -> Result<Answer> {
     let args = &command.merge;
-    let table = Table::open(args).await?;
-    let changes = ChangeFiles::new(command.changes.clone(), table.format.clone()).changes().await?;
+    if args.table.as_deref() == Some("*") {
+        return all_tables(command, context).await;
+    }
+    let table = Table::open(args, context).await?;
+    let changes = ChangeFiles::new(command.changes.clone(), table.format.clone())
+        .with_opener(context.stores.clone())
+        .changes()
+        .await?;
     tracing::info!(records = changes.len(), "read all changes");
     if changes.without_op > 0 {
         tracing::warn!(records = changes.without_op, "files have no operation column: all their records are upserts");
@@ -27,24 +33,84 @@ pub(crate) async fn run(command: &MergeCommand) -> Result<Answer> {
         return Ok(nothing(changes.ignored, changes.other_tables));
     };
     let report = merge.run(changes, mode(args)).await?;
-    Ok(answer(&report, seconds(started)))
+    Ok(answer(&report, context.seconds()))
+}
+
+/// Merges every table of the files into a target of its own, reading the files once. A table that fails does not keep the
+/// others from being merged.
+async fn all_tables(command: &MergeCommand, context: &Context) -> Result<Answer> {
+    let args = &command.merge;
+    if !args.target.contains("{table}") {
+        let message = "with --table '*' the target needs a place for the table: 's3://bucket/lake/{schema}/{table}'";
+        return Err(Error::usage("InvalidArguments", message));
+    }
+    let options = |table: &str| {
+        let args = args.of_table(table);
+        let contract = contract(&args)?;
+        let format = format_with(&args, contract.as_ref(), None)?;
+        Ok(format.with_bad_rows(bad_rows(&args)))
+    };
+    let other = || Error::usage("InvalidArguments", "--table '*' goes with --format debezium or dms");
+    let reader = match args.format {
+        FormatName::Debezium => TablesReader::debezium(|table| match options(table)? {
+            Format::Debezium(options) => Ok(options),
+            _ => Err(other()),
+        }),
+        FormatName::Dms => TablesReader::dms(|table| match options(table)? {
+            Format::Dms(options) => Ok(options),
+            _ => Err(other()),
+        }),
+        FormatName::Rows => return Err(other()),
+    };
+    let files = ChangeFiles::new(command.changes.clone(), options("")?).with_opener(context.stores.clone());
+    let (mut json, mut text, mut exit, mut changed) = (Vec::new(), String::new(), 0, false);
+    for (name, changes) in files.by_table(reader).await? {
+        tracing::info!(table = name, "merging");
+        let mut entry = match one_of_many(&args.of_table(&name), changes, context).await {
+            Err(e) if e.kind() == ErrorKind::Interrupted => return Err(e),
+            Err(e) => {
+                exit = if exit == 0 { code(e.kind()) } else { exit };
+                text.push_str(&format!("{name}\n  error       {e}\n"));
+                error_json(&e, false)
+            }
+            Ok(None) => json!({"outcome": "unchanged"}),
+            Ok(Some(report)) => {
+                changed |= report.outcome != "unchanged";
+                exit = if report.exceptions.is_empty() { exit } else { AGAIN };
+                text.push_str(&format!("{name}\n{}", self::text(&report, context.seconds())));
+                json!(report)
+            }
+        };
+        entry["table"] = json!(name);
+        json.push(entry);
+    }
+    let done = if args.dry_run { "planned" } else { "committed" };
+    let outcome = if changed { done } else { "unchanged" };
+    if json.is_empty() {
+        text.push_str("unchanged: there are no change records\n");
+    }
+    Ok(Answer::Report { json: json!({"outcome": outcome, "tables": json}), text, exit })
+}
+
+async fn one_of_many(args: &MergeArgs, changes: Result<Changes>, context: &Context) -> Result<Option<MergeReport>> {
+    let changes = changes?;
+    let table = Table::open(args, context).await?;
+    match table.merge(args, &changes)? {
+        Some(merge) => merge.run(changes, mode(args)).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 /// Merges what is in the quarantine.
-pub(crate) async fn retry(args: &MergeArgs) -> Result<Answer> {
-    let started = SystemClock.now();
-    let table = Table::open(args).await?;
+pub(crate) async fn retry(args: &MergeArgs, context: &Context) -> Result<Answer> {
+    let table = Table::open(args, context).await?;
     let Some(merge) = table.merge(args, &Changes::default())? else { return Ok(nothing(0, 0)) };
     let report = merge.retry(&table.format, mode(args)).await?;
-    Ok(answer(&report, seconds(started)))
+    Ok(answer(&report, context.seconds()))
 }
 
 fn mode(args: &MergeArgs) -> Mode {
     if args.dry_run { Mode::DryRun } else { Mode::Commit }
-}
-
-fn seconds(since: Instant) -> f64 {
-    (SystemClock.now().as_micros() - since.as_micros()) as f64 / 1e6
 }
 
 /// What a merge is about, before its changes are read.
@@ -56,9 +122,9 @@ struct Table {
 }
 
 impl Table {
-    async fn open(args: &MergeArgs) -> Result<Self> {
+    async fn open(args: &MergeArgs, context: &Context) -> Result<Self> {
         let contract = contract(args)?;
-        let dataset = target(args).await?;
+        let dataset = target(args, context).await?;
         let made = merged_by(&dataset).await?;
         let format = format(args, contract.as_ref(), &dataset).await?.with_bad_rows(bad_rows(args));
         Ok(Self { contract, dataset, made, format })
@@ -105,6 +171,10 @@ fn nothing(ignored: u64, other_tables: u64) -> Answer {
 
 fn contract(args: &MergeArgs) -> Result<Option<Contract>> {
     let Some(path) = &args.schema else { return Ok(None) };
+    // Of many tables not every one needs a contract.
+    if args.of_many && !std::path::Path::new(path).exists() {
+        return Ok(None);
+    }
     let text = std::fs::read_to_string(path)
         .map_err(|e| Error::usage("InvalidContract", format!("`{path}` cannot be read: {e}")).with_source(e))?;
     let contract =
@@ -112,7 +182,7 @@ fn contract(args: &MergeArgs) -> Result<Option<Contract>> {
     contract.map(Some).map_err(|e| e.in_file(path))
 }
 
-async fn target(args: &MergeArgs) -> Result<Dataset> {
+async fn target(args: &MergeArgs, context: &Context) -> Result<Dataset> {
     let foreign = match args.foreign {
         ForeignName::Adopt => Foreign::Adopt,
         ForeignName::Fail => Foreign::Fail,
@@ -121,19 +191,19 @@ async fn target(args: &MergeArgs) -> Result<Dataset> {
     let writers = if args.single_writer { Writers::One } else { Writers::Many };
     let diverged = if args.adopt { Diverged::Adopt } else { Diverged::Fail };
     let options = JournalOptions::default().with_foreign(foreign).with_writers(writers).with_diverged(diverged);
-    open(&TableArgs { url: args.target.clone(), state: args.state.clone() }, options).await
-}
-
-/// The table of a command, with its state root.
-pub(crate) async fn open(args: &TableArgs, options: JournalOptions) -> Result<Dataset> {
-    let dataset = Dataset::new(Location::parse(&args.url)?, options);
-    match &args.state {
-        Some(state) => dataset.with_state_root(&Location::parse(state)?),
-        None => dataset.follow_pointer().await,
-    }
+    context.open(&TableArgs { url: args.target.clone(), state: args.state.clone() }, options).await
 }
 
 async fn format(args: &MergeArgs, contract: Option<&Contract>, dataset: &Dataset) -> Result<Format> {
+    let expected = match args.format {
+        FormatName::Rows | FormatName::Dms => Some(schema_of(dataset).await?),
+        FormatName::Debezium => None,
+    };
+    format_with(args, contract, expected)
+}
+
+/// How the changes are read; `expected` are the types of the table as it is.
+fn format_with(args: &MergeArgs, contract: Option<&Contract>, expected: Option<SchemaRef>) -> Result<Format> {
     let formats = |given: bool, option: &str, formats: &[FormatName]| match given && !formats.contains(&args.format) {
         true => {
             let names: Vec<&str> = formats.iter().map(|f| f.name()).collect();
@@ -167,7 +237,8 @@ async fn format(args: &MergeArgs, contract: Option<&Contract>, dataset: &Dataset
             Ok(Format::Debezium(options))
         }
         FormatName::Rows => {
-            let mut options = RowsOptions::default().with_expected(schema_of(dataset).await?);
+            let mut options = RowsOptions::default();
+            options.expected = expected;
             options.op.clone_from(&args.op);
             options.delete_column.clone_from(&args.delete_column);
             options.contract = contract.cloned();
@@ -177,7 +248,7 @@ async fn format(args: &MergeArgs, contract: Option<&Contract>, dataset: &Dataset
         FormatName::Dms => {
             let mut options = DmsOptions::default().with_key(args.key.clone()).with_order(args.order.clone());
             options.table = args.table.clone().or_else(|| contract.and_then(|c| c.table.clone()));
-            options.expected = Some(schema_of(dataset).await?);
+            options.expected = expected;
             options.contract = contract.cloned();
             options.timestamp_column.clone_from(&args.timestamp_column);
             let defaults = [
@@ -228,11 +299,8 @@ fn options(args: &MergeArgs, contract: Option<&Contract>) -> MergeOptions {
 }
 
 fn answer(report: &MergeReport, seconds: f64) -> Answer {
-    let mut json = json!(report);
-    json["seconds"] = json!((seconds * 1000.0).round() / 1000.0);
-    json["peak_memory_bytes"] = json!(peak_memory());
     let exit = if report.exceptions.is_empty() { 0 } else { AGAIN };
-    Answer::Report { json, text: text(report, seconds), exit }
+    Answer::Report { json: json!(report), text: text(report, seconds), exit }
 }
 
 fn text(report: &MergeReport, seconds: f64) -> String {
@@ -269,11 +337,4 @@ fn text(report: &MergeReport, seconds: f64) -> String {
         line(format!("  exception   {e}"));
     }
     out
-}
-
-/// The most memory the process has had, in bytes; none where the system does not say.
-fn peak_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|l| l.starts_with("VmHWM:"))?;
-    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
 }

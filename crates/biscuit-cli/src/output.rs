@@ -2,7 +2,15 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use biscuit_core::{Error, ErrorKind};
+use biscuit_dataset::OpenLocation;
+use biscuit_journal::store_error;
+use object_store::ObjectStoreExt;
 use serde_json::{Value, json};
+
+use crate::args::Cli;
+use crate::context::Context;
+use crate::progress;
+use crate::signals::Signal;
 
 /// What a command has to say.
 #[derive(Debug)]
@@ -18,7 +26,7 @@ pub(crate) const AGAIN: u8 = 4;
 /// Bad data was found.
 pub(crate) const BAD_DATA: u8 = 3;
 
-fn code(kind: ErrorKind) -> u8 {
+pub(crate) fn code(kind: ErrorKind) -> u8 {
     match kind {
         ErrorKind::Usage => 2,
         ErrorKind::Data => BAD_DATA,
@@ -30,33 +38,57 @@ fn code(kind: ErrorKind) -> u8 {
     }
 }
 
-/// Prints the answer and says how the process ends.
-pub(crate) fn finish(answer: biscuit_core::Result<Answer>, as_json: bool, show_values: bool) -> ExitCode {
-    match answer {
-        Ok(Answer::Report { json, text, exit }) => {
-            print(&if as_json { format!("{json}\n") } else { text });
-            ExitCode::from(exit)
-        }
-        Ok(Answer::Rows { json_lines, text }) => {
-            print(&if as_json { json_lines } else { text });
-            ExitCode::SUCCESS
-        }
-        Err(e) => {
-            if as_json {
-                print(&format!("{}\n", error_json(&e, show_values)));
-            } else {
-                eprintln!("error: {e}");
-                if show_values {
-                    e.details().iter().for_each(|(name, value)| eprintln!("  {name}: {value}"));
-                }
-                causes(&e).iter().for_each(|cause| eprintln!("  because: {cause}"));
-            }
-            ExitCode::from(code(e.kind()))
-        }
+/// Prints the answer, writes the report where it is wanted, and says how the process ends.
+pub(crate) async fn finish(
+    answer: biscuit_core::Result<Answer>,
+    cli: &Cli,
+    context: &Context,
+    signal: Option<Signal>,
+) -> ExitCode {
+    progress::finish();
+    let (mut json, text, rows, mut exit) = match answer {
+        Ok(Answer::Report { json, text, exit }) => (json, text, None, exit),
+        Ok(Answer::Rows { json_lines, text }) => (json!({}), text, Some(json_lines), 0),
+        Err(e) => (error_json(&e, cli.show_values), error_text(&e, cli.show_values), None, code(e.kind())),
+    };
+    if let Some(signal) = signal {
+        exit = signal.code();
     }
+    let failed = json.get("error").is_some();
+    if let (Value::Object(json), Value::Object(costs)) = (&mut json, context.costs()) {
+        json.extend(costs);
+    }
+    if let Some(place) = &cli.report
+        && let Err(e) = write_report(place, &json, context).await
+    {
+        eprintln!("error: the report could not be written: {e}");
+        exit = if exit == 0 { code(e.kind()) } else { exit };
+    }
+    match (rows, cli.json, failed) {
+        (Some(json_lines), true, _) => print(&json_lines),
+        (None, true, _) => print(&format!("{json}\n")),
+        (_, false, true) => eprint!("{text}"),
+        (_, false, false) => print(&text),
+    }
+    ExitCode::from(exit)
 }
 
-fn error_json(e: &Error, show_values: bool) -> Value {
+async fn write_report(place: &str, json: &Value, context: &Context) -> biscuit_core::Result<()> {
+    let location = context.stores.open(place).await?;
+    let put = location.storage().store.put(location.path(), format!("{json}\n").into()).await;
+    put.map(drop).map_err(|e| store_error("write", location.path(), e))
+}
+
+fn error_text(e: &Error, show_values: bool) -> String {
+    let mut text = format!("error: {e}\n");
+    if show_values {
+        e.details().iter().for_each(|(name, value)| text.push_str(&format!("  {name}: {value}\n")));
+    }
+    causes(e).iter().for_each(|cause| text.push_str(&format!("  because: {cause}\n")));
+    text
+}
+
+pub(crate) fn error_json(e: &Error, show_values: bool) -> Value {
     let mut error = json!({"kind": e.kind().name(), "code": e.code(), "message": e.message()});
     let place = [
         ("column", e.column().map(Value::from)),

@@ -6,19 +6,20 @@ use biscuit_merge::{Quarantined, quarantined};
 use serde_json::{Value, json};
 
 use crate::args::{QuarantineCommand, QuarantineShowArgs, TableArgs};
-use crate::merge::{open, retry};
+use crate::context::Context;
+use crate::merge::retry;
 use crate::output::Answer;
 
-pub(crate) async fn run(command: &QuarantineCommand) -> Result<Answer> {
+pub(crate) async fn run(command: &QuarantineCommand, context: &Context) -> Result<Answer> {
     match command {
-        QuarantineCommand::List(args) => list(args).await,
-        QuarantineCommand::Show(args) => show(args).await,
-        QuarantineCommand::Retry(args) => retry(args).await,
+        QuarantineCommand::List(args) => list(args, context).await,
+        QuarantineCommand::Show(args) => show(args, context).await,
+        QuarantineCommand::Retry(args) => retry(args, context).await,
     }
 }
 
-async fn list(args: &TableArgs) -> Result<Answer> {
-    let records = quarantined(&open(args, JournalOptions::default()).await?).await?;
+async fn list(args: &TableArgs, context: &Context) -> Result<Answer> {
+    let records = quarantined(&context.open(args, JournalOptions::default()).await?).await?;
     let mut counts: BTreeMap<(&str, &str, &str), u64> = BTreeMap::new();
     for r in records.iter().map(|q| &q.refused) {
         *counts.entry((&r.code, r.column.as_deref().unwrap_or_default(), &r.file)).or_default() += 1;
@@ -34,8 +35,8 @@ async fn list(args: &TableArgs) -> Result<Answer> {
     Ok(Answer::Report { json: json!({"records": records.len(), "groups": groups}), text, exit: 0 })
 }
 
-async fn show(args: &QuarantineShowArgs) -> Result<Answer> {
-    let records = quarantined(&open(&args.table, JournalOptions::default()).await?).await?;
+async fn show(args: &QuarantineShowArgs, context: &Context) -> Result<Answer> {
+    let records = quarantined(&context.open(&args.table, JournalOptions::default()).await?).await?;
     let chosen = records.iter().filter(|q| args.code.as_ref().is_none_or(|c| *c == q.refused.code));
     let (mut text, mut json_lines) = (String::new(), String::new());
     for q in chosen.take(args.limit.unwrap_or(usize::MAX)) {

@@ -3,11 +3,11 @@ use biscuit_journal::JournalOptions;
 use serde_json::json;
 
 use crate::args::RecoverArgs;
-use crate::merge::open;
+use crate::context::Context;
 use crate::output::Answer;
 
-pub(crate) async fn run(args: &RecoverArgs) -> Result<Answer> {
-    let dataset = open(&args.table, JournalOptions::default()).await?;
+pub(crate) async fn run(args: &RecoverArgs, context: &Context) -> Result<Answer> {
+    let dataset = context.open(&args.table, JournalOptions::default()).await?;
     let journal = dataset.journal();
     let done = if args.fence { journal.recover_with_fence().await? } else { journal.recover().await? };
     let mut text = match done.rolled_forward {

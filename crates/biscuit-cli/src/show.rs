@@ -5,11 +5,11 @@ use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::prelude::SessionContext;
 
 use crate::args::ShowArgs;
-use crate::merge::open;
+use crate::context::Context;
 use crate::output::Answer;
 
-pub(crate) async fn run(args: &ShowArgs) -> Result<Answer> {
-    let dataset = open(&args.table, JournalOptions::default()).await?;
+pub(crate) async fn run(args: &ShowArgs, context: &Context) -> Result<Answer> {
+    let dataset = context.open(&args.table, JournalOptions::default()).await?;
     let unreadable = |e| Error::data("UnreadableRows", "the rows cannot be read").with_source(e);
     let snapshot = dataset.view().await?;
     if snapshot.files().is_empty() && snapshot.observed.head.version == 0 {

@@ -3,11 +3,11 @@ use biscuit_journal::JournalOptions;
 use serde_json::json;
 
 use crate::args::VerifyArgs;
-use crate::merge::open;
+use crate::context::Context;
 use crate::output::{Answer, BAD_DATA};
 
-pub(crate) async fn run(args: &VerifyArgs) -> Result<Answer> {
-    let dataset = open(&args.table, JournalOptions::default()).await?;
+pub(crate) async fn run(args: &VerifyArgs, context: &Context) -> Result<Answer> {
+    let dataset = context.open(&args.table, JournalOptions::default()).await?;
     let found = biscuit_merge::verify(&dataset, &args.key).await?;
     let sound = found.is_sound();
     let mut text =

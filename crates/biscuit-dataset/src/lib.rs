@@ -17,7 +17,7 @@ pub use dataset::Dataset;
 pub use file::{DataFile, OpenFile};
 pub use file_writer::{FileWriter, ParquetOptions};
 pub use hive::{HIVE_NULL, escape, partition_values, unescape};
-pub use location::Location;
+pub use location::{ByUrl, Location, OpenLocation};
 pub use rows::{align, conform, partition_folders};
 pub use single::write_single;
 pub use snapshot::{Snapshot, WriteMode};

@@ -106,6 +106,26 @@ impl Location {
     }
 }
 
+/// Opens locations: where a job decides how stores are reached.
+#[async_trait::async_trait]
+pub trait OpenLocation: fmt::Debug + Send + Sync {
+    /// The place of a URL or path.
+    async fn open(&self, url: &str) -> Result<Location>;
+}
+
+const _: fn(&dyn OpenLocation) = |_| {};
+
+/// Opens locations as [`Location::parse`] does.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ByUrl;
+
+#[async_trait::async_trait]
+impl OpenLocation for ByUrl {
+    async fn open(&self, url: &str) -> Result<Location> {
+        Location::parse(url)
+    }
+}
+
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.url)

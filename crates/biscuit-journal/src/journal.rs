@@ -10,6 +10,7 @@ use object_store::{CopyMode, CopyOptions, ObjectStore, ObjectStoreExt, PutMode};
 use serde::{Deserialize, Serialize};
 
 use crate::head::{self, Head, list_entries, read_head};
+use crate::interrupt::Interrupt;
 use crate::names::{Entry, below, run_folder};
 use crate::publish::{self, Completion};
 use crate::record::{Record, StateFile};
@@ -140,13 +141,14 @@ pub struct Journal {
     pub(crate) state: Path,
     pub(crate) options: JournalOptions,
     pub(crate) nonces: Arc<dyn Nonces>,
+    pub(crate) interrupt: Arc<Interrupt>,
 }
 
 impl Journal {
     /// The journal of the table in the folder `table`, with its state root in the default place.
     pub fn new(storage: Storage, table: Path, options: JournalOptions) -> Self {
         let state = default_state_root(&table);
-        Self { storage, table, state, options, nonces: Arc::new(RandomNonces) }
+        Self { storage, table, state, options, nonces: Arc::new(RandomNonces), interrupt: Arc::default() }
     }
 
     /// The same journal with another state root in the same store.
@@ -158,6 +160,12 @@ impl Journal {
     /// The same journal with other nonces, as tests need them.
     pub fn with_nonces(mut self, nonces: Arc<dyn Nonces>) -> Self {
         self.nonces = nonces;
+        self
+    }
+
+    /// The same journal; its commits can be stopped by this.
+    pub fn with_interrupt(mut self, interrupt: Arc<Interrupt>) -> Self {
+        self.interrupt = interrupt;
         self
     }
 

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod head;
+mod interrupt;
 mod journal;
 mod names;
 mod observe;
@@ -14,6 +15,7 @@ mod storage;
 
 pub use biscuit_purge::store_error;
 pub use head::{Head, LiveFile};
+pub use interrupt::Interrupt;
 pub use journal::{Diverged, Foreign, Journal, JournalOptions, Nonces, RandomNonces, Recovered, Writers};
 pub use names::{biscuit_nonce, default_state_root, is_hidden};
 pub use observe::Observed;

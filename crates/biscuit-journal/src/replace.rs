@@ -66,6 +66,7 @@ impl Journal {
             meta: BTreeMap::new(),
             report: Value::Null,
         };
+        self.interrupt.begin(self, observed.head.version, &record.nonce);
         Replace { journal: self, observed, files: AtomicU32::new(0), record, adopts: false }
     }
 }
@@ -198,6 +199,10 @@ impl Replace<'_> {
 
     async fn finish(self) -> Result<(Committed, u64)> {
         self.prepare().await?;
+        if let Err(e) = self.journal.interrupt.commit(self.record.version) {
+            self.delete_staged().await?;
+            return Err(e);
+        }
         if let Err(e) = self.put_record().await {
             if e.code() == "Conflict" {
                 self.delete_staged().await?;
@@ -298,12 +303,26 @@ impl Replace<'_> {
     }
 
     async fn delete_staged(&self) -> Result<()> {
+        self.journal.delete_run(self.base(), &self.record.nonce).await
+    }
+}
+
+impl Drop for Replace<'_> {
+    fn drop(&mut self) {
+        // A run that is dropped while it is stopped leaves its staging to whoever stopped it.
+        if !self.journal.interrupt.is_stopped() {
+            self.journal.interrupt.end(&self.record.nonce);
+        }
+    }
+}
+
+impl Journal {
+    /// Deletes what one execution wrote before its commit.
+    pub(crate) async fn delete_run(&self, base: u64, nonce: &str) -> Result<()> {
         for kind in ["staging", "state"] {
-            let folder = run_folder(&self.journal.state, kind, self.base(), &self.record.nonce);
-            publish::delete_below(self.journal, &folder, |_| true).await?;
-            let own = format!("{}-{}", self.base(), self.record.nonce);
-            let root = self.journal.state.clone().join(kind);
-            self.journal.storage.durability.remove_folders(&root, &|name: &str| name == own).await?;
+            publish::delete_below(self, &run_folder(&self.state, kind, base, nonce), |_| true).await?;
+            let (own, root) = (format!("{base}-{nonce}"), self.state.clone().join(kind));
+            self.storage.durability.remove_folders(&root, &|name: &str| name == own).await?;
         }
         Ok(())
     }

@@ -1,8 +1,11 @@
+use std::sync::Arc;
+
 use biscuit_change::{
-    BadRows, Changes, DebeziumOptions, DebeziumReader, DmsOptions, DmsReader, Refused, RowsOptions, RowsReader,
+    BadRows, Changes, DebeziumOptions, DebeziumReader, DmsOptions, DmsReader, OfTable, Refused, RowsOptions,
+    RowsReader, TablesReader,
 };
 use biscuit_core::{Error, ErrorKind, Result, Run, Source, async_trait};
-use biscuit_dataset::Location;
+use biscuit_dataset::{ByUrl, Location, OpenLocation};
 use biscuit_journal::{is_hidden, store_error};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
@@ -25,13 +28,20 @@ pub enum Format {
 pub struct ChangeFiles {
     places: Vec<String>,
     format: Format,
+    opener: Arc<dyn OpenLocation>,
 }
 
 impl ChangeFiles {
     /// The files at these URLs or paths: a file, all files below a folder, or those that a glob (`*`, `**`, `?`, `[a-z]`)
     /// matches. Hidden files and, below folders and by globs, files without a byte are passed over.
     pub fn new<S: Into<String>>(places: impl IntoIterator<Item = S>, format: Format) -> Self {
-        Self { places: places.into_iter().map(Into::into).collect(), format }
+        Self { places: places.into_iter().map(Into::into).collect(), format, opener: Arc::new(ByUrl) }
+    }
+
+    /// The same files, their stores reached in another way.
+    pub fn with_opener(mut self, opener: Arc<dyn OpenLocation>) -> Self {
+        self.opener = opener;
+        self
     }
 
     /// Reads all of them, in the order of their names within a place.
@@ -40,18 +50,38 @@ impl ChangeFiles {
     /// `NotFound` for a file or folder that is not there, `InvalidGlob`, and those of the readers and the store.
     pub async fn changes(&self) -> Result<Changes> {
         let mut reader = Reader::new(&self.format);
+        self.each(&mut |name, bytes| reader.read(name, bytes)).await?;
+        reader.finish()
+    }
+
+    /// Reads all of them in one pass, in which each record goes to its table: the change records by `schema.table`, each
+    /// table with its own error if it has one.
+    ///
+    /// # Errors
+    /// As [`changes`](Self::changes); those about one table are with it.
+    pub async fn by_table(&self, mut reader: TablesReader<'_>) -> Result<Vec<OfTable>> {
+        self.each(&mut |name, bytes| reader.read(name, &bytes)).await?;
+        Ok(reader.finish())
+    }
+
+    /// Reads the files one after the other.
+    async fn each(&self, read: &mut (dyn FnMut(&str, Bytes) -> Result<()> + Send)) -> Result<()> {
         for place in &self.places {
-            let (location, pattern) = split_glob(place)?;
-            for path in files(&location, pattern.as_ref()).await? {
+            let (folder, pattern) = split_glob(place)?;
+            let location = self.opener.open(folder).await?;
+            let paths = files(&location, pattern.as_ref()).await?;
+            let all = paths.len();
+            for (done, path) in paths.into_iter().enumerate() {
+                tracing::debug!(target: "biscuit::progress", done, all, "reading changes");
                 let store = &location.storage().store;
                 let bytes =
                     async { store.get(&path).await?.bytes().await }.await.map_err(|e| store_error("read", &path, e))?;
                 let name = shown(place, &location, &path);
                 tracing::info!(file = %name, bytes = bytes.len(), "reading changes");
-                reader.read(&name, bytes)?;
+                read(&name, bytes)?;
             }
         }
-        reader.finish()
+        Ok(())
     }
 }
 
@@ -132,14 +162,14 @@ impl Source<Changes> for ChangeFiles {
 }
 
 /// The folder above the first segment with a wildcard, and the pattern of paths below it.
-fn split_glob(place: &str) -> Result<(Location, Option<glob::Pattern>)> {
-    let Some(wild) = place.find(['*', '?', '[']) else { return Ok((Location::parse(place)?, None)) };
+fn split_glob(place: &str) -> Result<(&str, Option<glob::Pattern>)> {
+    let Some(wild) = place.find(['*', '?', '[']) else { return Ok((place, None)) };
     let cut = place[..wild].rfind('/').map_or(0, |i| i + 1);
     let (folder, pattern) = place.split_at(cut);
     let folder = if folder.is_empty() { "." } else { folder };
     let pattern = glob::Pattern::new(pattern)
         .map_err(|e| Error::usage("InvalidGlob", format!("`{place}` is no glob: {e}")).with_source(e))?;
-    Ok((Location::parse(folder)?, Some(pattern)))
+    Ok((folder, Some(pattern)))
 }
 
 async fn files(location: &Location, pattern: Option<&glob::Pattern>) -> Result<Vec<Path>> {

@@ -128,9 +128,13 @@ impl Merge {
                 store: self.dataset.journal().storage().store.clone(),
             });
         }
+        let (mut done, all) = (0_usize, jobs.len());
+        tracing::debug!(target: "biscuit::progress", done, all, "writing files");
         let mut staged = stream::iter(jobs).map(|job| tokio::spawn(rewrite(job))).buffered(self.options.parallelism);
         while let Some(file) = staged.next().await {
             replace.publish(file.map_err(|e| Error::internal("a rewrite was cut off").with_source(e))??);
+            done += 1;
+            tracing::debug!(target: "biscuit::progress", done, all, "writing files");
         }
         drop(staged);
         self.insert(plan, replace).await

@@ -16,6 +16,8 @@ pub fn store_error(operation: &str, place: impl Display, e: object_store::Error)
         E::InvalidPath { .. } => (ErrorKind::Usage, "InvalidPath"),
         _ => match io_kind(&e) {
             Some(io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => (ErrorKind::Denied, "Denied"),
+            // object_store has no error of its own for it, and running again does not help.
+            _ if says(&e, "NoSuchBucket") => (ErrorKind::Denied, "NoSuchBucket"),
             _ => (ErrorKind::Unavailable, "StoreUnavailable"),
         },
     };
@@ -31,4 +33,15 @@ fn io_kind(e: &(dyn StdError + 'static)) -> Option<io::ErrorKind> {
         at = e.source();
     }
     None
+}
+
+fn says(e: &(dyn StdError + 'static), code: &str) -> bool {
+    let mut at = Some(e);
+    while let Some(e) = at {
+        if e.to_string().contains(code) {
+            return true;
+        }
+        at = e.source();
+    }
+    false
 }

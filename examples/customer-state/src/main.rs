@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use biscuit_aws::{Aws, AwsOptions};
 use biscuit_change::DebeziumOptions;
 use biscuit_core::{Argument, Arguments, Clock, Job, Result, Run, RunId, SystemClock};
 use biscuit_dataset::{Dataset, Location};
-use biscuit_journal::JournalOptions;
+use biscuit_journal::{JournalOptions, Storage};
 use biscuit_merge::{ChangeFiles, Format, MergeOptions};
 use customer_state::{CustomerState, StateSink};
 
@@ -26,18 +27,20 @@ async fn main() -> ExitCode {
 async fn work() -> Result<()> {
     let arguments = Arguments::new([
         Argument::text("lake").with_default("lake"),
+        Argument::text("endpoint-url").with_default(""),
         Argument::text("changes").with_default(SAMPLE),
         Argument::text("run-id").with_default("by-hand"),
     ]);
     let arguments =
         arguments.parse(std::env::args().skip(1), &|name| std::env::var(format!("CUSTOMER_STATE_{name}")).ok())?;
     let lake = arguments.text("lake")?.trim_end_matches('/').to_owned();
+    let place = Place::of(&lake, arguments.text("endpoint-url")?).await?;
     let changes = |table: &str| -> Result<Arc<ChangeFiles>> {
         let format = Format::Debezium(DebeziumOptions::default().with_table(table));
         Ok(Arc::new(ChangeFiles::new([arguments.text("changes")?], format)))
     };
     let sink = |table: &str| -> Result<Arc<StateSink>> {
-        let dataset = Dataset::new(Location::parse(&format!("{lake}/{table}"))?, JournalOptions::default());
+        let dataset = Dataset::new(place.below(&format!("{lake}/{table}"))?, JournalOptions::default());
         Ok(Arc::new(StateSink::new(dataset, MergeOptions::default())))
     };
     let (customers, orders) = (sink("customer")?, sink("orders")?);
@@ -58,4 +61,26 @@ async fn work() -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Where the lake is: on S3, reached by the credential chain of AWS, or wherever else a URL says.
+struct Place(Option<Storage>);
+
+impl Place {
+    async fn of(lake: &str, endpoint: &str) -> Result<Self> {
+        let Some((bucket, _)) = lake.strip_prefix("s3://").and_then(|rest| rest.split_once('/')) else {
+            return Ok(Self(None));
+        };
+        let mut options = AwsOptions::default();
+        options.endpoint_url = Some(endpoint.to_owned()).filter(|e| !e.is_empty());
+        let store = Aws::load(options).await.store(bucket).await?;
+        Ok(Self(Some(Storage::durable(Arc::new(store)))))
+    }
+
+    fn below(&self, url: &str) -> Result<Location> {
+        match (&self.0, url.splitn(4, '/').nth(3)) {
+            (Some(storage), Some(path)) => Location::new(storage.clone(), path, url),
+            _ => Location::parse(url),
+        }
+    }
 }

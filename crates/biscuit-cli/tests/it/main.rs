@@ -3,3 +3,4 @@
 mod binary;
 mod errors;
 mod merge;
+mod process;

@@ -1,0 +1,54 @@
+use std::sync::Arc;
+
+use biscuit_core::{Clock, Instant, Result, SystemClock};
+use biscuit_dataset::{Dataset, OpenLocation};
+use biscuit_journal::{Interrupt, JournalOptions};
+use serde_json::{Value, json};
+
+use crate::args::TableArgs;
+use crate::stores::Stores;
+
+/// What all commands share.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) stores: Arc<Stores>,
+    pub(crate) interrupt: Arc<Interrupt>,
+    started: Instant,
+}
+
+impl Context {
+    pub(crate) fn new(stores: Stores) -> Self {
+        Self { stores: Arc::new(stores), interrupt: Arc::default(), started: SystemClock.now() }
+    }
+
+    /// Opens a table, with its state root.
+    pub(crate) async fn open(&self, args: &TableArgs, options: JournalOptions) -> Result<Dataset> {
+        let dataset = Dataset::new(self.stores.open(&args.url).await?, options);
+        let journal = dataset.journal().clone().with_interrupt(self.interrupt.clone());
+        let dataset = dataset.with_journal(journal);
+        match &args.state {
+            Some(state) => dataset.with_state_root(&self.stores.open(state).await?),
+            None => dataset.follow_pointer().await,
+        }
+    }
+
+    /// Seconds since the command began.
+    pub(crate) fn seconds(&self) -> f64 {
+        (SystemClock.now().as_micros() - self.started.as_micros()) as f64 / 1e6
+    }
+
+    /// What the command took: seconds, requests by kind, bytes, memory.
+    pub(crate) fn costs(&self) -> Value {
+        let mut costs = self.stores.counts().report();
+        costs["seconds"] = json!((self.seconds() * 1000.0).round() / 1000.0);
+        costs["peak_memory_bytes"] = json!(peak_memory());
+        costs
+    }
+}
+
+/// The most memory the process has had, in bytes; none where the system does not say.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|l| l.starts_with("VmHWM:"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
+}

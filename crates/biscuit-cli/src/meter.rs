@@ -1,0 +1,153 @@
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
+    PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
+};
+use serde_json::{Value, json};
+
+/// What a command asked of its stores.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    get: AtomicU64,
+    head: AtomicU64,
+    put: AtomicU64,
+    list: AtomicU64,
+    delete: AtomicU64,
+    copy: AtomicU64,
+    read: AtomicU64,
+    written: AtomicU64,
+}
+
+impl Counts {
+    /// Requests by kind, and bytes.
+    pub(crate) fn report(&self) -> Value {
+        let n = |c: &AtomicU64| c.load(Ordering::Relaxed);
+        json!({
+            "requests": {
+                "get": n(&self.get), "head": n(&self.head), "put": n(&self.put), "list": n(&self.list),
+                "delete": n(&self.delete), "copy": n(&self.copy),
+            },
+            "bytes_read": n(&self.read),
+            "bytes_written": n(&self.written),
+        })
+    }
+}
+
+fn add(counter: &AtomicU64, n: u64) {
+    counter.fetch_add(n, Ordering::Relaxed);
+}
+
+/// Counts what is asked of a store. A listing counts once, however many pages it has; so does each deleted object.
+#[derive(Debug)]
+pub(crate) struct Metered {
+    inner: Arc<dyn ObjectStore>,
+    counts: Arc<Counts>,
+}
+
+impl Metered {
+    pub(crate) fn new(inner: Arc<dyn ObjectStore>, counts: Arc<Counts>) -> Self {
+        Self { inner, counts }
+    }
+}
+
+impl fmt::Display for Metered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+#[derive(Debug)]
+struct MeteredUpload {
+    inner: Box<dyn MultipartUpload>,
+    counts: Arc<Counts>,
+}
+
+#[async_trait]
+impl MultipartUpload for MeteredUpload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        add(&self.counts.put, 1);
+        add(&self.counts.written, data.content_length() as u64);
+        self.inner.put_part(data)
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        add(&self.counts.put, 1);
+        self.inner.complete().await
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        self.inner.abort().await
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl ObjectStore for Metered {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        add(&self.counts.put, 1);
+        add(&self.counts.written, payload.content_length() as u64);
+        self.inner.put_opts(location, payload, opts).await
+    }
+
+    async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        add(&self.counts.put, 1);
+        let inner = self.inner.put_multipart_opts(location, opts).await?;
+        Ok(Box::new(MeteredUpload { inner, counts: self.counts.clone() }))
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        let head = options.head;
+        add(if head { &self.counts.head } else { &self.counts.get }, 1);
+        let found = self.inner.get_opts(location, options).await?;
+        if !head {
+            add(&self.counts.read, found.range.end - found.range.start);
+        }
+        Ok(found)
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        add(&self.counts.get, 1);
+        let found = self.inner.get_ranges(location, ranges).await?;
+        add(&self.counts.read, found.iter().map(|b| b.len() as u64).sum());
+        Ok(found)
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        let counts = self.counts.clone();
+        self.inner.delete_stream(locations.inspect(move |_| add(&counts.delete, 1)).boxed())
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        add(&self.counts.list, 1);
+        self.inner.list(prefix)
+    }
+
+    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+        add(&self.counts.list, 1);
+        self.inner.list_with_offset(prefix, offset)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        add(&self.counts.list, 1);
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        add(&self.counts.copy, 1);
+        self.inner.copy_opts(from, to, options).await
+    }
+
+    async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
+        add(&self.counts.copy, 1);
+        self.inner.rename_opts(from, to, options).await
+    }
+}

@@ -1,0 +1,75 @@
+use std::sync::Mutex;
+
+use biscuit_core::{Error, ErrorKind, Result};
+
+use crate::Journal;
+
+/// Stops a run before its commit, or says that it is too late for that. One for all tables of a run.
+#[derive(Debug, Default)]
+pub struct Interrupt(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    stopped: bool,
+    /// The version that is being committed and published.
+    committing: Option<u64>,
+    /// What was begun and neither committed nor abandoned: journal, base, nonce.
+    begun: Vec<(Journal, u64, String)>,
+}
+
+impl Interrupt {
+    /// Stops the run. True if no commit of it is under way: from now on none will be. False if one is: it is to be given
+    /// the time to finish, and if that is too long, the next run or a recovery finishes it.
+    pub fn stop(&self) -> bool {
+        let mut state = self.lock();
+        state.stopped = true;
+        state.committing.is_none()
+    }
+
+    /// The version that is being committed and published.
+    pub fn committing(&self) -> Option<u64> {
+        self.lock().committing
+    }
+
+    /// Deletes what a stopped run staged. What it does not come to goes with the next commit.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn clean_up(&self) -> Result<()> {
+        let begun = std::mem::take(&mut self.lock().begun);
+        for (journal, base, nonce) in begun {
+            journal.delete_run(base, &nonce).await?;
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().expect("no holder of this lock panics")
+    }
+
+    pub(crate) fn begin(&self, journal: &Journal, base: u64, nonce: &str) {
+        // The copy belongs to no run, so that nothing holds on to itself.
+        let journal = journal.clone().with_interrupt(std::sync::Arc::default());
+        self.lock().begun.push((journal, base, nonce.to_owned()));
+    }
+
+    /// The point of no return.
+    pub(crate) fn commit(&self, version: u64) -> Result<()> {
+        let mut state = self.lock();
+        if state.stopped {
+            return Err(Error::new(ErrorKind::Interrupted, "Interrupted", "the run was stopped before its commit"));
+        }
+        state.committing = Some(version);
+        Ok(())
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.lock().stopped
+    }
+
+    pub(crate) fn end(&self, nonce: &str) {
+        let mut state = self.lock();
+        state.committing = None;
+        state.begun.retain(|(_, _, n)| n != nonce);
+    }
+}

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# moto, the AWS APIs in memory, on 127.0.0.1.   usage: moto.sh DIR PORT start|stop
+# Needs python3 with venv; installs moto[server] from PyPI into DIR/venv the first time, unless moto_server is there.
+set -euo pipefail
+dir=$1 port=$2 command=$3
+mkdir -p "$dir"
+if [ "$command" = stop ]; then
+  if [ -f "$dir/pid" ]; then kill "$(cat "$dir/pid")" 2>/dev/null || true; rm -f "$dir/pid"; fi
+  exit 0
+fi
+server=$(command -v moto_server || true)
+if [ -z "$server" ]; then
+  server=$dir/venv/bin/moto_server
+  if [ ! -x "$server" ]; then
+    python3 -m venv "$dir/venv"
+    "$dir/venv/bin/pip" install -q 'moto[server]==5.2.5'
+  fi
+fi
+"$server" -H 127.0.0.1 -p "$port" >"$dir/log" 2>&1 &
+echo $! >"$dir/pid"
+for _ in $(seq 400); do
+  if curl -s -o /dev/null "http://127.0.0.1:$port/moto-api/data.json"; then exit 0; fi
+  kill -0 "$(cat "$dir/pid")" || break
+  sleep 0.05
+done
+echo "moto did not answer; its log is $dir/log" >&2
+exit 1
