@@ -178,3 +178,9 @@ async fn a_bucket_that_is_not_there_and_wrong_credentials_say_so() {
     let e = process::merge_changes(&dataset, reader.finish().expect("records")).await.unwrap_err();
     assert_eq!(e.code(), "NoSuchBucket", "{e}");
 }
+
+#[tokio::test]
+async fn the_server_is_a_store_that_the_journal_can_use() {
+    let Some(storage) = server("store").await else { return };
+    biscuit_testkit::conformance::check_store(&storage.store, &Path::from("root")).await;
+}

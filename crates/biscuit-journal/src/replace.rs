@@ -82,6 +82,16 @@ impl Replace<'_> {
         StagedWriter::new(&self.journal.storage, below(&self.journal.state, &staged), path, staged)
     }
 
+    /// The content of a staged file, for the check of its format.
+    ///
+    /// # Errors
+    /// `Conflict` if it is gone again, since another run has committed, and those of the store.
+    pub async fn read_back(&self, file: &StagedFile) -> Result<Bytes> {
+        let path = file.object();
+        let read = async { self.journal.storage.store.get(path).await?.bytes().await }.await;
+        read.map_err(|e| staged_error("read", path, e))
+    }
+
     /// Stages a small file in one call, to be published.
     pub async fn stage(&mut self, folder: &str, ending: &str, content: Bytes) -> Result<()> {
         let mut writer = self.writer(folder, ending);

@@ -26,7 +26,8 @@ impl StagedFile {
         &self.entry.path
     }
 
-    /// Where it is now, from the root of the store: what a check of the format opens.
+    /// Where it is now, from the root of the store: what a check of the format opens, unless
+    /// [`Replace::read_back`](crate::Replace::read_back) is enough for it.
     pub fn object(&self) -> &Path {
         &self.object
     }

@@ -1,0 +1,79 @@
+use std::sync::Arc;
+
+use biscuit_journal::Storage;
+use biscuit_purge::{Listed, Plan, Report};
+use futures::TryStreamExt;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+
+use crate::fault_store::{Fault, FaultStore};
+
+async fn put(store: &dyn ObjectStore, path: &str, text: &str) {
+    store.put(&Path::from(path), text.to_owned().into()).await.expect("a put");
+}
+
+async fn names(store: &dyn ObjectStore) -> Vec<String> {
+    let mut all: Vec<String> =
+        store.list(None).map_ok(|m| m.location.to_string()).try_collect().await.expect("a listing");
+    all.sort();
+    all
+}
+
+async fn listed(store: &dyn ObjectStore, prefix: &str) -> Vec<Listed> {
+    let objects: Vec<Listed> =
+        store.list(Some(&Path::from(prefix))).map_ok(Listed::from).try_collect().await.expect("a listing");
+    objects
+}
+
+/// Five objects of a table, and one beside it.
+async fn world() -> (Storage, Plan) {
+    let storage = Storage::durable(Arc::new(InMemory::new()));
+    for n in 1..=5 {
+        put(&storage.store, &format!("lake/t/{n}"), &n.to_string()).await;
+    }
+    put(&storage.store, "lake/t_backup/1", "other").await;
+    let files = listed(&storage.store, "lake/t").await.into_iter().filter(|f| f.path.as_ref() != "lake/t/5").collect();
+    (storage, Plan::exact(Path::from("lake/t"), files).expect("a plan"))
+}
+
+/// Checks that what carries out a plan deletes exactly what the plan lists: objects that were changed since stay and are named,
+/// those that are gone already are no failure, one failure does not stop the others, and a second time changes nothing.
+///
+/// # Panics
+/// Where it does not, saying what.
+pub async fn check_deleter<F>(delete: impl Fn(Storage, Plan) -> F)
+where
+    F: Future<Output = Report>,
+{
+    let (storage, plan) = world().await;
+    let report = delete(storage.clone(), plan.clone()).await;
+    assert_eq!(report.deleted.len(), 4, "all that is listed is deleted: {report:?}");
+    assert_eq!(names(&storage.store).await, ["lake/t/5", "lake/t_backup/1"], "nothing else is deleted");
+    let again = delete(storage.clone(), plan).await;
+    assert_eq!((again.absent.len(), again.failed.len()), (4, 0), "what is gone already is no failure: {again:?}");
+
+    let (storage, plan) = world().await;
+    put(&storage.store, "lake/t/2", "written since").await;
+    let report = delete(storage.clone(), plan).await;
+    let kept: Vec<&str> = report.kept.iter().map(|(p, _)| p.as_ref()).collect();
+    assert_eq!(kept, ["lake/t/2"], "an object that was changed since is kept and named: {report:?}");
+    assert!(names(&storage.store).await.contains(&"lake/t/2".to_owned()), "an object that was changed since is kept");
+
+    let calls = {
+        let (storage, plan) = world().await;
+        let counting = FaultStore::new(storage.store.clone(), Fault::Fail, 0);
+        delete(storage.with_store(Arc::new(counting.clone())), plan).await;
+        counting.calls()
+    };
+    for at in 1..=calls {
+        let (storage, plan) = world().await;
+        let faulty = FaultStore::new(storage.store.clone(), Fault::Fail, at);
+        let report = delete(storage.with_store(Arc::new(faulty)), plan.clone()).await;
+        let ended = report.deleted.len() + report.failed.len() + report.kept.len() + report.absent.len();
+        assert_eq!(ended, 4, "every listed object has its outcome, also after a failure at call {at}: {report:?}");
+        assert!(report.deleted.len() >= 3, "one failure does not stop the others (call {at}): {report:?}");
+        delete(storage.clone(), plan).await;
+        assert_eq!(names(&storage.store).await, ["lake/t/5", "lake/t_backup/1"], "again after a failure at call {at}");
+    }
+}

@@ -1,0 +1,79 @@
+use std::sync::Arc;
+
+use futures::future::join_all;
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{CopyOptions, Error, GetOptions, ObjectStore, ObjectStoreExt, PutMode};
+
+async fn content(store: &dyn ObjectStore, path: &Path) -> Option<String> {
+    let bytes = match store.get(path).await {
+        Ok(found) => found.bytes().await.expect("bytes"),
+        Err(Error::NotFound { .. }) => return None,
+        Err(e) => panic!("a get answers or says that nothing is there: {e}"),
+    };
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+async fn names(store: &dyn ObjectStore, prefix: &Path) -> Vec<String> {
+    let listed: Vec<_> = store.list(Some(prefix)).try_collect().await.expect("a listing");
+    let mut names: Vec<String> = listed.into_iter().map(|m| m.location.to_string()).collect();
+    names.sort();
+    names
+}
+
+/// Checks that a store does what the journal needs of it: put-if-absent has one winner, listings and reads see what was
+/// written at once, prefixes end at a slash, conditions on ETags hold, copies are whole, deletes may be repeated. Works below
+/// `root` and takes away what it puts there.
+///
+/// # Panics
+/// Where it does not, saying what.
+pub async fn check_store(store: &Arc<dyn ObjectStore>, root: &Path) {
+    let at = |name: &str| Path::from(format!("{root}/{name}"));
+    let (one, two) = (at("t/one"), at("t/two"));
+    store.put(&one, "1".into()).await.expect("a put");
+    assert_eq!(content(store, &one).await.as_deref(), Some("1"), "a read sees what was written");
+    store.put(&at("t_backup/one"), "other".into()).await.expect("a put");
+    assert_eq!(
+        names(store, &at("t")).await,
+        [one.to_string()],
+        "a listing sees what was written, and its prefix ends at a slash"
+    );
+    store.put(&one, "11".into()).await.expect("a put");
+    let meta = store.head(&one).await.expect("a head");
+    assert_eq!((meta.size, content(store, &one).await.as_deref()), (2, Some("11")), "a put replaces");
+    assert!(meta.e_tag.is_some(), "objects have ETags");
+
+    for round in 0..5 {
+        let path = at(&format!("race/{round}"));
+        let puts = (0..16).map(|i| store.put_opts(&path, format!("{i}").into(), PutMode::Create.into()));
+        let answers = join_all(puts).await;
+        let won: Vec<usize> = (0..16).filter(|&i| answers[i].is_ok()).collect();
+        assert_eq!(won.len(), 1, "put-if-absent has one winner of 16, in round {round}");
+        for e in answers.iter().filter_map(|a| a.as_ref().err()) {
+            assert!(matches!(e, Error::AlreadyExists { .. } | Error::Precondition { .. }), "a loser is told so: {e}");
+        }
+        let holds = content(store, &path).await;
+        assert_eq!(holds, Some(won[0].to_string()), "the object is the winner's, in round {round}");
+    }
+
+    let stale = GetOptions { if_match: Some("\"no such etag\"".to_owned()), ..GetOptions::default() };
+    let refused = store.get_opts(&one, stale).await;
+    assert!(matches!(refused, Err(Error::Precondition { .. })), "a read with If-Match refuses another ETag");
+
+    store.copy_opts(&one, &two, CopyOptions::new()).await.expect("a copy");
+    assert_eq!(content(store, &two).await.as_deref(), Some("11"), "a copy is whole");
+    assert_eq!(store.head(&one).await.expect("a head").e_tag, meta.e_tag, "a copy leaves its source as it was");
+
+    store.delete(&one).await.expect("a delete");
+    assert_eq!(content(store, &one).await, None, "what was deleted is gone");
+    assert_eq!(names(store, &at("t")).await, [two.to_string()], "a listing does not show what was deleted");
+    match store.delete(&one).await {
+        Ok(()) | Err(Error::NotFound { .. }) => {}
+        Err(e) => panic!("a delete may be repeated: {e}"),
+    }
+    let mut gone = store.delete_stream(store.list(Some(root)).map_ok(|m| m.location).boxed());
+    while let Some(answer) = gone.next().await {
+        answer.expect("a delete");
+    }
+    assert!(names(store, root).await.is_empty(), "all is gone");
+}

@@ -1,0 +1,186 @@
+//! The suites pass what is right and find what is broken.
+
+use std::sync::{Arc, Mutex};
+
+use biscuit_core::{CommitId, Receipt, Result, Run, Sink, SinkOutcome, Source, async_trait};
+use biscuit_journal::{Storage, store_error};
+use biscuit_purge::execute;
+use biscuit_testkit::conformance::{
+    SinkCase, SinkWorld, check_deleter, check_sink, check_source, check_storage_source, check_store,
+};
+use biscuit_testkit::{MemorySource, RecordingSink};
+use object_store::local::LocalFileSystem;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+
+type Rows = Vec<i64>;
+
+fn case() -> SinkCase<Rows> {
+    SinkCase { first: vec![1, 2], second: vec![3], empty: vec![], failing: None }
+}
+
+/// A sink in memory that may break a rule.
+#[derive(Clone, Default)]
+struct Memory {
+    written: Arc<Mutex<Vec<(CommitId, Rows)>>>,
+    broken: Option<&'static str>,
+}
+
+#[async_trait]
+impl Sink<Rows> for Memory {
+    async fn write(&self, _: &Run, commit: &CommitId, rows: Rows) -> Result<Receipt> {
+        let mut written = self.written.lock().expect("no panic");
+        let known = written.iter().any(|(id, _)| id == commit) && self.broken != Some("forgets commit ids");
+        if self.broken == Some("is emptied by nothing") && rows.is_empty() {
+            written.clear();
+        }
+        if self.broken == Some("keeps what failed") && rows.contains(&13) {
+            written.push((commit.clone(), rows));
+            return Err(biscuit_core::Error::data("Unlucky", "a row is 13"));
+        }
+        if rows.contains(&13) {
+            return Err(biscuit_core::Error::data("Unlucky", "a row is 13"));
+        }
+        let receipt = Receipt {
+            commit: commit.clone(),
+            outcome: if known { SinkOutcome::AlreadyDone } else { SinkOutcome::Changed },
+            rows: rows.len() as u64,
+            place: "memory".to_owned(),
+        };
+        if !known {
+            written.push((commit.clone(), rows));
+        }
+        Ok(receipt)
+    }
+}
+
+#[async_trait]
+impl SinkWorld<Rows> for Memory {
+    fn sink(&self) -> Arc<dyn Sink<Rows>> {
+        Arc::new(self.clone())
+    }
+
+    async fn rows(&self) -> Vec<String> {
+        self.written.lock().expect("no panic").iter().flat_map(|(_, r)| r.iter().map(i64::to_string)).collect()
+    }
+}
+
+async fn check(broken: Option<&'static str>) {
+    let case = SinkCase { failing: Some(vec![4, 13]), ..case() };
+    check_sink(|| async { Memory { broken, ..Memory::default() } }, &case).await;
+}
+
+#[tokio::test]
+async fn a_right_sink_passes() {
+    check(None).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "the same commit id twice: the second write says that it is done")]
+async fn a_sink_that_forgets_commit_ids_is_found() {
+    check(Some("forgets commit ids")).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "a value without a row changes nothing")]
+async fn a_sink_that_nothing_empties_is_found() {
+    check(Some("is emptied by nothing")).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "nothing is seen of a value that failed on the way")]
+async fn a_sink_that_keeps_half_of_what_failed_is_found() {
+    check(Some("keeps what failed")).await;
+}
+
+struct Recorded(Arc<RecordingSink<Rows>>);
+
+#[async_trait]
+impl SinkWorld<Rows> for Recorded {
+    fn sink(&self) -> Arc<dyn Sink<Rows>> {
+        self.0.clone()
+    }
+
+    async fn rows(&self) -> Vec<String> {
+        self.0.written().iter().flat_map(|w| w.value.iter().map(i64::to_string)).collect()
+    }
+}
+
+#[tokio::test]
+async fn the_recording_sink_is_a_sink() {
+    check_sink(|| async { Recorded(Arc::new(RecordingSink::counting(|r: &Rows| r.len() as u64))) }, &case()).await;
+}
+
+/// Reads all objects below a folder; a careless one passes over those that cannot be read.
+struct Folder(Storage, bool);
+
+#[async_trait]
+impl Source<Vec<String>> for Folder {
+    async fn read(&self, _: &Run) -> Result<Vec<String>> {
+        let mut all = Vec::new();
+        for name in ["in/1", "in/2"] {
+            let path = Path::from(name);
+            let got = async { self.0.store.get(&path).await?.bytes().await }.await;
+            match got {
+                Ok(bytes) => all.push(String::from_utf8_lossy(&bytes).into_owned()),
+                Err(_) if self.1 => {}
+                Err(e) => return Err(store_error("read", &path, e)),
+            }
+        }
+        Ok(all)
+    }
+}
+
+async fn files() -> Storage {
+    let storage = Storage::durable(Arc::new(InMemory::new()));
+    for name in ["in/1", "in/2"] {
+        storage.store.put(&Path::from(name), name.into()).await.expect("a put");
+    }
+    storage
+}
+
+#[tokio::test]
+async fn sources_that_give_all_or_nothing_pass() {
+    check_source(&MemorySource::of(vec![1, 2]), |v| v.iter().map(i32::to_string).collect()).await;
+    check_storage_source(files, |s| Arc::new(Folder(s, false)), Vec::clone).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "a source that cannot read all of it gives an error")]
+async fn a_source_that_gives_a_part_is_found() {
+    check_storage_source(files, |s| Arc::new(Folder(s, true)), Vec::clone).await;
+}
+
+#[tokio::test]
+async fn the_deleter_of_plans_passes() {
+    check_deleter(|s, plan| async move { execute(&s.store, &plan).await }).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "an object that was changed since is kept and named")]
+async fn a_deleter_that_looks_at_names_only_is_found() {
+    check_deleter(|s, plan| async move {
+        let mut report = biscuit_purge::Report::default();
+        for file in plan.files() {
+            match s.store.head(&file.path).await {
+                Ok(_) => {
+                    s.store.delete(&file.path).await.expect("a delete");
+                    report.deleted.push(file.path.clone());
+                }
+                Err(_) => report.absent.push(file.path.clone()),
+            }
+        }
+        report
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn memory_and_disk_are_stores() {
+    let memory: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    check_store(&memory, &Path::from("root")).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let disk: Arc<dyn ObjectStore> = Arc::new(LocalFileSystem::new_with_prefix(folder.path()).expect("a store"));
+    check_store(&disk, &Path::from("root")).await;
+}

@@ -1,0 +1,80 @@
+use biscuit_core::{CommitId, Error, Receipt, Result, Run, Sink, SinkOutcome, async_trait};
+use biscuit_journal::{Journal, Observed, Outcome, Replace, StagedFile};
+
+use crate::{Day, Sale};
+
+/// Writes each day's sales as one CSV file below `day=<day>/`, in place of what was there of that day.
+#[derive(Debug)]
+pub struct CsvSink(Journal);
+
+impl CsvSink {
+    /// A sink into the folder of this journal.
+    pub fn new(journal: Journal) -> Self {
+        Self(journal)
+    }
+
+    /// Writes the file where no reader finds it, and looks at it again.
+    async fn stage(replace: &Replace<'_>, day: &Day) -> Result<StagedFile> {
+        let mut writer = replace.writer(&format!("day={}", day.day), "csv");
+        writer.write("shop,cents\n".into()).await?;
+        for (row, sale) in (1..).zip(&day.sales) {
+            writer.write(line(sale, row, day)?.into()).await?;
+        }
+        let staged = writer.finish().await?;
+        let lines = replace.read_back(&staged).await?.iter().filter(|b| **b == b'\n').count();
+        if lines != day.sales.len() + 1 {
+            return Err(Error::internal(format!("`{}` has {lines} lines", staged.object())));
+        }
+        Ok(staged.with_rows(day.sales.len() as u64))
+    }
+
+    async fn replace(&self, observed: &Observed, commit: &CommitId, day: &Day) -> Result<(u64, SinkOutcome)> {
+        let mut replace = self.0.replace(observed);
+        replace.with_commit_id(commit);
+        match Self::stage(&replace, day).await {
+            Ok(file) => replace.publish(file),
+            Err(e) => {
+                replace.abandon().await?;
+                return Err(e);
+            }
+        }
+        let folder = format!("day={}/", day.day);
+        observed.files.iter().filter(|f| f.path.starts_with(&folder)).for_each(|f| replace.retire(f));
+        let committed = replace.commit().await?;
+        let changed = committed.outcome == Outcome::Committed;
+        Ok((committed.version, if changed { SinkOutcome::Changed } else { SinkOutcome::AlreadyDone }))
+    }
+}
+
+/// A line of CSV; a shop with a comma, a quote or a line break in its name is quoted.
+fn line(sale: &Sale, row: u64, day: &Day) -> Result<String> {
+    if sale.shop.is_empty() {
+        return Err(Error::data("EmptyShop", "the shop of a sale is empty").with_column("shop").at(&day.day, row));
+    }
+    let shop = match sale.shop.contains([',', '"', '\n', '\r']) {
+        true => format!("\"{}\"", sale.shop.replace('"', "\"\"").replace(['\n', '\r'], " ")),
+        false => sale.shop.clone(),
+    };
+    Ok(format!("{shop},{}\n", sale.cents))
+}
+
+#[async_trait]
+impl Sink<Day> for CsvSink {
+    async fn write(&self, _: &Run, commit: &CommitId, day: Day) -> Result<Receipt> {
+        let observed = self.0.observe().await?;
+        let rows = day.sales.len() as u64;
+        let receipt = |version, outcome| {
+            let place = format!("{} version {version}", self.0.table());
+            Receipt { commit: commit.clone(), outcome, rows, place }
+        };
+        // A day without a sale is no reason to empty what is there.
+        if let Some(version) = observed.head.committed(commit) {
+            return Ok(receipt(version, SinkOutcome::AlreadyDone));
+        }
+        if day.sales.is_empty() {
+            return Ok(receipt(observed.head.version, SinkOutcome::AlreadyDone));
+        }
+        let (version, outcome) = self.replace(&observed, commit, &day).await?;
+        Ok(receipt(version, outcome))
+    }
+}

@@ -1,0 +1,66 @@
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use biscuit_core::{CommitId, Error, ErrorKind, Receipt, Result, Run, Sink, SinkOutcome, async_trait};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+
+use crate::Day;
+
+/// Writes sales into a table of SQLite. The commit id is a row of the same transaction: a second write of it finds it there.
+#[derive(Debug, Clone)]
+pub struct SqliteSink(PathBuf);
+
+impl SqliteSink {
+    /// A sink into this database file; it and its tables are made if they are not there.
+    pub fn new(file: impl AsRef<Path>) -> Self {
+        Self(file.as_ref().to_owned())
+    }
+
+    fn insert(&self, commit: &CommitId, day: &Day) -> Result<(u64, SinkOutcome)> {
+        let mut connection = Connection::open(&self.0).map_err(unavailable)?;
+        connection.busy_timeout(Duration::from_secs(10)).map_err(unavailable)?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(unavailable)?;
+        transaction
+            .execute_batch(
+                "create table if not exists commits (id text primary key, rows integer not null);
+                 create table if not exists sales (day text not null, shop text not null, cents integer not null);",
+            )
+            .map_err(unavailable)?;
+        let done: Option<u64> = transaction
+            .query_row("select rows from commits where id = ?1", params![commit.as_str()], |r| r.get(0))
+            .optional()
+            .map_err(unavailable)?;
+        if let Some(rows) = done {
+            return Ok((rows, SinkOutcome::AlreadyDone));
+        }
+        for (row, sale) in (1..).zip(&day.sales) {
+            if sale.shop.is_empty() {
+                // Without a commit the transaction is undone.
+                return Err(Error::data("EmptyShop", "the shop of a sale is empty")
+                    .with_column("shop")
+                    .at(&day.day, row));
+            }
+            let values = params![day.day, sale.shop, sale.cents];
+            transaction.execute("insert into sales values (?1, ?2, ?3)", values).map_err(unavailable)?;
+        }
+        let rows = day.sales.len() as u64;
+        let values = params![commit.as_str(), rows];
+        transaction.execute("insert into commits values (?1, ?2)", values).map_err(unavailable)?;
+        transaction.commit().map_err(unavailable)?;
+        Ok((rows, SinkOutcome::Changed))
+    }
+}
+
+fn unavailable(e: rusqlite::Error) -> Error {
+    Error::new(ErrorKind::Unavailable, "DatabaseUnavailable", "SQLite did not do what it was asked").with_source(e)
+}
+
+#[async_trait]
+impl Sink<Day> for SqliteSink {
+    async fn write(&self, _: &Run, commit: &CommitId, day: Day) -> Result<Receipt> {
+        let (sink, id) = (self.clone(), commit.clone());
+        let inserted = tokio::task::spawn_blocking(move || sink.insert(&id, &day)).await;
+        let (rows, outcome) = inserted.map_err(|e| Error::internal("a write was cut off").with_source(e))??;
+        Ok(Receipt { commit: commit.clone(), outcome, rows, place: self.0.display().to_string() })
+    }
+}

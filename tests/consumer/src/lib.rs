@@ -1,0 +1,98 @@
+//! What a user's crate does with single crates of the family: the pure merge alone, the journal alone, and a job with a sink
+//! of its own.
+
+use std::sync::{Arc, Mutex};
+
+use biscuit_core::{CommitId, Job, Receipt, Result, Run, Sink, SinkOutcome, Source, async_trait};
+
+/// A sink of this crate's own: it knows nothing of the family but `biscuit-core`.
+#[derive(Debug, Default)]
+pub struct Ledger(pub Mutex<Vec<(CommitId, Vec<i64>)>>);
+
+#[async_trait]
+impl Sink<Vec<i64>> for Ledger {
+    async fn write(&self, _: &Run, commit: &CommitId, value: Vec<i64>) -> Result<Receipt> {
+        let mut entries = self.0.lock().expect("no holder of this lock panics");
+        let known = entries.iter().any(|(id, _)| id == commit);
+        let rows = value.len() as u64;
+        if !known {
+            entries.push((commit.clone(), value));
+        }
+        let outcome = if known { SinkOutcome::AlreadyDone } else { SinkOutcome::Changed };
+        Ok(Receipt { commit: commit.clone(), outcome, rows, place: "ledger".to_owned() })
+    }
+}
+
+/// A job of this crate's own.
+pub struct Copy {
+    /// Where numbers come from.
+    pub from: Arc<dyn Source<Vec<i64>>>,
+    /// Where they go.
+    pub to: Arc<dyn Sink<Vec<i64>>>,
+}
+
+#[async_trait]
+impl Job for Copy {
+    type Output = u64;
+
+    async fn run(&self, run: &Run) -> Result<u64> {
+        let numbers = self.from.read(run).await?;
+        Ok(self.to.write(run, &run.commit_id("copy"), numbers).await?.rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use biscuit_change::RowsOptions;
+    use biscuit_core::{Clock, RunId, SystemClock};
+    use biscuit_journal::{Journal, JournalOptions, Storage};
+    use biscuit_merge::{MergeSpec, merge_and_retain_last};
+    use datafusion::prelude::*;
+    use object_store::memory::InMemory;
+    use object_store::path::Path;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_merge_alone() {
+        let current = dataframe!("id" => [1, 2], "seq" => [1, 7], "v" => ["a", "b"]).expect("a frame");
+        let changes =
+            dataframe!("id" => [1, 2, 3], "seq" => [2, 3, 1], "v" => ["x", "late", "new"], "op" => ["u", "u", "c"]);
+        let spec = MergeSpec::new(["id"], ["seq"]).expect("a spec");
+        let rows = RowsOptions::default().with_op("op");
+        let merged = merge_and_retain_last(current, changes.expect("a frame"), &spec, &rows).await;
+        let (frame, report) = merged.expect("a merge");
+        assert_eq!((report.verdicts.updated, report.verdicts.late, report.verdicts.inserted), (1, 1, 1));
+        assert_eq!(frame.count().await.expect("rows"), 3);
+    }
+
+    #[tokio::test]
+    async fn the_journal_alone() {
+        let storage = Storage::durable(Arc::new(InMemory::new()));
+        let journal = Journal::new(storage, Path::from("lake/notes"), JournalOptions::default());
+        let observed = journal.observe().await.expect("a base");
+        let mut replace = journal.replace(&observed);
+        replace.stage("", "txt", "hello".into()).await.expect("staged");
+        assert_eq!(replace.commit().await.expect("a commit").version, 1);
+        assert_eq!(journal.view().await.expect("a view").files.len(), 1);
+    }
+
+    struct Numbers;
+
+    #[async_trait]
+    impl Source<Vec<i64>> for Numbers {
+        async fn read(&self, _: &Run) -> Result<Vec<i64>> {
+            Ok(vec![1, 2, 3])
+        }
+    }
+
+    #[tokio::test]
+    async fn a_job_with_a_sink_of_its_own() {
+        let ledger = Arc::new(Ledger::default());
+        let job = Copy { from: Arc::new(Numbers), to: ledger.clone() };
+        let run = Run::new("copy", RunId::new("monday"), SystemClock.now());
+        assert_eq!(job.run(&run).await.expect("a run"), 3);
+        assert_eq!(job.run(&run.with_attempt(2)).await.expect("a second attempt"), 3);
+        assert_eq!(ledger.0.lock().expect("no panic").len(), 1);
+    }
+}
