@@ -20,6 +20,6 @@ pub use journal::{Diverged, Foreign, Journal, JournalOptions, Nonces, RandomNonc
 pub use names::{biscuit_nonce, default_state_root, is_hidden};
 pub use observe::Observed;
 pub use record::{Exception, Published, Record, Retired, StateFile};
-pub use replace::{Committed, Outcome, Replace};
+pub use replace::{Committed, Outcome, Replace, Stager};
 pub use stage::{StagedFile, StagedWriter};
 pub use storage::{Durability, LocalDisk, Storage, StoreIsDurable};

@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use biscuit_core::{CommitId, Result};
@@ -13,7 +14,7 @@ use crate::names::{Entry, below, data_name, run_folder};
 use crate::publish::{self, Completion};
 use crate::record::{self, Done, Exception, FORMAT, Record, Retired, StateFile};
 use crate::stage::staged_error;
-use crate::{Observed, StagedFile, StagedWriter, pointer, probe, store_error};
+use crate::{Observed, StagedFile, StagedWriter, Storage, pointer, probe, store_error};
 
 /// Whether a commit made a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -39,12 +40,34 @@ pub struct Committed {
     pub ghosts: u64,
 }
 
+/// Makes writers for the staging of one change.
+#[derive(Debug, Clone)]
+pub struct Stager {
+    storage: Storage,
+    state: Path,
+    base: u64,
+    nonce: String,
+    files: Arc<AtomicU32>,
+}
+
+impl Stager {
+    /// A writer for a new file in `folder` (relative to the table, empty for its root), its name ending in `.ending`.
+    pub fn writer(&self, folder: &str, ending: &str) -> StagedWriter {
+        let number = self.files.fetch_add(1, Ordering::Relaxed);
+        let name = data_name(&self.nonce, number, ending);
+        let path = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
+        // Staged names must not look like data to a reader that finds them: the ending is not the last part.
+        let staged = format!("staging/{}-{}/{name}.staged", self.base, self.nonce);
+        StagedWriter::new(&self.storage, below(&self.state, &staged), path, staged)
+    }
+}
+
 /// One change of the table, put together and then committed as one step.
 #[derive(Debug)]
 pub struct Replace<'a> {
     journal: &'a Journal,
     observed: &'a Observed,
-    files: AtomicU32,
+    files: Arc<AtomicU32>,
     record: Record,
     adopts: bool,
 }
@@ -67,19 +90,25 @@ impl Journal {
             report: Value::Null,
         };
         self.interrupt.begin(self, observed.head.version, &record.nonce);
-        Replace { journal: self, observed, files: AtomicU32::new(0), record, adopts: false }
+        Replace { journal: self, observed, files: Arc::default(), record, adopts: false }
     }
 }
 
 impl Replace<'_> {
     /// A writer for a new file in `folder` (relative to the table, empty for its root), its name ending in `.ending`.
     pub fn writer(&self, folder: &str, ending: &str) -> StagedWriter {
-        let number = self.files.fetch_add(1, Ordering::Relaxed);
-        let name = data_name(&self.record.nonce, number, ending);
-        let path = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
-        // Staged names must not look like data to a reader that finds them: the ending is not the last part.
-        let staged = format!("staging/{}-{}/{name}.staged", self.base(), self.record.nonce);
-        StagedWriter::new(&self.journal.storage, below(&self.journal.state, &staged), path, staged)
+        self.stager().writer(folder, ending)
+    }
+
+    /// What makes writers, apart from this change: for tasks of their own.
+    pub fn stager(&self) -> Stager {
+        Stager {
+            storage: self.journal.storage.clone(),
+            state: self.journal.state.clone(),
+            base: self.base(),
+            nonce: self.record.nonce.clone(),
+            files: self.files.clone(),
+        }
     }
 
     /// The content of a staged file, for the check of its format.

@@ -121,7 +121,9 @@ impl Merge {
                 rows: plan.rows.clone(),
                 inserts,
                 schema: schema.clone(),
-                stage: replace.writer(folder_of(&open.file.path), "parquet"),
+                stager: replace.stager(),
+                folder: folder_of(&open.file.path).to_owned(),
+                max_file_size: self.options.max_file_size,
                 options: open
                     .compression()
                     .map_or_else(|| self.options.parquet.clone(), |c| self.options.parquet.clone().with_compression(c)),
@@ -132,7 +134,8 @@ impl Merge {
         tracing::debug!(target: "biscuit::progress", done, all, "writing files");
         let mut staged = stream::iter(jobs).map(|job| tokio::spawn(rewrite(job))).buffered(self.options.parallelism);
         while let Some(file) = staged.next().await {
-            replace.publish(file.map_err(|e| Error::internal("a rewrite was cut off").with_source(e))??);
+            let files = file.map_err(|e| Error::internal("a rewrite was cut off").with_source(e))??;
+            files.into_iter().for_each(|f| replace.publish(f));
             done += 1;
             tracing::debug!(target: "biscuit::progress", done, all, "writing files");
         }

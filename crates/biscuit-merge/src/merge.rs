@@ -43,6 +43,9 @@ pub struct MergeOptions {
     pub parquet: ParquetOptions,
     /// Bytes of a file that no more rows are appended to. Default: 256 MiB.
     pub target_size: u64,
+    /// Bytes, by the encoder's estimate, at which a file that is rewritten is ended and another one begun. Default: 4 GiB,
+    /// since one server-side copy on S3 moves at most 5 GiB.
+    pub max_file_size: u64,
 }
 
 impl Default for MergeOptions {
@@ -55,6 +58,7 @@ impl Default for MergeOptions {
             parallelism: std::thread::available_parallelism().map_or(1, usize::from),
             parquet: ParquetOptions::default(),
             target_size: 256 << 20,
+            max_file_size: 4 << 30,
         }
     }
 }
@@ -81,6 +85,12 @@ impl MergeOptions {
     /// The same options with another number of files at the same time.
     pub fn with_parallelism(mut self, files: usize) -> Self {
         self.parallelism = files.max(1);
+        self
+    }
+
+    /// The same options with another limit for the size of rewritten files, in bytes.
+    pub fn with_max_file_size(mut self, bytes: u64) -> Self {
+        self.max_file_size = bytes.max(1);
         self
     }
 

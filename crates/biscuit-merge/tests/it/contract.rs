@@ -210,3 +210,20 @@ async fn a_reload_revives_after_a_truncate() {
     lake::merge(&dataset, &reload, r#"{"id":1,"seq":2,"v":"b","op":"u"}"#).await.expect("a reload");
     assert_rows_eq!(lake::rows(&dataset).await, table("id:bigint | seq:bigint | v:string\n1 | 2 | b"));
 }
+
+#[tokio::test]
+async fn a_file_that_is_too_large_for_one_copy_becomes_several() {
+    let storage = lake::memory();
+    let dataset = lake::dataset(storage.clone());
+    let spec = MergeSpec::new(["id"], ["seq"]).expect("a spec");
+    let lines =
+        |seq: u32| (0..30_000).map(|i| format!("{{\"id\":{i},\"seq\":{seq},\"op\":\"u\"}}\n")).collect::<String>();
+    lake::merge(&dataset, &spec, &lines(1)).await.expect("a merge");
+    assert_eq!(dataset.view().await.expect("a view").files().len(), 1);
+    let options = MergeOptions::default().with_max_file_size(30_000).with_parallelism(1);
+    let one = r#"{"id":7,"seq":2,"op":"u"}"#;
+    lake::merge_with(&dataset, &spec, &options, one).await.expect("a merge");
+    assert!(dataset.view().await.expect("a view").files().len() > 1);
+    assert_eq!(lake::count(&lake::rows(&dataset).await), 30_000);
+    assert!(biscuit_merge::verify(&dataset, &[]).await.expect("a look").is_sound());
+}
