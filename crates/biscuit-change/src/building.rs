@@ -9,7 +9,6 @@ use serde_json::value::RawValue;
 use crate::cell::{Cell, to_array};
 use crate::changes::{ChangeBatch, Completeness, Move, MoveKind};
 use crate::codec::Codec;
-use crate::debezium::Pick;
 use crate::envelope::{Event, META};
 use crate::json;
 use crate::op::Op;
@@ -17,6 +16,7 @@ use crate::placeholder::Placeholder;
 use crate::row_changes::ambiguous;
 use crate::source_field::SourceField;
 use crate::text::wrong_type;
+use crate::units::Pick;
 
 /// A key column, how it is read, and its value.
 type KeyCell = (String, Codec, Cell);

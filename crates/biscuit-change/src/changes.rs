@@ -58,7 +58,8 @@ pub struct ChangeBatch {
     pub file: Arc<str>,
     /// The row or line of each record in its file, from 1.
     pub places: Vec<u64>,
-    /// The records as they were in the file, for those that are put aside later.
+    /// The records as they were in the file, for those that are put aside later; readers keep them where bad records are to
+    /// be put aside.
     pub raw: Option<RawRows>,
 }
 
@@ -94,10 +95,12 @@ impl ChangeBatch {
     /// A record that is put aside for this error.
     ///
     /// # Errors
-    /// `Internal` if the record cannot be written again.
-    pub fn refuse(&self, row: usize, e: &Error) -> Result<Refused> {
-        let raw = self.raw.as_ref().map_or(Ok(vec![]), |r| r.0.get(row))?;
-        Ok(Refused::new(&self.file, self.places[row], e, raw))
+    /// The error itself if the source did not keep the records as they were: what is put aside must not be lost.
+    pub fn refuse(&self, row: usize, e: Error) -> Result<Refused> {
+        match &self.raw {
+            Some(raw) => Ok(Refused::new(&self.file, self.places[row], &e, raw.0.get(row)?)),
+            None => Err(e),
+        }
     }
 }
 

@@ -1,26 +1,22 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, new_null_array};
-use arrow::compute::{CastOptions, cast_with_options, concat_batches, is_not_null, nullif};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, SchemaRef};
 use biscuit_core::{Error, Result};
-use biscuit_schema::{Contract, column_index, common_type, plain_type};
+use biscuit_schema::{Contract, plain_type};
 use bytes::Bytes;
 
-use crate::cell::to_array;
-use crate::changes::{ChangeBatch, Changes, Move, MoveKind};
-use crate::csv_rows::{self, CsvFile, CsvForm, text_cell};
+use crate::changes::Changes;
+use crate::csv_rows::{self, CsvFile, CsvForm};
 use crate::dms_file::{DmsFile, Kind};
-use crate::op::Op;
+use crate::dms_rows::Make;
 use crate::refused::{BadRows, Part, Refused, sift};
-use crate::row_changes::part_changes;
 use crate::rows::{RowsOptions, parquet_parts};
-use crate::text::{empty, text_of, wrong_type};
+use crate::text::{empty, text_of};
 
 /// The order columns that are stored unless others are named: when the file was written, and the row in it.
-const FILE: &str = "__dms_file";
-const ROW: &str = "__dms_row";
+pub(crate) const FILE: &str = "__dms_file";
+pub(crate) const ROW: &str = "__dms_row";
 
 /// Choices of a DMS reader that have a default; they are the settings of the task's S3 endpoint.
 #[derive(Debug, Clone)]
@@ -109,14 +105,14 @@ impl DmsOptions {
         self
     }
 
-    fn key(&self) -> &[String] {
+    pub(crate) fn key(&self) -> &[String] {
         match &self.contract {
             Some(contract) if self.key.is_empty() => &contract.key,
             _ => &self.key,
         }
     }
 
-    fn declared(&self, name: &str) -> Option<DataType> {
+    pub(crate) fn declared(&self, name: &str) -> Option<DataType> {
         match (&self.contract, &self.expected) {
             (Some(contract), _) => contract.column(name).map(|c| c.column_type.arrow().clone()),
             (None, Some(schema)) => schema.field_with_name(name).ok().map(|f| plain_type(f.data_type())),
@@ -340,210 +336,4 @@ impl DmsReader {
         }
         Ok(())
     }
-}
-
-/// Makes change records of the rows of one file.
-struct Make<'a> {
-    options: &'a DmsOptions,
-    order: &'a [String],
-    by_place: bool,
-    file: &'a Arc<str>,
-    named: &'a DmsFile,
-}
-
-impl Make<'_> {
-    fn batch(&self, part: &Part, rows: &RowsOptions, dropped: &mut Vec<String>) -> Result<ChangeBatch> {
-        let old_keys = self.old_keys(part)?;
-        let mut fields: Vec<Field> = Vec::new();
-        let mut columns: Vec<ArrayRef> = Vec::new();
-        let schema = part.batch.schema();
-        for (field, column) in schema.fields().iter().zip(part.batch.columns()) {
-            let name = field.name();
-            let before = name.strip_prefix(&self.options.before_image).is_some_and(|k| column_of(&part.batch, k));
-            if before || name.starts_with('\u{0}') {
-                continue;
-            }
-            let ordering = self.order.contains(name);
-            if name == &self.options.op {
-                columns.push(column.clone());
-            } else if ordering {
-                columns.push(self.ordered(column, name, part)?);
-            } else if let Some(t) = self.options.declared(name) {
-                columns.push(self.declared(column, &t, name, part)?);
-            } else if self.options.contract.is_some() {
-                if !dropped.contains(name) {
-                    dropped.push(name.clone());
-                }
-                continue;
-            } else {
-                columns.push(column.clone());
-            }
-            fields.push(Field::new(name, columns[columns.len() - 1].data_type().clone(), true));
-        }
-        if self.by_place {
-            let rows = part.places.len();
-            let place = |p: &u64| i64::try_from(*p).unwrap_or(i64::MAX);
-            columns.push(Arc::new(Int64Array::from_value(self.named.number, rows)));
-            columns.push(Arc::new(part.places.iter().map(place).collect::<Int64Array>()));
-            fields.extend([FILE, ROW].map(|n| Field::new(n, DataType::Int64, true)));
-        }
-        let size = arrow::array::RecordBatchOptions::new().with_row_count(Some(part.places.len()));
-        let batch = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &size)
-            .map_err(|e| Error::internal("rows could not be put together").with_source(e))?;
-        let (mut batch, _) = part_changes(&Part { batch, ..part.clone() }, self.file, rows)?;
-        if self.named.kind == Kind::Load && !self.by_place {
-            batch.rank = 0;
-        }
-        self.with_old_keys(batch, old_keys.as_ref())
-    }
-
-    /// An order column: whole numbers of up to 38 digits and timestamps come as text. A full load may have none; it ranks
-    /// below all changes anyway.
-    fn ordered(&self, column: &ArrayRef, name: &str, part: &Part) -> Result<ArrayRef> {
-        let mut column = column.clone();
-        let load = self.named.kind == Kind::Load;
-        if load && *column.data_type() == DataType::Utf8 {
-            let blank = column.as_string::<i32>().iter().map(|v| Some(v.is_some_and(str::is_empty))).collect();
-            column = nullif(&column, &blank).map_err(|e| Error::internal("orders").with_source(e))?;
-        }
-        let t = match self.options.declared(name) {
-            Some(t) => t,
-            None if plain_type(column.data_type()) != DataType::Utf8 => column.data_type().clone(),
-            None => {
-                let text = as_text(&column)?;
-                let digits = |v: &str| !v.is_empty() && v.bytes().all(|b| b.is_ascii_digit());
-                match text.as_string::<i32>().iter().flatten().all(digits) {
-                    true => DataType::Decimal128(38, 0),
-                    false => DataType::Timestamp(TimeUnit::Microsecond, None),
-                }
-            }
-        };
-        let column = self.declared(&column, &t, name, part)?;
-        if !load || column.null_count() == 0 {
-            return Ok(column);
-        }
-        let valid = is_not_null(&column).map_err(|e| Error::internal("orders").with_source(e))?;
-        let least = cast_with_options(&Int64Array::from_value(0, 1), &DataType::Int64, &CastOptions::default())
-            .and_then(|zero| cast_with_options(&zero, &t, &CastOptions::default()))
-            .map_err(|e| Error::internal("the least order").with_source(e))?;
-        let least = arrow::compute::take(&least, &Int64Array::from_value(0, column.len()), None)
-            .map_err(|e| Error::internal("the least order").with_source(e))?;
-        arrow::compute::kernels::zip::zip(&valid, &column, &least)
-            .map_err(|e| Error::internal("the least order").with_source(e))
-    }
-
-    /// A column in its declared type: DMS writes many types as text, and numbers and timestamps in types of its own.
-    fn declared(&self, column: &ArrayRef, t: &DataType, name: &str, part: &Part) -> Result<ArrayRef> {
-        let from = plain_type(column.data_type());
-        if from == *t {
-            return cast(column, t);
-        }
-        if from == DataType::Utf8 {
-            let text = as_text(column)?;
-            let text = text.as_string::<i32>();
-            let mut cells = Vec::with_capacity(text.len());
-            for (row, value) in text.iter().enumerate() {
-                let cell = value.map_or(Ok(crate::cell::Cell::Null), |v| text_cell(t, v.to_owned()));
-                cells.push(cell.map_err(|why| wrong_type(name, &why, self.file, part.places[row]))?);
-            }
-            let first = part.places.first().copied().unwrap_or_default();
-            return to_array(t, &cells).map_err(|why| wrong_type(name, &why, self.file, first));
-        }
-        let lossless = common_type(&from, t).as_ref() == Some(t)
-            || (from.is_integer() && t.is_integer())
-            || matches!((&from, t), (DataType::Timestamp(..), DataType::Timestamp(..)))
-            || matches!((&from, t), (DataType::Time32(_) | DataType::Time64(_), DataType::Time64(_)))
-            || (*t == DataType::Utf8 && (from.is_numeric() || from == DataType::Boolean));
-        if !lossless {
-            let message = format!("column `{name}` is {from} and was declared as {t}");
-            return Err(Error::data("WrongType", message).with_column(name).in_file(self.file));
-        }
-        cast(column, t).map_err(|e| {
-            Error::data("WrongType", format!("column `{name}` does not fit {t}"))
-                .with_column(name)
-                .in_file(self.file)
-                .with_source(e)
-        })
-    }
-
-    /// The key before each update, where the file has it: columns with the prefix, under the names of the key.
-    fn old_keys(&self, part: &Part) -> Result<Option<RecordBatch>> {
-        let key = self.options.key();
-        let mut columns = Vec::new();
-        for name in key {
-            let Some(column) = part.batch.column_by_name(&format!("{}{name}", self.options.before_image)) else {
-                return Ok(None);
-            };
-            let now = part.batch.schema().field_with_name(name).map(|f| plain_type(f.data_type())).ok();
-            let t = self.options.declared(name).or(now).unwrap_or_else(|| column.data_type().clone());
-            columns.push((name.clone(), self.declared(column, &t, name, part)?));
-        }
-        if columns.is_empty() {
-            return Ok(None);
-        }
-        let keys = RecordBatch::try_from_iter(columns);
-        keys.map(Some).map_err(|e| Error::internal("keys could not be put together").with_source(e))
-    }
-
-    /// An update that changes the key is a delete of the old key and a create of the new one.
-    fn with_old_keys(&self, mut batch: ChangeBatch, old: Option<&RecordBatch>) -> Result<ChangeBatch> {
-        let Some(old) = old else { return Ok(batch) };
-        let key = self.options.key();
-        let failed = |e| Error::internal("a key update could not be taken apart").with_source(e);
-        let mut now = Vec::with_capacity(key.len());
-        for name in key {
-            now.push(batch.rows.column(column_index(&batch.rows.schema(), name, &format!("`{}`", self.file))?).clone());
-        }
-        let changed = |row: &usize| {
-            let differs = |(o, n): (&ArrayRef, &ArrayRef)| {
-                o.is_valid(*row) && o.slice(*row, 1).to_data() != n.slice(*row, 1).to_data()
-            };
-            &*batch.codes[*row] == "u" && old.columns().iter().zip(&now).any(differs)
-        };
-        let moved: Vec<usize> = (0..batch.ops.len()).filter(changed).collect();
-        if moved.is_empty() {
-            return Ok(batch);
-        }
-        let schema = batch.rows.schema();
-        let mut deletes = Vec::new();
-        for (i, field) in schema.fields().iter().enumerate() {
-            let indices: Int64Array = moved.iter().map(|&r| r as i64).collect();
-            let ordering = self.order.contains(field.name());
-            deletes.push(match key.iter().position(|k| k == field.name()) {
-                Some(k) => arrow::compute::take(old.column(k), &indices, None).map_err(failed)?,
-                None if ordering => arrow::compute::take(batch.rows.column(i), &indices, None).map_err(failed)?,
-                None => new_null_array(field.data_type(), moved.len()),
-            });
-        }
-        let deletes = RecordBatch::try_new(schema.clone(), deletes).map_err(failed)?;
-        let rows = batch.ops.len();
-        let new_keys = RecordBatch::try_from_iter(key.iter().cloned().zip(now)).map_err(failed)?;
-        for (n, &row) in moved.iter().enumerate() {
-            batch.moves.push(Move { row: rows + n, kind: MoveKind::To, key: new_keys.slice(row, 1) });
-            batch.moves.push(Move { row, kind: MoveKind::From, key: old.slice(row, 1) });
-        }
-        let indices: Vec<u32> = (0..rows).chain(moved.iter().copied()).map(|r| r as u32).collect();
-        batch.raw = batch.raw.map(|r| r.0.pick(&indices).map(crate::refused::RawRows)).transpose()?;
-        batch.rows = concat_batches(&schema, [&batch.rows, &deletes]).map_err(failed)?;
-        batch.ops.extend(moved.iter().map(|_| Op::Delete));
-        batch.codes.extend(moved.iter().map(|_| Arc::from("d")));
-        batch.places.extend(moved.iter().map(|&r| batch.places[r]).collect::<Vec<_>>());
-        for given in batch.given.iter_mut().flatten() {
-            *given = given.iter().chain(moved.iter().map(|_| true)).collect();
-        }
-        Ok(batch)
-    }
-}
-
-fn column_of(batch: &RecordBatch, name: &str) -> bool {
-    batch.column_by_name(name).is_some()
-}
-
-fn cast(column: &ArrayRef, t: &DataType) -> Result<ArrayRef> {
-    let options = CastOptions { safe: false, ..CastOptions::default() };
-    cast_with_options(column, t, &options).map_err(|e| Error::data("WrongType", "a value does not fit").with_source(e))
-}
-
-fn as_text(column: &ArrayRef) -> Result<ArrayRef> {
-    cast(column, &DataType::Utf8)
 }

@@ -11,6 +11,7 @@ mod csv_rows;
 mod debezium;
 mod dms;
 mod dms_file;
+mod dms_rows;
 mod envelope;
 mod infer;
 mod iso;
@@ -23,6 +24,7 @@ mod rows;
 mod source_field;
 mod tables;
 mod text;
+mod units;
 
 pub use changes::{ChangeBatch, Changes, Completeness, Move, MoveKind};
 pub use debezium::{DebeziumOptions, DebeziumReader};

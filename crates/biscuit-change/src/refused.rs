@@ -31,7 +31,7 @@ pub struct Refused {
     /// The message of that error.
     pub message: String,
     /// The record as a file of its own, in the format of the file it came from: a line, a header and a line, or Parquet
-    /// with one row. Empty where the source does not say.
+    /// with one row.
     pub raw: Vec<u8>,
 }
 

@@ -7,12 +7,13 @@ use bytes::Bytes;
 
 use crate::changes::Changes;
 use crate::csv_rows;
-use crate::debezium::{Codecs, DebeziumOptions, DebeziumReader, Unit, each_line};
+use crate::debezium::{DebeziumOptions, DebeziumReader};
 use crate::dms::{DmsOptions, DmsReader};
 use crate::dms_file::{DmsFile, Kind};
 use crate::envelope;
 use crate::refused::Raws;
 use crate::text::text_of;
+use crate::units::{Codecs, Unit, each_line};
 
 /// How the records of one of several tables are read.
 #[derive(Debug, Clone)]

@@ -72,6 +72,7 @@ impl Visit for Step {
 /// Shows a step of work of which `done` of `all` parts are done; 0 where nobody knows how many there are.
 fn show(step: &str, done: usize, all: usize) {
     let bar = bar();
+    bar.set_message(step.to_owned());
     if all > 0 {
         let style = ProgressStyle::with_template("{spinner} {elapsed} {msg} [{bar:30}] {pos}/{len}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
@@ -80,7 +81,6 @@ fn show(step: &str, done: usize, all: usize) {
     } else {
         bar.set_style(spinner());
     }
-    bar.set_message(step.to_owned());
 }
 
 /// Takes the bar away, before the report is printed.

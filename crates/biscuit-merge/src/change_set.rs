@@ -163,7 +163,7 @@ impl ChangeSet {
         if self.bad_rows == BadRows::Fail {
             return Err(e);
         }
-        self.refused.push(batch.refuse(row, &e)?);
+        self.refused.push(batch.refuse(row, e)?);
         Ok(())
     }
 
@@ -187,8 +187,9 @@ impl ChangeSet {
                     return Err(e);
                 }
                 for r in same {
+                    let e = self.ambiguous(first, if r.at == first.at { &other } else { r }, column.as_deref(), spec);
                     let batch = &self.batches[r.at.table as usize];
-                    self.refused.push(batch.refuse(r.at.row as usize, &e)?);
+                    self.refused.push(batch.refuse(r.at.row as usize, e)?);
                 }
                 continue;
             }

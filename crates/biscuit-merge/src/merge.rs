@@ -32,8 +32,8 @@ pub struct MergeOptions {
     pub partition_by: Vec<String>,
     /// The most rows, in percent of those before, that may be deleted from a table of more than 1,000. Default: 30.
     pub max_deleted: f64,
-    /// What happens to records that cannot be used. Default: they stop the run. The reader of the changes has the same
-    /// choice of its own.
+    /// What happens to records that cannot be used. Default: they stop the run. The reader of the changes needs the same
+    /// choice: a record that it did not keep as it was is not put aside, but stops the run.
     pub bad_rows: BadRows,
     /// The most records of a run, in percent, that may be put aside. Default: 0.1.
     pub max_quarantined: f64,
@@ -195,9 +195,9 @@ impl Merge {
         }
         let mut prepared = self.prepare(snapshot, changes, report).await?;
         let stored = self.scan(&mut prepared).await?;
-        let (resolved, before) = self.resolve(&mut prepared, &stored).await?;
+        let (mut resolved, before) = self.resolve(&mut prepared, &stored).await?;
         report.verdicts.add(&resolved.verdicts);
-        let aside = self.put_aside(&mut prepared, &resolved, aside, report).await?;
+        let aside = self.put_aside(&mut prepared, &mut resolved, aside, report).await?;
         let partition_by = prepared.partition_by.clone();
         let planner = Planner {
             files: &prepared.files,
@@ -248,12 +248,12 @@ impl Merge {
     async fn put_aside(
         &self,
         p: &mut Prepared,
-        resolved: &Resolved,
+        resolved: &mut Resolved,
         aside: Aside<'_>,
         report: &mut MergeReport,
     ) -> Result<quarantine::Change> {
         let mut refused = std::mem::take(&mut p.set.refused);
-        for (at, e) in &resolved.refused {
+        for (at, e) in std::mem::take(&mut resolved.refused) {
             refused.push(p.set.batches[at.table as usize].refuse(at.row as usize, e)?);
         }
         report.verdicts.quarantined = refused.len() as u64;

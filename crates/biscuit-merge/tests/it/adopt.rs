@@ -147,7 +147,7 @@ async fn a_restored_table_counts_by_its_rows_and_catches_up_by_a_replay() {
 
 #[tokio::test]
 async fn after_lost_staging_the_partition_stays_as_it_was_and_the_records_can_come_again() {
-    let storage = zoo::died_after_its_record(populated(lake::memory()).await).await;
+    let storage = zoo::died_after_its_record(lake::memory).await;
     delete(&storage.store, "lake/.biscuit/t/staging/").await;
     let dataset = lake::dataset(storage.clone());
     assert_eq!(dataset.journal().recover().await.unwrap_err().code(), "LostStaging");

@@ -41,10 +41,12 @@ async fn recovery_survives_a_crash_at_every_call_in_memory() {
 
 #[tokio::test]
 async fn recovery_of_a_committed_version_survives_a_crash_at_every_call() {
-    let setup = || async { zoo::died_after_its_record(populated(lake::memory()).await).await };
+    let setup = || zoo::died_after_its_record(lake::memory);
     let recover = |s: Storage| async move { lake::dataset(s).journal().recover().await.map(drop) };
     let done = crash_at_every_call(Fault::Crash, setup, recover, check).await;
     assert!(done.calls > 10, "{done:?}");
+    let folders: Mutex<Vec<tempfile::TempDir>> = Mutex::default();
+    crash_at_every_call(Fault::Crash, || zoo::died_after_its_record(|| zoo::disk(&folders)), recover, check).await;
 }
 
 #[tokio::test]

@@ -88,7 +88,7 @@ async fn a_merge_may_sleep_at_every_call_on_disk() {
 
 /// A table whose version 2 is committed and not finished.
 async fn unfinished() -> Storage {
-    zoo::died_after_its_record(populated(lake::memory()).await).await
+    zoo::died_after_its_record(lake::memory).await
 }
 
 #[tokio::test]
@@ -98,6 +98,10 @@ async fn a_recovery_may_sleep_at_every_call() {
         let done = pause_at_every_call(pause, unfinished, recover, others, check).await;
         assert!(done.slept > 10, "{done:?}");
     }
+    let folders: Mutex<Vec<tempfile::TempDir>> = Mutex::default();
+    let recover = |s| async move { lake::dataset(s).journal().recover().await.map(drop) };
+    let on_disk = || zoo::died_after_its_record(|| zoo::disk(&folders));
+    pause_at_every_call(Fault::Pause, on_disk, recover, others, check).await;
 }
 
 #[tokio::test]

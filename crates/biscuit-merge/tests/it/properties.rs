@@ -1,11 +1,14 @@
 //! The rows depend on nothing but the set of records: any order, any split, any replay.
 
-use biscuit_merge::{IgnoreNull, MergeOptions, MergeSpec};
-use biscuit_testkit::{History, HistoryOptions, RecordKind, TrueRecord, histories, true_state};
+use biscuit_change::{BadRows, RowsOptions, RowsReader};
+use biscuit_dataset::Dataset;
+use biscuit_merge::{Format, IgnoreNull, Merge, MergeOptions, MergeSpec, Mode, quarantined};
+use biscuit_testkit::{Fault, FaultStore, History, HistoryOptions, RecordKind, TrueRecord, histories, true_state};
 use datafusion::arrow::array::{Array, AsArray};
-use datafusion::arrow::datatypes::Int64Type;
+use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::lake;
 
@@ -38,8 +41,12 @@ async fn deliver(history: &History, spec: &MergeSpec, options: &MergeOptions) ->
             Err(e) => panic!("{e}\n{waiting}"),
         }
     }
+    rows_of(&dataset).await
+}
+
+async fn rows_of(dataset: &Dataset) -> Rows {
     let mut rows = Rows::new();
-    for batch in lake::rows(&dataset).await {
+    for batch in lake::rows(dataset).await {
         let ids = batch.column_by_name("id").expect("id").as_primitive::<Int64Type>();
         let cell = |name: &str, r: usize| {
             let column = batch.column_by_name(name)?.as_string::<i32>();
@@ -50,6 +57,65 @@ async fn deliver(history: &History, spec: &MergeSpec, options: &MergeOptions) ->
         }
     }
     rows
+}
+
+/// Delivers with a fault at a call of every run; a run that failed comes again on a healthy store.
+async fn deliver_in_bad_weather(history: &History, spec: &MergeSpec, faults: &[(Fault, u64)]) -> Rows {
+    let storage = lake::memory();
+    let lines = |d: &[usize]| d.iter().map(|&i| line(&history.records[i])).collect::<String>();
+    for (delivery, (fault, at)) in history.deliveries.iter().zip(faults.iter().cycle()) {
+        let faulty = storage.with_store(Arc::new(FaultStore::new(storage.store.clone(), *fault, *at)));
+        let lines = lines(delivery);
+        if lake::merge_with(&lake::dataset(faulty), spec, &serial(), &lines).await.is_err() {
+            let again = lake::merge_with(&lake::dataset(storage.clone()), spec, &serial(), &lines).await;
+            again.unwrap_or_else(|e| panic!("after {fault:?} at call {at}: {e}\n{lines}"));
+        }
+    }
+    let dataset = lake::dataset(storage);
+    assert!(dataset.observe().await.expect("a table").observed.ghosts.is_empty());
+    rows_of(&dataset).await
+}
+
+/// Delivers with a quarantine: values whose prior has not come yet wait there, and are tried again in the end.
+async fn deliver_with_quarantine(history: &History, spec: &MergeSpec) -> Rows {
+    let dataset = lake::dataset(lake::memory());
+    let options = serial().with_bad_rows(BadRows::Quarantine, 100.0);
+    let merge = Merge::new(dataset.clone(), spec.clone(), options).expect("a merge");
+    let schema = Schema::new(["a", "b", "c"].map(|n| Field::new(n, DataType::Utf8, true)).to_vec());
+    let rows = || {
+        let rows = RowsOptions::default().with_op("op").with_bad_rows(BadRows::Quarantine);
+        rows.with_expected(Arc::new(schema.clone()))
+    };
+    for (n, delivery) in history.deliveries.iter().enumerate() {
+        let lines: String = delivery.iter().map(|&i| line(&history.records[i])).collect();
+        if lines.is_empty() {
+            continue;
+        }
+        let mut reader = RowsReader::new(rows());
+        reader.read(&format!("{n}.jsonl"), lines.into_bytes().into()).expect("lines");
+        let report = merge.run(reader.finish().expect("records"), Mode::Commit).await.expect("bad records wait");
+        assert_eq!(report.verdicts.total(), report.records);
+    }
+    merge.retry(&Format::Rows(rows()), Mode::Commit).await.expect("a retry");
+    let left = quarantined(&dataset).await.expect("a quarantine");
+    assert!(left.is_empty(), "all priors have come: {left:?}");
+    rows_of(&dataset).await
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime").block_on(future)
+}
+
+/// Puts are whole or not at all on S3 and in memory, and so is what names an object of the journal on a disk: nothing is torn.
+fn faults() -> impl Strategy<Value = Vec<(Fault, u64)>> {
+    let fault = prop_oneof![
+        Just(Fault::Fail),
+        Just(Fault::Crash),
+        Just(Fault::CrashAfter),
+        Just(Fault::LoseAnswer),
+        Just(Fault::Refuse),
+    ];
+    prop::collection::vec((fault, 1..120_u64), 4)
 }
 
 fn check(history: &History, spec: &MergeSpec, options: &MergeOptions) {
@@ -92,6 +158,17 @@ proptest! {
     #[test]
     fn dropped_orders_of_sparse_updates_are_remembered(h in histories(HistoryOptions { sparse: true, truncates: true, ..Default::default() })) {
         check(&h, &spec().with_drop_columns(["seq"]).with_ignore_null(IgnoreNull::All), &serial());
+    }
+
+    #[test]
+    fn whatever_fails_on_the_way(h in histories(HistoryOptions { sparse: true, truncates: true, ..Default::default() }), faults in faults()) {
+        let spec = spec().with_ignore_null(IgnoreNull::All);
+        assert_eq!(block_on(deliver_in_bad_weather(&h, &spec, &faults)), true_state(&h.records));
+    }
+
+    #[test]
+    fn what_waits_in_the_quarantine_makes_no_difference_in_the_end(h in histories(HistoryOptions { unavailable: true, ..Default::default() })) {
+        assert_eq!(block_on(deliver_with_quarantine(&h, &spec())), true_state(&h.records));
     }
 
     #[test]

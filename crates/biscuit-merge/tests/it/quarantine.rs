@@ -245,3 +245,11 @@ async fn a_quarantining_run_may_sleep_at_every_call() {
     };
     pause_at_every_call(Fault::Pause, || async { lake::memory() }, quarantining, others, is_right).await;
 }
+
+#[tokio::test]
+async fn a_record_that_its_source_did_not_keep_is_not_put_aside_but_stops_the_run() {
+    let dataset = lake::dataset(lake::memory());
+    let kept_nothing = options().with_bad_rows(BadRows::Fail);
+    let changes = read(kept_nothing, "c.jsonl", r#"{"id":null,"seq":1,"op":"c"}"#).expect("records");
+    assert_eq!(merge_into(&dataset, 100.0).run(changes, Mode::Commit).await.unwrap_err().code(), "NullKey");
+}
