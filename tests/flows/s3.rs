@@ -1,10 +1,10 @@
 //! The same table on S3: through object_store's S3 client and a server that speaks S3. `BISCUIT_TEST_S3` is its endpoint,
-//! with a bucket `biscuit-test`; without it these tests say that they were skipped. `.ci/run` starts moto for them.
+//! with a bucket `biscuit-test`, and `biscuit-test-eu` in eu-west-1; without it these tests say that they were skipped. `.ci/run` starts moto for them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use biscuit_aws::{Aws, AwsOptions};
+use biscuit_aws::{Aws, AwsOptions, bucket_region};
 use biscuit_core::Result;
 use biscuit_dataset::{Dataset, Location};
 use biscuit_flows::process;
@@ -183,4 +183,16 @@ async fn a_bucket_that_is_not_there_and_wrong_credentials_say_so() {
 async fn the_server_is_a_store_that_the_journal_can_use() {
     let Some(storage) = server("store").await else { return };
     biscuit_testkit::conformance::check_store(&storage.store, &Path::from("root")).await;
+}
+
+#[tokio::test]
+async fn a_bucket_says_its_region() {
+    let Ok(endpoint) = std::env::var("BISCUIT_TEST_S3") else {
+        println!("skipped: needs an S3 server, and BISCUIT_TEST_S3 does not name one");
+        return;
+    };
+    let region = |bucket: &'static str| bucket_region(bucket, Some(&endpoint));
+    assert_eq!(region("biscuit-test-eu").await.expect("a region"), "eu-west-1");
+    assert_eq!(region("biscuit-test").await.expect("a region"), "us-east-1");
+    assert_eq!(bucket_region("x", Some("http://127.0.0.1:9")).await.unwrap_err().code(), "NoRegion");
 }

@@ -4,17 +4,19 @@ mod credentials;
 mod options;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use biscuit_core::{Clock, Error, ErrorKind, Result, SystemClock};
-use object_store::ClientOptions;
-use object_store::aws::{AmazonS3, AmazonS3Builder, Checksum, resolve_bucket_region};
+use object_store::aws::{AmazonS3, AmazonS3Builder, Checksum};
 
 use crate::credentials::Chain;
 pub use crate::options::AwsOptions;
 
 /// The region of stores that have none: S3-compatible ones take any.
 const ANY_REGION: &str = "us-east-1";
+/// The question for a bucket's region may take this long.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One chain of credentials and settings, for object_store and for clients of the AWS SDK.
 #[derive(Debug, Clone)]
@@ -68,8 +70,9 @@ impl Aws {
             o.endpoint_url.clone().or_else(s3_endpoint).or_else(|| self.config.endpoint_url().map(str::to_owned));
         let region = match (self.config.region(), &endpoint) {
             (Some(region), _) => region.to_string(),
-            (None, Some(_)) => ANY_REGION.to_owned(),
-            (None, None) => region_of(bucket).await?,
+            // A store of another kind need not say it.
+            (None, Some(url)) => bucket_region(bucket, Some(url)).await.unwrap_or_else(|_| ANY_REGION.to_owned()),
+            (None, None) => bucket_region(bucket, None).await?,
         };
         tracing::debug!(bucket, region, endpoint, "opening a bucket");
         let chain = self.credentials.clone().ok_or_else(|| {
@@ -110,9 +113,26 @@ fn s3_endpoint() -> Option<String> {
     std::env::var("AWS_ENDPOINT_URL_S3").ok().filter(|url| !url.is_empty())
 }
 
-async fn region_of(bucket: &str) -> Result<String> {
-    resolve_bucket_region(bucket, &ClientOptions::new()).await.map_err(|e| {
+/// The region of a bucket, as the store says it to anybody who asks: `x-amz-bucket-region` in the answer to a request for the
+/// bucket's head, whether that is allowed or not (`HeadBucket` in the API reference of S3). Without an endpoint AWS is asked.
+///
+/// # Errors
+/// `NoRegion` if there is no answer, or none that names a region.
+pub async fn bucket_region(bucket: &str, endpoint: Option<&str>) -> Result<String> {
+    let url = match endpoint {
+        Some(endpoint) => format!("{}/{bucket}", endpoint.trim_end_matches('/')),
+        None => format!("https://{bucket}.s3.amazonaws.com"),
+    };
+    let unknown = || {
         let message = format!("no region is configured, and the one of the bucket `{bucket}` cannot be found");
-        Error::new(ErrorKind::Denied, "NoRegion", message).with_source(e)
-    })
+        Error::new(ErrorKind::Denied, "NoRegion", message)
+    };
+    let asked = async {
+        let client =
+            reqwest::Client::builder().timeout(PATIENCE).redirect(reqwest::redirect::Policy::none()).build()?;
+        client.head(&url).send().await
+    };
+    let answer = asked.await.map_err(|e| unknown().with_source(e))?;
+    let region = answer.headers().get("x-amz-bucket-region").and_then(|r| r.to_str().ok());
+    region.map(str::to_owned).ok_or_else(unknown)
 }
