@@ -170,7 +170,7 @@ pub(crate) struct ShowArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum FormatName {
-    /// Parquet, JSON lines or CSV with an operation column or a delete flag
+    /// Parquet, Avro, JSON lines or CSV with an operation column or a delete flag
     Rows,
     /// Debezium envelopes, whole or flattened
     Debezium,
