@@ -85,16 +85,7 @@ impl Aws {
             .with_virtual_hosted_style_request(!o.path_style && endpoint.is_none())
             .with_request_payer(o.request_payer);
         if let Some(endpoint) = &endpoint {
-            let virtual_hosted = !o.path_style && o.virtual_hosted;
-            // With virtual hosts the bucket is a part of the host.
-            let url = match endpoint.split_once("://").filter(|_| virtual_hosted) {
-                Some((scheme, host)) => format!("{scheme}://{bucket}.{host}"),
-                None => endpoint.clone(),
-            };
-            builder = builder
-                .with_virtual_hosted_style_request(virtual_hosted)
-                .with_endpoint(url)
-                .with_allow_http(endpoint.starts_with("http://"));
+            builder = builder.with_endpoint(endpoint).with_allow_http(endpoint.starts_with("http://"));
         }
         if let Some(key) = &o.sse_kms_key {
             builder = builder.with_sse_kms_encryption(key);

@@ -8,10 +8,8 @@ pub struct AwsOptions {
     pub region: Option<String>,
     /// The endpoint of an S3-compatible store: `http://127.0.0.1:9000`.
     pub endpoint_url: Option<String>,
-    /// The bucket is a part of the path, on AWS too; at other endpoints it is one unless `virtual_hosted` is set.
+    /// The bucket is a part of the path, on AWS too; at other endpoints it is one in any case.
     pub path_style: bool,
-    /// The bucket is a part of the host, at other endpoints too.
-    pub virtual_hosted: bool,
     /// The caller pays for requests and transfer (`x-amz-request-payer`).
     pub request_payer: bool,
     /// The KMS key that new objects are encrypted with (SSE-KMS).

@@ -36,15 +36,33 @@ pub(crate) struct CsvFile {
 
 #[derive(Debug)]
 pub(crate) struct Row {
-    pub(crate) line: u64,
+    line: u64,
     span: Range<usize>,
     pub(crate) fields: csv::StringRecord,
 }
 
 impl CsvFile {
+    /// As [`parse`](Self::parse); `only` is the place of a record that was put aside and is the only one of its text.
+    pub(crate) fn parse_at(
+        file: &Arc<str>,
+        text: String,
+        form: CsvForm,
+        only: Option<u64>,
+        bad_rows: BadRows,
+        refused: &mut Vec<Refused>,
+    ) -> Result<Self> {
+        let before = refused.len();
+        let mut csv = Self::parse(file, text, form, bad_rows, refused)?;
+        if let Some(row) = only {
+            refused[before..].iter_mut().for_each(|r| r.row = row);
+            csv.rows.iter_mut().for_each(|r| r.line = row);
+        }
+        Ok(csv)
+    }
+
     /// # Errors
     /// `InvalidCsv` for a row of another length than the header, or quotes that do not end.
-    pub(crate) fn parse(
+    fn parse(
         file: &Arc<str>,
         text: String,
         form: CsvForm,

@@ -200,12 +200,7 @@ impl DmsReader {
     ) -> Result<()> {
         let form = CsvForm { separator: b',', names, null: self.options.null.clone() };
         let refused = &mut self.changes.refused;
-        let before = refused.len();
-        let mut csv = CsvFile::parse(file, text, form, self.options.bad_rows, refused)?;
-        if let Some(row) = row {
-            refused[before..].iter_mut().for_each(|r| r.row = row);
-            csv.rows.iter_mut().for_each(|r| r.line = row);
-        }
+        let csv = CsvFile::parse_at(file, text, form, row, self.options.bad_rows, refused)?;
         self.csv.push((csv, named));
         Ok(())
     }

@@ -141,12 +141,7 @@ impl RowsReader {
 
     fn csv(&mut self, file: &Arc<str>, text: String, form: CsvForm, row: Option<u64>) -> Result<()> {
         let refused = &mut self.changes.refused;
-        let before = refused.len();
-        let mut csv = CsvFile::parse(file, text, form, self.options.bad_rows, refused)?;
-        if let Some(row) = row {
-            refused[before..].iter_mut().for_each(|r| r.row = row);
-            csv.rows.iter_mut().for_each(|r| r.line = row);
-        }
+        let csv = CsvFile::parse_at(file, text, form, row, self.options.bad_rows, refused)?;
         self.csv.push(csv);
         Ok(())
     }

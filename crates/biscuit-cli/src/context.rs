@@ -13,12 +13,14 @@ use crate::stores::Stores;
 pub(crate) struct Context {
     pub(crate) stores: Arc<Stores>,
     pub(crate) interrupt: Arc<Interrupt>,
+    /// Whether keys and values of rows may be shown in errors.
+    pub(crate) show_values: bool,
     started: Instant,
 }
 
 impl Context {
-    pub(crate) fn new(stores: Stores) -> Self {
-        Self { stores: Arc::new(stores), interrupt: Arc::default(), started: SystemClock.now() }
+    pub(crate) fn new(stores: Stores, show_values: bool) -> Self {
+        Self { stores: Arc::new(stores), interrupt: Arc::default(), show_values, started: SystemClock.now() }
     }
 
     /// Opens a table, with its state root.

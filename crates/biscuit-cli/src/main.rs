@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(e) => return output::internal("the runtime cannot start", &e),
     };
-    let context = Context::new(Stores::new(cli.aws.options()));
+    let context = Context::new(Stores::new(cli.aws.options()), cli.show_values);
     let code = runtime.block_on(async {
         let (answer, signal) = signals::run(run(&cli.command, &context), &context, cli.grace).await;
         output::finish(answer, &cli, &context, signal).await

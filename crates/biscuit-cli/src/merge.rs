@@ -71,7 +71,7 @@ async fn all_tables(command: &MergeCommand, context: &Context) -> Result<Answer>
             Err(e) => {
                 exit = if exit == 0 { code(e.kind()) } else { exit };
                 text.push_str(&format!("{name}\n  error       {e}\n"));
-                error_json(&e, false)
+                error_json(&e, context.show_values)
             }
             Ok(None) => json!({"outcome": "unchanged"}),
             Ok(Some(report)) => {

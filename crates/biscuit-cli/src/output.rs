@@ -49,7 +49,7 @@ pub(crate) async fn finish(
     let (mut json, text, rows, mut exit) = match answer {
         Ok(Answer::Report { json, text, exit }) => (json, text, None, exit),
         Ok(Answer::Rows { json_lines, text }) => (json!({}), text, Some(json_lines), 0),
-        Err(e) => (error_json(&e, cli.show_values), error_text(&e, cli.show_values), None, code(e.kind())),
+        Err(e) => (error_json(&e, context.show_values), error_text(&e, context.show_values), None, code(e.kind())),
     };
     if let Some(signal) = signal {
         exit = signal.code();

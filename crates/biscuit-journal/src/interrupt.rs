@@ -4,16 +4,17 @@ use biscuit_core::{Error, ErrorKind, Result};
 
 use crate::Journal;
 
-/// Stops a run before its commit, or says that it is too late for that. One for all tables of a run.
+/// Stops a run before its commits, or says that it is too late for one of them. One for all tables of a run, which may be
+/// written one after the other or at once.
 #[derive(Debug, Default)]
 pub struct Interrupt(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     stopped: bool,
-    /// The version that is being committed and published.
-    committing: Option<u64>,
-    /// What was begun and neither committed nor abandoned: journal, base, nonce.
+    /// Versions that are being committed and published, with their nonces.
+    committing: Vec<(u64, String)>,
+    /// What was begun and is before its point of no return: journal, base, nonce.
     begun: Vec<(Journal, u64, String)>,
 }
 
@@ -23,15 +24,15 @@ impl Interrupt {
     pub fn stop(&self) -> bool {
         let mut state = self.lock();
         state.stopped = true;
-        state.committing.is_none()
+        state.committing.is_empty()
     }
 
-    /// The version that is being committed and published.
+    /// The first of the versions that are being committed and published.
     pub fn committing(&self) -> Option<u64> {
-        self.lock().committing
+        self.lock().committing.first().map(|(version, _)| *version)
     }
 
-    /// Deletes what a stopped run staged. What it does not come to goes with the next commit.
+    /// Deletes what a stopped run staged and did not come to commit. What this does not come to goes with the next commit.
     ///
     /// # Errors
     /// Those of the store.
@@ -53,23 +54,23 @@ impl Interrupt {
         self.lock().begun.push((journal, base, nonce.to_owned()));
     }
 
-    /// The point of no return.
-    pub(crate) fn commit(&self, version: u64) -> Result<()> {
+    /// The point of no return: from here on nothing of it is cleaned up.
+    pub(crate) fn commit(&self, version: u64, nonce: &str) -> Result<()> {
         let mut state = self.lock();
         if state.stopped {
             return Err(Error::new(ErrorKind::Interrupted, "Interrupted", "the run was stopped before its commit"));
         }
-        state.committing = Some(version);
+        state.begun.retain(|(_, _, n)| n != nonce);
+        state.committing.push((version, nonce.to_owned()));
         Ok(())
     }
 
-    pub(crate) fn is_stopped(&self) -> bool {
-        self.lock().stopped
-    }
-
+    /// The change is over. What a stopped run drops before its commit is left to whoever stopped it.
     pub(crate) fn end(&self, nonce: &str) {
         let mut state = self.lock();
-        state.committing = None;
-        state.begun.retain(|(_, _, n)| n != nonce);
+        state.committing.retain(|(_, n)| n != nonce);
+        if !state.stopped {
+            state.begun.retain(|(_, _, n)| n != nonce);
+        }
     }
 }

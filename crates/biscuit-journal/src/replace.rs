@@ -238,7 +238,7 @@ impl Replace<'_> {
 
     async fn finish(self) -> Result<(Committed, u64)> {
         self.prepare().await?;
-        if let Err(e) = self.journal.interrupt.commit(self.record.version) {
+        if let Err(e) = self.journal.interrupt.commit(self.record.version, &self.record.nonce) {
             self.delete_staged().await?;
             return Err(e);
         }
@@ -348,10 +348,7 @@ impl Replace<'_> {
 
 impl Drop for Replace<'_> {
     fn drop(&mut self) {
-        // A run that is dropped while it is stopped leaves its staging to whoever stopped it.
-        if !self.journal.interrupt.is_stopped() {
-            self.journal.interrupt.end(&self.record.nonce);
-        }
+        self.journal.interrupt.end(&self.record.nonce);
     }
 }
 

@@ -1,0 +1,47 @@
+//! A run is stopped before its commit without a trace, and not behind it.
+
+use std::sync::Arc;
+
+use biscuit_core::ErrorKind;
+use biscuit_journal::Interrupt;
+
+use crate::table::{journal, memory, names, texts};
+
+#[tokio::test]
+async fn a_stopped_run_commits_nothing_and_leaves_nothing() {
+    let storage = memory();
+    let interrupt = Arc::new(Interrupt::default());
+    let j = journal(&storage).with_interrupt(interrupt.clone());
+    let observed = j.observe().await.expect("a base");
+    let (mut dropped, mut refused) = (j.replace(&observed), j.replace(&observed));
+    for replace in [&mut dropped, &mut refused] {
+        replace.stage("", "txt", "never".into()).await.expect("staged");
+        replace.with_state("bookmark", "never".into()).await.expect("staged");
+    }
+    assert!(interrupt.stop(), "nothing is being committed");
+    drop(dropped);
+    assert_eq!(refused.commit().await.unwrap_err().kind(), ErrorKind::Interrupted);
+    interrupt.clean_up().await.expect("a clean-up");
+    assert!(names(&storage, "-").await.iter().all(|n| !n.contains("/staging/") && !n.contains("/state/")));
+    assert!(texts(&j).await.is_empty());
+}
+
+#[tokio::test]
+async fn what_was_committed_before_the_stop_is_not_cleaned_up() {
+    let storage = memory();
+    let interrupt = Arc::new(Interrupt::default());
+    let j = journal(&storage).with_interrupt(interrupt.clone());
+    let observed = j.observe().await.expect("a base");
+    let other = j.replace(&observed);
+    let mut replace = j.replace(&observed);
+    replace.stage("", "txt", "one".into()).await.expect("staged");
+    replace.with_state("bookmark", "seven".into()).await.expect("staged");
+    replace.commit().await.expect("a commit");
+    assert_eq!(interrupt.committing(), None);
+    assert!(interrupt.stop());
+    drop(other);
+    interrupt.clean_up().await.expect("a clean-up");
+    let head = j.head().await.expect("a head");
+    assert_eq!(j.read_state(&head, &head.state["bookmark"]).await.expect("a state file"), "seven");
+    assert_eq!(texts(&j).await, ["one"]);
+}
