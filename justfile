@@ -11,6 +11,6 @@ check:
     cargo fmt --check
     cargo clippy --workspace --all-targets -- -D warnings
 
-# The merge on TPC-H orders, beside its peers; needs Python, and duckdb and tpchgen-cli from PyPI.
+# The merge on TPC-H orders beside its peers and its floor; benches/merge.py --help says what it needs.
 bench *ARGS:
     python3 benches/merge.py {{ARGS}}

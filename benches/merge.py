@@ -1,83 +1,142 @@
 #!/usr/bin/env python3
-"""Times `biscuit merge` on TPC-H orders with change records, beside peers, and checks every answer.
+"""Times `biscuit merge` on TPC-H orders with change records, beside its peers, and checks every answer.
 
-  benches/merge.py [--sf 1] [--locality uniform|recent|tail] [--rounds 3] [--peers duckdb,duckdb-join,copy,cp] [--work DIR]
+  benches/merge.py [--sf 10] [--locality uniform,recent,tail] [--changes 0.01] [--rounds 5] [--peers ...] [--work DIR] [--json FILE]
 
-Prints a table: seconds (median), the ratio to the fastest peer, rows of the target per second, and peak memory. Needs
-from PyPI: duckdb, tpchgen-cli; other peers (polars, deltalake, pyspark) need their packages. Builds the release binary.
+For each locality a workload is made (kept in DIR), then everything runs in turn, round by round: Biscuit, the floor (arrow-rs
+alone decodes and encodes the same files), and each peer of run_peer.py. The disk is synced inside every timing. Prints a table
+of medians: seconds, ratios to the fastest peer that is right, to `copy`, to the floor and to `cp`, CPU seconds, peak memory,
+bytes written. With `--changes 1e-6` a handful of keys change: then the floor is the formula of docs/benchmarks.md.
+Needs from PyPI: duckdb, tpchgen-cli, and what the peers need: polars, pyarrow, datafusion, deltalake, pyspark (with Java 17).
 """
-import argparse, json, os, pathlib, resource, shutil, statistics, subprocess, sys, tempfile, time
+import argparse, json, os, pathlib, shutil, statistics, subprocess, sys, tempfile, time
 
 here = pathlib.Path(__file__).resolve().parent
+PEERS = "duckdb,duckdb-join,polars,datafusion,datafusion-join,deltalake,pyspark,pyspark-join"
 p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-p.add_argument("--sf", default="1")
-p.add_argument("--locality", default="uniform")
-p.add_argument("--rounds", type=int, default=3)
-p.add_argument("--peers", default="duckdb,duckdb-join,copy,cp")
+p.add_argument("--sf", default="10")
+p.add_argument("--locality", default="uniform,recent,tail")
+p.add_argument("--changes", default="0.01")
+p.add_argument("--rounds", type=int, default=5)
+p.add_argument("--peers", default=PEERS)
+p.add_argument("--memory", help="the budget that Biscuit gets")
 p.add_argument("--work")
+p.add_argument("--json")
 a = p.parse_args()
-
-subprocess.run(["cargo", "build", "--release", "--locked", "-p", "biscuit-cli"], check=True, cwd=here.parent)
-meta = json.loads(subprocess.run(["cargo", "metadata", "--format-version", "1", "--no-deps"], check=True, cwd=here.parent, capture_output=True).stdout)
-biscuit = pathlib.Path(meta["target_directory"]) / "release" / "biscuit"
 root = pathlib.Path(a.work or tempfile.mkdtemp(prefix="biscuit-bench-"))
-work = root / f"sf{a.sf}-{a.locality}"
-if not (work / "expected.json").exists():
-    subprocess.run([sys.executable, here / "make_workload.py", work, "--sf", a.sf, "--locality", a.locality], check=True, stdout=subprocess.DEVNULL)
-expected = json.loads((work / "expected.json").read_text())
 
 
-def check(out):
-    got = subprocess.run([sys.executable, here / "run_peer.py", "check", work, out], capture_output=True, text=True)
-    return got.stdout.strip() or got.stderr.strip().splitlines()[-1]
+def build():
+    command = ["cargo", "build", "--release", "--locked", "-p", "biscuit-cli", "-p", "biscuit-rewrite", "--bin", "biscuit", "--example", "floor"]
+    subprocess.run(command, check=True, cwd=here.parent)
+    metadata = ["cargo", "metadata", "--format-version", "1", "--no-deps"]
+    out = json.loads(subprocess.run(metadata, check=True, cwd=here.parent, capture_output=True).stdout)
+    return pathlib.Path(out["target_directory"]) / "release"
 
 
-def merge(lake):
-    """Merges into a fresh copy of the target, which is not timed; the sync of the disk is."""
+release = build()
+
+
+def timed(command, wall=None):
+    """Runs a command and syncs the disk: seconds of both, CPU seconds and peak bytes of the command, its output.
+
+    `wall` takes the seconds out of the output, for peers that time themselves, their own sync included."""
+    os.sync()
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        start = time.perf_counter()
+        process = subprocess.Popen([str(c) for c in command], stdout=out, stderr=err)
+        _, status, used = os.wait4(process.pid, 0)
+        os.sync()
+        seconds = time.perf_counter() - start
+        out.seek(0), err.seek(0)
+        text, errors = out.read(), err.read()
+    if status:
+        return {"failed": (errors.strip().splitlines() or text.strip().splitlines() or ["failed"])[-1][:80]}
+    return {"s": wall(text) if wall else seconds, "cpu": used.ru_utime + used.ru_stime, "peak": used.ru_maxrss * 1024, "out": text}
+
+
+def check(work, out):
+    ran = subprocess.run([sys.executable, here / "run_peer.py", "check", work, out], capture_output=True, text=True)
+    return (ran.stdout.strip() or ran.stderr.strip().splitlines()[-1])[:60]
+
+
+def size(folder):
+    return sum(f.stat().st_size for f in pathlib.Path(folder).rglob("*.parquet"))
+
+
+def biscuit(work):
+    """Merges into a fresh copy of the target; only new files count as written."""
+    lake = root / "lake"
     shutil.rmtree(lake, ignore_errors=True)
     shutil.copytree(work / "target", lake / "orders")
-    os.sync()
-    start = time.perf_counter()
-    ran = subprocess.run([biscuit, "merge", "--target", lake / "orders", "--changes", work / "changes", "--format", "rows",
-                          "--key", "o_orderkey", "--order", "effective_date", "--delete-column", "_deleted", "--json"],
-                         capture_output=True, text=True)
-    os.sync()
-    seconds = time.perf_counter() - start
-    if ran.returncode:
-        sys.exit(f"biscuit failed: {ran.stdout}{ran.stderr}")
-    return seconds, json.loads(ran.stdout)["peak_memory_bytes"], check(lake / "orders")
+    old = {f.name for f in (lake / "orders").iterdir()}
+    budget = ["--memory", a.memory] if a.memory else []
+    ran = timed([release / "biscuit", "merge", "--target", lake / "orders", "--changes", work / "changes", "--format", "rows", "--key", "o_orderkey",
+                 "--order", "effective_date", "--delete-column", "_deleted", "--json", *budget])
+    if "failed" not in ran:
+        new = [f for f in (lake / "orders").iterdir() if f.name not in old]
+        ran |= {"answer": check(work, lake / "orders"), "bytes": sum(f.stat().st_size for f in new), "size": size(lake / "orders"),
+                "files": json.loads(ran["out"])["files"]}
+    return ran
 
 
-def peer(name, out):
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    ran = subprocess.run([sys.executable, here / "run_peer.py", name, work, out], capture_output=True, text=True)
-    if ran.returncode:
-        return None, None, (ran.stderr.strip().splitlines() or ["failed"])[-1]
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    answer = "-" if name in ("copy", "cp") else check(out)
-    # Peaks of children only ever grow: a peer's own is known where it is the largest so far.
-    return float(ran.stdout.split()[-1]), peak * 1024 if peak > before else None, answer
+def floor(work):
+    out = root / "out"
+    shutil.rmtree(out, ignore_errors=True)
+    ran = timed([release / "examples" / "floor", work / "target", out, "2"])
+    return ran | {"answer": "-", "bytes": size(out)} if "failed" not in ran else ran
 
 
-contenders = ["biscuit"] + [x for x in a.peers.split(",") if x]
-runs = {name: [] for name in contenders}
-for _ in range(a.rounds):
-    for name in contenders:
-        runs[name].append(merge(root / "lake") if name == "biscuit" else peer(name, root / "out"))
+def peer(name, work):
+    out = root / "out"
+    shutil.rmtree(out, ignore_errors=True)
+    ran = timed([sys.executable, here / "run_peer.py", name, work, out], wall=lambda text: float(text.split()[-1]))
+    if "failed" not in ran:
+        ran |= {"answer": "-" if name in ("copy", "cp") else check(work, out), "bytes": size(out)}
+    return ran
 
-rows = expected["target_rows"]
-median = {n: statistics.median(r[0] for r in rs) for n, rs in runs.items() if all(r[0] for r in rs)}
-rivals = [s for n, s in median.items() if n not in ("biscuit", "copy", "cp") and all(r[2] == "ok" for r in runs[n])]
-best = min(rivals, default=None)
-print(f"\nsf {a.sf}, {a.locality}: {rows:,} rows, {expected['change_rows']:,} change records, {a.rounds} rounds")
-print(f"| {'':<12} | seconds | to best peer | rows/s     | peak MB | answer |")
-print(f"| {'-' * 12} | ------: | -----------: | ---------: | ------: | ------ |")
-for name in contenders:
-    answer = runs[name][-1][2]
-    if name not in median:
-        print(f"| {name:<12} | {'':>7} | {'':>12} | {'':>10} | {'':>7} | {answer} |")
-        continue
-    s, peak = median[name], max((r[1] or 0 for r in runs[name]))
-    ratio = f"{s / best:.2f}" if best else ""
-    print(f"| {name:<12} | {s:7.2f} | {ratio:>12} | {rows / s:10,.0f} | {peak / 1e6 if peak else 0:7.0f} | {answer} |")
-sys.exit(any(r[2] not in ("ok", "-") for r in runs["biscuit"]))
+
+def table(locality, work):
+    expected = json.loads((work / "expected.json").read_text())
+    names = ["biscuit", "floor"] + [x for x in a.peers.split(",") if x] + ["copy", "cp"]
+    runs = {name: [] for name in names}
+    for _ in range(a.rounds):
+        for name in names:
+            last = runs[name][-1] if runs[name] else {}
+            run = {"biscuit": biscuit, "floor": floor}.get(name, lambda work, name=name: peer(name, work))
+            # A peer that cannot do it once is not asked again.
+            runs[name].append(last if "failed" in last else run(work))
+    median = {n: statistics.median(r["s"] for r in rs) for n, rs in runs.items() if all("s" in r for r in rs)}
+    right = [n for n in median if n not in ("biscuit", "floor", "copy", "cp") and all(r["answer"] == "ok" for r in runs[n])]
+    best = min(right, key=median.get, default=None)
+    print(f"\n{locality}: {expected['target_rows']:,} rows, {expected['change_rows']:,} change records, {a.rounds} rounds, source {size(work / 'target') / 1e6:.1f} MB")
+    print("| | seconds | to best peer | to copy | to floor | to cp | CPU s | peak MB | MB written | answer |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |")
+    for name in names:
+        if name not in median:
+            print(f"| {name} | | | | | | | | | {runs[name][-1].get('failed', '?')} |")
+            continue
+        ratio = lambda to: f"{median[name] / median[to]:.2f}" if to in median else ""
+        middle = lambda key: statistics.median(r[key] for r in runs[name])
+        print(f"| {name} | {median[name]:.2f} | {ratio(best)} | {ratio('copy')} | {ratio('floor')} | {ratio('cp')} | {middle('cpu'):.2f} "
+              f"| {max(r['peak'] for r in runs[name]) / 1e6:.0f} | {middle('bytes') / 1e6:.1f} | {runs[name][-1]['answer']} |", flush=True)
+    ours = runs["biscuit"][-1]
+    if "size" in ours:
+        print(f"\nbest peer: {best}; the table afterwards has {ours['size'] / size(work / 'target'):.3f} of the source's bytes; files: {ours['files']}")
+    for rs in runs.values():
+        for r in rs:
+            r.pop("out", None)
+    return {"expected": expected, "runs": runs}, ours.get("answer") == "ok"
+
+
+results, good = {}, True
+for locality in a.locality.split(","):
+    work = root / f"sf{a.sf}-{locality}-{a.changes}"
+    if not (work / "expected.json").exists():
+        command = [sys.executable, here / "make_workload.py", work, "--sf", a.sf, "--locality", locality, "--changes", a.changes]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    results[locality], ok = table(locality, work)
+    good &= ok
+if a.json:
+    pathlib.Path(a.json).write_text(json.dumps(results, indent=1))
+sys.exit(not good)

@@ -2,6 +2,7 @@
 
 mod adopt;
 mod args;
+mod compact;
 mod context;
 mod history;
 mod merge;
@@ -27,6 +28,10 @@ use crate::args::{Cli, Command, LogFormat};
 use crate::context::Context;
 use crate::output::Answer;
 use crate::stores::Stores;
+
+/// glibc's allocator keeps an arena for every thread, which makes a run take twice the memory that it holds.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -54,6 +59,7 @@ async fn run(command: &Command, context: &Context) -> Result<Answer> {
         Command::Quarantine(command) => quarantine::run(command, context).await,
         Command::Recover(args) => recover::run(args, context).await,
         Command::Adopt(args) => adopt::run(args, context).await,
+        Command::Compact(args) => compact::run(args, context).await,
         Command::History(args) => history::run(args, context).await,
         Command::Verify(args) => verify::run(args, context).await,
         Command::Show(args) => show::run(args, context).await,

@@ -292,7 +292,10 @@ fn spec(args: &MergeArgs, key: Vec<String>, order: Vec<String>) -> Result<MergeS
 fn options(args: &MergeArgs, contract: Option<&Contract>) -> MergeOptions {
     let declared = contract.map(|c| c.partition_by.clone()).unwrap_or_default();
     let partition_by = first([args.partition_by.clone(), declared]);
-    MergeOptions::default()
+    let mut options = MergeOptions::default();
+    options.memory = args.memory;
+    options
+        .with_parquet(args.parquet.options())
         .with_partition_by(partition_by)
         .with_max_deleted(args.max_deleted)
         .with_bad_rows(bad_rows(args), args.max_quarantined)

@@ -1,7 +1,10 @@
+use std::ops::Range;
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
+use biscuit_journal::store_error;
 use biscuit_schema::{check_names, plain_type};
+use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use futures::stream::BoxStream;
@@ -10,7 +13,7 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection, RowSelector};
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
-use parquet::basic::Compression;
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 
 use crate::reader::{ObjectReader, fetch_metadata, parquet_error};
 use crate::rows::conform;
@@ -72,10 +75,31 @@ impl OpenFile {
         u64::try_from(self.metadata.metadata().file_metadata().num_rows()).unwrap_or(0)
     }
 
-    /// The codec of its first column; none in a file without rows.
-    pub fn compression(&self) -> Option<Compression> {
-        let group = self.metadata.metadata().row_groups().first()?;
-        group.columns().first().map(|c| c.compression())
+    /// The footer, and the Arrow schema by Parquet's own types.
+    pub fn metadata(&self) -> &ArrowReaderMetadata {
+        &self.metadata
+    }
+
+    /// Some of its bytes.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn bytes(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        let read = self.reader.store.get_ranges(&self.file.object, ranges).await;
+        read.map_err(|e| store_error("read", &self.file.path, e))
+    }
+
+    /// The footer with the page indexes, which are left out at first.
+    ///
+    /// # Errors
+    /// `UnreadableParquet` and those of the store.
+    pub async fn page_indexes(&self) -> Result<ParquetMetaData> {
+        let metadata = self.metadata.metadata().as_ref().clone();
+        let mut reader =
+            ParquetMetaDataReader::new_with_metadata(metadata).with_page_index_policy(PageIndexPolicy::Optional);
+        let failed = |e| parquet_error(&self.file.path, e);
+        reader.load_page_index(&mut self.reader.clone()).await.map_err(failed)?;
+        reader.finish().map_err(failed)
     }
 
     /// The rows in the order of the file, in plain types: all columns, or those named (in the file's order).
@@ -83,29 +107,65 @@ impl OpenFile {
     /// # Errors
     /// In the stream: `UnreadableParquet` and those of the store.
     pub fn stream(&self, columns: Option<&[&str]>) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-        self.build(columns, None)
+        self.build(columns, None, None)
     }
 
-    /// Only the rows of these numbers, counted from 0 and ascending, with all columns.
-    pub fn stream_rows(&self, rows: &[u64]) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+    /// The rows of some row groups, in the order of the file; all columns, or those named.
+    ///
+    /// # Errors
+    /// As [`stream`](Self::stream).
+    pub fn stream_groups(
+        &self,
+        columns: Option<&[&str]>,
+        groups: &[usize],
+    ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        self.build(columns, Some(groups), None)
+    }
+
+    /// The number of the first row of each row group, counted from 0, and the number of rows at the end.
+    pub fn group_starts(&self) -> Vec<u64> {
+        let mut starts = vec![0];
+        for group in self.metadata.metadata().row_groups() {
+            starts.push(starts.last().copied().unwrap_or(0) + u64::try_from(group.num_rows()).unwrap_or(0));
+        }
+        starts
+    }
+
+    /// Only the rows of these numbers, counted from 0 and ascending; all columns, or those named.
+    ///
+    /// # Errors
+    /// As [`stream`](Self::stream).
+    pub fn stream_rows(
+        &self,
+        columns: Option<&[&str]>,
+        rows: &[u64],
+    ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        let starts = self.group_starts();
+        let has = |g: &usize| {
+            let first = rows.partition_point(|r| *r < starts[*g]);
+            rows.get(first).is_some_and(|r| *r < starts[*g + 1])
+        };
+        // Row groups without a wanted row are not even looked at.
+        let groups: Vec<usize> = (0..starts.len() - 1).filter(has).collect();
         let mut selectors: Vec<RowSelector> = Vec::new();
-        let mut next = 0;
-        for &row in rows {
-            if row > next {
+        let mut rows = rows.iter().peekable();
+        for &group in &groups {
+            let mut next = starts[group];
+            while let Some(&row) = rows.next_if(|r| **r < starts[group + 1]) {
                 selectors.push(RowSelector::skip((row - next) as usize));
+                selectors.push(RowSelector::select(1));
+                next = row + 1;
             }
-            selectors.push(RowSelector::select(1));
-            next = row + 1;
+            selectors.push(RowSelector::skip((starts[group + 1] - next) as usize));
         }
-        if next < self.rows() {
-            selectors.push(RowSelector::skip((self.rows() - next) as usize));
-        }
-        self.build(None, Some(selectors.into()))
+        selectors.retain(|s| s.row_count > 0);
+        self.build(columns, Some(&groups), Some(selectors.into()))
     }
 
     fn build(
         &self,
         columns: Option<&[&str]>,
+        groups: Option<&[usize]>,
         selection: Option<RowSelection>,
     ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         let mut builder =
@@ -117,6 +177,9 @@ impl OpenFile {
                 .collect();
             target = Arc::new(self.schema.project(&roots).expect("indices come from this schema"));
             builder = builder.with_projection(ProjectionMask::roots(self.metadata.parquet_schema(), roots));
+        }
+        if let Some(groups) = groups {
+            builder = builder.with_row_groups(groups.to_vec());
         }
         if let Some(selection) = selection {
             builder = builder.with_row_selection(selection);

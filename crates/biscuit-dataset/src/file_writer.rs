@@ -13,50 +13,56 @@ use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::arrow::async_writer::AsyncFileWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 
 use crate::reader::{ObjectReader, fetch_metadata, parquet_error};
 
-/// How Parquet files are written.
+/// Rows of a row group of a new file.
+const ROW_GROUP_ROWS: usize = 262_144;
+
+/// How Parquet files are written. A file that takes the place of another follows that one in all that is not chosen here.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ParquetOptions {
-    /// The codec. Default: zstd, level 1.
-    pub compression: Compression,
-    /// The most rows of a row group. Default: 262,144.
-    pub row_group_rows: usize,
+    /// The codec. Default: the one of the file that is rewritten, by column; zstd, level 1, for a new file.
+    pub compression: Option<Compression>,
+    /// The most rows of a row group. Default: as in the file that is rewritten; 262,144 for a new file.
+    pub row_group_rows: Option<usize>,
     /// The most bytes a row group may take in memory before it is written. Default: 64 MiB.
     pub row_group_bytes: usize,
 }
 
 impl Default for ParquetOptions {
     fn default() -> Self {
-        let level = ZstdLevel::try_new(1).expect("1 is a level of zstd");
-        Self { compression: Compression::ZSTD(level), row_group_rows: 262_144, row_group_bytes: 64 << 20 }
+        Self { compression: None, row_group_rows: None, row_group_bytes: 64 << 20 }
     }
 }
 
 impl ParquetOptions {
-    /// The same options with another codec.
+    /// The same options with a chosen codec.
     pub fn with_compression(mut self, compression: Compression) -> Self {
-        self.compression = compression;
+        self.compression = Some(compression);
         self
     }
 
-    /// The same options with another limit of rows per row group.
+    /// The same options with a chosen limit of rows per row group.
     pub fn with_row_group_rows(mut self, rows: usize) -> Self {
-        self.row_group_rows = rows.max(1);
+        self.row_group_rows = Some(rows.max(1));
         self
     }
 
-    pub(crate) fn properties(&self) -> WriterProperties {
+    /// How a new file is written.
+    pub fn properties(&self) -> WriterPropertiesBuilder {
+        let level = ZstdLevel::try_new(1).expect("1 is a level of zstd");
         WriterProperties::builder()
-            .set_compression(self.compression)
-            .set_max_row_group_row_count(Some(self.row_group_rows))
-            .set_created_by(concat!("biscuit-dataset version ", env!("CARGO_PKG_VERSION")).to_owned())
-            .build()
+            .set_compression(self.compression.unwrap_or(Compression::ZSTD(level)))
+            .set_max_row_group_row_count(Some(self.row_group_rows.unwrap_or(ROW_GROUP_ROWS)))
+            .set_created_by(CREATED_BY.to_owned())
     }
 }
+
+/// What files say of who wrote them.
+const CREATED_BY: &str = concat!("biscuit-dataset version ", env!("CARGO_PKG_VERSION"));
 
 /// The staged file as the Parquet writer wants it.
 struct Stage(StagedWriter);
@@ -90,7 +96,8 @@ impl FileWriter {
     /// # Errors
     /// `UnsupportedType` for types that Parquet cannot hold.
     pub fn new(stage: StagedWriter, schema: SchemaRef, options: &ParquetOptions) -> Result<Self> {
-        let arrow = ArrowWriterOptions::new().with_properties(options.properties()).with_skip_arrow_metadata(true);
+        let arrow =
+            ArrowWriterOptions::new().with_properties(options.properties().build()).with_skip_arrow_metadata(true);
         let writer = AsyncArrowWriter::try_new_with_options(Stage(stage), schema, arrow).map_err(|e| {
             Error::usage("UnsupportedType", format!("these columns make no Parquet file: {e}")).with_source(e)
         })?;
@@ -130,17 +137,25 @@ impl FileWriter {
     /// Ends the file, then opens it again and checks its footer and its number of rows.
     ///
     /// # Errors
-    /// `TornWrite` if the file is not what was written, and those of the store.
+    /// As [`check_staged`].
     pub async fn finish(mut self, store: &Arc<dyn ObjectStore>) -> Result<StagedFile> {
         self.writer.finish().await.map_err(|e| parquet_error("the staged file", e))?;
         let staged = self.writer.into_inner().0.finish().await?;
-        let reader = ObjectReader { store: store.clone(), path: staged.object().clone(), size: staged.size() };
-        let found = fetch_metadata(&reader, staged.object().as_ref()).await?.file_metadata().num_rows();
-        if found != i64::try_from(self.rows).unwrap_or(-1) {
-            let (object, wrote) = (staged.object(), self.rows);
-            let message = format!("`{object}` has {found} rows where {wrote} were written; run again");
-            return Err(Error::new(biscuit_core::ErrorKind::Unavailable, "TornWrite", message));
-        }
-        Ok(staged.with_rows(self.rows))
+        check_staged(staged, self.rows, store).await
     }
+}
+
+/// Opens a staged Parquet file and checks its footer and its number of rows, which it gets.
+///
+/// # Errors
+/// `TornWrite` if the file is not what was written, and those of the store.
+pub async fn check_staged(staged: StagedFile, rows: u64, store: &Arc<dyn ObjectStore>) -> Result<StagedFile> {
+    let reader = ObjectReader { store: store.clone(), path: staged.object().clone(), size: staged.size() };
+    let found = fetch_metadata(&reader, staged.object().as_ref()).await?.file_metadata().num_rows();
+    if found != i64::try_from(rows).unwrap_or(-1) {
+        let object = staged.object();
+        let message = format!("`{object}` has {found} rows where {rows} were written; run again");
+        return Err(Error::new(biscuit_core::ErrorKind::Unavailable, "TornWrite", message));
+    }
+    Ok(staged.with_rows(rows))
 }

@@ -15,9 +15,10 @@ mod table_writer;
 
 pub use dataset::Dataset;
 pub use file::{DataFile, OpenFile};
-pub use file_writer::{FileWriter, ParquetOptions};
+pub use file_writer::{FileWriter, ParquetOptions, check_staged};
 pub use hive::{HIVE_NULL, escape, partition_values, unescape};
 pub use location::{ByUrl, Location, OpenLocation};
+pub use reader::{engine_error, parquet_error};
 pub use rows::{align, conform, partition_folders};
 pub use single::write_single;
 pub use snapshot::{Snapshot, WriteMode};

@@ -52,7 +52,7 @@ impl AsyncFileReader for ObjectReader {
 }
 
 /// What a failure of the Parquet library means: a store's error stays one, anything else is a file that is damaged.
-pub(crate) fn parquet_error(place: &str, e: ParquetError) -> Error {
+pub fn parquet_error(place: &str, e: ParquetError) -> Error {
     match e {
         ParquetError::External(inner) => match inner.downcast::<object_store::Error>() {
             Ok(e) => store_error("read", place, *e),
@@ -69,8 +69,9 @@ fn unreadable(place: &str, e: ParquetError) -> Error {
     Error::data("UnreadableParquet", format!("`{place}` cannot be read as Parquet: {e}")).with_source(e)
 }
 
-/// An error of arrow or DataFusion while rows of `place` were worked on.
-pub(crate) fn engine_error(place: &str, e: impl Into<datafusion::error::DataFusionError>) -> Error {
+/// What an error of arrow or DataFusion means while rows of `place` were worked on: an error of ours or of a store in it
+/// stays one.
+pub fn engine_error(place: &str, e: impl Into<datafusion::error::DataFusionError>) -> Error {
     use datafusion::arrow::error::ArrowError;
     use datafusion::error::DataFusionError as D;
     match e.into() {

@@ -64,7 +64,7 @@ pub async fn write_single(
 async fn encode(rows: DataFrame, options: &ParquetOptions) -> Result<(bytes::Bytes, u64)> {
     let schema = Arc::clone(rows.schema().inner());
     let mut batches = rows.execute_stream().await.map_err(|e| engine_error("the rows to write", e))?;
-    let arrow = ArrowWriterOptions::new().with_properties(options.properties()).with_skip_arrow_metadata(true);
+    let arrow = ArrowWriterOptions::new().with_properties(options.properties().build()).with_skip_arrow_metadata(true);
     let mut out = Vec::new();
     let mut writer = ArrowWriter::try_new_with_options(&mut out, schema, arrow).map_err(|e| {
         Error::usage("UnsupportedType", format!("these columns make no Parquet file: {e}")).with_source(e)

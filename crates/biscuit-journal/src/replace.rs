@@ -12,7 +12,7 @@ use crate::head::{list_entries, read};
 use crate::journal::{Journal, conflict, pause, unavailable};
 use crate::names::{Entry, below, data_name, run_folder};
 use crate::publish::{self, Completion};
-use crate::record::{self, Done, Exception, FORMAT, Record, Retired, StateFile};
+use crate::record::{self, Done, Exception, FORMAT, Published, Record, Retired, StateFile};
 use crate::stage::staged_error;
 use crate::{Observed, StagedFile, StagedWriter, Storage, pointer, probe, store_error};
 
@@ -59,6 +59,16 @@ impl Stager {
         // Staged names must not look like data to a reader that finds them: the ending is not the last part.
         let staged = format!("staging/{}-{}/{name}.staged", self.base, self.nonce);
         StagedWriter::new(&self.storage, below(&self.state, &staged), path, staged)
+    }
+
+    /// A file that one of these writers has staged, by what the record is to say of it: it may come from another process.
+    pub fn staged(&self, entry: Published) -> StagedFile {
+        StagedFile { object: below(&self.state, &entry.staged), entry }
+    }
+
+    /// Where files are staged.
+    pub fn storage(&self) -> &Storage {
+        &self.storage
     }
 }
 

@@ -13,6 +13,11 @@ use crate::{Storage, store_error};
 /// Staged files stay below what one server-side copy can move.
 const MAX_STAGED: u64 = 5 * 1024 * 1024 * 1024;
 
+/// Bytes of a part of an upload: 10,000 of them, the most that S3 takes, make more than a staged file may have.
+const PART: usize = 8 * 1024 * 1024;
+/// Parts of one file that are on their way at once, each of which is in memory.
+const PARTS_IN_FLIGHT: usize = 2;
+
 /// A file that was staged, is durable, and has the size that was written.
 #[derive(Debug, Clone)]
 pub struct StagedFile {
@@ -37,6 +42,11 @@ impl StagedFile {
         self.entry.size
     }
 
+    /// What the record says of it.
+    pub fn entry(&self) -> &Published {
+        &self.entry
+    }
+
     /// The same file with its number of rows, for formats that have rows.
     pub fn with_rows(mut self, rows: u64) -> Self {
         self.entry.rows = Some(rows);
@@ -59,7 +69,8 @@ impl StagedWriter {
         Self {
             storage: storage.clone(),
             entry: Published { path, staged, size: 0, checksum: String::new(), rows: None },
-            out: BufWriter::new(Arc::clone(&storage.store), object.clone()),
+            out: BufWriter::with_capacity(Arc::clone(&storage.store), object.clone(), PART)
+                .with_max_concurrency(PARTS_IN_FLIGHT),
             object,
             sum: crc32fast::Hasher::new(),
         }

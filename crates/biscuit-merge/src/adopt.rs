@@ -1,10 +1,10 @@
 use biscuit_core::Result;
 use biscuit_dataset::Dataset;
 use biscuit_journal::{Diverged, Outcome};
+use biscuit_rewrite::Mode;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::merge::Mode;
 use crate::segment::Segments;
 
 /// What an adoption did, or would do.

@@ -109,6 +109,11 @@ impl ChangeSet {
         Ok(set)
     }
 
+    /// Lets go of the records and their keys; what is counted stays.
+    pub(crate) fn forget(&mut self) {
+        (self.batches, self.givens, self.records, self.keys) = (vec![], vec![], vec![], Arc::default());
+    }
+
     /// The keys, while nobody else looks at them.
     pub(crate) fn keys_mut(&mut self) -> &mut Keys {
         Arc::get_mut(&mut self.keys).expect("keys are shared only after the last was added")

@@ -199,6 +199,47 @@ fn as_nanos(text: &str) -> Option<i128> {
     Some(i128::from(t.timestamp()) * 1_000_000_000 + i128::from(t.timestamp_subsec_nanos()))
 }
 
+/// The integer that is a whole encoded tuple; none for any other tuple.
+pub(crate) fn as_integer(bytes: &[u8]) -> Option<i64> {
+    let (&NUMBER, rest) = bytes.split_first()? else { return None };
+    if *rest.first()? == 0x80 {
+        return (rest.len() == 1).then_some(0);
+    }
+    let flip = if rest[0] < 0x80 { 0xff } else { 0 };
+    let power = usize::try_from(i32::from(rest[1] ^ flip) - 128).ok()?;
+    let end = rest[2..].iter().position(|b| *b == flip)?;
+    // Digits behind the point, or a further value behind this one.
+    if end > power || 2 + end + 1 != rest.len() {
+        return None;
+    }
+    let mut digits =
+        rest[2..2 + end].iter().map(|b| i128::from((b ^ flip) - 1)).chain(std::iter::repeat_n(0, power - end));
+    let magnitude = digits.try_fold(0_i128, |n, d| n.checked_mul(10)?.checked_add(d))?;
+    i64::try_from(if flip == 0 { magnitude } else { -magnitude }).ok()
+}
+
+/// Whether a whole encoded tuple is this one text or binary value.
+pub(crate) fn is_raw(bytes: &[u8], raw: &[u8], binary: bool) -> bool {
+    let tag = if binary { BINARY } else { TEXT };
+    let plain = bytes.len() == raw.len() + 3 && bytes[0] == tag && bytes[1..=raw.len()] == *raw;
+    if !raw.contains(&0) {
+        return plain && bytes.ends_with(&[0, 0]);
+    }
+    let mut encoded = Vec::with_capacity(raw.len() + 8);
+    escaped(tag, raw, &mut encoded);
+    encoded == bytes
+}
+
+/// The one text or binary value that a whole encoded tuple is; none for any other tuple.
+pub(crate) fn as_raw(bytes: &[u8]) -> Option<(Vec<u8>, bool)> {
+    let (&tag, rest) = bytes.split_first()?;
+    if !matches!(tag, TEXT | BINARY) {
+        return None;
+    }
+    let (raw, used) = unescaped(rest);
+    (used == rest.len()).then_some((raw, tag == BINARY))
+}
+
 /// A value of an encoded tuple as text, for messages with values and for tests.
 pub(crate) fn decode(mut bytes: &[u8]) -> Vec<String> {
     let mut values = Vec::new();
@@ -302,6 +343,26 @@ mod tests {
         assert!(text("2024-01-01T00:00:00.000100").unwrap() < text("2024-01-01T00:00:00.000900").unwrap());
         assert_eq!(text("10"), Err(()));
         assert_eq!(text("-1.5e3"), Err(()));
+    }
+
+    #[test]
+    fn whole_numbers_and_texts_are_found_in_tuples_of_one() {
+        for n in [0, 1, -1, 10, 1200, -1200, i64::MAX, i64::MIN, 20, 7_000_000_000] {
+            assert_eq!(as_integer(&num(i128::from(n), 0)), Some(n), "{n}");
+        }
+        assert_eq!(as_integer(&num(15, 1)), None);
+        assert_eq!(as_integer(&num(150, 1)), Some(15));
+        assert_eq!(as_integer(&num(i128::from(i64::MAX) + 1, 0)), None);
+        assert_eq!(as_integer(&[num(1, 0), num(2, 0)].concat()), None);
+        for (text, binary) in [("", false), ("a", false), ("a\0b", false), ("\0", true)] {
+            let mut bytes = Vec::new();
+            escaped(if binary { BINARY } else { TEXT }, text.as_bytes(), &mut bytes);
+            assert_eq!(as_raw(&bytes), Some((text.as_bytes().to_vec(), binary)));
+            assert!(is_raw(&bytes, text.as_bytes(), binary) && !is_raw(&bytes, text.as_bytes(), !binary));
+            assert!(!is_raw(&bytes, b"b", binary));
+            bytes.extend(num(1, 0));
+            assert_eq!(as_raw(&bytes), None);
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub(crate) async fn fetch(
     tables: &mut Tables,
 ) -> Result<BTreeMap<u64, RowRef>> {
     let place = format!("`{}`", file.file.path);
-    let mut batches = file.stream_rows(rows)?;
+    let mut batches = file.stream_rows(None, rows)?;
     let mut numbers = rows.iter();
     let mut places = BTreeMap::new();
     while let Some(batch) = batches.try_next().await? {

@@ -94,9 +94,9 @@ fn merge(
     let mut resolved = Resolved::default();
     let columns = schema.fields().len();
     let mut inserts = Vec::new();
-    for group in Groups::of(&set, &[]) {
-        let keys: Vec<(u32, Prior)> = group.iter().map(|&k| (k, prior(stored.get(&k)))).collect();
-        let records: Vec<&Record> = group.iter().flat_map(|k| set.records_of(*k)).collect();
+    for group in Groups::of(&set, &[]).chunk_by(|a, b| a.0 == b.0) {
+        let keys: Vec<(u32, Prior)> = group.iter().map(|&(_, k)| (k, prior(stored.get(&k)))).collect();
+        let records: Vec<&Record> = group.iter().flat_map(|(_, k)| set.records_of(*k)).collect();
         resolver.group(&keys, &records, &mut resolved)?;
     }
     for outcome in &resolved.outcomes {

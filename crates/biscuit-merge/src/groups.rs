@@ -5,8 +5,9 @@ use crate::change_set::ChangeSet;
 pub(crate) struct Groups(Vec<u32>);
 
 impl Groups {
-    /// All keys of a run in groups: those that the key updates of its records, or these ties, bring together.
-    pub(crate) fn of(set: &ChangeSet, ties: &[(u32, u32)]) -> Vec<Vec<u32>> {
+    /// All keys of a run with the group they are in, groups together: those that the key updates of its records, or these
+    /// ties, bring together are one.
+    pub(crate) fn of(set: &ChangeSet, ties: &[(u32, u32)]) -> Vec<(u32, u32)> {
         let mut groups = Self::new(set.keys.len());
         for record in &set.records {
             record.link.inspect(|(_, other)| groups.join(record.key, *other));
@@ -15,7 +16,7 @@ impl Groups {
         let keys = u32::try_from(set.keys.len()).expect("there are fewer than 2^32 keys");
         let mut sorted: Vec<(u32, u32)> = (0..keys).map(|k| (groups.root(k), k)).collect();
         sorted.sort_unstable();
-        sorted.chunk_by(|a, b| a.0 == b.0).map(|g| g.iter().map(|(_, k)| *k).collect()).collect()
+        sorted
     }
 
     fn new(keys: usize) -> Self {

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use biscuit_change::Op;
 use biscuit_core::{Error, Result};
@@ -12,7 +13,7 @@ use crate::key_state::KeyState;
 use crate::merge::Merge;
 use crate::prepare::Prepared;
 use crate::resolve::{Prior, Resolved, Resolver};
-use crate::scan::{FileScan, Stored, StoredKey, scan};
+use crate::scan::{FileScan, Stored, StoredKey, Wanted, scan};
 use crate::segment::Kept;
 use crate::spec::Authority;
 use crate::table::RowRef;
@@ -24,12 +25,8 @@ impl Merge {
     /// Finds the stored rows of the run's keys, several files at a time.
     pub(crate) async fn scan(&self, p: &mut Prepared) -> Result<Stored> {
         let fresh = (p.truncated != p.truncated_before).then(|| p.truncated.clone()).flatten();
-        let (target, spec, keys) = (p.target.clone(), self.spec.clone(), p.set.keys.clone());
-        let jobs = p
-            .files
-            .clone()
-            .into_iter()
-            .map(move |file| tokio::spawn(scan(file, target.clone(), spec.clone(), keys.clone(), fresh.clone())));
+        let wanted = Arc::new(Wanted::new(p.target.clone(), self.spec.clone(), p.set.keys.clone(), fresh));
+        let jobs = p.files.clone().into_iter().map(move |file| tokio::spawn(scan(file, wanted.clone())));
         let mut running = stream::iter(jobs).buffered(self.options.parallelism);
         let mut scans: Vec<FileScan> = Vec::with_capacity(p.files.len());
         while let Some(done) = running.next().await {
@@ -38,28 +35,30 @@ impl Merge {
         Ok(Stored::of(scans))
     }
 
-    /// Applies the records to what was known, group by group; answers also with what was known.
-    pub(crate) async fn resolve(
-        &self,
-        p: &mut Prepared,
-        stored: &Stored,
-    ) -> Result<(Resolved, HashMap<u32, KeyState>)> {
+    /// The keys of the run with the group they are in, groups together.
+    pub(crate) fn groups(&self, p: &Prepared) -> Result<Vec<(u32, u32)>> {
         let mut ties = Vec::new();
         for (key, kept) in &p.kept {
             for to in kept.moved_to()? {
                 ties.extend(p.set.keys.find(&to).map(|to| (*key, to)));
             }
         }
-        let groups = Groups::of(&p.set, &ties);
-        let fetched = self.fetch(p, stored, &groups).await?;
-        let mut before = HashMap::new();
-        let mut resolved = Resolved::default();
-        let mut priors: HashMap<u32, Prior> = HashMap::new();
-        for &key in groups.iter().flatten() {
-            let prior = self.prior(p, key, stored.rows.get(&key), fetched.get(&key).copied())?;
-            before.insert(key, prior.state.clone());
-            priors.insert(key, prior);
+        Ok(Groups::of(&p.set, &ties))
+    }
+
+    /// Applies the records of some groups to what was known; answers also with what was known, key by key.
+    pub(crate) fn resolve(
+        &self,
+        p: &mut Prepared,
+        stored: &Stored,
+        fetched: &HashMap<u32, RowRef>,
+        groups: &[(u32, u32)],
+    ) -> Result<(Resolved, Vec<KeyState>)> {
+        let mut priors: Vec<(u32, Prior)> = Vec::with_capacity(groups.len());
+        for &(_, key) in groups {
+            priors.push((key, self.prior(p, key, stored.rows.get(&key), fetched.get(&key).copied())?));
         }
+        let before = priors.iter().map(|(_, prior)| prior.state.clone()).collect();
         let resolver = Resolver {
             set: &p.set,
             spec: &self.spec,
@@ -69,21 +68,27 @@ impl Merge {
             truncated_before: p.truncated_before.as_ref(),
             bad_rows: self.options.bad_rows,
         };
-        for group in &groups {
-            let keys: Vec<(u32, Prior)> =
-                group.iter().map(|k| (*k, priors.remove(k).expect("every key has a prior"))).collect();
+        let (mut resolved, mut rest) = (Resolved::default(), priors.as_slice());
+        for group in groups.chunk_by(|a, b| a.0 == b.0) {
+            let (keys, others) = rest.split_at(group.len());
+            rest = others;
             let records: Vec<&Record> = keys.iter().flat_map(|(k, _)| p.set.records_of(*k)).collect();
-            resolver.group(&keys, &records, &mut resolved)?;
+            resolver.group(keys, &records, &mut resolved)?;
         }
         Ok((resolved, before))
     }
 
     /// Reads the stored rows whose values may be asked for.
-    async fn fetch(&self, p: &mut Prepared, stored: &Stored, groups: &[Vec<u32>]) -> Result<HashMap<u32, RowRef>> {
+    pub(crate) async fn fetch(
+        &self,
+        p: &mut Prepared,
+        stored: &Stored,
+        groups: &[(u32, u32)],
+    ) -> Result<HashMap<u32, RowRef>> {
         let mut wanted: BTreeMap<usize, BTreeMap<u64, u32>> = BTreeMap::new();
         let fresh_truncate = p.truncated != p.truncated_before;
-        for group in groups {
-            for &key in group {
+        for group in groups.chunk_by(|a, b| a.0 == b.0) {
+            for &(_, key) in group {
                 let Some(row) = stored.rows.get(&key) else { continue };
                 let kept = p.kept.get(&key);
                 let live = kept.and_then(Kept::live).unwrap_or(&row.order);

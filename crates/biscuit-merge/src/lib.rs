@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod adopt;
+mod bounds;
 mod change_files;
 mod change_set;
 mod commit;
@@ -8,6 +9,7 @@ mod encode;
 mod fetch;
 mod frame;
 mod groups;
+mod homes;
 mod key_state;
 mod known;
 mod merge;
@@ -16,10 +18,10 @@ mod order;
 mod outcome;
 mod plan;
 mod prepare;
+mod probe;
 mod quarantine;
 mod report;
 mod resolve;
-mod rewrite;
 mod scan;
 mod segment;
 mod spec;
@@ -27,9 +29,10 @@ mod table;
 mod verify;
 
 pub use adopt::{AdoptReport, adopt};
+pub use biscuit_rewrite::Mode;
 pub use change_files::{ChangeFiles, Format};
 pub use frame::merge_and_retain_last;
-pub use merge::{Merge, MergeOptions, Mode};
+pub use merge::{Merge, MergeOptions};
 pub use prepare::merged_by;
 pub use quarantine::{Quarantined, quarantined};
 pub use report::{FileCounts, MergeReport, Partitions, RowCounts, Verdicts};

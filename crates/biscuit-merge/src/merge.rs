@@ -4,25 +4,18 @@ use biscuit_change::{BadRows, Changes, Refused};
 use biscuit_core::{CommitId, Error, Result};
 use biscuit_dataset::{Dataset, OpenFile, ParquetOptions, Snapshot};
 use biscuit_journal::Outcome as CommitOutcome;
+use biscuit_rewrite::Mode;
 
 use crate::change_files::{Format, records_again};
-use crate::commit::{Work, homes};
+use crate::commit::Work;
 use crate::plan::{Plan, Planner};
 use crate::prepare::Prepared;
 use crate::quarantine::{self, Quarantine, quarantined};
 use crate::report::MergeReport;
-use crate::resolve::Resolved;
+use crate::scan::Stored;
+use crate::segment::Entry;
 use crate::spec::MergeSpec;
-
-/// Whether a merge changes anything.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Mode {
-    /// It commits.
-    #[default]
-    Commit,
-    /// It says what it would do. An unfinished version of another run is finished all the same.
-    DryRun,
-}
+use crate::table::Tables;
 
 /// Choices of a merge that have a default.
 #[derive(Debug, Clone)]
@@ -37,8 +30,11 @@ pub struct MergeOptions {
     pub bad_rows: BadRows,
     /// The most records of a run, in percent, that may be put aside. Default: 0.1.
     pub max_quarantined: f64,
-    /// Files that are worked on at the same time. Default: the number of cores.
+    /// Cores that are used. Default: all.
     pub parallelism: usize,
+    /// Bytes of memory that row groups in work may take together; where they are used up, fewer are worked on at a time.
+    /// Default: no limit.
+    pub memory: Option<usize>,
     /// How Parquet is written.
     pub parquet: ParquetOptions,
     /// Bytes of a file that no more rows are appended to. Default: 256 MiB.
@@ -57,6 +53,7 @@ impl Default for MergeOptions {
             max_quarantined: 0.1,
             parallelism: std::thread::available_parallelism().map_or(1, usize::from),
             parquet: ParquetOptions::default(),
+            memory: None,
             target_size: 256 << 20,
             max_file_size: 4 << 30,
         }
@@ -82,9 +79,15 @@ impl MergeOptions {
         self
     }
 
-    /// The same options with another number of files at the same time.
-    pub fn with_parallelism(mut self, files: usize) -> Self {
-        self.parallelism = files.max(1);
+    /// The same options with another number of cores.
+    pub fn with_parallelism(mut self, cores: usize) -> Self {
+        self.parallelism = cores.max(1);
+        self
+    }
+
+    /// The same options with a budget of memory, in bytes.
+    pub fn with_memory(mut self, bytes: usize) -> Self {
+        self.memory = Some(bytes);
         self
     }
 
@@ -194,39 +197,63 @@ impl Merge {
             return Ok(());
         }
         let mut prepared = self.prepare(snapshot, changes, report).await?;
-        let stored = self.scan(&mut prepared).await?;
-        let (mut resolved, before) = self.resolve(&mut prepared, &stored).await?;
-        report.verdicts.add(&resolved.verdicts);
-        let aside = self.put_aside(&mut prepared, &mut resolved, aside, report).await?;
-        let partition_by = prepared.partition_by.clone();
-        let planner = Planner {
-            files: &prepared.files,
-            target: &prepared.target,
-            partition_by: &partition_by,
-            tables: &prepared.tables,
-            stored: &stored,
-        };
-        let plan = planner.plan(&resolved.outcomes)?;
-        let kept = self.kept_changes(&prepared, &resolved, &before)?;
+        let Decided { mut plan, kept, refused } = self.decide(&mut prepared, report).await?;
+        let aside = self.put_aside(&prepared, refused, aside, report).await?;
         self.count_truncates(&prepared, &plan, report);
         report.rows = plan.counts;
         self.guard(&plan)?;
-        let homes = homes(&prepared.files, &plan, self.options.target_size);
-        (report.partitions, report.files) = plan.describe(&prepared.files, &homes);
+        let nothing = plan.is_empty();
+        let units = plan.units(&prepared.files, &prepared.data_schema(), &self.options);
+        (report.partitions, report.files) = plan.describe(&prepared.files, &units);
         let mark = (prepared.truncated != prepared.truncated_before).then(|| prepared.truncated.clone()).flatten();
-        if plan.is_empty() && kept.is_empty() && mark.is_none() && aside.is_empty() {
+        if nothing && kept.is_empty() && mark.is_none() && aside.is_empty() {
             return Ok(());
         }
         report.outcome = "planned";
         if mode == Mode::DryRun {
             return Ok(());
         }
-        let committed = self.commit(&prepared, Work { plan, kept, aside }, &homes, report, commit).await?;
+        let committed = self.commit(&prepared, Work { units, added: plan.added, kept, aside }, report, commit).await?;
         report.outcome = if committed.outcome == CommitOutcome::Committed { "committed" } else { "unchanged" };
         report.version = committed.version;
         report.files.adopted = committed.adopted;
         report.exceptions = committed.exceptions.into_iter().map(|e| format!("{}: {}", e.code, e.path)).collect();
         Ok(())
+    }
+
+    /// What becomes of every key: some thousand keys at a time, so that only what is written of them stays in memory.
+    async fn decide(&self, p: &mut Prepared, report: &mut MergeReport) -> Result<Decided> {
+        let stored = self.scan(p).await?;
+        let groups = self.groups(p)?;
+        let fetched = self.fetch(p, &stored, &groups).await?;
+        let mut decided = Decided { refused: std::mem::take(&mut p.set.refused), ..Decided::default() };
+        decided.plan = self.planner(p, &stored).begin();
+        for groups in chunks(&groups) {
+            let (resolved, before) = self.resolve(p, &stored, &fetched, groups)?;
+            report.verdicts.add(&resolved.verdicts);
+            self.planner(p, &stored).add(&resolved.outcomes, &mut decided.plan)?;
+            decided.kept.extend(self.kept_changes(p, &resolved, &before)?);
+            for (at, e) in resolved.refused {
+                decided.refused.push(p.set.batches[at.table as usize].refuse(at.row as usize, e)?);
+            }
+        }
+        self.planner(p, &stored).finish(&mut decided.plan)?;
+        // The records are in the plan by now, as far as they matter.
+        p.set.forget();
+        p.tables = Tables::default();
+        Ok(decided)
+    }
+
+    fn planner<'a>(&'a self, p: &'a Prepared, stored: &'a Stored) -> Planner<'a> {
+        Planner {
+            files: &p.files,
+            target: &p.target,
+            partition_by: &p.partition_by,
+            tables: &p.tables,
+            stored,
+            key: &self.spec.key,
+            target_size: self.options.target_size,
+        }
     }
 
     fn count_truncates(&self, p: &Prepared, plan: &Plan, report: &mut MergeReport) {
@@ -247,15 +274,11 @@ impl Merge {
     /// What becomes of the quarantine.
     async fn put_aside(
         &self,
-        p: &mut Prepared,
-        resolved: &mut Resolved,
+        p: &Prepared,
+        refused: Vec<Refused>,
         aside: Aside<'_>,
         report: &mut MergeReport,
     ) -> Result<quarantine::Change> {
-        let mut refused = std::mem::take(&mut p.set.refused);
-        for (at, e) in std::mem::take(&mut resolved.refused) {
-            refused.push(p.set.batches[at.table as usize].refuse(at.row as usize, e)?);
-        }
         report.verdicts.quarantined = refused.len() as u64;
         let percent = 100.0 * refused.len() as f64 / report.records.max(1) as f64;
         if percent > self.options.max_quarantined {
@@ -293,6 +316,31 @@ impl Merge {
         );
         Err(Error::data("TooManyDeleted", message))
     }
+}
+
+/// What a run comes to, before anything is written.
+#[derive(Default)]
+struct Decided {
+    plan: Plan,
+    kept: Vec<Entry>,
+    refused: Vec<Refused>,
+}
+
+/// Keys that are decided at a time.
+const KEYS: usize = 8192;
+
+/// Groups of keys, whole, some thousand keys at a time.
+fn chunks(groups: &[(u32, u32)]) -> impl Iterator<Item = &[(u32, u32)]> {
+    let mut rest = groups;
+    std::iter::from_fn(move || {
+        let mut end = rest.len().min(KEYS);
+        while end > 0 && end < rest.len() && rest[end - 1].0 == rest[end].0 {
+            end += 1;
+        }
+        let (chunk, others) = rest.split_at(end);
+        rest = others;
+        (!chunk.is_empty()).then_some(chunk)
+    })
 }
 
 async fn rows_of(snapshot: &Snapshot) -> Result<u64> {

@@ -2,36 +2,102 @@ use std::sync::Arc;
 
 /// The full order of a record: source rank, order columns, operation rank, encoded so that bytes compare as the parts
 /// do. Nothing is older than the empty one, which stands for a row whose order is not known.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Order(Arc<[u8]>);
+#[derive(Debug, Clone)]
+pub(crate) struct Order(Bytes);
+
+/// Most orders are short: an instant has 19 bytes.
+const INLINE: usize = 22;
+
+#[derive(Debug, Clone)]
+enum Bytes {
+    Inline(u8, [u8; INLINE]),
+    Shared(Arc<[u8]>),
+}
 
 impl Order {
     /// Older than every record.
     pub(crate) fn oldest() -> Self {
-        Self(Arc::from([]))
+        Self::from_bytes(&[])
     }
 
     pub(crate) fn new(rank: u8, columns: &[u8], op_rank: u8) -> Self {
-        let mut bytes = Vec::with_capacity(columns.len() + 2);
-        bytes.push(rank);
-        bytes.extend_from_slice(columns);
-        bytes.push(op_rank);
-        Self(bytes.into())
+        let mut bytes = [0; INLINE];
+        if columns.len() + 2 > INLINE {
+            return Self(Bytes::Shared([&[rank], columns, &[op_rank]].concat().into()));
+        }
+        bytes[0] = rank;
+        bytes[1..=columns.len()].copy_from_slice(columns);
+        bytes[columns.len() + 1] = op_rank;
+        Self(Bytes::Inline(length(columns.len() + 2), bytes))
     }
 
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
-        Self(bytes.into())
+    pub(crate) fn from_bytes(given: &[u8]) -> Self {
+        let mut bytes = [0; INLINE];
+        match bytes.get_mut(..given.len()) {
+            Some(start) => {
+                start.copy_from_slice(given);
+                Self(Bytes::Inline(length(given.len()), bytes))
+            }
+            None => Self(Bytes::Shared(given.into())),
+        }
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.0
+        match &self.0 {
+            Bytes::Inline(length, bytes) => &bytes[..usize::from(*length)],
+            Bytes::Shared(bytes) => bytes,
+        }
     }
 
     /// Whether the order columns of the stored row say all of it: the rank of changes, and no operation rank.
     pub(crate) fn is_plain(&self) -> bool {
-        self.0.first() == Some(&PLAIN_RANK) && self.0.last() == Some(&0)
+        self.bytes().first() == Some(&PLAIN_RANK) && self.bytes().last() == Some(&0)
     }
 }
 
 /// The source rank of changes, which stored rows have unless their sidecar says otherwise.
 pub(crate) const PLAIN_RANK: u8 = 1;
+
+fn length(bytes: usize) -> u8 {
+    u8::try_from(bytes).expect("it fits inline")
+}
+
+impl PartialEq for Order {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes() == other.bytes()
+    }
+}
+
+impl Eq for Order {}
+
+impl PartialOrd for Order {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Order {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.bytes().cmp(other.bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_and_short_orders_compare_by_their_bytes() {
+        for n in [0, 1, INLINE - 2, INLINE - 1, INLINE, 100] {
+            let columns = vec![7; n];
+            let order = Order::new(1, &columns, 0);
+            assert_eq!(order.bytes(), [&[1], columns.as_slice(), &[0]].concat());
+            assert_eq!(order, Order::from_bytes(order.bytes()));
+            assert!(
+                order > Order::oldest()
+                    && order < Order::new(1, &vec![7; n + 1], 0)
+                    && order < Order::new(1, &columns, 1)
+            );
+        }
+    }
+}

@@ -34,6 +34,14 @@ pub(crate) struct Prepared {
     pub(crate) truncated_before: Option<Order>,
 }
 
+impl Prepared {
+    /// The columns of files: the target's without those in the path.
+    pub(crate) fn data_schema(&self) -> SchemaRef {
+        let data = self.target.fields().iter().filter(|f| !self.partition_by.contains(f.name()));
+        Arc::new(Schema::new(data.cloned().collect::<Vec<_>>()))
+    }
+}
+
 impl Merge {
     /// Reads footers and what is kept by key; brings records and target into one schema.
     pub(crate) async fn prepare(

@@ -112,6 +112,8 @@ pub struct FileCounts {
     pub kept: u64,
     /// Replaced by a new file.
     pub rewritten: u64,
+    /// Of those, the ones of which row groups were copied as they were.
+    pub spliced: u64,
     /// New, for inserted rows alone.
     pub added: u64,
     /// Deleted without a new file.

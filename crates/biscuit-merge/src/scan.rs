@@ -3,13 +3,15 @@ use std::sync::Arc;
 use biscuit_core::{Error, Result};
 use biscuit_dataset::{OpenFile, align};
 use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use futures::TryStreamExt;
 use hashbrown::HashMap;
 
+use crate::bounds::Bounds;
 use crate::change_set::Keys;
 use crate::encode::{Encoder, Purpose, Unencodable};
 use crate::order::{Order, PLAIN_RANK};
+use crate::probe::Probe;
 use crate::spec::MergeSpec;
 
 /// A stored row whose key has change records.
@@ -95,65 +97,187 @@ impl RowOrders {
         out.clear();
         self.keys.encode(row, out).map_err(|why| {
             let (Unencodable::Null(i) | Unencodable::NumberAsText(i)) = why;
-            Error::data("NullKey", format!("key column `{}` is null in a stored row", spec.key[i]))
-                .at(place, number + 1)
+            null_key(&spec.key[i], place, number)
         })
     }
 
     pub(crate) fn order(&self, row: usize, spec: &MergeSpec, place: &str, number: u64) -> Result<Order> {
-        let Some(orders) = &self.orders else { return Ok(Order::oldest()) };
-        let mut bytes = Vec::new();
-        match orders.encode(row, &mut bytes) {
-            Ok(()) => Ok(Order::new(PLAIN_RANK, &bytes, 0)),
-            // A row that somebody else wrote without an order is older than every record.
-            Err(Unencodable::Null(_)) => Ok(Order::oldest()),
-            Err(Unencodable::NumberAsText(i)) => {
-                let message = format!("order column `{}` is text that holds a number in a stored row", spec.order[i]);
-                Err(Error::data("TextOrder", message).at(place, number + 1))
-            }
+        match &self.orders {
+            Some(orders) => stored_order(orders, row, spec, place, number),
+            None => Ok(Order::oldest()),
         }
     }
 }
 
-/// Reads the key and order columns of a file and finds the rows that the run is about.
+/// What the scans of all files have in common.
+pub(crate) struct Wanted {
+    pub(crate) target: SchemaRef,
+    pub(crate) spec: Arc<MergeSpec>,
+    pub(crate) keys: Arc<Keys>,
+    /// The order at or before which rows of all keys go, if the run brings one.
+    pub(crate) truncated: Option<Order>,
+    probe: Option<Probe>,
+    /// Numbers of keys, by key.
+    sorted: Vec<u32>,
+}
+
+impl Wanted {
+    pub(crate) fn new(target: SchemaRef, spec: Arc<MergeSpec>, keys: Arc<Keys>, truncated: Option<Order>) -> Self {
+        let probe = (spec.key.len() == 1).then(|| Probe::new(&keys));
+        let mut sorted: Vec<u32> = (0..u32::try_from(keys.len()).expect("there are fewer than 2^32 keys")).collect();
+        sorted.sort_unstable_by_key(|k| &keys.bytes[*k as usize]);
+        Self { target, spec, keys, truncated, probe, sorted }
+    }
+}
+
+/// Finds the rows of one file that the run is about: in the row groups that may hold its keys by their statistics, by the key
+/// columns alone; then the orders of the rows that were found. A truncate is about all rows, whose orders are read.
 ///
 /// # Errors
 /// `MissingColumn`, `NullKey`, `KeyType`, `OrderType`, and those of the file.
-pub(crate) async fn scan(
-    file: OpenFile,
-    target: SchemaRef,
-    spec: Arc<MergeSpec>,
-    keys: Arc<Keys>,
-    truncated: Option<Order>,
-) -> Result<FileScan> {
+pub(crate) async fn scan(file: OpenFile, wanted: Arc<Wanted>) -> Result<FileScan> {
     let place = format!("`{}`", file.file.path);
     let constant = |n: &str| file.file.partition.iter().any(|(p, _)| p == n);
-    for k in spec.key.iter().filter(|k| !constant(k)) {
+    for k in wanted.spec.key.iter().filter(|k| !constant(k)) {
         biscuit_schema::column_index(file.schema(), k, &place)?;
     }
-    let wanted: Vec<&str> = spec.key.iter().chain(&spec.order).map(String::as_str).collect();
-    let there = |n: &str| file.schema().index_of(n).is_ok() || constant(n);
-    let fields: Vec<_> =
-        target.fields().iter().filter(|f| wanted.contains(&f.name().as_str()) && there(f.name())).cloned().collect();
-    let narrow = Arc::new(Schema::new(fields));
-    let mut batches = file.stream(Some(&wanted))?;
+    let scan = Scan { file: &file, wanted: &wanted, place };
+    if wanted.truncated.is_some() {
+        return scan.all().await;
+    }
+    let groups = scan.candidates()?;
     let mut found = FileScan::default();
-    let mut number = 0;
-    let mut key = Vec::new();
-    while let Some(batch) = batches.try_next().await? {
-        let batch = align(&batch, &file.file.partition, &narrow, &place)?;
-        let rows = RowOrders::new(&batch, &spec, &place)?;
-        for row in 0..batch.num_rows() {
-            rows.key(row, &spec, &place, number, &mut key)?;
-            if let Some(k) = keys.find(&key) {
-                found.matches.push(Match { key: k, row: number, order: rows.order(row, &spec, &place, number)? });
-            } else if let Some(t) = &truncated
-                && rows.order(row, &spec, &place, number)? <= *t
-            {
-                found.truncated.push(number);
-            }
-            number += 1;
-        }
+    if !groups.is_empty() {
+        found.matches = scan.keys(&groups).await?;
+        scan.orders(&mut found.matches).await?;
     }
     Ok(found)
+}
+
+struct Scan<'a> {
+    file: &'a OpenFile,
+    wanted: &'a Wanted,
+    place: String,
+}
+
+impl Scan<'_> {
+    /// The columns of the target with these names, as far as the file has them.
+    fn narrow(&self, names: &[&str]) -> SchemaRef {
+        let constant = |n: &str| self.file.file.partition.iter().any(|(p, _)| p == n);
+        let there = |n: &str| self.file.schema().index_of(n).is_ok() || constant(n);
+        let wanted = |f: &&Arc<Field>| names.contains(&f.name().as_str()) && there(f.name());
+        Arc::new(Schema::new(self.wanted.target.fields().iter().filter(wanted).cloned().collect::<Vec<_>>()))
+    }
+
+    fn candidates(&self) -> Result<Vec<usize>> {
+        let keys = &self.wanted.keys;
+        let sorted: Vec<&[u8]> = self.wanted.sorted.iter().map(|k| keys.bytes[*k as usize].as_ref()).collect();
+        let first = &self.wanted.spec.key[0];
+        if self.file.schema().index_of(first).is_err() {
+            // A key column in the path is the same in all rows.
+            return Ok((0..self.file.group_starts().len() - 1).collect());
+        }
+        let bounds = Bounds::of(self.file, first)?;
+        Ok((0..bounds.len()).filter(|&g| bounds[g].may_hold(&sorted)).collect())
+    }
+
+    async fn keys(&self, groups: &[usize]) -> Result<Vec<Match>> {
+        let (wanted, spec) = (self.wanted, &self.wanted.spec);
+        let names: Vec<&str> = spec.key.iter().map(String::as_str).collect();
+        let narrow = self.narrow(&names);
+        let mut batches = self.file.stream_groups(Some(&names), groups)?;
+        let starts = self.file.group_starts();
+        let numbers: Vec<_> = groups.iter().map(|&g| starts[g]..starts[g + 1]).collect();
+        let mut numbers = numbers.into_iter().flatten();
+        let (mut matches, mut bytes) = (Vec::new(), Vec::new());
+        while let Some(batch) = batches.try_next().await? {
+            let batch = align(&batch, &self.file.file.partition, &narrow, &self.place)?;
+            let rows: Vec<u64> = numbers.by_ref().take(batch.num_rows()).collect();
+            let mut null = None;
+            let mut found = |row: usize, key| matches.push(Match { key, row: rows[row], order: Order::oldest() });
+            let probed = match &wanted.probe {
+                Some(probe) => {
+                    probe.find(batch.column(0), &wanted.keys, &mut found, &mut |row| null = null.or(Some(row)))
+                }
+                None => false,
+            };
+            if let Some(row) = null {
+                return Err(null_key(&spec.key[0], &self.place, rows[row]));
+            }
+            if !probed {
+                let orders = RowOrders::new(&batch, spec, &self.place)?;
+                for (row, number) in rows.iter().enumerate() {
+                    orders.key(row, spec, &self.place, *number, &mut bytes)?;
+                    wanted.keys.find(&bytes).inspect(|key| found(row, *key));
+                }
+            }
+        }
+        Ok(matches)
+    }
+
+    /// Reads the orders of the rows that were found.
+    async fn orders(&self, matches: &mut [Match]) -> Result<()> {
+        let spec = &self.wanted.spec;
+        let names: Vec<&str> = spec.key.iter().chain(&spec.order).map(String::as_str).collect();
+        let narrow = self.narrow(&names);
+        if matches.is_empty() || !spec.stores_order() || !spec.order.iter().all(|o| narrow.index_of(o).is_ok()) {
+            return Ok(());
+        }
+        let rows: Vec<u64> = matches.iter().map(|m| m.row).collect();
+        // Of the key columns only those are read that are order columns too.
+        let read: Vec<&str> = spec.order.iter().map(String::as_str).collect();
+        let narrow = self.narrow(&read);
+        let mut batches = self.file.stream_rows(Some(&read), &rows)?;
+        let mut matches = matches.iter_mut();
+        while let Some(batch) = batches.try_next().await? {
+            let batch = align(&batch, &self.file.file.partition, &narrow, &self.place)?;
+            let orders = Encoder::new(&batch, &spec.order, Purpose::Order, &self.place)?;
+            for (row, m) in matches.by_ref().take(batch.num_rows()).enumerate() {
+                m.order = stored_order(&orders, row, spec, &self.place, m.row)?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn all(&self) -> Result<FileScan> {
+        let (wanted, spec) = (self.wanted, &self.wanted.spec);
+        let names: Vec<&str> = spec.key.iter().chain(&spec.order).map(String::as_str).collect();
+        let narrow = self.narrow(&names);
+        let mut batches = self.file.stream(Some(&names))?;
+        let (mut found, mut number, mut key) = (FileScan::default(), 0, Vec::new());
+        while let Some(batch) = batches.try_next().await? {
+            let batch = align(&batch, &self.file.file.partition, &narrow, &self.place)?;
+            let rows = RowOrders::new(&batch, spec, &self.place)?;
+            for row in 0..batch.num_rows() {
+                rows.key(row, spec, &self.place, number, &mut key)?;
+                let order = || rows.order(row, spec, &self.place, number);
+                if let Some(k) = wanted.keys.find(&key) {
+                    found.matches.push(Match { key: k, row: number, order: order()? });
+                } else if let Some(t) = &wanted.truncated
+                    && order()? <= *t
+                {
+                    found.truncated.push(number);
+                }
+                number += 1;
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn null_key(column: &str, place: &str, number: u64) -> Error {
+    Error::data("NullKey", format!("key column `{column}` is null in a stored row")).at(place, number + 1)
+}
+
+fn stored_order(orders: &Encoder, row: usize, spec: &MergeSpec, place: &str, number: u64) -> Result<Order> {
+    let mut bytes = Vec::new();
+    match orders.encode(row, &mut bytes) {
+        Ok(()) => Ok(Order::new(PLAIN_RANK, &bytes, 0)),
+        // A row that somebody else wrote without an order is older than every record.
+        Err(Unencodable::Null(_)) => Ok(Order::oldest()),
+        Err(Unencodable::NumberAsText(i)) => {
+            let message = format!("order column `{}` is text that holds a number in a stored row", spec.order[i]);
+            Err(Error::data("TextOrder", message).at(place, number + 1))
+        }
+    }
 }

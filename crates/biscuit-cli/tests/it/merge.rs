@@ -246,3 +246,24 @@ fn an_error_about_a_record_says_file_row_and_column_apart() {
         (Some("c.jsonl"), Some(2), Some("id"))
     );
 }
+
+#[test]
+fn small_files_are_compacted_and_sorted() {
+    let f = Folder::new();
+    for day in 0..3 {
+        f.write("c.jsonl", format!("{{\"id\":{day},\"seq\":1,\"day\":\"2024-02-0{}\",\"op\":\"c\"}}\n", 3 - day));
+        let one = MERGE.replace("lake/t", &format!("lake/{day}"));
+        assert_eq!(f.run(&format!("{one} c.jsonl")).code, 0);
+        let (file, ..) = f.files(&format!("lake/{day}")).remove(0);
+        f.write(&format!("lake/t/part-{day}.parquet"), std::fs::read(file).expect("a file"));
+    }
+    let plan = f.run("compact lake/t --sort-by day --dry-run --json").json();
+    assert_eq!((plan["outcome"].as_str(), plan["files_replaced"].as_u64()), (Some("planned"), Some(3)));
+    let ran = f.run("compact lake/t --sort-by day --codec snappy --json");
+    assert_eq!((ran.code, ran.json()["files_written"].as_u64()), (0, Some(1)), "{}", ran.err);
+    assert!(f.run("show lake/t --limit 1 --json").out.contains("2024-02-01"));
+    assert_eq!(f.rows("lake/t").len(), 3);
+    assert_eq!(f.run("compact lake/t --sort-by day --json").json()["outcome"], "unchanged");
+    let wrong = f.run("compact lake/t --sort-by nix --json");
+    assert_eq!((wrong.code, wrong.json()["error"]["code"].as_str()), (2, Some("MissingColumn")));
+}

@@ -5,6 +5,7 @@ mod bad_input;
 mod cases;
 mod contract;
 mod crash;
+mod files;
 mod key_updates;
 mod lake;
 mod pause;

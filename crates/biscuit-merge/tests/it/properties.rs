@@ -1,7 +1,7 @@
 //! The rows depend on nothing but the set of records: any order, any split, any replay.
 
 use biscuit_change::{BadRows, RowsOptions, RowsReader};
-use biscuit_dataset::Dataset;
+use biscuit_dataset::{Dataset, ParquetOptions};
 use biscuit_merge::{Format, IgnoreNull, Merge, MergeOptions, MergeSpec, Mode, quarantined};
 use biscuit_testkit::{Fault, FaultStore, History, HistoryOptions, RecordKind, TrueRecord, histories, true_state};
 use datafusion::arrow::array::{Array, AsArray};
@@ -158,6 +158,12 @@ proptest! {
     #[test]
     fn dropped_orders_of_sparse_updates_are_remembered(h in histories(HistoryOptions { sparse: true, truncates: true, ..Default::default() })) {
         check(&h, &spec().with_drop_columns(["seq"]).with_ignore_null(IgnoreNull::All), &serial());
+    }
+
+    #[test]
+    fn row_groups_of_two_rows_make_no_difference(h in histories(HistoryOptions { sparse: true, truncates: true, ..Default::default() })) {
+        let parquet = ParquetOptions::default().with_row_group_rows(2);
+        check(&h, &spec().with_ignore_null(IgnoreNull::All), &serial().with_parquet(parquet));
     }
 
     #[test]

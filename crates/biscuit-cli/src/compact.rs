@@ -1,0 +1,37 @@
+use biscuit_core::Result;
+use biscuit_journal::JournalOptions;
+use biscuit_rewrite::{CompactOptions, Mode, SortBy};
+use serde_json::json;
+
+use crate::args::CompactArgs;
+use crate::context::Context;
+use crate::output::{AGAIN, Answer};
+
+pub(crate) async fn run(args: &CompactArgs, context: &Context) -> Result<Answer> {
+    let dataset = context.open(&args.table, JournalOptions::default()).await?;
+    let mut options = CompactOptions::default();
+    options.target_size = args.target_file_size as u64;
+    options.memory = args.memory;
+    options.parquet = args.parquet.options();
+    options.sort_by = args.sort_by.iter().map(|c| sort_by(c)).collect();
+    let mode = if args.dry_run { Mode::DryRun } else { Mode::Commit };
+    let report = biscuit_rewrite::compact(&dataset, &options, mode).await?;
+    let mut text = format!("{}: version {}, {} rows\n", report.outcome, report.version, report.rows);
+    text.push_str(&format!("  files       {} of {} replaced", report.files_replaced, report.files_before));
+    if report.outcome == "committed" {
+        let (written, before, after) = (report.files_written, report.bytes_replaced, report.bytes_written);
+        text.push_str(&format!(" by {written}, {before} bytes by {after}\n"));
+        text.push_str(&format!("  row groups  {} copied, {} encoded", report.groups_copied, report.groups_encoded));
+    }
+    text.push('\n');
+    report.exceptions.iter().for_each(|e| text.push_str(&format!("  exception   {e}\n")));
+    let exit = if report.exceptions.is_empty() { 0 } else { AGAIN };
+    Ok(Answer::Report { json: json!(report), text, exit })
+}
+
+fn sort_by(column: &str) -> SortBy {
+    match column.strip_prefix('-') {
+        Some(column) => SortBy { column: column.to_owned(), descending: true },
+        None => SortBy { column: column.to_owned(), descending: false },
+    }
+}

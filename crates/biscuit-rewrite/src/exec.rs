@@ -1,0 +1,226 @@
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use biscuit_core::Result;
+use biscuit_dataset::engine_error;
+use biscuit_journal::{Published, Stager};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array, UInt64Array};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type, UInt64Type};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{DataFusionError, Result as EngineResult, internal_err};
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning,
+    PlanProperties, ReplaceChildrenOptions, collect_partitioned,
+};
+use futures::{StreamExt, TryStreamExt, stream};
+
+use crate::cores::{Cores, Shared};
+use crate::unit::{Unit, Written};
+use crate::write::write;
+
+/// The operator that does units of work: its input are rows that name units by number, its output a row for every file that
+/// was staged. Units of one input partition are done one after the other, row groups of a unit on as many cores as are free.
+/// What row groups hold is accounted in the session's memory pool; where it is used up, fewer are worked on at a time.
+#[derive(Debug)]
+pub struct RewriteUnitsExec {
+    input: Arc<dyn ExecutionPlan>,
+    units: Arc<Vec<Arc<Unit>>>,
+    stager: Stager,
+    cores: Arc<Cores>,
+    /// Units that are done, for the progress.
+    done: Arc<AtomicUsize>,
+    properties: Arc<PlanProperties>,
+}
+
+impl RewriteUnitsExec {
+    /// Does the `units` that rows of `input` name in their first column, an `UInt32`, on `cores` cores.
+    pub fn new(input: Arc<dyn ExecutionPlan>, units: Vec<Unit>, stager: Stager, cores: usize) -> Self {
+        let units = Arc::new(units.into_iter().map(Arc::new).collect());
+        Self::with_input(input, units, stager, Arc::new(Cores::new(cores)))
+    }
+
+    fn with_input(
+        input: Arc<dyn ExecutionPlan>,
+        units: Arc<Vec<Arc<Unit>>>,
+        stager: Stager,
+        cores: Arc<Cores>,
+    ) -> Self {
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(written_schema()),
+            Partitioning::UnknownPartitioning(input.output_partitioning().partition_count()),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        );
+        Self { input, units, stager, cores, done: Arc::default(), properties: Arc::new(properties) }
+    }
+}
+
+impl DisplayAs for RewriteUnitsExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RewriteUnitsExec: units={}, cores={}", self.units.len(), self.cores.number())
+    }
+}
+
+impl ExecutionPlan for RewriteUnitsExec {
+    fn name(&self) -> &'static str {
+        "RewriteUnitsExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> EngineResult<TreeNodeRecursion>,
+    ) -> EngineResult<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        // Units are laid out over partitions by their cost already.
+        vec![false]
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> EngineResult<Arc<dyn ExecutionPlan>> {
+        let (Some(input), true) = (children.pop(), children.is_empty()) else {
+            return internal_err!("RewriteUnitsExec has one input");
+        };
+        Ok(Arc::new(Self::with_input(input, self.units.clone(), self.stager.clone(), self.cores.clone())))
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> EngineResult<Arc<dyn ExecutionPlan>> {
+        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> EngineResult<SendableRecordBatchStream> {
+        let input = self.input.execute(partition, context.clone())?;
+        let shared = Arc::new(Shared { stager: self.stager.clone(), context, cores: self.cores.clone() });
+        let (units, done) = (self.units.clone(), self.done.clone());
+        let numbers = input.map(|batch| batch.and_then(|b| numbers(&b)));
+        let numbers = numbers.map_ok(|n| stream::iter(n).map(EngineResult::Ok)).try_flatten();
+        let written = numbers.and_then(move |number| {
+            let (unit, shared, done, all) = (units.get(number).cloned(), shared.clone(), done.clone(), units.len());
+            async move {
+                let Some(unit) = unit else { return internal_err!("there is no unit {number}") };
+                let written = write(number, unit, shared).await;
+                let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+                tracing::debug!(target: "biscuit::progress", done, all, "writing files");
+                batch_of(&written.map_err(|e| DataFusionError::External(Box::new(e)))?)
+            }
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(written_schema(), written)))
+    }
+}
+
+fn numbers(batch: &RecordBatch) -> EngineResult<Vec<usize>> {
+    match batch.column(0).as_primitive_opt::<UInt32Type>() {
+        Some(numbers) if numbers.null_count() == 0 => Ok(numbers.values().iter().map(|n| *n as usize).collect()),
+        _ => internal_err!("the first column of the input of RewriteUnitsExec is a number of a unit"),
+    }
+}
+
+/// What rows about staged files have.
+fn written_schema() -> SchemaRef {
+    let number = |name| Field::new(name, DataType::UInt64, false);
+    let text = |name| Field::new(name, DataType::Utf8, false);
+    Arc::new(Schema::new(vec![
+        Field::new("unit", DataType::UInt32, false),
+        text("path"),
+        text("staged"),
+        number("size"),
+        text("checksum"),
+        number("rows"),
+        number("copied"),
+        number("encoded"),
+    ]))
+}
+
+fn batch_of(written: &[Written]) -> EngineResult<RecordBatch> {
+    let number =
+        |f: fn(&Written) -> u64| -> ArrayRef { Arc::new(UInt64Array::from_iter_values(written.iter().map(f))) };
+    let text = |f: fn(&Written) -> &str| -> ArrayRef { Arc::new(StringArray::from_iter_values(written.iter().map(f))) };
+    let units = written.iter().map(|w| u32::try_from(w.unit).expect("there are fewer than 2^32 units"));
+    let columns = vec![
+        Arc::new(UInt32Array::from_iter_values(units)) as ArrayRef,
+        text(|w| &w.file.path),
+        text(|w| &w.file.staged),
+        number(|w| w.file.size),
+        text(|w| &w.file.checksum),
+        number(|w| w.file.rows.unwrap_or(0)),
+        number(|w| w.copied),
+        number(|w| w.encoded),
+    ];
+    Ok(RecordBatch::try_new(written_schema(), columns)?)
+}
+
+fn written_of(batch: &RecordBatch) -> Vec<Written> {
+    let text = |column: usize, row| batch.column(column).as_string::<i32>().value(row).to_owned();
+    let number = |column: usize, row| batch.column(column).as_primitive::<UInt64Type>().value(row);
+    let one = |row| Written {
+        unit: batch.column(0).as_primitive::<UInt32Type>().value(row) as usize,
+        file: Published {
+            path: text(1, row),
+            staged: text(2, row),
+            size: number(3, row),
+            checksum: text(4, row),
+            rows: Some(number(5, row)),
+        },
+        copied: number(6, row),
+        encoded: number(7, row),
+    };
+    (0..batch.num_rows()).map(one).collect()
+}
+
+/// Does these units in this process, on the `target_partitions` of the context's session, and answers with the staged files,
+/// by unit. Nothing is part of the table by it: that takes the commit of a replace that publishes them.
+///
+/// # Errors
+/// `MemoryExhausted` if the context's memory pool has no room for one row group; those of the source files and of the store.
+pub async fn rewrite_units(units: Vec<Unit>, stager: &Stager, context: Arc<TaskContext>) -> Result<Vec<Written>> {
+    let cores = context.session_config().target_partitions();
+    let schema = Arc::new(Schema::new(vec![Field::new("unit", DataType::UInt32, false)]));
+    let row = |unit: u32| {
+        RecordBatch::try_new(schema.clone(), vec![Arc::new(UInt32Array::from(vec![unit]))])
+            .expect("a column of numbers fits its schema")
+    };
+    let partitions: Vec<Vec<RecordBatch>> =
+        spread(&units, cores).into_iter().map(|numbers| numbers.into_iter().map(row).collect()).collect();
+    let failed = |e| engine_error("the files to rewrite", e);
+    let input = MemorySourceConfig::try_new_exec(&partitions, schema.clone(), None).map_err(failed)?;
+    let plan = Arc::new(RewriteUnitsExec::new(input, units, stager.clone(), cores));
+    let done = collect_partitioned(plan, context).await.map_err(failed)?;
+    let mut written: Vec<Written> = done.iter().flatten().flat_map(written_of).collect();
+    written.sort_by(|a, b| (a.unit, &a.file.path).cmp(&(b.unit, &b.file.path)));
+    Ok(written)
+}
+
+/// The numbers of the units by partition: the dearest first, each to the partition that has the least to do.
+fn spread(units: &[Unit], partitions: usize) -> Vec<Vec<u32>> {
+    let mut order: Vec<usize> = (0..units.len()).collect();
+    order.sort_by_key(|&i| (std::cmp::Reverse(units[i].cost()), i));
+    let mut out = vec![(0_u64, vec![]); partitions.clamp(1, units.len().max(1))];
+    for i in order {
+        let least = out.iter_mut().min_by_key(|(cost, _)| *cost).expect("there is a partition");
+        least.0 += units[i].cost().max(1);
+        least.1.push(u32::try_from(i).expect("there are fewer than 2^32 units"));
+    }
+    out.into_iter().map(|(_, numbers)| numbers).collect()
+}

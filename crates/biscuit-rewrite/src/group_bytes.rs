@@ -1,0 +1,93 @@
+use std::io::Read;
+use std::ops::Range;
+
+use biscuit_core::Result;
+use biscuit_dataset::OpenFile;
+use bytes::{Buf, Bytes};
+use parquet::errors::ParquetError;
+use parquet::file::reader::{ChunkReader, Length};
+
+/// Gaps between two chunks that are read along, in bytes.
+const GAP: u64 = 64 * 1024;
+
+/// Parts of a file in memory, read as if they were the whole.
+#[derive(Debug, Clone)]
+pub(crate) struct GroupBytes {
+    parts: Vec<(u64, Bytes)>,
+    size: u64,
+}
+
+impl GroupBytes {
+    /// Fetches the column chunks of these row groups.
+    pub(crate) async fn fetch(file: &OpenFile, groups: &[usize]) -> Result<Self> {
+        let metadata = file.metadata().metadata();
+        let chunks = groups.iter().flat_map(|&g| metadata.row_group(g).columns());
+        let ranges = joined(chunks.map(|c| c.byte_range()).map(|(from, len)| from..from + len).collect());
+        let bytes = file.bytes(&ranges).await?;
+        Ok(Self { parts: ranges.iter().map(|r| r.start).zip(bytes).collect(), size: file.file.size })
+    }
+
+    /// Fetches these ranges.
+    pub(crate) async fn fetch_ranges(file: &OpenFile, ranges: Vec<Range<u64>>) -> Result<Self> {
+        let ranges = joined(ranges);
+        let bytes = file.bytes(&ranges).await?;
+        Ok(Self { parts: ranges.iter().map(|r| r.start).zip(bytes).collect(), size: file.file.size })
+    }
+
+    fn from(&self, start: u64) -> parquet::errors::Result<Bytes> {
+        let at = self.parts.partition_point(|(from, _)| *from <= start);
+        let part = at.checked_sub(1).map(|i| &self.parts[i]);
+        let held = part.filter(|(from, bytes)| start - from <= bytes.len() as u64);
+        let (from, bytes) = held.ok_or_else(|| ParquetError::EOF(format!("byte {start} was not read")))?;
+        Ok(bytes.slice(usize::try_from(start - from).expect("it is inside the part")..))
+    }
+}
+
+/// Ranges in ascending order, those that are next to one another as one.
+fn joined(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    ranges.sort_by_key(|r| r.start);
+    let mut out: Vec<Range<u64>> = Vec::new();
+    for r in ranges {
+        match out.last_mut() {
+            Some(last) if r.start <= last.end + GAP => last.end = last.end.max(r.end),
+            _ => out.push(r),
+        }
+    }
+    out
+}
+
+impl Length for GroupBytes {
+    fn len(&self) -> u64 {
+        self.size
+    }
+}
+
+impl ChunkReader for GroupBytes {
+    type T = Box<dyn Read + Send>;
+
+    fn get_read(&self, start: u64) -> parquet::errors::Result<Self::T> {
+        Ok(Box::new(self.from(start)?.reader()))
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
+        let bytes = self.from(start)?;
+        if bytes.len() < length {
+            return Err(ParquetError::EOF(format!("{length} bytes at {start} were not read")));
+        }
+        Ok(bytes.slice(..length))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_are_read_at_once_and_what_is_far_apart_is_not() {
+        let far = 10 + GAP + 1;
+        assert_eq!(joined(vec![far..far + 5, 4..10, 0..4]), [0..10, far..far + 5]);
+        let parts = GroupBytes { parts: vec![(10, Bytes::from_static(b"abcdef"))], size: 100 };
+        assert_eq!(parts.get_bytes(12, 3).unwrap(), &b"cde"[..]);
+        assert!(parts.get_bytes(12, 5).is_err() && parts.get_bytes(9, 1).is_err());
+    }
+}

@@ -1,0 +1,27 @@
+#![doc = include_str!("../README.md")]
+
+mod apply;
+mod bloom;
+mod choose;
+mod compact;
+mod copy;
+mod cores;
+mod encode;
+mod exec;
+mod group_bytes;
+mod mode;
+mod out;
+mod page_headers;
+mod pages;
+mod properties;
+mod sort;
+mod target;
+mod unit;
+mod write;
+
+pub use apply::Edit;
+pub use choose::{Choice, Reason, choose, has_sound_statistics};
+pub use compact::{CompactOptions, CompactReport, compact};
+pub use exec::{RewriteUnitsExec, rewrite_units};
+pub use mode::Mode;
+pub use unit::{Force, Insert, SmallGroups, SortBy, Unit, Written};

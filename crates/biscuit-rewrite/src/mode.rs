@@ -1,0 +1,9 @@
+/// Whether a run changes anything.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// It commits.
+    #[default]
+    Commit,
+    /// It says what it would do.
+    DryRun,
+}

@@ -1,0 +1,128 @@
+use biscuit_core::{Error, Result};
+use biscuit_dataset::{check_staged, parquet_error};
+use biscuit_journal::StagedWriter;
+use parquet::column::writer::ColumnCloseResult;
+use parquet::file::writer::SerializedFileWriter;
+
+use crate::encode::Chunks;
+use crate::group_bytes::GroupBytes;
+use crate::pages::Sink;
+use crate::target::{Ready, Target};
+use crate::unit::Written;
+
+/// One file in the making.
+struct OpenOut {
+    writer: SerializedFileWriter<Sink>,
+    stage: StagedWriter,
+    rows: u64,
+    copied: u64,
+    encoded: u64,
+}
+
+/// Row groups on their way into files, one after the other.
+pub(crate) struct Out<'a> {
+    target: &'a Target,
+    number: usize,
+    file: Option<OpenOut>,
+    done: Vec<Written>,
+}
+
+impl<'a> Out<'a> {
+    pub(crate) fn new(target: &'a Target, number: usize) -> Self {
+        Self { target, number, file: None, done: vec![] }
+    }
+
+    pub(crate) async fn append(&mut self, group: Ready) -> Result<()> {
+        match group {
+            Ready::Copied(bytes, closes) => {
+                let size = closes.iter().map(|c| c.bytes_written).sum();
+                let mut file = self.open(size).await?;
+                let copied = file.copy(&bytes, closes);
+                file.copied += 1;
+                self.store(file, copied).await
+            }
+            Ready::Encoded(groups) => {
+                for chunks in groups {
+                    let size = chunks.iter().map(|c| c.close().bytes_written).sum();
+                    let mut file = self.open(size).await?;
+                    let encoded = file.encode(chunks);
+                    file.encoded += 1;
+                    self.store(file, encoded).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The file that a row group of this size goes into: a new one if the last would be too large with it.
+    async fn open(&mut self, size: u64) -> Result<OpenOut> {
+        if let Some(file) = self.file.take() {
+            if file.writer.bytes_written() as u64 + size <= self.target.unit.max_file_size {
+                return Ok(file);
+            }
+            self.end(file).await?;
+        }
+        let t = self.target;
+        let writer = SerializedFileWriter::new(Sink::new(t.passing.clone()), t.root.clone(), t.properties.clone())
+            .map_err(|e| parquet_error("the new file", e))?;
+        let stage = t.shared.stager.writer(&t.unit.folder, "parquet");
+        Ok(OpenOut { writer, stage, rows: 0, copied: 0, encoded: 0 })
+    }
+
+    /// Hands the bytes so far to the store.
+    async fn store(&mut self, mut file: OpenOut, done: parquet::errors::Result<()>) -> Result<()> {
+        done.map_err(|e| parquet_error(self.target.unit.name(), e))?;
+        file.drain().await?;
+        self.file = Some(file);
+        Ok(())
+    }
+
+    async fn end(&mut self, mut file: OpenOut) -> Result<()> {
+        file.writer.finish().map_err(|e| parquet_error("the new file", e))?;
+        file.drain().await?;
+        let staged = file.stage.finish().await?;
+        let staged = check_staged(staged, file.rows, &self.target.shared.stager.storage().store).await?;
+        self.done.push(Written {
+            unit: self.number,
+            file: staged.entry().clone(),
+            copied: file.copied,
+            encoded: file.encoded,
+        });
+        Ok(())
+    }
+
+    pub(crate) async fn finish(mut self) -> Result<Vec<Written>> {
+        if let Some(file) = self.file.take() {
+            self.end(file).await?;
+        }
+        Ok(self.done)
+    }
+}
+
+impl OpenOut {
+    fn copy(&mut self, bytes: &GroupBytes, closes: Vec<ColumnCloseResult>) -> parquet::errors::Result<()> {
+        self.rows += closes.first().map_or(0, |c| c.rows_written);
+        let mut group = self.writer.next_row_group()?;
+        for close in closes {
+            group.append_column(bytes, close)?;
+        }
+        group.close().map(drop)
+    }
+
+    fn encode(&mut self, chunks: Chunks) -> parquet::errors::Result<()> {
+        self.rows += chunks.first().map_or(0, |c| c.close().rows_written);
+        let mut group = self.writer.next_row_group()?;
+        for chunk in chunks {
+            chunk.append_to_row_group(&mut group)?;
+        }
+        group.close().map(drop)
+    }
+
+    async fn drain(&mut self) -> Result<()> {
+        self.writer.flush().map_err(|e| Error::internal("a buffer in memory").with_source(e))?;
+        for bytes in self.writer.inner_mut().take() {
+            self.stage.write(bytes).await?;
+        }
+        Ok(())
+    }
+}

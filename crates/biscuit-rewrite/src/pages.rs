@@ -1,0 +1,133 @@
+use std::collections::VecDeque;
+use std::io::Write;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use parquet::column::page_store::{PageKey, PageStore, PageStoreArgs, PageStoreFactory};
+use parquet::errors::{ParquetError, Result};
+
+/// Pages that are about to be written: the store hands them to the Parquet writer, which writes them to a [`Sink`] at once.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Passing(Arc<Mutex<VecDeque<Bytes>>>);
+
+impl Passing {
+    fn push(&self, page: Bytes) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(page);
+    }
+
+    /// The page that these bytes are, if they are one: the very same memory.
+    fn take(&self, bytes: &[u8]) -> Option<Bytes> {
+        let mut pages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = |page: &Bytes| std::ptr::eq(page.as_ptr(), bytes.as_ptr()) && page.len() == bytes.len();
+        // Small pages before it came here as copies.
+        let at = pages.iter().position(same)?;
+        pages.drain(..=at).next_back()
+    }
+}
+
+/// What the Parquet writer writes to: keeps pages as they are, without copying them, and copies the little that lies between.
+#[derive(Debug, Default)]
+pub(crate) struct Sink {
+    passing: Passing,
+    done: Vec<Bytes>,
+    rest: Vec<u8>,
+}
+
+impl Sink {
+    pub(crate) fn new(passing: Passing) -> Self {
+        Self { passing, ..Self::default() }
+    }
+
+    /// All bytes since the last call.
+    pub(crate) fn take(&mut self) -> Vec<Bytes> {
+        self.end_rest();
+        std::mem::take(&mut self.done)
+    }
+
+    fn end_rest(&mut self) {
+        if !self.rest.is_empty() {
+            self.done.push(std::mem::take(&mut self.rest).into());
+        }
+    }
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self.passing.take(bytes) {
+            Some(page) => {
+                self.end_rest();
+                self.done.push(page);
+            }
+            None => self.rest.extend_from_slice(bytes),
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Keeps the pages of row groups in memory, and says which one is about to be written.
+#[derive(Debug)]
+pub(crate) struct Pages(pub(crate) Passing);
+
+impl PageStoreFactory for Pages {
+    fn create(&self, _: &PageStoreArgs<'_>) -> Result<Box<dyn PageStore>> {
+        Ok(Box::new(Store { pages: vec![], passing: self.0.clone(), held: 0 }))
+    }
+}
+
+struct Store {
+    pages: Vec<Bytes>,
+    passing: Passing,
+    held: usize,
+}
+
+impl PageStore for Store {
+    fn put(&mut self, value: Bytes) -> Result<PageKey> {
+        self.held += value.len();
+        self.pages.push(value);
+        Ok(PageKey::new(self.pages.len() as u64 - 1))
+    }
+
+    fn take(&mut self, key: PageKey) -> Result<Bytes> {
+        let page = usize::try_from(key.get()).ok().and_then(|k| self.pages.get_mut(k)).map(std::mem::take);
+        let page = page.ok_or_else(|| ParquetError::General("a page is not there".to_owned()))?;
+        self.held -= page.len();
+        self.passing.push(page.clone());
+        Ok(page)
+    }
+
+    fn memory_size(&self) -> usize {
+        self.held
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_are_kept_as_they_are_and_the_rest_is_copied_in_its_place() {
+        let passing = Passing::default();
+        let mut sink = Sink::new(passing.clone());
+        let (a, b) = (Bytes::from(vec![1; 50]), Bytes::from(vec![2; 50]));
+        sink.write_all(b"PAR1").unwrap();
+        passing.push(a.clone());
+        sink.write_all(&a).unwrap();
+        passing.push(b.clone());
+        // A writer that copies the page first gets another memory: then it is copied here too.
+        let copy = b.to_vec();
+        sink.write_all(&copy).unwrap();
+        sink.write_all(b"between").unwrap();
+        let c = Bytes::from(vec![3; 50]);
+        passing.push(c.clone());
+        sink.write_all(b"between").unwrap();
+        sink.write_all(&c).unwrap();
+        let out = sink.take();
+        assert!(std::ptr::eq(out[1].as_ptr(), a.as_ptr()) && std::ptr::eq(out[3].as_ptr(), c.as_ptr()));
+        assert_eq!(out.concat(), [b"PAR1".as_slice(), &a, &b, b"betweenbetween", &c].concat());
+        assert!(sink.take().is_empty());
+    }
+}

@@ -1,0 +1,230 @@
+use std::sync::Arc;
+
+use biscuit_core::{Error, Result};
+use biscuit_dataset::conform;
+use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
+use datafusion::arrow::datatypes::SchemaRef;
+use parquet::arrow::ArrowSchemaConverter;
+use parquet::arrow::arrow_writer::ArrowRowGroupWriterFactory;
+use parquet::column::writer::ColumnCloseResult;
+use parquet::file::metadata::SortingColumn;
+use parquet::file::properties::{WriterProperties, WriterPropertiesPtr};
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::types::TypePtr;
+
+use crate::choose::{Choice, GroupPlan, Part, Reason};
+use crate::copy::{Carried, blooms};
+use crate::cores::{Held, Shared};
+use crate::encode::{Chunks, Encode, EncodeGroup, EncodePart};
+use crate::group_bytes::GroupBytes;
+use crate::pages::{Pages, Passing};
+use crate::properties::{Blooms, Columns, following, sorting};
+use crate::unit::{SourceGroup, Unit};
+
+/// One row group, ready to be written.
+pub(crate) enum Ready {
+    Copied(GroupBytes, Vec<ColumnCloseResult>),
+    Encoded(Vec<Chunks>),
+}
+
+/// How the new files of a unit are written.
+pub(crate) struct Target {
+    pub(crate) unit: Arc<Unit>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) passing: Passing,
+    pub(crate) root: TypePtr,
+    pub(crate) properties: WriterPropertiesPtr,
+    /// The columns, as they are encoded.
+    pub(crate) schema: SchemaRef,
+    groups: Vec<SourceGroup>,
+    /// By source, what is carried over from it; nothing where nothing is copied.
+    carried: Vec<Carried>,
+    rows: Arc<Vec<RecordBatch>>,
+    inserts: Vec<RecordBatch>,
+    sorting: Vec<SortingColumn>,
+    /// For row groups that carry the bloom filters of their source, and for those that make theirs.
+    carrying: Arc<ArrowRowGroupWriterFactory>,
+    making: Arc<ArrowRowGroupWriterFactory>,
+}
+
+fn unfit(e: parquet::errors::ParquetError) -> Error {
+    Error::usage("UnsupportedType", format!("these columns make no Parquet file: {e}")).with_source(e)
+}
+
+impl Target {
+    pub(crate) async fn new(unit: Arc<Unit>, shared: Arc<Shared>, choice: Choice) -> Result<Self> {
+        let other = matches!(choice, Choice::Rewrite(Reason::OtherColumns | Reason::NullInRequired | Reason::Sorted));
+        let columns = if other { Columns::Other } else { Columns::Same };
+        let (schema, root) = match unit.sources.first().filter(|_| columns == Columns::Same) {
+            Some(s) => (s.metadata().schema().clone(), s.metadata().parquet_schema().root_schema_ptr()),
+            None => {
+                let converted = ArrowSchemaConverter::new().convert(&unit.schema).map_err(unfit)?;
+                (unit.schema.clone(), converted.root_schema_ptr())
+            }
+        };
+        let of_file = |rows: &RecordBatch| conform(rows, &schema, "the new rows").and_then(|r| exactly(&r, &schema));
+        let rows = unit.rows.iter().map(of_file).collect::<Result<_>>()?;
+        let inserts = unit.inserts.iter().map(|i| of_file(&i.rows)).collect::<Result<_>>()?;
+        let sorting = sorting(&unit.sources).filter(|_| columns == Columns::Same).unwrap_or_default();
+        let claimed = if unit.sort_by.is_empty() { sorting.clone() } else { sort_claim(&unit) };
+        let follow = |blooms| {
+            let properties = following(&unit.sources, &unit.parquet, columns, blooms);
+            Arc::new(properties.set_sorting_columns((!claimed.is_empty()).then(|| claimed.clone())).build())
+        };
+        let passing = Passing::default();
+        let factory = |properties: Arc<WriterProperties>| -> Result<_> {
+            // The factory takes schema and properties from a writer; this one writes nothing.
+            let writer = SerializedFileWriter::new(std::io::sink(), root.clone(), properties).map_err(unfit)?;
+            let factory = ArrowRowGroupWriterFactory::new(&writer, schema.clone());
+            Ok(Arc::new(factory.with_page_store_factory(Arc::new(Pages(passing.clone())))))
+        };
+        let properties = follow(Blooms::Carried);
+        let (carrying, making) = (factory(properties.clone())?, factory(follow(Blooms::Made))?);
+        let mut carried = Vec::new();
+        for source in unit.sources.iter().filter(|_| choice == Choice::Splice) {
+            carried.push(Carried::read(source).await?);
+        }
+        let groups = unit.groups();
+        let rows = Arc::new(rows);
+        Ok(Self {
+            unit,
+            shared,
+            passing,
+            root,
+            properties,
+            schema,
+            groups,
+            carried,
+            rows,
+            inserts,
+            sorting,
+            carrying,
+            making,
+        })
+    }
+
+    /// Waits for the memory that a row group needs.
+    pub(crate) async fn hold(&self, plan: &GroupPlan) -> Result<Held> {
+        self.shared.hold(self.needs(plan), self.unit.name()).await
+    }
+
+    /// Memory for the source's bytes, and where they are encoded for pages in the making and a few batches between the two.
+    fn needs(&self, plan: &GroupPlan) -> usize {
+        let (mut compressed, mut batch, mut new) = (0, 0, 0);
+        let bytes = |n: i64| usize::try_from(n).unwrap_or(0);
+        for part in &plan.parts {
+            match part {
+                Part::Group(g) => {
+                    let at = self.groups[*g];
+                    let group = self.unit.sources[at.source].metadata().metadata().row_group(at.group);
+                    compressed += bytes(group.compressed_size());
+                    batch = batch.max(bytes(group.total_byte_size()) / bytes(group.num_rows()).max(1) * 8192);
+                }
+                Part::Insert(i) => new += self.inserts[*i].get_array_memory_size(),
+            }
+        }
+        if plan.copy { compressed } else { 2 * compressed + 4 * batch + new }
+    }
+
+    /// Copies or encodes a row group.
+    pub(crate) async fn ready(&self, plan: &GroupPlan) -> Result<Ready> {
+        if let (true, Some(g)) = (plan.copy, plan.only_group())
+            && let Some(carried) = self.carried.get(self.groups[g].source)
+        {
+            let (source, group) = (&self.unit.sources[self.groups[g].source], self.groups[g].group);
+            let bytes = GroupBytes::fetch(source, &[group]).await?;
+            if let Some(closes) = carried.copied(source, group, &bytes, blooms(source, group).await?)? {
+                return Ok(Ready::Copied(bytes, closes));
+            }
+        }
+        let job = self.job(plan).await?;
+        self.encode(job).await
+    }
+
+    /// Encodes a row group, when a core is free.
+    async fn encode(&self, job: Encode) -> Result<Ready> {
+        let _core = self.shared.cores.one().await;
+        let work = tokio::task::spawn_blocking(move || job.run());
+        let chunks = work.await.map_err(|e| Error::internal("a row group was cut off").with_source(e))??;
+        Ok(Ready::Encoded(chunks))
+    }
+
+    /// Encodes rows as they are.
+    pub(crate) async fn encode_rows(&self, rows: Vec<RecordBatch>) -> Result<Ready> {
+        let parts = rows.into_iter().map(EncodePart::Rows).collect();
+        self.encode(self.job_of(parts, vec![], self.making.clone())).await
+    }
+
+    async fn job(&self, plan: &GroupPlan) -> Result<Encode> {
+        let carries = |at: SourceGroup| {
+            let source = &self.unit.sources[at.source];
+            // Otherwise values may have another form than that in which the filters hold them.
+            self.schema.fields() == source.metadata().schema().fields()
+        };
+        let carried = plan.only_group().map(|g| self.groups[g]).filter(|at| carries(*at));
+        let mut parts = Vec::with_capacity(plan.parts.len());
+        for part in &plan.parts {
+            parts.push(match part {
+                Part::Insert(i) => EncodePart::Rows(self.inserts[*i].clone()),
+                Part::Group(g) => {
+                    let at = self.groups[*g];
+                    let source = self.unit.sources[at.source].clone();
+                    let bytes = GroupBytes::fetch(&source, &[at.group]).await?;
+                    let edits = self.unit.edits_of(at.first, at.first + at.rows).to_vec();
+                    EncodePart::Group(EncodeGroup { source, group: at.group, first: at.first, edits, bytes })
+                }
+            });
+        }
+        Ok(match carried {
+            Some(at) => {
+                let blooms = blooms(&self.unit.sources[at.source], at.group).await?;
+                self.job_of(parts, blooms, self.carrying.clone())
+            }
+            None => self.job_of(parts, vec![], self.making.clone()),
+        })
+    }
+
+    fn job_of(
+        &self,
+        parts: Vec<EncodePart>,
+        blooms: Vec<Option<parquet::bloom_filter::Sbbf>>,
+        factory: Arc<ArrowRowGroupWriterFactory>,
+    ) -> Encode {
+        let largest = usize::try_from(self.unit.max_file_size).unwrap_or(usize::MAX);
+        Encode {
+            parts,
+            rows: self.rows.clone(),
+            schema: self.schema.clone(),
+            factory,
+            sorting: self.sorting.clone(),
+            blooms,
+            most_rows: self.most_rows(),
+            most_bytes: self.unit.parquet.row_group_bytes.min(largest),
+        }
+    }
+
+    /// The most rows of a row group.
+    pub(crate) fn most_rows(&self) -> usize {
+        self.properties.max_row_group_row_count().unwrap_or(usize::MAX)
+    }
+}
+
+/// What a footer says of the columns that the rows of a unit are sorted by; nothing where columns are nested, since then the
+/// numbers of leaves are not those of columns.
+fn sort_claim(unit: &Unit) -> Vec<SortingColumn> {
+    if unit.schema.fields().iter().any(|f| f.data_type().is_nested()) {
+        return vec![];
+    }
+    let column = |by: &crate::SortBy| {
+        let column_idx = i32::try_from(unit.schema.index_of(&by.column).ok()?).ok()?;
+        Some(SortingColumn { column_idx, descending: by.descending, nulls_first: false })
+    };
+    unit.sort_by.iter().map(column).collect::<Option<_>>().unwrap_or_default()
+}
+
+/// The rows with the very fields of the file, nullability included.
+fn exactly(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    RecordBatch::try_new_with_options(schema.clone(), rows.columns().to_vec(), &options)
+        .map_err(|e| Error::internal("new rows do not fit the file").with_source(e))
+}

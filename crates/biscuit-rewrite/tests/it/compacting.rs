@@ -1,0 +1,154 @@
+//! Compaction: few large files of many small ones, the same rows.
+
+use biscuit_dataset::{Dataset, Location};
+use biscuit_journal::{JournalOptions, Storage};
+use biscuit_rewrite::{CompactOptions, CompactReport, Mode, SortBy, compact};
+use biscuit_testkit::{Fault, assert_rows_eq, crash_at_every_call};
+use datafusion::arrow::array::{AsArray, RecordBatch};
+use datafusion::arrow::datatypes::Int64Type;
+use datafusion::prelude::SessionContext;
+use object_store::ObjectStoreExt;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use parquet::basic::{Compression, ZstdLevel};
+use std::sync::Arc;
+
+use crate::lab::{file, flat, footer, plain};
+
+fn dataset(storage: Storage) -> Dataset {
+    Dataset::new(Location::new(storage, "lake/t", "lake/t").expect("a place"), JournalOptions::default())
+}
+
+/// Files of 60 rows with ids that go through one another, in two folders.
+async fn lake() -> Storage {
+    let storage = Storage::durable(Arc::new(InMemory::new()));
+    for f in 0..6_i64 {
+        let ids: Vec<i64> = (0..60).map(|r| (r * 7 + f * 13) % 60 + f % 3).collect();
+        let bytes = file(&[flat(&ids[..30], "a"), flat(&ids[30..], "b")], plain());
+        let path = format!("lake/t/region={}/part-{f}.parquet", f % 2);
+        storage.store.put(&Path::from(path), bytes.into()).await.expect("a put");
+    }
+    storage
+}
+
+async fn rows(dataset: &Dataset) -> Vec<RecordBatch> {
+    dataset.load(&SessionContext::new()).await.expect("a table").collect().await.expect("rows")
+}
+
+async fn run(storage: &Storage, options: &CompactOptions) -> CompactReport {
+    compact(&dataset(storage.clone()), options, Mode::Commit).await.expect("a compaction")
+}
+
+#[tokio::test]
+async fn small_files_of_a_folder_become_one_and_a_second_run_changes_nothing() {
+    let storage = lake().await;
+    let before = rows(&dataset(storage.clone())).await;
+    let planned = compact(&dataset(storage.clone()), &CompactOptions::default(), Mode::DryRun).await.expect("a plan");
+    assert_eq!((planned.outcome, planned.files_replaced, planned.files_written), ("planned", 6, 0));
+    let mut options = CompactOptions::default();
+    options.parquet.row_group_rows = Some(100);
+    let report = run(&storage, &options).await;
+    assert_eq!((report.outcome, report.files_replaced, report.files_written, report.rows), ("committed", 6, 2, 360));
+    assert_rows_eq!(rows(&dataset(storage.clone())).await, before);
+    for file in dataset(storage.clone()).view().await.expect("a view").open_files().await.expect("files") {
+        let sizes: Vec<i64> = file.metadata().metadata().row_groups().iter().map(|g| g.num_rows()).collect();
+        assert_eq!(sizes, [90, 90]);
+    }
+    let again = run(&storage, &options).await;
+    assert_eq!((again.outcome, again.files_replaced), ("unchanged", 0));
+}
+
+#[tokio::test]
+async fn full_row_groups_are_copied_on_the_way() {
+    let storage = Storage::durable(Arc::new(InMemory::new()));
+    for f in 0..3_i64 {
+        let ids: Vec<i64> = (f * 100..f * 100 + 100).collect();
+        let bytes = file(&[flat(&ids, "a")], plain());
+        storage.store.put(&Path::from(format!("lake/t/part-{f}.parquet")), bytes.into()).await.expect("a put");
+    }
+    let report = run(&storage, &CompactOptions::default()).await;
+    assert_eq!((report.files_written, report.groups_copied, report.groups_encoded), (1, 3, 0));
+    let frame = rows(&dataset(storage)).await;
+    assert_eq!(frame.iter().map(RecordBatch::num_rows).sum::<usize>(), 300);
+}
+
+fn by(column: &str, descending: bool) -> SortBy {
+    SortBy { column: column.to_owned(), descending }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_are_sorted_across_files_and_row_groups() {
+    for (descending, memory) in [(false, None), (true, Some(8 << 20))] {
+        let storage = lake().await;
+        let before = rows(&dataset(storage.clone())).await;
+        let mut options = CompactOptions::default();
+        options.sort_by = vec![by("id", descending), by("note", false)];
+        options.parquet.row_group_rows = Some(50);
+        options.target_size = 1_500;
+        options.memory = memory;
+        run(&storage, &options).await;
+        assert_rows_eq!(rows(&dataset(storage.clone())).await, before);
+        let mut files = dataset(storage.clone()).view().await.expect("a view").open_files().await.expect("files");
+        assert!(files.len() > 2, "the target size was kept");
+        files.retain(|f| f.file.path.starts_with("region=0"));
+        let mut ranges = Vec::new();
+        for open in files {
+            let bytes = storage.store.get(&open.file.object).await.expect("a get").bytes().await.expect("bytes");
+            let sorting = footer(&bytes).row_group(0).sorting_columns().cloned().expect("it says so");
+            assert_eq!((sorting[0].column_idx, sorting[0].descending, sorting[1].column_idx), (0, descending, 2));
+            let ids = crate::lab::read(&bytes).column(0).as_primitive::<Int64Type>().values().to_vec();
+            let ordered = if descending { ids.iter().rev().is_sorted() } else { ids.is_sorted() };
+            assert!(ordered, "{ids:?}");
+            ranges.push((ids.iter().min().copied(), ids.iter().max().copied()));
+        }
+        ranges.sort();
+        assert!(ranges.windows(2).all(|w| w[0].1 <= w[1].0), "{ranges:?}");
+        let again = run(&storage, &options).await;
+        assert_eq!(again.outcome, "unchanged", "{again:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_codec_changes_where_it_is_chosen() {
+    let storage = lake().await;
+    let mut options = CompactOptions::default();
+    options.parquet.compression = Some(Compression::ZSTD(ZstdLevel::default()));
+    // Nothing is small enough to be put together.
+    options.target_size = 1;
+    let report = run(&storage, &options).await;
+    assert_eq!((report.files_written, report.groups_copied), (12, 0), "each row group is a file of that size");
+    for file in dataset(storage.clone()).view().await.expect("a view").open_files().await.expect("files") {
+        let mut chunks = file.metadata().metadata().row_groups().iter().flat_map(|g| g.columns());
+        assert!(chunks.all(|c| matches!(c.compression(), Compression::ZSTD(_))));
+    }
+    assert_eq!(run(&storage, &options).await.outcome, "unchanged");
+}
+
+#[tokio::test]
+async fn a_column_that_is_not_there_is_an_error_and_changes_nothing() {
+    let storage = lake().await;
+    let mut options = CompactOptions::default();
+    options.sort_by = vec![by("price", false)];
+    let e = compact(&dataset(storage.clone()), &options, Mode::Commit).await.expect_err("no such column");
+    assert_eq!(e.code(), "MissingColumn");
+    assert_eq!(dataset(storage).view().await.expect("a view").files().len(), 6);
+}
+
+#[tokio::test]
+async fn whatever_fails_on_the_way_the_rows_stay() {
+    for fault in [Fault::Fail, Fault::Crash, Fault::LoseAnswer] {
+        let job = |storage: Storage| async move {
+            let mut options = CompactOptions::default();
+            options.parallelism = 1;
+            options.sort_by = vec![by("id", false)];
+            compact(&dataset(storage), &options, Mode::Commit).await.map(drop)
+        };
+        let check = |storage: Storage, call: u64| async move {
+            let found = rows(&dataset(storage.clone())).await;
+            assert_rows_eq!(found, rows(&dataset(lake().await)).await);
+            let files = dataset(storage).view().await.expect("a view").files().len();
+            assert_eq!(files, 2, "after call {call}");
+        };
+        assert!(crash_at_every_call(fault, lake, job, check).await.crashed > 20);
+    }
+}

@@ -1,0 +1,186 @@
+//! Whatever a file is like and however it is written, the rows are those of a plain list that is edited.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use biscuit_rewrite::{Choice, Edit, Force, Insert, choose};
+use bytes::Bytes;
+use datafusion::arrow::array::{AsArray, RecordBatch};
+use datafusion::arrow::compute::concat_batches;
+use datafusion::arrow::datatypes::Int64Type;
+use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector};
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::file::metadata::PageIndexPolicy;
+use parquet::file::properties::{EnabledStatistics, WriterPropertiesBuilder, WriterVersion};
+use proptest::prelude::*;
+
+use crate::lab::{Lab, file, plain, read, rows};
+
+/// A file, by the sizes of its row groups and how it was written.
+#[derive(Debug, Clone)]
+struct Source {
+    groups: Vec<usize>,
+    with_index: bool,
+    dictionary: bool,
+    small_pages: bool,
+    version_2: bool,
+    delta: bool,
+    codec: u8,
+}
+
+impl Source {
+    fn properties(&self) -> WriterPropertiesBuilder {
+        let codec = match self.codec {
+            0 => Compression::UNCOMPRESSED,
+            1 => Compression::SNAPPY,
+            _ => Compression::ZSTD(ZstdLevel::default()),
+        };
+        let statistics = if self.with_index { EnabledStatistics::Page } else { EnabledStatistics::Chunk };
+        let mut p = plain().set_compression(codec).set_dictionary_enabled(self.dictionary);
+        p = p.set_statistics_enabled(statistics).set_offset_index_disabled(!self.with_index);
+        if self.small_pages {
+            p = p.set_data_page_row_count_limit(7).set_write_batch_size(7);
+        }
+        if self.version_2 {
+            p = p.set_writer_version(WriterVersion::PARQUET_2_0);
+        }
+        if self.delta && !self.dictionary {
+            p = p.set_column_encoding("id".into(), Encoding::DELTA_BINARY_PACKED);
+        }
+        p
+    }
+
+    fn batches(&self) -> Vec<RecordBatch> {
+        let mut next = 0;
+        let mut group = |size: &usize| {
+            let ids: Vec<i64> = (next..next + *size as i64).collect();
+            next += *size as i64;
+            rows(&ids, "old")
+        };
+        self.groups.iter().map(&mut group).collect()
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Work {
+    source: Source,
+    /// By row: whether it goes, else it is replaced.
+    edits: BTreeMap<usize, bool>,
+    /// By group, or behind the last: so many new rows.
+    inserts: Vec<(Option<usize>, usize)>,
+}
+
+fn works() -> impl Strategy<Value = Work> {
+    let flags = prop::array::uniform5(any::<bool>());
+    let source = (prop::collection::vec(1..100_usize, 1..7), flags, 0..3_u8).prop_map(|(groups, f, codec)| Source {
+        groups,
+        with_index: f[0],
+        dictionary: f[1],
+        small_pages: f[2],
+        version_2: f[3],
+        delta: f[4],
+        codec,
+    });
+    source.prop_flat_map(|source| {
+        let (rows, groups) = (source.groups.iter().sum::<usize>(), source.groups.len());
+        let edits = prop::collection::btree_map(0..rows, any::<bool>(), 0..40);
+        let insert = (prop::option::of(0..groups), 1..60_usize);
+        (Just(source), edits, prop::collection::vec(insert, 0..3)).prop_map(|(source, edits, inserts)| Work {
+            source,
+            edits,
+            inserts,
+        })
+    })
+}
+
+const NEW: i64 = 10_000;
+
+impl Work {
+    /// New rows by id: those that replace row `n` have id `NEW + n`.
+    fn model(&self) -> RecordBatch {
+        let (mut out, mut row) = (Vec::new(), 0);
+        let schema = rows(&[], "").schema();
+        for (g, size) in self.source.groups.iter().enumerate() {
+            for r in row..row + size {
+                match self.edits.get(&r) {
+                    None => out.push(rows(&[r as i64], "old")),
+                    Some(true) => {}
+                    Some(false) => out.push(rows(&[NEW + r as i64], "new")),
+                }
+            }
+            row += size;
+            out.extend(self.inserted(Some(g)));
+        }
+        out.extend(self.inserted(None));
+        concat_batches(&schema, &out).expect("one batch")
+    }
+
+    fn inserted(&self, group: Option<usize>) -> Vec<RecordBatch> {
+        let all = self.inserts.iter().enumerate().filter(|(_, (g, _))| *g == group);
+        all.map(|(i, (_, n))| rows(&(0..*n as i64).map(|k| 100_000 * (i as i64 + 1) + k).collect::<Vec<_>>(), "added"))
+            .collect()
+    }
+
+    async fn run(&self, bytes: Bytes, force: Force) -> (Option<Bytes>, Choice) {
+        let lab = Lab::with(bytes).await;
+        // Two batches, so that edits name both.
+        let replaced: Vec<usize> = self.edits.iter().filter(|(_, gone)| !**gone).map(|(r, _)| *r).collect();
+        let (a, b) = replaced.split_at(replaced.len() / 2);
+        let new = |r: &[usize]| rows(&r.iter().map(|r| NEW + *r as i64).collect::<Vec<_>>(), "new");
+        let edit = |r: &usize| match (self.edits[r], a.iter().position(|x| x == r)) {
+            (true, _) => Edit::Remove,
+            (false, Some(row)) => Edit::Replace { batch: 0, row: row as u32 },
+            (false, None) => Edit::Replace { batch: 1, row: b.iter().position(|x| x == r).expect("it is in b") as u32 },
+        };
+        let edits = self.edits.keys().map(|r| (*r as u64, edit(r))).collect();
+        let groups = (0..self.source.groups.len()).map(Some).chain([None]);
+        let inserts = groups.flat_map(|g| self.inserted(g).into_iter().map(move |rows| Insert { group: g, rows }));
+        let unit = lab.unit().await.with_edits(edits, Arc::new(vec![new(a), new(b)])).with_inserts(inserts.collect());
+        let unit = unit.with_force(force);
+        let choice = choose(&unit);
+        let written = lab.run(unit).await;
+        match (written.is_empty(), choice) {
+            (_, Choice::Keep) => (Some(lab.only_file().await), choice),
+            (true, _) => (None, choice),
+            (false, _) => (Some(lab.only_file().await), choice),
+        }
+    }
+}
+
+/// Reads a file a row here and a row there, through the page index.
+fn read_selected(file: &Bytes) -> Vec<i64> {
+    let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Required);
+    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file.clone(), options).expect("a page index");
+    let rows = builder.metadata().file_metadata().num_rows() as usize;
+    let selection: Vec<RowSelector> =
+        (0..rows).map(|r| if r % 3 == 0 { RowSelector::select(1) } else { RowSelector::skip(1) }).collect();
+    let reader = builder.with_row_selection(RowSelection::from(selection)).build().expect("a reader");
+    let ids = reader.flat_map(|b| b.expect("rows").column(0).as_primitive::<Int64Type>().values().to_vec());
+    ids.collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
+
+    #[test]
+    fn spliced_and_rewritten_files_hold_the_same_rows_in_the_same_order(work in works()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let bytes = file(&work.source.batches(), work.source.properties());
+        let want = work.model();
+        for force in [Force::No, Force::Rewrite] {
+            let (out, choice) = runtime.block_on(work.run(bytes.clone(), force));
+            let Some(out) = out else {
+                prop_assert_eq!(want.num_rows(), 0);
+                continue;
+            };
+            if choice == Choice::Keep {
+                prop_assert!(out == bytes && work.edits.is_empty() && work.inserts.is_empty());
+                continue;
+            }
+            let got = read(&out);
+            prop_assert_eq!(got.columns(), want.columns(), "{:?}", choice);
+            let ids: Vec<i64> = want.column(0).as_primitive::<Int64Type>().values().iter().step_by(3).copied().collect();
+            prop_assert_eq!(read_selected(&out), ids, "{:?}", choice);
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! One Parquet file in memory, what is done to it, and what comes out.
+
+use std::sync::Arc;
+
+use biscuit_core::Result;
+use biscuit_dataset::{Dataset, Location, OpenFile};
+use biscuit_journal::{JournalOptions, Storage};
+use biscuit_rewrite::{Unit, Written, rewrite_units};
+use bytes::Bytes;
+use datafusion::arrow::array::{ArrayRef, Int64Array, ListArray, RecordBatch, StringArray};
+use datafusion::arrow::datatypes::{Int64Type, Schema, SchemaRef};
+use datafusion::execution::TaskContext;
+use datafusion::execution::config::SessionConfig;
+use datafusion::execution::memory_pool::GreedyMemoryPool;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use object_store::ObjectStoreExt;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
+use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
+
+/// Rows with these ids: a text that is often the same, a text that never is, and a list.
+pub(crate) fn rows(ids: &[i64], version: &str) -> RecordBatch {
+    let kinds: StringArray = ids.iter().map(|i| (i % 5 != 0).then(|| format!("kind {}", i % 3))).collect();
+    let notes: StringArray = ids.iter().map(|i| Some(format!("{version} of {i}"))).collect();
+    let lists = ids.iter().map(|i| (i % 4 != 0).then(|| (0..i % 3).map(|n| Some(n + i)).collect::<Vec<_>>()));
+    let lists = ListArray::from_iter_primitive::<Int64Type, _, _>(lists);
+    let columns: [(&str, ArrayRef); 4] = [
+        ("id", Arc::new(Int64Array::from(ids.to_vec()))),
+        ("kind", Arc::new(kinds)),
+        ("note", Arc::new(notes)),
+        ("list", Arc::new(lists)),
+    ];
+    RecordBatch::try_from_iter_with_nullable(columns.map(|(n, c)| (n, c, true))).expect("a batch")
+}
+
+/// The same without the list: columns that are sorted by, and have bloom filters.
+pub(crate) fn flat(ids: &[i64], version: &str) -> RecordBatch {
+    rows(ids, version).project(&[0, 1, 2]).expect("columns")
+}
+
+pub(crate) fn plain() -> WriterPropertiesBuilder {
+    WriterProperties::builder().set_max_row_group_row_count(Some(100))
+}
+
+/// A file as some writer makes it, a batch for each row group or as the properties say.
+pub(crate) fn file(batches: &[RecordBatch], properties: WriterPropertiesBuilder) -> Bytes {
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, batches[0].schema(), Some(properties.build())).expect("a writer");
+    for batch in batches {
+        writer.write(batch).expect("rows");
+        writer.flush().expect("a row group");
+    }
+    writer.close().expect("a file");
+    bytes.into()
+}
+
+pub(crate) struct Lab {
+    pub(crate) storage: Storage,
+    dataset: Dataset,
+}
+
+impl Lab {
+    pub(crate) async fn with(file: Bytes) -> Self {
+        let storage = Storage::durable(Arc::new(InMemory::new()));
+        storage.store.put(&Path::from("lake/t/part-0.parquet"), file.into()).await.expect("a put");
+        let location = Location::new(storage.clone(), "lake/t", "lake/t").expect("a place");
+        Self { storage, dataset: Dataset::new(location, JournalOptions::default()) }
+    }
+
+    pub(crate) async fn open(&self) -> OpenFile {
+        let files = self.dataset.view().await.expect("a view").open_files().await.expect("files");
+        let [file] = files.as_slice() else { panic!("one file") };
+        file.clone()
+    }
+
+    /// A unit of work on the one file, in its own columns.
+    pub(crate) async fn unit(&self) -> Unit {
+        let file = self.open().await;
+        let schema = nullable(file.schema());
+        Unit::new(file, schema, "")
+    }
+
+    /// Does the unit, commits it, and answers with what was written.
+    pub(crate) async fn run(&self, unit: Unit) -> Vec<Written> {
+        self.try_run(unit, 1 << 30).await.expect("the unit is done")
+    }
+
+    pub(crate) async fn try_run(&self, unit: Unit, memory: usize) -> Result<Vec<Written>> {
+        let snapshot = self.dataset.observe().await?;
+        let mut replace = self.dataset.journal().replace(&snapshot.observed);
+        let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(GreedyMemoryPool::new(memory)));
+        let runtime = runtime.build_arc().expect("a runtime");
+        let config = SessionConfig::new().with_target_partitions(2);
+        let context = TaskContext::default().with_session_config(config).with_runtime(runtime.clone());
+        let stager = replace.stager();
+        let written = rewrite_units(vec![unit], &stager, Arc::new(context)).await?;
+        assert_eq!(runtime.memory_pool.reserved(), 0, "all memory was given back");
+        for w in &written {
+            replace.publish(stager.staged(w.file.clone()));
+        }
+        if !written.is_empty() {
+            replace.retire(&snapshot.observed.files[0]);
+            replace.commit().await?;
+        }
+        Ok(written)
+    }
+
+    /// The bytes of the files that are there now, by name.
+    pub(crate) async fn files(&self) -> Vec<Bytes> {
+        let mut files = Vec::new();
+        for file in self.dataset.view().await.expect("a view").files() {
+            let got = self.storage.store.get(&file.object).await.expect("a get");
+            files.push(got.bytes().await.expect("bytes"));
+        }
+        files
+    }
+
+    pub(crate) async fn only_file(&self) -> Bytes {
+        let files = self.files().await;
+        assert_eq!(files.len(), 1);
+        files[0].clone()
+    }
+}
+
+pub(crate) fn nullable(schema: &SchemaRef) -> SchemaRef {
+    Arc::new(Schema::new(schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<_>>()))
+}
+
+/// The rows of a file, read with its page index where it has one.
+pub(crate) fn read(file: &Bytes) -> RecordBatch {
+    let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
+    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file.clone(), options).expect("a file");
+    let schema = builder.schema().clone();
+    let batches: Vec<RecordBatch> =
+        builder.build().expect("a reader").collect::<std::result::Result<_, _>>().expect("rows");
+    datafusion::arrow::compute::concat_batches(&schema, &batches).expect("one batch")
+}
+
+pub(crate) fn footer(file: &Bytes) -> ParquetMetaData {
+    let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
+    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file.clone(), options).expect("a file");
+    builder.metadata().as_ref().clone()
+}

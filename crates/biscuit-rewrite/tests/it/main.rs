@@ -1,0 +1,8 @@
+//! Tests of biscuit-rewrite.
+
+mod compacting;
+mod differential;
+mod following;
+mod lab;
+mod memory;
+mod splicing;

@@ -1,0 +1,34 @@
+//! The budget: fewer row groups at a time, or an error.
+
+use std::sync::Arc;
+
+use biscuit_rewrite::{Edit, Force};
+use datafusion::arrow::array::RecordBatch;
+
+use crate::lab::{Lab, file, flat, footer, plain, read};
+
+fn groups() -> Vec<RecordBatch> {
+    (0..8).map(|g| flat(&(g * 100..(g + 1) * 100).collect::<Vec<_>>(), "old")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_budget_for_one_row_group_is_enough() {
+    let lab = Lab::with(file(&groups(), plain())).await;
+    let bytes = lab.only_file().await;
+    let metadata = footer(&bytes);
+    let one =
+        metadata.row_groups().iter().map(|g| 2 * g.compressed_size() + 4 * (g.total_byte_size() / g.num_rows() * 8192));
+    let most = one.max().expect("a group") as usize;
+    let unit = lab.unit().await.with_edits(vec![(0, Edit::Remove)], Arc::default()).with_force(Force::Rewrite);
+    let written = lab.try_run(unit, most + most / 4).await.expect("they wait for one another");
+    assert_eq!((written[0].encoded, read(&lab.only_file().await).num_rows()), (8, 799));
+}
+
+#[tokio::test]
+async fn a_row_group_that_does_not_fit_is_an_error_that_names_it() {
+    let lab = Lab::with(file(&groups(), plain())).await;
+    let unit = lab.unit().await.with_edits(vec![(0, Edit::Remove)], Arc::default());
+    let e = lab.try_run(unit, 1000).await.expect_err("it does not fit");
+    assert_eq!(e.code(), "MemoryExhausted");
+    assert!(e.message().contains("part-0.parquet"), "{e}");
+}

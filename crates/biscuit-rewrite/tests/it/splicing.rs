@@ -1,0 +1,211 @@
+//! What a spliced file carries, and which files are not spliced.
+
+use std::sync::Arc;
+
+use biscuit_rewrite::{Choice, Edit, Insert, Reason, Unit, choose};
+use bytes::Bytes;
+use datafusion::arrow::array::{AsArray, RecordBatch};
+use datafusion::arrow::compute::concat_batches;
+use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema};
+use parquet::bloom_filter::Sbbf;
+use parquet::encryption::encrypt::FileEncryptionProperties;
+use parquet::file::metadata::{KeyValue, SortingColumn};
+use parquet::file::properties::EnabledStatistics;
+
+use crate::lab::{Lab, file, flat, footer, nullable, plain, read, rows};
+
+fn groups(version: &str) -> Vec<RecordBatch> {
+    (0..4).map(|g| flat(&(g * 100..(g + 1) * 100).collect::<Vec<_>>(), version)).collect()
+}
+
+/// Row 150 is replaced by id 150 once more, row 151 goes.
+fn one_group(unit: Unit) -> Unit {
+    let new = flat(&[150], "new");
+    let edits = vec![(150, Edit::Replace { batch: 0, row: 0 }), (151, Edit::Remove)];
+    unit.with_edits(edits, Arc::new(vec![new]))
+}
+
+#[tokio::test]
+async fn the_bytes_of_untouched_row_groups_are_copied() {
+    let before = file(&groups("old"), plain());
+    let lab = Lab::with(before.clone()).await;
+    let unit = one_group(lab.unit().await);
+    assert_eq!(choose(&unit), Choice::Splice);
+    let written = lab.run(unit).await;
+    assert_eq!((written[0].copied, written[0].encoded, written[0].file.rows), (3, 1, Some(399)));
+    let after = lab.only_file().await;
+    let (old, new) = (footer(&before), footer(&after));
+    for g in [0, 2, 3] {
+        for (a, b) in old.row_group(g).columns().iter().zip(new.row_group(g).columns()) {
+            let bytes = |file: &Bytes, (from, len): (u64, u64)| file.slice(from as usize..(from + len) as usize);
+            assert_eq!(bytes(&before, a.byte_range()), bytes(&after, b.byte_range()));
+            assert_eq!(a.statistics(), b.statistics());
+        }
+    }
+    assert!(
+        new.row_groups()
+            .iter()
+            .flat_map(|g| g.columns())
+            .all(|c| { c.offset_index_offset().is_some() && c.column_index_offset().is_some() })
+    );
+}
+
+#[tokio::test]
+async fn metadata_bloom_filters_and_sorting_are_carried_over() {
+    let by_id = SortingColumn { column_idx: 0, descending: false, nulls_first: false };
+    let properties = plain()
+        .set_key_value_metadata(Some(vec![KeyValue::new("owner".to_owned(), "sales".to_owned())]))
+        .set_sorting_columns(Some(vec![by_id.clone()]))
+        .set_bloom_filter_enabled(true);
+    let lab = Lab::with(file(&groups("old"), properties)).await;
+    let inserts = vec![Insert { group: Some(1), rows: flat(&[130, 99, 1000], "added") }];
+    lab.run(one_group(lab.unit().await).with_inserts(inserts)).await;
+    let after = lab.only_file().await;
+    let metadata = footer(&after);
+    let all = metadata.file_metadata().key_value_metadata().expect("metadata");
+    assert!(all.iter().any(|kv| kv.key == "owner" && kv.value.as_deref() == Some("sales")));
+    assert!(all.iter().any(|kv| kv.key == "ARROW:schema"), "the schema is the source's to the letter");
+    let got = read(&after);
+    let mut first = 0;
+    for group in metadata.row_groups() {
+        assert_eq!(group.sorting_columns(), Some(&vec![by_id.clone()]));
+        let rows = got.slice(first, group.num_rows() as usize);
+        first += rows.num_rows();
+        let ids = rows.column(0).as_primitive::<Int64Type>().values();
+        assert!(ids.is_sorted(), "{ids:?}");
+        let filter =
+            |c: usize| Sbbf::read_from_column_chunk(group.column(c), &after).expect("bytes").expect("a filter");
+        let (filter_of_ids, by_note) = (filter(0), filter(2));
+        assert!(ids.iter().all(|id| filter_of_ids.check(id)));
+        assert!(rows.column(2).as_string::<i32>().iter().flatten().all(|note| by_note.check(note)));
+        assert!(
+            (5000..5100_i64).filter(|id| filter_of_ids.check(id)).count() < 50,
+            "a filter that says yes to all is none"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_file_without_a_page_index_gets_one() {
+    let properties = plain()
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_offset_index_disabled(true)
+        .set_dictionary_enabled(true);
+    let lab = Lab::with(file(&groups("old"), properties)).await;
+    let unit = one_group(lab.unit().await);
+    assert_eq!(choose(&unit), Choice::Splice);
+    let written = lab.run(unit).await;
+    assert_eq!((written[0].copied, written[0].encoded), (3, 1));
+    let metadata = footer(&lab.only_file().await);
+    let (offsets, columns) = (metadata.offset_index().expect("offsets"), metadata.column_index().expect("columns"));
+    for g in 0..4 {
+        for c in 0..3 {
+            assert_eq!(offsets[g][c].page_locations().len(), 1);
+            assert_eq!(
+                columns[g][c].null_counts().map(|n| n[0] as u64),
+                metadata.row_group(g).column(c).statistics().expect("statistics").null_count_opt()
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn pages_that_do_not_say_their_rows_are_encoded_again() {
+    let properties = plain()
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_offset_index_disabled(true)
+        .set_data_page_row_count_limit(10)
+        .set_write_batch_size(10);
+    let batches: Vec<RecordBatch> =
+        (0..3).map(|g| rows(&(g * 100..(g + 1) * 100).collect::<Vec<_>>(), "old")).collect();
+    let lab = Lab::with(file(&batches, properties)).await;
+    let unit = lab.unit().await.with_edits(vec![(5, Edit::Remove)], Arc::default());
+    let written = lab.run(unit).await;
+    // Several pages of a list, of which none says where its rows begin.
+    assert_eq!((written[0].copied, written[0].encoded), (0, 3));
+    let all = concat_batches(&batches[0].schema(), &batches).expect("one batch");
+    let want = concat_batches(&all.schema(), &[all.slice(0, 5), all.slice(6, 294)]).expect("one batch");
+    assert_eq!(read(&lab.only_file().await).columns(), want.columns());
+}
+
+#[tokio::test]
+async fn small_row_groups_do_not_pile_up() {
+    let batches = vec![flat(&(0..100).collect::<Vec<_>>(), "old"), flat(&[100, 101], "old"), flat(&[102], "old")];
+    let lab = Lab::with(file(&batches, plain())).await;
+    let inserts = vec![Insert { group: None, rows: flat(&[103], "added") }];
+    lab.run(lab.unit().await.with_inserts(inserts)).await;
+    let sizes = |f: &Bytes| footer(f).row_groups().iter().map(|g| g.num_rows()).collect::<Vec<_>>();
+    assert_eq!(sizes(&lab.only_file().await), [100, 2, 2], "one small neighbour is taken along");
+    let edits = (0..90).map(|r| (r, Edit::Remove)).collect();
+    let lab = Lab::with(file(&groups("old"), plain())).await;
+    lab.run(lab.unit().await.with_edits(edits, Arc::default())).await;
+    assert_eq!(sizes(&lab.only_file().await), [10, 100, 100, 100], "a full neighbour is not");
+}
+
+#[tokio::test]
+async fn files_that_cannot_be_spliced_are_rewritten() {
+    let new_columns = Schema::new(vec![
+        Field::new("id", DataType::Int64, true),
+        Field::new("kind", DataType::Utf8, true),
+        Field::new("note", DataType::Utf8, true),
+        Field::new("price", DataType::Float64, true),
+    ]);
+    let lab = Lab::with(file(&groups("old"), plain())).await;
+    let mut unit = one_group(lab.unit().await);
+    unit.schema = Arc::new(new_columns);
+    assert_eq!(choose(&unit), Choice::Rewrite(Reason::OtherColumns));
+    lab.run(unit).await;
+    let got = read(&lab.only_file().await);
+    assert_eq!((got.num_rows(), got.column(3).null_count()), (399, 399));
+
+    let lab = Lab::with(file(&groups("old"), plain().set_created_by("somebody version 1".to_owned()))).await;
+    assert_eq!(choose(&one_group(lab.unit().await)), Choice::Rewrite(Reason::UnknownWriter));
+    assert_eq!(choose(&lab.unit().await), Choice::Keep);
+
+    let key = FileEncryptionProperties::builder(b"0123456789012345".to_vec())
+        .with_plaintext_footer(true)
+        .with_column_key("note", b"0123456789012345".to_vec())
+        .build()
+        .expect("keys");
+    let lab = Lab::with(file(&groups("old"), plain().with_file_encryption_properties(key))).await;
+    let unit = one_group(lab.unit().await);
+    assert_eq!(choose(&unit), Choice::Rewrite(Reason::Encrypted));
+    let before = lab.only_file().await;
+    let e = lab.try_run(unit, 1 << 30).await.expect_err("nobody has the key");
+    assert_eq!((e.code(), lab.only_file().await), ("UnreadableParquet", before));
+}
+
+#[tokio::test]
+async fn a_null_in_a_required_column_rewrites_the_file() {
+    let required = |rows: RecordBatch| {
+        let fields: Vec<Field> = rows.schema().fields().iter().map(|f| f.as_ref().clone()).collect();
+        let fields = vec![fields[0].clone().with_nullable(false), fields[1].clone(), fields[2].clone()];
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), rows.columns().to_vec()).expect("no nulls")
+    };
+    let batches: Vec<RecordBatch> = groups("old").into_iter().map(required).collect();
+    let lab = Lab::with(file(&batches, plain())).await;
+    assert_eq!(choose(&one_group(lab.unit().await)), Choice::Splice);
+    let null = RecordBatch::try_new(
+        nullable(&batches[0].schema()),
+        vec![
+            datafusion::arrow::array::new_null_array(&DataType::Int64, 1),
+            batches[0].column(1).slice(0, 1),
+            batches[0].column(2).slice(0, 1),
+        ],
+    );
+    let inserts = vec![Insert { group: Some(0), rows: null.expect("a batch") }];
+    let unit = lab.unit().await.with_inserts(inserts);
+    assert_eq!(choose(&unit), Choice::Rewrite(Reason::NullInRequired));
+    lab.run(unit).await;
+    let got = read(&lab.only_file().await);
+    assert_eq!((got.num_rows(), got.column(0).null_count()), (401, 1));
+}
+
+#[tokio::test]
+async fn a_file_that_would_be_too_large_becomes_several() {
+    let lab = Lab::with(file(&groups("old"), plain())).await;
+    let written = lab.run(one_group(lab.unit().await).with_max_file_size(3000)).await;
+    assert!(written.len() > 1, "{written:?}");
+    let total: usize = lab.files().await.iter().map(|f| read(f).num_rows()).sum();
+    assert_eq!(total, 399);
+}
