@@ -1,10 +1,10 @@
-use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use biscuit_aws::AwsOptions;
-use biscuit_dataset::ParquetOptions;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use parquet::basic::Compression;
+
+use crate::compact::CompactArgs;
+use crate::parquet_args::{ParquetArgs, bytes};
 
 /// Production data-lake jobs on plain Parquet.
 #[derive(Debug, Parser)]
@@ -145,31 +145,6 @@ pub(crate) struct AdoptArgs {
     pub(crate) table: TableArgs,
 
     /// Say what would be adopted, and change nothing
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct CompactArgs {
-    #[command(flatten)]
-    pub(crate) table: TableArgs,
-
-    /// The size of files: smaller ones of a folder are put together up to it
-    #[arg(long, default_value = "256MiB", value_parser = bytes, value_name = "BYTES")]
-    pub(crate) target_file_size: usize,
-
-    /// Columns that the rows of each folder are sorted by, `-` before one for the greatest value first
-    #[arg(long, value_delimiter = ',', allow_hyphen_values = true, value_name = "COLUMNS")]
-    pub(crate) sort_by: Vec<String>,
-
-    /// Memory for row groups in work and for sorting, such as `512MB`; beyond it sorting goes on on disk [default: no limit]
-    #[arg(long, value_parser = bytes, value_name = "BYTES")]
-    pub(crate) memory: Option<usize>,
-
-    #[command(flatten)]
-    pub(crate) parquet: ParquetArgs,
-
-    /// Say what would be done, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
 }
@@ -406,27 +381,6 @@ pub(crate) struct MergeArgs {
     pub(crate) of_many: bool,
 }
 
-#[derive(Debug, Clone, Default, Args)]
-pub(crate) struct ParquetArgs {
-    /// The codec of files that are written: `zstd`, `zstd:LEVEL`, `snappy`, `gzip`, `lz4_raw`, `uncompressed` [default: that of
-    /// the file that is replaced, zstd:1 for a new one]
-    #[arg(long, value_parser = codec)]
-    pub(crate) codec: Option<Compression>,
-
-    /// The most rows of a row group [default: as in the file that is replaced, 262144 for a new one]
-    #[arg(long, value_name = "ROWS")]
-    pub(crate) row_group_rows: Option<NonZeroUsize>,
-}
-
-impl ParquetArgs {
-    pub(crate) fn options(&self) -> ParquetOptions {
-        let mut options = ParquetOptions::default();
-        options.compression = self.codec;
-        options.row_group_rows = self.row_group_rows.map(NonZeroUsize::get);
-        options
-    }
-}
-
 impl MergeArgs {
     /// The options for one of the tables that `*` stands for: its name is filled in where there are places for it.
     pub(crate) fn of_table(&self, name: &str) -> Self {
@@ -440,41 +394,6 @@ impl MergeArgs {
             of_many: true,
             ..self.clone()
         }
-    }
-}
-
-/// A number of bytes: with K, M, G or T for powers of 1,000, with `iB` behind for powers of 1,024.
-pub(crate) fn bytes(text: &str) -> Result<usize, String> {
-    let text = text.trim();
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(end);
-    let unit = unit.trim().to_ascii_lowercase();
-    let base: usize = if unit.ends_with("ib") { 1024 } else { 1000 };
-    let power = match unit.trim_end_matches("ib").trim_end_matches('b') {
-        "" if !unit.ends_with("ib") => Some(0),
-        "k" => Some(1),
-        "m" => Some(2),
-        "g" => Some(3),
-        "t" => Some(4),
-        _ => None,
-    };
-    let bytes = power.zip(number.parse::<usize>().ok()).and_then(|(p, n)| n.checked_mul(base.checked_pow(p)?));
-    bytes.filter(|b| *b > 0).ok_or_else(|| "a size such as 512MB, 2GiB or 1000000".to_owned())
-}
-
-/// A codec of Parquet by its name, with a level behind a colon.
-fn codec(text: &str) -> Result<Compression, String> {
-    let (name, level) = text.split_once(':').map_or((text, None), |(name, level)| (name, Some(level)));
-    let written = match level {
-        Some(level) => format!("{name}({level})"),
-        None if name.eq_ignore_ascii_case("zstd") => "zstd(1)".to_owned(),
-        None if name.eq_ignore_ascii_case("gzip") => "gzip(6)".to_owned(),
-        None => name.to_owned(),
-    };
-    let known = ["uncompressed", "snappy", "gzip", "lz4_raw", "zstd", "brotli"];
-    match written.parse::<Compression>() {
-        Ok(codec) if known.contains(&name.to_ascii_lowercase().as_str()) => Ok(codec),
-        _ => Err("one of zstd, zstd:LEVEL, snappy, gzip, lz4_raw, brotli:LEVEL, uncompressed".to_owned()),
     }
 }
 
@@ -494,21 +413,6 @@ mod tests {
     fn the_command_line_is_well_formed() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn sizes_have_units_and_codecs_levels() {
-        for (text, want) in
-            [("7", 7), ("5kb", 5000), ("512MB", 512_000_000), ("2 GiB", 2 << 30), ("1T", 1_000_000_000_000)]
-        {
-            assert_eq!(bytes(text), Ok(want), "{text}");
-        }
-        for text in ["", "MB", "0", "1.5GB", "5iB", "-1", "9999999999T"] {
-            assert!(bytes(text).is_err(), "{text}");
-        }
-        assert_eq!(codec("snappy"), Ok(Compression::SNAPPY));
-        assert_eq!(codec("zstd:3").map(|c| c.to_string()), Ok("ZSTD(ZstdLevel(3))".to_owned()));
-        assert!(codec("zstd:99").is_err() && codec("lzo").is_err() && codec("zip").is_err());
     }
 
     #[test]

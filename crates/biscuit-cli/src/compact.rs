@@ -1,11 +1,38 @@
 use biscuit_core::Result;
 use biscuit_journal::JournalOptions;
 use biscuit_rewrite::{CompactOptions, Mode, SortBy};
+use clap::Args;
 use serde_json::json;
 
-use crate::args::CompactArgs;
+use crate::args::TableArgs;
 use crate::context::Context;
 use crate::output::{AGAIN, Answer};
+use crate::parquet_args::{ParquetArgs, bytes};
+
+#[derive(Debug, Args)]
+pub(crate) struct CompactArgs {
+    #[command(flatten)]
+    pub(crate) table: TableArgs,
+
+    /// The size of files: smaller ones of a folder are put together up to it
+    #[arg(long, default_value = "256MiB", value_parser = bytes, value_name = "BYTES")]
+    pub(crate) target_file_size: usize,
+
+    /// Columns that the rows of each folder are sorted by, `-` before one for the greatest value first
+    #[arg(long, value_delimiter = ',', allow_hyphen_values = true, value_name = "COLUMNS")]
+    pub(crate) sort_by: Vec<String>,
+
+    /// Memory for row groups in work and for sorting, such as `512MB`; beyond it sorting goes on on disk [default: no limit]
+    #[arg(long, value_parser = bytes, value_name = "BYTES")]
+    pub(crate) memory: Option<usize>,
+
+    #[command(flatten)]
+    pub(crate) parquet: ParquetArgs,
+
+    /// Say what would be done, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
 
 pub(crate) async fn run(args: &CompactArgs, context: &Context) -> Result<Answer> {
     let dataset = context.open(&args.table, JournalOptions::default()).await?;

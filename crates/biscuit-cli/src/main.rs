@@ -8,6 +8,7 @@ mod history;
 mod merge;
 mod meter;
 mod output;
+mod parquet_args;
 mod progress;
 mod quarantine;
 mod recover;

@@ -253,6 +253,7 @@ impl Merge {
             stored,
             key: &self.spec.key,
             target_size: self.options.target_size,
+            row_group_rows: self.options.parquet.row_group_rows.map(|rows| rows as u64),
         }
     }
 

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
 use biscuit_dataset::{OpenFile, partition_folders};
-use biscuit_rewrite::{Choice, Edit, Insert, Unit, choose};
+use biscuit_rewrite::{Choice, Edit, Insert, Unit, choose, usual_rows};
 use datafusion::arrow::array::{AsArray, RecordBatch, UInt32Array};
 use datafusion::arrow::compute::{concat_batches, take_record_batch};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type};
@@ -46,6 +46,8 @@ pub(crate) struct Planner<'a> {
     pub(crate) key: &'a [String],
     /// Bytes of a file that no more rows are put into.
     pub(crate) target_size: u64,
+    /// The most rows of a row group, where that was chosen.
+    pub(crate) row_group_rows: Option<u64>,
 }
 
 impl Planner<'_> {
@@ -181,13 +183,14 @@ impl Planner<'_> {
         let mut homes = Vec::new();
         for (i, file) in self.files.iter().enumerate().filter(|(_, f)| folder_of(&f.file.path) == folder) {
             let starts = file.group_starts();
-            let full = starts.windows(2).map(|w| w[1] - w[0]).max().unwrap_or(0);
+            let full = self.row_group_rows.unwrap_or_else(|| usual_rows(std::slice::from_ref(file)));
             let edits = plan.edits.get(&i);
             let room = |(g, bounds): (usize, Bounds)| {
                 let own = edits.iter().flat_map(|e| e.range(starts[g]..starts[g + 1]));
                 let (mut edited, mut removed) = (false, 0);
                 own.for_each(|(_, e)| (edited, removed) = (true, removed + u64::from(*e == Edit::Remove)));
-                Room { bounds, room: full + removed - (starts[g + 1] - starts[g]), touched: edited }
+                let rows = starts[g + 1] - starts[g] - removed;
+                Room { bounds, room: full.saturating_sub(rows), touched: edited }
             };
             let groups = Bounds::of(file, &self.key[0])?.into_iter().enumerate().map(room).collect();
             homes.push(Home { file: i, size: file.file.size, touched: touched.contains(&i), groups });

@@ -118,7 +118,7 @@ fn rows_of(insert: &Insert) -> u64 {
 /// The row groups of the new file. Groups that are encoded anyway are put together while they fit into one, and take
 /// small neighbours along, so that deletes and inserts leave no trail of small groups.
 pub(crate) fn plan(unit: &Unit, splice: bool) -> Vec<GroupPlan> {
-    let full = unit.parquet.row_group_rows.map_or_else(|| largest_group(&unit.sources), |rows| rows as u64);
+    let full = unit.parquet.row_group_rows.map_or_else(|| usual_rows(&unit.sources), |rows| rows as u64);
     let inserts = |group: Option<usize>| {
         let own = move |i: &usize| unit.inserts[*i].group == group;
         (0..unit.inserts.len()).filter(own).map(Part::Insert)
@@ -152,7 +152,17 @@ fn push(plans: &mut Vec<GroupPlan>, next: GroupPlan, full: u64) {
     plans.push(next);
 }
 
-/// The rows of the largest row group, which is what others are filled up to.
+/// Rows of a row group where the sources do not say how many one is to have.
+const USUAL_ROWS: u64 = 262_144;
+
+/// The rows that row groups of these files are filled up to: those of the largest, if there is a file with several. One that
+/// is alone in its file ended with the rows and not at a limit, so it says nothing.
+pub fn usual_rows(sources: &[OpenFile]) -> u64 {
+    let several = sources.iter().any(|s| s.metadata().metadata().num_row_groups() > 1);
+    if several { largest_group(sources) } else { largest_group(sources).max(USUAL_ROWS) }
+}
+
+/// The rows of the largest row group.
 pub(crate) fn largest_group(sources: &[OpenFile]) -> u64 {
     let groups = sources.iter().flat_map(|s| s.metadata().metadata().row_groups());
     groups.map(|g| u64::try_from(g.num_rows()).unwrap_or(0)).max().unwrap_or(0).max(1)

@@ -12,7 +12,7 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use serde::Serialize;
 
-use crate::choose::{has_sound_statistics, largest_group, same_codec};
+use crate::choose::{has_sound_statistics, largest_group, same_codec, usual_rows};
 use crate::{Mode, SmallGroups, SortBy, Unit, Written, rewrite_units};
 
 /// Choices of a compaction.
@@ -235,8 +235,8 @@ fn bins<'a>(files: &[&'a OpenFile], options: &CompactOptions) -> Vec<Vec<&'a Ope
 fn is_as_wanted(file: &OpenFile, parquet: &ParquetOptions) -> bool {
     let groups = file.metadata().metadata().row_groups();
     let codec = |codec| groups.iter().flat_map(|g| g.columns()).all(|c| same_codec(c.compression(), codec));
-    let largest = largest_group(std::slice::from_ref(file));
-    let full = parquet.row_group_rows.map_or(largest, |rows| rows as u64);
+    let (largest, usual) = (largest_group(std::slice::from_ref(file)), usual_rows(std::slice::from_ref(file)));
+    let full = parquet.row_group_rows.map_or(usual, |rows| rows as u64);
     let rows: Vec<u64> = groups.iter().map(|g| u64::try_from(g.num_rows()).unwrap_or(0)).collect();
     let joinable = rows.windows(2).any(|w| w[0] < full / 2 && w[1] < full / 2);
     parquet.compression.is_none_or(codec) && largest <= full && !joinable

@@ -20,7 +20,7 @@ mod unit;
 mod write;
 
 pub use apply::Edit;
-pub use choose::{Choice, Reason, choose, has_sound_statistics};
+pub use choose::{Choice, Reason, choose, has_sound_statistics, usual_rows};
 pub use compact::{CompactOptions, CompactReport, compact};
 pub use exec::{RewriteUnitsExec, rewrite_units};
 pub use mode::Mode;

@@ -52,7 +52,7 @@ pub(crate) fn following(
 ) -> WriterPropertiesBuilder {
     let mut builder = options.properties().set_statistics_enabled(EnabledStatistics::Page);
     if options.row_group_rows.is_none() {
-        let rows = usize::try_from(crate::choose::largest_group(sources)).unwrap_or(usize::MAX);
+        let rows = usize::try_from(crate::choose::usual_rows(sources)).unwrap_or(usize::MAX);
         builder = builder.set_max_row_group_row_count(Some(rows));
     }
     let mut found: BTreeMap<&[String], Column> = BTreeMap::new();

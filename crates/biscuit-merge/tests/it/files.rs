@@ -97,6 +97,15 @@ async fn runs_that_only_add_rows_leave_no_trail_of_files() {
 }
 
 #[tokio::test]
+async fn a_table_that_grows_a_few_rows_at_a_time_has_one_row_group() {
+    let dataset = lake::dataset(lake::memory());
+    for run in 0..20 {
+        merge(&dataset, &upserts((0..5).map(|i| run * 5 + i), 1)).await;
+    }
+    assert_eq!(groups(&dataset).await, [vec![100]]);
+}
+
+#[tokio::test]
 async fn text_and_composite_keys_are_found_in_row_groups_too() {
     let dataset = lake::dataset(lake::memory());
     let spec = MergeSpec::new(["region", "code"], ["seq"]).expect("a spec");
