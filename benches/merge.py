@@ -6,7 +6,7 @@
 For each locality a workload is made (kept in DIR), then everything runs in turn, round by round: Biscuit, the floor (arrow-rs
 alone decodes and encodes the same files), and each peer of run_peer.py. The disk is synced inside every timing. Prints a table
 of medians: seconds, ratios to the fastest peer that is right, to `copy`, to the floor and to `cp`, CPU seconds, peak memory,
-bytes written. With `--changes 1e-6` a handful of keys change: then the floor is the formula of docs/benchmarks.md.
+bytes written. With `--changes 0.000001` a handful of keys change.
 Needs from PyPI: duckdb, tpchgen-cli, and what the peers need: polars, pyarrow, datafusion, deltalake, pyspark (with Java 17).
 """
 import argparse, json, os, pathlib, shutil, statistics, subprocess, sys, tempfile, time

@@ -1,15 +1,10 @@
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use biscuit_core::{CommitId, Error, Result};
-use biscuit_dataset::{TableWriter, WriteOptions, engine_error};
+use biscuit_dataset::{TableWriter, WriteOptions};
 use biscuit_journal::Replace;
-use biscuit_rewrite::{Unit, rewrite_units};
+use biscuit_rewrite::{Unit, rewrite_units, session};
 use datafusion::arrow::array::RecordBatch;
-use datafusion::execution::TaskContext;
-use datafusion::execution::config::SessionConfig;
-use datafusion::execution::memory_pool::GreedyMemoryPool;
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use serde_json::{Value, json};
 
 use crate::key_state::KeyState;
@@ -101,21 +96,10 @@ impl Merge {
         }
         let stager = replace.stager();
         let units = units.into_values().flatten().collect();
-        for written in rewrite_units(units, &stager, self.context()?).await? {
+        for written in rewrite_units(units, &stager, session(self.options.parallelism, self.options.memory)?).await? {
             replace.publish(stager.staged(written.file));
         }
         self.add(added, replace).await
-    }
-
-    /// Where plans run: on the cores and in the memory of the options.
-    fn context(&self) -> Result<Arc<TaskContext>> {
-        let mut runtime = RuntimeEnvBuilder::new();
-        if let Some(bytes) = self.options.memory {
-            runtime = runtime.with_memory_pool(Arc::new(GreedyMemoryPool::new(bytes)));
-        }
-        let runtime = runtime.build_arc().map_err(|e| engine_error("the merge", e))?;
-        let config = SessionConfig::new().with_target_partitions(self.options.parallelism);
-        Ok(Arc::new(TaskContext::default().with_session_config(config).with_runtime(runtime)))
     }
 
     async fn add(&self, added: BTreeMap<String, Vec<RecordBatch>>, replace: &mut Replace<'_>) -> Result<()> {

@@ -218,15 +218,12 @@ impl Scan<'_> {
     /// Reads the orders of the rows that were found.
     async fn orders(&self, matches: &mut [Match]) -> Result<()> {
         let spec = &self.wanted.spec;
-        let names: Vec<&str> = spec.key.iter().chain(&spec.order).map(String::as_str).collect();
-        let narrow = self.narrow(&names);
+        let read: Vec<&str> = spec.order.iter().map(String::as_str).collect();
+        let narrow = self.narrow(&read);
         if matches.is_empty() || !spec.stores_order() || !spec.order.iter().all(|o| narrow.index_of(o).is_ok()) {
             return Ok(());
         }
         let rows: Vec<u64> = matches.iter().map(|m| m.row).collect();
-        // Of the key columns only those are read that are order columns too.
-        let read: Vec<&str> = spec.order.iter().map(String::as_str).collect();
-        let narrow = self.narrow(&read);
         let mut batches = self.file.stream_rows(Some(&read), &rows)?;
         let mut matches = matches.iter_mut();
         while let Some(batch) = batches.try_next().await? {

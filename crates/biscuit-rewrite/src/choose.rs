@@ -39,7 +39,7 @@ pub enum Reason {
     UnknownWriter,
     /// A column chunk is encrypted: its key is bound to its file and place.
     Encrypted,
-    /// A column chunk is not where the footer says.
+    /// A column chunk is not where the footer says, so that it cannot be read either.
     Damaged,
 }
 

@@ -2,18 +2,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{Dataset, OpenFile, ParquetOptions, Snapshot, engine_error};
+use biscuit_dataset::{Dataset, OpenFile, ParquetOptions, Snapshot};
 use biscuit_journal::Outcome;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
-use datafusion::execution::TaskContext;
-use datafusion::execution::config::SessionConfig;
-use datafusion::execution::memory_pool::FairSpillPool;
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use serde::Serialize;
 
 use crate::choose::{has_sound_statistics, largest_group, same_codec, usual_rows};
-use crate::{Mode, SmallGroups, SortBy, Unit, Written, rewrite_units};
+use crate::{Mode, SmallGroups, SortBy, Unit, Written, rewrite_units, session};
 
 /// Choices of a compaction.
 #[derive(Debug, Clone)]
@@ -120,7 +116,9 @@ async fn compact_snapshot(
     }
     let wanted: u64 = sources().map(OpenFile::rows).sum();
     let stager = replace.stager();
-    let written = rewrite_units(units, &stager, context(options)?).await.and_then(|w| complete(w, wanted));
+    let written = rewrite_units(units, &stager, session(options.parallelism, options.memory)?)
+        .await
+        .and_then(|w| complete(w, wanted));
     let written = match written {
         Ok(written) => written,
         Err(e) => {
@@ -157,22 +155,6 @@ fn complete(written: Vec<Written>, wanted: u64) -> Result<Vec<Written>> {
         return Err(Error::internal(format!("{rows} rows were written where there are {wanted}")));
     }
     Ok(written)
-}
-
-fn context(options: &CompactOptions) -> Result<Arc<TaskContext>> {
-    let mut runtime = RuntimeEnvBuilder::new();
-    if let Some(bytes) = options.memory {
-        runtime = runtime.with_memory_pool(Arc::new(FairSpillPool::new(bytes)));
-    }
-    let runtime = runtime.build_arc().map_err(|e| engine_error("the compaction", e))?;
-    let cores = options.parallelism.max(1);
-    let mut config = SessionConfig::new().with_target_partitions(cores);
-    if let Some(bytes) = options.memory {
-        // What a sort keeps back for merging what it spilled; the default suits large budgets.
-        let most = config.options().execution.sort_spill_reservation_bytes;
-        config = config.with_sort_spill_reservation_bytes(most.min(bytes / (4 * cores)));
-    }
-    Ok(Arc::new(TaskContext::default().with_session_config(config).with_runtime(runtime)))
 }
 
 /// The work there is, folder by folder.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use biscuit_core::{Error, Result};
 use futures::{StreamExt, TryStreamExt, stream};
 
-use crate::choose::{Choice, choose, plan};
+use crate::choose::{Choice, Reason, choose, plan};
 use crate::cores::Shared;
 use crate::out::Out;
 use crate::sort::sorted_groups;
@@ -19,6 +19,11 @@ pub(crate) async fn write(number: usize, unit: Arc<Unit>, shared: Arc<Shared>) -
     let choice = choose(&unit);
     if choice == Choice::Keep {
         return Ok(vec![]);
+    }
+    if choice == Choice::Rewrite(Reason::Damaged) {
+        let message =
+            format!("`{}` cannot be read as Parquet: a column chunk is not where its footer says", unit.name());
+        return Err(Error::data("UnreadableParquet", message));
     }
     let splice = choice == Choice::Splice;
     let target = Arc::new(Target::new(unit, shared, choice).await?);
