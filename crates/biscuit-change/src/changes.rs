@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, UInt32Array};
@@ -6,7 +7,7 @@ use arrow::compute::take_record_batch;
 use biscuit_core::{Error, Result};
 
 use crate::op::Op;
-use crate::refused::{RawRows, Refused};
+use crate::refused::{RawRows, Raws, Refused};
 
 /// Whether a column that a record's batch does not have was null in it, or was not said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -76,20 +77,43 @@ impl ChangeBatch {
             .filter(|r| !rows.contains(r))
             .map(|r| u32::try_from(r).expect("a batch has fewer than 2^32 rows"))
             .collect();
-        let old = || keep.iter().map(|&r| r as usize);
+        self.pick(&keep)
+    }
+
+    /// The records of these rows, in this order.
+    ///
+    /// # Errors
+    /// `Internal`.
+    pub fn pick(&self, rows: &[u32]) -> Result<Self> {
+        let old = || rows.iter().map(|&r| r as usize);
         let failed = |e| Error::internal("records could not be picked").with_source(e);
         let bits = |b: &BooleanBuffer| old().map(|r| b.value(r)).collect();
-        let moved = |m: Move| Some(Move { row: old().position(|r| r == m.row)?, ..m });
+        let new: HashMap<usize, usize> = if self.moves.is_empty() { HashMap::new() } else { old().zip(0..).collect() };
+        let moved = |m: &Move| Some(Move { row: *new.get(&m.row)?, ..m.clone() });
         Ok(Self {
-            rows: take_record_batch(&self.rows, &UInt32Array::from(keep.clone())).map_err(failed)?,
+            rows: take_record_batch(&self.rows, &UInt32Array::from(rows.to_vec())).map_err(failed)?,
             ops: old().map(|r| self.ops[r]).collect(),
             codes: old().map(|r| self.codes[r].clone()).collect(),
             given: self.given.iter().map(|g| g.as_ref().map(bits)).collect(),
             places: old().map(|r| self.places[r]).collect(),
-            raw: self.raw.map(|r| r.0.pick(&keep).map(RawRows)).transpose()?,
-            moves: self.moves.into_iter().filter_map(moved).collect(),
-            ..self
+            raw: self.raw.as_ref().map(|r| r.0.pick(rows).map(RawRows)).transpose()?,
+            moves: self.moves.iter().filter_map(moved).collect(),
+            file: self.file.clone(),
+            completeness: self.completeness,
+            rank: self.rank,
         })
+    }
+
+    /// Bytes that the records take in memory, about.
+    pub fn memory(&self) -> usize {
+        let raw = match self.raw.as_ref().map(|r| &r.0) {
+            None => 0,
+            Some(Raws::Text { spans, .. }) => spans.iter().map(|s| s.len() + size_of_val(s)).sum(),
+            Some(Raws::Rows(rows)) => rows.get_array_memory_size(),
+        };
+        let moves: usize = self.moves.iter().map(|m| m.key.get_array_memory_size()).sum();
+        let each = size_of::<Op>() + size_of::<Arc<str>>() + size_of::<u64>();
+        self.rows.get_array_memory_size() + raw + moves + each * self.ops.len()
     }
 
     /// A record that is put aside for this error.

@@ -17,7 +17,7 @@ use crate::avro_header::with_split_names;
 use crate::codec::Codec;
 use crate::connect::ConnectSchema;
 use crate::envelope::META;
-use crate::refused::{BadRows, Part, Raws};
+use crate::refused::{BadRows, Part};
 use crate::rows::parquet_parts;
 
 /// Where files and batches keep the Avro schema they were written with.
@@ -53,10 +53,9 @@ fn avro_parts(file: &Arc<str>, bytes: &Bytes, bad_rows: BadRows, only: Option<u6
         let schema = Schema::new(plain_fields(batch.schema().fields())).with_metadata(metadata.clone());
         let columns = batch.columns().iter().map(|c| cast(c, &plain_type(c.data_type()))).collect::<Result<_, _>>();
         let batch = columns.and_then(|c| RecordBatch::try_new(Arc::new(schema), c)).map_err(unreadable)?;
-        let places = row..row + batch.num_rows() as u64;
-        row = places.end;
-        let raws = (bad_rows == BadRows::Quarantine).then(|| Raws::Rows(batch.clone()));
-        parts.push(Part { batch, places: places.collect(), raws });
+        let part = Part::of(batch, row, bad_rows);
+        row += part.places.len() as u64;
+        parts.push(part);
     }
     Ok(parts)
 }

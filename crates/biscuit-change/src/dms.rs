@@ -1,12 +1,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
 use biscuit_core::{Error, Result};
 use biscuit_schema::{Contract, plain_type};
 use bytes::Bytes;
 
-use crate::changes::Changes;
+use crate::changes::{ChangeBatch, Changes};
 use crate::csv_rows::{self, CsvFile, CsvForm};
 use crate::dms_file::{DmsFile, Kind};
 use crate::dms_rows::Make;
@@ -161,19 +162,59 @@ impl DmsReader {
         self.read_as(file, raw, Some(row))
     }
 
-    fn read_as(&mut self, file: &str, bytes: Bytes, row: Option<u64>) -> Result<()> {
-        if bytes.is_empty() {
-            return Err(empty(file));
+    /// Takes rows of a Parquet file, which somebody else has decoded; `first` is the number of the first of them in the file,
+    /// from 1.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_batch(&mut self, file: &Arc<str>, rows: RecordBatch, first: u64) -> Result<()> {
+        let part = Part::of(rows, first, self.options.bad_rows);
+        match self.named(file)? {
+            Some(named) => self.add(part, file, &named),
+            None => Ok(()),
         }
+    }
+
+    /// Whether a file is one of the table that is wanted, by its name; one that is not is counted.
+    ///
+    /// # Errors
+    /// `UnknownDmsFile`.
+    pub fn wants(&mut self, file: &str) -> Result<bool> {
+        let wanted = self.named(file)?.is_some();
+        self.changes.other_tables += u64::from(!wanted);
+        Ok(wanted)
+    }
+
+    /// The change records that are ready: those of Parquet files. Those of text come with [`finish`](Self::finish).
+    pub fn take_batches(&mut self) -> Vec<ChangeBatch> {
+        std::mem::take(&mut self.changes.batches)
+    }
+
+    /// The key columns and the order columns, as far as the options say them.
+    pub fn key_and_order(&self) -> (&[String], &[String]) {
+        (&self.changes.key, &self.changes.order)
+    }
+
+    /// What the name of a file says; none for one of another table.
+    fn named(&mut self, file: &str) -> Result<Option<DmsFile>> {
         let named = DmsFile::of(file);
         if named.kind == Kind::Unknown && self.by_place {
             let message = "the name says neither a full load nor the time of a change file: name the order columns";
             return Err(Error::data("UnknownDmsFile", message).in_file(file));
         }
-        if named.kind != Kind::Transactions && !self.is_wanted(named.schema.as_deref(), named.table.as_deref()) {
+        let wanted =
+            named.kind == Kind::Transactions || self.is_wanted(named.schema.as_deref(), named.table.as_deref());
+        Ok(wanted.then_some(named))
+    }
+
+    fn read_as(&mut self, file: &str, bytes: Bytes, row: Option<u64>) -> Result<()> {
+        if bytes.is_empty() {
+            return Err(empty(file));
+        }
+        let Some(named) = self.named(file)? else {
             self.changes.other_tables += 1;
             return Ok(());
-        }
+        };
         let name: Arc<str> = file.into();
         if bytes.starts_with(b"PAR1") {
             for part in parquet_parts(&name, bytes, self.options.bad_rows, row)? {

@@ -17,6 +17,7 @@ mod infer;
 mod iso;
 mod json;
 mod op;
+mod packed;
 mod placeholder;
 mod refused;
 mod row_changes;

@@ -126,6 +126,13 @@ pub(crate) struct Part {
 }
 
 impl Part {
+    /// Rows of a file that holds columns, numbered from `first`.
+    pub(crate) fn of(batch: RecordBatch, first: u64, bad_rows: BadRows) -> Self {
+        let places = (first..first + batch.num_rows() as u64).collect();
+        let raws = (bad_rows == BadRows::Quarantine).then(|| Raws::Rows(batch.clone()));
+        Self { batch, places, raws }
+    }
+
     /// The rows that are not bad.
     pub(crate) fn without(self, bad: &[bool]) -> Result<Self> {
         if !bad.contains(&true) {

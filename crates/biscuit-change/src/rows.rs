@@ -10,7 +10,7 @@ use biscuit_schema::{Contract, check_names, common_type, plain_type, type_name};
 use bytes::Bytes;
 
 use crate::cell::{Cell, to_array};
-use crate::changes::Changes;
+use crate::changes::{ChangeBatch, Changes};
 use crate::codec::Codec;
 use crate::columnar::{self, is_columnar};
 use crate::csv_rows::{self, CsvFile, CsvForm};
@@ -139,6 +139,20 @@ impl RowsReader {
         }
     }
 
+    /// Takes rows of a file that holds columns, which somebody else has decoded; `first` is the number of the first of them in
+    /// the file, from 1.
+    ///
+    /// # Errors
+    /// Those of [`row_changes`](crate::row_changes).
+    pub fn read_batch(&mut self, file: &Arc<str>, rows: RecordBatch, first: u64) -> Result<()> {
+        self.add(Part::of(rows, first, self.options.bad_rows), file)
+    }
+
+    /// The change records that are ready: those of files that hold columns. Those of text come with [`finish`](Self::finish).
+    pub fn take_batches(&mut self) -> Vec<ChangeBatch> {
+        std::mem::take(&mut self.changes.batches)
+    }
+
     fn csv(&mut self, file: &Arc<str>, text: String, form: CsvForm, row: Option<u64>) -> Result<()> {
         let refused = &mut self.changes.refused;
         let csv = CsvFile::parse_at(file, text, form, row, self.options.bad_rows, refused)?;
@@ -244,10 +258,9 @@ pub(crate) fn parquet_parts(
         let batch = batch.map_err(|e| unreadable(&file, e))?;
         let schema = batch.schema().as_ref().clone().with_metadata(metadata.clone());
         let batch = batch.with_schema(Arc::new(schema)).map_err(|e| unreadable(&file, e))?;
-        let places = row..row + batch.num_rows() as u64;
-        row = places.end;
-        let raws = (bad_rows == BadRows::Quarantine).then(|| Raws::Rows(batch.clone()));
-        Ok(Part { batch, places: places.collect(), raws })
+        let part = Part::of(batch, row, bad_rows);
+        row += part.places.len() as u64;
+        Ok(part)
     }))
 }
 

@@ -21,19 +21,38 @@ pub(crate) async fn run(command: &MergeCommand, context: &Context) -> Result<Ans
         return all_tables(command, context).await;
     }
     let table = Table::open(args, context).await?;
-    let changes = ChangeFiles::new(command.changes.clone(), table.format.clone())
-        .with_opener(context.stores.clone())
-        .changes()
-        .await?;
-    tracing::info!(records = changes.len(), "read all changes");
-    if changes.without_op > 0 {
-        tracing::warn!(records = changes.without_op, "files have no operation column: all their records are upserts");
+    let files = ChangeFiles::new(command.changes.clone(), table.format.clone()).with_opener(context.stores.clone());
+    // Where key and order are known before a record is read, there may be more records than memory holds; envelopes say
+    // their key themselves.
+    let (key, order) = files.key_and_order();
+    if args.format != FormatName::Debezium
+        && let Some(merge) = table.merge(args, Declared { key: &key, order: &order, is_empty: true })?
+    {
+        let report = merge.run_files(&files, mode(args)).await?;
+        return Ok(answer(&report, context.seconds()));
     }
-    let Some(merge) = table.merge(args, &changes)? else {
+    let changes = files.changes().await?;
+    tracing::info!(records = changes.len(), "read all changes");
+    let Some(merge) = table.merge(args, Declared::of(&changes))? else {
         return Ok(nothing(changes.ignored, changes.other_tables));
     };
     let report = merge.run(changes, mode(args)).await?;
     Ok(answer(&report, context.seconds()))
+}
+
+/// What records say of themselves.
+struct Declared<'a> {
+    key: &'a [String],
+    order: &'a [String],
+    /// Whether there is none, or none is known yet.
+    is_empty: bool,
+}
+
+impl<'a> Declared<'a> {
+    fn of(changes: &'a Changes) -> Self {
+        let is_empty = changes.is_empty() && changes.refused.is_empty();
+        Self { key: &changes.key, order: &changes.order, is_empty }
+    }
 }
 
 /// Merges every table of the files into a target of its own, reading the files once. A table that fails does not keep the
@@ -95,7 +114,7 @@ async fn all_tables(command: &MergeCommand, context: &Context) -> Result<Answer>
 async fn one_of_many(args: &MergeArgs, changes: Result<Changes>, context: &Context) -> Result<Option<MergeReport>> {
     let changes = changes?;
     let table = Table::open(args, context).await?;
-    match table.merge(args, &changes)? {
+    match table.merge(args, Declared::of(&changes))? {
         Some(merge) => merge.run(changes, mode(args)).await.map(Some),
         None => Ok(None),
     }
@@ -104,7 +123,7 @@ async fn one_of_many(args: &MergeArgs, changes: Result<Changes>, context: &Conte
 /// Merges what is in the quarantine.
 pub(crate) async fn retry(args: &MergeArgs, context: &Context) -> Result<Answer> {
     let table = Table::open(args, context).await?;
-    let Some(merge) = table.merge(args, &Changes::default())? else { return Ok(nothing(0, 0)) };
+    let Some(merge) = table.merge(args, Declared::of(&Changes::default()))? else { return Ok(nothing(0, 0)) };
     let report = merge.retry(&table.format, mode(args)).await?;
     Ok(answer(&report, context.seconds()))
 }
@@ -131,15 +150,15 @@ impl Table {
     }
 
     /// The merge of these changes; none if there is nothing to merge and nothing is known of the table.
-    fn merge(&self, args: &MergeArgs, changes: &Changes) -> Result<Option<Merge>> {
+    fn merge(&self, args: &MergeArgs, declared: Declared<'_>) -> Result<Option<Merge>> {
         let of_contract = |f: fn(&Contract) -> &Vec<String>| self.contract.as_ref().map(f).cloned().unwrap_or_default();
         let (made_key, made_order) = self.made.clone().unwrap_or_default();
-        let key = first([args.key.clone(), of_contract(|c| &c.key), changes.key.clone(), made_key]);
+        let key = first([args.key.clone(), of_contract(|c| &c.key), declared.key.to_vec(), made_key]);
         let order = match args.format {
-            FormatName::Debezium | FormatName::Dms => first([changes.order.clone(), made_order]),
+            FormatName::Debezium | FormatName::Dms => first([declared.order.to_vec(), made_order]),
             FormatName::Rows => first([args.order.clone(), of_contract(|c| &c.order), made_order]),
         };
-        if changes.is_empty() && changes.refused.is_empty() && (key.is_empty() || order.is_empty()) {
+        if declared.is_empty && (key.is_empty() || order.is_empty()) {
             return Ok(None);
         }
         for (what, columns) in [("key", &key), ("order", &order)] {

@@ -39,6 +39,7 @@ pub struct OpenFile {
     schema: SchemaRef,
     metadata: ArrowReaderMetadata,
     reader: ObjectReader,
+    batch_rows: usize,
 }
 
 impl OpenFile {
@@ -62,7 +63,13 @@ impl OpenFile {
             let message = format!("column `{name}` of `{}` is both in the file and in its path", file.path);
             return Err(Error::data("DuplicateColumn", message));
         }
-        Ok(Self { file, schema, metadata, reader })
+        Ok(Self { file, schema, metadata, reader, batch_rows: 8192 })
+    }
+
+    /// The same file, read so many rows at a time. Default: 8,192.
+    pub fn with_batch_rows(mut self, rows: usize) -> Self {
+        self.batch_rows = rows.max(1);
+        self
     }
 
     /// The columns in the file, in plain types; partition columns are not among them.
@@ -185,7 +192,7 @@ impl OpenFile {
             builder = builder.with_row_selection(selection);
         }
         let path = self.file.path.clone();
-        let stream = builder.with_batch_size(8192).build().map_err(|e| parquet_error(&path, e))?;
+        let stream = builder.with_batch_size(self.batch_rows).build().map_err(|e| parquet_error(&path, e))?;
         let batches = stream.map_err({
             let path = path.clone();
             move |e| parquet_error(&path, e)

@@ -1,16 +1,20 @@
 use std::sync::Arc;
 
 use biscuit_change::{
-    BadRows, Changes, DebeziumOptions, DebeziumReader, DmsOptions, DmsReader, OfTable, Refused, RowsOptions,
-    RowsReader, TablesReader,
+    BadRows, ChangeBatch, Changes, DebeziumOptions, DebeziumReader, DmsOptions, DmsReader, OfTable, Refused,
+    RowsOptions, RowsReader, TablesReader,
 };
 use biscuit_core::{Error, ErrorKind, Result, Run, Source, async_trait};
-use biscuit_dataset::{ByUrl, Location, OpenLocation};
+use biscuit_dataset::{ByUrl, DataFile, Location, OpenFile, OpenLocation};
 use biscuit_journal::{is_hidden, store_error};
 use bytes::Bytes;
+use datafusion::arrow::array::RecordBatch;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt};
+use tokio::sync::mpsc;
+
+use crate::intake::Intake;
 
 /// What change files hold.
 #[derive(Debug, Clone)]
@@ -49,9 +53,90 @@ impl ChangeFiles {
     /// # Errors
     /// `NotFound` for a file or folder that is not there, `InvalidGlob`, and those of the readers and the store.
     pub async fn changes(&self) -> Result<Changes> {
+        let mut batches = Vec::new();
+        let mut changes = self.each_batch(&mut batches).await?;
+        changes.batches = batches;
+        Ok(changes)
+    }
+
+    /// The key and the order columns that records are known to have before one is read; nothing where they say it themselves.
+    pub fn key_and_order(&self) -> (Vec<String>, Vec<String>) {
+        match Reader::new(&self.format) {
+            Reader::Dms(reader) => {
+                let (key, order) = reader.key_and_order();
+                (key.to_vec(), order.to_vec())
+            }
+            _ => Default::default(),
+        }
+    }
+
+    /// Reads all of them, batch by batch; answers with what else there is to say of them. Large Parquet files are read a row
+    /// group at a time.
+    pub(crate) async fn each_batch(&self, take: &mut dyn TakeBatches) -> Result<Changes> {
         let mut reader = Reader::new(&self.format);
-        self.each(&mut |name, bytes| reader.read(name, bytes)).await?;
-        reader.finish()
+        for place in &self.places {
+            let (location, files) = self.files_of(place).await?;
+            let all = files.len();
+            for (done, file) in files.into_iter().enumerate() {
+                tracing::debug!(target: "biscuit::progress", done, all, "reading changes");
+                let name = shown(place, &location, &file.location);
+                if file.size > WHOLE && reader.takes_rows() && begins_as_parquet(&location, &file).await? {
+                    self.each_row_group(&location, &file, &name, &mut reader, take).await?;
+                } else {
+                    reader.read(&name, fetch(&location, &file, &name).await?)?;
+                }
+                reader.take_batches().into_iter().try_for_each(|b| take.take(b))?;
+            }
+        }
+        let mut changes = reader.finish()?;
+        std::mem::take(&mut changes.batches).into_iter().try_for_each(|b| take.take(b))?;
+        Ok(changes)
+    }
+
+    async fn each_row_group(
+        &self,
+        location: &Location,
+        file: &ObjectMeta,
+        name: &str,
+        reader: &mut Reader,
+        take: &mut dyn TakeBatches,
+    ) -> Result<()> {
+        if !reader.wants(name)? {
+            return Ok(());
+        }
+        tracing::info!(file = %name, bytes = file.size, "reading changes");
+        let object = file.location.clone();
+        let data = DataFile { path: name.to_owned(), object, size: file.size, partition: vec![] };
+        let open = OpenFile::open(location.storage().store.clone(), data).await.map_err(|e| e.in_file(name))?;
+        take.expect(open.rows());
+        let mut rows = open.with_batch_rows(BATCH).stream(None)?;
+        // Decoded beside what is done with the rows.
+        let (send, mut receive) = mpsc::channel(1);
+        let decoding = tokio::spawn(async move {
+            while let Some(rows) = rows.next().await {
+                let last = rows.is_err();
+                if send.send(rows).await.is_err() || last {
+                    break;
+                }
+            }
+        });
+        let (name, mut first): (Arc<str>, u64) = (name.into(), 1);
+        while let Some(rows) = receive.recv().await {
+            let rows = rows.map_err(|e| e.in_file(&*name))?;
+            let count = rows.num_rows() as u64;
+            reader.read_batch(&name, rows, first)?;
+            first += count;
+            reader.take_batches().into_iter().try_for_each(|b| take.take(b))?;
+        }
+        decoding.await.map_err(|e| Error::internal("a change file was cut off").with_source(e))
+    }
+
+    /// The files of a place, with the store they are in.
+    async fn files_of(&self, place: &str) -> Result<(Location, Vec<ObjectMeta>)> {
+        let (folder, pattern) = split_glob(place)?;
+        let location = self.opener.open(folder).await?;
+        let files = files(&location, pattern.as_ref()).await?;
+        Ok((location, files))
     }
 
     /// Reads all of them in one pass, in which each record goes to its table: the change records by `schema.table`, each
@@ -67,22 +152,61 @@ impl ChangeFiles {
     /// Reads the files one after the other.
     async fn each(&self, read: &mut (dyn FnMut(&str, Bytes) -> Result<()> + Send)) -> Result<()> {
         for place in &self.places {
-            let (folder, pattern) = split_glob(place)?;
-            let location = self.opener.open(folder).await?;
-            let paths = files(&location, pattern.as_ref()).await?;
-            let all = paths.len();
-            for (done, path) in paths.into_iter().enumerate() {
+            let (location, files) = self.files_of(place).await?;
+            let all = files.len();
+            for (done, file) in files.into_iter().enumerate() {
                 tracing::debug!(target: "biscuit::progress", done, all, "reading changes");
-                let store = &location.storage().store;
-                let bytes =
-                    async { store.get(&path).await?.bytes().await }.await.map_err(|e| store_error("read", &path, e))?;
-                let name = shown(place, &location, &path);
-                tracing::info!(file = %name, bytes = bytes.len(), "reading changes");
-                read(&name, bytes)?;
+                let name = shown(place, &location, &file.location);
+                read(&name, fetch(&location, &file, &name).await?)?;
             }
         }
         Ok(())
     }
+}
+
+/// Where change records go.
+pub(crate) trait TakeBatches: Send {
+    /// So many more are about to come.
+    fn expect(&mut self, records: u64);
+
+    fn take(&mut self, batch: ChangeBatch) -> Result<()>;
+}
+
+impl TakeBatches for Vec<ChangeBatch> {
+    fn expect(&mut self, _: u64) {}
+
+    fn take(&mut self, batch: ChangeBatch) -> Result<()> {
+        self.push(batch);
+        Ok(())
+    }
+}
+
+impl TakeBatches for Intake {
+    fn expect(&mut self, records: u64) {
+        Self::expect(self, records);
+    }
+
+    fn take(&mut self, batch: ChangeBatch) -> Result<()> {
+        self.add(batch)
+    }
+}
+
+/// Bytes of a file that is read as a whole.
+const WHOLE: u64 = 8 << 20;
+
+/// Rows of a larger one that are decoded at a time.
+const BATCH: usize = 65_536;
+
+async fn fetch(location: &Location, file: &ObjectMeta, name: &str) -> Result<Bytes> {
+    let (store, path) = (&location.storage().store, &file.location);
+    let bytes = async { store.get(path).await?.bytes().await }.await.map_err(|e| store_error("read", path, e))?;
+    tracing::info!(file = %name, bytes = bytes.len(), "reading changes");
+    Ok(bytes)
+}
+
+async fn begins_as_parquet(location: &Location, file: &ObjectMeta) -> Result<bool> {
+    let first = location.storage().store.get_range(&file.location, 0..4).await;
+    Ok(first.map_err(|e| store_error("read", &file.location, e))?.as_ref() == b"PAR1")
 }
 
 /// The records in the quarantine of a table, read again.
@@ -145,6 +269,35 @@ impl Reader {
         }
     }
 
+    /// Whether rows that are decoded already can be taken.
+    fn takes_rows(&self) -> bool {
+        !matches!(self, Self::Debezium(_))
+    }
+
+    /// Whether a file is one of the table that is wanted.
+    fn wants(&mut self, name: &str) -> Result<bool> {
+        match self {
+            Self::Dms(r) => r.wants(name),
+            _ => Ok(true),
+        }
+    }
+
+    fn read_batch(&mut self, name: &Arc<str>, rows: RecordBatch, first: u64) -> Result<()> {
+        match self {
+            Self::Rows(r) => r.read_batch(name, rows, first),
+            Self::Dms(r) => r.read_batch(name, rows, first),
+            Self::Debezium(_) => Err(Error::internal("envelopes are read from whole files")),
+        }
+    }
+
+    fn take_batches(&mut self) -> Vec<ChangeBatch> {
+        match self {
+            Self::Rows(r) => r.take_batches(),
+            Self::Dms(r) => r.take_batches(),
+            Self::Debezium(_) => vec![],
+        }
+    }
+
     fn finish(self) -> Result<Changes> {
         match self {
             Self::Rows(r) => r.finish(),
@@ -172,11 +325,11 @@ fn split_glob(place: &str) -> Result<(&str, Option<glob::Pattern>)> {
     Ok((folder, Some(pattern)))
 }
 
-async fn files(location: &Location, pattern: Option<&glob::Pattern>) -> Result<Vec<Path>> {
+async fn files(location: &Location, pattern: Option<&glob::Pattern>) -> Result<Vec<ObjectMeta>> {
     let store = &location.storage().store;
     if pattern.is_none() {
         match store.head(location.path()).await {
-            Ok(meta) => return Ok(vec![meta.location]),
+            Ok(meta) => return Ok(vec![meta]),
             Err(object_store::Error::NotFound { .. }) => {}
             // A local folder is no object, which some file systems say in their own way.
             Err(e) => tracing::debug!(error = %e, "not a file"),
@@ -192,12 +345,12 @@ async fn files(location: &Location, pattern: Option<&glob::Pattern>) -> Result<V
         let chosen = pattern.is_none_or(|p| p.matches_with(&relative, strict));
         chosen && meta.size > 0 && !is_hidden(&relative)
     };
-    let mut paths: Vec<Path> = listed.iter().filter(|m| fits(m)).map(|m| m.location.clone()).collect();
-    paths.sort();
-    if paths.is_empty() && pattern.is_none() {
+    let mut found: Vec<ObjectMeta> = listed.into_iter().filter(|m| fits(m)).collect();
+    found.sort_by(|a, b| a.location.cmp(&b.location));
+    if found.is_empty() && pattern.is_none() {
         return Err(Error::usage("NotFound", format!("there are no change files at `{location}`")));
     }
-    Ok(paths)
+    Ok(found)
 }
 
 /// What messages call a file: as the caller wrote it, if it is one file, else by its path below what was named.

@@ -1,14 +1,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use biscuit_change::{BadRows, ChangeBatch, Changes, MoveKind, Op, Refused};
+use biscuit_change::{BadRows, ChangeBatch, MoveKind, Op, Refused};
 use biscuit_core::{Error, Result};
 use biscuit_dataset::conform;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
-use hashbrown::HashMap;
 
 use crate::encode::{Encoder, Purpose, Unencodable, decode};
+use crate::keys::Keys;
 use crate::order::Order;
 use crate::spec::MergeSpec;
 use crate::table::{Givens, RowRef, Tables};
@@ -25,42 +25,16 @@ pub(crate) struct Record {
     pub(crate) link: Option<(MoveKind, u32)>,
 }
 
-/// The keys of a run: those with change records, and those that these refer to.
-#[derive(Debug, Default)]
-pub(crate) struct Keys {
-    by_bytes: HashMap<Arc<[u8]>, u32>,
-    pub(crate) bytes: Vec<Arc<[u8]>>,
-}
-
-impl Keys {
-    pub(crate) fn intern(&mut self, bytes: &[u8]) -> u32 {
-        if let Some(&k) = self.by_bytes.get(bytes) {
-            return k;
-        }
-        let k = u32::try_from(self.bytes.len()).expect("there are fewer than 2^32 keys");
-        let bytes: Arc<[u8]> = bytes.into();
-        self.bytes.push(bytes.clone());
-        self.by_bytes.insert(bytes, k);
-        k
-    }
-
-    pub(crate) fn find(&self, bytes: &[u8]) -> Option<u32> {
-        self.by_bytes.get(bytes).copied()
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.bytes.len()
-    }
-}
-
 /// The change records of a run, checked, sorted by key and order, without exact duplicates.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct ChangeSet {
     pub(crate) batches: Vec<ChangeBatch>,
     pub(crate) givens: Vec<Givens>,
     pub(crate) keys: Arc<Keys>,
-    /// By key, then ascending by order. No two have the same key and order.
+    /// By number of key, then ascending by order. No two have the same key and order.
     pub(crate) records: Vec<Record>,
+    /// By key, where its records begin, and where those of the last end; keys without records may be missing at the end.
+    starts: Vec<u32>,
     /// Orders of truncates, ascending, each once.
     pub(crate) truncates: Vec<Order>,
     pub(crate) truncate_records: u64,
@@ -78,24 +52,14 @@ impl ChangeSet {
     /// `NullKey`, `NullOrder`, `TextOrder`, `KeyType`, `OrderType`, `MissingColumn`, `UnknownOp`, `AmbiguousOrder`,
     /// naming column, file and row, unless such records are put aside.
     pub(crate) fn new(
-        changes: Changes,
+        batches: Vec<ChangeBatch>,
         spec: &MergeSpec,
         bad_rows: BadRows,
         target: &SchemaRef,
         tables: &mut Tables,
     ) -> Result<Self> {
-        let mut set = Self {
-            batches: vec![],
-            givens: vec![],
-            keys: Arc::default(),
-            records: vec![],
-            truncates: vec![],
-            truncate_records: 0,
-            duplicates: 0,
-            refused: changes.refused,
-            bad_rows,
-        };
-        for batch in changes.batches.into_iter().filter(|b| !b.ops.is_empty()) {
+        let mut set = Self { bad_rows, ..Self::default() };
+        for batch in batches.into_iter().filter(|b| !b.ops.is_empty()) {
             let place = format!("`{}`", batch.file);
             let table = tables.add(conform(&batch.rows, target, &place)?);
             set.encode(&batch, spec, table)?;
@@ -104,14 +68,9 @@ impl ChangeSet {
         }
         set.truncates.sort();
         set.truncates.dedup();
-        set.records.sort_by(|a, b| (a.key, &a.order, a.at).cmp(&(b.key, &b.order, b.at)));
+        set.group();
         set.remove_duplicates(spec, target, tables)?;
         Ok(set)
-    }
-
-    /// Lets go of the records and their keys; what is counted stays.
-    pub(crate) fn forget(&mut self) {
-        (self.batches, self.givens, self.records, self.keys) = (vec![], vec![], vec![], Arc::default());
     }
 
     /// The keys, while nobody else looks at them.
@@ -134,6 +93,7 @@ impl ChangeSet {
                 }
             }
         }
+        let values = keys.values();
         let (mut bytes, mut order) = (Vec::new(), Vec::new());
         for (row, &op) in batch.ops.iter().enumerate().filter(|(row, _)| !bad.contains(row)) {
             order.clear();
@@ -150,14 +110,22 @@ impl ChangeSet {
                 self.truncate_records += 1;
                 continue;
             }
-            bytes.clear();
-            if let Err(why) = keys.encode(row, &mut bytes) {
-                self.refuse(batch, row, null_key(why, &spec.key, batch, row))?;
-                continue;
-            }
+            let key = match &values {
+                Some(values) => self.keys_mut().intern_value(values, row).ok_or(Unencodable::Null(0)),
+                None => {
+                    bytes.clear();
+                    keys.encode(row, &mut bytes).map(|()| self.keys_mut().intern(&bytes))
+                }
+            };
+            let key = match key {
+                Ok(key) => key,
+                Err(why) => {
+                    self.refuse(batch, row, null_key(why, &spec.key, batch, row))?;
+                    continue;
+                }
+            };
             let at = RowRef { table, row: u32::try_from(row).expect("a batch has fewer than 2^32 rows") };
             let link = links.get(row).copied().flatten();
-            let key = self.keys_mut().intern(&bytes);
             self.records.push(Record { key, order, op, at, link });
         }
         Ok(())
@@ -179,11 +147,47 @@ impl ChangeSet {
         Ok(self.keys_mut().intern(&bytes))
     }
 
+    /// Brings the records of each key together, ascending by order.
+    fn group(&mut self) {
+        self.starts = vec![0; self.keys.len() + 1];
+        for record in &self.records {
+            self.starts[record.key as usize + 1] += 1;
+        }
+        for k in 1..self.starts.len() {
+            self.starts[k] += self.starts[k - 1];
+        }
+        // Each record is swapped to its place until the one that is here belongs here.
+        let mut next = self.starts.clone();
+        let mut places: Vec<u32> = Vec::with_capacity(self.records.len());
+        for record in &self.records {
+            let place = &mut next[record.key as usize];
+            places.push(*place);
+            *place += 1;
+        }
+        for i in 0..places.len() {
+            while places[i] as usize != i {
+                let place = places[i] as usize;
+                self.records.swap(i, place);
+                places.swap(i, place);
+            }
+        }
+        for k in 0..self.keys.len() {
+            let own = &mut self.records[self.starts[k] as usize..self.starts[k + 1] as usize];
+            if own.len() > 1 {
+                own.sort_unstable_by(|a, b| (&a.order, a.at).cmp(&(&b.order, b.at)));
+            }
+        }
+    }
+
     /// Drops records that repeat another; of those of one key and order that differ none can be said to be newer.
     fn remove_duplicates(&mut self, spec: &MergeSpec, target: &SchemaRef, tables: &Tables) -> Result<()> {
+        let same = |a: &Record, b: &Record| a.key == b.key && a.order == b.order;
+        if !self.records.windows(2).any(|pair| same(&pair[0], &pair[1])) {
+            return Ok(());
+        }
         let mut kept: Vec<Record> = Vec::with_capacity(self.records.len());
         let records = std::mem::take(&mut self.records);
-        for same in records.chunk_by(|a, b| a.key == b.key && a.order == b.order) {
+        for same in records.chunk_by(same) {
             let (first, others) = same.split_first().expect("no chunk is empty");
             let differs = |r: &Record| Some((r.clone(), self.difference(first, r, target, tables)?));
             if let Some((other, column)) = others.iter().find_map(differs) {
@@ -203,6 +207,13 @@ impl ChangeSet {
             self.duplicates += others.len() as u64;
         }
         self.records = kept;
+        // They are grouped still.
+        let mut starts = vec![0; self.starts.len()];
+        self.records.iter().for_each(|r| starts[r.key as usize + 1] += 1);
+        for k in 1..starts.len() {
+            starts[k] += starts[k - 1];
+        }
+        self.starts = starts;
         Ok(())
     }
 
@@ -235,9 +246,9 @@ impl ChangeSet {
     }
 
     /// The records of a key, ascending by order.
-    pub(crate) fn records_of(&self, key: u32) -> impl Iterator<Item = &Record> {
-        let first = self.records.partition_point(|r| r.key < key);
-        self.records[first..].iter().take_while(move |r| r.key == key)
+    pub(crate) fn records_of(&self, key: u32) -> &[Record] {
+        let start = |k: usize| self.starts.get(k).map_or(self.records.len(), |at| *at as usize);
+        &self.records[start(key as usize)..start(key as usize + 1)]
     }
 
     /// The file and row of a record.
@@ -248,7 +259,7 @@ impl ChangeSet {
 
     /// A key's values, for details that are shown only on request.
     pub(crate) fn key_text(&self, key: u32) -> String {
-        decode(&self.keys.bytes[key as usize]).join(", ")
+        decode(self.keys.bytes(key)).join(", ")
     }
 
     /// What a record says of each column.

@@ -1,13 +1,10 @@
 use std::collections::BTreeMap;
 
 use biscuit_core::{CommitId, Error, Result};
-use biscuit_dataset::{TableWriter, WriteOptions};
 use biscuit_journal::Replace;
 use biscuit_rewrite::{Unit, rewrite_units, session};
-use datafusion::arrow::array::RecordBatch;
 use serde_json::{Value, json};
 
-use crate::key_state::KeyState;
 use crate::merge::Merge;
 use crate::order::Order;
 use crate::prepare::{Prepared, SPEC, TRUNCATED};
@@ -21,17 +18,17 @@ use crate::spec::{Authority, Tombstones};
 pub(crate) struct Work {
     /// The work on files that are there, by number; none for one that goes.
     pub(crate) units: BTreeMap<usize, Option<Unit>>,
-    /// Rows of new files by folder.
-    pub(crate) added: BTreeMap<String, Vec<RecordBatch>>,
+    /// New files.
+    pub(crate) added: Vec<Unit>,
     pub(crate) kept: Vec<Entry>,
     pub(crate) aside: quarantine::Change,
 }
 
 impl Merge {
-    /// What has to be kept by key that was not kept so `before`, which goes key by key with the outcomes.
-    pub(crate) fn kept_changes(&self, p: &Prepared, resolved: &Resolved, before: &[KeyState]) -> Result<Vec<Entry>> {
+    /// What has to be kept by key that was not kept so before.
+    pub(crate) fn kept_changes(&self, p: &Prepared, resolved: &Resolved) -> Result<Vec<Entry>> {
         let mut changes = Vec::new();
-        for (outcome, before) in resolved.outcomes.iter().zip(before) {
+        for outcome in &resolved.outcomes {
             let (state, had) = (&outcome.state, p.kept.contains_key(&outcome.key));
             let nothing = match &state.live {
                 // A reloaded row has a greater order than its columns say.
@@ -43,11 +40,11 @@ impl Merge {
                     state.moves.is_empty() && (covered || forget)
                 }
             };
-            if (nothing && !had) || (had && before == state) {
+            if (nothing && !had) || (had && outcome.before.as_ref() == Some(state)) {
                 continue;
             }
             let kept = if nothing { None } else { Some(Kept::of(state, &p.target, &p.tables)?) };
-            changes.push((p.set.keys.bytes[outcome.key as usize].clone(), kept));
+            changes.push((p.set.keys.bytes(outcome.key).into(), kept));
         }
         Ok(changes)
     }
@@ -95,22 +92,9 @@ impl Merge {
             replace.retire(listed.ok_or_else(|| Error::internal("a file of the snapshot was not observed"))?);
         }
         let stager = replace.stager();
-        let units = units.into_values().flatten().collect();
+        let units = units.into_values().flatten().chain(added).collect();
         for written in rewrite_units(units, &stager, session(self.options.parallelism, self.options.memory)?).await? {
             replace.publish(stager.staged(written.file));
-        }
-        self.add(added, replace).await
-    }
-
-    async fn add(&self, added: BTreeMap<String, Vec<RecordBatch>>, replace: &mut Replace<'_>) -> Result<()> {
-        for (folder, batches) in added {
-            // Rows of one folder have no partition columns any more, so they are written as a table without folders.
-            let options = WriteOptions::default().with_parquet(self.options.parquet.clone());
-            let mut writer = TableWriter::new(self.dataset.journal(), replace, &options).in_folder(&folder);
-            for batch in &batches {
-                writer.write(batch).await?;
-            }
-            writer.finish().await?;
         }
         Ok(())
     }

@@ -53,6 +53,13 @@ pub(crate) enum Unencodable {
     NumberAsText(usize),
 }
 
+/// The values of a column that is a whole tuple, in a type that needs no encoding to be told apart.
+pub(crate) enum Values<'a> {
+    Integers(&'a Int64Array),
+    Texts(&'a StringArray),
+    Binaries(&'a BinaryArray),
+}
+
 impl Encoder {
     /// # Errors
     /// `MissingColumn`; `KeyType` or `OrderType` for floats, nested types and what else has no order that all engines
@@ -64,6 +71,16 @@ impl Encoder {
             Column::new(array).ok_or_else(|| refused(name, array.data_type(), purpose, place))
         };
         Ok(Self { columns: names.iter().map(column).collect::<Result<_>>()?, purpose })
+    }
+
+    /// The one column of a key, where its values need no encoding to be told apart.
+    pub(crate) fn values(&self) -> Option<Values<'_>> {
+        match (self.columns.as_slice(), self.purpose) {
+            ([Column::Integer(a)], _) => Some(Values::Integers(a)),
+            ([Column::Text(a)], Purpose::Key) => Some(Values::Texts(a)),
+            ([Column::Binary(a)], _) => Some(Values::Binaries(a)),
+            _ => None,
+        }
     }
 
     /// Appends the tuple of a row.
@@ -145,7 +162,14 @@ fn number(unscaled: i128, scale: i8, out: &mut Vec<u8>) {
         return;
     }
     let mut digits = [0u8; 40];
-    let (mut rest, mut at) = (unscaled.unsigned_abs(), digits.len());
+    let (mut wide, mut at) = (unscaled.unsigned_abs(), digits.len());
+    // Most numbers are short, and division of 128 bits is slow.
+    while wide > u128::from(u64::MAX) {
+        at -= 1;
+        digits[at] = (wide % 10) as u8;
+        wide /= 10;
+    }
+    let mut rest = wide as u64;
     while rest > 0 {
         at -= 1;
         digits[at] = (rest % 10) as u8;
@@ -160,6 +184,16 @@ fn number(unscaled: i128, scale: i8, out: &mut Vec<u8>) {
     out.push((128 + power) as u8 ^ flip);
     out.extend(digits[..end].iter().map(|d| (d + 1) ^ flip));
     out.push(flip);
+}
+
+/// Appends the tuple of one integer.
+pub(crate) fn encode_integer(integer: i64, out: &mut Vec<u8>) {
+    number(i128::from(integer), 0, out);
+}
+
+/// Appends the tuple of one text or binary value.
+pub(crate) fn encode_raw(raw: &[u8], binary: bool, out: &mut Vec<u8>) {
+    escaped(if binary { BINARY } else { TEXT }, raw, out);
 }
 
 /// Bytes whose end is marked, so that a prefix compares less than what it is a prefix of.

@@ -20,7 +20,7 @@ use crate::report::MergeReport;
 use crate::resolve::{Prior, Resolved, Resolver};
 use crate::scan::RowOrders;
 use crate::spec::MergeSpec;
-use crate::table::{RowRef, Tables, known, without};
+use crate::table::{Cells, RowRef, Tables, known, without};
 
 /// The current rows after these changes, and what became of each change: the merge contract as a function from frame to
 /// frame, without memory of earlier runs. `rows` says which columns of `changes` are operation code and delete flag.
@@ -77,7 +77,7 @@ fn merge(
     report: &mut MergeReport,
 ) -> Result<Vec<RecordBatch>> {
     let mut tables = Tables::default();
-    let set = ChangeSet::new(changes, spec, BadRows::Fail, schema, &mut tables)?;
+    let set = ChangeSet::new(changes.batches, spec, BadRows::Fail, schema, &mut tables)?;
     report.verdicts.duplicate = set.duplicates + set.truncate_records - set.truncates.len() as u64;
     let truncated = set.truncates.last();
     report.rows.before = current.iter().map(|b| b.num_rows() as u64).sum();
@@ -94,7 +94,7 @@ fn merge(
     let mut resolved = Resolved::default();
     let columns = schema.fields().len();
     let mut inserts = Vec::new();
-    for group in Groups::of(&set, &[]).chunk_by(|a, b| a.0 == b.0) {
+    for group in Groups::of(&set, &[], &set.keys.sorted()).chunk_by(|a, b| a.0 == b.0) {
         let keys: Vec<(u32, Prior)> = group.iter().map(|&(_, k)| (k, prior(stored.get(&k)))).collect();
         let records: Vec<&Record> = group.iter().flat_map(|(_, k)| set.records_of(*k)).collect();
         resolver.group(&keys, &records, &mut resolved)?;
@@ -110,7 +110,7 @@ fn merge(
         report.rows.updated += u64::from(outcome.row == RowChange::Replace);
         report.rows.deleted += u64::from(outcome.row == RowChange::Remove);
     }
-    inserts.sort_by_key(|(k, _)| &set.keys.bytes[*k as usize]);
+    inserts.sort_by(|(a, _), (b, _)| set.keys.bytes(*a).cmp(set.keys.bytes(*b)));
     report.rows.inserted = inserts.len() as u64;
     report.verdicts.add(&resolved.verdicts);
     for order in &set.truncates {
@@ -123,10 +123,9 @@ fn merge(
     if rows.is_empty() {
         return Ok(vec![RecordBatch::new_empty(schema.clone())]);
     }
-    rows.chunks(8192).map(|chunk| tables.gather(schema, chunk)).collect()
+    rows.chunks(8192).map(|chunk| tables.gather(schema, schema, &chunk.iter().collect::<Vec<_>>())).collect()
 }
 
-type Cells = Vec<Option<RowRef>>;
 type StoredRows = HashMap<u32, (usize, Order, RowRef)>;
 
 /// The rows that stay if no record touches them, and where those of the run's keys are among them.
@@ -151,7 +150,7 @@ fn stored_rows(
             let order = orders.order(row, spec, place, number)?;
             let at = RowRef { table, row: u32::try_from(row).expect("a batch has fewer than 2^32 rows") };
             number += 1;
-            kept.push(Some(vec![Some(at); schema.fields().len()]));
+            kept.push(Some(Cells::Row(at)));
             let Some(k) = set.keys.find(&key) else {
                 if truncated.is_some_and(|t| order <= *t) {
                     kept.pop();

@@ -1,5 +1,5 @@
 use crate::order::Order;
-use crate::table::RowRef;
+use crate::table::{Cells, RowRef};
 
 /// A column that has another order than the rest of its row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,12 +110,15 @@ impl KeyState {
     }
 
     /// Where every column of the row comes from.
-    pub(crate) fn row(&self, columns: usize) -> Vec<Option<RowRef>> {
+    pub(crate) fn row(&self, columns: usize) -> Cells {
+        if let (Some(source), true) = (self.source, self.columns.is_empty()) {
+            return Cells::Row(source);
+        }
         let mut row = vec![self.source; columns];
         for c in &self.columns {
             row[c.column] = c.value;
         }
-        row
+        Cells::Each(row)
     }
 
     /// Whether the row says all of it: one order for everything, readable from its order columns.

@@ -25,7 +25,14 @@ impl Merge {
     /// Finds the stored rows of the run's keys, several files at a time.
     pub(crate) async fn scan(&self, p: &mut Prepared) -> Result<Stored> {
         let fresh = (p.truncated != p.truncated_before).then(|| p.truncated.clone()).flatten();
-        let wanted = Arc::new(Wanted::new(p.target.clone(), self.spec.clone(), p.set.keys.clone(), fresh));
+        let wanted = Arc::new(Wanted {
+            target: p.target.clone(),
+            spec: self.spec.clone(),
+            keys: p.set.keys.clone(),
+            truncated: fresh,
+            sorted: p.sorted.clone(),
+            covers: p.covers.clone(),
+        });
         let jobs = p.files.clone().into_iter().map(move |file| tokio::spawn(scan(file, wanted.clone())));
         let mut running = stream::iter(jobs).buffered(self.options.parallelism);
         let mut scans: Vec<FileScan> = Vec::with_capacity(p.files.len());
@@ -43,23 +50,40 @@ impl Merge {
                 ties.extend(p.set.keys.find(&to).map(|to| (*key, to)));
             }
         }
-        Ok(Groups::of(&p.set, &ties))
+        Ok(Groups::of(&p.set, &ties, &p.sorted))
     }
 
-    /// Applies the records of some groups to what was known; answers also with what was known, key by key.
+    /// Applies the records of some groups to what was known.
     pub(crate) fn resolve(
         &self,
         p: &mut Prepared,
         stored: &Stored,
         fetched: &HashMap<u32, RowRef>,
         groups: &[(u32, u32)],
-    ) -> Result<(Resolved, Vec<KeyState>)> {
-        let mut priors: Vec<(u32, Prior)> = Vec::with_capacity(groups.len());
-        for &(_, key) in groups {
-            priors.push((key, self.prior(p, key, stored.rows.get(&key), fetched.get(&key).copied())?));
+    ) -> Result<Resolved> {
+        let mut resolved = Resolved::default();
+        for group in groups.chunk_by(|a, b| a.0 == b.0) {
+            if let [(_, key)] = group
+                && !p.kept.contains_key(key)
+            {
+                let row = stored.rows.get(key);
+                let row = row.map(|r| (&r.order, fetched.get(key).copied().unwrap_or(NOT_FETCHED)));
+                if self.resolver(p).simple(*key, row, p.set.records_of(*key), &mut resolved) {
+                    continue;
+                }
+            }
+            let mut keys: Vec<(u32, Prior)> = Vec::with_capacity(group.len());
+            for &(_, key) in group {
+                keys.push((key, self.prior(p, key, stored.rows.get(&key), fetched.get(&key).copied())?));
+            }
+            let records: Vec<&Record> = keys.iter().flat_map(|(k, _)| p.set.records_of(*k)).collect();
+            self.resolver(p).group(&keys, &records, &mut resolved)?;
         }
-        let before = priors.iter().map(|(_, prior)| prior.state.clone()).collect();
-        let resolver = Resolver {
+        Ok(resolved)
+    }
+
+    fn resolver<'a>(&'a self, p: &'a Prepared) -> Resolver<'a> {
+        Resolver {
             set: &p.set,
             spec: &self.spec,
             schema: &p.target,
@@ -67,15 +91,7 @@ impl Merge {
             truncated: p.truncated.as_ref(),
             truncated_before: p.truncated_before.as_ref(),
             bad_rows: self.options.bad_rows,
-        };
-        let (mut resolved, mut rest) = (Resolved::default(), priors.as_slice());
-        for group in groups.chunk_by(|a, b| a.0 == b.0) {
-            let (keys, others) = rest.split_at(group.len());
-            rest = others;
-            let records: Vec<&Record> = keys.iter().flat_map(|(k, _)| p.set.records_of(*k)).collect();
-            resolver.group(keys, &records, &mut resolved)?;
         }
-        Ok((resolved, before))
     }
 
     /// Reads the stored rows whose values may be asked for.
@@ -95,8 +111,7 @@ impl Merge {
                 let reload = self.spec.authority == Authority::Reload;
                 let parts = reload || group.len() > 1 || kept.is_some_and(Kept::has_parts);
                 let asks = |r: &Record| r.op == Op::Upsert && (!p.set.givens_of(r).0.all || r.order == *live);
-                let mut records = p.set.records_of(key);
-                if parts || records.any(asks) || (fresh_truncate && kept.is_some()) {
+                if parts || p.set.records_of(key).iter().any(asks) || (fresh_truncate && kept.is_some()) {
                     wanted.entry(row.place.file).or_default().insert(row.place.row, key);
                 }
             }

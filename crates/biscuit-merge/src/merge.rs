@@ -5,11 +5,14 @@ use biscuit_core::{CommitId, Error, Result};
 use biscuit_dataset::{Dataset, OpenFile, ParquetOptions, Snapshot};
 use biscuit_journal::Outcome as CommitOutcome;
 use biscuit_rewrite::Mode;
+use tokio::task::JoinHandle;
 
-use crate::change_files::{Format, records_again};
+use crate::change_files::{ChangeFiles, Format, records_again};
+use crate::change_set::ChangeSet;
 use crate::commit::Work;
+use crate::intake::{Intake, Parts, Taken};
 use crate::plan::{Plan, Planner};
-use crate::prepare::Prepared;
+use crate::prepare::{Encoded, Prepared};
 use crate::quarantine::{self, Quarantine, quarantined};
 use crate::report::MergeReport;
 use crate::scan::Stored;
@@ -32,9 +35,12 @@ pub struct MergeOptions {
     pub max_quarantined: f64,
     /// Cores that are used. Default: all.
     pub parallelism: usize,
-    /// Bytes of memory that row groups in work may take together; where they are used up, fewer are worked on at a time.
-    /// Default: no limit.
+    /// Bytes of memory that change records, and then row groups in work, may take together: records beyond it go on on the
+    /// local disk, and fewer row groups are worked on at a time. Default: no limit.
     pub memory: Option<usize>,
+    /// Bytes of memory that change records may take before they go on on the local disk, divided by ranges of their keys; as much
+    /// is then taken twice by those that are worked on. Default: a quarter of `memory`.
+    pub change_memory: Option<usize>,
     /// How Parquet is written.
     pub parquet: ParquetOptions,
     /// Bytes of a file that no more rows are appended to. Default: 256 MiB.
@@ -54,6 +60,7 @@ impl Default for MergeOptions {
             parallelism: std::thread::available_parallelism().map_or(1, usize::from),
             parquet: ParquetOptions::default(),
             memory: None,
+            change_memory: None,
             target_size: 256 << 20,
             max_file_size: 4 << 30,
         }
@@ -88,6 +95,12 @@ impl MergeOptions {
     /// The same options with a budget of memory, in bytes.
     pub fn with_memory(mut self, bytes: usize) -> Self {
         self.memory = Some(bytes);
+        self
+    }
+
+    /// The same options with a limit for change records in memory, in bytes.
+    pub fn with_change_memory(mut self, bytes: usize) -> Self {
+        self.change_memory = Some(bytes);
         self
     }
 
@@ -142,7 +155,24 @@ impl Merge {
 
     /// As [`run`](Self::run), with the id of the commit in the journal's record.
     pub async fn run_as(&self, changes: Changes, mode: Mode, commit: Option<&CommitId>) -> Result<MergeReport> {
-        self.start(changes, mode, commit, Aside::Add).await
+        let intake = self.intake();
+        self.start(intake, changes, mode, commit, Aside::Add).await
+    }
+
+    /// Merges the records of these files. Of files that hold columns, records beyond the budget of memory go on on the disk, so
+    /// that there may be any number of them; those of text are read as a whole first.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run), and those of [`ChangeFiles::changes`].
+    pub async fn run_files(&self, files: &ChangeFiles, mode: Mode) -> Result<MergeReport> {
+        let mut intake = self.intake();
+        let changes = files.each_batch(&mut intake).await?;
+        tracing::info!(records = intake.taken.records, "read all changes");
+        if changes.without_op > 0 {
+            let records = changes.without_op;
+            tracing::warn!(records, "files have no operation column: all their records are upserts");
+        }
+        self.start(intake, changes, mode, None, Aside::Add).await
     }
 
     /// Merges the records in the quarantine again, read in the format in which they came; those that cannot be used still
@@ -154,28 +184,38 @@ impl Merge {
         let again = Self { options: self.options.clone().with_bad_rows(BadRows::Quarantine, 100.0), ..self.clone() };
         let tried: Vec<Refused> = quarantined(&self.dataset).await?.into_iter().map(|q| q.refused).collect();
         let changes = records_again(&tried, format)?;
-        again.start(changes, mode, None, Aside::Take(&tried)).await
+        again.start(again.intake(), changes, mode, None, Aside::Take(&tried)).await
+    }
+
+    fn intake(&self) -> Intake {
+        let limit = self.options.change_memory.or(self.options.memory.map(|bytes| bytes / 4));
+        Intake::new(&self.spec.key, limit.unwrap_or(usize::MAX))
     }
 
     async fn start(
         &self,
-        changes: Changes,
+        mut intake: Intake,
+        mut changes: Changes,
         mode: Mode,
         commit: Option<&CommitId>,
         aside: Aside<'_>,
     ) -> Result<MergeReport> {
-        let refused = changes.refused.len() as u64;
+        for batch in std::mem::take(&mut changes.batches) {
+            intake.add(batch)?;
+        }
+        let (taken, parts) = intake.finish();
         let mut report = MergeReport {
-            records: changes.len() as u64 + changes.ignored + refused,
+            records: taken.records + changes.ignored + changes.refused.len() as u64,
             other_tables: changes.other_tables,
-            dropped_columns: changes.dropped_columns.clone(),
+            dropped_columns: changes.dropped_columns,
             ..MergeReport::default()
         };
         report.verdicts.ignored = changes.ignored;
         let snapshot = self.dataset.observe().await?;
         report.version = snapshot.observed.head.version;
         let head = snapshot.observed.head.clone();
-        match self.merge(snapshot, changes, mode, commit, aside, &mut report).await {
+        let records = Records { taken, parts, refused: changes.refused };
+        match self.merge(snapshot, records, mode, commit, aside, &mut report).await {
             Ok(()) => Ok(report),
             Err(e) => Err(self.dataset.journal().explain(e, &head).await),
         }
@@ -184,26 +224,27 @@ impl Merge {
     async fn merge(
         &self,
         snapshot: Snapshot,
-        changes: Changes,
+        records: Records,
         mode: Mode,
         commit: Option<&CommitId>,
         aside: Aside<'_>,
         report: &mut MergeReport,
     ) -> Result<()> {
         report.outcome = "unchanged";
-        if changes.is_empty() && changes.refused.is_empty() {
+        if records.taken.records == 0 && records.refused.is_empty() {
             report.rows.before = rows_of(&snapshot).await?;
             report.rows.after = report.rows.before;
             return Ok(());
         }
-        let mut prepared = self.prepare(snapshot, changes, report).await?;
-        let Decided { mut plan, kept, refused } = self.decide(&mut prepared, report).await?;
+        let mut prepared = self.prepare(snapshot, &records.taken, report).await?;
+        let Decided { mut plan, kept, refused } = self.decide(&mut prepared, records, report).await?;
         let aside = self.put_aside(&prepared, refused, aside, report).await?;
         self.count_truncates(&prepared, &plan, report);
         report.rows = plan.counts;
         self.guard(&plan)?;
         let nothing = plan.is_empty();
-        let units = plan.units(&prepared.files, &prepared.data_schema(), &self.options);
+        let schema = prepared.data_schema();
+        let units = plan.units(&prepared.files, &schema, &self.options);
         (report.partitions, report.files) = plan.describe(&prepared.files, &units);
         let mark = (prepared.truncated != prepared.truncated_before).then(|| prepared.truncated.clone()).flatten();
         if nothing && kept.is_empty() && mark.is_none() && aside.is_empty() {
@@ -213,7 +254,8 @@ impl Merge {
         if mode == Mode::DryRun {
             return Ok(());
         }
-        let committed = self.commit(&prepared, Work { units, added: plan.added, kept, aside }, report, commit).await?;
+        let added = plan.new_files(&schema, &self.options);
+        let committed = self.commit(&prepared, Work { units, added, kept, aside }, report, commit).await?;
         report.outcome = if committed.outcome == CommitOutcome::Committed { "committed" } else { "unchanged" };
         report.version = committed.version;
         report.files.adopted = committed.adopted;
@@ -221,35 +263,66 @@ impl Merge {
         Ok(())
     }
 
-    /// What becomes of every key: some thousand keys at a time, so that only what is written of them stays in memory.
-    async fn decide(&self, p: &mut Prepared, report: &mut MergeReport) -> Result<Decided> {
+    /// What becomes of every key: part by part, and some thousand keys at a time, so that only what is written of them stays.
+    async fn decide(&self, p: &mut Prepared, records: Records, report: &mut MergeReport) -> Result<Decided> {
+        let Records { mut parts, refused, .. } = records;
+        let plan = Plan::begin(&p.files, &p.target, parts.on_disk().cloned());
+        let mut decided = Decided { refused, kept: vec![], plan };
+        if parts.on_disk().is_some() {
+            parts.tie(p.segments.moved()?);
+        }
+        let mut next = self.next_part(p, parts);
+        while let (Some(part), parts) =
+            next.await.map_err(|e| Error::internal("a part was cut off").with_source(e))??
+        {
+            next = self.next_part(p, parts);
+            tracing::debug!(keys = part.keys(), "deciding");
+            self.enter(p, part, report)?;
+            decided.refused.append(&mut p.set.refused);
+            self.decide_part(p, &mut decided, report).await?;
+        }
+        // The records are in the plan by now, as far as they matter.
+        (p.set, p.tables, p.sorted) = (ChangeSet::default(), Tables::default(), Arc::default());
+        decided.plan.finish();
+        Ok(decided)
+    }
+
+    /// Reads the next part of the records while the one before it is worked on.
+    fn next_part(&self, p: &Prepared, mut parts: Parts) -> JoinHandle<Result<(Option<Encoded>, Parts)>> {
+        let (spec, bad_rows, target) = (self.spec.clone(), self.options.bad_rows, p.target.clone());
+        tokio::task::spawn_blocking(move || {
+            let part = parts.next(&spec.key)?;
+            let part = part.map(|part| Encoded::new(part, &spec, bad_rows, &target)).transpose()?;
+            Ok((part, parts))
+        })
+    }
+
+    async fn decide_part(&self, p: &mut Prepared, decided: &mut Decided, report: &mut MergeReport) -> Result<()> {
         let stored = self.scan(p).await?;
         let groups = self.groups(p)?;
         let fetched = self.fetch(p, &stored, &groups).await?;
-        let mut decided = Decided { refused: std::mem::take(&mut p.set.refused), ..Decided::default() };
-        decided.plan = self.planner(p, &stored).begin();
+        let mut draft = self.planner(p, &stored).begin(&mut decided.plan);
         for groups in chunks(&groups) {
-            let (resolved, before) = self.resolve(p, &stored, &fetched, groups)?;
+            let resolved = self.resolve(p, &stored, &fetched, groups)?;
             report.verdicts.add(&resolved.verdicts);
-            self.planner(p, &stored).add(&resolved.outcomes, &mut decided.plan)?;
-            decided.kept.extend(self.kept_changes(p, &resolved, &before)?);
+            decided.kept.extend(self.kept_changes(p, &resolved)?);
             for (at, e) in resolved.refused {
                 decided.refused.push(p.set.batches[at.table as usize].refuse(at.row as usize, e)?);
             }
+            self.planner(p, &stored).add(resolved.outcomes, &mut draft, &mut decided.plan);
         }
-        self.planner(p, &stored).finish(&mut decided.plan)?;
-        // The records are in the plan by now, as far as they matter.
-        p.set.forget();
-        p.tables = Tables::default();
-        Ok(decided)
+        self.planner(p, &stored).settle(draft, &mut decided.plan)
     }
 
     fn planner<'a>(&'a self, p: &'a Prepared, stored: &'a Stored) -> Planner<'a> {
         Planner {
             files: &p.files,
+            starts: &p.starts,
             target: &p.target,
+            data: p.data_schema(),
             partition_by: &p.partition_by,
             tables: &p.tables,
+            keys: &p.set.keys,
             stored,
             key: &self.spec.key,
             target_size: self.options.target_size,
@@ -259,9 +332,9 @@ impl Merge {
 
     fn count_truncates(&self, p: &Prepared, plan: &Plan, report: &mut MergeReport) {
         let v = &mut report.verdicts;
-        let distinct = p.set.truncates.len() as u64;
-        v.duplicate += p.set.truncate_records - distinct;
-        for order in &p.set.truncates {
+        let (truncates, records) = &p.truncates;
+        v.duplicate += records - truncates.len() as u64;
+        for order in truncates {
             match &p.truncated_before {
                 Some(before) if order == before => v.unchanged += 1,
                 Some(before) if order < before => v.late += 1,
@@ -319,8 +392,15 @@ impl Merge {
     }
 }
 
+/// The records of a run.
+struct Records {
+    taken: Taken,
+    parts: Parts,
+    /// Those that the reader has put aside.
+    refused: Vec<Refused>,
+}
+
 /// What a run comes to, before anything is written.
-#[derive(Default)]
 struct Decided {
     plan: Plan,
     kept: Vec<Entry>,

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use biscuit_change::MoveKind;
 
 use crate::change_set::Record;
@@ -19,7 +21,7 @@ impl Resolver<'_> {
     /// The delete half of a key update keeps the row as it was, unless the create half has come already.
     pub(crate) fn keep_image(&self, record: &Record, works: &mut [Work], at: usize) {
         let Some((MoveKind::To, to)) = record.link else { return };
-        let to_bytes = self.set.keys.bytes[to as usize].clone();
+        let to_bytes: Arc<[u8]> = self.set.keys.bytes(to).into();
         let order = &record.order;
         // The create half has come if the new key has a state of that order or later; but where it has moved on since,
         // that state may be one of other records.
@@ -52,7 +54,7 @@ impl Resolver<'_> {
         let (givens, row) = self.set.givens_of(record);
         // What the record does not give the row brings along: values that were not available, and ignored nulls.
         let asked: Vec<usize> = (0..self.schema.fields().len()).filter(|&c| !givens.gives(row, c)).collect();
-        let to_bytes = self.set.keys.bytes[record.key as usize].clone();
+        let to_bytes: Arc<[u8]> = self.set.keys.bytes(record.key).into();
         let order = &record.order;
         let Some(old) = works.iter().position(|w| w.key == from) else { return Ok(vec![]) };
         let entry = works[old].now.moves.iter().position(|m| m.to == to_bytes && m.at == *order);

@@ -1,4 +1,6 @@
 use crate::key_state::KeyState;
+use crate::order::Order;
+use crate::table::RowRef;
 
 /// What becomes of one key.
 #[derive(Debug)]
@@ -8,6 +10,22 @@ pub(crate) struct Outcome {
     pub(crate) row: RowChange,
     /// What is known of the key from now on.
     pub(crate) state: KeyState,
+    /// What was known of it before; none if that was its row alone.
+    pub(crate) before: Option<KeyState>,
+}
+
+impl Outcome {
+    /// The row of this key has one order, and says it all.
+    pub(crate) fn of_row(key: u32, row: RowChange, order: &Order, at: RowRef) -> Self {
+        let state = KeyState {
+            live: Some(order.clone()),
+            base: order.clone(),
+            source: Some(at),
+            columns: vec![],
+            moves: vec![],
+        };
+        Self { key, row, state, before: None }
+    }
 }
 
 /// What happens to the row of one key.

@@ -3,44 +3,64 @@ use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
 use biscuit_dataset::{OpenFile, partition_folders};
-use biscuit_rewrite::{Choice, Edit, Insert, Unit, choose, usual_rows};
+use biscuit_rewrite::{Choice, Edits, Insert, Rows, Spill, Unit, choose, usual_rows};
 use datafusion::arrow::array::{AsArray, RecordBatch, UInt32Array};
-use datafusion::arrow::compute::{concat_batches, take_record_batch};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type};
 
 use crate::bounds::Bounds;
-use crate::encode::{Encoder, Purpose};
 use crate::homes::{Home, Place, Room, places};
+use crate::keys::Keys;
 use crate::merge::MergeOptions;
 use crate::outcome::{Outcome, RowChange};
 use crate::report::{FileCounts, Partitions, RowCounts};
 use crate::scan::{self, Stored};
-use crate::table::Tables;
+use crate::table::{Cells, Tables};
 
 /// New rows and what happens to the files, before anything is written.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
-    /// New rows, without partition columns.
-    rows: Vec<RecordBatch>,
-    /// New rows by folder, until they have a place.
-    new: BTreeMap<String, Vec<RecordBatch>>,
-    /// Edits by file.
-    pub(crate) edits: BTreeMap<usize, BTreeMap<u64, Edit>>,
+    /// Edits by file and row group.
+    pub(crate) edits: BTreeMap<usize, BTreeMap<usize, Edits>>,
     /// Rows that files get besides, without partition columns.
     pub(crate) inserts: BTreeMap<usize, Vec<Insert>>,
     /// Rows of new files by folder, without partition columns.
-    pub(crate) added: BTreeMap<String, Vec<RecordBatch>>,
+    pub(crate) added: BTreeMap<String, Vec<Rows>>,
     /// Files that are rewritten although no row of them changes, since a column became wider.
     pub(crate) widened: BTreeSet<usize>,
     pub(crate) counts: RowCounts,
+    /// By folder, where new rows find room.
+    homes: BTreeMap<String, Vec<Home>>,
+    /// Where new rows wait that do not fit into memory.
+    spill: Option<Arc<Spill>>,
+}
+
+/// What a part of a run comes to.
+#[derive(Debug, Default)]
+pub(crate) struct Draft {
+    /// Rows that go.
+    removed: Vec<scan::Place>,
+    /// New rows by key: the row that each replaces, if it replaces one, its key, and its cells.
+    written: Vec<New>,
+}
+
+#[derive(Debug)]
+struct New {
+    place: Option<scan::Place>,
+    key: u32,
+    cells: Cells,
 }
 
 /// What a plan is made from.
 pub(crate) struct Planner<'a> {
     pub(crate) files: &'a [OpenFile],
+    /// By file, the first row of each row group, and their number.
+    pub(crate) starts: &'a [Vec<u64>],
     pub(crate) target: &'a SchemaRef,
+    /// The columns of files.
+    pub(crate) data: SchemaRef,
     pub(crate) partition_by: &'a [String],
     pub(crate) tables: &'a Tables,
+    pub(crate) keys: &'a Keys,
     pub(crate) stored: &'a Stored,
     /// The key columns.
     pub(crate) key: &'a [String],
@@ -50,131 +70,175 @@ pub(crate) struct Planner<'a> {
     pub(crate) row_group_rows: Option<u64>,
 }
 
-impl Planner<'_> {
-    /// The plan before any key has come to anything: rows of other keys that a truncate takes away, and wider columns.
-    pub(crate) fn begin(&self) -> Plan {
-        let mut plan = Plan::default();
-        plan.counts.before = self.files.iter().map(OpenFile::rows).sum();
-        for (file, rows) in self.stored.truncated.iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
-            plan.counts.deleted += rows.len() as u64;
-            plan.edits.entry(file).or_default().extend(rows.iter().map(|r| (*r, Edit::Remove)));
-        }
-        let wider = |f: &OpenFile| {
-            let same =
-                |x: &Arc<Field>| self.target.field_with_name(x.name()).is_ok_and(|t| t.data_type() == x.data_type());
-            !f.schema().fields().iter().all(same)
-        };
-        plan.widened = (0..self.files.len()).filter(|&i| wider(&self.files[i])).collect();
+/// Rows that are put together at a time.
+const BATCH: usize = 8192;
+
+impl Plan {
+    /// The plan before any key has come to anything: wider columns. New rows wait on the disk, if there is one to wait on.
+    pub(crate) fn begin(files: &[OpenFile], target: &Schema, spill: Option<Arc<Spill>>) -> Self {
+        let mut plan = Self { spill, ..Self::default() };
+        plan.counts.before = files.iter().map(OpenFile::rows).sum();
+        let same = |x: &Arc<Field>| target.field_with_name(x.name()).is_ok_and(|t| t.data_type() == x.data_type());
+        plan.widened = (0..files.len()).filter(|&i| !files[i].schema().fields().iter().all(same)).collect();
         plan
     }
 
-    /// Turns outcomes into edits of files and new rows.
-    pub(crate) fn add(&self, outcomes: &[Outcome], plan: &mut Plan) -> Result<()> {
-        let mut written: Vec<&Outcome> = Vec::new();
+    /// The counts when all is planned.
+    pub(crate) fn finish(&mut self) {
+        let c = &mut self.counts;
+        c.after = c.before + c.inserted - c.deleted - c.duplicate_target_keys;
+    }
+
+    fn edit(&mut self, file: usize, group: usize, edits: Edits) -> Result<()> {
+        let edits = match &self.spill {
+            Some(spill) => edits.spilled(spill)?,
+            None => edits,
+        };
+        self.edits.entry(file).or_default().entry(group).or_default().extend(edits);
+        Ok(())
+    }
+
+    fn rows(&self, rows: RecordBatch) -> Result<Rows> {
+        match &self.spill {
+            Some(spill) => spill.write(&rows),
+            None => Ok(rows.into()),
+        }
+    }
+}
+
+impl Planner<'_> {
+    /// The draft before any key of the part has come to anything: rows of other keys that a truncate takes away.
+    pub(crate) fn begin(&self, plan: &mut Plan) -> Draft {
+        let mut draft = Draft::default();
+        for (file, rows) in self.stored.truncated.iter().enumerate() {
+            plan.counts.deleted += rows.len() as u64;
+            draft.removed.extend(rows.iter().map(|&row| scan::Place { file, row }));
+        }
+        draft
+    }
+
+    /// Takes down what happens to rows.
+    pub(crate) fn add(&self, outcomes: Vec<Outcome>, draft: &mut Draft, plan: &mut Plan) {
+        let columns = self.target.fields().len();
         for outcome in outcomes {
             let stored = self.stored.rows.get(&outcome.key);
             for surplus in stored.iter().flat_map(|s| &s.surplus) {
                 plan.counts.duplicate_target_keys += 1;
-                plan.remove(*surplus);
+                draft.removed.push(*surplus);
             }
+            let place = stored.map(|s| s.place);
             match outcome.row {
                 RowChange::Keep => {}
                 RowChange::Remove => {
-                    plan.remove(stored.expect("a row that goes is stored").place);
+                    draft.removed.push(place.expect("a row that goes is stored"));
                     plan.counts.deleted += 1;
                 }
-                RowChange::Insert | RowChange::Replace => written.push(outcome),
+                RowChange::Insert => {
+                    plan.counts.inserted += 1;
+                    draft.written.push(New { place: None, key: outcome.key, cells: outcome.state.row(columns) });
+                }
+                RowChange::Replace => {
+                    plan.counts.updated += 1;
+                    draft.written.push(New { place, key: outcome.key, cells: outcome.state.row(columns) });
+                }
             }
         }
-        if written.is_empty() { Ok(()) } else { self.write(&written, plan) }
     }
 
-    /// Finds places for the new rows, when all are known.
-    pub(crate) fn finish(&self, plan: &mut Plan) -> Result<()> {
-        for (folder, batches) in std::mem::take(&mut plan.new) {
-            self.place(&folder, &batches, plan)?;
+    /// Turns a draft into edits of row groups, and finds places for new rows.
+    pub(crate) fn settle(&self, mut draft: Draft, plan: &mut Plan) -> Result<()> {
+        let mut replaced: Vec<&New> = Vec::new();
+        let mut inserts: BTreeMap<String, Vec<&New>> = BTreeMap::new();
+        for news in draft.written.chunks(BATCH) {
+            for (new, folder) in news.iter().zip(self.folders(news)?) {
+                match new.place {
+                    Some(place) if folder_of(&self.files[place.file].file.path) == folder => {
+                        replaced.push(new);
+                        continue;
+                    }
+                    Some(place) => {
+                        plan.counts.moved += 1;
+                        draft.removed.push(place);
+                    }
+                    None => {}
+                }
+                match inserts.get_mut(&folder) {
+                    Some(of_folder) => of_folder.push(new),
+                    None => drop(inserts.insert(folder, vec![new])),
+                }
+            }
         }
-        let c = &mut plan.counts;
-        c.after = c.before + c.inserted - c.deleted - c.duplicate_target_keys;
+        draft.removed.sort_unstable();
+        for same in draft.removed.chunk_by(|a, b| self.group_of(*a) == self.group_of(*b)) {
+            let (file, group) = self.group_of(same[0]);
+            let mut edits = Edits::default();
+            edits.remove(&same.iter().map(|p| p.row).collect::<Vec<_>>());
+            plan.edit(file, group, edits)?;
+        }
+        let place = |new: &New| new.place.expect("only rows that replace one are looked at");
+        replaced.sort_unstable_by_key(|new| place(new));
+        for same in replaced.chunk_by(|a, b| self.group_of(place(a)) == self.group_of(place(b))) {
+            let (file, group) = self.group_of(place(same[0]));
+            let mut edits = Edits::default();
+            edits.replace(&same.iter().map(|new| place(new).row).collect::<Vec<_>>(), &self.gather(same)?)?;
+            plan.edit(file, group, edits)?;
+        }
+        for (folder, news) in inserts {
+            self.place(&folder, &news, plan)?;
+        }
         Ok(())
     }
 
-    fn write(&self, outcomes: &[&Outcome], plan: &mut Plan) -> Result<()> {
-        let (columns, updated) = (self.target.fields().len(), plan.counts.updated);
-        let sources: Vec<_> = outcomes.iter().map(|o| o.state.row(columns)).collect();
-        let whole = self.tables.gather(self.target, &sources)?;
-        let folders = row_folders(&whole, self.partition_by)?;
-        let data: Vec<usize> =
-            (0..columns).filter(|&i| !self.partition_by.contains(self.target.field(i).name())).collect();
-        let data = whole.project(&data).expect("indices come from this batch");
-        let mut inserts: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
-        for (i, outcome) in outcomes.iter().enumerate() {
-            let number = u32::try_from(i).expect("a chunk is small");
-            if outcome.row == RowChange::Insert {
-                plan.counts.inserted += 1;
-                inserts.entry(&folders[i]).or_default().push(number);
-                continue;
-            }
-            plan.counts.updated += 1;
-            let place = self.stored.rows[&outcome.key].place;
-            if folder_of(&self.files[place.file].file.path) == folders[i] {
-                let batch = u32::try_from(plan.rows.len()).expect("there are fewer than 2^32 batches");
-                let edit = Edit::Replace { batch, row: number };
-                plan.edits.entry(place.file).or_default().insert(place.row, edit);
-            } else {
-                plan.counts.moved += 1;
-                plan.remove(place);
-                inserts.entry(&folders[i]).or_default().push(number);
-            }
+    fn group_of(&self, place: scan::Place) -> (usize, usize) {
+        (place.file, self.starts[place.file].partition_point(|first| *first <= place.row) - 1)
+    }
+
+    /// New rows, without partition columns.
+    fn gather(&self, news: &[&New]) -> Result<RecordBatch> {
+        self.tables.gather(self.target, &self.data, &news.iter().map(|n| &n.cells).collect::<Vec<_>>())
+    }
+
+    /// The folder of every row.
+    fn folders(&self, news: &[New]) -> Result<Vec<String>> {
+        if self.partition_by.is_empty() {
+            return Ok(vec![String::new(); news.len()]);
         }
-        for (folder, numbers) in inserts {
-            let batch = take_record_batch(&data, &UInt32Array::from(numbers))
-                .map_err(|e| Error::internal("rows to insert could not be picked").with_source(e))?;
-            plan.new.entry(folder.to_owned()).or_default().push(batch);
-        }
-        if plan.counts.updated > updated {
-            plan.rows.push(data);
-        }
-        Ok(())
+        let columns = |n: &String| self.target.index_of(n).ok();
+        let columns: Vec<usize> = self.partition_by.iter().filter_map(columns).collect();
+        let schema = Arc::new(self.target.project(&columns).expect("indices come from this schema"));
+        let rows = self.tables.gather(self.target, &schema, &news.iter().map(|n| &n.cells).collect::<Vec<_>>())?;
+        row_folders(&rows, self.partition_by)
     }
 
     /// Finds files and row groups for new rows of a folder, which are sorted by key.
-    fn place(&self, folder: &str, batches: &[RecordBatch], plan: &mut Plan) -> Result<()> {
-        let failed = |e| Error::internal("new rows could not be sorted").with_source(e);
-        let schema = batches.first().map(RecordBatch::schema).unwrap_or_else(|| self.target.clone());
-        let rows = concat_batches(&schema, batches).map_err(failed)?;
-        let keys = self.keys(&rows)?;
-        let mut order: Vec<u32> =
-            (0..u32::try_from(rows.num_rows()).expect("a run has fewer than 2^32 rows")).collect();
-        order.sort_by(|a, b| keys.get(*a as usize).cmp(&keys.get(*b as usize)));
-        let sorted: Vec<Option<&[u8]>> = order.iter().map(|&r| keys.get(r as usize).map(Vec::as_slice)).collect();
-        let places = places(&sorted, &mut self.homes(folder, plan)?, self.target_size);
-        let mut by_place: BTreeMap<Option<Place>, Vec<u32>> = BTreeMap::new();
-        for (row, place) in order.into_iter().zip(places) {
-            by_place.entry(place).or_default().push(row);
+    fn place(&self, folder: &str, news: &[&New], plan: &mut Plan) -> Result<()> {
+        // Where a key column is in the path, keys say nothing of the place.
+        let says = !self.key.iter().any(|k| self.partition_by.contains(k));
+        let keys: Vec<Option<&[u8]>> = news.iter().map(|n| says.then(|| self.keys.bytes(n.key))).collect();
+        let mut homes = match plan.homes.remove(folder) {
+            None => self.homes(folder, plan)?,
+            Some(mut homes) => {
+                let touched = plan.touched();
+                homes.iter_mut().for_each(|h| h.touched |= touched.contains(&h.file));
+                homes
+            }
+        };
+        let places = places(&keys, &mut homes, self.target_size);
+        plan.homes.insert(folder.to_owned(), homes);
+        let mut by_place: BTreeMap<Option<Place>, Vec<&New>> = BTreeMap::new();
+        for (new, place) in news.iter().zip(places) {
+            by_place.entry(place).or_default().push(new);
         }
-        for (place, numbers) in by_place {
-            let rows = take_record_batch(&rows, &UInt32Array::from(numbers)).map_err(failed)?;
-            match place {
-                Some((file, group)) => plan.inserts.entry(file).or_default().push(Insert { group, rows }),
-                None => plan.added.entry(folder.to_owned()).or_default().push(rows),
+        for (place, news) in by_place {
+            for news in news.chunks(BATCH) {
+                let rows = plan.rows(self.gather(news)?)?;
+                match place {
+                    Some((file, group)) => plan.inserts.entry(file).or_default().push(Insert { group, rows }),
+                    None => plan.added.entry(folder.to_owned()).or_default().push(rows),
+                }
             }
         }
         Ok(())
-    }
-
-    /// The keys of new rows, encoded; nothing where a key column is in the path, since then they say nothing of the place.
-    fn keys(&self, rows: &RecordBatch) -> Result<Vec<Vec<u8>>> {
-        if self.key.iter().any(|k| self.partition_by.contains(k)) {
-            return Ok(vec![]);
-        }
-        let encoder = Encoder::new(rows, self.key, Purpose::Key, "the new rows")?;
-        let key = |row| {
-            let mut bytes = Vec::new();
-            encoder.encode(row, &mut bytes).map_err(|_| Error::internal("a new row has a null in its key"))?;
-            Ok(bytes)
-        };
-        (0..rows.num_rows()).map(key).collect()
     }
 
     /// The files of a folder with the room that their row groups have.
@@ -182,15 +246,13 @@ impl Planner<'_> {
         let touched = plan.touched();
         let mut homes = Vec::new();
         for (i, file) in self.files.iter().enumerate().filter(|(_, f)| folder_of(&f.file.path) == folder) {
-            let starts = file.group_starts();
+            let starts = &self.starts[i];
             let full = self.row_group_rows.unwrap_or_else(|| usual_rows(std::slice::from_ref(file)));
             let edits = plan.edits.get(&i);
             let room = |(g, bounds): (usize, Bounds)| {
-                let own = edits.iter().flat_map(|e| e.range(starts[g]..starts[g + 1]));
-                let (mut edited, mut removed) = (false, 0);
-                own.for_each(|(_, e)| (edited, removed) = (true, removed + u64::from(*e == Edit::Remove)));
-                let rows = starts[g + 1] - starts[g] - removed;
-                Room { bounds, room: full.saturating_sub(rows), touched: edited }
+                let own = edits.and_then(|e| e.get(&g));
+                let rows = starts[g + 1] - starts[g] - own.map_or(0, Edits::removed);
+                Room { bounds, room: full.saturating_sub(rows), touched: own.is_some() }
             };
             let groups = Bounds::of(file, &self.key[0])?.into_iter().enumerate().map(room).collect();
             homes.push(Home { file: i, size: file.file.size, touched: touched.contains(&i), groups });
@@ -200,10 +262,6 @@ impl Planner<'_> {
 }
 
 impl Plan {
-    fn remove(&mut self, place: scan::Place) {
-        self.edits.entry(place.file).or_default().insert(place.row, Edit::Remove);
-    }
-
     /// Whether no file changes.
     pub(crate) fn is_empty(&self) -> bool {
         self.edits.is_empty() && self.inserts.is_empty() && self.added.is_empty() && self.widened.is_empty()
@@ -216,8 +274,8 @@ impl Plan {
 
     /// Whether a file has no rows any more.
     fn empties(&self, file: usize, files: &[OpenFile]) -> bool {
-        let removed = self.edits.get(&file).map_or(0, |e| e.values().filter(|e| **e == Edit::Remove).count());
-        removed as u64 == files[file].rows() && !self.inserts.contains_key(&file)
+        let removed: u64 = self.edits.get(&file).iter().flat_map(|e| e.values()).map(Edits::removed).sum();
+        removed == files[file].rows() && !self.inserts.contains_key(&file)
     }
 
     /// The work on files that are there, by number; files that go have none.
@@ -227,20 +285,32 @@ impl Plan {
         schema: &SchemaRef,
         options: &MergeOptions,
     ) -> BTreeMap<usize, Option<Unit>> {
-        let (mut units, rows) = (BTreeMap::new(), Arc::new(std::mem::take(&mut self.rows)));
+        let mut units = BTreeMap::new();
         for file in self.touched() {
             let empty = self.empties(file, files);
-            let edits = self.edits.remove(&file).unwrap_or_default().into_iter().collect();
+            let edits = self.edits.remove(&file).unwrap_or_default();
             let source = files[file].clone();
             let folder = folder_of(&source.file.path).to_owned();
             let unit = Unit::new(source, schema.clone(), folder)
-                .with_edits(edits, rows.clone())
+                .with_edits(edits)
                 .with_inserts(self.inserts.remove(&file).unwrap_or_default())
                 .with_parquet(options.parquet.clone())
                 .with_max_file_size(options.max_file_size);
             units.insert(file, (!empty).then_some(unit));
         }
         units
+    }
+
+    /// The new files, of which none becomes larger than new files are to be.
+    pub(crate) fn new_files(&mut self, schema: &SchemaRef, options: &MergeOptions) -> Vec<Unit> {
+        let unit = |(folder, rows): (String, Vec<Rows>)| {
+            let inserts = rows.into_iter().map(|rows| Insert { group: None, rows }).collect();
+            Unit::of(vec![], schema.clone(), folder)
+                .with_inserts(inserts)
+                .with_parquet(options.parquet.clone())
+                .with_max_file_size(options.target_size.min(options.max_file_size))
+        };
+        std::mem::take(&mut self.added).into_iter().map(unit).collect()
     }
 
     /// What the plan does to partitions and files, of which these are worked on.

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use biscuit_change::{Changes, Op};
+use biscuit_change::BadRows;
 use biscuit_core::{Error, Result};
 use biscuit_dataset::{Dataset, OpenFile, Snapshot, WriteMode};
 use biscuit_schema::merge_schemas;
@@ -10,10 +10,13 @@ use hashbrown::HashMap;
 use serde_json::{Value, json};
 
 use crate::change_set::ChangeSet;
+use crate::covers::Covers;
+use crate::intake::{Part, Taken};
 use crate::merge::Merge;
 use crate::order::Order;
 use crate::report::MergeReport;
 use crate::segment::{Kept, Segments};
+use crate::spec::MergeSpec;
 use crate::table::{Tables, known, without};
 
 /// Facts in the journal: what orders mean, and the order at or before which everything was truncated.
@@ -25,13 +28,21 @@ pub(crate) struct Prepared {
     pub(crate) snapshot: Snapshot,
     pub(crate) files: Vec<OpenFile>,
     pub(crate) target: SchemaRef,
+    /// By file, the first row of each row group, and their number.
+    pub(crate) starts: Vec<Vec<u64>>,
     pub(crate) partition_by: Vec<String>,
-    pub(crate) set: ChangeSet,
-    pub(crate) tables: Tables,
     pub(crate) segments: Segments,
-    pub(crate) kept: HashMap<u32, Kept>,
     pub(crate) truncated: Option<Order>,
     pub(crate) truncated_before: Option<Order>,
+    /// Orders of the truncates of this run, ascending, each once, and how many records they are.
+    pub(crate) truncates: (Vec<Order>, u64),
+    /// What the part of the records that is worked on is about.
+    pub(crate) set: ChangeSet,
+    pub(crate) tables: Tables,
+    /// Its keys, sorted, by number.
+    pub(crate) sorted: Arc<Vec<u32>>,
+    pub(crate) kept: HashMap<u32, Kept>,
+    pub(crate) covers: Covers,
 }
 
 impl Prepared {
@@ -43,45 +54,66 @@ impl Prepared {
 }
 
 impl Merge {
-    /// Reads footers and what is kept by key; brings records and target into one schema.
+    /// Reads footers and what is kept by key; finds the schema that records and target have in common.
     pub(crate) async fn prepare(
         &self,
         snapshot: Snapshot,
-        changes: Changes,
+        taken: &Taken,
         report: &mut MergeReport,
     ) -> Result<Prepared> {
         self.check_drift(&snapshot)?;
         let partition_by = self.partition_by(&snapshot)?;
         let files = snapshot.open_files().await?;
         let has = snapshot.schema(&files)?;
-        let target = self.target_schema(&has, &changes, &partition_by)?;
+        let target = self.target_schema(&has, taken, &partition_by)?;
         if !has.fields().is_empty() {
             let new = target.fields().iter().filter(|f| has.index_of(f.name()).is_err());
             report.added_columns = new.map(|f| f.name().clone()).collect();
             let wider = |f: &&Arc<Field>| has.field_with_name(f.name()).is_ok_and(|h| h.data_type() != f.data_type());
             report.widened_columns = target.fields().iter().filter(wider).map(|f| f.name().clone()).collect();
         }
-        let mut tables = Tables::default();
-        let mut set = ChangeSet::new(changes, &self.spec, self.options.bad_rows, &target, &mut tables)?;
-        report.verdicts.duplicate = set.duplicates;
         let journal = self.dataset.journal();
         let segments = Segments::load(journal, &snapshot.observed.head, snapshot.observed.diverged).await?;
         let truncated_before = match snapshot.observed.head.meta.get(TRUNCATED).and_then(Value::as_str) {
             Some(mark) => Some(Order::from_bytes(&unhex(mark)?)),
             None => None,
         };
-        let newest = set.truncates.last().cloned();
-        let truncated = newest.max(truncated_before.clone());
-        let mut kept = HashMap::new();
-        if truncated != truncated_before {
+        let partition_by = partition_by.into_iter().filter(|n| target.index_of(n).is_ok()).collect();
+        Ok(Prepared {
+            snapshot,
+            starts: files.iter().map(OpenFile::group_starts).collect(),
+            files,
+            target,
+            partition_by,
+            segments,
+            truncated: truncated_before.clone(),
+            truncated_before,
+            truncates: (vec![], 0),
+            set: ChangeSet::default(),
+            tables: Tables::default(),
+            sorted: Arc::default(),
+            kept: HashMap::new(),
+            covers: Covers::default(),
+        })
+    }
+
+    /// Goes on to the next part of the records.
+    pub(crate) fn enter(&self, p: &mut Prepared, part: Encoded, report: &mut MergeReport) -> Result<()> {
+        (p.set, p.tables, p.covers, p.kept) = (part.set, part.tables, part.covers, HashMap::new());
+        report.verdicts.duplicate += p.set.duplicates;
+        if let Some(newest) = p.set.truncates.last() {
+            p.truncated = p.truncated.take().max(Some(newest.clone()));
+            p.truncates = (p.set.truncates.clone(), p.set.truncate_records);
+        }
+        if p.truncated != p.truncated_before {
             // A truncate is about all keys, so those whose rows do not say their order are looked at too.
-            for (key, _) in segments.all()? {
-                set.keys_mut().intern(&key);
+            for (key, _) in p.segments.all()?.iter().filter(|(key, _)| p.covers.has(key)) {
+                p.set.keys_mut().intern(key);
             }
         }
-        follow_moves(&mut set, &segments, &mut kept)?;
-        let partition_by = partition_by.into_iter().filter(|n| target.index_of(n).is_ok()).collect();
-        Ok(Prepared { snapshot, files, target, partition_by, set, tables, segments, kept, truncated, truncated_before })
+        follow_moves(&mut p.set, &p.segments, &mut p.kept)?;
+        p.sorted = Arc::new(p.set.keys.sorted());
+        Ok(())
     }
 
     fn check_drift(&self, snapshot: &Snapshot) -> Result<()> {
@@ -105,7 +137,7 @@ impl Merge {
     }
 
     /// The target's columns, then the records' new ones; partition columns last.
-    fn target_schema(&self, has: &SchemaRef, changes: &Changes, partition_by: &[String]) -> Result<SchemaRef> {
+    fn target_schema(&self, has: &SchemaRef, taken: &Taken, partition_by: &[String]) -> Result<SchemaRef> {
         if let Some(name) = self.spec.drop_columns.iter().find(|c| has.index_of(c).is_ok()) {
             return Err(Error::usage(
                 "InvalidSpec",
@@ -113,20 +145,19 @@ impl Merge {
             ));
         }
         let mut schema = has.clone();
-        for batch in &changes.batches {
-            let stored = without(&batch.rows.schema(), &self.spec.drop_columns);
-            schema = Arc::new(merge_schemas(&schema, &stored, &format!("`{}`", batch.file))?);
+        for (columns, file) in &taken.columns {
+            let stored = without(columns, &self.spec.drop_columns);
+            schema = Arc::new(merge_schemas(&schema, &stored, &format!("`{file}`"))?);
         }
         let is_folder = |f: &Arc<Field>| partition_by.contains(f.name());
         let mut fields: Vec<_> = known(&schema).fields().iter().filter(|f| !is_folder(f)).cloned().collect();
-        let writes = changes.batches.iter().any(|b| b.ops.contains(&Op::Upsert));
         for name in partition_by {
             match schema.field_with_name(name) {
                 Ok(f) if *f.data_type() == DataType::Null => {
                     fields.push(Arc::new(Field::new(name, DataType::Utf8, true)));
                 }
                 Ok(f) => fields.push(Arc::new(f.clone())),
-                Err(e) if writes => {
+                Err(e) if taken.writes => {
                     let message = format!("the records have no column `{name}` to partition by");
                     return Err(Error::data("MissingColumn", message).with_source(e));
                 }
@@ -135,6 +166,28 @@ impl Merge {
             }
         }
         Ok(Arc::new(Schema::new(fields)))
+    }
+}
+
+/// A part of the records, checked and brought together by key.
+#[derive(Debug)]
+pub(crate) struct Encoded {
+    set: ChangeSet,
+    tables: Tables,
+    covers: Covers,
+}
+
+impl Encoded {
+    /// # Errors
+    /// Those of [`ChangeSet::new`].
+    pub(crate) fn new(part: Part, spec: &MergeSpec, bad_rows: BadRows, target: &SchemaRef) -> Result<Self> {
+        let mut tables = Tables::default();
+        let set = ChangeSet::new(part.batches, spec, bad_rows, target, &mut tables)?;
+        Ok(Self { set, tables, covers: part.covers })
+    }
+
+    pub(crate) fn keys(&self) -> usize {
+        self.set.keys.len()
     }
 }
 

@@ -8,10 +8,10 @@ use futures::TryStreamExt;
 use hashbrown::HashMap;
 
 use crate::bounds::Bounds;
-use crate::change_set::Keys;
+use crate::covers::Covers;
 use crate::encode::{Encoder, Purpose, Unencodable};
+use crate::keys::Keys;
 use crate::order::{Order, PLAIN_RANK};
-use crate::probe::Probe;
 use crate::spec::MergeSpec;
 
 /// A stored row whose key has change records.
@@ -116,18 +116,10 @@ pub(crate) struct Wanted {
     pub(crate) keys: Arc<Keys>,
     /// The order at or before which rows of all keys go, if the run brings one.
     pub(crate) truncated: Option<Order>,
-    probe: Option<Probe>,
     /// Numbers of keys, by key.
-    sorted: Vec<u32>,
-}
-
-impl Wanted {
-    pub(crate) fn new(target: SchemaRef, spec: Arc<MergeSpec>, keys: Arc<Keys>, truncated: Option<Order>) -> Self {
-        let probe = (spec.key.len() == 1).then(|| Probe::new(&keys));
-        let mut sorted: Vec<u32> = (0..u32::try_from(keys.len()).expect("there are fewer than 2^32 keys")).collect();
-        sorted.sort_unstable_by_key(|k| &keys.bytes[*k as usize]);
-        Self { target, spec, keys, truncated, probe, sorted }
-    }
+    pub(crate) sorted: Arc<Vec<u32>>,
+    /// The keys that the run is about here; other rows are none of its business.
+    pub(crate) covers: Covers,
 }
 
 /// Finds the rows of one file that the run is about: in the row groups that may hold its keys by their statistics, by the key
@@ -171,7 +163,7 @@ impl Scan<'_> {
 
     fn candidates(&self) -> Result<Vec<usize>> {
         let keys = &self.wanted.keys;
-        let sorted: Vec<&[u8]> = self.wanted.sorted.iter().map(|k| keys.bytes[*k as usize].as_ref()).collect();
+        let sorted: Vec<&[u8]> = self.wanted.sorted.iter().map(|k| keys.bytes(*k)).collect();
         let first = &self.wanted.spec.key[0];
         if self.file.schema().index_of(first).is_err() {
             // A key column in the path is the same in all rows.
@@ -195,12 +187,8 @@ impl Scan<'_> {
             let rows: Vec<u64> = numbers.by_ref().take(batch.num_rows()).collect();
             let mut null = None;
             let mut found = |row: usize, key| matches.push(Match { key, row: rows[row], order: Order::oldest() });
-            let probed = match &wanted.probe {
-                Some(probe) => {
-                    probe.find(batch.column(0), &wanted.keys, &mut found, &mut |row| null = null.or(Some(row)))
-                }
-                None => false,
-            };
+            let probed = spec.key.len() == 1
+                && wanted.keys.find_column(batch.column(0), &mut found, &mut |row| null = null.or(Some(row)));
             if let Some(row) = null {
                 return Err(null_key(&spec.key[0], &self.place, rows[row]));
             }
@@ -251,6 +239,7 @@ impl Scan<'_> {
                 if let Some(k) = wanted.keys.find(&key) {
                     found.matches.push(Match { key: k, row: number, order: order()? });
                 } else if let Some(t) = &wanted.truncated
+                    && wanted.covers.has(&key)
                     && order()? <= *t
                 {
                     found.truncated.push(number);

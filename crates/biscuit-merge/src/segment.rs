@@ -16,9 +16,9 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::statistics::Statistics;
 use serde::{Deserialize, Serialize};
 
-use crate::change_set::Keys;
 use crate::encode::decode;
 use crate::key_state::{ColumnState, KeyState, MoveState};
+use crate::keys::Keys;
 use crate::order::Order;
 use crate::table::{RowRef, Tables};
 
@@ -281,7 +281,12 @@ impl Segments {
 
     /// What is kept of the keys from the `from`-th on.
     pub(crate) fn find(&self, keys: &Keys, from: usize, found: &mut HashMap<u32, Kept>) -> Result<()> {
-        let mut sorted: Vec<&[u8]> = keys.bytes[from..].iter().map(AsRef::as_ref).collect();
+        if self.files.is_empty() {
+            return Ok(());
+        }
+        let new = u32::try_from(from).expect("there are fewer than 2^32 keys")..;
+        let new = new.take_while(|k| (*k as usize) < keys.len());
+        let mut sorted: Vec<&[u8]> = new.map(|k| keys.bytes(k)).collect();
         sorted.sort_unstable();
         let wanted = |min: &[u8], max: &[u8]| {
             let first = sorted.partition_point(|k| *k < min);
@@ -297,6 +302,22 @@ impl Segments {
             })?;
         }
         Ok(())
+    }
+
+    /// The keys of key updates of which an image is kept, or was at some time: the old and the new ones.
+    pub(crate) fn moved(&self) -> Result<HashSet<Vec<u8>>> {
+        let (mut moved, mut failed) = (HashSet::new(), None);
+        for (_, segment) in &self.files {
+            read(segment, &|_, _| true, &mut |key, kept| {
+                let to = kept.map_or(Ok(vec![]), |k| k.moved_to());
+                match to {
+                    Ok(to) if to.is_empty() => {}
+                    Ok(to) => moved.extend(to.into_iter().chain([key.to_vec()])),
+                    Err(e) => failed = Some(e),
+                }
+            })?;
+        }
+        failed.map_or(Ok(moved), Err)
     }
 
     /// All entries in force, by key.

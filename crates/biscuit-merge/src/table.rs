@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use biscuit_change::{ChangeBatch, Completeness};
 use biscuit_core::{Error, Result};
-use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, new_null_array};
+use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, new_empty_array, new_null_array};
 use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::compute::interleave;
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
@@ -45,30 +45,74 @@ impl Tables {
         }
     }
 
-    /// Rows put together cell by cell: for each, where each column comes from; none is null.
-    pub(crate) fn gather(&self, schema: &SchemaRef, rows: &[Vec<Option<RowRef>>]) -> Result<RecordBatch> {
-        let mut columns = Vec::with_capacity(schema.fields().len());
-        for (c, field) in schema.fields().iter().enumerate() {
-            // Only the tables in use: interleaving looks at all it is given.
-            let mut used: Vec<u32> = rows.iter().filter_map(|r| r[c].map(|at| at.table)).collect();
-            used.sort_unstable();
-            used.dedup();
-            let nulls = new_null_array(field.data_type(), 1);
-            let mut arrays: Vec<&dyn Array> = used.iter().map(|&t| self.0[t as usize].column(c).as_ref()).collect();
-            arrays.push(nulls.as_ref());
-            let place = |r: &Vec<Option<RowRef>>| match r[c] {
-                Some(at) => (used.binary_search(&at.table).expect("it was collected above"), at.row as usize),
-                None => (used.len(), 0),
-            };
-            let indices: Vec<(usize, usize)> = rows.iter().map(place).collect();
-            columns.push(
-                interleave(&arrays, &indices)
-                    .map_err(|e| Error::internal("cells could not be gathered").with_source(e))?,
-            );
+    /// Rows put together from the tables, which are in the columns of `target`: the columns of `schema`, which are some of
+    /// those.
+    pub(crate) fn gather(&self, target: &Schema, schema: &SchemaRef, rows: &[&Cells]) -> Result<RecordBatch> {
+        let failed = |e| Error::internal("rows could not be gathered").with_source(e);
+        let whole: Option<Vec<RowRef>> =
+            rows.iter().map(|r| if let Cells::Row(at) = r { Some(*at) } else { None }).collect();
+        let wanted = schema.fields().iter().map(|f| target.index_of(f.name()).expect("a column of the target"));
+        let wanted: Vec<usize> = wanted.collect();
+        let mut columns = Vec::with_capacity(wanted.len());
+        if let Some(whole) = whole {
+            let (used, indices) = self.places(whole.iter().copied().map(Some));
+            for &c in &wanted {
+                let arrays: Vec<&dyn Array> = used.iter().map(|&t| self.0[t as usize].column(c).as_ref()).collect();
+                columns.push(if arrays.is_empty() {
+                    new_empty_array(target.field(c).data_type())
+                } else {
+                    interleave(&arrays, &indices).map_err(failed)?
+                });
+            }
+        } else {
+            for &c in &wanted {
+                let (used, indices) = self.places(rows.iter().map(|r| r.cell(c)));
+                let nulls = new_null_array(target.field(c).data_type(), 1);
+                let mut arrays: Vec<&dyn Array> = used.iter().map(|&t| self.0[t as usize].column(c).as_ref()).collect();
+                arrays.push(nulls.as_ref());
+                columns.push(interleave(&arrays, &indices).map_err(failed)?);
+            }
         }
         let options = datafusion::arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.len()));
-        RecordBatch::try_new_with_options(schema.clone(), columns, &options)
-            .map_err(|e| Error::internal("rows could not be gathered").with_source(e))
+        RecordBatch::try_new_with_options(schema.clone(), columns, &options).map_err(failed)
+    }
+
+    /// The tables in use, since interleaving looks at all it is given, and where each cell is among them; none is behind the
+    /// last of them.
+    fn places(&self, cells: impl Iterator<Item = Option<RowRef>> + Clone) -> (Vec<u32>, Vec<(usize, usize)>) {
+        let mut numbers = vec![u32::MAX; self.0.len()];
+        let mut used = Vec::new();
+        for at in cells.clone().flatten() {
+            let number = &mut numbers[at.table as usize];
+            if *number == u32::MAX {
+                *number = u32::try_from(used.len()).expect("there are fewer than 2^32 tables");
+                used.push(at.table);
+            }
+        }
+        let place = |at: Option<RowRef>| match at {
+            Some(at) => (numbers[at.table as usize] as usize, at.row as usize),
+            None => (used.len(), 0),
+        };
+        let indices = cells.map(place).collect();
+        (used, indices)
+    }
+}
+
+/// Where the cells of a row are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Cells {
+    /// All in one row.
+    Row(RowRef),
+    /// By column; none is null.
+    Each(Vec<Option<RowRef>>),
+}
+
+impl Cells {
+    fn cell(&self, column: usize) -> Option<RowRef> {
+        match self {
+            Self::Row(at) => Some(*at),
+            Self::Each(cells) => cells[column],
+        }
     }
 }
 

@@ -3,7 +3,7 @@ use datafusion::arrow::array::{Array, MutableArrayData, RecordBatch, RecordBatch
 
 /// What happens to one row of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Edit {
+pub(crate) enum Edit {
     /// It goes.
     Remove,
     /// A new row takes its place.

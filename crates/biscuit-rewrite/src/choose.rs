@@ -6,7 +6,7 @@ use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::schema::types::ColumnDescriptor;
 
 use crate::unit::{Force, SmallGroups, SourceGroup, Unit};
-use crate::{Edit, Insert};
+use crate::{Edits, Insert};
 
 /// What is done with a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub fn choose(unit: &Unit) -> Choice {
     if !unit.sort_by.is_empty() {
         return Choice::Rewrite(Reason::Sorted);
     }
-    let stays = unit.edits.is_empty() && unit.inserts.is_empty() && unit.sources.len() == 1;
+    let stays = unit.edits.values().all(Edits::is_empty) && unit.inserts.is_empty() && unit.sources.len() == 1;
     if stays && unit.force == Force::No && unit.small_groups == SmallGroups::Keep && has_types(unit) {
         return Choice::Keep;
     }
@@ -102,36 +102,37 @@ struct Group {
 impl Group {
     fn of(unit: &Unit) -> Vec<Self> {
         let group = |(g, source): (usize, SourceGroup)| {
-            let edits = unit.edits_of(source.first, source.first + source.rows);
-            let removed = edits.iter().filter(|(_, e)| *e == Edit::Remove).count() as u64;
+            let edits = unit.edits.get(&g).filter(|e| !e.is_empty());
+            let removed = edits.map_or(0, Edits::removed);
             let inserted: u64 = unit.inserts.iter().filter(|i| i.group == Some(g)).map(rows_of).sum();
-            Self { rows: source.rows - removed + inserted, touched: !edits.is_empty() || inserted > 0 }
+            Self { rows: source.rows - removed + inserted, touched: edits.is_some() || inserted > 0 }
         };
         unit.groups().into_iter().enumerate().map(group).collect()
     }
 }
 
 fn rows_of(insert: &Insert) -> u64 {
-    insert.rows.num_rows() as u64
+    insert.rows.len() as u64
 }
 
 /// The row groups of the new file. Groups that are encoded anyway are put together while they fit into one, and take
 /// small neighbours along, so that deletes and inserts leave no trail of small groups.
 pub(crate) fn plan(unit: &Unit, splice: bool) -> Vec<GroupPlan> {
     let full = unit.parquet.row_group_rows.map_or_else(|| usual_rows(&unit.sources), |rows| rows as u64);
-    let inserts = |group: Option<usize>| {
-        let own = move |i: &usize| unit.inserts[*i].group == group;
+    let inserts = |group: usize| {
+        let own = move |i: &usize| unit.inserts[*i].group == Some(group);
         (0..unit.inserts.len()).filter(own).map(Part::Insert)
     };
     let mut plans: Vec<GroupPlan> = Vec::new();
     for (g, group) in Group::of(unit).into_iter().enumerate() {
-        let parts = std::iter::once(Part::Group(g)).chain(inserts(Some(g))).collect();
+        let parts = std::iter::once(Part::Group(g)).chain(inserts(g)).collect();
         let joins = unit.small_groups == SmallGroups::Join && group.rows < full / 2;
         let copy = splice && !group.touched && !joins;
         push(&mut plans, GroupPlan { parts, copy, rows: group.rows }, full);
     }
-    let rows = unit.inserts.iter().filter(|i| i.group.is_none()).map(rows_of).sum();
-    push(&mut plans, GroupPlan { parts: inserts(None).collect(), copy: false, rows }, full);
+    for (i, insert) in unit.inserts.iter().enumerate().filter(|(_, i)| i.group.is_none()) {
+        push(&mut plans, GroupPlan { parts: vec![Part::Insert(i)], copy: false, rows: rows_of(insert) }, full);
+    }
     plans
 }
 
@@ -272,19 +273,9 @@ fn is_nullable_inside(t: &DataType) -> bool {
 fn has_null_in_required(unit: &Unit) -> bool {
     let fields = unit.sources.iter().flat_map(|s| s.metadata().schema().fields());
     let required: Vec<&str> = fields.filter(|f| !f.is_nullable()).map(|f| f.name().as_str()).collect();
-    let mut used: Vec<u32> = unit
-        .edits
-        .iter()
-        .filter_map(|(_, e)| if let Edit::Replace { batch, .. } = e { Some(*batch) } else { None })
-        .filter(|_| !required.is_empty())
-        .collect();
-    used.sort_unstable();
-    used.dedup();
-    let new = used.iter().map(|&b| &unit.rows[b as usize]).chain(unit.inserts.iter().map(|i| &i.rows));
-    new.into_iter().any(|rows| {
-        let null = |name: &&str| rows.column_by_name(name).is_none_or(|c| c.logical_null_count() > 0);
-        required.iter().any(null)
-    })
+    let new = unit.edits.values().flat_map(Edits::new_rows).chain(unit.inserts.iter().map(|i| &i.rows));
+    let mut new = new.filter(|_| !required.is_empty());
+    new.any(|rows| required.iter().any(|name| rows.has_null(name)))
 }
 
 /// Whether the statistics of a file can be relied on, by who wrote it.

@@ -1,9 +1,8 @@
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
 use biscuit_dataset::{OpenFile, conform, parquet_error};
-use datafusion::arrow::array::{RecordBatch, UInt32Array};
+use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::{SortColumn, SortOptions, concat_batches, lexsort_to_indices, take_record_batch};
 use datafusion::arrow::datatypes::SchemaRef;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -11,9 +10,9 @@ use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, ArrowRow
 use parquet::bloom_filter::Sbbf;
 use parquet::file::metadata::SortingColumn;
 
-use crate::apply::apply;
+use crate::apply::{Edit, apply};
+use crate::bloom;
 use crate::group_bytes::GroupBytes;
-use crate::{Edit, bloom};
 
 /// Rows that are decoded, changed and encoded at a time.
 const BATCH: usize = 8192;
@@ -22,8 +21,6 @@ const BATCH: usize = 8192;
 pub(crate) struct Encode {
     /// What it is made of, in this order.
     pub(crate) parts: Vec<EncodePart>,
-    /// The new rows that edits name, in the columns of `schema`.
-    pub(crate) rows: Arc<Vec<RecordBatch>>,
     /// The columns of the new file.
     pub(crate) schema: SchemaRef,
     pub(crate) factory: Arc<ArrowRowGroupWriterFactory>,
@@ -49,6 +46,8 @@ pub(crate) struct EncodeGroup {
     /// The number of its first row, through all sources.
     pub(crate) first: u64,
     pub(crate) edits: Vec<(u64, Edit)>,
+    /// The new rows that edits name, in the columns of the new file.
+    pub(crate) rows: Vec<RecordBatch>,
     pub(crate) bytes: GroupBytes,
 }
 
@@ -89,30 +88,19 @@ impl Encode {
             } else {
                 conform(&batch, &self.schema, &format!("`{path}`"))?
             };
-            out.add(apply(&batch, mine, base, &self.rows)?)?;
+            out.add(apply(&batch, mine, base, &group.rows)?)?;
             base = end;
         }
         Ok(())
     }
 
     /// The new values: of rows that take the place of others, and of those that are added.
-    fn new_rows(&self) -> Result<Vec<RecordBatch>> {
-        let (mut out, mut replaced) = (Vec::new(), BTreeMap::<u32, Vec<u32>>::new());
-        for part in &self.parts {
-            match part {
-                EncodePart::Rows(rows) => out.push(rows.clone()),
-                EncodePart::Group(group) => group.edits.iter().for_each(|(_, e)| {
-                    if let Edit::Replace { batch, row } = e {
-                        replaced.entry(*batch).or_default().push(*row);
-                    }
-                }),
-            }
-        }
-        for (batch, rows) in replaced {
-            let rows = take_record_batch(&self.rows[batch as usize], &UInt32Array::from(rows));
-            out.push(rows.map_err(|e| Error::internal("new rows could not be picked").with_source(e))?);
-        }
-        Ok(out)
+    fn new_rows(&self) -> Vec<&RecordBatch> {
+        let rows = self.parts.iter().map(|part| match part {
+            EncodePart::Rows(rows) => std::slice::from_ref(rows),
+            EncodePart::Group(group) => &group.rows,
+        });
+        rows.flatten().collect()
     }
 
     /// Values of rows that are gone stay in the filters: they may answer "perhaps" for them, never "no" for one that is there.
@@ -120,15 +108,16 @@ impl Encode {
         if self.blooms.iter().all(Option::is_none) {
             return Ok(());
         }
-        let new = self.new_rows()?;
         let only = self.parts.iter().find_map(|p| if let EncodePart::Group(g) = p { Some(&g.source) } else { None });
         let Some(source) = only else { return Ok(()) };
         let leaves = source.metadata().parquet_schema();
-        for (leaf, filter) in self.blooms.iter_mut().enumerate() {
+        let mut blooms = std::mem::take(&mut self.blooms);
+        let new = self.new_rows();
+        for (leaf, filter) in blooms.iter_mut().enumerate() {
             let Some(mut filter) = filter.take() else { continue };
             let descriptor = leaves.column(leaf);
             let [name] = descriptor.path().parts() else { continue };
-            let mut add = |rows: &RecordBatch| {
+            let mut add = |rows: &&RecordBatch| {
                 let column = rows.column_by_name(name);
                 column.is_some_and(|column| bloom::insert(&mut filter, column, descriptor.physical_type()))
             };

@@ -15,6 +15,7 @@ use parquet::schema::types::TypePtr;
 use crate::choose::{Choice, GroupPlan, Part, Reason};
 use crate::copy::{Carried, blooms};
 use crate::cores::{Held, Shared};
+use crate::edits::Edits;
 use crate::encode::{Chunks, Encode, EncodeGroup, EncodePart};
 use crate::group_bytes::GroupBytes;
 use crate::pages::{Pages, Passing};
@@ -39,8 +40,6 @@ pub(crate) struct Target {
     groups: Vec<SourceGroup>,
     /// By source, what is carried over from it; nothing where nothing is copied.
     carried: Vec<Carried>,
-    rows: Arc<Vec<RecordBatch>>,
-    inserts: Vec<RecordBatch>,
     sorting: Vec<SortingColumn>,
     /// For row groups that carry the bloom filters of their source, and for those that make theirs.
     carrying: Arc<ArrowRowGroupWriterFactory>,
@@ -62,9 +61,6 @@ impl Target {
                 (unit.schema.clone(), converted.root_schema_ptr())
             }
         };
-        let of_file = |rows: &RecordBatch| conform(rows, &schema, "the new rows").and_then(|r| exactly(&r, &schema));
-        let rows = unit.rows.iter().map(of_file).collect::<Result<_>>()?;
-        let inserts = unit.inserts.iter().map(|i| of_file(&i.rows)).collect::<Result<_>>()?;
         let sorting = sorting(&unit.sources).filter(|_| columns == Columns::Same).unwrap_or_default();
         let claimed = if unit.sort_by.is_empty() { sorting.clone() } else { sort_claim(&unit) };
         let follow = |blooms| {
@@ -85,22 +81,7 @@ impl Target {
             carried.push(Carried::read(source).await?);
         }
         let groups = unit.groups();
-        let rows = Arc::new(rows);
-        Ok(Self {
-            unit,
-            shared,
-            passing,
-            root,
-            properties,
-            schema,
-            groups,
-            carried,
-            rows,
-            inserts,
-            sorting,
-            carrying,
-            making,
-        })
+        Ok(Self { unit, shared, passing, root, properties, schema, groups, carried, sorting, carrying, making })
     }
 
     /// Waits for the memory that a row group needs.
@@ -118,9 +99,10 @@ impl Target {
                     let at = self.groups[*g];
                     let group = self.unit.sources[at.source].metadata().metadata().row_group(at.group);
                     compressed += bytes(group.compressed_size());
+                    new += self.unit.edits.get(g).map_or(0, Edits::memory);
                     batch = batch.max(bytes(group.total_byte_size()) / bytes(group.num_rows()).max(1) * 8192);
                 }
-                Part::Insert(i) => new += self.inserts[*i].get_array_memory_size(),
+                Part::Insert(i) => new += self.unit.inserts[*i].rows.memory(),
             }
         }
         if plan.copy { compressed } else { 2 * compressed + 4 * batch + new }
@@ -165,13 +147,14 @@ impl Target {
         let mut parts = Vec::with_capacity(plan.parts.len());
         for part in &plan.parts {
             parts.push(match part {
-                Part::Insert(i) => EncodePart::Rows(self.inserts[*i].clone()),
+                Part::Insert(i) => EncodePart::Rows(self.of_file(&self.unit.inserts[*i].rows.get()?)?),
                 Part::Group(g) => {
                     let at = self.groups[*g];
                     let source = self.unit.sources[at.source].clone();
                     let bytes = GroupBytes::fetch(&source, &[at.group]).await?;
-                    let edits = self.unit.edits_of(at.first, at.first + at.rows).to_vec();
-                    EncodePart::Group(EncodeGroup { source, group: at.group, first: at.first, edits, bytes })
+                    let (edits, new) = self.unit.edits.get(g).map(Edits::load).transpose()?.unwrap_or_default();
+                    let rows = new.iter().map(|rows| self.of_file(rows)).collect::<Result<_>>()?;
+                    EncodePart::Group(EncodeGroup { source, group: at.group, first: at.first, edits, rows, bytes })
                 }
             });
         }
@@ -193,7 +176,6 @@ impl Target {
         let largest = usize::try_from(self.unit.max_file_size).unwrap_or(usize::MAX);
         Encode {
             parts,
-            rows: self.rows.clone(),
             schema: self.schema.clone(),
             factory,
             sorting: self.sorting.clone(),
@@ -201,6 +183,14 @@ impl Target {
             most_rows: self.most_rows(),
             most_bytes: self.unit.parquet.row_group_bytes.min(largest),
         }
+    }
+
+    /// New rows with the very fields of the file, nullability included.
+    fn of_file(&self, rows: &RecordBatch) -> Result<RecordBatch> {
+        let rows = conform(rows, &self.schema, "the new rows")?;
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+        RecordBatch::try_new_with_options(self.schema.clone(), rows.columns().to_vec(), &options)
+            .map_err(|e| Error::internal("new rows do not fit the file").with_source(e))
     }
 
     /// The most rows of a row group.
@@ -220,11 +210,4 @@ fn sort_claim(unit: &Unit) -> Vec<SortingColumn> {
         Some(SortingColumn { column_idx, descending: by.descending, nulls_first: false })
     };
     unit.sort_by.iter().map(column).collect::<Option<_>>().unwrap_or_default()
-}
-
-/// The rows with the very fields of the file, nullability included.
-fn exactly(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
-    let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-    RecordBatch::try_new_with_options(schema.clone(), rows.columns().to_vec(), &options)
-        .map_err(|e| Error::internal("new rows do not fit the file").with_source(e))
 }

@@ -1,11 +1,14 @@
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::ops::Range;
 
+use biscuit_core::{Error, Result};
 use biscuit_dataset::{OpenFile, ParquetOptions};
 use biscuit_journal::Published;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 
-use crate::Edit;
+use crate::edits::Edits;
+use crate::spill::Rows;
 
 /// New rows for a file.
 #[derive(Debug, Clone)]
@@ -13,7 +16,14 @@ pub struct Insert {
     /// The row group at whose end they are put, counted through all sources; behind the last one where there is none.
     pub group: Option<usize>,
     /// The rows, in the columns of the file.
-    pub rows: RecordBatch,
+    pub rows: Rows,
+}
+
+impl Insert {
+    /// Rows for the end of a row group, or behind the last one.
+    pub fn new(group: Option<usize>, rows: impl Into<Rows>) -> Self {
+        Self { group, rows: rows.into() }
+    }
 }
 
 /// How a file is written although it could be done otherwise: for tests and for comparisons.
@@ -45,16 +55,15 @@ pub struct SortBy {
     pub descending: bool,
 }
 
-/// One piece of work: a file of the table, or several that become one, what happens to their rows, and the rows they get.
+/// One piece of work: a file of the table, or several that become one, what happens to their rows, and the rows they get. A
+/// unit without a source makes a new file.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Unit {
     /// The files as they are, whose rows are counted through.
     pub sources: Vec<OpenFile>,
-    /// Edits by number of row, counted from 0, ascending; none names a row twice.
-    pub edits: Vec<(u64, Edit)>,
-    /// The new rows that edits name, in the columns of `schema`.
-    pub rows: Arc<Vec<RecordBatch>>,
+    /// Edits by row group, counted through all sources.
+    pub edits: BTreeMap<usize, Edits>,
     /// Rows that are added.
     pub inserts: Vec<Insert>,
     /// The columns of the new file; columns of the path are not among them.
@@ -83,8 +92,7 @@ impl Unit {
     pub fn of(sources: Vec<OpenFile>, schema: SchemaRef, folder: impl Into<String>) -> Self {
         Self {
             sources,
-            edits: vec![],
-            rows: Arc::default(),
+            edits: BTreeMap::new(),
             inserts: vec![],
             schema,
             folder: folder.into(),
@@ -108,10 +116,40 @@ impl Unit {
         self
     }
 
-    /// The same unit with edits; `rows` are what they replace rows by.
-    pub fn with_edits(mut self, edits: Vec<(u64, Edit)>, rows: Arc<Vec<RecordBatch>>) -> Self {
-        (self.edits, self.rows) = (edits, rows);
+    /// The same unit without these rows; numbers are ascending and counted from 0, through all sources.
+    pub fn with_removed(mut self, numbers: &[u64]) -> Self {
+        for (group, at) in self.by_group(numbers) {
+            self.edits.entry(group).or_default().remove(&numbers[at]);
+        }
         self
+    }
+
+    /// The same unit with new rows in place of those of these numbers, which are ascending.
+    ///
+    /// # Errors
+    /// `Internal` if there are not as many rows as numbers.
+    pub fn with_replaced(mut self, numbers: &[u64], rows: &RecordBatch) -> Result<Self> {
+        if numbers.len() != rows.num_rows() {
+            return Err(Error::internal("there are not as many new rows as numbers of rows"));
+        }
+        for (group, at) in self.by_group(numbers) {
+            let new = rows.slice(at.start, at.len());
+            self.edits.entry(group).or_default().replace(&numbers[at], &new)?;
+        }
+        Ok(self)
+    }
+
+    /// The same unit with edits by row group.
+    pub fn with_edits(mut self, edits: BTreeMap<usize, Edits>) -> Self {
+        self.edits = edits;
+        self
+    }
+
+    /// Where the numbers of each row group are among these.
+    fn by_group(&self, numbers: &[u64]) -> Vec<(usize, Range<usize>)> {
+        let place = |row: u64| numbers.partition_point(|n| *n < row);
+        let groups = self.groups().into_iter().enumerate();
+        groups.map(|(g, at)| (g, place(at.first)..place(at.first + at.rows))).filter(|(_, r)| !r.is_empty()).collect()
     }
 
     /// The same unit with rows that are added.
@@ -138,13 +176,6 @@ impl Unit {
         self
     }
 
-    /// The edits of the rows from `first` to before `end`.
-    pub(crate) fn edits_of(&self, first: u64, end: u64) -> &[(u64, Edit)] {
-        let from = self.edits.partition_point(|(r, _)| *r < first);
-        let to = self.edits.partition_point(|(r, _)| *r < end);
-        &self.edits[from..to]
-    }
-
     /// The row groups of all sources.
     pub(crate) fn groups(&self) -> Vec<SourceGroup> {
         let (mut groups, mut first) = (Vec::new(), 0);
@@ -160,12 +191,13 @@ impl Unit {
 
     /// What the work costs, in rows that are encoded; one that is copied costs a thirtieth of that.
     pub(crate) fn cost(&self) -> u64 {
-        self.sources.iter().map(OpenFile::rows).sum()
+        let inserted: u64 = self.inserts.iter().map(|i| i.rows.len() as u64).sum();
+        self.sources.iter().map(OpenFile::rows).sum::<u64>() + inserted
     }
 
-    /// What messages call the sources.
+    /// What messages call the sources, or the folder of a new file.
     pub(crate) fn name(&self) -> &str {
-        self.sources.first().map_or("", |s| &s.file.path)
+        self.sources.first().map_or(&self.folder, |s| &s.file.path)
     }
 }
 

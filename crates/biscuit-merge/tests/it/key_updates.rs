@@ -39,9 +39,18 @@ fn read(lines: &[String]) -> Changes {
 }
 
 async fn merge(dataset: &Dataset, lines: &[String]) -> biscuit_core::Result<()> {
+    merge_with(dataset, lines, MergeOptions::default()).await
+}
+
+async fn merge_with(dataset: &Dataset, lines: &[String], options: MergeOptions) -> biscuit_core::Result<()> {
     let changes = read(lines);
     let spec = MergeSpec::new(["id"], changes.order.clone()).expect("a spec");
-    Merge::new(dataset.clone(), spec, MergeOptions::default())?.run(changes, Mode::Commit).await.map(drop)
+    Merge::new(dataset.clone(), spec, options)?.run(changes, Mode::Commit).await.map(drop)
+}
+
+/// With every key on the disk, apart from the others.
+fn on_disk() -> MergeOptions {
+    MergeOptions::default().with_change_memory(1)
 }
 
 /// 1 is created, changed, moved to 2, changed there, moved to 3; at the end its bio is what it was when it was at 1.
@@ -64,11 +73,17 @@ async fn check(dataset: &Dataset) {
 
 #[tokio::test]
 async fn values_follow_a_row_from_key_to_key_in_one_run() {
-    let dataset = lake::dataset(lake::memory());
-    let mut lines = story();
-    lines.reverse();
-    merge(&dataset, &lines).await.expect("a merge");
-    check(&dataset).await;
+    for options in [MergeOptions::default(), on_disk()] {
+        let dataset = lake::dataset(lake::memory());
+        let mut lines = story();
+        // Keys that have nothing to do with it.
+        lines.extend((100..120).map(|id| event("c", id, 60, "x", "y", "")));
+        lines.reverse();
+        merge_with(&dataset, &lines, options.clone()).await.expect("a merge");
+        let gone: Vec<String> = (100..120).map(|id| event("d", id, 70, "", "", "")).collect();
+        merge_with(&dataset, &gone, options).await.expect("a merge");
+        check(&dataset).await;
+    }
 }
 
 #[tokio::test]
@@ -114,7 +129,9 @@ async fn every_order_of_delivery_ends_in_the_same_row() {
     let s = story();
     // Every rotation, forwards and backwards; what cannot be known yet is refused and comes again.
     for turn in 0..s.len() {
-        for backwards in [false, true] {
+        for (backwards, options) in
+            [false, true].into_iter().flat_map(|b| [(b, MergeOptions::default()), (b, on_disk())])
+        {
             let mut order: Vec<String> = s[turn..].iter().chain(&s[..turn]).cloned().collect();
             if backwards {
                 order.reverse();
@@ -123,7 +140,7 @@ async fn every_order_of_delivery_ends_in_the_same_row() {
             let mut waiting: Vec<String> = vec![];
             for line in order {
                 waiting.push(line);
-                match merge(&dataset, &waiting).await {
+                match merge_with(&dataset, &waiting, options.clone()).await {
                     Ok(()) => waiting.clear(),
                     Err(e) => assert_eq!(e.code(), "UnavailableWithoutPrior", "{e}"),
                 }

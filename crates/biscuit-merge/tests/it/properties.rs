@@ -77,9 +77,9 @@ async fn deliver_in_bad_weather(history: &History, spec: &MergeSpec, faults: &[(
 }
 
 /// Delivers with a quarantine: values whose prior has not come yet wait there, and are tried again in the end.
-async fn deliver_with_quarantine(history: &History, spec: &MergeSpec) -> Rows {
+async fn deliver_with_quarantine(history: &History, spec: &MergeSpec, options: MergeOptions) -> Rows {
     let dataset = lake::dataset(lake::memory());
-    let options = serial().with_bad_rows(BadRows::Quarantine, 100.0);
+    let options = options.with_bad_rows(BadRows::Quarantine, 100.0);
     let merge = Merge::new(dataset.clone(), spec.clone(), options).expect("a merge");
     let schema = Schema::new(["a", "b", "c"].map(|n| Field::new(n, DataType::Utf8, true)).to_vec());
     let rows = || {
@@ -132,6 +132,27 @@ fn serial() -> MergeOptions {
     MergeOptions::default().with_parallelism(1)
 }
 
+/// Each key is a part of its own, on the disk until its turn comes.
+fn on_disk() -> MergeOptions {
+    serial().with_change_memory(1)
+}
+
+/// Delivers to two tables, to one of them with all records on the disk; the reports have to be the same.
+async fn deliver_twice(history: &History, spec: &MergeSpec, options: &MergeOptions) -> [Rows; 2] {
+    let tables = [lake::dataset(lake::memory()), lake::dataset(lake::memory())];
+    let with = [options.clone(), options.clone().with_change_memory(1)];
+    for delivery in &history.deliveries {
+        let lines: String = delivery.iter().map(|&i| line(&history.records[i])).collect();
+        let mut reports = Vec::new();
+        for (table, options) in tables.iter().zip(&with) {
+            let report = lake::merge_with(table, spec, options, &lines).await.expect("a merge");
+            reports.push((report.outcome, report.records, report.verdicts, report.rows, report.partitions));
+        }
+        assert_eq!(reports[0], reports[1], "{lines}");
+    }
+    [rows_of(&tables[0]).await, rows_of(&tables[1]).await]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
@@ -167,6 +188,15 @@ proptest! {
     }
 
     #[test]
+    fn records_on_the_disk_make_no_difference(h in histories(HistoryOptions { sparse: true, truncates: true, ..Default::default() })) {
+        let options = serial().with_partition_by(["a"]).with_parquet(ParquetOptions::default().with_row_group_rows(2));
+        for spec in [spec().with_ignore_null(IgnoreNull::All), spec().with_ignore_null(IgnoreNull::All).with_drop_columns(["seq"])] {
+            let want = true_state(&h.records);
+            assert_eq!(block_on(deliver_twice(&h, &spec, &options)), [want.clone(), want]);
+        }
+    }
+
+    #[test]
     fn whatever_fails_on_the_way(h in histories(HistoryOptions { sparse: true, truncates: true, ..Default::default() }), faults in faults()) {
         let spec = spec().with_ignore_null(IgnoreNull::All);
         assert_eq!(block_on(deliver_in_bad_weather(&h, &spec, &faults)), true_state(&h.records));
@@ -174,7 +204,9 @@ proptest! {
 
     #[test]
     fn what_waits_in_the_quarantine_makes_no_difference_in_the_end(h in histories(HistoryOptions { unavailable: true, ..Default::default() })) {
-        assert_eq!(block_on(deliver_with_quarantine(&h, &spec())), true_state(&h.records));
+        for options in [serial(), on_disk()] {
+            assert_eq!(block_on(deliver_with_quarantine(&h, &spec(), options)), true_state(&h.records));
+        }
     }
 
     #[test]

@@ -1,9 +1,8 @@
 //! Whatever a file is like and however it is written, the rows are those of a plain list that is edited.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use biscuit_rewrite::{Choice, Edit, Force, Insert, choose};
+use biscuit_rewrite::{Choice, Force, Insert, Spill, Unit, choose};
 use bytes::Bytes;
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::compute::concat_batches;
@@ -121,21 +120,18 @@ impl Work {
             .collect()
     }
 
-    async fn run(&self, bytes: Bytes, force: Force) -> (Option<Bytes>, Choice) {
+    async fn run(&self, bytes: Bytes, force: Force, spilled: bool) -> (Option<Bytes>, Choice) {
         let lab = Lab::with(bytes).await;
+        let of = |gone: bool| self.edits.iter().filter(move |(_, g)| **g == gone).map(|(r, _)| *r as u64);
         // Two batches, so that edits name both.
-        let replaced: Vec<usize> = self.edits.iter().filter(|(_, gone)| !**gone).map(|(r, _)| *r).collect();
+        let replaced: Vec<u64> = of(false).collect();
         let (a, b) = replaced.split_at(replaced.len() / 2);
-        let new = |r: &[usize]| rows(&r.iter().map(|r| NEW + *r as i64).collect::<Vec<_>>(), "new");
-        let edit = |r: &usize| match (self.edits[r], a.iter().position(|x| x == r)) {
-            (true, _) => Edit::Remove,
-            (false, Some(row)) => Edit::Replace { batch: 0, row: row as u32 },
-            (false, None) => Edit::Replace { batch: 1, row: b.iter().position(|x| x == r).expect("it is in b") as u32 },
-        };
-        let edits = self.edits.keys().map(|r| (*r as u64, edit(r))).collect();
+        let new = |r: &[u64]| rows(&r.iter().map(|r| NEW + *r as i64).collect::<Vec<_>>(), "new");
         let groups = (0..self.source.groups.len()).map(Some).chain([None]);
-        let inserts = groups.flat_map(|g| self.inserted(g).into_iter().map(move |rows| Insert { group: g, rows }));
-        let unit = lab.unit().await.with_edits(edits, Arc::new(vec![new(a), new(b)])).with_inserts(inserts.collect());
+        let inserts = groups.flat_map(|g| self.inserted(g).into_iter().map(move |rows| Insert::new(g, rows)));
+        let unit = lab.unit().await.with_removed(&of(true).collect::<Vec<_>>()).with_inserts(inserts.collect());
+        let unit = unit.with_replaced(a, &new(a)).and_then(|u| u.with_replaced(b, &new(b))).expect("rows by number");
+        let unit = if spilled { on_disk(unit) } else { unit };
         let unit = unit.with_force(force);
         let choice = choose(&unit);
         let written = lab.run(unit).await;
@@ -145,6 +141,16 @@ impl Work {
             (false, _) => (Some(lab.only_file().await), choice),
         }
     }
+}
+
+/// The unit with all new rows on the disk.
+fn on_disk(unit: Unit) -> Unit {
+    let spill = Spill::new().expect("a temporary file");
+    let edits = unit.edits.iter().map(|(g, e)| (*g, e.spilled(&spill).expect("room on the disk"))).collect();
+    let insert =
+        |i: &Insert| Insert::new(i.group, spill.write(&i.rows.get().expect("rows")).expect("room on the disk"));
+    let inserts = unit.inserts.iter().map(insert).collect();
+    unit.with_edits(edits).with_inserts(inserts)
 }
 
 /// Reads a file a row here and a row there, through the page index.
@@ -167,8 +173,8 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         let bytes = file(&work.source.batches(), work.source.properties());
         let want = work.model();
-        for force in [Force::No, Force::Rewrite] {
-            let (out, choice) = runtime.block_on(work.run(bytes.clone(), force));
+        for (force, spilled) in [(Force::No, false), (Force::No, true), (Force::Rewrite, false)] {
+            let (out, choice) = runtime.block_on(work.run(bytes.clone(), force, spilled));
             let Some(out) = out else {
                 prop_assert_eq!(want.num_rows(), 0);
                 continue;

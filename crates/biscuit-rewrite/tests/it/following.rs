@@ -1,9 +1,7 @@
 //! How new files follow the ones they come from.
 
-use std::sync::Arc;
-
 use biscuit_dataset::ParquetOptions;
-use biscuit_rewrite::{Choice, Edit, Reason, choose};
+use biscuit_rewrite::{Choice, Reason, choose};
 use datafusion::arrow::array::RecordBatch;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::ParquetMetaData;
@@ -27,7 +25,7 @@ async fn codec_dictionary_and_encoding_follow_the_source_by_column() {
         .set_column_dictionary_enabled("kind".into(), true)
         .set_column_encoding("id".into(), Encoding::DELTA_BINARY_PACKED);
     let lab = Lab::with(file(&groups(), properties)).await;
-    let unit = lab.unit().await.with_edits(vec![(0, Edit::Remove)], Arc::default());
+    let unit = lab.unit().await.with_removed(&[0]);
     lab.run(unit).await;
     let metadata = footer(&lab.only_file().await);
     let want = vec![Compression::SNAPPY, Compression::SNAPPY, Compression::LZ4_RAW];
@@ -45,7 +43,7 @@ async fn options_go_before_the_source() {
     let lab = Lab::with(file(&groups(), plain().set_compression(Compression::SNAPPY))).await;
     let zstd = Compression::ZSTD(ZstdLevel::default());
     let options = ParquetOptions::default().with_compression(zstd).with_row_group_rows(40);
-    let unit = lab.unit().await.with_edits(vec![(0, Edit::Remove)], Arc::default()).with_parquet(options);
+    let unit = lab.unit().await.with_removed(&[0]).with_parquet(options);
     assert_eq!(choose(&unit), Choice::Rewrite(Reason::OtherSettings));
     lab.run(unit).await;
     let metadata = footer(&lab.only_file().await);

@@ -1,8 +1,6 @@
 //! The budget: fewer row groups at a time, or an error.
 
-use std::sync::Arc;
-
-use biscuit_rewrite::{Edit, Force};
+use biscuit_rewrite::Force;
 use datafusion::arrow::array::RecordBatch;
 
 use crate::lab::{Lab, file, flat, footer, plain, read};
@@ -19,7 +17,7 @@ async fn a_budget_for_one_row_group_is_enough() {
     let one =
         metadata.row_groups().iter().map(|g| 2 * g.compressed_size() + 4 * (g.total_byte_size() / g.num_rows() * 8192));
     let most = one.max().expect("a group") as usize;
-    let unit = lab.unit().await.with_edits(vec![(0, Edit::Remove)], Arc::default()).with_force(Force::Rewrite);
+    let unit = lab.unit().await.with_removed(&[0]).with_force(Force::Rewrite);
     let written = lab.try_run(unit, most + most / 4).await.expect("they wait for one another");
     assert_eq!((written[0].encoded, read(&lab.only_file().await).num_rows()), (8, 799));
 }
@@ -27,7 +25,7 @@ async fn a_budget_for_one_row_group_is_enough() {
 #[tokio::test]
 async fn a_row_group_that_does_not_fit_is_an_error_that_names_it() {
     let lab = Lab::with(file(&groups(), plain())).await;
-    let unit = lab.unit().await.with_edits(vec![(0, Edit::Remove)], Arc::default());
+    let unit = lab.unit().await.with_removed(&[0]);
     let e = lab.try_run(unit, 1000).await.expect_err("it does not fit");
     assert_eq!(e.code(), "MemoryExhausted");
     assert!(e.message().contains("part-0.parquet"), "{e}");

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use biscuit_rewrite::{Choice, Edit, Insert, Reason, Unit, choose};
+use biscuit_dataset::ParquetOptions;
+use biscuit_rewrite::{Choice, Insert, Reason, Unit, choose};
 use bytes::Bytes;
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::compute::concat_batches;
@@ -21,8 +22,7 @@ fn groups(version: &str) -> Vec<RecordBatch> {
 /// Row 150 is replaced by id 150 once more, row 151 goes.
 fn one_group(unit: Unit) -> Unit {
     let new = flat(&[150], "new");
-    let edits = vec![(150, Edit::Replace { batch: 0, row: 0 }), (151, Edit::Remove)];
-    unit.with_edits(edits, Arc::new(vec![new]))
+    unit.with_replaced(&[150], &new).expect("a row for each number").with_removed(&[151])
 }
 
 #[tokio::test]
@@ -58,7 +58,7 @@ async fn metadata_bloom_filters_and_sorting_are_carried_over() {
         .set_sorting_columns(Some(vec![by_id.clone()]))
         .set_bloom_filter_enabled(true);
     let lab = Lab::with(file(&groups("old"), properties)).await;
-    let inserts = vec![Insert { group: Some(1), rows: flat(&[130, 99, 1000], "added") }];
+    let inserts = vec![Insert::new(Some(1), flat(&[130, 99, 1000], "added"))];
     lab.run(one_group(lab.unit().await).with_inserts(inserts)).await;
     let after = lab.only_file().await;
     let metadata = footer(&after);
@@ -119,7 +119,7 @@ async fn pages_that_do_not_say_their_rows_are_encoded_again() {
     let batches: Vec<RecordBatch> =
         (0..3).map(|g| rows(&(g * 100..(g + 1) * 100).collect::<Vec<_>>(), "old")).collect();
     let lab = Lab::with(file(&batches, properties)).await;
-    let unit = lab.unit().await.with_edits(vec![(5, Edit::Remove)], Arc::default());
+    let unit = lab.unit().await.with_removed(&[5]);
     let written = lab.run(unit).await;
     // Several pages of a list, of which none says where its rows begin.
     assert_eq!((written[0].copied, written[0].encoded), (0, 3));
@@ -129,16 +129,29 @@ async fn pages_that_do_not_say_their_rows_are_encoded_again() {
 }
 
 #[tokio::test]
+async fn a_unit_without_a_source_makes_a_new_file() {
+    let lab = Lab::with(file(&groups("old"), plain())).await;
+    let schema = lab.unit().await.schema;
+    let rows = |from: i64| flat(&(from..from + 60).collect::<Vec<_>>(), "new");
+    let inserts = (0..5).map(|i| Insert::new(None, rows(60 * i))).collect();
+    let options = ParquetOptions::default().with_row_group_rows(120);
+    let unit = Unit::of(vec![], schema, "day=1").with_inserts(inserts).with_parquet(options);
+    let written = lab.run(unit).await;
+    assert_eq!((written.len(), written[0].encoded, written[0].file.rows), (1, 3, Some(300)));
+    assert!(written[0].file.path.starts_with("day=1/"), "{}", written[0].file.path);
+}
+
+#[tokio::test]
 async fn small_row_groups_do_not_pile_up() {
     let batches = vec![flat(&(0..100).collect::<Vec<_>>(), "old"), flat(&[100, 101], "old"), flat(&[102], "old")];
     let lab = Lab::with(file(&batches, plain())).await;
-    let inserts = vec![Insert { group: None, rows: flat(&[103], "added") }];
+    let inserts = vec![Insert::new(None, flat(&[103], "added"))];
     lab.run(lab.unit().await.with_inserts(inserts)).await;
     let sizes = |f: &Bytes| footer(f).row_groups().iter().map(|g| g.num_rows()).collect::<Vec<_>>();
     assert_eq!(sizes(&lab.only_file().await), [100, 2, 2], "one small neighbour is taken along");
-    let edits = (0..90).map(|r| (r, Edit::Remove)).collect();
+    let first: Vec<u64> = (0..90).collect();
     let lab = Lab::with(file(&groups("old"), plain())).await;
-    lab.run(lab.unit().await.with_edits(edits, Arc::default())).await;
+    lab.run(lab.unit().await.with_removed(&first)).await;
     assert_eq!(sizes(&lab.only_file().await), [10, 100, 100, 100], "a full neighbour is not");
 }
 
@@ -193,7 +206,7 @@ async fn a_null_in_a_required_column_rewrites_the_file() {
             batches[0].column(2).slice(0, 1),
         ],
     );
-    let inserts = vec![Insert { group: Some(0), rows: null.expect("a batch") }];
+    let inserts = vec![Insert::new(Some(0), null.expect("a batch"))];
     let unit = lab.unit().await.with_inserts(inserts);
     assert_eq!(choose(&unit), Choice::Rewrite(Reason::NullInRequired));
     lab.run(unit).await;

@@ -1,0 +1,379 @@
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use biscuit_change::{ChangeBatch, Op};
+use biscuit_core::Result;
+use biscuit_rewrite::{Rows, Spill};
+use datafusion::arrow::array::Array;
+use datafusion::arrow::datatypes::SchemaRef;
+use hashbrown::HashSet;
+
+use crate::covers::Covers;
+use crate::encode::{Encoder, Purpose, Values, as_integer};
+
+/// Ranges that records are divided into where nobody knows how many records there are, and the most.
+const RANGES: usize = 64;
+const MOST_RANGES: usize = 256;
+
+/// What a record takes in memory besides its row, while it is worked on: its key and order, its place in a hash table, and what
+/// its key comes to.
+const EACH: usize = 256;
+
+/// The change records of a run as they come: in memory, and beyond a limit on the disk, divided by ranges of their keys.
+///
+/// What belongs to one key is in one range, so that ranges can be worked on one after the other. Records of keys that key
+/// updates tie together may be in several, and are brought together in the end.
+#[derive(Debug)]
+pub(crate) struct Intake {
+    key: Vec<String>,
+    /// Bytes that records may take in memory.
+    limit: usize,
+    held: Vec<ChangeBatch>,
+    held_bytes: usize,
+    ranges: Option<Ranges>,
+    /// Records that there are at least, with those that are yet to come.
+    expected: u64,
+    pub(crate) taken: Taken,
+}
+
+/// What is known of all records.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    pub(crate) records: u64,
+    /// Whether one of them is an upsert.
+    pub(crate) writes: bool,
+    /// The columns of batches, and the first file that has them.
+    pub(crate) columns: Vec<(SchemaRef, Arc<str>)>,
+}
+
+/// Some of the records, all that there are of their keys.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) batches: Vec<ChangeBatch>,
+    pub(crate) covers: Covers,
+}
+
+/// The parts of a run. The first one has all truncates.
+#[derive(Debug)]
+pub(crate) enum Parts {
+    /// All is in memory.
+    Whole(Option<Vec<ChangeBatch>>),
+    Ranges(Ranges),
+}
+
+impl Intake {
+    pub(crate) fn new(key: &[String], limit: usize) -> Self {
+        let taken = Taken::default();
+        Self { key: key.to_vec(), limit, held: vec![], held_bytes: 0, ranges: None, expected: 0, taken }
+    }
+
+    /// So many more records are about to come.
+    pub(crate) fn expect(&mut self, records: u64) {
+        self.expected = self.taken.records + records;
+    }
+
+    pub(crate) fn add(&mut self, batch: ChangeBatch) -> Result<()> {
+        if batch.ops.is_empty() {
+            return Ok(());
+        }
+        let taken = &mut self.taken;
+        taken.records += batch.ops.len() as u64;
+        taken.writes |= batch.ops.contains(&Op::Upsert);
+        if taken.columns.iter().all(|(known, _)| known.fields() != batch.rows.schema_ref().fields()) {
+            taken.columns.push((batch.rows.schema(), batch.file.clone()));
+        }
+        if let Some(ranges) = &mut self.ranges {
+            return ranges.add(&batch, &self.key);
+        }
+        self.held_bytes += batch.memory() + EACH * batch.ops.len();
+        self.held.push(batch);
+        if self.held_bytes > self.limit {
+            tracing::info!(records = taken.records, "change records go on on the disk");
+            let each = self.held_bytes / usize::try_from(taken.records).unwrap_or(usize::MAX);
+            let known = usize::try_from(self.expected).unwrap_or(usize::MAX).saturating_mul(each);
+            let count = if known == 0 { RANGES } else { ranges_for(known, self.limit) };
+            let mut ranges = Ranges::new(bounds(&sample(&self.held, &self.key)?, count), self.limit)?;
+            for batch in self.held.drain(..) {
+                ranges.add(&batch, &self.key)?;
+            }
+            self.ranges = Some(ranges);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn finish(self) -> (Taken, Parts) {
+        let parts = match self.ranges {
+            Some(ranges) => Parts::Ranges(ranges),
+            None => Parts::Whole(Some(self.held)),
+        };
+        (self.taken, parts)
+    }
+}
+
+impl Parts {
+    /// Whether there are several parts, so that what comes of them does not fit into memory either.
+    pub(crate) fn on_disk(&self) -> Option<&Arc<Spill>> {
+        match self {
+            Self::Whole(_) => None,
+            Self::Ranges(ranges) => Some(&ranges.spill),
+        }
+    }
+
+    /// Says which further keys are to be worked on together, before the first range is taken.
+    pub(crate) fn tie(&mut self, keys: HashSet<Vec<u8>>) {
+        if let Self::Ranges(ranges) = self {
+            Arc::make_mut(&mut ranges.tied).extend(keys);
+        }
+    }
+
+    /// The next part: first the one with the truncates, then by key.
+    pub(crate) fn next(&mut self, key: &[String]) -> Result<Option<Part>> {
+        match self {
+            Self::Whole(batches) => Ok(batches.take().map(|batches| Part { batches, covers: Covers::default() })),
+            Self::Ranges(ranges) => ranges.next(key),
+        }
+    }
+}
+
+/// Records on the disk.
+#[derive(Debug)]
+pub(crate) struct Ranges {
+    spill: Arc<Spill>,
+    limit: usize,
+    bounds: Bounds,
+    truncates: Option<Vec<Rows>>,
+    ranges: VecDeque<Range>,
+    /// Keys that key updates tie to others, and their records.
+    tied: Arc<HashSet<Vec<u8>>>,
+    of_tied: Option<Vec<Rows>>,
+}
+
+/// The first key of every range but the first.
+#[derive(Debug)]
+struct Bounds {
+    keys: Vec<Vec<u8>>,
+    /// The same, if all are integers.
+    integers: Option<Vec<i64>>,
+}
+
+#[derive(Debug, Default)]
+struct Range {
+    from: Option<Vec<u8>>,
+    to: Option<Vec<u8>>,
+    parts: Vec<Rows>,
+    /// Bytes that its records take in memory.
+    bytes: usize,
+    /// Some of its keys, spread over all of it.
+    sample: Vec<Vec<u8>>,
+}
+
+impl Ranges {
+    fn new(bounds: Bounds, limit: usize) -> Result<Self> {
+        Ok(Self {
+            spill: Spill::new()?,
+            limit,
+            truncates: Some(vec![]),
+            ranges: bounds.ranges(None, None),
+            bounds,
+            tied: Arc::default(),
+            of_tied: Some(vec![]),
+        })
+    }
+
+    fn add(&mut self, batch: &ChangeBatch, key: &[String]) -> Result<()> {
+        self.collect_tied(batch, key)?;
+        let (truncates, rows) = self.bounds.divide(batch, key)?;
+        if !truncates.is_empty() {
+            let rows = self.spill.write(&batch.pick(&truncates)?.pack()?)?;
+            self.truncates.get_or_insert_default().push(rows);
+        }
+        for (range, rows) in self.ranges.iter_mut().zip(rows) {
+            range.add(batch, &rows, key, &self.spill)?;
+        }
+        Ok(())
+    }
+
+    /// Both keys of every key update.
+    fn collect_tied(&mut self, batch: &ChangeBatch, key: &[String]) -> Result<()> {
+        if batch.moves.is_empty() {
+            return Ok(());
+        }
+        let tied = Arc::make_mut(&mut self.tied);
+        let own = Encoder::new(&batch.rows, key, Purpose::Key, &batch.file)?;
+        for m in &batch.moves {
+            // What cannot be encoded is refused when its record is looked at.
+            let other = Encoder::new(&m.key, key, Purpose::Key, &batch.file).ok();
+            for (encoder, row) in other.iter().map(|e| (e, 0)).chain([(&own, m.row)]) {
+                let mut bytes = Vec::new();
+                if encoder.encode(row, &mut bytes).is_ok() {
+                    tied.insert(bytes);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn next(&mut self, key: &[String]) -> Result<Option<Part>> {
+        if let Some(truncates) = self.truncates.take() {
+            // No key is in it.
+            let none = Covers { to: Some(vec![]), ..Covers::default() };
+            return Ok(Some(Part { batches: read(&truncates)?, covers: none }));
+        }
+        while let Some(range) = self.ranges.pop_front() {
+            if range.bytes > self.limit && self.split(&range, key)? {
+                continue;
+            }
+            return Ok(Some(self.join(range, key)?));
+        }
+        let Some(tied) = self.of_tied.take() else { return Ok(None) };
+        let covers = Covers { tied: self.tied.clone(), is_tied: true, ..Covers::default() };
+        Ok(Some(Part { batches: read(&tied)?, covers }))
+    }
+
+    /// Divides a range that is too large by what is known of its keys; answers false if they are all one.
+    fn split(&mut self, range: &Range, key: &[String]) -> Result<bool> {
+        let bounds = bounds(&range.sample, ranges_for(range.bytes, self.limit));
+        if bounds.keys.is_empty() {
+            return Ok(false);
+        }
+        let mut finer = bounds.ranges(range.from.clone(), range.to.clone());
+        for batch in read(&range.parts)? {
+            let (_, rows) = bounds.divide(&batch, key)?;
+            for (range, rows) in finer.iter_mut().zip(rows) {
+                range.add(&batch, &rows, key, &self.spill)?;
+            }
+        }
+        finer.into_iter().rev().for_each(|range| self.ranges.push_front(range));
+        Ok(true)
+    }
+
+    /// A range with those behind it, as long as they fit into memory together.
+    fn join(&mut self, mut range: Range, key: &[String]) -> Result<Part> {
+        while let Some(next) = self.ranges.pop_front_if(|next| range.bytes + next.bytes <= self.limit) {
+            range.to = next.to;
+            range.parts.extend(next.parts);
+            range.bytes += next.bytes;
+        }
+        let covers = Covers { from: range.from, to: range.to, tied: self.tied.clone(), is_tied: false };
+        let batches = read(&range.parts)?;
+        if self.tied.is_empty() {
+            return Ok(Part { batches, covers });
+        }
+        let mut own = Vec::with_capacity(batches.len());
+        for batch in batches {
+            let encoder = Encoder::new(&batch.rows, key, Purpose::Key, &batch.file)?;
+            let mut bytes = Vec::new();
+            let mut is_tied = |row: &u32| {
+                bytes.clear();
+                encoder.encode(*row as usize, &mut bytes).is_ok() && self.tied.contains(&bytes)
+            };
+            let (tied, rest): (Vec<u32>, Vec<u32>) = rows_of(&batch).partition(&mut is_tied);
+            if tied.is_empty() {
+                own.push(batch);
+                continue;
+            }
+            let tied = self.spill.write(&batch.pick(&tied)?.pack()?)?;
+            self.of_tied.get_or_insert_default().push(tied);
+            own.push(batch.pick(&rest)?);
+        }
+        Ok(Part { batches: own, covers })
+    }
+}
+
+impl Range {
+    fn add(&mut self, batch: &ChangeBatch, rows: &[u32], key: &[String], spill: &Arc<Spill>) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let part = batch.pick(rows)?;
+        sample_of(&part, key, 8, &mut self.sample)?;
+        let part = spill.write(&part.pack()?)?;
+        self.bytes += part.memory() + EACH * part.len();
+        self.parts.push(part);
+        Ok(())
+    }
+}
+
+impl Bounds {
+    /// The ranges between two keys.
+    fn ranges(&self, from: Option<Vec<u8>>, to: Option<Vec<u8>>) -> VecDeque<Range> {
+        let firsts = std::iter::once(from).chain(self.keys.iter().cloned().map(Some));
+        let ends = self.keys.iter().cloned().map(Some).chain([to]);
+        firsts.zip(ends).map(|(from, to)| Range { from, to, ..Range::default() }).collect()
+    }
+
+    /// The rows of truncates, and those of each range. A row without a key, which is refused later, is in the first.
+    fn divide(&self, batch: &ChangeBatch, key: &[String]) -> Result<(Vec<u32>, Vec<Vec<u32>>)> {
+        let (mut truncates, mut ranges) = (Vec::new(), vec![Vec::new(); self.keys.len() + 1]);
+        let encoder = Encoder::new(&batch.rows, key, Purpose::Key, &format!("`{}`", batch.file))?;
+        let mut bytes = Vec::new();
+        for row in rows_of(batch) {
+            let at = row as usize;
+            if batch.ops[at] == Op::Truncate {
+                truncates.push(row);
+                continue;
+            }
+            let range = match (&self.integers, encoder.values()) {
+                (Some(bounds), Some(Values::Integers(a))) if a.is_valid(at) => {
+                    let value = a.value(at);
+                    bounds.partition_point(|b| *b <= value)
+                }
+                _ => {
+                    bytes.clear();
+                    match encoder.encode(at, &mut bytes) {
+                        Ok(()) => self.keys.partition_point(|b| *b <= bytes),
+                        Err(_) => 0,
+                    }
+                }
+            };
+            ranges[range].push(row);
+        }
+        Ok((truncates, ranges))
+    }
+}
+
+fn rows_of(batch: &ChangeBatch) -> std::ops::Range<u32> {
+    0..u32::try_from(batch.ops.len()).expect("a batch has fewer than 2^32 rows")
+}
+
+/// So many that each is well below the limit.
+fn ranges_for(bytes: usize, limit: usize) -> usize {
+    (bytes.saturating_mul(3) / limit.saturating_mul(2).max(1) + 2).min(MOST_RANGES)
+}
+
+fn read(parts: &[Rows]) -> Result<Vec<ChangeBatch>> {
+    parts.iter().map(|part| ChangeBatch::unpack(&part.get()?)).collect()
+}
+
+/// Some keys of these records.
+fn sample(batches: &[ChangeBatch], key: &[String]) -> Result<Vec<Vec<u8>>> {
+    let (mut keys, each) = (Vec::new(), (MOST_RANGES * 64 / batches.len().max(1)).max(1));
+    for batch in batches {
+        sample_of(batch, key, each, &mut keys)?;
+    }
+    Ok(keys)
+}
+
+fn sample_of(batch: &ChangeBatch, key: &[String], most: usize, out: &mut Vec<Vec<u8>>) -> Result<()> {
+    let encoder = Encoder::new(&batch.rows, key, Purpose::Key, &format!("`{}`", batch.file))?;
+    for row in (0..batch.ops.len()).step_by((batch.ops.len() / most).max(1)) {
+        let mut bytes = Vec::new();
+        if batch.ops[row] != Op::Truncate && encoder.encode(row, &mut bytes).is_ok() {
+            out.push(bytes);
+        }
+    }
+    Ok(())
+}
+
+/// Keys that divide those of a sample evenly into so many ranges; none if they are all one.
+fn bounds(sample: &[Vec<u8>], count: usize) -> Bounds {
+    let mut sorted: Vec<&Vec<u8>> = sample.iter().collect();
+    sorted.sort_unstable();
+    let mut keys: Vec<Vec<u8>> =
+        (1..count).filter_map(|i| sorted.get(i * sorted.len() / count).map(|k| (*k).clone())).collect();
+    keys.dedup();
+    // Nothing comes before the first key.
+    keys.retain(|k| Some(&k) != sorted.first());
+    let integers = keys.iter().map(|k| as_integer(k)).collect();
+    Bounds { keys, integers }
+}

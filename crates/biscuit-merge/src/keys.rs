@@ -1,0 +1,267 @@
+use std::hash::BuildHasher;
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Int64Type};
+use hashbrown::{DefaultHashBuilder, HashTable};
+
+use crate::encode::{Values, as_integer, as_raw, encode_integer, encode_raw, is_raw};
+
+/// The keys of a run, each with a number: those with change records, and those that these refer to.
+///
+/// A key is its encoded tuple. Where it is one integer, or one text or binary value, it is found by that value, without
+/// encoding what is looked for.
+#[derive(Debug, Default)]
+pub(crate) struct Keys {
+    /// The tuples, one behind the other.
+    tuples: Vec<u8>,
+    /// Where each of them ends.
+    ends: Vec<usize>,
+    integers: HashTable<(i64, u32)>,
+    /// With the hash of the value.
+    raw: HashTable<(u64, u32)>,
+    /// With the hash of the tuple.
+    others: HashTable<(u64, u32)>,
+    hasher: DefaultHashBuilder,
+}
+
+impl Keys {
+    pub(crate) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The encoded tuple of a key.
+    pub(crate) fn bytes(&self, key: u32) -> &[u8] {
+        tuple(&self.tuples, &self.ends, key)
+    }
+
+    /// All numbers, by key. Tuples of integers compare as these do.
+    pub(crate) fn sorted(&self) -> Vec<u32> {
+        if self.integers.len() == self.len() {
+            let mut integers: Vec<(i64, u32)> = self.integers.iter().copied().collect();
+            integers.sort_unstable();
+            return integers.into_iter().map(|(_, key)| key).collect();
+        }
+        let mut keys: Vec<u32> = (0..number(self.len())).collect();
+        keys.sort_unstable_by(|a, b| self.bytes(*a).cmp(self.bytes(*b)));
+        keys
+    }
+
+    /// The number of a key, which it gets if it has none.
+    pub(crate) fn intern(&mut self, bytes: &[u8]) -> u32 {
+        if let Some(integer) = as_integer(bytes) {
+            return self.intern_integer(integer);
+        }
+        if let Some((raw, binary)) = as_raw(bytes) {
+            return self.intern_raw(&raw, binary);
+        }
+        let hash = self.hasher.hash_one(bytes);
+        let (tuples, ends) = (&self.tuples, &self.ends);
+        if let Some((_, key)) = self.others.find(hash, |(_, k)| tuple(tuples, ends, *k) == bytes) {
+            return *key;
+        }
+        self.tuples.extend(bytes);
+        let key = self.end();
+        self.others.insert_unique(hash, (hash, key), |(hash, _)| *hash);
+        key
+    }
+
+    pub(crate) fn intern_integer(&mut self, integer: i64) -> u32 {
+        let hash = spread(integer);
+        if let Some((_, key)) = self.integers.find(hash, |(i, _)| *i == integer) {
+            return *key;
+        }
+        encode_integer(integer, &mut self.tuples);
+        let key = self.end();
+        self.integers.insert_unique(hash, (integer, key), |(i, _)| spread(*i));
+        key
+    }
+
+    pub(crate) fn intern_raw(&mut self, raw: &[u8], binary: bool) -> u32 {
+        let hash = self.hasher.hash_one(raw);
+        if let Some(key) = self.find_raw(hash, raw, binary) {
+            return key;
+        }
+        encode_raw(raw, binary, &mut self.tuples);
+        let key = self.end();
+        self.raw.insert_unique(hash, (hash, key), |(hash, _)| *hash);
+        key
+    }
+
+    fn end(&mut self) -> u32 {
+        self.ends.push(self.tuples.len());
+        number(self.len() - 1)
+    }
+
+    pub(crate) fn find(&self, bytes: &[u8]) -> Option<u32> {
+        if let Some(integer) = as_integer(bytes) {
+            return self.find_integer(integer);
+        }
+        if let Some((raw, binary)) = as_raw(bytes) {
+            return self.find_raw(self.hasher.hash_one(raw.as_slice()), &raw, binary);
+        }
+        let hash = self.hasher.hash_one(bytes);
+        self.others.find(hash, |(_, k)| self.bytes(*k) == bytes).map(|(_, key)| *key)
+    }
+
+    fn find_integer(&self, integer: i64) -> Option<u32> {
+        self.integers.find(spread(integer), |(i, _)| *i == integer).map(|(_, key)| *key)
+    }
+
+    fn find_raw(&self, hash: u64, raw: &[u8], binary: bool) -> Option<u32> {
+        self.raw.find(hash, |(h, k)| *h == hash && is_raw(self.bytes(*k), raw, binary)).map(|(_, key)| *key)
+    }
+
+    /// Calls `found` with the row and the key of each value of a column that is a whole key; answers false where values of
+    /// this type cannot be told apart this way. Nulls are given to `null`.
+    pub(crate) fn find_column(
+        &self,
+        column: &ArrayRef,
+        found: &mut dyn FnMut(usize, u32),
+        null: &mut dyn FnMut(usize),
+    ) -> bool {
+        if column.null_count() > 0 {
+            (0..column.len()).filter(|r| column.is_null(*r)).for_each(null);
+        }
+        match column.data_type() {
+            DataType::UInt64 => false,
+            t if t.is_integer() => {
+                let Ok(column) = cast(column, &DataType::Int64) else { return false };
+                let column = column.as_primitive::<Int64Type>();
+                for (row, value) in column.values().iter().enumerate() {
+                    if let Some(key) = self.find_integer(*value)
+                        && column.is_valid(row)
+                    {
+                        found(row, key);
+                    }
+                }
+                true
+            }
+            DataType::Utf8 => {
+                let column = column.as_string::<i32>();
+                let values = (0..column.len()).filter(|r| column.is_valid(*r)).map(|r| (r, column.value(r).as_bytes()));
+                self.find_all_raw(values, false, found);
+                true
+            }
+            DataType::Binary => {
+                let column = column.as_binary::<i32>();
+                let values = (0..column.len()).filter(|r| column.is_valid(*r)).map(|r| (r, column.value(r)));
+                self.find_all_raw(values, true, found);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn find_all_raw<'a>(
+        &self,
+        values: impl Iterator<Item = (usize, &'a [u8])>,
+        binary: bool,
+        found: &mut dyn FnMut(usize, u32),
+    ) {
+        for (row, raw) in values {
+            if let Some(key) = self.find_raw(self.hasher.hash_one(raw), raw, binary) {
+                found(row, key);
+            }
+        }
+    }
+
+    /// The number of the key in a row of a column that is the whole key; none if it is null.
+    pub(crate) fn intern_value(&mut self, values: &Values<'_>, row: usize) -> Option<u32> {
+        match values {
+            Values::Integers(a) => a.is_valid(row).then(|| self.intern_integer(a.value(row))),
+            Values::Texts(a) => a.is_valid(row).then(|| self.intern_raw(a.value(row).as_bytes(), false)),
+            Values::Binaries(a) => a.is_valid(row).then(|| self.intern_raw(a.value(row), true)),
+        }
+    }
+}
+
+fn number(keys: usize) -> u32 {
+    u32::try_from(keys).expect("there are fewer than 2^32 keys")
+}
+
+fn tuple<'a>(tuples: &'a [u8], ends: &[usize], key: u32) -> &'a [u8] {
+    let key = key as usize;
+    let start = if key == 0 { 0 } else { ends[key - 1] };
+    &tuples[start..ends[key]]
+}
+
+/// Integers that follow one another in different places of the table.
+fn spread(integer: i64) -> u64 {
+    let mixed = (integer as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed ^ (mixed >> 32)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use datafusion::arrow::array::{BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray, UInt64Array};
+
+    use super::*;
+    use crate::encode::{Encoder, Purpose};
+
+    fn keys(columns: &[ArrayRef]) -> Keys {
+        let mut keys = Keys::default();
+        for column in columns {
+            let batch = RecordBatch::try_from_iter([("k", column.clone())]).expect("a batch");
+            let encoder = Encoder::new(&batch, &["k".to_owned()], Purpose::Key, "here").expect("an encoder");
+            for row in 0..batch.num_rows() {
+                let mut bytes = Vec::new();
+                encoder.encode(row, &mut bytes).expect("a key");
+                keys.intern(&bytes);
+            }
+        }
+        keys
+    }
+
+    fn rows(keys: &Keys, column: &ArrayRef) -> Option<Vec<(usize, u32)>> {
+        let mut found = Vec::new();
+        keys.find_column(column, &mut |row, key| found.push((row, key)), &mut |_| {}).then_some(found)
+    }
+
+    #[test]
+    fn integers_of_any_width_and_texts_are_found() {
+        fn array(array: impl Array + 'static) -> ArrayRef {
+            Arc::new(array)
+        }
+        let text = |t: &[&str]| array(StringArray::from(t.to_vec()));
+        let keys = keys(&[array(Int64Array::from(vec![5, -7, 1 << 40])), text(&["5", "", "a\0b"])]);
+        assert_eq!(rows(&keys, &array(Int64Array::from(vec![1, -7, 1 << 40, 0]))), Some(vec![(1, 1), (2, 2)]));
+        assert_eq!(rows(&keys, &array(Int32Array::from(vec![Some(5), None, Some(7)]))), Some(vec![(0, 0)]));
+        assert_eq!(rows(&keys, &text(&["a", "a\0b", "5", ""])), Some(vec![(1, 5), (2, 3), (3, 4)]));
+        // What is text in a key is no binary value.
+        assert_eq!(rows(&keys, &array(BinaryArray::from(vec![&b"5"[..]]))), Some(vec![]));
+        assert_eq!(rows(&keys, &array(UInt64Array::from(vec![5]))), None);
+    }
+
+    #[test]
+    fn a_key_has_one_number_however_it_comes() {
+        let mut keys = Keys::default();
+        let tuple = |column: ArrayRef| {
+            let batch = RecordBatch::try_from_iter([("k", column)]).expect("a batch");
+            let encoder = Encoder::new(&batch, &["k".to_owned()], Purpose::Key, "here").expect("an encoder");
+            let mut bytes = Vec::new();
+            encoder.encode(0, &mut bytes).expect("a key");
+            bytes
+        };
+        for integer in [7, -7, 0, i64::MIN, i64::MAX, 1200] {
+            let key = keys.intern_integer(integer);
+            let bytes = tuple(Arc::new(Int64Array::from(vec![integer])));
+            assert_eq!((keys.bytes(key), keys.find(&bytes)), (bytes.as_slice(), Some(key)));
+            assert_eq!(keys.intern(&bytes), key);
+        }
+        for text in ["", "7", "a\0b"] {
+            let key = keys.intern_raw(text.as_bytes(), false);
+            let bytes = tuple(Arc::new(StringArray::from(vec![text])));
+            assert_eq!((keys.intern(&bytes), keys.bytes(key)), (key, bytes.as_slice()));
+            assert_ne!(keys.intern_raw(text.as_bytes(), true), key, "binary is no text");
+        }
+        let pair = [tuple(Arc::new(Int64Array::from(vec![7]))), tuple(Arc::new(Int64Array::from(vec![8])))].concat();
+        let key = keys.intern(&pair);
+        assert_eq!((keys.find(&pair), keys.bytes(key)), (Some(key), pair.as_slice()));
+        assert_eq!(keys.len(), 13);
+        let sorted = keys.sorted();
+        assert!(sorted.windows(2).all(|w| keys.bytes(w[0]) < keys.bytes(w[1])) && sorted.len() == 13);
+    }
+}
