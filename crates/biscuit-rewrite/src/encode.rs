@@ -1,18 +1,24 @@
+use std::io::Write;
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
 use biscuit_dataset::{OpenFile, conform, parquet_error};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::{SortColumn, SortOptions, concat_batches, lexsort_to_indices, take_record_batch};
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::bloom_filter::Sbbf;
+use parquet::column::writer::ColumnCloseResult;
 use parquet::file::metadata::SortingColumn;
+use parquet::file::properties::WriterPropertiesPtr;
+use parquet::file::writer::SerializedRowGroupWriter;
 
 use crate::apply::{Edit, apply};
 use crate::bloom;
 use crate::group_bytes::GroupBytes;
+use crate::transcode::{OwnChunk, Run, runs, transcode};
 
 /// Rows that are decoded, changed and encoded at a time.
 const BATCH: usize = 8192;
@@ -29,6 +35,8 @@ pub(crate) struct Encode {
     pub(crate) blooms: Vec<Option<Sbbf>>,
     pub(crate) most_rows: usize,
     pub(crate) most_bytes: usize,
+    /// For the codec of each column.
+    pub(crate) properties: WriterPropertiesPtr,
 }
 
 /// A part of the row group.
@@ -52,43 +60,171 @@ pub(crate) struct EncodeGroup {
 }
 
 /// The columns of one encoded row group.
-pub(crate) type Chunks = Vec<ArrowColumnChunk>;
+pub(crate) type Chunks = Vec<Chunk>;
+
+/// One column of it.
+pub(crate) enum Chunk {
+    /// Encoded from values.
+    Encoded(Box<ArrowColumnChunk>),
+    /// Made from the pages of the source.
+    Own(Box<OwnChunk>),
+}
+
+impl Chunk {
+    pub(crate) fn close(&self) -> &ColumnCloseResult {
+        match self {
+            Self::Encoded(chunk) => chunk.close(),
+            Self::Own(chunk) => &chunk.close,
+        }
+    }
+
+    fn close_mut(&mut self) -> &mut ColumnCloseResult {
+        match self {
+            Self::Encoded(chunk) => chunk.close_mut(),
+            Self::Own(chunk) => &mut chunk.close,
+        }
+    }
+
+    pub(crate) fn append_to<W: Write + Send>(
+        self,
+        group: &mut SerializedRowGroupWriter<'_, W>,
+    ) -> parquet::errors::Result<()> {
+        match self {
+            Self::Encoded(chunk) => chunk.append_to_row_group(group),
+            Self::Own(chunk) => group.append_column(&chunk.bytes, chunk.close),
+        }
+    }
+}
 
 impl Encode {
-    /// Decodes, changes and encodes, in one pass; more rows or bytes than a row group may have make several.
+    /// Decodes, changes and encodes, in one pass; more rows or bytes than a row group may have make several. Columns that can be
+    /// are changed page by page instead, without being decoded to values.
     pub(crate) fn run(mut self) -> Result<Vec<Chunks>> {
-        let mut out = Out { job: &self, writers: vec![], rows: 0, done: vec![], held: vec![] };
+        let own = self.own_chunks()?;
+        let mut done = match self.encoded(&own)? {
+            Some(mut rest) => {
+                let leaf = |own: Option<OwnChunk>| match own {
+                    Some(own) => Some(Chunk::Own(Box::new(own))),
+                    None => rest.next(),
+                };
+                vec![own.into_iter().filter_map(leaf).collect()]
+            }
+            // More than one row group comes of it after all.
+            None => self.encode(&[])?,
+        };
+        self.carry_blooms(&mut done)?;
+        Ok(done)
+    }
+
+    /// The columns that are not made from pages, if they make one row group or there are none.
+    fn encoded(&self, own: &[Option<OwnChunk>]) -> Result<Option<std::vec::IntoIter<Chunk>>> {
+        if own.iter().all(Option::is_none) {
+            return Ok(None);
+        }
+        if own.iter().all(Option::is_some) {
+            return Ok(Some(vec![].into_iter()));
+        }
+        let made: Vec<bool> = own.iter().map(Option::is_some).collect();
+        let mut groups = self.encode(&made)?;
+        let one = groups.pop().filter(|_| groups.is_empty());
+        Ok(one.map(IntoIterator::into_iter))
+    }
+
+    /// Encodes all columns but those that are `made` already, by leaf.
+    fn encode(&self, made: &[bool]) -> Result<Vec<Chunks>> {
+        let is_made = |leaf: usize| made.get(leaf).is_some_and(|m| *m);
+        // Only columns with a single leaf are made from pages.
+        let (mut columns, mut leaf) = (Vec::new(), 0);
+        for (i, field) in self.schema.fields().iter().enumerate() {
+            if !is_made(leaf) {
+                columns.push(i);
+            }
+            leaf += leaves(field.data_type());
+        }
+        let writers = (0..leaf).map(|l| !is_made(l)).collect();
+        let mut out = Out { job: self, columns, wanted: writers, writers: vec![], rows: 0, done: vec![], held: vec![] };
         for part in &self.parts {
             match part {
                 EncodePart::Group(group) => self.group(group, &mut out)?,
-                EncodePart::Rows(rows) => out.add(rows.clone())?,
+                EncodePart::Rows(rows) => {
+                    let rows = rows.project(&out.columns).expect("columns of this schema");
+                    out.add(rows)?;
+                }
             }
         }
-        let mut done = out.finish()?;
-        self.carry_blooms(&mut done)?;
-        Ok(done)
+        out.finish()
+    }
+
+    /// By leaf, the columns that can be made from the pages of the only source row group; nothing where rows are sorted, or make
+    /// more than one row group.
+    fn own_chunks(&self) -> Result<Vec<Option<OwnChunk>>> {
+        let Some((EncodePart::Group(group), rest)) = self.parts.split_first() else { return Ok(vec![]) };
+        let metadata = group.source.metadata();
+        let source = metadata.metadata().row_group(group.group);
+        let (mut batches, edits) = (group.rows.clone(), batches_of(&group.edits));
+        for part in rest {
+            match part {
+                EncodePart::Rows(rows) => batches.push(rows.clone()),
+                EncodePart::Group(_) => return Ok(vec![]),
+            }
+        }
+        let same = metadata.schema().fields() == self.schema.fields();
+        let bytes = usize::try_from(source.compressed_size()).unwrap_or(usize::MAX);
+        if !self.sorting.is_empty() || !same || bytes > self.most_bytes / 2 || edits > group.rows.len() {
+            return Ok(vec![]);
+        }
+        let rows = usize::try_from(source.num_rows()).unwrap_or(0);
+        let runs = runs(rows, group.first, &group.edits, group.rows.len()..batches.len(), &batches);
+        if runs.iter().map(Run::rows).sum::<usize>() > self.most_rows {
+            return Ok(vec![]);
+        }
+        let place = &group.source.file.path;
+        let (mut own, mut leaf) = (Vec::new(), 0);
+        for (i, field) in self.schema.fields().iter().enumerate() {
+            let leaves = leaves(field.data_type());
+            let chunk = source.column(leaf);
+            leaf += leaves;
+            if leaves != 1 || field.data_type().is_nested() {
+                own.extend((0..leaves).map(|_| None));
+                continue;
+            }
+            let new: Vec<_> = batches.iter().map(|b| b.column(i).clone()).collect();
+            let codec = self.properties.compression(chunk.column_path());
+            own.push(
+                transcode(&group.bytes, chunk, codec, rows, &runs, &new).map_err(|e| parquet_error(place, e))?,
+            );
+        }
+        Ok(own)
     }
 
     fn group(&self, group: &EncodeGroup, out: &mut Out<'_>) -> Result<()> {
         let path = &group.source.file.path;
         let failed = |e| parquet_error(path, e);
         let metadata = group.source.metadata().clone();
+        let same = metadata.schema().fields() == self.schema.fields();
+        // Columns of another schema are chosen when they are in the order of this one.
+        let wanted = if same { out.columns.clone() } else { (0..metadata.schema().fields().len()).collect() };
+        let mask = ProjectionMask::roots(metadata.parquet_schema(), wanted);
         let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(group.bytes.clone(), metadata)
             .with_row_groups(vec![group.group])
+            .with_projection(mask)
             .with_batch_size(BATCH)
             .build()
             .map_err(failed)?;
         let (mut base, edits) = (group.first, &group.edits);
+        let project = |rows: &RecordBatch| rows.project(&out.columns).expect("columns of this schema");
+        let new: Vec<RecordBatch> = group.rows.iter().map(project).collect();
         for batch in reader {
             let batch = batch.map_err(|e| failed(e.into()))?;
             let end = base + batch.num_rows() as u64;
             let mine = &edits[edits.partition_point(|e| e.0 < base)..edits.partition_point(|e| e.0 < end)];
-            let batch = if batch.schema().fields() == self.schema.fields() {
+            let batch = if same {
                 batch
             } else {
-                conform(&batch, &self.schema, &format!("`{path}`"))?
+                let batch = conform(&batch, &self.schema, &format!("`{path}`"))?;
+                batch.project(&out.columns).expect("columns of this schema")
             };
-            out.add(apply(&batch, mine, base, &group.rows)?)?;
+            out.add(apply(&batch, mine, base, &new)?)?;
             base = end;
         }
         Ok(())
@@ -129,8 +265,28 @@ impl Encode {
     }
 }
 
+/// How many leaf columns Parquet has for a type.
+fn leaves(t: &DataType) -> usize {
+    match t {
+        DataType::Struct(fields) => fields.iter().map(|f| leaves(f.data_type())).sum(),
+        DataType::List(f) | DataType::LargeList(f) | DataType::FixedSizeList(f, _) | DataType::Map(f, _) => {
+            leaves(f.data_type())
+        }
+        _ => 1,
+    }
+}
+
+/// How many batches edits name.
+fn batches_of(edits: &[(u64, Edit)]) -> usize {
+    let batch = |e: &Edit| if let Edit::Replace { batch, .. } = e { *batch as usize + 1 } else { 0 };
+    edits.iter().map(|(_, e)| batch(e)).max().unwrap_or(0)
+}
+
 struct Out<'a> {
     job: &'a Encode,
+    /// The columns that are encoded, and by leaf whether it is one of theirs.
+    columns: Vec<usize>,
+    wanted: Vec<bool>,
     writers: Vec<ArrowColumnWriter>,
     rows: usize,
     done: Vec<Chunks>,
@@ -164,10 +320,12 @@ impl Out<'_> {
     fn encode(&mut self, batch: &RecordBatch) -> Result<()> {
         let failed = |e| parquet_error("the new file", e);
         if self.writers.is_empty() {
-            self.writers = self.job.factory.create_column_writers(self.done.len()).map_err(failed)?;
+            let all = self.job.factory.create_column_writers(self.done.len()).map_err(failed)?;
+            self.writers = all.into_iter().zip(&self.wanted).filter(|(_, w)| **w).map(|(writer, _)| writer).collect();
         }
         let mut writers = self.writers.iter_mut();
-        for (field, column) in self.job.schema.fields().iter().zip(batch.columns()) {
+        let fields = self.columns.iter().map(|c| &self.job.schema.fields()[*c]);
+        for (field, column) in fields.zip(batch.columns()) {
             for leaf in compute_leaves(field, column).map_err(failed)? {
                 writers.next().expect("there is a writer for each leaf").write(&leaf).map_err(failed)?;
             }
@@ -178,7 +336,8 @@ impl Out<'_> {
 
     fn close(&mut self) -> Result<()> {
         if self.rows > 0 {
-            let chunks = std::mem::take(&mut self.writers).into_iter().map(ArrowColumnWriter::close);
+            let chunks = std::mem::take(&mut self.writers).into_iter();
+            let chunks = chunks.map(|w| w.close().map(|chunk| Chunk::Encoded(Box::new(chunk))));
             self.done.push(chunks.collect::<Result<_, _>>().map_err(|e| parquet_error("the new file", e))?);
             self.rows = 0;
         }

@@ -10,6 +10,7 @@ mod edits;
 mod encode;
 mod exec;
 mod group_bytes;
+mod hybrid;
 mod mode;
 mod out;
 mod page_headers;
@@ -19,6 +20,7 @@ mod session;
 mod sort;
 mod spill;
 mod target;
+mod transcode;
 mod unit;
 mod write;
 

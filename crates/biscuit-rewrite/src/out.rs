@@ -113,7 +113,7 @@ impl OpenOut {
         self.rows += chunks.first().map_or(0, |c| c.close().rows_written);
         let mut group = self.writer.next_row_group()?;
         for chunk in chunks {
-            chunk.append_to_row_group(&mut group)?;
+            chunk.append_to(&mut group)?;
         }
         group.close().map(drop)
     }

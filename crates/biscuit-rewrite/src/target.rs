@@ -181,6 +181,7 @@ impl Target {
             sorting: self.sorting.clone(),
             blooms,
             most_rows: self.most_rows(),
+            properties: self.properties.clone(),
             most_bytes: self.unit.parquet.row_group_bytes.min(largest),
         }
     }

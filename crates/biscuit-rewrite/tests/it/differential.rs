@@ -4,16 +4,18 @@ use std::collections::BTreeMap;
 
 use biscuit_rewrite::{Choice, Force, Insert, Spill, Unit, choose};
 use bytes::Bytes;
-use datafusion::arrow::array::{AsArray, RecordBatch};
-use datafusion::arrow::compute::concat_batches;
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, Scalar};
+use datafusion::arrow::compute::kernels::cmp::{gt_eq, lt_eq};
+use datafusion::arrow::compute::{cast, concat_batches};
 use datafusion::arrow::datatypes::Int64Type;
+use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::PageIndexPolicy;
 use parquet::file::properties::{EnabledStatistics, WriterPropertiesBuilder, WriterVersion};
 use proptest::prelude::*;
 
-use crate::lab::{Lab, file, plain, read, rows};
+use crate::lab::{Lab, file, plain, read, wide};
 
 /// A file, by the sizes of its row groups and how it was written.
 #[derive(Debug, Clone)]
@@ -54,7 +56,7 @@ impl Source {
         let mut group = |size: &usize| {
             let ids: Vec<i64> = (next..next + *size as i64).collect();
             next += *size as i64;
-            rows(&ids, "old")
+            wide(&ids, "old")
         };
         self.groups.iter().map(&mut group).collect()
     }
@@ -98,13 +100,13 @@ impl Work {
     /// New rows by id: those that replace row `n` have id `NEW + n`.
     fn model(&self) -> RecordBatch {
         let (mut out, mut row) = (Vec::new(), 0);
-        let schema = rows(&[], "").schema();
+        let schema = wide(&[], "").schema();
         for (g, size) in self.source.groups.iter().enumerate() {
             for r in row..row + size {
                 match self.edits.get(&r) {
-                    None => out.push(rows(&[r as i64], "old")),
+                    None => out.push(wide(&[r as i64], "old")),
                     Some(true) => {}
-                    Some(false) => out.push(rows(&[NEW + r as i64], "new")),
+                    Some(false) => out.push(wide(&[NEW + r as i64], "new")),
                 }
             }
             row += size;
@@ -116,7 +118,7 @@ impl Work {
 
     fn inserted(&self, group: Option<usize>) -> Vec<RecordBatch> {
         let all = self.inserts.iter().enumerate().filter(|(_, (g, _))| *g == group);
-        all.map(|(i, (_, n))| rows(&(0..*n as i64).map(|k| 100_000 * (i as i64 + 1) + k).collect::<Vec<_>>(), "added"))
+        all.map(|(i, (_, n))| wide(&(0..*n as i64).map(|k| 100_000 * (i as i64 + 1) + k).collect::<Vec<_>>(), "added"))
             .collect()
     }
 
@@ -126,7 +128,7 @@ impl Work {
         // Two batches, so that edits name both.
         let replaced: Vec<u64> = of(false).collect();
         let (a, b) = replaced.split_at(replaced.len() / 2);
-        let new = |r: &[u64]| rows(&r.iter().map(|r| NEW + *r as i64).collect::<Vec<_>>(), "new");
+        let new = |r: &[u64]| wide(&r.iter().map(|r| NEW + *r as i64).collect::<Vec<_>>(), "new");
         let groups = (0..self.source.groups.len()).map(Some).chain([None]);
         let inserts = groups.flat_map(|g| self.inserted(g).into_iter().map(move |rows| Insert::new(g, rows)));
         let unit = lab.unit().await.with_removed(&of(true).collect::<Vec<_>>()).with_inserts(inserts.collect());
@@ -165,6 +167,51 @@ fn read_selected(file: &Bytes) -> Vec<i64> {
     ids.collect()
 }
 
+/// What the page index and the footer say of values holds for all of them, in every page and row group.
+fn check_bounds(file: &Bytes) {
+    let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Required);
+    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file.clone(), options).expect("a page index");
+    let (metadata, schema) = (builder.metadata().clone(), builder.schema().clone());
+    let rows = read(file);
+    let mut first = 0;
+    for (g, group) in metadata.row_groups().iter().enumerate() {
+        let count = group.num_rows() as usize;
+        for (i, field) in schema.fields().iter().enumerate().filter(|(_, f)| !f.data_type().is_nested()) {
+            let column = rows.column(i).slice(first, count);
+            let converter = StatisticsConverter::try_new(field.name(), &schema, builder.parquet_schema()).expect("a column");
+            let of_group = [group];
+            let (mins, maxes) = (converter.row_group_mins(of_group), converter.row_group_maxes(of_group));
+            check_between(&mins.expect("bounds"), 0, &column, &maxes.expect("bounds"));
+            let nulls = converter.row_group_null_counts(of_group).expect("null counts");
+            assert_eq!(nulls.value(0), column.null_count() as u64, "nulls of {}", field.name());
+            let (columns, offsets) = (metadata.column_index().expect("an index"), metadata.offset_index().expect("an index"));
+            let leaf = converter.parquet_column_index().expect("a leaf");
+            let pages = offsets[g][leaf].page_locations();
+            let mins = converter.data_page_mins(columns, offsets, [&g]).expect("bounds");
+            let maxes = converter.data_page_maxes(columns, offsets, [&g]).expect("bounds");
+            let nulls = converter.data_page_null_counts(columns, offsets, [&g]).expect("null counts");
+            for (p, page) in pages.iter().enumerate() {
+                let from = page.first_row_index as usize;
+                let to = pages.get(p + 1).map_or(count, |next| next.first_row_index as usize);
+                let of_page = column.slice(from, to - from);
+                check_between(&mins, p, &of_page, &maxes);
+                assert!(nulls.is_null(p) || nulls.value(p) == of_page.null_count() as u64, "nulls of {}", field.name());
+            }
+        }
+        first += count;
+    }
+}
+
+fn check_between(mins: &ArrayRef, at: usize, values: &ArrayRef, maxes: &ArrayRef) {
+    if mins.is_null(at) || maxes.is_null(at) {
+        return;
+    }
+    let bound = |b: &ArrayRef| Scalar::new(cast(&b.slice(at, 1), values.data_type()).expect("a value of the column"));
+    let holds = |b: BooleanArray| b.iter().all(|b| b != Some(false));
+    assert!(holds(lt_eq(&bound(mins), values).expect("values")), "below the least");
+    assert!(holds(gt_eq(&bound(maxes), values).expect("values")), "above the greatest");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
 
@@ -187,6 +234,7 @@ proptest! {
             prop_assert_eq!(got.columns(), want.columns(), "{:?}", choice);
             let ids: Vec<i64> = want.column(0).as_primitive::<Int64Type>().values().iter().step_by(3).copied().collect();
             prop_assert_eq!(read_selected(&out), ids, "{:?}", choice);
+            check_bounds(&out);
         }
     }
 }

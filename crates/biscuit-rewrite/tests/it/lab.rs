@@ -7,8 +7,10 @@ use biscuit_dataset::{Dataset, Location, OpenFile};
 use biscuit_journal::{JournalOptions, Storage};
 use biscuit_rewrite::{Unit, Written, rewrite_units};
 use bytes::Bytes;
-use datafusion::arrow::array::{ArrayRef, Int64Array, ListArray, RecordBatch, StringArray};
-use datafusion::arrow::datatypes::{Int64Type, Schema, SchemaRef};
+use datafusion::arrow::array::{
+    Array, ArrayRef, BinaryArray, Date32Array, Decimal128Array, Int16Array, Int64Array, ListArray, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
+use datafusion::arrow::datatypes::{Field, Int64Type, Schema, SchemaRef};
 use datafusion::execution::TaskContext;
 use datafusion::execution::config::SessionConfig;
 use datafusion::execution::memory_pool::GreedyMemoryPool;
@@ -34,6 +36,32 @@ pub(crate) fn rows(ids: &[i64], version: &str) -> RecordBatch {
         ("list", Arc::new(lists)),
     ];
     RecordBatch::try_from_iter_with_nullable(columns.map(|(n, c)| (n, c, true))).expect("a batch")
+}
+
+/// The same with columns of other types, some of them null, and texts that are longer than bounds are.
+pub(crate) fn wide(ids: &[i64], version: &str) -> RecordBatch {
+    let each = |null: i64| ids.iter().map(move |i| (i % null != 0).then_some(*i));
+    let decimal = |precision, scale, null| {
+        let values: Decimal128Array = each(null).map(|i| i.map(|i| i128::from(7 * i - 900))).collect();
+        values.with_precision_and_scale(precision, scale).expect("a decimal")
+    };
+    let long = |i: i64| format!("{version} {}{i}", "é".repeat(i as usize % 60));
+    let at: TimestampMicrosecondArray = ids.iter().map(|i| Some(i * 1_000_003)).collect();
+    let columns: [(&str, ArrayRef); 7] = [
+        ("day", Arc::new(each(6).map(|i| i.map(|i| (i / 9) as i32)).collect::<Date32Array>())),
+        ("small", Arc::new(each(7).map(|i| i.map(|i| (i % 11 - 5) as i16)).collect::<Int16Array>())),
+        ("price", Arc::new(decimal(15, 2, i64::MAX))),
+        ("tax", Arc::new(decimal(7, 1, 3))),
+        ("at", Arc::new(at.with_timezone("+00:00"))),
+        ("long", Arc::new(each(8).map(|i| i.map(long)).collect::<StringArray>())),
+        ("raw", Arc::new(each(2).map(|i| i.map(|i| vec![i as u8; i as usize % 70])).collect::<BinaryArray>())),
+    ];
+    let narrow = rows(ids, version);
+    let fields = narrow.schema().fields().iter().cloned().collect::<Vec<_>>();
+    let more = columns.iter().map(|(n, c)| Arc::new(Field::new(*n, c.data_type().clone(), *n != "at")));
+    let schema = Arc::new(Schema::new(fields.into_iter().chain(more).collect::<Vec<_>>()));
+    let columns = narrow.columns().iter().cloned().chain(columns.into_iter().map(|(_, c)| c)).collect();
+    RecordBatch::try_new(schema, columns).expect("a batch")
 }
 
 /// The same without the list: columns that are sorted by, and have bloom filters.
