@@ -41,6 +41,7 @@ pub(crate) async fn run(command: &MergeCommand, context: &Context) -> Result<Ans
 }
 
 /// What records say of themselves.
+#[derive(Clone, Copy)]
 struct Declared<'a> {
     key: &'a [String],
     order: &'a [String],

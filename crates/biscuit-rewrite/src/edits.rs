@@ -17,6 +17,9 @@ pub struct Edits {
     replaced: Vec<Rows>,
 }
 
+/// Edits by number, ascending, and the new rows that they name.
+pub(crate) type Loaded = (Vec<(u64, Edit)>, Vec<RecordBatch>);
+
 /// The column of numbers; no column of a table has that name.
 const NUMBER: &str = "\u{0}row";
 
@@ -84,7 +87,7 @@ impl Edits {
     }
 
     /// The edits by number, ascending, and the new rows that they name.
-    pub(crate) fn load(&self) -> Result<(Vec<(u64, Edit)>, Vec<RecordBatch>)> {
+    pub(crate) fn load(&self) -> Result<Loaded> {
         let (mut edits, mut batches) = (Vec::new(), Vec::new());
         for rows in &self.removed {
             edits.extend(numbers(&rows.get()?).iter().map(|n| (*n, Edit::Remove)));

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
 use biscuit_dataset::{OpenFile, conform, parquet_error};
+use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::{SortColumn, SortOptions, concat_batches, lexsort_to_indices, take_record_batch};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
@@ -42,7 +43,7 @@ pub(crate) struct Encode {
 /// A part of the row group.
 pub(crate) enum EncodePart {
     /// A row group of a source.
-    Group(EncodeGroup),
+    Group(Box<EncodeGroup>),
     /// New rows, in the columns of the new file.
     Rows(RecordBatch),
 }
@@ -82,6 +83,14 @@ impl Chunk {
         match self {
             Self::Encoded(chunk) => chunk.close_mut(),
             Self::Own(chunk) => &mut chunk.close,
+        }
+    }
+
+    /// All its bytes, if they are in one place.
+    pub(crate) fn own_bytes(&self) -> Option<Bytes> {
+        match self {
+            Self::Encoded(_) => None,
+            Self::Own(chunk) => Some(chunk.bytes.clone()),
         }
     }
 
@@ -190,9 +199,7 @@ impl Encode {
             }
             let new: Vec<_> = batches.iter().map(|b| b.column(i).clone()).collect();
             let codec = self.properties.compression(chunk.column_path());
-            own.push(
-                transcode(&group.bytes, chunk, codec, rows, &runs, &new).map_err(|e| parquet_error(place, e))?,
-            );
+            own.push(transcode(&group.bytes, chunk, codec, rows, &runs, &new).map_err(|e| parquet_error(place, e))?);
         }
         Ok(own)
     }

@@ -2,11 +2,12 @@ use biscuit_core::{Error, Result};
 use biscuit_dataset::{check_staged, parquet_error};
 use biscuit_journal::StagedWriter;
 use parquet::column::writer::ColumnCloseResult;
+use parquet::file::reader::ChunkReader;
 use parquet::file::writer::SerializedFileWriter;
 
 use crate::encode::Chunks;
 use crate::group_bytes::GroupBytes;
-use crate::pages::Sink;
+use crate::pages::{Passing, Sink};
 use crate::target::{Ready, Target};
 use crate::unit::Written;
 
@@ -37,7 +38,7 @@ impl<'a> Out<'a> {
             Ready::Copied(bytes, closes) => {
                 let size = closes.iter().map(|c| c.bytes_written).sum();
                 let mut file = self.open(size).await?;
-                let copied = file.copy(&bytes, closes);
+                let copied = file.copy(&bytes, closes, &self.target.passing);
                 file.copied += 1;
                 self.store(file, copied).await
             }
@@ -45,7 +46,7 @@ impl<'a> Out<'a> {
                 for chunks in groups {
                     let size = chunks.iter().map(|c| c.close().bytes_written).sum();
                     let mut file = self.open(size).await?;
-                    let encoded = file.encode(chunks);
+                    let encoded = file.encode(chunks, &self.target.passing);
                     file.encoded += 1;
                     self.store(file, encoded).await?;
                 }
@@ -100,19 +101,31 @@ impl<'a> Out<'a> {
 }
 
 impl OpenOut {
-    fn copy(&mut self, bytes: &GroupBytes, closes: Vec<ColumnCloseResult>) -> parquet::errors::Result<()> {
+    fn copy(
+        &mut self,
+        bytes: &GroupBytes,
+        closes: Vec<ColumnCloseResult>,
+        passing: &Passing,
+    ) -> parquet::errors::Result<()> {
         self.rows += closes.first().map_or(0, |c| c.rows_written);
+        let mut at = self.writer.bytes_written() as u64;
         let mut group = self.writer.next_row_group()?;
         for close in closes {
+            let (start, length) = close.metadata.byte_range();
+            passing.push_chunk(at, bytes.get_bytes(start, usize::try_from(length).unwrap_or(usize::MAX))?);
+            at += length;
             group.append_column(bytes, close)?;
         }
         group.close().map(drop)
     }
 
-    fn encode(&mut self, chunks: Chunks) -> parquet::errors::Result<()> {
+    fn encode(&mut self, chunks: Chunks, passing: &Passing) -> parquet::errors::Result<()> {
         self.rows += chunks.first().map_or(0, |c| c.close().rows_written);
+        let mut at = self.writer.bytes_written() as u64;
         let mut group = self.writer.next_row_group()?;
         for chunk in chunks {
+            chunk.own_bytes().into_iter().for_each(|bytes| passing.push_chunk(at, bytes));
+            at += u64::try_from(chunk.close().metadata.compressed_size()).unwrap_or(0);
             chunk.append_to(&mut group)?;
         }
         group.close().map(drop)

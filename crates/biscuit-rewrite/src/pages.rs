@@ -6,9 +6,17 @@ use bytes::Bytes;
 use parquet::column::page_store::{PageKey, PageStore, PageStoreArgs, PageStoreFactory};
 use parquet::errors::{ParquetError, Result};
 
-/// Pages that are about to be written: the store hands them to the Parquet writer, which writes them to a [`Sink`] at once.
+/// What is about to be written, in memory that is not to be copied: the Parquet writer writes it to a [`Sink`].
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Passing(Arc<Mutex<VecDeque<Bytes>>>);
+pub(crate) struct Passing(Arc<Mutex<Waiting>>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// Pages, which the writer writes at once.
+    pages: VecDeque<Bytes>,
+    /// Whole column chunks, which it writes piece by piece, with their places in the file.
+    chunks: VecDeque<(u64, Bytes)>,
+}
 
 /// Shorter pages the Parquet writer copies into its buffer, so that their own memory never comes to the sink.
 const BUFFERED: usize = 8 * 1024;
@@ -16,16 +24,34 @@ const BUFFERED: usize = 8 * 1024;
 impl Passing {
     /// No page is about to be written any more.
     fn clear(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Waiting::default();
     }
 
     fn push(&self, page: Bytes) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(page);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pages.push_back(page);
+    }
+
+    /// Says that the file has this chunk from a place on, which the writer has not come to yet.
+    pub(crate) fn push_chunk(&self, at: u64, chunk: Bytes) {
+        if !chunk.is_empty() {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).chunks.push_back((at, chunk));
+        }
+    }
+
+    /// How many bytes from a place on are of no chunk, and how many then of the next one.
+    fn next_chunk(&self, at: u64) -> Option<(u64, u64)> {
+        let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (from, chunk) = waiting.chunks.front()?;
+        Some((from.saturating_sub(at), from + chunk.len() as u64 - at.max(*from)))
+    }
+
+    fn take_chunk(&self) -> Option<Bytes> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).chunks.pop_front().map(|(_, chunk)| chunk)
     }
 
     /// The page that these bytes are, if they are one: the very same memory.
     fn take(&self, bytes: &[u8]) -> Option<Bytes> {
-        let mut pages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let pages = &mut self.0.lock().unwrap_or_else(PoisonError::into_inner).pages;
         let same = |page: &Bytes| std::ptr::eq(page.as_ptr(), bytes.as_ptr()) && page.len() == bytes.len();
         // Small pages before it came here as copies.
         let at = pages.iter().position(same)?;
@@ -39,6 +65,8 @@ pub(crate) struct Sink {
     passing: Passing,
     done: Vec<Bytes>,
     rest: Vec<u8>,
+    /// Bytes written so far.
+    at: u64,
 }
 
 impl Sink {
@@ -62,14 +90,31 @@ impl Sink {
 
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        match self.passing.take(bytes) {
-            Some(page) => {
-                self.end_rest();
-                self.done.push(page);
+        let length = match self.passing.next_chunk(self.at) {
+            // A piece of a chunk, which is put down whole when its last piece comes.
+            Some((0, left)) => {
+                let length = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+                if length as u64 == left {
+                    self.end_rest();
+                    self.done.extend(self.passing.take_chunk());
+                }
+                length
             }
-            None => self.rest.extend_from_slice(bytes),
-        }
-        Ok(bytes.len())
+            next => {
+                let before = next.map_or(usize::MAX, |(before, _)| usize::try_from(before).unwrap_or(usize::MAX));
+                let bytes = &bytes[..bytes.len().min(before)];
+                match self.passing.take(bytes) {
+                    Some(page) => {
+                        self.end_rest();
+                        self.done.push(page);
+                    }
+                    None => self.rest.extend_from_slice(bytes),
+                }
+                bytes.len()
+            }
+        };
+        self.at += length as u64;
+        Ok(length)
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
@@ -139,6 +184,16 @@ mod tests {
         let out = sink.take();
         assert!(std::ptr::eq(out[1].as_ptr(), a.as_ptr()) && std::ptr::eq(out[3].as_ptr(), c.as_ptr()));
         assert_eq!(out.concat(), [b"PAR1".as_slice(), &a, &b, b"betweenbetween", &c].concat());
+        // Chunks come in pieces, of which the first may be behind other bytes and the last before some.
+        let at = out.concat().len() as u64;
+        let chunk = Bytes::from((0..100).collect::<Vec<u8>>());
+        passing.push_chunk(at + 3, chunk.clone());
+        passing.push_chunk(at + 103, a.clone());
+        let all = [b"xyz".as_slice(), &chunk, &a, b"end"].concat();
+        all.chunks(40).for_each(|piece| sink.write_all(piece).unwrap());
+        let out = sink.take();
+        assert_eq!((out.concat(), out.len()), (all, 4));
+        assert!(std::ptr::eq(out[1].as_ptr(), chunk.as_ptr()) && std::ptr::eq(out[2].as_ptr(), a.as_ptr()));
         passing.push(a.clone());
         assert!(sink.take().is_empty() && passing.take(&a).is_none(), "no page is held beyond its row group");
     }

@@ -154,7 +154,14 @@ impl Target {
                     let bytes = GroupBytes::fetch(&source, &[at.group]).await?;
                     let (edits, new) = self.unit.edits.get(g).map(Edits::load).transpose()?.unwrap_or_default();
                     let rows = new.iter().map(|rows| self.of_file(rows)).collect::<Result<_>>()?;
-                    EncodePart::Group(EncodeGroup { source, group: at.group, first: at.first, edits, rows, bytes })
+                    EncodePart::Group(Box::new(EncodeGroup {
+                        source,
+                        group: at.group,
+                        first: at.first,
+                        edits,
+                        rows,
+                        bytes,
+                    }))
                 }
             });
         }

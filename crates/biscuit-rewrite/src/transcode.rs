@@ -59,7 +59,13 @@ impl Run {
 }
 
 /// The rows of a row group after its edits, which name batches, and with all rows of further batches behind them.
-pub(crate) fn runs(rows: usize, first: u64, edits: &[(u64, Edit)], added: Range<usize>, batches: &[RecordBatch]) -> Vec<Run> {
+pub(crate) fn runs(
+    rows: usize,
+    first: u64,
+    edits: &[(u64, Edit)],
+    added: Range<usize>,
+    batches: &[RecordBatch],
+) -> Vec<Run> {
     let (mut out, mut next) = (Vec::new(), 0);
     for (number, edit) in edits {
         let at = usize::try_from(number - first).expect("it is inside the row group");
@@ -114,7 +120,9 @@ enum Kind {
     Int32,
     Int64,
     /// Text, whose bounds have to be text as well, or binary values.
-    Bytes { text: bool },
+    Bytes {
+        text: bool,
+    },
 }
 
 impl Kind {
@@ -226,7 +234,9 @@ fn integers(column: &ArrayRef, width: usize) -> Option<Int64Array> {
             let values = column.as_primitive::<Decimal128Type>().iter().map(narrow).collect::<Result<Vec<_>, _>>();
             values.ok()?.into()
         }
-        (DataType::Int8 | DataType::Int16 | DataType::Int32, 4) => cast(column, &DataType::Int64).ok()?.as_primitive().clone(),
+        (DataType::Int8 | DataType::Int16 | DataType::Int32, 4) => {
+            cast(column, &DataType::Int64).ok()?.as_primitive().clone()
+        }
         (DataType::Date32 | DataType::Time32(_), 4) => {
             let days = cast(column, &DataType::Int32).ok()?;
             cast(&days, &DataType::Int64).ok()?.as_primitive().clone()
@@ -414,7 +424,10 @@ fn dictionary_values(buffer: &Bytes, count: usize, kind: Kind) -> Option<Vec<Byt
 enum Content {
     /// By new row, its number in the dictionary.
     Indices(Vec<u32>, Vec<Bytes>),
-    Plain { bytes: Vec<u8>, ends: Ends },
+    Plain {
+        bytes: Vec<u8>,
+        ends: Ends,
+    },
 }
 
 impl Content {
@@ -733,9 +746,7 @@ impl Compressor {
     fn compress(&mut self, bytes: Vec<u8>) -> Result<Vec<u8>> {
         match self {
             Self::None => Ok(bytes),
-            Self::Snappy(encoder) => {
-                encoder.compress_vec(&bytes).map_err(|e| ParquetError::External(Box::new(e)))
-            }
+            Self::Snappy(encoder) => encoder.compress_vec(&bytes).map_err(|e| ParquetError::External(Box::new(e))),
             Self::Zstd(compressor) => Ok(compressor.compress(&bytes)?),
         }
     }
@@ -765,6 +776,7 @@ struct Writer {
 
 impl Writer {
     fn new(source: &ColumnChunkMetaData, codec: Compression, nullable: bool) -> Result<Self> {
+        let size = source.compressed_size();
         let kind = Kind::of(source).ok_or_else(|| ParquetError::General("a type that is not transcoded".to_owned()))?;
         Ok(Self {
             kind,
@@ -772,7 +784,7 @@ impl Writer {
             compressor: Compressor::new(codec)?,
             codec,
             descriptor: source.column_descr_ptr(),
-            sink: TrackedWrite::new(Vec::new()),
+            sink: TrackedWrite::new(Vec::with_capacity(usize::try_from(size + size / 16).unwrap_or(0))),
             uncompressed: 0,
             dictionary_offset: None,
             data_offset: None,
@@ -800,7 +812,11 @@ impl Writer {
         let page = Page::DictionaryPage { buf, num_values, encoding: Encoding::PLAIN, is_sorted: false };
         let (offset, _) = self.put(page, size)?;
         self.dictionary_offset = Some(offset);
-        self.encodings.push(PageEncodingStats { page_type: PageType::DICTIONARY_PAGE, encoding: Encoding::PLAIN, count: 1 });
+        self.encodings.push(PageEncodingStats {
+            page_type: PageType::DICTIONARY_PAGE,
+            encoding: Encoding::PLAIN,
+            count: 1,
+        });
         Ok(())
     }
 

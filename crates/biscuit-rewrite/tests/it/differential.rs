@@ -178,13 +178,15 @@ fn check_bounds(file: &Bytes) {
         let count = group.num_rows() as usize;
         for (i, field) in schema.fields().iter().enumerate().filter(|(_, f)| !f.data_type().is_nested()) {
             let column = rows.column(i).slice(first, count);
-            let converter = StatisticsConverter::try_new(field.name(), &schema, builder.parquet_schema()).expect("a column");
+            let converter =
+                StatisticsConverter::try_new(field.name(), &schema, builder.parquet_schema()).expect("a column");
             let of_group = [group];
             let (mins, maxes) = (converter.row_group_mins(of_group), converter.row_group_maxes(of_group));
             check_between(&mins.expect("bounds"), 0, &column, &maxes.expect("bounds"));
             let nulls = converter.row_group_null_counts(of_group).expect("null counts");
             assert_eq!(nulls.value(0), column.null_count() as u64, "nulls of {}", field.name());
-            let (columns, offsets) = (metadata.column_index().expect("an index"), metadata.offset_index().expect("an index"));
+            let (columns, offsets) =
+                (metadata.column_index().expect("an index"), metadata.offset_index().expect("an index"));
             let leaf = converter.parquet_column_index().expect("a leaf");
             let pages = offsets[g][leaf].page_locations();
             let mins = converter.data_page_mins(columns, offsets, [&g]).expect("bounds");

@@ -8,7 +8,8 @@ use biscuit_journal::{JournalOptions, Storage};
 use biscuit_rewrite::{Unit, Written, rewrite_units};
 use bytes::Bytes;
 use datafusion::arrow::array::{
-    Array, ArrayRef, BinaryArray, Date32Array, Decimal128Array, Int16Array, Int64Array, ListArray, RecordBatch, StringArray, TimestampMicrosecondArray,
+    Array, ArrayRef, BinaryArray, Date32Array, Decimal128Array, Int16Array, Int64Array, ListArray, RecordBatch,
+    StringArray, TimestampMicrosecondArray,
 };
 use datafusion::arrow::datatypes::{Field, Int64Type, Schema, SchemaRef};
 use datafusion::execution::TaskContext;
