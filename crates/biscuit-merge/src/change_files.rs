@@ -85,11 +85,11 @@ impl ChangeFiles {
                 } else {
                     reader.read(&name, fetch(&location, &file, &name).await?)?;
                 }
-                reader.take_batches().into_iter().try_for_each(|b| take.take(b))?;
+                take_all(reader.take_batches(), take).await?;
             }
         }
         let mut changes = reader.finish()?;
-        std::mem::take(&mut changes.batches).into_iter().try_for_each(|b| take.take(b))?;
+        take_all(std::mem::take(&mut changes.batches), take).await?;
         Ok(changes)
     }
 
@@ -126,7 +126,7 @@ impl ChangeFiles {
             let count = rows.num_rows() as u64;
             reader.read_batch(&name, rows, first)?;
             first += count;
-            reader.take_batches().into_iter().try_for_each(|b| take.take(b))?;
+            take_all(reader.take_batches(), take).await?;
         }
         decoding.await.map_err(|e| Error::internal("a change file was cut off").with_source(e))
     }
@@ -164,30 +164,40 @@ impl ChangeFiles {
     }
 }
 
+async fn take_all(batches: Vec<ChangeBatch>, take: &mut dyn TakeBatches) -> Result<()> {
+    for batch in batches {
+        take.take(batch).await?;
+    }
+    Ok(())
+}
+
 /// Where change records go.
+#[async_trait]
 pub(crate) trait TakeBatches: Send {
     /// So many more are about to come.
     fn expect(&mut self, records: u64);
 
-    fn take(&mut self, batch: ChangeBatch) -> Result<()>;
+    async fn take(&mut self, batch: ChangeBatch) -> Result<()>;
 }
 
+#[async_trait]
 impl TakeBatches for Vec<ChangeBatch> {
     fn expect(&mut self, _: u64) {}
 
-    fn take(&mut self, batch: ChangeBatch) -> Result<()> {
+    async fn take(&mut self, batch: ChangeBatch) -> Result<()> {
         self.push(batch);
         Ok(())
     }
 }
 
+#[async_trait]
 impl TakeBatches for Intake {
     fn expect(&mut self, records: u64) {
         Self::expect(self, records);
     }
 
-    fn take(&mut self, batch: ChangeBatch) -> Result<()> {
-        self.add(batch)
+    async fn take(&mut self, batch: ChangeBatch) -> Result<()> {
+        self.add(batch).await
     }
 }
 

@@ -68,6 +68,11 @@ impl ChangeSet {
         }
         set.truncates.sort();
         set.truncates.dedup();
+        let numbers = set.keys_mut().renumber();
+        for record in &mut set.records {
+            record.key = numbers[record.key as usize];
+            record.link = record.link.map(|(kind, other)| (kind, numbers[other as usize]));
+        }
         set.group();
         set.remove_duplicates(spec, target, tables)?;
         Ok(set)

@@ -2,11 +2,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use biscuit_change::{ChangeBatch, Op};
-use biscuit_core::Result;
+use biscuit_core::{Error, Result};
 use biscuit_rewrite::{Rows, Spill};
 use datafusion::arrow::array::Array;
 use datafusion::arrow::datatypes::SchemaRef;
 use hashbrown::HashSet;
+use tokio::task::JoinHandle;
 
 use crate::covers::Covers;
 use crate::encode::{Encoder, Purpose, Values, as_integer};
@@ -25,12 +26,16 @@ const EACH: usize = 256;
 /// updates tie together may be in several, and are brought together in the end.
 #[derive(Debug)]
 pub(crate) struct Intake {
-    key: Vec<String>,
+    key: Arc<[String]>,
     /// Bytes that records may take in memory.
     limit: usize,
     held: Vec<ChangeBatch>,
     held_bytes: usize,
     ranges: Option<Ranges>,
+    /// Batches that are being divided, in their order.
+    dividing: VecDeque<JoinHandle<Result<Divided>>>,
+    /// How many of them at a time.
+    cores: usize,
     /// Records that there are at least, with those that are yet to come.
     expected: u64,
     pub(crate) taken: Taken,
@@ -62,9 +67,19 @@ pub(crate) enum Parts {
 }
 
 impl Intake {
-    pub(crate) fn new(key: &[String], limit: usize) -> Self {
+    pub(crate) fn new(key: &[String], limit: usize, cores: usize) -> Self {
         let taken = Taken::default();
-        Self { key: key.to_vec(), limit, held: vec![], held_bytes: 0, ranges: None, expected: 0, taken }
+        Self {
+            key: key.into(),
+            limit,
+            held: vec![],
+            held_bytes: 0,
+            ranges: None,
+            dividing: VecDeque::new(),
+            cores,
+            expected: 0,
+            taken,
+        }
     }
 
     /// So many more records are about to come.
@@ -72,7 +87,7 @@ impl Intake {
         self.expected = self.taken.records + records;
     }
 
-    pub(crate) fn add(&mut self, batch: ChangeBatch) -> Result<()> {
+    pub(crate) async fn add(&mut self, batch: ChangeBatch) -> Result<()> {
         if batch.ops.is_empty() {
             return Ok(());
         }
@@ -82,8 +97,8 @@ impl Intake {
         if taken.columns.iter().all(|(known, _)| known.fields() != batch.rows.schema_ref().fields()) {
             taken.columns.push((batch.rows.schema(), batch.file.clone()));
         }
-        if let Some(ranges) = &mut self.ranges {
-            return ranges.add(&batch, &self.key);
+        if self.ranges.is_some() {
+            return self.divide(batch).await;
         }
         self.held_bytes += batch.memory() + EACH * batch.ops.len();
         self.held.push(batch);
@@ -92,21 +107,43 @@ impl Intake {
             let each = self.held_bytes / usize::try_from(taken.records).unwrap_or(usize::MAX);
             let known = usize::try_from(self.expected).unwrap_or(usize::MAX).saturating_mul(each);
             let count = if known == 0 { RANGES } else { ranges_for(known, self.limit) };
-            let mut ranges = Ranges::new(bounds(&sample(&self.held, &self.key)?, count), self.limit)?;
-            for batch in self.held.drain(..) {
-                ranges.add(&batch, &self.key)?;
+            let bounds = bounds(&sample(&self.held, &self.key)?, count);
+            self.ranges = Some(Ranges::new(bounds, self.limit)?);
+            for batch in std::mem::take(&mut self.held) {
+                self.divide(batch).await?;
             }
-            self.ranges = Some(ranges);
         }
         Ok(())
     }
 
-    pub(crate) fn finish(self) -> (Taken, Parts) {
+    /// Has a batch divided on another core, and takes in what was begun before as many others.
+    async fn divide(&mut self, batch: ChangeBatch) -> Result<()> {
+        let Some(ranges) = &self.ranges else { return Err(Error::internal("there are no ranges")) };
+        let (bounds, spill, key) = (ranges.bounds.clone(), ranges.spill.clone(), self.key.clone());
+        self.dividing.push_back(tokio::task::spawn_blocking(move || Divided::new(&batch, &key, &bounds, &spill)));
+        while self.dividing.len() > self.cores {
+            self.take_in().await?;
+        }
+        Ok(())
+    }
+
+    async fn take_in(&mut self) -> Result<()> {
+        if let Some(divided) = self.dividing.pop_front() {
+            let divided = divided.await.map_err(|e| Error::internal("a batch was cut off").with_source(e))??;
+            self.ranges.iter_mut().for_each(|ranges| ranges.take_in(&divided));
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn finish(mut self) -> Result<(Taken, Parts)> {
+        while !self.dividing.is_empty() {
+            self.take_in().await?;
+        }
         let parts = match self.ranges {
             Some(ranges) => Parts::Ranges(ranges),
             None => Parts::Whole(Some(self.held)),
         };
-        (self.taken, parts)
+        Ok((self.taken, parts))
     }
 }
 
@@ -140,7 +177,7 @@ impl Parts {
 pub(crate) struct Ranges {
     spill: Arc<Spill>,
     limit: usize,
-    bounds: Bounds,
+    bounds: Arc<Bounds>,
     truncates: Option<Vec<Rows>>,
     ranges: VecDeque<Range>,
     /// Keys that key updates tie to others, and their records.
@@ -174,43 +211,20 @@ impl Ranges {
             limit,
             truncates: Some(vec![]),
             ranges: bounds.ranges(None, None),
-            bounds,
+            bounds: Arc::new(bounds),
             tied: Arc::default(),
             of_tied: Some(vec![]),
         })
     }
 
-    fn add(&mut self, batch: &ChangeBatch, key: &[String]) -> Result<()> {
-        self.collect_tied(batch, key)?;
-        let (truncates, rows) = self.bounds.divide(batch, key)?;
-        if !truncates.is_empty() {
-            let rows = self.spill.write(&batch.pick(&truncates)?.pack()?)?;
-            self.truncates.get_or_insert_default().push(rows);
+    fn take_in(&mut self, divided: &Divided) {
+        if !divided.tied.is_empty() {
+            Arc::make_mut(&mut self.tied).extend(divided.tied.iter().cloned());
         }
-        for (range, rows) in self.ranges.iter_mut().zip(rows) {
-            range.add(batch, &rows, key, &self.spill)?;
+        self.truncates.get_or_insert_default().extend(divided.truncates.clone());
+        for (range, part) in &divided.parts {
+            self.ranges[*range].take_in(part);
         }
-        Ok(())
-    }
-
-    /// Both keys of every key update.
-    fn collect_tied(&mut self, batch: &ChangeBatch, key: &[String]) -> Result<()> {
-        if batch.moves.is_empty() {
-            return Ok(());
-        }
-        let tied = Arc::make_mut(&mut self.tied);
-        let own = Encoder::new(&batch.rows, key, Purpose::Key, &batch.file)?;
-        for m in &batch.moves {
-            // What cannot be encoded is refused when its record is looked at.
-            let other = Encoder::new(&m.key, key, Purpose::Key, &batch.file).ok();
-            for (encoder, row) in other.iter().map(|e| (e, 0)).chain([(&own, m.row)]) {
-                let mut bytes = Vec::new();
-                if encoder.encode(row, &mut bytes).is_ok() {
-                    tied.insert(bytes);
-                }
-            }
-        }
-        Ok(())
     }
 
     fn next(&mut self, key: &[String]) -> Result<Option<Part>> {
@@ -239,8 +253,8 @@ impl Ranges {
         let mut finer = bounds.ranges(range.from.clone(), range.to.clone());
         for batch in read(&range.parts)? {
             let (_, rows) = bounds.divide(&batch, key)?;
-            for (range, rows) in finer.iter_mut().zip(rows) {
-                range.add(&batch, &rows, key, &self.spill)?;
+            for (range, rows) in finer.iter_mut().zip(rows).filter(|(_, rows)| !rows.is_empty()) {
+                range.take_in(&Piece::new(&batch, &rows, key, &self.spill)?);
             }
         }
         finer.into_iter().rev().for_each(|range| self.ranges.push_front(range));
@@ -281,17 +295,71 @@ impl Ranges {
 }
 
 impl Range {
-    fn add(&mut self, batch: &ChangeBatch, rows: &[u32], key: &[String], spill: &Arc<Spill>) -> Result<()> {
-        if rows.is_empty() {
-            return Ok(());
-        }
-        let part = batch.pick(rows)?;
-        sample_of(&part, key, 8, &mut self.sample)?;
-        let part = spill.write(&part.pack()?)?;
-        self.bytes += part.memory() + EACH * part.len();
-        self.parts.push(part);
-        Ok(())
+    fn take_in(&mut self, piece: &Piece) {
+        self.bytes += piece.rows.memory() + EACH * piece.rows.len();
+        self.parts.push(piece.rows.clone());
+        self.sample.extend(piece.sample.iter().cloned());
     }
+}
+
+/// Records of one batch that are in one range, on the disk.
+#[derive(Debug)]
+struct Piece {
+    rows: Rows,
+    sample: Vec<Vec<u8>>,
+}
+
+impl Piece {
+    fn new(batch: &ChangeBatch, rows: &[u32], key: &[String], spill: &Arc<Spill>) -> Result<Self> {
+        let picked = batch.pick(rows)?;
+        let mut sample = Vec::new();
+        sample_of(&picked, key, 8, &mut sample)?;
+        Ok(Self { rows: spill.write(&picked.pack()?)?, sample })
+    }
+}
+
+/// A batch, divided by range.
+#[derive(Debug)]
+struct Divided {
+    tied: Vec<Vec<u8>>,
+    truncates: Option<Rows>,
+    parts: Vec<(usize, Piece)>,
+}
+
+impl Divided {
+    fn new(batch: &ChangeBatch, key: &[String], bounds: &Bounds, spill: &Arc<Spill>) -> Result<Self> {
+        let tied = tied_keys(batch, key)?;
+        let (truncates, ranges) = bounds.divide(batch, key)?;
+        let truncates = match truncates.is_empty() {
+            true => None,
+            false => Some(spill.write(&batch.pick(&truncates)?.pack()?)?),
+        };
+        let mut parts = Vec::with_capacity(ranges.len());
+        for (range, rows) in ranges.iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
+            parts.push((range, Piece::new(batch, rows, key, spill)?));
+        }
+        Ok(Self { tied, truncates, parts })
+    }
+}
+
+/// Both keys of every key update.
+fn tied_keys(batch: &ChangeBatch, key: &[String]) -> Result<Vec<Vec<u8>>> {
+    if batch.moves.is_empty() {
+        return Ok(vec![]);
+    }
+    let mut tied = Vec::new();
+    let own = Encoder::new(&batch.rows, key, Purpose::Key, &format!("`{}`", batch.file))?;
+    for m in &batch.moves {
+        // What cannot be encoded is refused when its record is looked at.
+        let other = Encoder::new(&m.key, key, Purpose::Key, "the header of a key update").ok();
+        for (encoder, row) in other.iter().map(|e| (e, 0)).chain([(&own, m.row)]) {
+            let mut bytes = Vec::new();
+            if encoder.encode(row, &mut bytes).is_ok() {
+                tied.push(bytes);
+            }
+        }
+    }
+    Ok(tied)
 }
 
 impl Bounds {

@@ -23,6 +23,8 @@ pub(crate) struct Keys {
     /// With the hash of the tuple.
     others: HashTable<(u64, u32)>,
     hasher: DefaultHashBuilder,
+    /// So many keys from the first on have their numbers in their order.
+    in_order: usize,
 }
 
 impl Keys {
@@ -37,6 +39,9 @@ impl Keys {
 
     /// All numbers, by key. Tuples of integers compare as these do.
     pub(crate) fn sorted(&self) -> Vec<u32> {
+        if self.in_order == self.len() {
+            return (0..number(self.len())).collect();
+        }
         if self.integers.len() == self.len() {
             let mut integers: Vec<(i64, u32)> = self.integers.iter().copied().collect();
             integers.sort_unstable();
@@ -45,6 +50,23 @@ impl Keys {
         let mut keys: Vec<u32> = (0..number(self.len())).collect();
         keys.sort_unstable_by(|a, b| self.bytes(*a).cmp(self.bytes(*b)));
         keys
+    }
+
+    /// Gives the keys other numbers, so that these are in the order of the keys, and what belongs to keys that are near one
+    /// another is too. Answers with the new numbers, by the old ones.
+    pub(crate) fn renumber(&mut self) -> Vec<u32> {
+        let sorted = self.sorted();
+        let mut new = vec![0; sorted.len()];
+        let (mut tuples, mut ends) = (Vec::with_capacity(self.tuples.len()), Vec::with_capacity(sorted.len()));
+        for (at, old) in (0..).zip(&sorted) {
+            new[*old as usize] = at;
+            tuples.extend_from_slice(self.bytes(*old));
+            ends.push(tuples.len());
+        }
+        self.integers.iter_mut().for_each(|(_, key)| *key = new[*key as usize]);
+        self.raw.iter_mut().chain(self.others.iter_mut()).for_each(|(_, key)| *key = new[*key as usize]);
+        (self.tuples, self.ends, self.in_order) = (tuples, ends, sorted.len());
+        new
     }
 
     /// The number of a key, which it gets if it has none.
@@ -263,5 +285,10 @@ mod tests {
         assert_eq!(keys.len(), 13);
         let sorted = keys.sorted();
         assert!(sorted.windows(2).all(|w| keys.bytes(w[0]) < keys.bytes(w[1])) && sorted.len() == 13);
+        let (before, new) = (keys.bytes(3).to_vec(), keys.renumber());
+        assert_eq!((keys.bytes(new[3]), keys.find(&before)), (before.as_slice(), Some(new[3])));
+        assert_eq!(keys.sorted(), (0..13).collect::<Vec<u32>>());
+        assert_eq!(keys.intern_integer(-1_000_000), 13);
+        assert_eq!(keys.sorted().iter().position(|k| *k == 13), Some(1), "behind the least integer");
     }
 }

@@ -189,7 +189,7 @@ impl Merge {
 
     fn intake(&self) -> Intake {
         let limit = self.options.change_memory.or(self.options.memory.map(|bytes| bytes / 4));
-        Intake::new(&self.spec.key, limit.unwrap_or(usize::MAX))
+        Intake::new(&self.spec.key, limit.unwrap_or(usize::MAX), self.options.parallelism)
     }
 
     async fn start(
@@ -201,9 +201,9 @@ impl Merge {
         aside: Aside<'_>,
     ) -> Result<MergeReport> {
         for batch in std::mem::take(&mut changes.batches) {
-            intake.add(batch)?;
+            intake.add(batch).await?;
         }
-        let (taken, parts) = intake.finish();
+        let (taken, parts) = intake.finish().await?;
         let mut report = MergeReport {
             records: taken.records + changes.ignored + changes.refused.len() as u64,
             other_tables: changes.other_tables,

@@ -1,10 +1,11 @@
 use std::fs::File;
-use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use biscuit_core::{Error, ErrorKind, Result};
 use datafusion::arrow::array::{Array, RecordBatch};
-use datafusion::arrow::buffer::{Buffer, MutableBuffer};
+use datafusion::arrow::buffer::Buffer;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::ipc::reader::StreamDecoder;
@@ -13,13 +14,10 @@ use datafusion::arrow::ipc::writer::StreamWriter;
 /// A file on the local disk for rows that memory has no room for, in the folder for temporary files (`TMPDIR`). It has no
 /// name, so that nothing stays behind, however the process ends.
 #[derive(Debug)]
-pub struct Spill(Mutex<Open>);
-
-#[derive(Debug)]
-struct Open {
-    file: File,
-    /// Bytes written.
-    end: u64,
+pub struct Spill {
+    file: Mutex<File>,
+    /// Bytes that are written, or about to be.
+    end: AtomicU64,
 }
 
 fn failed(e: impl std::error::Error + Send + Sync + 'static) -> Error {
@@ -34,7 +32,7 @@ impl Spill {
     /// `SpillFailed` if there is no folder for temporary files that can be written.
     pub fn new() -> Result<Arc<Self>> {
         let file = tempfile::tempfile().map_err(failed)?;
-        Ok(Arc::new(Self(Mutex::new(Open { file, end: 0 }))))
+        Ok(Arc::new(Self { file: Mutex::new(file), end: AtomicU64::new(0) }))
     }
 
     /// Puts rows on the disk.
@@ -42,30 +40,33 @@ impl Spill {
     /// # Errors
     /// `SpillFailed`, for a disk that is full among others.
     pub fn write(self: &Arc<Self>, rows: &RecordBatch) -> Result<Rows> {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = open.end;
-        let end = open.append(rows).map_err(failed)?;
-        open.end = end;
+        let bytes = to_bytes(rows).map_err(failed)?;
+        let length = bytes.len() as u64;
+        let at = self.end.fetch_add(length, Ordering::Relaxed);
+        let mut file = self.file();
+        file.seek(SeekFrom::Start(at)).and_then(|_| file.write_all(&bytes)).map_err(failed)?;
         let nulls = rows.columns().iter().map(|c| c.logical_null_count() > 0).collect();
-        let on_disk = OnDisk { spill: self.clone(), at, length: end - at, schema: rows.schema(), nulls };
+        let on_disk = OnDisk { spill: self.clone(), at, length, schema: rows.schema(), nulls };
         Ok(Rows { count: rows.num_rows(), held: Held::Disk(Arc::new(on_disk)) })
     }
 
     /// Bytes on the disk.
     pub fn size(&self) -> u64 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).end
+        self.end.load(Ordering::Relaxed)
+    }
+
+    fn file(&self) -> MutexGuard<'_, File> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Open {
-    fn append(&mut self, rows: &RecordBatch) -> Result<u64, ArrowError> {
-        self.file.seek(SeekFrom::Start(self.end))?;
-        let mut writer = StreamWriter::try_new(BufWriter::new(&self.file), &rows.schema())?;
-        writer.write(rows)?;
-        writer.finish()?;
-        writer.into_inner()?.flush()?;
-        Ok(self.file.stream_position()?)
-    }
+/// Arrow's format for streams.
+fn to_bytes(rows: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
+    let room = rows.columns().iter().map(|c| c.to_data().get_slice_memory_size().unwrap_or(0)).sum::<usize>();
+    let mut writer = StreamWriter::try_new(Vec::with_capacity(room + room / 16 + 4096), &rows.schema())?;
+    writer.write(rows)?;
+    writer.finish()?;
+    writer.into_inner()
 }
 
 /// Rows that wait to be written: in memory, or on the local disk.
@@ -138,11 +139,12 @@ impl Rows {
 
 impl OnDisk {
     fn read(&self) -> Result<RecordBatch> {
-        let mut bytes = MutableBuffer::from_len_zeroed(usize::try_from(self.length).unwrap_or(usize::MAX));
+        // Not zeroed before it is read into, which costs as much as the reading.
+        let mut bytes = Vec::with_capacity(usize::try_from(self.length).unwrap_or(0));
         {
-            let mut open = self.spill.0.lock().unwrap_or_else(PoisonError::into_inner);
-            open.file.seek(SeekFrom::Start(self.at)).map_err(failed)?;
-            open.file.read_exact(bytes.as_slice_mut()).map_err(failed)?;
+            let mut file = self.spill.file();
+            file.seek(SeekFrom::Start(self.at)).map_err(failed)?;
+            Read::by_ref(&mut *file).take(self.length).read_to_end(&mut bytes).map_err(failed)?;
         }
         // The arrays are slices of what was read.
         let mut bytes = Buffer::from(bytes);

@@ -1,16 +1,18 @@
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
 use biscuit_dataset::conform;
-use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
+use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::row::{RowConverter, SortField};
 use parquet::arrow::ArrowSchemaConverter;
 use parquet::arrow::arrow_writer::ArrowRowGroupWriterFactory;
 use parquet::column::writer::ColumnCloseResult;
 use parquet::file::metadata::SortingColumn;
 use parquet::file::properties::{WriterProperties, WriterPropertiesPtr};
 use parquet::file::writer::SerializedFileWriter;
-use parquet::schema::types::TypePtr;
+use parquet::schema::types::{ColumnPath, TypePtr};
 
 use crate::choose::{Choice, GroupPlan, Part, Reason};
 use crate::copy::{Carried, blooms};
@@ -63,8 +65,13 @@ impl Target {
         };
         let sorting = sorting(&unit.sources).filter(|_| columns == Columns::Same).unwrap_or_default();
         let claimed = if unit.sort_by.is_empty() { sorting.clone() } else { sort_claim(&unit) };
+        let sample = if unit.sources.is_empty() { unit.inserts.first() } else { None };
+        let sample = sample.map(|insert| insert.rows.get()).transpose()?;
         let follow = |blooms| {
-            let properties = following(&unit.sources, &unit.parquet, columns, blooms);
+            let mut properties = following(&unit.sources, &unit.parquet, columns, blooms);
+            for name in sample.iter().flat_map(mostly_distinct) {
+                properties = properties.set_column_dictionary_enabled(ColumnPath::new(vec![name]), false);
+            }
             Arc::new(properties.set_sorting_columns((!claimed.is_empty()).then(|| claimed.clone())).build())
         };
         let passing = Passing::default();
@@ -205,6 +212,21 @@ impl Target {
     pub(crate) fn most_rows(&self) -> usize {
         self.properties.max_row_group_row_count().unwrap_or(usize::MAX)
     }
+}
+
+/// The flat columns of which most values of these rows are different ones: a dictionary of them would be given up half-way.
+fn mostly_distinct(rows: &RecordBatch) -> Vec<String> {
+    let distinct = |column: &ArrayRef| -> Option<usize> {
+        let converter = RowConverter::new(vec![SortField::new(column.data_type().clone())]).ok()?;
+        let rows = converter.convert_columns(std::slice::from_ref(column)).ok()?;
+        let values: HashSet<Vec<u8>> = rows.iter().map(|row| row.data().to_vec()).collect();
+        Some(values.len())
+    };
+    let schema = rows.schema();
+    let columns = schema.fields().iter().zip(rows.columns()).filter(|(f, _)| !f.data_type().is_nested());
+    // Few rows say little.
+    let many = columns.filter(|(_, c)| c.len() >= 1024 && distinct(c).is_some_and(|n| n > c.len() / 2));
+    many.map(|(f, _)| f.name().clone()).collect()
 }
 
 /// What a footer says of the columns that the rows of a unit are sorted by; nothing where columns are nested, since then the
