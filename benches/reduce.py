@@ -23,7 +23,7 @@ p.add_argument("--peer", help=argparse.SUPPRESS)
 a = p.parse_args()
 root = pathlib.Path(a.work or tempfile.mkdtemp(prefix="biscuit-bench-"))
 work = root / f"reduce-{a.records}"
-changes, out = work / "changes.parquet", root / "reduced"
+changes, out = work / "changes.parquet", root / "reduce-lake" / "orders"
 CHECK = "select count(*), sum(o_orderkey)::varchar, bit_xor(hash(o_orderkey, o_totalprice::varchar, o_comment, epoch_us(effective_date)))::varchar from"
 NEWEST = "row_number() over (partition by o_orderkey order by effective_date desc)"
 
@@ -65,7 +65,7 @@ def timed(command):
 
 def peer(name):
     """Runs in a process of its own."""
-    out.mkdir(parents=True)
+    out.mkdir()
     if name == "duckdb":
         import duckdb
 
@@ -114,9 +114,9 @@ runs |= {n: [sys.executable, __file__, "--peer", n, "--work", root, "--records",
 results = {}
 for _ in range(a.rounds):
     for name, command in runs.items():
-        shutil.rmtree(out, ignore_errors=True)
-        for state in root.glob("*reduced*"):
-            shutil.rmtree(state)
+        # The state of the table is beside it.
+        shutil.rmtree(out.parent, ignore_errors=True)
+        out.parent.mkdir()
         r = timed(command)
         r |= {} if "failed" in r else {"check": right(), "bytes": written()}
         results.setdefault(name, []).append(r)

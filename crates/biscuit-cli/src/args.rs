@@ -344,8 +344,8 @@ pub(crate) struct MergeArgs {
     #[arg(long, default_value = "0.1", value_parser = percent, value_name = "PERCENT")]
     pub(crate) max_quarantined: f64,
 
-    /// Memory that row groups in work may take together, such as `512MB`; where it is used up, fewer are worked on at a time
-    /// [default: no limit]
+    /// Memory that change records, and then row groups in work, may take together, such as `512MB`: records of Parquet files
+    /// beyond it go on in a temporary file, and fewer row groups are worked on at a time [default: no limit]
     #[arg(long, value_parser = bytes, value_name = "BYTES")]
     pub(crate) memory: Option<usize>,
 

@@ -1,9 +1,15 @@
 //! Which files and row groups a merge touches, and where new rows go.
 
+use biscuit_change::RowsOptions;
 use biscuit_dataset::{Dataset, ParquetOptions};
-use biscuit_merge::{Merge, MergeOptions, MergeReport, MergeSpec, Mode, verify};
+use biscuit_merge::{ChangeFiles, Format, Merge, MergeOptions, MergeReport, MergeSpec, Mode, verify};
 use biscuit_testkit::RecordingStore;
+use datafusion::arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
+use datafusion::arrow::datatypes::Int64Type;
+use parquet::arrow::ArrowWriter;
+use parquet::file::properties::WriterProperties;
 use std::fmt::Write;
+use std::sync::Arc;
 
 use crate::lake;
 
@@ -120,4 +126,59 @@ async fn text_and_composite_keys_are_found_in_row_groups_too() {
     let report = lake::merge_with(&dataset, &spec, &options, &lines.concat()).await.expect("a merge");
     assert_eq!((report.rows.deleted, report.rows.updated, report.rows.inserted), (1, 1, 1));
     assert_eq!((report.verdicts.unchanged, report.rows.after), (1, 100));
+}
+
+/// A Parquet file of change records that is too large to be read as a whole: two records of each key, in no order.
+fn large_file(folder: &std::path::Path, null_at: Option<usize>) -> String {
+    let rows = 80_000_usize;
+    let row = |i: usize| (i * 7919) % rows;
+    let ids: Int64Array = (0..rows).map(|i| (Some(i) != null_at).then_some((row(i) / 2) as i64)).collect();
+    let seqs: Int64Array = (0..rows).map(|i| Some((row(i) % 2) as i64)).collect();
+    let notes: StringArray = (0..rows).map(|i| Some(format!("{:0>150}", row(i)))).collect();
+    let columns: [(&str, ArrayRef); 3] = [("id", Arc::new(ids)), ("seq", Arc::new(seqs)), ("note", Arc::new(notes))];
+    let batch = RecordBatch::try_from_iter_with_nullable(columns.map(|(n, c)| (n, c, true))).expect("a batch");
+    let path = folder.join("changes.parquet");
+    let properties =
+        WriterProperties::builder().set_max_row_group_row_count(Some(30_000)).set_dictionary_enabled(false);
+    let file = std::fs::File::create(&path).expect("a file");
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties.build())).expect("a writer");
+    writer.write(&batch).expect("rows");
+    writer.close().expect("a file");
+    assert!(std::fs::metadata(&path).expect("a file").len() > 8 << 20);
+    path.to_str().expect("a path").to_owned()
+}
+
+#[tokio::test]
+async fn a_large_file_is_read_piece_by_piece_and_merged_range_by_range() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let files = ChangeFiles::new([large_file(folder.path(), None)], Format::Rows(RowsOptions::default()));
+    let parquet = ParquetOptions::default().with_row_group_rows(10_000);
+    let options = MergeOptions::default().with_change_memory(2 << 20).with_parquet(parquet);
+    let dataset = lake::dataset(lake::memory());
+    let merge = Merge::new(dataset.clone(), spec(), options).expect("a merge");
+    let report = merge.run_files(&files, Mode::Commit).await.expect("a first load");
+    assert_eq!((report.records, report.verdicts.inserted, report.verdicts.superseded), (80_000, 40_000, 40_000));
+    let rows = lake::rows(&dataset).await;
+    let column = |name: &str| -> Vec<i64> {
+        let values = rows.iter().flat_map(|b| b.column_by_name(name).expect(name).as_primitive::<Int64Type>().values());
+        values.copied().collect()
+    };
+    // One file sorted by key, in full row groups but for what the ends of ranges leave over.
+    assert_eq!(column("id"), (0..40_000).collect::<Vec<_>>());
+    assert!(column("seq").iter().all(|s| *s == 1), "the newest record stands");
+    let again = merge.run_files(&files, Mode::Commit).await.expect("the same again");
+    assert_eq!((again.outcome, again.verdicts.unchanged, again.verdicts.late), ("unchanged", 40_000, 40_000));
+}
+
+#[tokio::test]
+async fn a_bad_record_of_a_large_file_is_named_by_its_row() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = large_file(folder.path(), Some(65_540));
+    for memory in [2 << 20, usize::MAX] {
+        let files = ChangeFiles::new([path.as_str()], Format::Rows(RowsOptions::default()));
+        let options = MergeOptions::default().with_change_memory(memory);
+        let merge = Merge::new(lake::dataset(lake::memory()), spec(), options).expect("a merge");
+        let e = merge.run_files(&files, Mode::Commit).await.expect_err("a key is null");
+        assert_eq!((e.code(), e.row(), e.file()), ("NullKey", Some(65_541), Some(path.as_str())));
+    }
 }
