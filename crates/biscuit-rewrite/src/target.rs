@@ -96,9 +96,10 @@ impl Target {
         self.shared.hold(self.needs(plan), self.unit.name()).await
     }
 
-    /// Memory for the source's bytes, and where they are encoded for pages in the making and a few batches between the two.
+    /// Memory for the source's bytes, and where they are encoded for pages in the making, a few batches between the two or the
+    /// largest column whose pages are changed, and new rows.
     fn needs(&self, plan: &GroupPlan) -> usize {
-        let (mut compressed, mut batch, mut new) = (0, 0, 0);
+        let (mut compressed, mut batch, mut column, mut new) = (0, 0, 0, 0);
         let bytes = |n: i64| usize::try_from(n).unwrap_or(0);
         for part in &plan.parts {
             match part {
@@ -107,12 +108,14 @@ impl Target {
                     let group = self.unit.sources[at.source].metadata().metadata().row_group(at.group);
                     compressed += bytes(group.compressed_size());
                     new += self.unit.edits.get(g).map_or(0, Edits::memory);
+                    let largest = group.columns().iter().map(|c| bytes(c.uncompressed_size())).max();
+                    column = column.max(largest.unwrap_or(0));
                     batch = batch.max(bytes(group.total_byte_size()) / bytes(group.num_rows()).max(1) * 8192);
                 }
                 Part::Insert(i) => new += self.unit.inserts[*i].rows.memory(),
             }
         }
-        if plan.copy { compressed } else { 2 * compressed + 4 * batch + new }
+        if plan.copy { compressed } else { 2 * compressed + 4 * batch + column + new }
     }
 
     /// Copies or encodes a row group.
