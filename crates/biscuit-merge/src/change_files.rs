@@ -11,7 +11,7 @@ use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStoreExt};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use tokio::sync::mpsc;
 
 use crate::intake::Intake;
@@ -74,40 +74,84 @@ impl ChangeFiles {
     /// group at a time.
     pub(crate) async fn each_batch(&self, take: &mut dyn TakeBatches) -> Result<Changes> {
         let mut reader = Reader::new(&self.format);
-        for place in &self.places {
-            let (location, files) = self.files_of(place).await?;
-            let all = files.len();
-            for (done, file) in files.into_iter().enumerate() {
-                tracing::debug!(target: "biscuit::progress", done, all, "reading changes");
-                let name = shown(place, &location, &file.location);
-                if file.size > WHOLE && reader.takes_rows() && begins_as_parquet(&location, &file).await? {
-                    self.each_row_group(&location, &file, &name, &mut reader, take).await?;
-                } else {
-                    reader.read(&name, fetch(&location, &file, &name).await?)?;
-                }
-                take_all(reader.take_batches(), take).await?;
+        let files = self.files().await?;
+        for (done, file) in files.iter().enumerate() {
+            progress(done, files.len());
+            if file.meta.size > WHOLE && reader.takes_rows() && file.begins_as_parquet().await? {
+                file.each_row_group(&mut reader, take).await?;
+            } else {
+                reader.read(&file.name, file.fetch().await?)?;
             }
+            take_all(reader.take_batches(), take).await?;
         }
         let mut changes = reader.finish()?;
         take_all(std::mem::take(&mut changes.batches), take).await?;
         Ok(changes)
     }
 
-    async fn each_row_group(
-        &self,
-        location: &Location,
-        file: &ObjectMeta,
-        name: &str,
-        reader: &mut Reader,
-        take: &mut dyn TakeBatches,
-    ) -> Result<()> {
-        if !reader.wants(name)? {
+    /// Reads all of them in one pass, in which each record goes to its table: the change records by `schema.table`, each
+    /// table with its own error if it has one.
+    ///
+    /// # Errors
+    /// As [`changes`](Self::changes); those about one table are with it.
+    pub async fn by_table(&self, mut reader: TablesReader<'_>) -> Result<Vec<OfTable>> {
+        let files = self.files().await?;
+        for (done, file) in files.iter().enumerate() {
+            progress(done, files.len());
+            reader.read(&file.name, &file.fetch().await?)?;
+        }
+        Ok(reader.finish())
+    }
+
+    /// The files of all places.
+    async fn files(&self) -> Result<Vec<ChangeFile>> {
+        let mut all = Vec::new();
+        for place in &self.places {
+            let (folder, pattern) = split_glob(place)?;
+            let location = self.opener.open(folder).await?;
+            for meta in files(&location, pattern.as_ref()).await? {
+                let name = shown(place, &location, &meta.location);
+                all.push(ChangeFile { store: location.storage().store.clone(), meta, name });
+            }
+        }
+        Ok(all)
+    }
+}
+
+fn progress(done: usize, all: usize) {
+    tracing::debug!(target: "biscuit::progress", done, all, "reading changes");
+}
+
+/// A file of change records.
+struct ChangeFile {
+    store: Arc<dyn ObjectStore>,
+    meta: ObjectMeta,
+    /// What messages call it.
+    name: String,
+}
+
+impl ChangeFile {
+    async fn fetch(&self) -> Result<Bytes> {
+        let path = &self.meta.location;
+        let read = async { self.store.get(path).await?.bytes().await };
+        let bytes = read.await.map_err(|e| store_error("read", path, e))?;
+        tracing::info!(file = %self.name, bytes = bytes.len(), "reading changes");
+        Ok(bytes)
+    }
+
+    async fn begins_as_parquet(&self) -> Result<bool> {
+        let first = self.store.get_range(&self.meta.location, 0..4).await;
+        Ok(first.map_err(|e| store_error("read", &self.meta.location, e))?.as_ref() == b"PAR1")
+    }
+
+    async fn each_row_group(&self, reader: &mut Reader, take: &mut dyn TakeBatches) -> Result<()> {
+        if !reader.wants(&self.name)? {
             return Ok(());
         }
-        tracing::info!(file = %name, bytes = file.size, "reading changes");
-        let object = file.location.clone();
-        let data = DataFile { path: name.to_owned(), object, size: file.size, partition: vec![] };
-        let open = OpenFile::open(location.storage().store.clone(), data).await.map_err(|e| e.in_file(name))?;
+        tracing::info!(file = %self.name, bytes = self.meta.size, "reading changes");
+        let (path, object) = (self.name.clone(), self.meta.location.clone());
+        let data = DataFile { path, object, size: self.meta.size, partition: vec![] };
+        let open = OpenFile::open(self.store.clone(), data).await.map_err(|e| e.in_file(&self.name))?;
         take.expect(open.rows());
         let mut rows = open.with_batch_rows(BATCH).stream(None)?;
         // Decoded beside what is done with the rows.
@@ -120,7 +164,7 @@ impl ChangeFiles {
                 }
             }
         });
-        let (name, mut first): (Arc<str>, u64) = (name.into(), 1);
+        let (name, mut first): (Arc<str>, u64) = (self.name.as_str().into(), 1);
         while let Some(rows) = receive.recv().await {
             let rows = rows.map_err(|e| e.in_file(&*name))?;
             let count = rows.num_rows() as u64;
@@ -129,38 +173,6 @@ impl ChangeFiles {
             take_all(reader.take_batches(), take).await?;
         }
         decoding.await.map_err(|e| Error::internal("a change file was cut off").with_source(e))
-    }
-
-    /// The files of a place, with the store they are in.
-    async fn files_of(&self, place: &str) -> Result<(Location, Vec<ObjectMeta>)> {
-        let (folder, pattern) = split_glob(place)?;
-        let location = self.opener.open(folder).await?;
-        let files = files(&location, pattern.as_ref()).await?;
-        Ok((location, files))
-    }
-
-    /// Reads all of them in one pass, in which each record goes to its table: the change records by `schema.table`, each
-    /// table with its own error if it has one.
-    ///
-    /// # Errors
-    /// As [`changes`](Self::changes); those about one table are with it.
-    pub async fn by_table(&self, mut reader: TablesReader<'_>) -> Result<Vec<OfTable>> {
-        self.each(&mut |name, bytes| reader.read(name, &bytes)).await?;
-        Ok(reader.finish())
-    }
-
-    /// Reads the files one after the other.
-    async fn each(&self, read: &mut (dyn FnMut(&str, Bytes) -> Result<()> + Send)) -> Result<()> {
-        for place in &self.places {
-            let (location, files) = self.files_of(place).await?;
-            let all = files.len();
-            for (done, file) in files.into_iter().enumerate() {
-                tracing::debug!(target: "biscuit::progress", done, all, "reading changes");
-                let name = shown(place, &location, &file.location);
-                read(&name, fetch(&location, &file, &name).await?)?;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -206,18 +218,6 @@ const WHOLE: u64 = 8 << 20;
 
 /// Rows of a larger one that are decoded at a time.
 const BATCH: usize = 65_536;
-
-async fn fetch(location: &Location, file: &ObjectMeta, name: &str) -> Result<Bytes> {
-    let (store, path) = (&location.storage().store, &file.location);
-    let bytes = async { store.get(path).await?.bytes().await }.await.map_err(|e| store_error("read", path, e))?;
-    tracing::info!(file = %name, bytes = bytes.len(), "reading changes");
-    Ok(bytes)
-}
-
-async fn begins_as_parquet(location: &Location, file: &ObjectMeta) -> Result<bool> {
-    let first = location.storage().store.get_range(&file.location, 0..4).await;
-    Ok(first.map_err(|e| store_error("read", &file.location, e))?.as_ref() == b"PAR1")
-}
 
 /// The records in the quarantine of a table, read again.
 pub(crate) fn records_again(records: &[Refused], format: &Format) -> Result<Changes> {

@@ -10,7 +10,7 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Typ
 use crate::bounds::Bounds;
 use crate::homes::{Home, Place, Room, places};
 use crate::keys::Keys;
-use crate::merge::MergeOptions;
+use crate::options::MergeOptions;
 use crate::outcome::{Outcome, RowChange};
 use crate::report::{FileCounts, Partitions, RowCounts};
 use crate::scan::{self, Stored};

@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 
 use crate::change_set::ChangeSet;
 use crate::covers::Covers;
-use crate::intake::{Part, Taken};
+use crate::intake::Taken;
 use crate::merge::Merge;
 use crate::order::Order;
+use crate::ranges::Part;
 use crate::report::MergeReport;
 use crate::segment::{Kept, Segments};
 use crate::spec::MergeSpec;

@@ -170,7 +170,7 @@ impl Encode {
         let Some((EncodePart::Group(group), rest)) = self.parts.split_first() else { return Ok(vec![]) };
         let metadata = group.source.metadata();
         let source = metadata.metadata().row_group(group.group);
-        let (mut batches, edits) = (group.rows.clone(), batches_of(&group.edits));
+        let mut batches = group.rows.clone();
         for part in rest {
             match part {
                 EncodePart::Rows(rows) => batches.push(rows.clone()),
@@ -179,7 +179,7 @@ impl Encode {
         }
         let same = metadata.schema().fields() == self.schema.fields();
         let bytes = usize::try_from(source.compressed_size()).unwrap_or(usize::MAX);
-        if !self.sorting.is_empty() || !same || bytes > self.most_bytes / 2 || edits > group.rows.len() {
+        if !self.sorting.is_empty() || !same || bytes > self.most_bytes / 2 {
             return Ok(vec![]);
         }
         let rows = usize::try_from(source.num_rows()).unwrap_or(0);
@@ -281,12 +281,6 @@ fn leaves(t: &DataType) -> usize {
         }
         _ => 1,
     }
-}
-
-/// How many batches edits name.
-fn batches_of(edits: &[(u64, Edit)]) -> usize {
-    let batch = |e: &Edit| if let Edit::Replace { batch, .. } = e { *batch as usize + 1 } else { 0 };
-    edits.iter().map(|(_, e)| batch(e)).max().unwrap_or(0)
 }
 
 struct Out<'a> {

@@ -50,11 +50,6 @@ impl Spill {
         Ok(Rows { count: rows.num_rows(), held: Held::Disk(Arc::new(on_disk)) })
     }
 
-    /// Bytes on the disk.
-    pub fn size(&self) -> u64 {
-        self.end.load(Ordering::Relaxed)
-    }
-
     fn file(&self) -> MutexGuard<'_, File> {
         self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,0 +1,333 @@
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use biscuit_change::{ChangeBatch, Op};
+use biscuit_core::Result;
+use biscuit_rewrite::{Rows, Spill};
+use datafusion::arrow::array::Array;
+use hashbrown::HashSet;
+
+use crate::covers::Covers;
+use crate::encode::{Encoder, Purpose, Values, as_integer};
+
+/// Ranges that records are divided into where nobody knows how many records there are, and the most.
+pub(crate) const RANGES: usize = 64;
+const MOST_RANGES: usize = 256;
+
+/// What a record takes in memory besides its row, while it is worked on: its key and order, its place in a hash table, and what
+/// its key comes to.
+pub(crate) const EACH: usize = 256;
+
+/// Some of the records, all that there are of their keys.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) batches: Vec<ChangeBatch>,
+    pub(crate) covers: Covers,
+}
+
+/// The parts of a run. The first one has all truncates.
+#[derive(Debug)]
+pub(crate) enum Parts {
+    /// All is in memory.
+    Whole(Option<Vec<ChangeBatch>>),
+    Ranges(Ranges),
+}
+
+impl Parts {
+    /// Whether there are several parts, so that what comes of them does not fit into memory either.
+    pub(crate) fn on_disk(&self) -> Option<&Arc<Spill>> {
+        match self {
+            Self::Whole(_) => None,
+            Self::Ranges(ranges) => Some(&ranges.spill),
+        }
+    }
+
+    /// Says which further keys are to be worked on together, before the first range is taken.
+    pub(crate) fn tie(&mut self, keys: HashSet<Vec<u8>>) {
+        if let Self::Ranges(ranges) = self {
+            Arc::make_mut(&mut ranges.tied).extend(keys);
+        }
+    }
+
+    /// The next part: first the one with the truncates, then by key.
+    pub(crate) fn next(&mut self, key: &[String]) -> Result<Option<Part>> {
+        match self {
+            Self::Whole(batches) => Ok(batches.take().map(|batches| Part { batches, covers: Covers::default() })),
+            Self::Ranges(ranges) => ranges.next(key),
+        }
+    }
+}
+
+/// Records on the disk.
+#[derive(Debug)]
+pub(crate) struct Ranges {
+    pub(crate) spill: Arc<Spill>,
+    limit: usize,
+    pub(crate) bounds: Arc<Bounds>,
+    truncates: Option<Vec<Rows>>,
+    ranges: VecDeque<Range>,
+    /// Keys that key updates tie to others, and their records.
+    tied: Arc<HashSet<Vec<u8>>>,
+    of_tied: Option<Vec<Rows>>,
+}
+
+/// The first key of every range but the first.
+#[derive(Debug)]
+pub(crate) struct Bounds {
+    keys: Vec<Vec<u8>>,
+    /// The same, if all are integers.
+    integers: Option<Vec<i64>>,
+}
+
+#[derive(Debug, Default)]
+struct Range {
+    from: Option<Vec<u8>>,
+    to: Option<Vec<u8>>,
+    parts: Vec<Rows>,
+    /// Bytes that its records take in memory.
+    bytes: usize,
+    /// Some of its keys, spread over all of it.
+    sample: Vec<Vec<u8>>,
+}
+
+impl Ranges {
+    pub(crate) fn new(bounds: Bounds, limit: usize) -> Result<Self> {
+        Ok(Self {
+            spill: Spill::new()?,
+            limit,
+            truncates: Some(vec![]),
+            ranges: bounds.ranges(None, None),
+            bounds: Arc::new(bounds),
+            tied: Arc::default(),
+            of_tied: Some(vec![]),
+        })
+    }
+
+    pub(crate) fn take_in(&mut self, divided: &Divided) {
+        if !divided.tied.is_empty() {
+            Arc::make_mut(&mut self.tied).extend(divided.tied.iter().cloned());
+        }
+        self.truncates.get_or_insert_default().extend(divided.truncates.clone());
+        for (range, part) in &divided.parts {
+            self.ranges[*range].take_in(part);
+        }
+    }
+
+    fn next(&mut self, key: &[String]) -> Result<Option<Part>> {
+        if let Some(truncates) = self.truncates.take() {
+            // No key is in it.
+            let none = Covers { to: Some(vec![]), ..Covers::default() };
+            return Ok(Some(Part { batches: read(&truncates)?, covers: none }));
+        }
+        while let Some(range) = self.ranges.pop_front() {
+            if range.bytes > self.limit && self.split(&range, key)? {
+                continue;
+            }
+            return Ok(Some(self.join(range, key)?));
+        }
+        let Some(tied) = self.of_tied.take() else { return Ok(None) };
+        let covers = Covers { tied: self.tied.clone(), is_tied: true, ..Covers::default() };
+        Ok(Some(Part { batches: read(&tied)?, covers }))
+    }
+
+    /// Divides a range that is too large by what is known of its keys; answers false if they are all one.
+    fn split(&mut self, range: &Range, key: &[String]) -> Result<bool> {
+        let bounds = bounds(&range.sample, ranges_for(range.bytes, self.limit));
+        if bounds.keys.is_empty() {
+            return Ok(false);
+        }
+        let mut finer = bounds.ranges(range.from.clone(), range.to.clone());
+        for batch in read(&range.parts)? {
+            let (_, rows) = bounds.divide(&batch, key)?;
+            for (range, rows) in finer.iter_mut().zip(rows).filter(|(_, rows)| !rows.is_empty()) {
+                range.take_in(&Piece::new(&batch, &rows, key, &self.spill)?);
+            }
+        }
+        finer.into_iter().rev().for_each(|range| self.ranges.push_front(range));
+        Ok(true)
+    }
+
+    /// A range with those behind it, as long as they fit into memory together.
+    fn join(&mut self, mut range: Range, key: &[String]) -> Result<Part> {
+        while let Some(next) = self.ranges.pop_front_if(|next| range.bytes + next.bytes <= self.limit) {
+            range.to = next.to;
+            range.parts.extend(next.parts);
+            range.bytes += next.bytes;
+        }
+        let covers = Covers { from: range.from, to: range.to, tied: self.tied.clone(), is_tied: false };
+        let batches = read(&range.parts)?;
+        if self.tied.is_empty() {
+            return Ok(Part { batches, covers });
+        }
+        let mut own = Vec::with_capacity(batches.len());
+        for batch in batches {
+            let encoder = Encoder::new(&batch.rows, key, Purpose::Key, &batch.file)?;
+            let mut bytes = Vec::new();
+            let mut is_tied = |row: &u32| {
+                bytes.clear();
+                encoder.encode(*row as usize, &mut bytes).is_ok() && self.tied.contains(&bytes)
+            };
+            let (tied, rest): (Vec<u32>, Vec<u32>) = rows_of(&batch).partition(&mut is_tied);
+            if tied.is_empty() {
+                own.push(batch);
+                continue;
+            }
+            let tied = self.spill.write(&batch.pick(&tied)?.pack()?)?;
+            self.of_tied.get_or_insert_default().push(tied);
+            own.push(batch.pick(&rest)?);
+        }
+        Ok(Part { batches: own, covers })
+    }
+}
+
+impl Range {
+    fn take_in(&mut self, piece: &Piece) {
+        self.bytes += piece.rows.memory() + EACH * piece.rows.len();
+        self.parts.push(piece.rows.clone());
+        self.sample.extend(piece.sample.iter().cloned());
+    }
+}
+
+/// Records of one batch that are in one range, on the disk.
+#[derive(Debug)]
+struct Piece {
+    rows: Rows,
+    sample: Vec<Vec<u8>>,
+}
+
+impl Piece {
+    fn new(batch: &ChangeBatch, rows: &[u32], key: &[String], spill: &Arc<Spill>) -> Result<Self> {
+        let picked = batch.pick(rows)?;
+        let mut sample = Vec::new();
+        sample_of(&picked, key, 8, &mut sample)?;
+        Ok(Self { rows: spill.write(&picked.pack()?)?, sample })
+    }
+}
+
+/// A batch, divided by range.
+#[derive(Debug)]
+pub(crate) struct Divided {
+    tied: Vec<Vec<u8>>,
+    truncates: Option<Rows>,
+    parts: Vec<(usize, Piece)>,
+}
+
+impl Divided {
+    pub(crate) fn new(batch: &ChangeBatch, key: &[String], bounds: &Bounds, spill: &Arc<Spill>) -> Result<Self> {
+        let tied = tied_keys(batch, key)?;
+        let (truncates, ranges) = bounds.divide(batch, key)?;
+        let truncates = match truncates.is_empty() {
+            true => None,
+            false => Some(spill.write(&batch.pick(&truncates)?.pack()?)?),
+        };
+        let mut parts = Vec::with_capacity(ranges.len());
+        for (range, rows) in ranges.iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
+            parts.push((range, Piece::new(batch, rows, key, spill)?));
+        }
+        Ok(Self { tied, truncates, parts })
+    }
+}
+
+/// Both keys of every key update.
+fn tied_keys(batch: &ChangeBatch, key: &[String]) -> Result<Vec<Vec<u8>>> {
+    if batch.moves.is_empty() {
+        return Ok(vec![]);
+    }
+    let mut tied = Vec::new();
+    let own = Encoder::new(&batch.rows, key, Purpose::Key, &format!("`{}`", batch.file))?;
+    for m in &batch.moves {
+        // What cannot be encoded is refused when its record is looked at.
+        let other = Encoder::new(&m.key, key, Purpose::Key, "the header of a key update").ok();
+        for (encoder, row) in other.iter().map(|e| (e, 0)).chain([(&own, m.row)]) {
+            let mut bytes = Vec::new();
+            if encoder.encode(row, &mut bytes).is_ok() {
+                tied.push(bytes);
+            }
+        }
+    }
+    Ok(tied)
+}
+
+impl Bounds {
+    /// The ranges between two keys.
+    fn ranges(&self, from: Option<Vec<u8>>, to: Option<Vec<u8>>) -> VecDeque<Range> {
+        let firsts = std::iter::once(from).chain(self.keys.iter().cloned().map(Some));
+        let ends = self.keys.iter().cloned().map(Some).chain([to]);
+        firsts.zip(ends).map(|(from, to)| Range { from, to, ..Range::default() }).collect()
+    }
+
+    /// The rows of truncates, and those of each range. A row without a key, which is refused later, is in the first.
+    fn divide(&self, batch: &ChangeBatch, key: &[String]) -> Result<(Vec<u32>, Vec<Vec<u32>>)> {
+        let (mut truncates, mut ranges) = (Vec::new(), vec![Vec::new(); self.keys.len() + 1]);
+        let encoder = Encoder::new(&batch.rows, key, Purpose::Key, &format!("`{}`", batch.file))?;
+        let mut bytes = Vec::new();
+        for row in rows_of(batch) {
+            let at = row as usize;
+            if batch.ops[at] == Op::Truncate {
+                truncates.push(row);
+                continue;
+            }
+            let range = match (&self.integers, encoder.values()) {
+                (Some(bounds), Some(Values::Integers(a))) if a.is_valid(at) => {
+                    let value = a.value(at);
+                    bounds.partition_point(|b| *b <= value)
+                }
+                _ => {
+                    bytes.clear();
+                    match encoder.encode(at, &mut bytes) {
+                        Ok(()) => self.keys.partition_point(|b| *b <= bytes),
+                        Err(_) => 0,
+                    }
+                }
+            };
+            ranges[range].push(row);
+        }
+        Ok((truncates, ranges))
+    }
+}
+
+fn rows_of(batch: &ChangeBatch) -> std::ops::Range<u32> {
+    0..u32::try_from(batch.ops.len()).expect("a batch has fewer than 2^32 rows")
+}
+
+/// So many that each is well below the limit.
+pub(crate) fn ranges_for(bytes: usize, limit: usize) -> usize {
+    (bytes.saturating_mul(3) / limit.saturating_mul(2).max(1) + 2).min(MOST_RANGES)
+}
+
+fn read(parts: &[Rows]) -> Result<Vec<ChangeBatch>> {
+    parts.iter().map(|part| ChangeBatch::unpack(&part.get()?)).collect()
+}
+
+/// Some keys of these records.
+pub(crate) fn sample(batches: &[ChangeBatch], key: &[String]) -> Result<Vec<Vec<u8>>> {
+    let (mut keys, each) = (Vec::new(), (MOST_RANGES * 64 / batches.len().max(1)).max(1));
+    for batch in batches {
+        sample_of(batch, key, each, &mut keys)?;
+    }
+    Ok(keys)
+}
+
+fn sample_of(batch: &ChangeBatch, key: &[String], most: usize, out: &mut Vec<Vec<u8>>) -> Result<()> {
+    let encoder = Encoder::new(&batch.rows, key, Purpose::Key, &format!("`{}`", batch.file))?;
+    for row in (0..batch.ops.len()).step_by((batch.ops.len() / most).max(1)) {
+        let mut bytes = Vec::new();
+        if batch.ops[row] != Op::Truncate && encoder.encode(row, &mut bytes).is_ok() {
+            out.push(bytes);
+        }
+    }
+    Ok(())
+}
+
+/// Keys that divide those of a sample evenly into so many ranges; none if they are all one.
+pub(crate) fn bounds(sample: &[Vec<u8>], count: usize) -> Bounds {
+    let mut sorted: Vec<&Vec<u8>> = sample.iter().collect();
+    sorted.sort_unstable();
+    let mut keys: Vec<Vec<u8>> =
+        (1..count).filter_map(|i| sorted.get(i * sorted.len() / count).map(|k| (*k).clone())).collect();
+    keys.dedup();
+    // Nothing comes before the first key.
+    keys.retain(|k| Some(&k) != sorted.first());
+    let integers = keys.iter().map(|k| as_integer(k)).collect();
+    Bounds { keys, integers }
+}

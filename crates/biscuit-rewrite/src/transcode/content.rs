@@ -1,0 +1,264 @@
+use std::collections::HashMap;
+use std::ops::Range;
+
+use bytes::Bytes;
+use parquet::basic::Encoding;
+use parquet::errors::{ParquetError, Result};
+
+use crate::hybrid;
+use crate::transcode::Run;
+use crate::transcode::bounds::Bounds;
+use crate::transcode::kind::{Kind, New};
+use crate::transcode::source::{Ends, NULL, Values};
+use crate::transcode::writer::Writer;
+
+/// Rows of a page, and bytes that its values are to have at most.
+const PAGE_ROWS: usize = 20_000;
+const PAGE_BYTES: usize = 1 << 20;
+
+/// Bytes of a dictionary; a larger one is made anew, or given up, by the encoder.
+const DICTIONARY_BYTES: usize = 1 << 20;
+
+impl Values {
+    /// Indices by new row, into a dictionary with the new values; plain values stay as they are. None if the dictionary would
+    /// be too large.
+    pub(super) fn edited(self, runs: &[Run], new: &New) -> Option<Self> {
+        let Self::Indices(indices, mut dictionary) = self else { return Some(self) };
+        let mut numbers: HashMap<Bytes, u32> = HashMap::new();
+        let mut out = Vec::with_capacity(indices.len());
+        for run in runs {
+            match run {
+                Run::Kept(rows) => out.extend_from_slice(&indices[rows.clone()]),
+                Run::New(batch, row) if new.is_null(*batch, *row) => out.push(NULL),
+                Run::New(batch, row) => {
+                    if numbers.is_empty() {
+                        numbers.extend(dictionary.iter().cloned().zip(0..));
+                    }
+                    let mut own = [0; 8];
+                    let value = new.value(*batch, *row, &mut own);
+                    let number = match numbers.get(value) {
+                        Some(number) => *number,
+                        None => {
+                            let value = Bytes::copy_from_slice(value);
+                            let number = u32::try_from(dictionary.len()).ok()?;
+                            dictionary.push(value.clone());
+                            numbers.insert(value, number);
+                            number
+                        }
+                    };
+                    out.push(number);
+                }
+            }
+        }
+        let dictionary = without_unused(&mut out, dictionary);
+        let bytes: usize = dictionary.iter().map(|v| v.len() + 4).sum();
+        (bytes <= DICTIONARY_BYTES).then_some(Self::Indices(out, dictionary))
+    }
+
+    pub(super) fn has_null(&self, runs: &[Run], new: &New) -> bool {
+        match self {
+            Self::Indices(indices, _) => indices.contains(&NULL),
+            Self::Plain { .. } => runs.iter().any(|r| matches!(r, Run::New(b, row) if new.is_null(*b, *row))),
+        }
+    }
+
+    /// Writes the rows, of which plain values are taken by runs.
+    pub(super) fn write(&self, runs: &[Run], new: &New, writer: &mut Writer) -> Result<()> {
+        match self {
+            Self::Indices(indices, dictionary) => {
+                writer.dictionary(dictionary)?;
+                let width = hybrid::width(u32::try_from(dictionary.len().saturating_sub(1)).unwrap_or(u32::MAX));
+                // Numbers of pages, by value, so that each value of a page is looked at once.
+                let mut seen = vec![0; dictionary.len()];
+                for (page, rows) in (1_u32..).zip(indices.chunks(PAGE_ROWS)) {
+                    let mut bounds = Bounds::default();
+                    for &index in rows.iter().filter(|i| **i != NULL) {
+                        if std::mem::replace(&mut seen[index as usize], page) != page {
+                            bounds.widen(&dictionary[index as usize], writer.kind);
+                        }
+                    }
+                    let nulls = rows.iter().filter(|i| **i == NULL).count();
+                    let mut values = vec![width as u8];
+                    if nulls == 0 {
+                        hybrid::encode(rows, width, &mut values);
+                        writer.page(rows.len(), None, &values, &bounds, Encoding::RLE_DICTIONARY)?;
+                    } else {
+                        let valid: Vec<u32> = rows.iter().copied().filter(|i| *i != NULL).collect();
+                        hybrid::encode(&valid, width, &mut values);
+                        let levels: Vec<u32> = rows.iter().map(|i| u32::from(*i != NULL)).collect();
+                        writer.page(rows.len(), Some(&levels), &values, &bounds, Encoding::RLE_DICTIONARY)?;
+                    }
+                }
+                Ok(())
+            }
+            Self::Plain { bytes, ends } => {
+                let source = PlainRows { bytes, ends, kind: writer.kind };
+                let mut page = PlainPage::default();
+                for run in runs {
+                    match run {
+                        Run::New(batch, row) => page.add_new(new, *batch, *row, writer)?,
+                        Run::Kept(rows) => {
+                            let mut at = rows.start;
+                            while at < rows.end {
+                                let end = source.fitting(at, rows.end, &page);
+                                page.add_kept(&source, at..end);
+                                at = end;
+                                page.end_if_full(writer)?;
+                            }
+                        }
+                    }
+                }
+                page.end(writer)
+            }
+        }
+    }
+}
+
+/// Leaves values out of a dictionary that no row has any more.
+fn without_unused(indices: &mut [u32], dictionary: Vec<Bytes>) -> Vec<Bytes> {
+    let mut used = vec![false; dictionary.len()];
+    indices.iter().filter(|i| **i != NULL).for_each(|i| used[*i as usize] = true);
+    if used.iter().all(|u| *u) {
+        return dictionary;
+    }
+    let (mut kept, mut numbers) = (Vec::new(), vec![NULL; dictionary.len()]);
+    for (i, value) in dictionary.into_iter().enumerate().filter(|(i, _)| used[*i]) {
+        numbers[i] = u32::try_from(kept.len()).expect("there are fewer than before");
+        kept.push(value);
+    }
+    indices.iter_mut().filter(|i| **i != NULL).for_each(|i| *i = numbers[*i as usize]);
+    kept
+}
+
+struct PlainRows<'a> {
+    bytes: &'a [u8],
+    ends: &'a Ends,
+    kind: Kind,
+}
+
+impl PlainRows<'_> {
+    /// Where a row begins, or the last one ends.
+    fn start(&self, row: usize) -> usize {
+        match self.ends {
+            Ends::Every(width) => row * width,
+            Ends::Of(_) if row == 0 => 0,
+            Ends::Of(ends) => ends[row - 1] as usize,
+        }
+    }
+
+    /// Up to which row a page can take the rows from here on; one at least.
+    fn fitting(&self, from: usize, end: usize, page: &PlainPage) -> usize {
+        let most = end.min(from + (PAGE_ROWS - page.rows));
+        let room = PAGE_BYTES.saturating_sub(page.values.len());
+        let start = self.start(from);
+        let fits = match self.ends {
+            Ends::Every(width) => from + room / width,
+            Ends::Of(ends) => from + ends[from..most].partition_point(|e| *e as usize - start <= room),
+        };
+        fits.clamp(from + 1, most)
+    }
+}
+
+/// A page of plain values in the making.
+#[derive(Default)]
+struct PlainPage {
+    rows: usize,
+    values: Vec<u8>,
+    /// By row; only if one is null.
+    levels: Vec<u32>,
+    bounds: Bounds,
+}
+
+impl PlainPage {
+    fn add_kept(&mut self, source: &PlainRows<'_>, rows: Range<usize>) {
+        let bytes = &source.bytes[source.start(rows.start)..source.start(rows.end)];
+        self.values.extend_from_slice(bytes);
+        match (source.kind, source.ends) {
+            (kind, Ends::Every(width)) => {
+                for bound in extremes(bytes, *width) {
+                    self.bounds.widen(&bound.to_le_bytes()[..*width], kind);
+                }
+            }
+            (kind, _) => {
+                let prefix = if kind.width().is_some() { 0 } else { 4 };
+                let mut start = source.start(rows.start);
+                for row in rows.clone() {
+                    let end = source.start(row + 1);
+                    if end == start {
+                        self.null(row - rows.start);
+                        self.levels.push(0);
+                        continue;
+                    }
+                    if !self.levels.is_empty() {
+                        self.levels.push(1);
+                    }
+                    self.bounds.widen(&source.bytes[start + prefix..end], kind);
+                    start = end;
+                }
+                self.rows += rows.len();
+                return;
+            }
+        }
+        self.valid(rows.len());
+    }
+
+    /// So many rows that are not null.
+    fn valid(&mut self, rows: usize) {
+        if !self.levels.is_empty() {
+            self.levels.resize(self.levels.len() + rows, 1);
+        }
+        self.rows += rows;
+    }
+
+    /// The first null, `before` rows behind those that are counted.
+    fn null(&mut self, before: usize) {
+        if self.levels.is_empty() {
+            self.levels = vec![1; self.rows + before];
+        }
+    }
+
+    fn add_new(&mut self, new: &New, batch: usize, row: usize, writer: &mut Writer) -> Result<()> {
+        if new.is_null(batch, row) {
+            self.null(0);
+            self.levels.push(0);
+            self.rows += 1;
+        } else {
+            let mut own = [0; 8];
+            let value = new.value(batch, row, &mut own);
+            if writer.kind.width().is_none() {
+                let length = u32::try_from(value.len()).map_err(|e| ParquetError::External(Box::new(e)))?;
+                self.values.extend_from_slice(&length.to_le_bytes());
+            }
+            self.values.extend_from_slice(value);
+            self.bounds.widen(value, writer.kind);
+            self.valid(1);
+        }
+        self.end_if_full(writer)
+    }
+
+    fn end_if_full(&mut self, writer: &mut Writer) -> Result<()> {
+        if self.rows >= PAGE_ROWS || self.values.len() >= PAGE_BYTES { self.end(writer) } else { Ok(()) }
+    }
+
+    fn end(&mut self, writer: &mut Writer) -> Result<()> {
+        if self.rows > 0 {
+            let levels = (!self.levels.is_empty()).then_some(self.levels.as_slice());
+            writer.page(self.rows, levels, &self.values, &self.bounds, Encoding::PLAIN)?;
+        }
+        self.values.clear();
+        self.levels.clear();
+        (self.rows, self.bounds) = (0, Bounds::default());
+        Ok(())
+    }
+}
+
+/// The least and the greatest of integers in so many bytes.
+fn extremes(bytes: &[u8], width: usize) -> [i64; 2] {
+    let widest = [i64::MAX, i64::MIN];
+    let widen = |[min, max]: [i64; 2], v: i64| [min.min(v), max.max(v)];
+    if width == 4 {
+        let values = bytes.as_chunks::<4>().0.iter().map(|b| i64::from(i32::from_le_bytes(*b)));
+        return values.fold(widest, widen);
+    }
+    bytes.as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b)).fold(widest, widen)
+}

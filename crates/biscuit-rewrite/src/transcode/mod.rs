@@ -1,0 +1,112 @@
+mod bounds;
+mod content;
+mod kind;
+mod source;
+mod writer;
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use datafusion::arrow::array::{ArrayRef, RecordBatch};
+use parquet::basic::Compression;
+use parquet::column::writer::ColumnCloseResult;
+use parquet::errors::Result;
+use parquet::file::metadata::ColumnChunkMetaData;
+
+use crate::apply::Edit;
+use crate::group_bytes::GroupBytes;
+use crate::transcode::kind::{Kind, New};
+use crate::transcode::source::Values;
+use crate::transcode::writer::{Compressor, Writer};
+
+/// A column chunk that was made page by page from another one.
+#[derive(Debug)]
+pub(crate) struct OwnChunk {
+    pub(crate) bytes: Bytes,
+    pub(crate) close: ColumnCloseResult,
+}
+
+/// The rows of a new row group, one behind the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Run {
+    /// Rows of the source.
+    Kept(Range<usize>),
+    /// A new row, by batch and row.
+    New(usize, usize),
+}
+
+impl Run {
+    pub(crate) fn rows(&self) -> usize {
+        match self {
+            Self::Kept(rows) => rows.len(),
+            Self::New(..) => 1,
+        }
+    }
+}
+
+/// The rows of a row group after its edits, which name batches, and with all rows of further batches behind them.
+pub(crate) fn runs(
+    rows: usize,
+    first: u64,
+    edits: &[(u64, Edit)],
+    added: Range<usize>,
+    batches: &[RecordBatch],
+) -> Vec<Run> {
+    let (mut out, mut next) = (Vec::new(), 0);
+    for (number, edit) in edits {
+        let at = usize::try_from(number - first).expect("it is inside the row group");
+        if at > next {
+            out.push(Run::Kept(next..at));
+        }
+        if let Edit::Replace { batch, row } = edit {
+            out.push(Run::New(*batch as usize, *row as usize));
+        }
+        next = at + 1;
+    }
+    if next < rows {
+        out.push(Run::Kept(next..rows));
+    }
+    for batch in added {
+        out.extend((0..batches[batch].num_rows()).map(|row| Run::New(batch, row)));
+    }
+    out
+}
+
+/// Makes a column chunk from another one without decoding it to values and encoding these again: dictionary indices stay
+/// indices, runs of plain values are copied as bytes, and only new values are encoded. None for a chunk that is not flat, or in
+/// an encoding, type or codec for which this is not made; then it takes the usual way.
+pub(crate) fn transcode(
+    source: &GroupBytes,
+    chunk: &ColumnChunkMetaData,
+    codec: Compression,
+    rows: usize,
+    runs: &[Run],
+    new: &[ArrayRef],
+) -> Result<Option<OwnChunk>> {
+    let descriptor = chunk.column_descr();
+    if descriptor.max_rep_level() > 0 || descriptor.max_def_level() > 1 || !Compressor::knows(codec) {
+        return Ok(None);
+    }
+    let Some(kind) = Kind::of(chunk) else { return Ok(None) };
+    let Some(new) = New::of(kind, new) else { return Ok(None) };
+    let Some(values) = Values::read(source, chunk, rows, kind)? else { return Ok(None) };
+    let Some(values) = values.edited(runs, &new) else { return Ok(None) };
+    if descriptor.max_def_level() == 0 && values.has_null(runs, &new) {
+        return Ok(None);
+    }
+    let mut writer = Writer::new(chunk, kind, codec)?;
+    values.write(runs, &new, &mut writer)?;
+    writer.finish().map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn edits_make_runs() {
+        let edits = [(10, Edit::Remove), (11, Edit::Replace { batch: 0, row: 3 }), (14, Edit::Remove)];
+        let runs = runs(6, 9, &edits, 0..0, &[]);
+        assert_eq!(runs, [Run::Kept(0..1), Run::New(0, 3), Run::Kept(3..5)]);
+    }
+}
