@@ -45,7 +45,7 @@ pub struct ChangeBatch {
     pub rows: RecordBatch,
     /// What each record does.
     pub ops: Vec<Op>,
-    /// The operation code of each record in lower case, empty where there is none.
+    /// The operation code of each record in lower case, empty where it has none; no entry at all where no record has one.
     pub codes: Vec<Arc<str>>,
     /// By column, which records give it; none where all do.
     pub given: Vec<Option<BooleanBuffer>>,
@@ -93,7 +93,7 @@ impl ChangeBatch {
         Ok(Self {
             rows: take_record_batch(&self.rows, &UInt32Array::from(rows.to_vec())).map_err(failed)?,
             ops: old().map(|r| self.ops[r]).collect(),
-            codes: old().map(|r| self.codes[r].clone()).collect(),
+            codes: if self.codes.is_empty() { vec![] } else { old().map(|r| self.codes[r].clone()).collect() },
             given: self.given.iter().map(|g| g.as_ref().map(bits)).collect(),
             places: old().map(|r| self.places[r]).collect(),
             raw: self.raw.as_ref().map(|r| r.0.pick(rows).map(RawRows)).transpose()?,
@@ -104,6 +104,11 @@ impl ChangeBatch {
         })
     }
 
+    /// The operation code of a record in lower case; empty where it has none.
+    pub fn code(&self, row: usize) -> &str {
+        self.codes.get(row).map_or("", |code| code)
+    }
+
     /// Bytes that the records take in memory, about.
     pub fn memory(&self) -> usize {
         let raw = match self.raw.as_ref().map(|r| &r.0) {
@@ -112,8 +117,9 @@ impl ChangeBatch {
             Some(Raws::Rows(rows)) => rows.get_array_memory_size(),
         };
         let moves: usize = self.moves.iter().map(|m| m.key.get_array_memory_size()).sum();
-        let each = size_of::<Op>() + size_of::<Arc<str>>() + size_of::<u64>();
-        self.rows.get_array_memory_size() + raw + moves + each * self.ops.len()
+        let each = size_of::<Op>() + size_of::<u64>();
+        let codes = size_of::<Arc<str>>() * self.codes.len();
+        self.rows.get_array_memory_size() + raw + moves + codes + each * self.ops.len()
     }
 
     /// A record that is put aside for this error.

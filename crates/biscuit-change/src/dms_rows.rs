@@ -173,7 +173,7 @@ impl Make<'_> {
             let differs = |(o, n): (&ArrayRef, &ArrayRef)| {
                 o.is_valid(*row) && o.slice(*row, 1).to_data() != n.slice(*row, 1).to_data()
             };
-            &*batch.codes[*row] == "u" && old.columns().iter().zip(&now).any(differs)
+            batch.code(*row) == "u" && old.columns().iter().zip(&now).any(differs)
         };
         let moved: Vec<usize> = (0..batch.ops.len()).filter(changed).collect();
         if moved.is_empty() {

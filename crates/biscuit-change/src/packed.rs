@@ -123,7 +123,7 @@ impl ChangeBatch {
         let places = rest(PLACE).and_then(|c| c.as_primitive_opt::<UInt64Type>()).ok_or_else(damaged)?;
         let codes: Vec<Arc<str>> = match rest(CODE).and_then(|c| c.as_string_opt::<i32>()) {
             Some(codes) => codes.iter().map(|c| c.unwrap_or_default().into()).collect(),
-            None => vec!["".into(); ops.len()],
+            None => vec![],
         };
         let given = |i: usize| rest(&format!("{GIVEN}{i}")).map(|g| g.as_boolean().values().clone());
         let raw = match rest(RAW) {

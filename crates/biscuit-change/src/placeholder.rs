@@ -74,21 +74,27 @@ impl Placeholder {
 
     /// The rows of an array whose value is the placeholder.
     pub(crate) fn rows(&self, array: &dyn Array) -> Vec<usize> {
-        let rows = (0..array.len()).filter(|row| array.is_valid(*row));
-        let text = self.text.as_deref();
         if self.bytes.is_empty() {
             return vec![];
         }
         match array.data_type() {
-            DataType::Utf8 => rows.filter(|&r| Some(array.as_string::<i32>().value(r)) == text).collect(),
-            DataType::LargeUtf8 => rows.filter(|&r| Some(array.as_string::<i64>().value(r)) == text).collect(),
-            DataType::Utf8View => rows.filter(|&r| Some(array.as_string_view().value(r)) == text).collect(),
-            DataType::Binary => rows.filter(|&r| array.as_binary::<i32>().value(r) == self.bytes).collect(),
-            DataType::LargeBinary => rows.filter(|&r| array.as_binary::<i64>().value(r) == self.bytes).collect(),
-            DataType::BinaryView => rows.filter(|&r| array.as_binary_view().value(r) == self.bytes).collect(),
+            DataType::Utf8 => self.text_rows(array.as_string::<i32>().iter()),
+            DataType::LargeUtf8 => self.text_rows(array.as_string::<i64>().iter()),
+            DataType::Utf8View => self.text_rows(array.as_string_view().iter()),
+            DataType::Binary => rows_of(array.as_binary::<i32>().iter(), self.bytes.as_slice()),
+            DataType::LargeBinary => rows_of(array.as_binary::<i64>().iter(), self.bytes.as_slice()),
+            DataType::BinaryView => rows_of(array.as_binary_view().iter(), self.bytes.as_slice()),
             _ => vec![],
         }
     }
+
+    fn text_rows<'a>(&self, values: impl Iterator<Item = Option<&'a str>>) -> Vec<usize> {
+        self.text.as_deref().map_or_else(Vec::new, |text| rows_of(values, text))
+    }
+}
+
+fn rows_of<'a, T: PartialEq + ?Sized + 'a>(values: impl Iterator<Item = Option<&'a T>>, wanted: &T) -> Vec<usize> {
+    values.enumerate().filter(|(_, v)| v.is_some_and(|v| v == wanted)).map(|(row, _)| row).collect()
 }
 
 #[cfg(test)]

@@ -65,12 +65,13 @@ pub(crate) fn part_changes(part: &Part, file: &Arc<str>, options: &RowsOptions) 
         places = keep.iter().map(|&r| places[r as usize]).collect();
         raws = raws.map(|r| r.pick(&keep)).transpose()?;
     }
-    let none: Arc<str> = "".into();
-    let code = |r: &u32| match codes.as_ref().filter(|c| c.is_valid(*r as usize)) {
-        Some(c) => c.value(*r as usize).trim().to_lowercase().into(),
-        None => none.clone(),
+    let codes: Vec<Arc<str>> = match codes {
+        None => vec![],
+        Some(codes) => {
+            let code = |r: &u32| if codes.is_valid(*r as usize) { codes.value(*r as usize) } else { "" };
+            keep.iter().map(|r| code(r).trim().to_lowercase().into()).collect()
+        }
     };
-    let codes: Vec<Arc<str>> = keep.iter().map(code).collect();
     let placeholder = Placeholder::new(options.placeholder.as_deref())?;
     let given = given(&rows, &ops, &codes, &placeholder, file, &places)?;
     let completeness = Completeness::Full;
@@ -141,7 +142,7 @@ fn given(
     for (i, column) in rows.columns().iter().enumerate() {
         let mut missing: Vec<usize> = Vec::new();
         for row in placeholder.rows(column).into_iter().filter(|&r| ops[r] == Op::Upsert) {
-            match codes[row].as_ref() {
+            match codes.get(row).map_or("", |code| code) {
                 "" | "u" | "+u" => missing.push(row),
                 "r" => {}
                 _ => return Err(ambiguous(rows.schema().field(i).name(), file, places[row])),

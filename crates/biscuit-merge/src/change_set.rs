@@ -161,21 +161,15 @@ impl ChangeSet {
         for k in 1..self.starts.len() {
             self.starts[k] += self.starts[k - 1];
         }
-        // Each record is swapped to its place until the one that is here belongs here.
         let mut next = self.starts.clone();
-        let mut places: Vec<u32> = Vec::with_capacity(self.records.len());
-        for record in &self.records {
+        let mut by_place = vec![0_u32; self.records.len()];
+        for (record, at) in self.records.iter().zip(0..) {
             let place = &mut next[record.key as usize];
-            places.push(*place);
+            by_place[*place as usize] = at;
             *place += 1;
         }
-        for i in 0..places.len() {
-            while places[i] as usize != i {
-                let place = places[i] as usize;
-                self.records.swap(i, place);
-                places.swap(i, place);
-            }
-        }
+        // Moving them within their list instead takes no second one, and waits for memory at every step.
+        self.records = by_place.iter().map(|at| self.records[*at as usize].clone()).collect();
         for k in 0..self.keys.len() {
             let own = &mut self.records[self.starts[k] as usize..self.starts[k + 1] as usize];
             if own.len() > 1 {
@@ -277,12 +271,12 @@ fn op_rank(spec: &MergeSpec, batch: &ChangeBatch, row: usize) -> Result<u8> {
     if spec.op_rank.is_empty() {
         return Ok(0);
     }
-    let code = &batch.codes[row];
+    let code = batch.code(row);
     // Where there is no code, the row is what a full load has: below all ranked ones.
     if code.is_empty() {
         return Ok(0);
     }
-    let at = spec.op_rank.iter().position(|c| **c == **code);
+    let at = spec.op_rank.iter().position(|c| **c == *code);
     at.and_then(|i| u8::try_from(i).ok()).ok_or_else(|| {
         Error::data("UnknownOp", "the operation code is not among the ranked ones")
             .at(&batch.file, batch.places[row])

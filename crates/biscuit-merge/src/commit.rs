@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use biscuit_core::{CommitId, Error, Result};
 use biscuit_journal::Replace;
-use biscuit_rewrite::{Unit, rewrite_units, session};
+use biscuit_rewrite::{Unit, Written, rewrite_units, session};
 use serde_json::{Value, json};
 
 use crate::merge::Merge;
@@ -20,6 +20,8 @@ pub(crate) struct Work {
     pub(crate) units: BTreeMap<usize, Option<Unit>>,
     /// New files.
     pub(crate) added: Vec<Unit>,
+    /// Those that are staged already.
+    pub(crate) written: Vec<Written>,
     pub(crate) kept: Vec<Entry>,
     pub(crate) aside: quarantine::Change,
 }
@@ -49,14 +51,15 @@ impl Merge {
         Ok(changes)
     }
 
+    /// Stages what is not staged yet, and commits all of it.
     pub(crate) async fn commit(
         &self,
+        mut replace: Replace<'_>,
         p: &Prepared,
         work: Work,
         report: &MergeReport,
         commit: Option<&CommitId>,
     ) -> Result<biscuit_journal::Committed> {
-        let mut replace = self.dataset.journal().replace(&p.snapshot.observed);
         // A merge of the same records changes nothing by itself; of other records it must not be passed over.
         commit.filter(|id| p.snapshot.observed.head.committed(id).is_none()).inspect(|id| replace.with_commit_id(id));
         if let Err(e) = self.stage(p, work, &mut replace).await {
@@ -76,7 +79,7 @@ impl Merge {
     }
 
     async fn stage(&self, p: &Prepared, work: Work, replace: &mut Replace<'_>) -> Result<()> {
-        let Work { units, added, kept, aside } = work;
+        let Work { units, added, written, kept, aside } = work;
         aside.drop.iter().for_each(|name| replace.without_state(name));
         if let Some((name, bytes)) = aside.write {
             replace.with_state(&name, bytes).await?;
@@ -93,8 +96,9 @@ impl Merge {
         }
         let stager = replace.stager();
         let units = units.into_values().flatten().chain(added).collect();
-        for written in rewrite_units(units, &stager, session(self.options.parallelism, self.options.memory)?).await? {
-            replace.publish(stager.staged(written.file));
+        let session = session(self.options.parallelism, self.options.memory)?;
+        for file in written.into_iter().chain(rewrite_units(units, &stager, session).await?) {
+            replace.publish(stager.staged(file.file));
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ mod keys;
 mod known;
 mod merge;
 mod moves;
+mod new_files;
 mod options;
 mod order;
 mod outcome;

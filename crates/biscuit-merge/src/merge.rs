@@ -3,14 +3,15 @@ use std::sync::Arc;
 use biscuit_change::{BadRows, Changes, Refused};
 use biscuit_core::{CommitId, Error, Result};
 use biscuit_dataset::{Dataset, OpenFile, Snapshot};
-use biscuit_journal::Outcome as CommitOutcome;
-use biscuit_rewrite::Mode;
+use biscuit_journal::{Outcome as CommitOutcome, Replace, Stager};
+use biscuit_rewrite::{Mode, Written};
 use tokio::task::JoinHandle;
 
 use crate::change_files::{ChangeFiles, Format, records_again};
 use crate::change_set::ChangeSet;
 use crate::commit::Work;
 use crate::intake::{Intake, Taken};
+use crate::new_files::NewFiles;
 use crate::options::MergeOptions;
 use crate::plan::{Plan, Planner};
 use crate::prepare::{Encoded, Prepared};
@@ -142,26 +143,20 @@ impl Merge {
             report.rows.after = report.rows.before;
             return Ok(());
         }
+        let observed = snapshot.observed.clone();
         let mut prepared = self.prepare(snapshot, &records.taken, report).await?;
-        let Decided { mut plan, kept, refused } = self.decide(&mut prepared, records, report).await?;
-        let aside = self.put_aside(&prepared, refused, aside, report).await?;
-        self.count_truncates(&prepared, &plan, report);
-        report.rows = plan.counts;
-        self.guard(&plan)?;
-        let nothing = plan.is_empty();
-        let schema = prepared.data_schema();
-        let units = plan.units(&prepared.files, &schema, &self.options);
-        (report.partitions, report.files) = plan.describe(&prepared.files, &units);
-        let mark = (prepared.truncated != prepared.truncated_before).then(|| prepared.truncated.clone()).flatten();
-        if nothing && kept.is_empty() && mark.is_none() && aside.is_empty() {
-            return Ok(());
-        }
-        report.outcome = "planned";
-        if mode == Mode::DryRun {
-            return Ok(());
-        }
-        let added = plan.new_files(&schema, &self.options);
-        let committed = self.commit(&prepared, Work { units, added, kept, aside }, report, commit).await?;
+        let replace = (mode == Mode::Commit).then(|| self.dataset.journal().replace(&observed));
+        let stages_early = records.parts.on_disk().is_some();
+        let work = self.work(&mut prepared, records, aside, replace.as_ref().map(Replace::stager), report).await;
+        let (replace, work) = match (replace, work) {
+            (Some(replace), Ok(Some(work))) => (replace, work),
+            (Some(replace), nothing) if stages_early => {
+                replace.abandon().await?;
+                return nothing.map(drop);
+            }
+            (_, nothing) => return nothing.map(drop),
+        };
+        let committed = self.commit(replace, &prepared, work, report, commit).await?;
         report.outcome = if committed.outcome == CommitOutcome::Committed { "committed" } else { "unchanged" };
         report.version = committed.version;
         report.files.adopted = committed.adopted;
@@ -169,27 +164,81 @@ impl Merge {
         Ok(())
     }
 
+    /// What is to be committed; none where nothing changes, or where it is not to be staged.
+    async fn work(
+        &self,
+        p: &mut Prepared,
+        records: Records,
+        aside: Aside<'_>,
+        stager: Option<Stager>,
+        report: &mut MergeReport,
+    ) -> Result<Option<Work>> {
+        let schema = p.data_schema();
+        let dry_run = stager.is_none();
+        let stager = stager.filter(|_| records.parts.on_disk().is_some());
+        let mut new_files = stager.map(|stager| NewFiles::new(stager, schema.clone(), &self.options)).transpose()?;
+        let decided = match self.decide(p, records, new_files.as_mut(), report).await {
+            Ok(decided) => decided,
+            Err(e) => {
+                if let Some(new_files) = new_files {
+                    new_files.stop().await;
+                }
+                return Err(e);
+            }
+        };
+        let Decided { mut plan, written, kept, refused } = decided;
+        let aside = self.put_aside(p, refused, aside, report).await?;
+        self.count_truncates(p, &plan, report);
+        report.rows = plan.counts;
+        self.guard(&plan)?;
+        let nothing = plan.is_empty();
+        let units = plan.units(&p.files, &schema, &self.options);
+        (report.partitions, report.files) = plan.describe(&p.files, &units);
+        let mark = (p.truncated != p.truncated_before).then(|| p.truncated.clone()).flatten();
+        if nothing && kept.is_empty() && mark.is_none() && aside.is_empty() {
+            return Ok(None);
+        }
+        report.outcome = "planned";
+        let added = plan.new_files(&schema, &self.options);
+        Ok((!dry_run).then_some(Work { units, added, written, kept, aside }))
+    }
+
     /// What becomes of every key: part by part, and some thousand keys at a time, so that only what is written of them stays.
-    async fn decide(&self, p: &mut Prepared, records: Records, report: &mut MergeReport) -> Result<Decided> {
+    async fn decide(
+        &self,
+        p: &mut Prepared,
+        records: Records,
+        mut new_files: Option<&mut NewFiles>,
+        report: &mut MergeReport,
+    ) -> Result<Decided> {
         let Records { mut parts, refused, .. } = records;
         let plan = Plan::begin(&p.files, &p.target, parts.on_disk().cloned());
-        let mut decided = Decided { refused, kept: vec![], plan };
+        let mut decided = Decided { refused, kept: vec![], plan, written: vec![] };
         if parts.on_disk().is_some() {
             parts.tie(p.segments.moved()?);
         }
         let mut next = self.next_part(p, parts);
-        while let (Some(part), parts) =
-            next.await.map_err(|e| Error::internal("a part was cut off").with_source(e))??
-        {
+        let parts = loop {
+            let (part, parts) = next.await.map_err(|e| Error::internal("a part was cut off").with_source(e))??;
+            let Some(part) = part else { break parts };
             next = self.next_part(p, parts);
             tracing::debug!(keys = part.keys(), "deciding");
             self.enter(p, part, report)?;
             decided.refused.append(&mut p.set.refused);
             self.decide_part(p, &mut decided, report).await?;
+            if let Some(new_files) = &mut new_files {
+                new_files.take(&mut decided.plan).await?;
+            }
+            decided.plan.spill_added()?;
+        };
+        decided.plan.finish();
+        // To give back a large temporary file takes as long as to write a part of it.
+        drop(tokio::task::spawn_blocking(move || drop(parts)));
+        if let Some(new_files) = new_files {
+            decided.written = new_files.finish().await?;
         }
         // The records are in the plan by now, as far as they matter.
         (p.set, p.tables, p.sorted) = (ChangeSet::default(), Tables::default(), Arc::default());
-        decided.plan.finish();
         Ok(decided)
     }
 
@@ -309,6 +358,8 @@ struct Records {
 /// What a run comes to, before anything is written.
 struct Decided {
     plan: Plan,
+    /// New files that are staged already.
+    written: Vec<Written>,
     kept: Vec<Entry>,
     refused: Vec<Refused>,
 }

@@ -10,6 +10,7 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Typ
 use crate::bounds::Bounds;
 use crate::homes::{Home, Place, Room, places};
 use crate::keys::Keys;
+use crate::new_files::new_file;
 use crate::options::MergeOptions;
 use crate::outcome::{Outcome, RowChange};
 use crate::report::{FileCounts, Partitions, RowCounts};
@@ -23,7 +24,7 @@ pub(crate) struct Plan {
     pub(crate) edits: BTreeMap<usize, BTreeMap<usize, Edits>>,
     /// Rows that files get besides, without partition columns.
     pub(crate) inserts: BTreeMap<usize, Vec<Insert>>,
-    /// Rows of new files by folder, without partition columns.
+    /// Rows of new files by folder, without partition columns; none where they are written already.
     pub(crate) added: BTreeMap<String, Vec<Rows>>,
     /// Files that are rewritten although no row of them changes, since a column became wider.
     pub(crate) widened: BTreeSet<usize>,
@@ -83,8 +84,9 @@ impl Plan {
         plan
     }
 
-    /// The counts when all is planned.
+    /// The counts when all is planned; nothing goes to the disk any more.
     pub(crate) fn finish(&mut self) {
+        self.spill = None;
         let c = &mut self.counts;
         c.after = c.before + c.inserted - c.deleted - c.duplicate_target_keys;
     }
@@ -103,6 +105,15 @@ impl Plan {
             Some(spill) => spill.write(&rows),
             None => Ok(rows.into()),
         }
+    }
+
+    /// Puts the rows of new files that nobody has written yet on the disk, if they are to wait there.
+    pub(crate) fn spill_added(&mut self) -> Result<()> {
+        let Some(spill) = &self.spill else { return Ok(()) };
+        for rows in self.added.values_mut() {
+            *rows = std::mem::take(rows).into_iter().map(|r| r.spilled(spill)).collect::<Result<_>>()?;
+        }
+        Ok(())
     }
 }
 
@@ -231,10 +242,13 @@ impl Planner<'_> {
         }
         for (place, news) in by_place {
             for news in news.chunks(BATCH) {
-                let rows = plan.rows(self.gather(news)?)?;
+                let rows = self.gather(news)?;
                 match place {
-                    Some((file, group)) => plan.inserts.entry(file).or_default().push(Insert { group, rows }),
-                    None => plan.added.entry(folder.to_owned()).or_default().push(rows),
+                    Some((file, group)) => {
+                        let rows = plan.rows(rows)?;
+                        plan.inserts.entry(file).or_default().push(Insert { group, rows });
+                    }
+                    None => plan.added.entry(folder.to_owned()).or_default().push(rows.into()),
                 }
             }
         }
@@ -301,16 +315,14 @@ impl Plan {
         units
     }
 
-    /// The new files, of which none becomes larger than new files are to be.
+    /// The new files that are yet to be written.
     pub(crate) fn new_files(&mut self, schema: &SchemaRef, options: &MergeOptions) -> Vec<Unit> {
         let unit = |(folder, rows): (String, Vec<Rows>)| {
             let inserts = rows.into_iter().map(|rows| Insert { group: None, rows }).collect();
-            Unit::of(vec![], schema.clone(), folder)
-                .with_inserts(inserts)
-                .with_parquet(options.parquet.clone())
-                .with_max_file_size(options.target_size.min(options.max_file_size))
+            new_file(folder, schema, options).with_inserts(inserts)
         };
-        std::mem::take(&mut self.added).into_iter().map(unit).collect()
+        let all = std::mem::take(&mut self.added).into_iter();
+        all.filter(|(_, rows)| !rows.is_empty()).map(unit).collect()
     }
 
     /// What the plan does to partitions and files, of which these are worked on.

@@ -2,9 +2,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use biscuit_change::{ChangeBatch, Op};
-use biscuit_core::Result;
+use biscuit_core::{Error, Result};
 use biscuit_rewrite::{Rows, Spill};
-use datafusion::arrow::array::Array;
+use datafusion::arrow::array::{Array, RecordBatch};
+use datafusion::arrow::compute::concat_batches;
 use hashbrown::HashSet;
 
 use crate::covers::Covers;
@@ -139,8 +140,8 @@ impl Ranges {
         let mut finer = bounds.ranges(range.from.clone(), range.to.clone());
         for batch in read(&range.parts)? {
             let (_, rows) = bounds.divide(&batch, key)?;
-            for (range, rows) in finer.iter_mut().zip(rows).filter(|(_, rows)| !rows.is_empty()) {
-                range.take_in(&Piece::new(&batch, &rows, key, &self.spill)?);
+            for (range, piece) in pieces(&batch, &rows, key, &self.spill)? {
+                finer[range].take_in(&piece);
             }
         }
         finer.into_iter().rev().for_each(|range| self.ranges.push_front(range));
@@ -195,13 +196,20 @@ struct Piece {
     sample: Vec<Vec<u8>>,
 }
 
-impl Piece {
-    fn new(batch: &ChangeBatch, rows: &[u32], key: &[String], spill: &Arc<Spill>) -> Result<Self> {
-        let picked = batch.pick(rows)?;
+/// Puts the records of each range on the disk; all are brought into the order of the ranges at once.
+fn pieces(batch: &ChangeBatch, ranges: &[Vec<u32>], key: &[String], spill: &Arc<Spill>) -> Result<Vec<(usize, Piece)>> {
+    let picked = batch.pick(&ranges.concat())?;
+    let encoder = Encoder::new(&picked.rows, key, Purpose::Key, &format!("`{}`", batch.file))?;
+    let packed = picked.pack()?;
+    let (mut pieces, mut at) = (Vec::with_capacity(ranges.len()), 0);
+    for (range, rows) in ranges.iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
+        let own = at..at + rows.len();
+        at = own.end;
         let mut sample = Vec::new();
-        sample_of(&picked, key, 8, &mut sample)?;
-        Ok(Self { rows: spill.write(&picked.pack()?)?, sample })
+        sample_of(&picked.ops, &encoder, own.clone(), 8, &mut sample);
+        pieces.push((range, Piece { rows: spill.write(&packed.slice(own.start, own.len()))?, sample }));
     }
+    Ok(pieces)
 }
 
 /// A batch, divided by range.
@@ -220,11 +228,7 @@ impl Divided {
             true => None,
             false => Some(spill.write(&batch.pick(&truncates)?.pack()?)?),
         };
-        let mut parts = Vec::with_capacity(ranges.len());
-        for (range, rows) in ranges.iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
-            parts.push((range, Piece::new(batch, rows, key, spill)?));
-        }
-        Ok(Self { tied, truncates, parts })
+        Ok(Self { tied, truncates, parts: pieces(batch, &ranges, key, spill)? })
     }
 }
 
@@ -295,28 +299,53 @@ pub(crate) fn ranges_for(bytes: usize, limit: usize) -> usize {
     (bytes.saturating_mul(3) / limit.saturating_mul(2).max(1) + 2).min(MOST_RANGES)
 }
 
+/// Bytes of records that become one batch at most: offsets of text have 32 bits.
+const TOGETHER: usize = 1 << 30;
+
+/// Records from the disk, those of one file that are alike in one batch: what looks at them later goes through few large
+/// arrays instead of many small ones.
 fn read(parts: &[Rows]) -> Result<Vec<ChangeBatch>> {
-    parts.iter().map(|part| ChangeBatch::unpack(&part.get()?)).collect()
+    let (mut out, mut alike, mut bytes) = (Vec::new(), Vec::<RecordBatch>::new(), 0);
+    let mut end = |alike: &mut Vec<RecordBatch>| -> Result<()> {
+        if let Some(first) = alike.first() {
+            let all = concat_batches(first.schema_ref(), alike.iter());
+            let all = all.map_err(|e| Error::internal("records could not be put together").with_source(e))?;
+            out.push(ChangeBatch::unpack(&all)?);
+        }
+        alike.clear();
+        Ok(())
+    };
+    for part in parts {
+        let next = part.get()?;
+        bytes += part.memory();
+        if alike.first().is_some_and(|first| first.schema_ref() != next.schema_ref() || bytes > TOGETHER) {
+            end(&mut alike)?;
+            bytes = part.memory();
+        }
+        alike.push(next);
+    }
+    end(&mut alike)?;
+    Ok(out)
 }
 
 /// Some keys of these records.
 pub(crate) fn sample(batches: &[ChangeBatch], key: &[String]) -> Result<Vec<Vec<u8>>> {
     let (mut keys, each) = (Vec::new(), (MOST_RANGES * 64 / batches.len().max(1)).max(1));
     for batch in batches {
-        sample_of(batch, key, each, &mut keys)?;
+        let encoder = Encoder::new(&batch.rows, key, Purpose::Key, &format!("`{}`", batch.file))?;
+        sample_of(&batch.ops, &encoder, 0..batch.ops.len(), each, &mut keys);
     }
     Ok(keys)
 }
 
-fn sample_of(batch: &ChangeBatch, key: &[String], most: usize, out: &mut Vec<Vec<u8>>) -> Result<()> {
-    let encoder = Encoder::new(&batch.rows, key, Purpose::Key, &format!("`{}`", batch.file))?;
-    for row in (0..batch.ops.len()).step_by((batch.ops.len() / most).max(1)) {
+fn sample_of(ops: &[Op], encoder: &Encoder, rows: std::ops::Range<usize>, most: usize, out: &mut Vec<Vec<u8>>) {
+    let step = (rows.len() / most).max(1);
+    for row in rows.step_by(step) {
         let mut bytes = Vec::new();
-        if batch.ops[row] != Op::Truncate && encoder.encode(row, &mut bytes).is_ok() {
+        if ops[row] != Op::Truncate && encoder.encode(row, &mut bytes).is_ok() {
             out.push(bytes);
         }
     }
-    Ok(())
 }
 
 /// Keys that divide those of a sample evenly into so many ranges; none if they are all one.

@@ -2,9 +2,9 @@ use std::sync::Arc;
 
 use biscuit_change::{ChangeBatch, Completeness};
 use biscuit_core::{Error, Result};
-use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, new_empty_array, new_null_array};
+use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array, new_empty_array, new_null_array};
 use datafusion::arrow::buffer::BooleanBuffer;
-use datafusion::arrow::compute::interleave;
+use datafusion::arrow::compute::{interleave, take};
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 
 use crate::spec::IgnoreNull;
@@ -56,12 +56,13 @@ impl Tables {
         let mut columns = Vec::with_capacity(wanted.len());
         if let Some(whole) = whole {
             let (used, indices) = self.places(whole.iter().copied().map(Some));
+            let rows = UInt32Array::from_iter_values(whole.iter().map(|at| at.row));
             for &c in &wanted {
                 let arrays: Vec<&dyn Array> = used.iter().map(|&t| self.0[t as usize].column(c).as_ref()).collect();
-                columns.push(if arrays.is_empty() {
-                    new_empty_array(target.field(c).data_type())
-                } else {
-                    interleave(&arrays, &indices).map_err(failed)?
+                columns.push(match arrays.as_slice() {
+                    [] => new_empty_array(target.field(c).data_type()),
+                    [one] => take(*one, &rows, None).map_err(failed)?,
+                    several => interleave(several, &indices).map_err(failed)?,
                 });
             }
         } else {

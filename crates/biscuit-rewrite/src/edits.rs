@@ -62,9 +62,9 @@ impl Edits {
     ///
     /// # Errors
     /// `SpillFailed`.
-    pub fn spilled(&self, spill: &Arc<Spill>) -> Result<Self> {
-        let all = |rows: &[Rows]| rows.iter().map(|r| spill.write(&r.get()?)).collect::<Result<_>>();
-        Ok(Self { removed: all(&self.removed)?, replaced: all(&self.replaced)? })
+    pub fn spilled(self, spill: &Arc<Spill>) -> Result<Self> {
+        let all = |rows: Vec<Rows>| rows.into_iter().map(|r| r.spilled(spill)).collect::<Result<_>>();
+        Ok(Self { removed: all(self.removed)?, replaced: all(self.replaced)? })
     }
 
     /// How many rows go.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::{SortColumn, SortOptions, concat_batches, lexsort_to_indices, take_record_batch};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::execution::memory_pool::MemoryReservation;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
@@ -125,6 +126,30 @@ impl Encode {
         Ok(done)
     }
 
+    /// Encodes rows while they come; `full` takes each row group and says whether there is any use in going on. Where memory is
+    /// used up, a row group ends early.
+    pub(crate) fn run_stream(
+        &self,
+        rows: impl Iterator<Item = Result<RecordBatch>>,
+        memory: &MemoryReservation,
+        full: &mut dyn FnMut(Chunks) -> bool,
+    ) -> Result<()> {
+        let mut out = self.out(&[]);
+        for rows in rows {
+            out.write(&rows?)?;
+            if memory.try_resize(out.memory()).is_err() {
+                out.close()?;
+            }
+            for chunks in out.done.drain(..) {
+                if !full(chunks) {
+                    return Ok(());
+                }
+            }
+        }
+        out.finish()?.into_iter().all(full);
+        Ok(())
+    }
+
     /// The columns that are not made from pages, if they make one row group or there are none.
     fn encoded(&self, own: &[Option<OwnChunk>]) -> Result<Option<std::vec::IntoIter<Chunk>>> {
         if own.iter().all(Option::is_none) {
@@ -139,8 +164,8 @@ impl Encode {
         Ok(one.map(IntoIterator::into_iter))
     }
 
-    /// Encodes all columns but those that are `made` already, by leaf.
-    fn encode(&self, made: &[bool]) -> Result<Vec<Chunks>> {
+    /// An encoder of all columns but those that are `made` already, by leaf.
+    fn out(&self, made: &[bool]) -> Out<'_> {
         let is_made = |leaf: usize| made.get(leaf).is_some_and(|m| *m);
         // Only columns with a single leaf are made from pages.
         let (mut columns, mut leaf) = (Vec::new(), 0);
@@ -151,7 +176,12 @@ impl Encode {
             leaf += leaves(field.data_type());
         }
         let writers = (0..leaf).map(|l| !is_made(l)).collect();
-        let mut out = Out { job: self, columns, wanted: writers, writers: vec![], rows: 0, done: vec![], held: vec![] };
+        Out { job: self, columns, wanted: writers, writers: vec![], rows: 0, done: vec![], held: vec![] }
+    }
+
+    /// Encodes all columns but those that are `made` already, by leaf.
+    fn encode(&self, made: &[bool]) -> Result<Vec<Chunks>> {
+        let mut out = self.out(made);
         for part in &self.parts {
             match part {
                 EncodePart::Group(group) => self.group(group, &mut out)?,
@@ -333,6 +363,11 @@ impl Out<'_> {
         }
         self.rows += batch.num_rows();
         Ok(())
+    }
+
+    /// Bytes that the row group in the making takes.
+    fn memory(&self) -> usize {
+        self.writers.iter().map(ArrowColumnWriter::memory_size).sum()
     }
 
     fn close(&mut self) -> Result<()> {

@@ -1,5 +1,9 @@
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+#[cfg(not(unix))]
+use std::io::Write;
+use std::io::{Read, Seek, SeekFrom};
+#[cfg(unix)]
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,13 +13,16 @@ use datafusion::arrow::buffer::Buffer;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::ipc::reader::StreamDecoder;
-use datafusion::arrow::ipc::writer::StreamWriter;
+use datafusion::arrow::ipc::writer::StreamEncoder;
 
 /// A file on the local disk for rows that memory has no room for, in the folder for temporary files (`TMPDIR`). It has no
 /// name, so that nothing stays behind, however the process ends.
 #[derive(Debug)]
 pub struct Spill {
     file: Mutex<File>,
+    /// The same file, for those that write, who need no turn.
+    #[cfg(unix)]
+    writing: File,
     /// Bytes that are written, or about to be.
     end: AtomicU64,
 }
@@ -32,7 +39,12 @@ impl Spill {
     /// `SpillFailed` if there is no folder for temporary files that can be written.
     pub fn new() -> Result<Arc<Self>> {
         let file = tempfile::tempfile().map_err(failed)?;
-        Ok(Arc::new(Self { file: Mutex::new(file), end: AtomicU64::new(0) }))
+        Ok(Arc::new(Self {
+            #[cfg(unix)]
+            writing: file.try_clone().map_err(failed)?,
+            file: Mutex::new(file),
+            end: AtomicU64::new(0),
+        }))
     }
 
     /// Puts rows on the disk.
@@ -43,11 +55,22 @@ impl Spill {
         let bytes = to_bytes(rows).map_err(failed)?;
         let length = bytes.len() as u64;
         let at = self.end.fetch_add(length, Ordering::Relaxed);
-        let mut file = self.file();
-        file.seek(SeekFrom::Start(at)).and_then(|_| file.write_all(&bytes)).map_err(failed)?;
+        self.write_at(&bytes, at).map_err(failed)?;
         let nulls = rows.columns().iter().map(|c| c.logical_null_count() > 0).collect();
         let on_disk = OnDisk { spill: self.clone(), at, length, schema: rows.schema(), nulls };
         Ok(Rows { count: rows.num_rows(), held: Held::Disk(Arc::new(on_disk)) })
+    }
+
+    #[cfg(unix)]
+    fn write_at(&self, bytes: &[u8], at: u64) -> std::io::Result<()> {
+        self.writing.write_all_at(bytes, at)
+    }
+
+    #[cfg(not(unix))]
+    fn write_at(&self, bytes: &[u8], at: u64) -> std::io::Result<()> {
+        let mut file = self.file();
+        file.seek(SeekFrom::Start(at))?;
+        file.write_all(bytes)
     }
 
     fn file(&self) -> MutexGuard<'_, File> {
@@ -57,11 +80,11 @@ impl Spill {
 
 /// Arrow's format for streams.
 fn to_bytes(rows: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
-    let room = rows.columns().iter().map(|c| c.to_data().get_slice_memory_size().unwrap_or(0)).sum::<usize>();
-    let mut writer = StreamWriter::try_new(Vec::with_capacity(room + room / 16 + 4096), &rows.schema())?;
-    writer.write(rows)?;
-    writer.finish()?;
-    writer.into_inner()
+    let mut encoder = StreamEncoder::try_new(rows.schema_ref())?;
+    let buffers = encoder.encode(rows)?;
+    let mut bytes = Vec::with_capacity(buffers.iter().map(Buffer::len).sum());
+    buffers.iter().for_each(|buffer| bytes.extend_from_slice(buffer));
+    Ok(bytes)
 }
 
 /// Rows that wait to be written: in memory, or on the local disk.
@@ -112,6 +135,17 @@ impl Rows {
         match &self.held {
             Held::Memory(rows) => Ok(rows.clone()),
             Held::Disk(at) => at.read(),
+        }
+    }
+
+    /// The same rows, on the disk.
+    ///
+    /// # Errors
+    /// `SpillFailed`.
+    pub fn spilled(self, spill: &Arc<Spill>) -> Result<Self> {
+        match &self.held {
+            Held::Memory(rows) => spill.write(rows),
+            Held::Disk(_) => Ok(self),
         }
     }
 

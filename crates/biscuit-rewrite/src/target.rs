@@ -6,6 +6,7 @@ use biscuit_dataset::conform;
 use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::row::{RowConverter, SortField};
+use datafusion::execution::memory_pool::MemoryReservation;
 use parquet::arrow::ArrowSchemaConverter;
 use parquet::arrow::arrow_writer::ArrowRowGroupWriterFactory;
 use parquet::column::writer::ColumnCloseResult;
@@ -145,6 +146,17 @@ impl Target {
     pub(crate) async fn encode_rows(&self, rows: Vec<RecordBatch>) -> Result<Ready> {
         let parts = rows.into_iter().map(EncodePart::Rows).collect();
         self.encode(self.job_of(parts, vec![], self.making.clone())).await
+    }
+
+    /// Encodes rows while they come; `full` takes each row group and says whether there is any use in going on.
+    pub(crate) fn encode_stream(
+        &self,
+        rows: impl Iterator<Item = RecordBatch>,
+        memory: &MemoryReservation,
+        full: &mut dyn FnMut(Chunks) -> bool,
+    ) -> Result<()> {
+        let rows = rows.map(|rows| self.of_file(&rows));
+        self.job_of(vec![], vec![], self.making.clone()).run_stream(rows, memory, full)
     }
 
     async fn job(&self, plan: &GroupPlan) -> Result<Encode> {

@@ -1,6 +1,6 @@
 //! Which files and row groups a merge touches, and where new rows go.
 
-use biscuit_change::RowsOptions;
+use biscuit_change::{BadRows, RowsOptions};
 use biscuit_dataset::{Dataset, ParquetOptions};
 use biscuit_merge::{ChangeFiles, Format, Merge, MergeOptions, MergeReport, MergeSpec, Mode, verify};
 use biscuit_testkit::RecordingStore;
@@ -163,11 +163,30 @@ async fn a_large_file_is_read_piece_by_piece_and_merged_range_by_range() {
         let values = rows.iter().flat_map(|b| b.column_by_name(name).expect(name).as_primitive::<Int64Type>().values());
         values.copied().collect()
     };
-    // One file sorted by key, in full row groups but for what the ends of ranges leave over.
+    // One file sorted by key, in full row groups, although ranges end anywhere.
+    let written = dataset.view().await.expect("a view").open_files().await.expect("files");
+    assert_eq!(written.iter().map(|f| f.group_starts()).collect::<Vec<_>>(), [[0, 10_000, 20_000, 30_000, 40_000]]);
     assert_eq!(column("id"), (0..40_000).collect::<Vec<_>>());
     assert!(column("seq").iter().all(|s| *s == 1), "the newest record stands");
     let again = merge.run_files(&files, Mode::Commit).await.expect("the same again");
     assert_eq!((again.outcome, again.verdicts.unchanged, again.verdicts.late), ("unchanged", 40_000, 40_000));
+}
+
+/// New files are staged before it is known whether the run may commit.
+#[tokio::test]
+async fn a_large_run_beyond_a_guard_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let rows = RowsOptions::default().with_bad_rows(BadRows::Quarantine);
+    let files = ChangeFiles::new([large_file(folder.path(), Some(79_999))], Format::Rows(rows));
+    for (allowed, outcome) in [(0.0, Err("TooManyQuarantined")), (1.0, Ok((40_000, 1)))] {
+        let storage = lake::memory();
+        let options = MergeOptions::default().with_change_memory(2 << 20).with_bad_rows(BadRows::Quarantine, allowed);
+        let merge = Merge::new(lake::dataset(storage.clone()), spec(), options).expect("a merge");
+        let ran = merge.run_files(&files, Mode::Commit).await;
+        let counts = ran.map(|report| (report.verdicts.inserted, report.verdicts.quarantined));
+        assert_eq!(counts.as_ref().map_err(|e| e.code()).copied(), outcome);
+        assert_eq!(lake::objects(&storage.store).await.is_empty(), outcome.is_err());
+    }
 }
 
 #[tokio::test]

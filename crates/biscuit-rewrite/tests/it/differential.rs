@@ -148,7 +148,7 @@ impl Work {
 /// The unit with all new rows on the disk.
 fn on_disk(unit: Unit) -> Unit {
     let spill = Spill::new().expect("a temporary file");
-    let edits = unit.edits.iter().map(|(g, e)| (*g, e.spilled(&spill).expect("room on the disk"))).collect();
+    let edits = unit.edits.iter().map(|(g, e)| (*g, e.clone().spilled(&spill).expect("room on the disk"))).collect();
     let insert =
         |i: &Insert| Insert::new(i.group, spill.write(&i.rows.get().expect("rows")).expect("room on the disk"));
     let inserts = unit.inserts.iter().map(insert).collect();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use biscuit_core::Result;
 use biscuit_dataset::{Dataset, Location, OpenFile};
 use biscuit_journal::{JournalOptions, Storage};
-use biscuit_rewrite::{Unit, Written, rewrite_units};
+use biscuit_rewrite::{RowsWriter, Unit, Written, rewrite_units};
 use bytes::Bytes;
 use datafusion::arrow::array::{
     Array, ArrayRef, BinaryArray, Date32Array, Decimal128Array, Int16Array, Int64Array, ListArray, RecordBatch,
@@ -16,12 +16,13 @@ use datafusion::execution::TaskContext;
 use datafusion::execution::config::SessionConfig;
 use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use object_store::ObjectStoreExt;
+use futures::TryStreamExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
-use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataWriter};
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 
 /// Rows with these ids: a text that is often the same, a text that never is, and a list.
@@ -86,6 +87,36 @@ pub(crate) fn file(batches: &[RecordBatch], properties: WriterPropertiesBuilder)
     bytes.into()
 }
 
+/// The same file with another footer: chunks of these row groups do not say where their page indexes are.
+pub(crate) fn without_page_index(file: &Bytes, groups: &[usize]) -> Bytes {
+    let metadata = footer_alone(file);
+    let mut builder = metadata.clone().into_builder().set_row_groups(vec![]);
+    for (g, group) in metadata.row_groups().iter().enumerate() {
+        let mut columns = group.columns().to_vec();
+        for column in columns.iter_mut().filter(|_| groups.contains(&g)) {
+            let without = column.clone().into_builder().set_offset_index_offset(None).set_offset_index_length(None);
+            let without = without.set_column_index_offset(None).set_column_index_length(None);
+            *column = without.build().expect("a chunk");
+        }
+        builder = builder
+            .add_row_group(group.clone().into_builder().set_column_metadata(columns).build().expect("a row group"));
+    }
+    let (trailer, metadata) = (&file[file.len() - 8..file.len() - 4], builder.build());
+    let old = u32::from_le_bytes(trailer.try_into().expect("four bytes")) as usize;
+    let mut bytes = file[..file.len() - 8 - old].to_vec();
+    let mut out = Vec::new();
+    ParquetMetaDataWriter::new(&mut out, &metadata).finish().expect("a footer");
+    bytes.extend_from_slice(&out);
+    bytes.into()
+}
+
+fn context(memory: usize) -> Arc<TaskContext> {
+    let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(GreedyMemoryPool::new(memory)));
+    let config = SessionConfig::new().with_target_partitions(2);
+    let context = TaskContext::default().with_session_config(config);
+    Arc::new(context.with_runtime(runtime.build_arc().expect("a runtime")))
+}
+
 pub(crate) struct Lab {
     pub(crate) storage: Storage,
     dataset: Dataset,
@@ -120,13 +151,10 @@ impl Lab {
     pub(crate) async fn try_run(&self, unit: Unit, memory: usize) -> Result<Vec<Written>> {
         let snapshot = self.dataset.observe().await?;
         let mut replace = self.dataset.journal().replace(&snapshot.observed);
-        let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(GreedyMemoryPool::new(memory)));
-        let runtime = runtime.build_arc().expect("a runtime");
-        let config = SessionConfig::new().with_target_partitions(2);
-        let context = TaskContext::default().with_session_config(config).with_runtime(runtime.clone());
+        let context = context(memory);
         let stager = replace.stager();
-        let written = rewrite_units(vec![unit], &stager, Arc::new(context)).await?;
-        assert_eq!(runtime.memory_pool.reserved(), 0, "all memory was given back");
+        let written = rewrite_units(vec![unit], &stager, context.clone()).await?;
+        assert_eq!(context.memory_pool().reserved(), 0, "all memory was given back");
         for w in &written {
             replace.publish(stager.staged(w.file.clone()));
         }
@@ -135,6 +163,36 @@ impl Lab {
             replace.commit().await?;
         }
         Ok(written)
+    }
+
+    /// Writes rows into a new file as they come, in the place of the one file.
+    pub(crate) async fn write(&self, unit: Unit, rows: &[RecordBatch], memory: usize) -> Vec<Written> {
+        let snapshot = self.dataset.observe().await.expect("a snapshot");
+        let mut replace = self.dataset.journal().replace(&snapshot.observed);
+        let (context, stager) = (context(memory), replace.stager());
+        let mut writer = RowsWriter::new(unit, &stager, context.clone());
+        for rows in rows {
+            writer.write(rows.clone()).await.expect("rows are taken");
+        }
+        let written = writer.finish().await.expect("a file");
+        assert_eq!(context.memory_pool().reserved(), 0, "all memory was given back");
+        written.iter().for_each(|w| replace.publish(stager.staged(w.file.clone())));
+        replace.retire(&snapshot.observed.files[0]);
+        replace.commit().await.expect("a commit");
+        written
+    }
+
+    /// Writes rows and gives up; answers with what the store then has.
+    pub(crate) async fn give_up(&self, unit: Unit, rows: &[RecordBatch]) -> Vec<Path> {
+        let snapshot = self.dataset.observe().await.expect("a snapshot");
+        let replace = self.dataset.journal().replace(&snapshot.observed);
+        let mut writer = RowsWriter::new(unit, &replace.stager(), context(1 << 30));
+        for rows in rows {
+            writer.write(rows.clone()).await.expect("rows are taken");
+        }
+        writer.stop().await;
+        let listed: Vec<_> = self.storage.store.list(None).try_collect().await.expect("a listing");
+        listed.into_iter().map(|object| object.location).collect()
     }
 
     /// The bytes of the files that are there now, by name.
@@ -169,7 +227,15 @@ pub(crate) fn read(file: &Bytes) -> RecordBatch {
 }
 
 pub(crate) fn footer(file: &Bytes) -> ParquetMetaData {
-    let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
+    footer_with(file, PageIndexPolicy::Optional)
+}
+
+pub(crate) fn footer_alone(file: &Bytes) -> ParquetMetaData {
+    footer_with(file, PageIndexPolicy::Skip)
+}
+
+fn footer_with(file: &Bytes, page_index: PageIndexPolicy) -> ParquetMetaData {
+    let options = ArrowReaderOptions::new().with_page_index_policy(page_index);
     let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file.clone(), options).expect("a file");
     builder.metadata().as_ref().clone()
 }

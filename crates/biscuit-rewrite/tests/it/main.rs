@@ -5,4 +5,5 @@ mod differential;
 mod following;
 mod lab;
 mod memory;
+mod rows_writer;
 mod splicing;

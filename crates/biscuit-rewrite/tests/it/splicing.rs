@@ -13,7 +13,7 @@ use parquet::encryption::encrypt::FileEncryptionProperties;
 use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::EnabledStatistics;
 
-use crate::lab::{Lab, file, flat, footer, nullable, plain, read, rows};
+use crate::lab::{Lab, file, flat, footer, footer_alone, nullable, plain, read, rows, without_page_index};
 
 fn groups(version: &str) -> Vec<RecordBatch> {
     (0..4).map(|g| flat(&(g * 100..(g + 1) * 100).collect::<Vec<_>>(), version)).collect()
@@ -106,6 +106,29 @@ async fn a_file_without_a_page_index_gets_one() {
                 metadata.row_group(g).column(c).statistics().expect("statistics").null_count_opt()
             );
         }
+    }
+}
+
+/// The library panics where some chunks have an offset index and others have none.
+#[tokio::test]
+async fn a_file_of_which_some_row_groups_have_a_page_index_gets_one_for_all() {
+    let whole = file(&groups("old"), plain().set_data_page_row_count_limit(30).set_write_batch_size(10));
+    for without in [vec![0], vec![1, 3], vec![0, 1, 2, 3]] {
+        let mixed = without_page_index(&whole, &without);
+        let says = |g: usize| footer_alone(&mixed).row_group(g).column(0).offset_index_offset().is_some();
+        assert!((0..4).all(|g| says(g) != without.contains(&g)));
+        let lab = Lab::with(mixed).await;
+        let unit = one_group(lab.unit().await);
+        assert_eq!(choose(&unit), Choice::Splice);
+        let written = lab.run(unit).await;
+        assert_eq!((written[0].copied, written[0].encoded), (3, 1));
+        let after = lab.only_file().await;
+        let metadata = footer(&after);
+        let offsets = metadata.offset_index().expect("offsets");
+        assert!([0, 2, 3].iter().all(|g| offsets[*g].iter().all(|c| c.page_locations().len() == 4)));
+        let all = concat_batches(&flat(&[], "old").schema(), &groups("old")).expect("one batch");
+        let parts = [all.slice(0, 150), flat(&[150], "new"), all.slice(152, 248)];
+        assert_eq!(read(&after).columns(), concat_batches(&all.schema(), &parts).expect("one batch").columns());
     }
 }
 

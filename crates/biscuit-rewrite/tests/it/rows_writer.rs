@@ -1,0 +1,56 @@
+//! New files whose rows come while they are written.
+
+use biscuit_dataset::ParquetOptions;
+use biscuit_rewrite::Unit;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::compute::concat_batches;
+use object_store::path::Path;
+
+use crate::lab::{Lab, file, flat, footer, plain, read};
+
+fn batches() -> Vec<RecordBatch> {
+    (0..11).map(|b| flat(&(b * 30..(b + 1) * 30).collect::<Vec<_>>(), "new")).collect()
+}
+
+async fn lab() -> (Lab, Unit) {
+    let lab = Lab::with(file(&[flat(&[1], "old")], plain())).await;
+    let unit = Unit::of(vec![], lab.unit().await.schema, "day=1");
+    (lab, unit.with_parquet(ParquetOptions::default().with_row_group_rows(100)))
+}
+
+async fn rows_of_groups(lab: &Lab) -> Vec<i64> {
+    let file = lab.only_file().await;
+    let all = batches();
+    let want = concat_batches(&all[0].schema(), &all).expect("one batch");
+    assert_eq!(read(&file).columns(), want.columns());
+    footer(&file).row_groups().iter().map(|g| g.num_rows()).collect()
+}
+
+#[tokio::test]
+async fn row_groups_are_full_however_the_rows_come() {
+    let (lab, unit) = lab().await;
+    let written = lab.write(unit, &batches(), 1 << 30).await;
+    assert_eq!((written.len(), written[0].encoded, written[0].file.rows), (1, 4, Some(330)));
+    assert!(written[0].file.path.starts_with("day=1/"));
+    assert_eq!(rows_of_groups(&lab).await, [100, 100, 100, 30]);
+}
+
+#[tokio::test]
+async fn a_row_group_ends_early_where_memory_ends() {
+    let (lab, unit) = lab().await;
+    lab.write(unit, &batches(), 1000).await;
+    assert_eq!(rows_of_groups(&lab).await, [30; 11]);
+}
+
+#[tokio::test]
+async fn a_file_ends_where_it_is_as_large_as_it_may_be() {
+    let (lab, unit) = lab().await;
+    let written = lab.write(unit.with_max_file_size(1), &batches(), 1 << 30).await;
+    assert_eq!(written.iter().map(|w| w.file.rows).collect::<Vec<_>>(), [Some(100), Some(100), Some(100), Some(30)]);
+}
+
+#[tokio::test]
+async fn who_gives_up_has_written_no_file() {
+    let (lab, unit) = lab().await;
+    assert_eq!(lab.give_up(unit, &batches()).await, [Path::from("lake/t/part-0.parquet")]);
+}
