@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use biscuit_core::{CommitId, Error, Result};
 use biscuit_journal::Replace;
-use biscuit_rewrite::{Unit, Written, rewrite_units, session};
+use biscuit_rewrite::{Unit, Written, rewrite_units};
 use serde_json::{Value, json};
 
 use crate::merge::Merge;
@@ -96,8 +96,7 @@ impl Merge {
         }
         let stager = replace.stager();
         let units = units.into_values().flatten().chain(added).collect();
-        let session = session(self.options.parallelism, self.options.memory)?;
-        for file in written.into_iter().chain(rewrite_units(units, &stager, session).await?) {
+        for file in written.into_iter().chain(rewrite_units(units, &stager, p.session.clone()).await?) {
             replace.publish(stager.staged(file.file));
         }
         Ok(())

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use biscuit_change::{ChangeBatch, Op};
 use biscuit_core::{Error, Result};
 use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use tokio::task::JoinHandle;
 
 use crate::ranges::{Divided, EACH, Parts, RANGES, Ranges, bounds, ranges_for, sample};
@@ -14,14 +16,18 @@ use crate::ranges::{Divided, EACH, Parts, RANGES, Ranges, bounds, ranges_for, sa
 /// updates tie together may be in several, and are brought together in the end.
 #[derive(Debug)]
 pub(crate) struct Intake {
+    /// Where the run works, in which memory.
+    pub(crate) session: Arc<TaskContext>,
     key: Arc<[String]>,
     /// Bytes that records may take in memory.
     limit: usize,
     held: Vec<ChangeBatch>,
     held_bytes: usize,
+    /// What records that are in memory take of the session's budget.
+    memory: MemoryReservation,
     ranges: Option<Ranges>,
-    /// Batches that are being divided, in their order.
-    dividing: VecDeque<JoinHandle<Result<Divided>>>,
+    /// Batches that are being divided, in their order, with their bytes.
+    dividing: VecDeque<(JoinHandle<Result<Divided>>, usize)>,
     /// How many of them at a time.
     cores: usize,
     /// Records that there are at least, with those that are yet to come.
@@ -40,13 +46,16 @@ pub(crate) struct Taken {
 }
 
 impl Intake {
-    pub(crate) fn new(key: &[String], limit: usize, cores: usize) -> Self {
+    pub(crate) fn new(key: &[String], limit: usize, cores: usize, session: Arc<TaskContext>) -> Self {
         let taken = Taken::default();
+        let memory = MemoryConsumer::new("change records").register(session.memory_pool());
         Self {
+            session,
             key: key.into(),
             limit,
             held: vec![],
             held_bytes: 0,
+            memory,
             ranges: None,
             dividing: VecDeque::new(),
             cores,
@@ -75,13 +84,16 @@ impl Intake {
         }
         self.held_bytes += batch.memory() + EACH * batch.ops.len();
         self.held.push(batch);
-        if self.held_bytes > self.limit {
+        if self.held_bytes > self.limit || self.memory.try_resize(self.held_bytes).is_err() {
             tracing::info!(records = taken.records, "change records go on on the disk");
             let each = self.held_bytes / usize::try_from(taken.records).unwrap_or(usize::MAX);
             let known = usize::try_from(self.expected).unwrap_or(usize::MAX).saturating_mul(each);
-            let count = if known == 0 { RANGES } else { ranges_for(known, self.limit) };
+            // Where the session has less room than the limit: one part is worked on while the next one is read.
+            let limit = if self.held_bytes > self.limit { self.limit } else { self.held_bytes / 2 };
+            let count = if known == 0 { RANGES } else { ranges_for(known, limit) };
             let bounds = bounds(&sample(&self.held, &self.key)?, count);
-            self.ranges = Some(Ranges::new(bounds, self.limit)?);
+            self.ranges = Some(Ranges::new(bounds, limit, self.memory.new_empty())?);
+            self.memory.free();
             for batch in std::mem::take(&mut self.held) {
                 self.divide(batch).await?;
             }
@@ -93,7 +105,10 @@ impl Intake {
     async fn divide(&mut self, batch: ChangeBatch) -> Result<()> {
         let Some(ranges) = &self.ranges else { return Err(Error::internal("there are no ranges")) };
         let (bounds, spill, key) = (ranges.bounds.clone(), ranges.spill.clone(), self.key.clone());
-        self.dividing.push_back(tokio::task::spawn_blocking(move || Divided::new(&batch, &key, &bounds, &spill)));
+        let bytes = batch.memory();
+        self.memory.grow(bytes);
+        let divided = tokio::task::spawn_blocking(move || Divided::new(&batch, &key, &bounds, &spill));
+        self.dividing.push_back((divided, bytes));
         while self.dividing.len() > self.cores {
             self.take_in().await?;
         }
@@ -101,8 +116,9 @@ impl Intake {
     }
 
     async fn take_in(&mut self) -> Result<()> {
-        if let Some(divided) = self.dividing.pop_front() {
+        if let Some((divided, bytes)) = self.dividing.pop_front() {
             let divided = divided.await.map_err(|e| Error::internal("a batch was cut off").with_source(e))??;
+            self.memory.shrink(bytes);
             self.ranges.iter_mut().for_each(|ranges| ranges.take_in(&divided));
         }
         Ok(())
@@ -114,8 +130,48 @@ impl Intake {
         }
         let parts = match self.ranges {
             Some(ranges) => Parts::Ranges(ranges),
-            None => Parts::Whole(Some(self.held)),
+            None => Parts::Whole(Some((self.held, self.memory))),
         };
         Ok((self.taken, parts))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use biscuit_change::{Completeness, row_changes};
+    use biscuit_rewrite::session;
+    use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch};
+
+    use super::*;
+
+    fn batch(from: i64) -> ChangeBatch {
+        let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(from..from + 1000));
+        let rows = RecordBatch::try_from_iter([("id", ids)]).expect("a batch");
+        let options = biscuit_change::RowsOptions::default();
+        let (batch, _) = row_changes(&rows, &"a".into(), (1..=1000).collect(), &options).expect("records");
+        assert_eq!(batch.completeness, Completeness::Full);
+        batch
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn records_count_against_the_session_and_leave_memory_where_it_ends() {
+        for (memory, on_disk) in [(100 << 20, false), (3 << 20, true)] {
+            let session = session(2, Some(memory)).expect("a session");
+            let reserved = || session.memory_pool().reserved();
+            let mut intake = Intake::new(&["id".to_owned()], usize::MAX, 2, session.clone());
+            for n in 0..20 {
+                intake.add(batch(n * 1000)).await.expect("records are taken");
+            }
+            let (taken, mut parts) = intake.finish().await.expect("all of them");
+            assert_eq!((taken.records, parts.on_disk().is_some()), (20_000, on_disk));
+            assert_eq!(reserved() > 0, !on_disk);
+            let mut records = 0;
+            while let Some(part) = parts.next(&["id".to_owned()]).expect("a part") {
+                let own: usize = part.batches.iter().map(|b| b.ops.len()).sum();
+                assert!(reserved() >= own * EACH && reserved() <= memory);
+                records += own;
+            }
+            assert_eq!((records, reserved()), (20_000, 0));
+        }
     }
 }

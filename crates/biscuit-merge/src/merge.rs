@@ -4,11 +4,11 @@ use biscuit_change::{BadRows, Changes, Refused};
 use biscuit_core::{CommitId, Error, Result};
 use biscuit_dataset::{Dataset, OpenFile, Snapshot};
 use biscuit_journal::{Outcome as CommitOutcome, Replace, Stager};
-use biscuit_rewrite::{Mode, Written};
+use biscuit_rewrite::{Mode, Written, session};
+use datafusion::execution::TaskContext;
 use tokio::task::JoinHandle;
 
 use crate::change_files::{ChangeFiles, Format, records_again};
-use crate::change_set::ChangeSet;
 use crate::commit::Work;
 use crate::intake::{Intake, Taken};
 use crate::new_files::NewFiles;
@@ -21,7 +21,6 @@ use crate::report::MergeReport;
 use crate::scan::Stored;
 use crate::segment::Entry;
 use crate::spec::MergeSpec;
-use crate::table::Tables;
 
 /// Whether a run adds to the quarantine, or is made of what is in it.
 #[derive(Debug, Clone, Copy)]
@@ -62,7 +61,7 @@ impl Merge {
 
     /// As [`run`](Self::run), with the id of the commit in the journal's record.
     pub async fn run_as(&self, changes: Changes, mode: Mode, commit: Option<&CommitId>) -> Result<MergeReport> {
-        let intake = self.intake();
+        let intake = self.intake()?;
         self.start(intake, changes, mode, commit, Aside::Add).await
     }
 
@@ -72,7 +71,7 @@ impl Merge {
     /// # Errors
     /// As [`run`](Self::run), and those of [`ChangeFiles::changes`].
     pub async fn run_files(&self, files: &ChangeFiles, mode: Mode) -> Result<MergeReport> {
-        let mut intake = self.intake();
+        let mut intake = self.intake()?;
         let changes = files.each_batch(&mut intake).await?;
         tracing::info!(records = intake.taken.records, "read all changes");
         if changes.without_op > 0 {
@@ -91,12 +90,13 @@ impl Merge {
         let again = Self { options: self.options.clone().with_bad_rows(BadRows::Quarantine, 100.0), ..self.clone() };
         let tried: Vec<Refused> = quarantined(&self.dataset).await?.into_iter().map(|q| q.refused).collect();
         let changes = records_again(&tried, format)?;
-        again.start(again.intake(), changes, mode, None, Aside::Take(&tried)).await
+        again.start(again.intake()?, changes, mode, None, Aside::Take(&tried)).await
     }
 
-    fn intake(&self) -> Intake {
+    fn intake(&self) -> Result<Intake> {
+        let session = session(self.options.parallelism, self.options.memory)?;
         let limit = self.options.change_memory.or(self.options.memory.map(|bytes| bytes / 4));
-        Intake::new(&self.spec.key, limit.unwrap_or(usize::MAX), self.options.parallelism)
+        Ok(Intake::new(&self.spec.key, limit.unwrap_or(usize::MAX), self.options.parallelism, session))
     }
 
     async fn start(
@@ -110,6 +110,7 @@ impl Merge {
         for batch in std::mem::take(&mut changes.batches) {
             intake.add(batch).await?;
         }
+        let session = intake.session.clone();
         let (taken, parts) = intake.finish().await?;
         let mut report = MergeReport {
             records: taken.records + changes.ignored + changes.refused.len() as u64,
@@ -121,7 +122,7 @@ impl Merge {
         let snapshot = self.dataset.observe().await?;
         report.version = snapshot.observed.head.version;
         let head = snapshot.observed.head.clone();
-        let records = Records { taken, parts, refused: changes.refused };
+        let records = Records { session, taken, parts, refused: changes.refused };
         match self.merge(snapshot, records, mode, commit, aside, &mut report).await {
             Ok(()) => Ok(report),
             Err(e) => Err(self.dataset.journal().explain(e, &head).await),
@@ -144,7 +145,8 @@ impl Merge {
             return Ok(());
         }
         let observed = snapshot.observed.clone();
-        let mut prepared = self.prepare(snapshot, &records.taken, report).await?;
+        let session = records.session.clone();
+        let mut prepared = self.prepare(snapshot, session, &records.taken, report).await?;
         let replace = (mode == Mode::Commit).then(|| self.dataset.journal().replace(&observed));
         let stages_early = records.parts.on_disk().is_some();
         let work = self.work(&mut prepared, records, aside, replace.as_ref().map(Replace::stager), report).await;
@@ -176,7 +178,8 @@ impl Merge {
         let schema = p.data_schema();
         let dry_run = stager.is_none();
         let stager = stager.filter(|_| records.parts.on_disk().is_some());
-        let mut new_files = stager.map(|stager| NewFiles::new(stager, schema.clone(), &self.options)).transpose()?;
+        let mut new_files =
+            stager.map(|stager| NewFiles::new(stager, p.session.clone(), schema.clone(), &self.options));
         let decided = match self.decide(p, records, new_files.as_mut(), report).await {
             Ok(decided) => decided,
             Err(e) => {
@@ -237,8 +240,7 @@ impl Merge {
         if let Some(new_files) = new_files {
             decided.written = new_files.finish().await?;
         }
-        // The records are in the plan by now, as far as they matter.
-        (p.set, p.tables, p.sorted) = (ChangeSet::default(), Tables::default(), Arc::default());
+        p.leave();
         Ok(decided)
     }
 
@@ -349,6 +351,8 @@ impl Merge {
 
 /// The records of a run.
 struct Records {
+    /// Where the run works.
+    session: Arc<TaskContext>,
     taken: Taken,
     parts: Parts,
     /// Those that the reader has put aside.

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use biscuit_core::Result;
 use biscuit_journal::Stager;
-use biscuit_rewrite::{RowsWriter, Unit, Written, session};
+use biscuit_rewrite::{RowsWriter, Unit, Written};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::execution::TaskContext;
 
@@ -25,11 +25,8 @@ pub(crate) struct NewFiles {
 }
 
 impl NewFiles {
-    /// # Errors
-    /// Those of the session.
-    pub(crate) fn new(stager: Stager, schema: SchemaRef, options: &MergeOptions) -> Result<Self> {
-        let context = session(options.parallelism, options.memory)?;
-        Ok(Self { stager, context, schema, options: options.clone(), writers: BTreeMap::new() })
+    pub(crate) fn new(stager: Stager, context: Arc<TaskContext>, schema: SchemaRef, options: &MergeOptions) -> Self {
+        Self { stager, context, schema, options: options.clone(), writers: BTreeMap::new() }
     }
 
     /// Takes the rows that a part of the run has put into new files.

@@ -6,6 +6,8 @@ use biscuit_core::{Error, Result};
 use biscuit_dataset::{Dataset, OpenFile, Snapshot, WriteMode};
 use biscuit_schema::merge_schemas;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::MemoryReservation;
 use hashbrown::HashMap;
 use serde_json::{Value, json};
 
@@ -37,6 +39,10 @@ pub(crate) struct Prepared {
     pub(crate) truncated_before: Option<Order>,
     /// Orders of the truncates of this run, ascending, each once, and how many records they are.
     pub(crate) truncates: (Vec<Order>, u64),
+    /// Where the run works, in which memory.
+    pub(crate) session: Arc<TaskContext>,
+    /// What the part of the records that is worked on takes of it.
+    memory: Option<MemoryReservation>,
     /// What the part of the records that is worked on is about.
     pub(crate) set: ChangeSet,
     pub(crate) tables: Tables,
@@ -47,6 +53,12 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
+    /// Lets go of the records, which are in the plan by now, as far as they matter.
+    pub(crate) fn leave(&mut self) {
+        (self.set, self.tables, self.sorted) = (ChangeSet::default(), Tables::default(), Arc::default());
+        self.memory = None;
+    }
+
     /// The columns of files: the target's without those in the path.
     pub(crate) fn data_schema(&self) -> SchemaRef {
         let data = self.target.fields().iter().filter(|f| !self.partition_by.contains(f.name()));
@@ -59,6 +71,7 @@ impl Merge {
     pub(crate) async fn prepare(
         &self,
         snapshot: Snapshot,
+        session: Arc<TaskContext>,
         taken: &Taken,
         report: &mut MergeReport,
     ) -> Result<Prepared> {
@@ -90,6 +103,8 @@ impl Merge {
             truncated: truncated_before.clone(),
             truncated_before,
             truncates: (vec![], 0),
+            session,
+            memory: None,
             set: ChangeSet::default(),
             tables: Tables::default(),
             sorted: Arc::default(),
@@ -101,6 +116,7 @@ impl Merge {
     /// Goes on to the next part of the records.
     pub(crate) fn enter(&self, p: &mut Prepared, part: Encoded, report: &mut MergeReport) -> Result<()> {
         (p.set, p.tables, p.covers, p.kept) = (part.set, part.tables, part.covers, HashMap::new());
+        p.memory = Some(part.memory);
         report.verdicts.duplicate += p.set.duplicates;
         if let Some(newest) = p.set.truncates.last() {
             p.truncated = p.truncated.take().max(Some(newest.clone()));
@@ -176,6 +192,7 @@ pub(crate) struct Encoded {
     set: ChangeSet,
     tables: Tables,
     covers: Covers,
+    memory: MemoryReservation,
 }
 
 impl Encoded {
@@ -184,7 +201,7 @@ impl Encoded {
     pub(crate) fn new(part: Part, spec: &MergeSpec, bad_rows: BadRows, target: &SchemaRef) -> Result<Self> {
         let mut tables = Tables::default();
         let set = ChangeSet::new(part.batches, spec, bad_rows, target, &mut tables)?;
-        Ok(Self { set, tables, covers: part.covers })
+        Ok(Self { set, tables, covers: part.covers, memory: part.memory })
     }
 
     pub(crate) fn keys(&self) -> usize {

@@ -6,6 +6,7 @@ use biscuit_core::{Error, Result};
 use biscuit_rewrite::{Rows, Spill};
 use datafusion::arrow::array::{Array, RecordBatch};
 use datafusion::arrow::compute::concat_batches;
+use datafusion::execution::memory_pool::MemoryReservation;
 use hashbrown::HashSet;
 
 use crate::covers::Covers;
@@ -24,13 +25,15 @@ pub(crate) const EACH: usize = 256;
 pub(crate) struct Part {
     pub(crate) batches: Vec<ChangeBatch>,
     pub(crate) covers: Covers,
+    /// What they take of the session's budget.
+    pub(crate) memory: MemoryReservation,
 }
 
 /// The parts of a run. The first one has all truncates.
 #[derive(Debug)]
 pub(crate) enum Parts {
     /// All is in memory.
-    Whole(Option<Vec<ChangeBatch>>),
+    Whole(Option<(Vec<ChangeBatch>, MemoryReservation)>),
     Ranges(Ranges),
 }
 
@@ -53,7 +56,9 @@ impl Parts {
     /// The next part: first the one with the truncates, then by key.
     pub(crate) fn next(&mut self, key: &[String]) -> Result<Option<Part>> {
         match self {
-            Self::Whole(batches) => Ok(batches.take().map(|batches| Part { batches, covers: Covers::default() })),
+            Self::Whole(all) => {
+                Ok(all.take().map(|(batches, memory)| Part { batches, covers: Covers::default(), memory }))
+            }
             Self::Ranges(ranges) => ranges.next(key),
         }
     }
@@ -64,6 +69,8 @@ impl Parts {
 pub(crate) struct Ranges {
     pub(crate) spill: Arc<Spill>,
     limit: usize,
+    /// The session's budget; nothing of it is held here.
+    memory: MemoryReservation,
     pub(crate) bounds: Arc<Bounds>,
     truncates: Option<Vec<Rows>>,
     ranges: VecDeque<Range>,
@@ -92,10 +99,11 @@ struct Range {
 }
 
 impl Ranges {
-    pub(crate) fn new(bounds: Bounds, limit: usize) -> Result<Self> {
+    pub(crate) fn new(bounds: Bounds, limit: usize, memory: MemoryReservation) -> Result<Self> {
         Ok(Self {
             spill: Spill::new()?,
             limit,
+            memory,
             truncates: Some(vec![]),
             ranges: bounds.ranges(None, None),
             bounds: Arc::new(bounds),
@@ -118,7 +126,7 @@ impl Ranges {
         if let Some(truncates) = self.truncates.take() {
             // No key is in it.
             let none = Covers { to: Some(vec![]), ..Covers::default() };
-            return Ok(Some(Part { batches: read(&truncates)?, covers: none }));
+            return Ok(Some(self.part(&truncates, none)?));
         }
         while let Some(range) = self.ranges.pop_front() {
             if range.bytes > self.limit && self.split(&range, key)? {
@@ -128,7 +136,15 @@ impl Ranges {
         }
         let Some(tied) = self.of_tied.take() else { return Ok(None) };
         let covers = Covers { tied: self.tied.clone(), is_tied: true, ..Covers::default() };
-        Ok(Some(Part { batches: read(&tied)?, covers }))
+        Ok(Some(self.part(&tied, covers)?))
+    }
+
+    /// Reads records, which count against the budget from then on. It is not asked whether they fit: they are as few as can be
+    /// worked on together.
+    fn part(&self, rows: &[Rows], covers: Covers) -> Result<Part> {
+        let memory = self.memory.new_empty();
+        memory.grow(rows.iter().map(bytes_of).sum());
+        Ok(Part { batches: read(rows)?, covers, memory })
     }
 
     /// Divides a range that is too large by what is known of its keys; answers false if they are all one.
@@ -156,10 +172,11 @@ impl Ranges {
             range.bytes += next.bytes;
         }
         let covers = Covers { from: range.from, to: range.to, tied: self.tied.clone(), is_tied: false };
-        let batches = read(&range.parts)?;
+        let part = self.part(&range.parts, covers)?;
         if self.tied.is_empty() {
-            return Ok(Part { batches, covers });
+            return Ok(part);
         }
+        let Part { batches, covers, memory } = part;
         let mut own = Vec::with_capacity(batches.len());
         for batch in batches {
             let encoder = Encoder::new(&batch.rows, key, Purpose::Key, &batch.file)?;
@@ -177,16 +194,21 @@ impl Ranges {
             self.of_tied.get_or_insert_default().push(tied);
             own.push(batch.pick(&rest)?);
         }
-        Ok(Part { batches: own, covers })
+        Ok(Part { batches: own, covers, memory })
     }
 }
 
 impl Range {
     fn take_in(&mut self, piece: &Piece) {
-        self.bytes += piece.rows.memory() + EACH * piece.rows.len();
+        self.bytes += bytes_of(&piece.rows);
         self.parts.push(piece.rows.clone());
         self.sample.extend(piece.sample.iter().cloned());
     }
+}
+
+/// Bytes that records take in memory while they are worked on.
+fn bytes_of(rows: &Rows) -> usize {
+    rows.memory() + EACH * rows.len()
 }
 
 /// Records of one batch that are in one range, on the disk.

@@ -17,11 +17,21 @@ use crate::unit::{Insert, Unit, Written};
 /// Writes new files of a folder while their rows are made: a thread of its own encodes them, and row groups are staged as they
 /// become full. What it holds is accounted in the session's memory pool; where that is used up, a row group ends early.
 ///
-/// One that is dropped goes on in the background until it finds that no rows come any more; [`stop`](Self::stop) waits for that.
+/// One that is dropped gives up soon; [`stop`](Self::stop) waits until it has.
 #[derive(Debug)]
 pub struct RowsWriter {
     rows: mpsc::Sender<RecordBatch>,
-    writing: JoinHandle<Result<Vec<Written>>>,
+    writing: Writing,
+}
+
+/// Ends with who asked for it.
+#[derive(Debug)]
+struct Writing(JoinHandle<Result<Vec<Written>>>);
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// Batches that wait to be encoded.
@@ -32,7 +42,7 @@ impl RowsWriter {
     pub fn new(unit: Unit, stager: &Stager, context: Arc<TaskContext>) -> Self {
         let shared = Arc::new(Shared { stager: stager.clone(), context, cores: Arc::new(Cores::new(1)) });
         let (rows, receive) = mpsc::channel(WAITING);
-        Self { rows, writing: tokio::spawn(write(unit, shared, receive)) }
+        Self { rows, writing: Writing(tokio::spawn(write(unit, shared, receive))) }
     }
 
     /// Writes rows, in the columns of the unit, behind those that came before.
@@ -43,7 +53,7 @@ impl RowsWriter {
         if self.rows.send(rows).await.is_ok() {
             return Ok(());
         }
-        match ended((&mut self.writing).await) {
+        match self.writing.ended().await {
             Ok(_) => Err(Error::internal("a writer ended before its rows")),
             Err(e) => Err(e),
         }
@@ -54,21 +64,23 @@ impl RowsWriter {
     /// # Errors
     /// As [`write`](Self::write).
     pub async fn finish(self) -> Result<Vec<Written>> {
-        drop(self.rows);
-        ended(self.writing.await)
+        let Self { rows, mut writing } = self;
+        drop(rows);
+        writing.ended().await
     }
 
     /// Gives up. When this returns nothing more is staged; what was is up to whoever abandons the replace.
-    pub async fn stop(self) {
-        self.writing.abort();
-        drop(self.rows);
+    pub async fn stop(mut self) {
+        self.writing.0.abort();
         // However it ended.
-        let _ = self.writing.await;
+        let _ = self.writing.ended().await;
     }
 }
 
-fn ended(done: std::result::Result<Result<Vec<Written>>, tokio::task::JoinError>) -> Result<Vec<Written>> {
-    done.map_err(|e| Error::internal("a writer was cut off").with_source(e))?
+impl Writing {
+    async fn ended(&mut self) -> Result<Vec<Written>> {
+        (&mut self.0).await.map_err(|e| Error::internal("a writer was cut off").with_source(e))?
+    }
 }
 
 async fn write(mut unit: Unit, shared: Arc<Shared>, mut rows: mpsc::Receiver<RecordBatch>) -> Result<Vec<Written>> {
