@@ -15,7 +15,8 @@ use crate::target::{Ready, Target};
 use crate::unit::{Insert, Unit, Written};
 
 /// Writes new files of a folder while their rows are made: a thread of its own encodes them, and row groups are staged as they
-/// become full. What it holds is accounted in the session's memory pool; where that is used up, a row group ends early.
+/// become full. What the row group in the making holds is accounted in the session's memory pool, and where that is used up it
+/// ends early; besides it there are two batches that wait, and up to two encoded row groups on their way to the store.
 ///
 /// One that is dropped gives up soon; [`stop`](Self::stop) waits until it has.
 #[derive(Debug)]
