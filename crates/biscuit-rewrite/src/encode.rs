@@ -61,6 +61,18 @@ pub(crate) struct EncodeGroup {
     pub(crate) bytes: GroupBytes,
 }
 
+/// A row group whose columns may be made from the pages of its source.
+pub(crate) struct Paged {
+    /// Rows of the source.
+    rows: usize,
+    runs: Vec<Run>,
+    /// The new rows that runs name.
+    batches: Vec<RecordBatch>,
+    /// The columns for which it may be tried, with their leaves.
+    pub(crate) columns: Vec<(usize, usize)>,
+    pub(crate) leaves: usize,
+}
+
 /// The columns of one encoded row group.
 pub(crate) type Chunks = Vec<Chunk>;
 
@@ -107,10 +119,9 @@ impl Chunk {
 }
 
 impl Encode {
-    /// Decodes, changes and encodes, in one pass; more rows or bytes than a row group may have make several. Columns that can be
-    /// are changed page by page instead, without being decoded to values.
-    pub(crate) fn run(mut self) -> Result<Vec<Chunks>> {
-        let own = self.own_chunks()?;
+    /// Decodes, changes and encodes, in one pass; more rows or bytes than a row group may have make several. Columns that are made
+    /// from pages are there already, by leaf.
+    pub(crate) fn run(mut self, own: Vec<Option<OwnChunk>>) -> Result<Vec<Chunks>> {
         let mut done = match self.encoded(&own)? {
             Some(mut rest) => {
                 let leaf = |own: Option<OwnChunk>| match own {
@@ -194,44 +205,50 @@ impl Encode {
         out.finish()
     }
 
-    /// By leaf, the columns that can be made from the pages of the only source row group; nothing where rows are sorted, or make
-    /// more than one row group.
-    fn own_chunks(&self) -> Result<Vec<Option<OwnChunk>>> {
-        let Some((EncodePart::Group(group), rest)) = self.parts.split_first() else { return Ok(vec![]) };
+    /// What can be made from the pages of the only source row group; nothing where rows are sorted, or make more than one row
+    /// group.
+    pub(crate) fn paged(&self) -> Option<Paged> {
+        let (EncodePart::Group(group), rest) = self.parts.split_first()? else { return None };
         let metadata = group.source.metadata();
         let source = metadata.metadata().row_group(group.group);
         let mut batches = group.rows.clone();
         for part in rest {
             match part {
                 EncodePart::Rows(rows) => batches.push(rows.clone()),
-                EncodePart::Group(_) => return Ok(vec![]),
+                EncodePart::Group(_) => return None,
             }
         }
         let same = metadata.schema().fields() == self.schema.fields();
         let bytes = usize::try_from(source.compressed_size()).unwrap_or(usize::MAX);
         if !self.sorting.is_empty() || !same || bytes > self.most_bytes / 2 {
-            return Ok(vec![]);
+            return None;
         }
         let rows = usize::try_from(source.num_rows()).unwrap_or(0);
         let runs = runs(rows, group.first, &group.edits, group.rows.len()..batches.len(), &batches);
         if runs.iter().map(Run::rows).sum::<usize>() > self.most_rows {
-            return Ok(vec![]);
+            return None;
         }
-        let place = &group.source.file.path;
-        let (mut own, mut leaf) = (Vec::new(), 0);
+        let (mut columns, mut leaf) = (Vec::new(), 0);
         for (i, field) in self.schema.fields().iter().enumerate() {
             let leaves = leaves(field.data_type());
-            let chunk = source.column(leaf);
-            leaf += leaves;
-            if leaves != 1 || field.data_type().is_nested() {
-                own.extend((0..leaves).map(|_| None));
-                continue;
+            if leaves == 1 && !field.data_type().is_nested() {
+                columns.push((i, leaf));
             }
-            let new: Vec<_> = batches.iter().map(|b| b.column(i).clone()).collect();
-            let codec = self.properties.compression(chunk.column_path());
-            own.push(transcode(&group.bytes, chunk, codec, rows, &runs, &new).map_err(|e| parquet_error(place, e))?);
+            leaf += leaves;
         }
-        Ok(own)
+        // The dearest first, so that no core is left with one of them at the end.
+        columns.sort_by_key(|&(_, leaf)| std::cmp::Reverse(source.column(leaf).uncompressed_size()));
+        Some(Paged { rows, runs, batches, columns, leaves: leaf })
+    }
+
+    /// A column of the row group, without being decoded to values: page by page. None where this cannot be done with it.
+    pub(crate) fn own_chunk(&self, paged: &Paged, column: usize, leaf: usize) -> Result<Option<OwnChunk>> {
+        let Some(EncodePart::Group(group)) = self.parts.first() else { return Ok(None) };
+        let chunk = group.source.metadata().metadata().row_group(group.group).column(leaf);
+        let new: Vec<_> = paged.batches.iter().map(|b| b.column(column).clone()).collect();
+        let codec = self.properties.compression(chunk.column_path());
+        let made = transcode(&group.bytes, chunk, codec, paged.rows, &paged.runs, &new);
+        made.map_err(|e| parquet_error(&group.source.file.path, e))
     }
 
     fn group(&self, group: &EncodeGroup, out: &mut Out<'_>) -> Result<()> {

@@ -7,6 +7,7 @@ use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::row::{RowConverter, SortField};
 use datafusion::execution::memory_pool::MemoryReservation;
+use futures::future::try_join_all;
 use parquet::arrow::ArrowSchemaConverter;
 use parquet::arrow::arrow_writer::ArrowRowGroupWriterFactory;
 use parquet::column::writer::ColumnCloseResult;
@@ -134,12 +135,30 @@ impl Target {
         self.encode(job).await
     }
 
-    /// Encodes a row group, when a core is free.
+    /// Encodes a row group, when cores are free: columns that can be are changed page by page, each on a core of its own, the
+    /// others decoded and encoded together.
     async fn encode(&self, job: Encode) -> Result<Ready> {
+        let mut own = vec![];
+        let job = Arc::new(job);
+        if let Some(paged) = job.paged().map(Arc::new) {
+            own.resize_with(paged.leaves, || None);
+            let columns = paged.columns.iter().map(|&(column, leaf)| {
+                let (job, paged) = (job.clone(), paged.clone());
+                self.on_a_core(move || Ok((leaf, job.own_chunk(&paged, column, leaf)?)))
+            });
+            for (leaf, chunk) in try_join_all(columns).await? {
+                own[leaf] = chunk;
+            }
+        }
+        let job = Arc::into_inner(job).ok_or_else(|| Error::internal("a column is still worked on"))?;
+        Ok(Ready::Encoded(self.on_a_core(move || job.run(own)).await?))
+    }
+
+    /// Works on a core, when one is free; who comes first is served first.
+    async fn on_a_core<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
         let _core = self.shared.cores.one().await;
-        let work = tokio::task::spawn_blocking(move || job.run());
-        let chunks = work.await.map_err(|e| Error::internal("a row group was cut off").with_source(e))??;
-        Ok(Ready::Encoded(chunks))
+        let work = tokio::task::spawn_blocking(work);
+        work.await.map_err(|e| Error::internal("a row group was cut off").with_source(e))?
     }
 
     /// Encodes rows as they are.
