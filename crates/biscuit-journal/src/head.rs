@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::names::{Entry, journal_folder};
-use crate::record::{self, Done, FORMAT, LOST, NOT_RETIRED, Record, StateFile};
+use crate::record::{self, Done, FORMAT, Held, LOST, NOT_RETIRED, Record, StateFile};
 use crate::store_error;
 
 /// Commit ids that a head remembers; older ones are in the records alone.
@@ -32,6 +32,20 @@ pub struct LiveFile {
     pub staged: Option<String>,
 }
 
+/// A file that was part of the table, and stays in its folder for a while.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldFile {
+    /// Bytes.
+    pub size: u64,
+    /// Its ETag, as observed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
+    /// The version that replaced it.
+    pub since: u64,
+    /// How long it stays at least after that was committed, in seconds.
+    pub seconds: u64,
+}
+
 /// The newest committed version: what is part of the table and of its state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Head {
@@ -40,6 +54,9 @@ pub struct Head {
     pub version: u64,
     /// The table's files by path, relative to the table.
     pub live: BTreeMap<String, LiveFile>,
+    /// Files in the table's folder that are not part of it any more and stay for those that still read them, by path.
+    #[serde(default)]
+    pub held: BTreeMap<String, HeldFile>,
     /// The state files by name.
     pub state: BTreeMap<String, StateFile>,
     /// Small facts by name.
@@ -58,6 +75,7 @@ impl Head {
             format: FORMAT,
             version: 0,
             live: BTreeMap::new(),
+            held: BTreeMap::new(),
             state: BTreeMap::new(),
             meta: BTreeMap::new(),
             commits: VecDeque::new(),
@@ -86,9 +104,16 @@ impl Head {
         let gone = record.retire.iter().map(|f| &f.path).filter(|p| !ended(NOT_RETIRED, p));
         for path in gone.chain(&record.forget) {
             self.live.remove(path);
+            self.held.remove(path);
+        }
+        for Held { file, seconds } in record.hold.iter().filter(|h| !ended(NOT_RETIRED, &h.file.path)) {
+            self.live.remove(&file.path);
+            let (etag, since, seconds) = (file.etag.clone(), record.version, *seconds);
+            self.held.insert(file.path.clone(), HeldFile { size: file.size, etag, since, seconds });
         }
         for f in &record.adopt {
             let live = LiveFile { size: f.size, etag: f.etag.clone(), rows: None, since: record.version, staged: None };
+            self.held.remove(&f.path);
             self.live.insert(f.path.clone(), live);
         }
         for f in record.publish.iter().filter(|f| !ended(LOST, &f.path)) {

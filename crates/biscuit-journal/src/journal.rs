@@ -62,6 +62,11 @@ pub struct JournalOptions {
     pub foreign: Foreign,
     /// What to do with a table that is not what its journal says. Default: stop.
     pub diverged: Diverged,
+    /// How long files stay in the folder after they were replaced, in whole seconds, for readers that took longer to open them;
+    /// [`release`](Journal::release) deletes them then. A reader that lists the folder by itself sees them beside those that
+    /// replaced them: only for tables that are read through Biscuit or by the locations of a catalog. Default: not at all.
+    #[serde(default)]
+    pub retire_after: Duration,
     /// A checkpoint every so many versions. Default: 32.
     pub checkpoint_every: u64,
     /// Records kept below the newest checkpoint, for the history. Default: 10,000.
@@ -74,6 +79,7 @@ impl Default for JournalOptions {
             writers: Writers::Many,
             foreign: Foreign::Adopt,
             diverged: Diverged::Fail,
+            retire_after: Duration::ZERO,
             checkpoint_every: 32,
             keep_history: 10_000,
         }
@@ -96,6 +102,12 @@ impl JournalOptions {
     /// The same options with another choice for a table that is not what its journal says.
     pub fn with_diverged(mut self, diverged: Diverged) -> Self {
         self.diverged = diverged;
+        self
+    }
+
+    /// The same options; replaced files stay in the folder for so long.
+    pub fn with_retire_after(mut self, duration: Duration) -> Self {
+        self.retire_after = duration;
         self
     }
 

@@ -3,6 +3,7 @@
 mod head;
 mod interrupt;
 mod journal;
+mod leavings;
 mod names;
 mod observe;
 mod pointer;
@@ -14,12 +15,13 @@ mod stage;
 mod storage;
 
 pub use biscuit_purge::store_error;
-pub use head::{Head, LiveFile};
+pub use head::{Head, HeldFile, LiveFile};
 pub use interrupt::Interrupt;
 pub use journal::{Diverged, Foreign, Journal, JournalOptions, Nonces, RandomNonces, Recovered, Writers};
+pub use leavings::{Leftovers, Superseded};
 pub use names::{biscuit_nonce, default_state_root, is_hidden};
 pub use observe::Observed;
-pub use record::{Exception, Published, Record, Retired, StateFile};
+pub use record::{Exception, Held, Published, Record, Retired, StateFile};
 pub use replace::{Committed, Outcome, Replace, Stager};
 pub use stage::{StagedFile, StagedWriter};
 pub use storage::{Durability, LocalDisk, Storage, StoreIsDurable};

@@ -1,11 +1,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use biscuit_core::{Error, Result};
-use biscuit_purge::Listed;
 use futures::TryStreamExt;
+use object_store::ObjectMeta;
 use object_store::path::Path;
 
-use crate::head::{Head, LiveFile};
+use crate::head::{Head, HeldFile, LiveFile};
 use crate::journal::{Diverged, Foreign, Journal};
 use crate::names::{biscuit_nonce, is_hidden};
 use crate::record::Retired;
@@ -22,6 +22,8 @@ pub struct Observed {
     pub foreign: Vec<Retired>,
     /// Biscuit files that are not live: leavings of a run that was overtaken. The next commit deletes them.
     pub ghosts: Vec<Retired>,
+    /// Files that were replaced and stay for those that still read them, as far as they are there.
+    pub held: Vec<Retired>,
     /// Live files that are gone; there are some only where a diverged table is adopted. The next commit forgets them.
     pub missing: Vec<String>,
     /// Whether the table was not what its journal says, and is adopted as it was found: rows may be older or newer than
@@ -79,12 +81,13 @@ impl Journal {
     }
 
     /// Compares what is there with what the journal says.
-    fn classify(&self, head: &Head, listing: Vec<Retired>) -> Result<Observed> {
+    pub(crate) fn classify(&self, head: &Head, listing: Vec<Retired>) -> Result<Observed> {
         let mut observed = Observed {
             head: head.clone(),
             files: vec![],
             foreign: vec![],
             ghosts: vec![],
+            held: vec![],
             missing: vec![],
             diverged: head.lost,
         };
@@ -96,6 +99,7 @@ impl Journal {
             match missing.remove(&file.path) {
                 Some(live) if is_same(live, &file) => observed.files.push(file),
                 Some(_) => changed.push(file),
+                None if is_held(head, &file) => observed.held.push(file),
                 None if biscuit_nonce(&file.path).is_some() => observed.ghosts.push(file),
                 None => observed.foreign.push(file),
             }
@@ -147,31 +151,30 @@ impl Journal {
         Ok(())
     }
 
-    async fn list_table(&self) -> Result<Vec<Retired>> {
+    pub(crate) async fn list_table(&self) -> Result<Vec<Retired>> {
         let root = &self.table;
-        let objects: Vec<Listed> = self
-            .storage
-            .store
-            .list(Some(root))
-            .map_ok(Listed::from)
-            .try_collect()
-            .await
-            .map_err(|e| store_error("list", root, e))?;
+        let objects: Vec<ObjectMeta> =
+            self.storage.store.list(Some(root)).try_collect().await.map_err(|e| store_error("list", root, e))?;
         let mut files: Vec<Retired> = objects.into_iter().filter_map(|o| relative(root, o)).collect();
         files.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(files)
     }
 }
 
-fn relative(root: &Path, object: Listed) -> Option<Retired> {
-    let parts = object.path.prefix_match(root)?;
+fn relative(root: &Path, object: ObjectMeta) -> Option<Retired> {
+    let parts = object.location.prefix_match(root)?;
     let path = parts.map(|p| p.as_ref().to_owned()).collect::<Vec<_>>().join("/");
     let data = !path.is_empty() && !is_hidden(&path) && object.size > 0;
-    data.then_some(Retired { path, size: object.size, etag: object.etag })
+    data.then_some(Retired { path, size: object.size, etag: object.e_tag })
 }
 
 fn is_same(live: &LiveFile, file: &Retired) -> bool {
     live.size == file.size && (live.etag.is_none() || file.etag.is_none() || live.etag == file.etag)
+}
+
+fn is_held(head: &Head, file: &Retired) -> bool {
+    let same = |h: &HeldFile| h.size == file.size && (h.etag.is_none() || file.etag.is_none() || h.etag == file.etag);
+    head.held.get(&file.path).is_some_and(same)
 }
 
 fn diverged(what: &str) -> Error {

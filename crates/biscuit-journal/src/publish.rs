@@ -98,13 +98,15 @@ async fn carry_out(journal: &Journal, record: &Record) -> Result<Done, Stop> {
     for f in &record.retire {
         folders.entry(folder_of(&f.path)).or_default().1.push(f);
     }
-    for (publish, retire) in folders.values() {
+    for (folder, (publish, retire)) in &folders {
         match partition(&guard, publish, retire, &mut done).await {
             Err(Stop::Failed(e)) if e.code() == "LostStaging" && journal.options.diverged == Diverged::Adopt => {
                 tracing::warn!("a partition stays as it was: {e}");
                 let exception = |path: &String, code: &str| Exception { path: path.clone(), code: code.to_owned() };
                 done.exceptions.extend(publish.iter().map(|f| exception(&f.path, LOST)));
                 done.exceptions.extend(retire.iter().map(|f| exception(&f.path, NOT_RETIRED)));
+                let hold = record.hold.iter().map(|h| &h.file.path).filter(|path| folder_of(path) == *folder);
+                done.exceptions.extend(hold.map(|path| exception(path, NOT_RETIRED)));
             }
             other => other?,
         }
@@ -192,8 +194,8 @@ async fn copy_if_absent(store: &dyn ObjectStore, from: &Path, to: &Path) -> obje
 async fn retire_one(guard: &Guard<'_>, file: &Retired) -> Result<Option<Exception>, Stop> {
     guard.check().await?;
     let journal = guard.journal;
-    let listed = Listed { path: below(&journal.table, &file.path), size: file.size, etag: file.etag.clone() };
-    let plan = Plan::exact(journal.table.clone(), vec![listed])?;
+    let listed = Listed::new(below(&journal.table, &file.path), file.size, file.etag.clone());
+    let plan = Plan::exact(&journal.table, [listed])?;
     let mut report = execute(&journal.storage.store, &plan).await;
     if let Some((_, e)) = report.failed.pop() {
         return Err(e.into());
@@ -205,25 +207,49 @@ async fn retire_one(guard: &Guard<'_>, file: &Retired) -> Result<Option<Exceptio
 /// Deletes what is provably dead below a finished head: staging of earlier bases, state files that are not live, and
 /// records far below a checkpoint. Writes that checkpoint first if it is due.
 pub(crate) async fn clean(journal: &Journal, head: &Head) -> Result<u64> {
-    let state = &journal.state;
     if head.version == 0 || !head.is_finished() {
         return Ok(0);
     }
     checkpoint(journal, head).await?;
-    let dead = |name: &str| parse_run_folder(name).is_some_and(|(base, _)| base < head.version);
-    let live: BTreeSet<Path> = head.state.values().map(|f| below(state, &f.path)).collect();
+    let dead = Dead::new(journal, head);
     let mut cleaned = 0;
-    for kind in ["staging", "state"] {
-        let root = state.clone().join(kind);
-        let in_dead_run = |path: &Path| {
-            let run = path.prefix_match(&root).and_then(|mut parts| parts.next());
-            run.is_some_and(|r| dead(r.as_ref())) && !live.contains(path)
-        };
-        cleaned += delete_below(journal, &root, in_dead_run).await?;
-        let holds_state = |name: &str| live.iter().any(|f| f.prefix_matches(&root.clone().join(name)));
-        journal.storage.durability.remove_folders(&root, &|name: &str| dead(name) && !holds_state(name)).await?;
+    for root in &dead.roots {
+        cleaned += delete_below(journal, root, |path| dead.has(root, path)).await?;
+        journal.storage.durability.remove_folders(root, &|name: &str| dead.is_whole_run(root, name)).await?;
     }
     Ok(cleaned)
+}
+
+/// What is provably dead in the state root below a finished head: all of runs that began on earlier bases, but live state files.
+pub(crate) struct Dead {
+    version: u64,
+    pub(crate) roots: [Path; 2],
+    live: BTreeSet<Path>,
+}
+
+impl Dead {
+    pub(crate) fn new(journal: &Journal, head: &Head) -> Self {
+        let state = &journal.state;
+        Self {
+            version: head.version,
+            roots: ["staging", "state"].map(|kind| state.clone().join(kind)),
+            live: head.state.values().map(|f| below(state, &f.path)).collect(),
+        }
+    }
+
+    fn is_run(&self, name: &str) -> bool {
+        parse_run_folder(name).is_some_and(|(base, _)| base < self.version)
+    }
+
+    /// Whether an object below one of the roots is dead.
+    pub(crate) fn has(&self, root: &Path, path: &Path) -> bool {
+        let run = path.prefix_match(root).and_then(|mut parts| parts.next());
+        run.is_some_and(|r| self.is_run(r.as_ref())) && !self.live.contains(path)
+    }
+
+    fn is_whole_run(&self, root: &Path, name: &str) -> bool {
+        self.is_run(name) && !self.live.iter().any(|f| f.prefix_matches(&root.clone().join(name)))
+    }
 }
 
 /// Deletes what a run left that died while it probed the store. Only asked for by a recovery: two runs may begin a table

@@ -35,6 +35,16 @@ pub struct Retired {
     pub etag: Option<String>,
 }
 
+/// A file that is not part of the table any more, and stays in its folder for a while: for those that still read it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// The file, as observed.
+    #[serde(flatten)]
+    pub file: Retired,
+    /// How long it stays at least after the version that replaced it was committed, in seconds.
+    pub seconds: u64,
+}
+
 /// A file of the state root that a record makes part of the state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StateFile {
@@ -64,6 +74,9 @@ pub struct Record {
     /// Files to delete.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub retire: Vec<Retired>,
+    /// Files that are part of the table no more and stay for a while.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hold: Vec<Held>,
     /// Foreign files that are part of the table from now on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub adopt: Vec<Retired>,

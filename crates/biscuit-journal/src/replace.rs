@@ -12,7 +12,7 @@ use crate::head::{list_entries, read};
 use crate::journal::{Journal, conflict, pause, unavailable};
 use crate::names::{Entry, below, data_name, run_folder};
 use crate::publish::{self, Completion};
-use crate::record::{self, Done, Exception, FORMAT, Published, Record, Retired, StateFile};
+use crate::record::{self, Done, Exception, FORMAT, Held, Published, Record, Retired, StateFile};
 use crate::stage::staged_error;
 use crate::{Observed, StagedFile, StagedWriter, Storage, pointer, probe, store_error};
 
@@ -92,6 +92,7 @@ impl Journal {
             commit_id: None,
             publish: vec![],
             retire: vec![],
+            hold: vec![],
             adopt: vec![],
             forget: vec![],
             settles: false,
@@ -145,8 +146,20 @@ impl Replace<'_> {
         self.record.publish.push(file.entry);
     }
 
-    /// A file stops being part of the table and is deleted, if it still is the observed one.
+    /// A file stops being part of the table and is deleted, if it still is the observed one; or it stays for a while, if the
+    /// journal's options say so.
     pub fn retire(&mut self, file: &Retired) {
+        let seconds = self.journal.options.retire_after.as_secs();
+        let held = Held { file: file.clone(), seconds };
+        match seconds {
+            0 => self.release(file),
+            _ if self.record.hold.contains(&held) => {}
+            _ => self.record.hold.push(held),
+        }
+    }
+
+    /// A file is deleted, if it still is the observed one: one that was held, or one that is not to be.
+    pub(crate) fn release(&mut self, file: &Retired) {
         if !self.record.retire.contains(file) {
             self.record.retire.push(file.clone());
         }
@@ -205,7 +218,8 @@ impl Replace<'_> {
 
     fn is_empty(&self) -> bool {
         let r = &self.record;
-        !self.adopts && r.publish.is_empty() && r.retire.is_empty() && r.state.is_empty() && r.meta.is_empty()
+        let files = [r.publish.len(), r.retire.len(), r.hold.len()];
+        !self.adopts && files == [0; 3] && r.state.is_empty() && r.meta.is_empty()
     }
 
     /// Commits and publishes. A change of nothing writes no version.
@@ -225,7 +239,8 @@ impl Replace<'_> {
         if self.is_empty() {
             return Ok(unchanged(self.base()));
         }
-        let retired: BTreeSet<&str> = self.record.retire.iter().map(|f| f.path.as_str()).collect();
+        let held = self.record.hold.iter().map(|h| &h.file);
+        let retired: BTreeSet<&str> = self.record.retire.iter().chain(held).map(|f| f.path.as_str()).collect();
         let adopt = self.observed.foreign.iter().filter(|f| !retired.contains(f.path.as_str())).cloned().collect();
         self.record.adopt = adopt;
         self.record.retire.extend(self.observed.ghosts.iter().cloned());

@@ -1,16 +1,16 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use biscuit_core::Error;
 use futures::{FutureExt, StreamExt, stream};
+use object_store::ObjectStore;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
+use serde_json::{Value, json};
 
-use crate::{Listed, Plan, store_error};
-
-/// Why a listed object was kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kept {
-    /// Its size or its ETag is not the listed one: somebody wrote to it since.
-    Changed,
-}
+use crate::any_store::delete_one;
+use crate::listed::{Listed, Upload};
+use crate::plan::{Plan, object_json};
+use crate::store::{Answer, Failure, Kept, PurgeStore};
 
 /// What became of every object of a plan.
 #[derive(Debug, Default)]
@@ -25,43 +25,178 @@ pub struct Report {
     pub failed: Vec<(Path, Error)>,
 }
 
-enum Outcome {
-    Deleted,
-    Absent,
-    Kept(Kept),
-}
-
-/// Carries out a plan, several objects in flight; one failure does not stop the others.
+/// Carries out a plan on any store, several objects in flight; one failure does not stop the others. Each object is looked at just
+/// before it is deleted, since `object_store` has no conditional delete.
 pub async fn execute(store: &dyn ObjectStore, plan: &Plan) -> Report {
     let mut report = Report::default();
-    let one = |f| async move { delete_one(store, f).await }.boxed();
-    let deletes: Vec<_> =
-        plan.files().iter().map(|f: &Listed| one(f).map(|outcome| (f.path.clone(), outcome))).collect();
+    let one = |object: Listed| async move { (delete_one(store, &object).await, object) }.boxed();
+    let deletes: Vec<_> = plan.deletes().map(one).collect();
     let mut done = stream::iter(deletes).buffered(8);
-    while let Some((path, outcome)) = done.next().await {
-        tracing::debug!(%path, "delete");
-        match outcome {
-            Ok(Outcome::Deleted) => report.deleted.push(path),
-            Ok(Outcome::Absent) => report.absent.push(path),
-            Ok(Outcome::Kept(why)) => report.kept.push((path, why)),
-            Err(e) => report.failed.push((path.clone(), store_error("delete", &path, e))),
+    while let Some((answer, object)) = done.next().await {
+        tracing::debug!(key = %object.key, "delete");
+        let path = object.path().unwrap_or_else(|| Path::from(object.key.as_str()));
+        match answer {
+            Answer::Deleted => report.deleted.push(path),
+            Answer::Absent => report.absent.push(path),
+            Answer::Kept(why) => report.kept.push((path, why)),
+            Answer::Failed(failure) => report.failed.push((path, failure.error)),
         }
     }
     report
 }
 
-async fn delete_one(store: &dyn ObjectStore, file: &Listed) -> object_store::Result<Outcome> {
-    let now = match store.head(&file.path).await {
-        Ok(meta) => meta,
-        Err(object_store::Error::NotFound { .. }) => return Ok(Outcome::Absent),
-        Err(e) => return Err(e),
+/// How a plan is carried out.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Pace {
+    /// Requests in flight. Default: 8.
+    pub in_flight: usize,
+    /// How often an object is tried. Default: 6.
+    pub attempts: u32,
+    /// How long the first pause is before objects are tried again; it doubles from one to the next. Default: 200 ms.
+    pub pause: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { in_flight: 8, attempts: 6, pause: Duration::from_millis(200) }
+    }
+}
+
+impl Pace {
+    /// The same pace with so many requests in flight.
+    pub fn with_in_flight(mut self, requests: usize) -> Self {
+        self.in_flight = requests.max(1);
+        self
+    }
+}
+
+/// What came of a plan, in numbers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Done {
+    /// Objects that were deleted.
+    pub deleted: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Objects that were not there any more.
+    pub absent: u64,
+    /// Objects that were kept, by reason.
+    pub kept: BTreeMap<&'static str, u64>,
+    /// Objects that were not deleted, by the store's code.
+    pub failed: BTreeMap<String, u64>,
+    /// Unfinished uploads that were aborted.
+    pub aborted: u64,
+    /// Requests to delete, attempts included.
+    pub requests: u64,
+}
+
+impl Done {
+    /// Whether everything that was to go is gone.
+    pub fn is_complete(&self) -> bool {
+        self.kept.is_empty() && self.failed.is_empty()
+    }
+
+    fn count(&mut self, answer: &Answer) {
+        match answer {
+            Answer::Deleted => self.deleted += 1,
+            Answer::Absent => self.absent += 1,
+            Answer::Kept(why) => *self.kept.entry(why.name()).or_default() += 1,
+            Answer::Failed(failure) => *self.failed.entry(failure.code.clone()).or_default() += 1,
+        }
+    }
+}
+
+/// What was worked on.
+#[derive(Debug, Clone, Copy)]
+pub enum Item<'a> {
+    /// An object or a version.
+    Object(&'a Listed),
+    /// An unfinished upload.
+    Upload(&'a Upload),
+}
+
+/// The line of a manifest: key, size, ETag and version of an object, its outcome, and the code and message of a failure.
+pub fn manifest_line(item: Item<'_>, answer: &Answer) -> String {
+    let mut line = match item {
+        Item::Object(object) => object_json(object),
+        Item::Upload(upload) => match json!({"key": upload.key, "upload": upload.id}) {
+            Value::Object(line) => line,
+            _ => unreachable!("it is an object"),
+        },
     };
-    if now.size != file.size || (file.etag.is_some() && now.e_tag != file.etag) {
-        return Ok(Outcome::Kept(Kept::Changed));
+    let mut put = |name: &str, value: &str| drop(line.insert(name.to_owned(), json!(value)));
+    match answer {
+        Answer::Deleted => put("outcome", "deleted"),
+        Answer::Absent => put("outcome", "absent"),
+        Answer::Kept(why) => {
+            put("outcome", "kept");
+            put("reason", why.name());
+        }
+        Answer::Failed(Failure { code, error, .. }) => {
+            put("outcome", "failed");
+            put("code", code);
+            put("message", error.message());
+        }
     }
-    match store.delete(&file.path).await {
-        Ok(()) => Ok(Outcome::Deleted),
-        Err(object_store::Error::NotFound { .. }) => Ok(Outcome::Absent),
-        Err(e) => Err(e),
+    Value::Object(line).to_string()
+}
+
+/// Carries out a plan in batches, several in flight, and hands on what became of each object, and of each upload. What a store is
+/// too busy for is tried again after a pause; what it refuses is not.
+pub async fn carry_out(
+    store: &dyn PurgeStore,
+    plan: &Plan,
+    pace: &Pace,
+    each: &mut (dyn FnMut(Item<'_>, &Answer) + Send),
+) -> Done {
+    let mut done = Done::default();
+    let mut deletes = plan.deletes();
+    let batches = std::iter::from_fn(|| {
+        let batch: Vec<Listed> = deletes.by_ref().take(store.batch().max(1)).collect();
+        (!batch.is_empty()).then_some(batch)
+    });
+    let work = batches.map(|batch| delete(store, batch, pace));
+    let mut running = stream::iter(work).buffered(pace.in_flight.max(1));
+    while let Some((batch, requests)) = running.next().await {
+        done.requests += requests;
+        for (object, answer) in &batch {
+            done.count(answer);
+            if matches!(answer, Answer::Deleted) {
+                done.bytes += object.size;
+            }
+            each(Item::Object(object), answer);
+        }
     }
+    drop(running);
+    let work = plan.uploads().iter().map(|upload| async move { (upload, store.abort(upload).await) });
+    let mut running = stream::iter(work).buffered(pace.in_flight.max(1));
+    while let Some((upload, answer)) = running.next().await {
+        match answer {
+            Answer::Deleted => done.aborted += 1,
+            ref other => done.count(other),
+        }
+        each(Item::Upload(upload), &answer);
+    }
+    done
+}
+
+/// Deletes a batch; what may be tried again is tried again, without the others. Answers with the number of requests, too.
+async fn delete(store: &dyn PurgeStore, batch: Vec<Listed>, pace: &Pace) -> (Vec<(Listed, Answer)>, u64) {
+    let mut answers = store.delete(&batch).await;
+    let mut requests = 1;
+    for attempt in 1..pace.attempts {
+        let open: Vec<usize> =
+            (0..batch.len()).filter(|&i| matches!(&answers[i], Answer::Failed(f) if f.again)).collect();
+        if open.is_empty() {
+            break;
+        }
+        tracing::debug!(objects = open.len(), attempt, "trying again");
+        tokio::time::sleep(pace.pause * (1 << (attempt - 1).min(10))).await;
+        let again: Vec<Listed> = open.iter().map(|&i| batch[i].clone()).collect();
+        requests += 1;
+        for (i, answer) in open.into_iter().zip(store.delete(&again).await) {
+            answers[i] = answer;
+        }
+    }
+    (batch.into_iter().zip(answers).collect(), requests)
 }

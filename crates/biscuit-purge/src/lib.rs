@@ -1,9 +1,25 @@
 #![doc = include_str!("../README.md")]
 
+mod any_store;
 mod execute;
+mod keys;
+mod listed;
+mod listing;
 mod plan;
+mod rules;
+#[cfg(feature = "s3")]
+mod s3;
+mod store;
 mod store_error;
 
-pub use execute::{Kept, Report, execute};
-pub use plan::{Listed, Plan};
+pub use any_store::AnyStore;
+pub use execute::{Done, Item, Pace, Report, carry_out, execute, manifest_line};
+pub use keys::is_below;
+pub use listed::{Form, Listed, Upload};
+pub use listing::{Iter, Listing};
+pub use plan::{Decision, Keep, Plan, Summary};
+pub use rules::{Allow, Rules, Table};
+#[cfg(feature = "s3")]
+pub use s3::S3Store;
+pub use store::{Answer, Condition, Failure, Kept, Look, PurgeStore};
 pub use store_error::store_error;

@@ -1,29 +1,84 @@
-use biscuit_core::{Error, Result};
-use object_store::ObjectMeta;
-use object_store::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
-/// An object as a listing showed it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
-    /// Where it is, from the root of the store.
-    pub path: Path,
-    /// Its size in bytes.
-    pub size: u64,
-    /// Its ETag, where the store has them.
-    pub etag: Option<String>,
+use biscuit_core::{Error, Result};
+use serde_json::{Map, Value, json};
+
+use crate::keys::{is_below, whole};
+use crate::listed::{Form, Listed, Upload};
+use crate::listing::Listing;
+
+/// Why a listed object is in no danger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Keep {
+    /// It is part of a table.
+    Live,
+    /// It belongs to a table's state: journal, tombstones, staging.
+    State,
+    /// This run has written it.
+    Own,
+    /// It is not old enough.
+    Newer,
+    /// It came, or may have come, after the listing.
+    AfterListing,
+    /// Its storage class is excluded.
+    StorageClass,
+    /// The store does not say how old it is.
+    NoTime,
+    /// It was replaced, and stays a while longer for those that still read it.
+    Held,
+    /// It is the mark of a folder.
+    Folder,
 }
 
-impl From<ObjectMeta> for Listed {
-    fn from(meta: ObjectMeta) -> Self {
-        Self { path: meta.location, size: meta.size, etag: meta.e_tag }
+impl Keep {
+    /// The reason as reports say it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::State => "state",
+            Self::Own => "own",
+            Self::Newer => "newer",
+            Self::AfterListing => "after-listing",
+            Self::StorageClass => "storage-class",
+            Self::NoTime => "no-time",
+            Self::Held => "held",
+            Self::Folder => "folder",
+        }
     }
 }
 
-/// What is to be deleted. Making one is the only way to delete, and its guards cannot be gone around.
+/// What is to become of a listed object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Decision {
+    /// It is deleted.
+    Delete,
+    /// It stays.
+    Keep(Keep),
+}
+
+/// What is to be deleted, and what of the listing is not, with the reason. Making one is the only way to delete, and its guards
+/// cannot be gone around.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    prefix: Path,
-    files: Vec<Listed>,
+    prefix: String,
+    listing: Listing,
+    decisions: Vec<Decision>,
+    uploads: Vec<Upload>,
+}
+
+/// A plan in numbers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Objects and versions that are to be deleted.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Objects that stay, by reason.
+    pub kept: BTreeMap<&'static str, u64>,
+    /// Unfinished uploads that are to be aborted.
+    pub uploads: u64,
 }
 
 impl Plan {
@@ -32,46 +87,249 @@ impl Plan {
     /// # Errors
     /// `EmptyPrefix` for the root of a store; `OutsidePrefix` for a file that is not below the prefix, compared by whole
     /// path segments: `t_backup/x` is not below `t`.
-    pub fn exact(prefix: Path, files: Vec<Listed>) -> Result<Self> {
-        if prefix.parts().next().is_none() {
-            return Err(Error::usage("EmptyPrefix", "a plan to delete needs a prefix; the root of a store is none"));
-        }
-        if let Some(stray) = files.iter().find(|f| f.path.prefix_match(&prefix).is_none_or(|mut p| p.next().is_none()))
-        {
-            return Err(Error::usage("OutsidePrefix", format!("`{}` is not below `{prefix}`", stray.path)));
-        }
-        Ok(Self { prefix, files })
+    pub fn exact(prefix: impl AsRef<str>, files: impl IntoIterator<Item = Listed>) -> Result<Self> {
+        Self::keeping(prefix, files.into_iter().collect(), |_| None)
     }
 
-    /// The prefix that all files are below.
-    pub fn prefix(&self) -> &Path {
-        &self.prefix
+    /// A plan over a listing of which some objects stay, with the reason.
+    ///
+    /// # Errors
+    /// As [`exact`](Self::exact).
+    pub fn keeping(prefix: impl AsRef<str>, listing: Listing, keep: impl Fn(&Listed) -> Option<Keep>) -> Result<Self> {
+        let prefix = prefix.as_ref();
+        if whole(prefix).is_empty() {
+            return Err(empty_prefix());
+        }
+        Self::decided(prefix, listing, |object| keep(object).map_or(Decision::Delete, Decision::Keep))
     }
 
-    /// The files that will be deleted.
-    pub fn files(&self) -> &[Listed] {
-        &self.files
+    /// Decides for each object of a listing.
+    pub(crate) fn decided(prefix: &str, listing: Listing, decide: impl Fn(&Listed) -> Decision) -> Result<Self> {
+        let mut decisions = Vec::with_capacity(listing.len());
+        for object in &listing {
+            if !is_below(&object.key, prefix) {
+                let message = format!("`{}` is not below `{}`", object.key, prefix.trim_matches('/'));
+                return Err(Error::usage("OutsidePrefix", message));
+            }
+            decisions.push(decide(&object));
+        }
+        Ok(Self { prefix: whole(prefix), listing, decisions, uploads: vec![] })
     }
+
+    /// The same plan, which also aborts these uploads.
+    ///
+    /// # Errors
+    /// `OutsidePrefix` for an upload to a key that is not below the prefix.
+    pub fn with_uploads(mut self, uploads: impl IntoIterator<Item = Upload>) -> Result<Self> {
+        for upload in uploads {
+            if !is_below(&upload.key, &self.prefix) {
+                let message = format!("the upload of `{}` is not below `{}`", upload.key, self.prefix());
+                return Err(Error::usage("OutsidePrefix", message));
+            }
+            self.uploads.push(upload);
+        }
+        Ok(self)
+    }
+
+    /// The prefix that everything is below.
+    pub fn prefix(&self) -> &str {
+        self.prefix.trim_end_matches('/')
+    }
+
+    /// Every listed object with its decision, in the order of the listing.
+    pub fn objects(&self) -> impl Iterator<Item = (Listed, Decision)> + '_ {
+        self.listing.iter().zip(self.decisions.iter().copied())
+    }
+
+    /// What will be deleted.
+    pub fn deletes(&self) -> impl Iterator<Item = Listed> + '_ {
+        self.objects().filter(|(_, d)| *d == Decision::Delete).map(|(object, _)| object)
+    }
+
+    /// The uploads that will be aborted.
+    pub fn uploads(&self) -> &[Upload] {
+        &self.uploads
+    }
+
+    /// Whether nothing will be deleted.
+    pub fn is_empty(&self) -> bool {
+        self.uploads.is_empty() && !self.decisions.contains(&Decision::Delete)
+    }
+
+    /// The plan in numbers.
+    pub fn summary(&self) -> Summary {
+        let mut summary = Summary { uploads: self.uploads.len() as u64, ..Summary::default() };
+        for (object, decision) in self.objects() {
+            match decision {
+                Decision::Delete => {
+                    summary.objects += 1;
+                    summary.bytes += object.size;
+                }
+                Decision::Keep(why) => *summary.kept.entry(why.name()).or_default() += 1,
+            }
+        }
+        summary
+    }
+
+    /// The folders, in whole names, of which every listed object will be deleted: what a catalog may want to forget.
+    pub fn emptied_folders(&self) -> BTreeSet<String> {
+        let mut folders: BTreeMap<String, bool> = BTreeMap::new();
+        for (object, decision) in self.objects().filter(|(o, _)| o.form == Form::Current) {
+            let folder = object.key.rsplit_once('/').map_or("", |(folder, _)| folder);
+            let goes = decision == Decision::Delete || decision == Decision::Keep(Keep::Folder);
+            match folders.get_mut(folder) {
+                Some(all) => *all &= goes,
+                None => drop(folders.insert(folder.to_owned(), goes)),
+            }
+        }
+        folders.into_iter().filter(|(_, all)| *all).map(|(folder, _)| folder).collect()
+    }
+
+    /// The plan as lines of JSON: every object with what is to become of it, then the uploads. What [`from_json_lines`] reads.
+    ///
+    /// [`from_json_lines`]: Self::from_json_lines
+    pub fn json_lines(&self) -> impl Iterator<Item = String> + '_ {
+        let objects = self.objects().map(|(object, decision)| {
+            let mut line = object_json(&object);
+            match decision {
+                Decision::Delete => drop(line.insert("action".to_owned(), json!("delete"))),
+                Decision::Keep(why) => {
+                    line.insert("action".to_owned(), json!("keep"));
+                    line.insert("reason".to_owned(), json!(why.name()));
+                }
+            }
+            Value::Object(line).to_string()
+        });
+        let uploads = self.uploads.iter().map(|upload| {
+            json!({"key": upload.key, "upload": upload.id, "begun": upload.begun.map(|t| t.to_string()), "action": "abort"})
+                .to_string()
+        });
+        objects.chain(uploads)
+    }
+
+    /// A plan that was written as lines of JSON: it deletes exactly what that one would have, and nothing else.
+    ///
+    /// # Errors
+    /// `UnreadablePlan`, with the line; those of [`exact`](Self::exact) and [`with_uploads`](Self::with_uploads).
+    pub fn from_json_lines(prefix: &str, name: &str, text: &str) -> Result<Self> {
+        let (mut files, mut uploads) = (Vec::new(), Vec::new());
+        for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
+            let unreadable = |what: &str| {
+                let message = format!("a line of the plan cannot be used: {what}");
+                Error::usage("UnreadablePlan", message).at(name, number)
+            };
+            let line: Map<String, Value> =
+                serde_json::from_str(line).map_err(|e| unreadable("it is not a JSON object").with_source(e))?;
+            let text = |field: &str| line.get(field).and_then(Value::as_str).map(str::to_owned);
+            let key = text("key").ok_or_else(|| unreadable("it has no `key`"))?;
+            let instant = |field: &str| text(field).map(|t| t.parse()).transpose();
+            match text("action").as_deref() {
+                Some("keep") => {}
+                Some("abort") => {
+                    let id = text("upload").ok_or_else(|| unreadable("it has no `upload`"))?;
+                    uploads.push(Upload { key, id, begun: instant("begun")? });
+                }
+                Some("delete") | None => {
+                    let size =
+                        line.get("size").and_then(Value::as_u64).ok_or_else(|| unreadable("it has no `size`"))?;
+                    let form = match text("form").as_deref() {
+                        None => Form::Current,
+                        Some("noncurrent") => Form::Noncurrent,
+                        Some("delete-marker") => Form::DeleteMarker,
+                        Some(_) => return Err(unreadable("its `form` is not known")),
+                    };
+                    files.push(Listed {
+                        version: text("version"),
+                        modified: instant("modified")?,
+                        storage_class: text("storage_class"),
+                        form,
+                        ..Listed::new(key, size, text("etag"))
+                    });
+                }
+                Some(_) => return Err(unreadable("its `action` is not known")),
+            }
+        }
+        Self::exact(prefix, files)?.with_uploads(uploads)
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} objects, {} bytes", self.objects, self.bytes)?;
+        if self.uploads > 0 {
+            write!(f, ", {} unfinished uploads", self.uploads)?;
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn empty_prefix() -> Error {
+    Error::usage("EmptyPrefix", "a plan to delete needs a prefix; the root of a store is none")
+}
+
+/// What reports say of an object.
+pub(crate) fn object_json(object: &Listed) -> Map<String, Value> {
+    let mut line = Map::new();
+    let mut put =
+        |name: &str, value: Option<Value>| value.into_iter().for_each(|v| drop(line.insert(name.to_owned(), v)));
+    put("key", Some(json!(object.key)));
+    put("size", Some(json!(object.size)));
+    put("etag", object.etag.as_ref().map(|e| json!(e)));
+    put("version", object.version.as_ref().map(|v| json!(v)));
+    put("modified", object.modified.map(|t| json!(t.to_string())));
+    put("storage_class", object.storage_class.as_ref().map(|c| json!(c)));
+    let form = match object.form {
+        Form::Current => None,
+        Form::Noncurrent => Some(json!("noncurrent")),
+        Form::DeleteMarker => Some(json!("delete-marker")),
+    };
+    put("form", form);
+    line
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn file(path: &str) -> Listed {
-        Listed { path: Path::from(path), size: 1, etag: None }
+    fn file(key: &str) -> Listed {
+        Listed::new(key, 1, None)
     }
 
     #[test]
     fn a_sibling_with_the_same_start_is_outside() {
-        let e = Plan::exact(Path::from("lake/t"), vec![file("lake/t/a"), file("lake/t_backup/a")]).unwrap_err();
+        let e = Plan::exact("lake/t", [file("lake/t/a"), file("lake/t_backup/a")]).unwrap_err();
         assert_eq!(e.code(), "OutsidePrefix");
         assert!(e.message().contains("lake/t_backup/a"));
     }
 
     #[test]
     fn the_prefix_itself_and_the_root_are_refused() {
-        assert_eq!(Plan::exact(Path::from("t"), vec![file("t")]).unwrap_err().code(), "OutsidePrefix");
-        assert_eq!(Plan::exact(Path::default(), vec![file("t/a")]).unwrap_err().code(), "EmptyPrefix");
+        assert_eq!(Plan::exact("t", [file("t")]).unwrap_err().code(), "OutsidePrefix");
+        assert_eq!(Plan::exact("", [file("t/a")]).unwrap_err().code(), "EmptyPrefix");
+        assert_eq!(Plan::exact("/", [file("t/a")]).unwrap_err().code(), "EmptyPrefix");
+    }
+
+    #[test]
+    fn a_plan_that_was_written_down_deletes_the_same() {
+        let version = Listed { version: Some("v1".into()), form: Form::Noncurrent, ..file("t/b ü") };
+        let begun = "2024-02-29T12:00:00Z".parse().ok();
+        let decide = |o: &Listed| if o.key == "t/kept" { Decision::Keep(Keep::Own) } else { Decision::Delete };
+        let plan = Plan::decided("t", [file("t/a"), file("t/kept"), version].into_iter().collect(), decide);
+        let plan = plan.unwrap().with_uploads([Upload { key: "t/u".into(), id: "7".into(), begun }]).unwrap();
+        let lines: Vec<String> = plan.json_lines().collect();
+        let again = Plan::from_json_lines("t", "plan.jsonl", &lines.join("\n")).unwrap();
+        assert!(again.deletes().eq(plan.deletes()) && again.uploads() == plan.uploads());
+        let e = Plan::from_json_lines("t", "plan.jsonl", "{\"key\":\"t/a\",\"size\":1}\n{}").unwrap_err();
+        assert_eq!((e.code(), e.file(), e.row()), ("UnreadablePlan", Some("plan.jsonl"), Some(2)));
+        let e = Plan::from_json_lines("t", "p", r#"{"key":"t_backup/a","size":1}"#).unwrap_err();
+        assert_eq!(e.code(), "OutsidePrefix");
+    }
+
+    #[test]
+    fn folders_are_emptied_when_all_that_was_listed_goes() {
+        let decide = |o: &Listed| if o.key == "t/b/2" { Decision::Keep(Keep::Newer) } else { Decision::Delete };
+        let listing = ["t/a/1", "t/a/2", "t/b/1", "t/b/2"].map(file).into_iter().collect();
+        let plan = Plan::decided("t", listing, decide).unwrap();
+        assert_eq!(plan.emptied_folders(), BTreeSet::from(["t/a".to_owned()]));
     }
 }

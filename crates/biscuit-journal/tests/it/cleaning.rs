@@ -9,7 +9,7 @@ use object_store::path::Path;
 use crate::table::{journal, memory, names, set, texts};
 
 /// The number of the first call that contains a text, when "two" is set on a table with "one".
-async fn call(text: &str) -> u64 {
+pub(crate) async fn call(text: &str) -> u64 {
     let storage = memory();
     set(&journal(&storage), "one").await.expect("a commit");
     let recording = Arc::new(RecordingStore::new(storage.store.clone()));
@@ -19,7 +19,7 @@ async fn call(text: &str) -> u64 {
 }
 
 /// A table with "one" on which setting "two" died at a call.
-async fn died_at(at: u64, fault: Fault) -> biscuit_journal::Storage {
+pub(crate) async fn died_at(at: u64, fault: Fault) -> biscuit_journal::Storage {
     let storage = memory();
     set(&journal(&storage), "one").await.expect("a commit");
     let dying = FaultStore::new(storage.store.clone(), fault, at);

@@ -3,6 +3,7 @@
 mod cleaning;
 mod commit;
 mod durable;
+mod holding;
 mod interrupting;
 mod observing;
 mod table;

@@ -1,9 +1,13 @@
-//! Carrying out a plan: every key has its answer.
+//! What is planned, and that carrying it out answers for every key.
+
+mod rules;
 
 use std::sync::Arc;
 
 use biscuit_core::ErrorKind;
-use biscuit_purge::{Kept, Listed, Plan, execute, store_error};
+use biscuit_purge::{
+    Answer, AnyStore, Condition, Item, Kept, Listed, Pace, Plan, PurgeStore, carry_out, execute, store_error,
+};
 use biscuit_testkit::{Fault, FaultStore};
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
@@ -19,8 +23,9 @@ async fn store_with(names: &[&str]) -> Arc<InMemory> {
 }
 
 async fn plan(store: &dyn ObjectStore) -> Plan {
-    let listed = store.list(Some(&Path::from("t"))).map_ok(Listed::from).try_collect().await.expect("a listing");
-    Plan::exact(Path::from("t"), listed).expect("a plan")
+    let listed: Vec<Listed> =
+        store.list(Some(&Path::from("t"))).map_ok(Listed::from).try_collect().await.expect("a listing");
+    Plan::exact("t", listed).expect("a plan")
 }
 
 async fn left(store: &dyn ObjectStore) -> Vec<String> {
@@ -56,6 +61,38 @@ async fn one_failure_is_named_and_does_not_stop_the_others() {
     assert_eq!((report.deleted.len(), report.failed.len()), (2, 1));
     assert_eq!(report.failed[0].1.kind(), ErrorKind::Unavailable);
     assert_eq!(left(&store).await, [report.failed[0].0.to_string()]);
+}
+
+#[tokio::test]
+async fn a_key_that_is_no_path_is_named_and_the_others_go() {
+    let store = store_with(&["t/a"]).await;
+    let etag = store.head(&Path::from("t/a")).await.expect("it is there").e_tag;
+    let files = [Listed::new("t//b", 1, None), Listed::new("t/a", 1, etag), Listed::new("t/gone", 1, None)];
+    let mut failed = Vec::new();
+    let store = AnyStore::new(store);
+    let plan = Plan::exact("t", files).expect("a plan");
+    let mut each = |item: Item<'_>, answer: &Answer| {
+        if let (Item::Object(object), Answer::Failed(failure)) = (item, answer) {
+            failed.push((object.key.clone(), failure.code.clone()));
+        }
+    };
+    let done = carry_out(&store, &plan, &Pace::default(), &mut each).await;
+    assert_eq!((done.deleted, done.bytes, done.absent), (1, 1, 1));
+    assert_eq!(failed, [("t//b".to_owned(), "InvalidPath".to_owned())]);
+    assert!(!done.is_complete());
+}
+
+#[tokio::test]
+async fn a_store_without_conditions_says_what_it_cannot_guarantee() {
+    let store = store_with(&["t/a"]).await;
+    let any = AnyStore::new(store.clone());
+    let look = any.look("scratch").await.expect("a look");
+    let then = store.head(&Path::from("t/a")).await.expect("it is there").last_modified.timestamp_micros();
+    assert!(look.now.as_micros() >= then, "the store's own clock");
+    assert_eq!(look.condition, Condition::LookedAt);
+    assert!(look.condition.caveat().expect("there is one").contains("no conditional delete"));
+    assert_eq!(left(&*store).await, ["t/a"], "the marker is gone again");
+    assert_eq!(any.list("t", true).await.unwrap_err().code(), "NoVersions");
 }
 
 #[test]

@@ -33,8 +33,8 @@ async fn world() -> (Storage, Plan) {
         put(&storage.store, &format!("lake/t/{n}"), &n.to_string()).await;
     }
     put(&storage.store, "lake/t_backup/1", "other").await;
-    let files = listed(&storage.store, "lake/t").await.into_iter().filter(|f| f.path.as_ref() != "lake/t/5").collect();
-    (storage, Plan::exact(Path::from("lake/t"), files).expect("a plan"))
+    let files = listed(&storage.store, "lake/t").await.into_iter().filter(|f| f.key != "lake/t/5");
+    (storage, Plan::exact("lake/t", files).expect("a plan"))
 }
 
 /// Checks that what carries out a plan deletes exactly what the plan lists: objects that were changed since stay and are named,

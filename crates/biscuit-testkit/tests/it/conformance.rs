@@ -162,13 +162,13 @@ async fn the_deleter_of_plans_passes() {
 async fn a_deleter_that_looks_at_names_only_is_found() {
     check_deleter(|s, plan| async move {
         let mut report = biscuit_purge::Report::default();
-        for file in plan.files() {
-            match s.store.head(&file.path).await {
+        for path in plan.deletes().map(|file| Path::from(file.key)) {
+            match s.store.head(&path).await {
                 Ok(_) => {
-                    s.store.delete(&file.path).await.expect("a delete");
-                    report.deleted.push(file.path.clone());
+                    s.store.delete(&path).await.expect("a delete");
+                    report.deleted.push(path);
                 }
-                Err(_) => report.absent.push(file.path.clone()),
+                Err(_) => report.absent.push(path),
             }
         }
         report

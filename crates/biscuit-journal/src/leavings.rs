@@ -1,0 +1,128 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use biscuit_core::{Error, Instant, Result};
+use futures::TryStreamExt;
+use object_store::ObjectMeta;
+
+use crate::head::Head;
+use crate::journal::Journal;
+use crate::names::{Entry, journal_folder};
+use crate::observe::Observed;
+use crate::publish::Dead;
+use crate::record::Retired;
+use crate::replace::Committed;
+use crate::store_error;
+
+/// What is provably dead: no run that is alive or yet to come has a use for it.
+#[derive(Debug, Clone)]
+pub struct Leftovers {
+    /// The version that shows it.
+    pub version: u64,
+    /// Objects of the state root that dead runs left: staged files, and state files that are not in force.
+    pub dead: Vec<ObjectMeta>,
+    /// Biscuit files in the table's folder that are not part of it.
+    pub ghosts: Vec<Retired>,
+}
+
+/// Files that were replaced and stayed for those that still read them.
+#[derive(Debug, Clone)]
+pub struct Superseded {
+    /// What they were found in.
+    pub observed: Observed,
+    /// The files, when they were replaced, on the store's clock and at the latest, and how long they are to stay from then on.
+    pub files: Vec<(Retired, Instant, Duration)>,
+}
+
+impl Journal {
+    /// What dead runs have left. Changes nothing.
+    ///
+    /// # Errors
+    /// `Unfinished` where a version is committed and not finished, whose staging is alive; as [`view`](Self::view).
+    pub async fn leftovers(&self) -> Result<Leftovers> {
+        for _ in 0..8 {
+            let head = self.quiet_head().await?;
+            let observed = self.classify(&head, self.list_table().await?);
+            let (mut objects, dead) = (Vec::new(), Dead::new(self, &head));
+            for root in &dead.roots {
+                let listed = self.storage.store.list(Some(root)).try_collect::<Vec<ObjectMeta>>().await;
+                let listed = listed.map_err(|e| store_error("list", root, e))?;
+                objects.extend(listed.into_iter().filter(|object| dead.has(root, &object.location)));
+            }
+            // A file that is not live in this version may be so in the next one, which publishes only behind its record.
+            if self.head().await? == head {
+                return Ok(Leftovers { version: head.version, dead: objects, ghosts: observed?.ghosts });
+            }
+        }
+        Err(self.busy())
+    }
+
+    /// The files that were replaced and stayed, of which some may go. Changes nothing.
+    ///
+    /// # Errors
+    /// As [`leftovers`](Self::leftovers).
+    pub async fn superseded(&self) -> Result<Superseded> {
+        for _ in 0..8 {
+            let head = self.quiet_head().await?;
+            let observed = self.classify(&head, self.list_table().await?);
+            let committed = self.commit_times().await?;
+            if self.head().await? != head {
+                continue;
+            }
+            let mut files = Vec::new();
+            for (path, held) in &head.held {
+                // A record that was dropped is older than the ones behind it.
+                let (_, at) = committed.range(held.since..).next().ok_or_else(|| {
+                    Error::conflict("Diverged", format!("the journal says nothing from version {} on", held.since))
+                })?;
+                let file = Retired { path: path.clone(), size: held.size, etag: held.etag.clone() };
+                files.push((file, *at, Duration::from_secs(held.seconds)));
+            }
+            return Ok(Superseded { observed: observed?, files });
+        }
+        Err(self.busy())
+    }
+
+    /// Deletes these files, which were held, in a version of its own.
+    ///
+    /// # Errors
+    /// Those of a commit: `Conflict` if another run was first.
+    pub async fn release(&self, observed: &Observed, files: &[Retired]) -> Result<Committed> {
+        let mut replace = self.replace(observed);
+        files.iter().for_each(|file| replace.release(file));
+        replace.commit().await
+    }
+
+    async fn quiet_head(&self) -> Result<Head> {
+        crate::pointer::check(self).await?;
+        let head = self.head().await?;
+        if head.is_finished() {
+            return Ok(head);
+        }
+        let message = format!(
+            "version {} of `{}` is committed and not finished yet; if its run is dead, `biscuit recover` finishes it",
+            head.version, self.table
+        );
+        Err(Error::conflict("Unfinished", message))
+    }
+
+    /// When the records and checkpoints that are there were written, on the store's clock.
+    async fn commit_times(&self) -> Result<BTreeMap<u64, Instant>> {
+        let folder = journal_folder(&self.state);
+        let mut objects = self.storage.store.list(Some(&folder));
+        let mut times = BTreeMap::new();
+        while let Some(meta) = objects.try_next().await.map_err(|e| store_error("list", &folder, e))? {
+            let at = Instant::from_micros(meta.last_modified.timestamp_micros());
+            match Entry::parse(&meta.location) {
+                Some(Entry::Record(v)) => drop(times.insert(v, at)),
+                Some(Entry::Checkpoint(v)) => drop(times.entry(v).or_insert(at)),
+                _ => {}
+            }
+        }
+        Ok(times)
+    }
+
+    fn busy(&self) -> Error {
+        Error::conflict("Conflict", format!("other runs keep changing `{}`; run again", self.table))
+    }
+}

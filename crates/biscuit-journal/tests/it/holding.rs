@@ -1,0 +1,148 @@
+//! Files that stay for a while after they were replaced, and what dead runs leave.
+
+use std::time::Duration;
+
+use biscuit_journal::JournalOptions;
+use biscuit_testkit::{Fault, crash_at_every_call};
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+
+use crate::cleaning::{call, died_at};
+use crate::table::{journal, journal_with, memory, names, set, texts};
+
+fn holding(storage: &biscuit_journal::Storage) -> biscuit_journal::Journal {
+    journal_with(storage, JournalOptions::default().with_retire_after(Duration::from_secs(60)).with_checkpoint_every(2))
+}
+
+#[tokio::test]
+async fn a_replaced_file_stays_for_a_while_and_is_no_part_of_the_table() {
+    let storage = memory();
+    let j = holding(&storage);
+    for text in ["one", "two", "three", "four"] {
+        set(&j, text).await.expect("a commit");
+    }
+    assert_eq!(texts(&j).await, ["four"]);
+    assert_eq!(names(&storage, "lake/t/").await.len(), 4, "none was deleted");
+    let observed = j.observe().await.expect("a table");
+    assert_eq!((observed.files.len(), observed.held.len()), (1, 3));
+    assert!(observed.ghosts.is_empty() && observed.foreign.is_empty());
+    // A run that holds nothing deletes its own files, and none of the held ones.
+    set(&journal(&storage), "five").await.expect("a commit");
+    assert_eq!(names(&storage, "lake/t/").await.len(), 4);
+}
+
+#[tokio::test]
+async fn held_files_say_since_when_and_are_released_as_one_step() {
+    let storage = memory();
+    let j = holding(&storage);
+    for text in ["one", "two", "three"] {
+        set(&j, text).await.expect("a commit");
+    }
+    let found = j.superseded().await.expect("a look");
+    assert_eq!(found.files.len(), 2);
+    let record = |v: u64| Path::from(format!("lake/.biscuit/t/journal/{v:020}.json"));
+    for (file, since, stays) in &found.files {
+        let version = found.observed.head.held[&file.path].since;
+        let at = storage.store.head(&record(version)).await.expect("a record").last_modified.timestamp_micros();
+        assert_eq!((since.as_micros(), *stays), (at, Duration::from_secs(60)));
+    }
+    let first = found.files[0].0.clone();
+    let committed = j.release(&found.observed, std::slice::from_ref(&first)).await.expect("a release");
+    assert!(committed.exceptions.is_empty());
+    assert_eq!(names(&storage, "lake/t/").await.len(), 2);
+    let left = j.superseded().await.expect("a look");
+    assert_eq!(left.files.iter().map(|f| &f.0).collect::<Vec<_>>(), [&found.files[1].0]);
+    assert_eq!(texts(&j).await, ["three"]);
+}
+
+#[tokio::test]
+async fn where_records_were_dropped_a_held_file_counts_from_the_checkpoint() {
+    let storage = memory();
+    let j = holding(&storage);
+    for text in ["one", "two", "three", "four", "five"] {
+        set(&j, text).await.expect("a commit");
+    }
+    for v in [2, 3] {
+        storage.store.delete(&Path::from(format!("lake/.biscuit/t/journal/{v:020}.json"))).await.expect("a delete");
+    }
+    let found = j.superseded().await.expect("a look");
+    assert_eq!(found.files.len(), 4);
+    let time = async |name: &str| {
+        let path = Path::from(format!("lake/.biscuit/t/journal/{name}"));
+        storage.store.head(&path).await.expect("it is there").last_modified.timestamp_micros()
+    };
+    let (checkpoint, four) = (time("00000000000000000002.checkpoint").await, time("00000000000000000004.json").await);
+    let five = time("00000000000000000005.json").await;
+    let mut times: Vec<i64> = found.files.iter().map(|f| f.1.as_micros()).collect();
+    times.sort_unstable();
+    assert_eq!(times, [checkpoint, four, four, five], "never earlier than they were replaced");
+}
+
+#[tokio::test]
+async fn a_held_file_that_somebody_wrote_over_is_theirs() {
+    let storage = memory();
+    let j = holding(&storage);
+    storage.store.put(&Path::from("lake/t/part-0.txt"), "zero".into()).await.expect("a put");
+    set(&j, "one").await.expect("a commit");
+    assert_eq!(j.observe().await.expect("a table").held.len(), 1);
+    storage.store.put(&Path::from("lake/t/part-0.txt"), "again".into()).await.expect("a put");
+    let observed = j.observe().await.expect("a table");
+    assert_eq!((observed.held.len(), observed.foreign.len()), (0, 1));
+    // Adopted, it is not held any more.
+    let mut replace = j.replace(&observed);
+    replace.stage("", "txt", "two".into()).await.expect("a stage");
+    replace.commit().await.expect("a commit");
+    let head = j.head().await.expect("a head");
+    assert!(head.live.contains_key("part-0.txt") && !head.held.contains_key("part-0.txt"));
+}
+
+#[tokio::test]
+async fn a_release_survives_a_crash_at_every_call() {
+    async fn held() -> biscuit_journal::Storage {
+        let storage = memory();
+        for text in ["one", "two", "three"] {
+            set(&holding(&storage), text).await.expect("a commit");
+        }
+        storage
+    }
+    async fn release(storage: biscuit_journal::Storage) -> biscuit_core::Result<()> {
+        let j = holding(&storage);
+        j.recover().await?;
+        let found = j.superseded().await?;
+        let files: Vec<_> = found.files.iter().map(|f| f.0.clone()).collect();
+        j.release(&found.observed, &files).await.map(drop)
+    }
+    async fn check(storage: biscuit_journal::Storage, at: u64) {
+        let j = holding(&storage);
+        j.recover_with_fence().await.expect("a recovery");
+        release(storage.clone()).await.expect("once more");
+        assert_eq!(texts(&j).await, ["three"], "call {at}");
+        assert_eq!(names(&storage, "lake/t/").await.len(), 1, "call {at}");
+        assert!(j.head().await.expect("a head").held.is_empty(), "call {at}");
+    }
+    for fault in [Fault::Crash, Fault::CrashAfter] {
+        let done = crash_at_every_call(fault, held, release, check).await;
+        assert!(done.crashed > 8, "{done:?}");
+    }
+}
+
+#[tokio::test]
+async fn leftovers_are_what_dead_runs_staged_and_ghosts_and_nothing_else() {
+    // A run that died before its record.
+    let storage = died_at(call("2.json").await, Fault::Crash).await;
+    let j = journal(&storage);
+    let ghost = Path::from("lake/t/biscuit-00000000000000aa-00000.txt");
+    let found = j.leftovers().await.expect("a look");
+    assert!(found.dead.is_empty(), "its base is the newest version: it may be alive");
+    // The next version shows that it is dead, and cleans up; what comes after it is dead as well.
+    set(&j, "two").await.expect("a commit");
+    storage.store.put(&ghost, "ghost".into()).await.expect("a put");
+    let staged = Path::from("lake/.biscuit/t/staging/0-00000000000000bb/x.txt.staged");
+    storage.store.put(&staged, "dead".into()).await.expect("a put");
+    let found = j.leftovers().await.expect("a look");
+    assert_eq!(found.dead.iter().map(|o| &o.location).collect::<Vec<_>>(), [&staged]);
+    assert_eq!(
+        found.ghosts.iter().map(|f| f.path.as_str()).collect::<Vec<_>>(),
+        ["biscuit-00000000000000aa-00000.txt"]
+    );
+}

@@ -1,0 +1,103 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use biscuit_core::{Error, Instant, Result};
+use futures::TryStreamExt;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+
+use crate::listed::{Listed, Upload};
+use crate::listing::Listing;
+use crate::store::{Answer, Condition, Failure, Kept, Look, PurgeStore, marker};
+use crate::store_error;
+
+/// Any store that `object_store` knows: without conditions, versions, storage classes and unfinished uploads.
+#[derive(Debug, Clone)]
+pub struct AnyStore(Arc<dyn ObjectStore>);
+
+impl AnyStore {
+    /// Deletes in this store.
+    pub fn new(store: Arc<dyn ObjectStore>) -> Self {
+        Self(store)
+    }
+}
+
+#[async_trait]
+impl PurgeStore for AnyStore {
+    async fn look(&self, scratch: &str) -> Result<Look> {
+        let path = Path::from(marker(scratch)?);
+        self.0.put(&path, "".into()).await.map_err(|e| store_error("write", &path, e))?;
+        let seen = self.0.head(&path).await.map_err(|e| store_error("look at", &path, e));
+        self.0.delete(&path).await.map_err(|e| store_error("delete", &path, e))?;
+        let now = Instant::from_micros(seen?.last_modified.timestamp_micros());
+        Ok(Look { now, condition: Condition::LookedAt })
+    }
+
+    async fn list(&self, prefix: &str, versions: bool) -> Result<Listing> {
+        if versions {
+            return Err(no_versions());
+        }
+        let path = Path::from(prefix);
+        let mut objects = self.0.list((!path.as_ref().is_empty()).then_some(&path));
+        let mut listing = Listing::default();
+        while let Some(meta) = objects.try_next().await.map_err(|e| store_error("list", prefix, e))? {
+            listing.push(&Listed::from(meta));
+        }
+        Ok(listing)
+    }
+
+    async fn uploads(&self, _: &str) -> Result<Option<Vec<Upload>>> {
+        Ok(None)
+    }
+
+    async fn delete(&self, objects: &[Listed]) -> Vec<Answer> {
+        let mut answers = Vec::with_capacity(objects.len());
+        for object in objects {
+            answers.push(delete_one(&*self.0, object).await);
+        }
+        answers
+    }
+
+    async fn abort(&self, upload: &Upload) -> Answer {
+        let message = format!("the upload of `{}` cannot be aborted through this store", upload.key);
+        let error = Error::usage("NotSupported", message);
+        Answer::Failed(Failure { code: "NotSupported".to_owned(), error, again: false })
+    }
+
+    fn batch(&self) -> usize {
+        1
+    }
+
+    fn condition(&self) -> Condition {
+        Condition::LookedAt
+    }
+}
+
+fn no_versions() -> Error {
+    Error::usage("NoVersions", "versions of objects can be listed and deleted on S3 only")
+}
+
+/// Looks at an object, and deletes it if it is the one that was listed.
+pub(crate) async fn delete_one(store: &dyn ObjectStore, object: &Listed) -> Answer {
+    let failed = |e: Error, again: bool| Answer::Failed(Failure { code: e.code().to_owned(), error: e, again });
+    if object.version.is_some() {
+        return failed(no_versions(), false);
+    }
+    let Some(path) = object.path() else {
+        let message = format!("`{}` is no path that this store can name; it was not deleted", object.key);
+        return failed(Error::usage("InvalidPath", message), false);
+    };
+    let deleted = async {
+        let now = store.head(&path).await?;
+        if now.size != object.size || (object.etag.is_some() && now.e_tag != object.etag) {
+            return Ok(Answer::Kept(Kept::Changed));
+        }
+        store.delete(&path).await.map(|()| Answer::Deleted)
+    };
+    match deleted.await {
+        Ok(answer) => answer,
+        Err(object_store::Error::NotFound { .. }) => Answer::Absent,
+        // The store has tried again itself as often as it was told to.
+        Err(e) => failed(store_error("delete", &path, e), false),
+    }
+}

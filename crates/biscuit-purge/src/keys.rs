@@ -1,0 +1,97 @@
+//! What is below a prefix, and which keys are taken for one another.
+
+use std::collections::HashMap;
+
+use biscuit_core::{Error, Result};
+
+/// A prefix as it is compared: whole segments, with a `/` at its end unless it is the root of the bucket.
+pub(crate) fn whole(prefix: &str) -> String {
+    let trimmed = prefix.trim_matches('/');
+    if trimmed.is_empty() { String::new() } else { format!("{trimmed}/") }
+}
+
+/// Whether a key is below a prefix, by whole segments: `t_backup/x` is not below `t`, and neither is `t` itself.
+pub fn is_below(key: &str, prefix: &str) -> bool {
+    let prefix = whole(prefix);
+    key.len() > prefix.len() && key.starts_with(&prefix)
+}
+
+/// What a program makes of a key that decodes it once too often, or takes it for a path: percent codes and `+` decoded, empty
+/// segments and `.` left out, `..` gone back. None for a key that stays as it is.
+fn looks_like(key: &str) -> Option<String> {
+    let bytes = key.as_bytes();
+    let (mut out, mut at) = (Vec::with_capacity(bytes.len()), 0);
+    while let Some(&byte) = bytes.get(at) {
+        let hex = |i: usize| (*bytes.get(i)? as char).to_digit(16);
+        match (byte, hex(at + 1), hex(at + 2)) {
+            (b'%', Some(high), Some(low)) => {
+                out.push((high * 16 + low) as u8);
+                at += 2;
+            }
+            (b'+', ..) => out.push(b' '),
+            _ => out.push(byte),
+        }
+        at += 1;
+    }
+    let decoded = String::from_utf8_lossy(&out);
+    let mut segments: Vec<&str> = Vec::new();
+    for segment in decoded.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." => drop(segments.pop()),
+            other => segments.push(other),
+        }
+    }
+    let path = segments.join("/");
+    (path != key).then_some(path)
+}
+
+/// Looks for keys that only look alike after decoding: a store, a proxy or a tool that decodes once too often would take one for the
+/// other.
+///
+/// # Errors
+/// `LooksAlike`, with the first two.
+pub(crate) fn check_lookalikes<I: Iterator<Item = String>>(keys: impl Fn() -> I) -> Result<()> {
+    let mut decoded: HashMap<String, String> = HashMap::new();
+    let alike = |a: &str, b: &str| {
+        Error::usage("LooksAlike", format!("`{a}` and `{b}` are two keys, and one after decoding; nothing was deleted"))
+    };
+    for key in keys() {
+        let Some(path) = looks_like(&key) else { continue };
+        // Versions of one key have one name.
+        if let Some(other) = decoded.insert(path, key.clone()).filter(|other| *other != key) {
+            return Err(alike(&other, &key));
+        }
+    }
+    if decoded.is_empty() {
+        return Ok(());
+    }
+    for key in keys() {
+        if let Some(other) = decoded.get(&key) {
+            return Err(alike(other, &key));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn siblings_are_not_below() {
+        assert!(is_below("t/a", "t") && is_below("t/a", "/t/") && is_below("a", ""));
+        assert!(!is_below("t_backup/a", "t") && !is_below("t", "t") && !is_below("t/", "t"));
+    }
+
+    #[test]
+    fn keys_that_decode_to_one_another_are_found() {
+        let check = |keys: &[&str]| check_lookalikes(|| keys.iter().map(|k| (*k).to_owned()));
+        for alike in [["t/a%2Fb", "t/a/b"], ["t/a+b", "t/a%20b"], ["t/a//b", "t/a/b"], ["t/x/../a", "t/a"]] {
+            let e = check(&alike).unwrap_err();
+            assert_eq!(e.code(), "LooksAlike", "{alike:?}");
+            assert!(alike.iter().all(|key| e.message().contains(key)), "{e}");
+        }
+        check(&["t/a%2Fb", "t/a%2fc", "t/a+b", "t/a", "t/a%2Fb", "t/100%"]).expect("all of them differ");
+    }
+}

@@ -1,0 +1,336 @@
+use std::fmt;
+
+use biscuit_core::Instant;
+
+use crate::listed::{Form, Listed};
+
+/// Objects of one part, which begin with whole keys.
+const PART: usize = 1000;
+
+/// Many objects in little memory: keys by what differs from the one before, ETags of S3 as bytes. A million objects with keys of a
+/// hundred characters, of which 60 differ from one to the next, take 87 MB.
+#[derive(Clone, Default)]
+pub struct Listing {
+    parts: Vec<Box<[u8]>>,
+    last: Vec<u8>,
+    in_last: usize,
+    before: Before,
+    classes: Vec<Box<str>>,
+    len: usize,
+    bytes: u64,
+}
+
+/// The object before, against which one is written.
+#[derive(Clone, Default)]
+struct Before {
+    key: String,
+    modified: i64,
+}
+
+impl fmt::Debug for Listing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listing").field("len", &self.len).field("bytes", &self.bytes).finish_non_exhaustive()
+    }
+}
+
+impl PartialEq for Listing {
+    fn eq(&self, other: &Self) -> bool {
+        self.len == other.len && self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Listing {}
+
+impl Listing {
+    /// How many objects it has.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The bytes of all its objects.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The bytes of memory that it takes.
+    pub fn memory(&self) -> usize {
+        self.parts.iter().map(|p| p.len()).sum::<usize>() + self.last.capacity()
+    }
+
+    /// Puts an object behind the others; it costs least where keys come sorted.
+    pub fn push(&mut self, object: &Listed) {
+        if self.in_last == PART {
+            self.parts.push(std::mem::take(&mut self.last).into_boxed_slice());
+            (self.in_last, self.before) = (0, Before::default());
+        }
+        let class = object.storage_class.as_deref().map(|class| self.class(class));
+        write(object, class, &mut self.before, &mut self.last);
+        self.in_last += 1;
+        self.len += 1;
+        self.bytes += object.size;
+    }
+
+    /// Puts the objects of another listing behind those of this one.
+    pub fn append(&mut self, other: Self) {
+        if self.is_empty() {
+            *self = other;
+        } else {
+            other.iter().for_each(|object| self.push(&object));
+        }
+    }
+
+    /// The number of a storage class, of which there are few.
+    fn class(&mut self, name: &str) -> usize {
+        self.classes.iter().position(|c| **c == *name).unwrap_or_else(|| {
+            self.classes.push(name.into());
+            self.classes.len() - 1
+        })
+    }
+
+    /// The objects, in the order in which they came.
+    pub fn iter(&self) -> Iter<'_> {
+        Iter { listing: self, part: 0, rest: self.bytes_of(0), before: Before::default() }
+    }
+
+    fn bytes_of(&self, part: usize) -> &[u8] {
+        match self.parts.get(part) {
+            Some(bytes) => bytes,
+            None if part == self.parts.len() => &self.last,
+            None => &[],
+        }
+    }
+}
+
+impl FromIterator<Listed> for Listing {
+    fn from_iter<T: IntoIterator<Item = Listed>>(objects: T) -> Self {
+        let mut listing = Self::default();
+        objects.into_iter().for_each(|object| listing.push(&object));
+        listing
+    }
+}
+
+impl<'a> IntoIterator for &'a Listing {
+    type Item = Listed;
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
+    }
+}
+
+/// The objects of a [`Listing`].
+pub struct Iter<'a> {
+    listing: &'a Listing,
+    part: usize,
+    rest: &'a [u8],
+    before: Before,
+}
+
+impl fmt::Debug for Iter<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Iter").field("part", &self.part).finish_non_exhaustive()
+    }
+}
+
+impl Iterator for Iter<'_> {
+    type Item = Listed;
+
+    fn next(&mut self) -> Option<Listed> {
+        while self.rest.is_empty() {
+            self.part += 1;
+            if self.part > self.listing.parts.len() {
+                return None;
+            }
+            (self.rest, self.before) = (self.listing.bytes_of(self.part), Before::default());
+        }
+        Some(read(&mut self.rest, &mut self.before, &self.listing.classes))
+    }
+}
+
+/// What kind of ETag follows, in the lowest bits of the first byte.
+const NO_ETAG: u8 = 0;
+/// 32 hexadecimal digits between quotes, as 16 bytes.
+const MD5: u8 = 1;
+/// The same, with the number of parts of an upload.
+const MD5_OF_PARTS: u8 = 2;
+const TEXT: u8 = 3;
+const ETAG: u8 = 3;
+const NONCURRENT: u8 = 4;
+const DELETE_MARKER: u8 = 8;
+const VERSION: u8 = 16;
+const MODIFIED: u8 = 32;
+const CLASS: u8 = 64;
+
+fn write(object: &Listed, class: Option<usize>, before: &mut Before, out: &mut Vec<u8>) {
+    let etag = object.etag.as_deref().map(|text| (md5(text), text));
+    let flag = |set: bool, bit: u8| if set { bit } else { 0 };
+    out.push(
+        match etag {
+            None => NO_ETAG,
+            Some((Some((_, None)), _)) => MD5,
+            Some((Some((_, Some(_))), _)) => MD5_OF_PARTS,
+            Some((None, _)) => TEXT,
+        } | flag(object.form == Form::Noncurrent, NONCURRENT)
+            | flag(object.form == Form::DeleteMarker, DELETE_MARKER)
+            | flag(object.version.is_some(), VERSION)
+            | flag(object.modified.is_some(), MODIFIED)
+            | flag(class.is_some(), CLASS),
+    );
+    let same = object.key.bytes().zip(before.key.bytes()).take_while(|(a, b)| a == b).count();
+    // Only whole characters are taken over, so that both halves are text.
+    let same = (0..=same).rev().find(|&at| object.key.is_char_boundary(at)).unwrap_or(0);
+    push(same as u64, out);
+    push_text(&object.key[same..], out);
+    push(object.size, out);
+    match etag {
+        Some((Some((digest, parts)), _)) => {
+            out.extend_from_slice(&digest);
+            parts.into_iter().for_each(|parts| push(parts, out));
+        }
+        Some((None, text)) => push_text(text, out),
+        None => {}
+    }
+    object.version.iter().for_each(|version| push_text(version, out));
+    if let Some(modified) = object.modified {
+        let change = modified.as_micros().wrapping_sub(before.modified);
+        push((change.wrapping_shl(1) ^ (change >> 63)) as u64, out);
+        before.modified = modified.as_micros();
+    }
+    class.into_iter().for_each(|class| push(class as u64, out));
+    before.key.truncate(same);
+    before.key.push_str(&object.key[same..]);
+}
+
+fn read(bytes: &mut &[u8], before: &mut Before, classes: &[Box<str>]) -> Listed {
+    let flags = take(bytes, 1)[0];
+    let same = pull(bytes) as usize;
+    before.key.truncate(same);
+    before.key.push_str(pull_text(bytes));
+    let size = pull(bytes);
+    let etag = match flags & ETAG {
+        NO_ETAG => None,
+        TEXT => Some(pull_text(bytes).to_owned()),
+        kind => {
+            let digest: String = take(bytes, 16).iter().map(|b| format!("{b:02x}")).collect();
+            Some(if kind == MD5 { format!("\"{digest}\"") } else { format!("\"{digest}-{}\"", pull(bytes)) })
+        }
+    };
+    let version = (flags & VERSION != 0).then(|| pull_text(bytes).to_owned());
+    let modified = (flags & MODIFIED != 0).then(|| {
+        let change = pull(bytes);
+        before.modified = before.modified.wrapping_add((change >> 1) as i64 ^ -((change & 1) as i64));
+        Instant::from_micros(before.modified)
+    });
+    let storage_class = (flags & CLASS != 0).then(|| classes[pull(bytes) as usize].to_string());
+    let form = match flags & (NONCURRENT | DELETE_MARKER) {
+        NONCURRENT => Form::Noncurrent,
+        DELETE_MARKER => Form::DeleteMarker,
+        _ => Form::Current,
+    };
+    Listed { key: before.key.clone(), size, etag, version, modified, storage_class, form }
+}
+
+/// The digest of an ETag of S3, and how many parts the upload had.
+fn md5(etag: &str) -> Option<([u8; 16], Option<u64>)> {
+    let inner = etag.strip_prefix('"')?.strip_suffix('"')?;
+    let (hex, parts) = match inner.split_once('-') {
+        // Only a number that is written as it would be written again.
+        Some((hex, parts)) => (hex, Some(parts.parse::<u64>().ok().filter(|n| n.to_string() == parts)?)),
+        None => (inner, None),
+    };
+    let lower = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+    if hex.len() != 32 || !hex.bytes().all(lower) {
+        return None;
+    }
+    let mut digest = [0; 16];
+    for (i, byte) in digest.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).ok()?;
+    }
+    Some((digest, parts))
+}
+
+fn push(mut n: u64, out: &mut Vec<u8>) {
+    while n >= 0x80 {
+        out.push(n as u8 | 0x80);
+        n >>= 7;
+    }
+    out.push(n as u8);
+}
+
+fn push_text(text: &str, out: &mut Vec<u8>) {
+    push(text.len() as u64, out);
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn take<'a>(bytes: &mut &'a [u8], n: usize) -> &'a [u8] {
+    let (head, rest) = bytes.split_at(n);
+    *bytes = rest;
+    head
+}
+
+fn pull(bytes: &mut &[u8]) -> u64 {
+    let (mut n, mut shift) = (0, 0);
+    loop {
+        let byte = take(bytes, 1)[0];
+        n |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return n;
+        }
+        shift += 7;
+    }
+}
+
+fn pull_text<'a>(bytes: &mut &'a [u8]) -> &'a str {
+    let n = pull(bytes) as usize;
+    std::str::from_utf8(take(bytes, n)).expect("only text is written")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn etags() -> impl Strategy<Value = Option<String>> {
+        prop_oneof![
+            Just(None),
+            "\"[0-9a-f]{32}\"".prop_map(Some),
+            "\"[0-9a-f]{32}-[0-9]{1,6}\"".prop_map(Some),
+            "\"[0-9A-F]{32}\"".prop_map(Some),
+            ".*".prop_map(Some),
+        ]
+    }
+
+    fn objects() -> impl Strategy<Value = Listed> {
+        let form = prop_oneof![Just(Form::Current), Just(Form::Noncurrent), Just(Form::DeleteMarker)];
+        let class = prop::option::of(prop_oneof![Just("STANDARD".to_owned()), Just("GLACIER".to_owned())]);
+        let key = prop_oneof!["t/day=[0-9]{1,3}/part-[0-9]{1,4}", "[aäß€/]{0,8}", ".*"];
+        let modified = prop::option::of(any::<i64>().prop_map(Instant::from_micros));
+        let numbers = (any::<u64>().prop_map(|n| n >> (n % 60)), modified);
+        (key, numbers, etags(), prop::option::of(".*"), class, form).prop_map(
+            |(key, (size, modified), etag, version, storage_class, form)| Listed {
+                version,
+                modified,
+                storage_class,
+                form,
+                ..Listed::new(key, size >> 12, etag)
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_put_in_comes_out(objects in prop::collection::vec(objects(), 0..40), times in 1..80_usize) {
+            let all: Vec<Listed> = std::iter::repeat_n(objects, times).flatten().collect();
+            let listing: Listing = all.iter().cloned().collect();
+            prop_assert_eq!(listing.len(), all.len());
+            prop_assert_eq!(listing.bytes(), all.iter().map(|o| o.size).sum::<u64>());
+            prop_assert_eq!(listing.iter().collect::<Vec<_>>(), all);
+        }
+    }
+}

@@ -1,0 +1,231 @@
+use std::collections::{BTreeSet, HashSet};
+use std::time::Duration;
+
+use biscuit_core::{Error, Instant, Result};
+
+use crate::keys::{check_lookalikes, is_below, whole};
+use crate::listed::{Form, Listed};
+use crate::listing::Listing;
+use crate::plan::{Decision, Keep, Plan, empty_prefix};
+
+/// What is never done unless it is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Allow {
+    /// To plan for a whole bucket.
+    pub bucket_root: bool,
+    /// To plan for a folder in which a table is, or which is a part of one. Its files and its state stay in any case.
+    pub overlap: bool,
+    /// To leave nothing of what was listed.
+    pub empty: bool,
+    /// To delete keys that other programs may take for one another.
+    pub lookalikes: bool,
+}
+
+/// A table, whose files and state are in no plan by time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Table {
+    /// Its folder.
+    pub root: String,
+    /// Its state root.
+    pub state: String,
+    /// The whole keys of its files.
+    pub files: HashSet<String>,
+}
+
+/// The rules by which a listing is turned into a plan: a pure function, so that the plan of a dry run is the plan of the run.
+///
+/// All instants are on the store's clock; no other clock is asked.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    prefix: String,
+    /// What was modified before this goes.
+    cutoff: Option<Instant>,
+    /// Before the listing; what may have come after it stays.
+    listed: Option<Instant>,
+    excluded: BTreeSet<String>,
+    outputs: HashSet<String>,
+    tables: Vec<Table>,
+    allow: Allow,
+}
+
+/// S3 says times of modification in whole seconds, and cuts off the rest.
+const SECOND: i64 = 1_000_000;
+
+impl Rules {
+    /// By time: what was modified before `cutoff` goes. `listed` is the store's time from before the listing: what was modified
+    /// since then stays, whatever the cutoff.
+    pub fn older_than(prefix: impl Into<String>, cutoff: Instant, listed: Instant) -> Self {
+        Self { cutoff: Some(cutoff), listed: Some(listed), ..Self::existed_before(prefix) }
+    }
+
+    /// By membership: what is in the listing goes, which was taken before the job began. What came later is not in it, whatever
+    /// its time of modification says.
+    pub fn existed_before(prefix: impl Into<String>) -> Self {
+        Self {
+            prefix: prefix.into(),
+            cutoff: None,
+            listed: None,
+            excluded: BTreeSet::new(),
+            outputs: HashSet::new(),
+            tables: vec![],
+            allow: Allow::default(),
+        }
+    }
+
+    /// The same rules; what was modified at `cutoff` or since stays.
+    pub fn keeping_newer_than(mut self, cutoff: Instant) -> Self {
+        self.cutoff = Some(self.cutoff.map_or(cutoff, |c| c.min(cutoff)));
+        self
+    }
+
+    /// The same rules with a cutoff that lies further back.
+    pub fn with_grace(mut self, grace: Duration) -> Self {
+        let micros = i64::try_from(grace.as_micros()).unwrap_or(i64::MAX);
+        self.cutoff = self.cutoff.map(|c| Instant::from_micros(c.as_micros().saturating_sub(micros)));
+        self
+    }
+
+    /// The same rules; objects of this storage class stay, letter case aside.
+    pub fn excluding_storage_class(mut self, class: impl AsRef<str>) -> Self {
+        self.excluded.insert(class.as_ref().to_uppercase());
+        self
+    }
+
+    /// The same rules; these keys were written by this run, and stay.
+    pub fn with_outputs(mut self, keys: impl IntoIterator<Item = String>) -> Self {
+        self.outputs.extend(keys);
+        self
+    }
+
+    /// The same rules with a table whose files and state stay.
+    pub fn protecting(mut self, table: Table) -> Self {
+        self.tables.push(table);
+        self
+    }
+
+    /// The same rules with what is allowed by name.
+    pub fn allowing(mut self, allow: Allow) -> Self {
+        self.allow = allow;
+        self
+    }
+
+    /// What becomes of these objects.
+    ///
+    /// # Errors
+    /// `EmptyPrefix`, `OverlapsTable`, `LiveFiles` where files of a table are as old as what goes, `LooksAlike`, `WouldEmpty`,
+    /// `NothingWritten` where a job that replaces what existed before it has no outputs: each unless it is allowed, but for live
+    /// files, which stay in any case. `OutsidePrefix` for an object that is not below the prefix.
+    pub fn plan(&self, listing: Listing) -> Result<Plan> {
+        if whole(&self.prefix).is_empty() && !self.allow.bucket_root {
+            return Err(empty_prefix());
+        }
+        self.check_overlap()?;
+        if self.listed.is_none() && self.outputs.is_empty() && !self.allow.empty {
+            let message = "the job has written nothing; to delete what was there before it would leave nothing";
+            return Err(Error::usage("NothingWritten", message));
+        }
+        if !self.allow.lookalikes {
+            check_lookalikes(|| listing.iter().map(|o| o.key))?;
+        }
+        let plan = Plan::decided(&self.prefix, listing, |object| self.decide(object))?;
+        self.check_live(&plan)?;
+        self.check_emptying(&plan)?;
+        Ok(plan)
+    }
+
+    fn decide(&self, object: &Listed) -> Decision {
+        let key = &object.key;
+        if self.tables.iter().any(|t| !t.state.is_empty() && is_below(key, &t.state)) {
+            return Decision::Keep(Keep::State);
+        }
+        if key.ends_with('/') {
+            return Decision::Keep(Keep::Folder);
+        }
+        if let Some(kept) = self.by_time(object.modified) {
+            return Decision::Keep(kept);
+        }
+        let class = object.storage_class.as_deref().unwrap_or("STANDARD").to_uppercase();
+        if self.excluded.contains(&class) {
+            return Decision::Keep(Keep::StorageClass);
+        }
+        if self.outputs.contains(key) {
+            return Decision::Keep(Keep::Own);
+        }
+        if self.tables.iter().any(|t| t.files.contains(key)) {
+            return Decision::Keep(Keep::Live);
+        }
+        Decision::Delete
+    }
+
+    fn by_time(&self, modified: Option<Instant>) -> Option<Keep> {
+        if self.cutoff.is_none() && self.listed.is_none() {
+            return None;
+        }
+        let Some(modified) = modified else { return Some(Keep::NoTime) };
+        // A whole second may be any instant in it; then it counts as the last one.
+        let at = modified.as_micros();
+        let latest = if at % SECOND == 0 { at.saturating_add(SECOND - 1) } else { at };
+        let since = |limit: Option<Instant>| limit.is_some_and(|limit| latest >= limit.as_micros());
+        if since(self.listed) {
+            return Some(Keep::AfterListing);
+        }
+        since(self.cutoff).then_some(Keep::Newer)
+    }
+
+    fn check_overlap(&self) -> Result<()> {
+        let prefix = whole(&self.prefix);
+        for table in &self.tables {
+            let (root, state) = (whole(&table.root), whole(&table.state));
+            let touches =
+                |folder: &str| !folder.is_empty() && (folder.starts_with(&prefix) || prefix.starts_with(folder));
+            // The table itself is meant, if it is named.
+            if self.allow.overlap || prefix == root || !(touches(&root) || touches(&state)) {
+                continue;
+            }
+            let message = format!(
+                "`{}` overlaps with the table `{}`; nothing was deleted. Its files and its state would stay, if the overlap is allowed",
+                self.prefix,
+                root.trim_end_matches('/')
+            );
+            return Err(Error::usage("OverlapsTable", message));
+        }
+        Ok(())
+    }
+
+    fn check_live(&self, plan: &Plan) -> Result<()> {
+        let mut live = plan.objects().filter(|(_, d)| *d == Decision::Keep(Keep::Live));
+        let Some((first, _)) = live.next().filter(|_| !self.allow.overlap) else { return Ok(()) };
+        let message = format!(
+            "{} of the objects that are old enough are files of a table, the first of them `{}`; most files of a table are old, and none is deleted for its age. What a table has no more use for goes with `--superseded` and `--leftovers`",
+            1 + live.count(),
+            first.key
+        );
+        Err(Error::usage("LiveFiles", message))
+    }
+
+    fn check_emptying(&self, plan: &Plan) -> Result<()> {
+        if self.allow.empty || !self.outputs.is_empty() {
+            return Ok(());
+        }
+        let (mut deleted, mut stays) = (0_u64, false);
+        for (_, decision) in plan.objects().filter(|(o, _)| o.form == Form::Current && !is_hidden(&o.key)) {
+            match decision {
+                Decision::Delete => deleted += 1,
+                Decision::Keep(Keep::Folder | Keep::State) => {}
+                Decision::Keep(_) => stays = true,
+            }
+        }
+        if deleted == 0 || stays {
+            return Ok(());
+        }
+        let message = format!("all {deleted} objects below `{}` would be deleted; nothing was", self.prefix);
+        Err(Error::usage("WouldEmpty", message))
+    }
+}
+
+/// Whether Hive-style readers pass over a key: its name starts with `_` or `.`.
+fn is_hidden(key: &str) -> bool {
+    let name = key.rsplit('/').next().unwrap_or(key);
+    name.starts_with('_') || name.starts_with('.') || name.ends_with("_$folder$")
+}

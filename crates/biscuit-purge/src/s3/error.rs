@@ -1,0 +1,87 @@
+use std::error::Error as StdError;
+use std::fmt::Display;
+
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::RequestId;
+use biscuit_core::{Error, ErrorKind};
+
+use crate::store::{Answer, Failure, Kept};
+
+/// What a code of S3 means to a job, and whether another attempt may help.
+fn meaning(code: &str) -> (ErrorKind, &'static str, bool) {
+    match code {
+        "SlowDown"
+        | "ServiceUnavailable"
+        | "InternalError"
+        | "RequestTimeout"
+        | "OperationAborted"
+        | "Throttling"
+        | "ThrottlingException"
+        | "RequestLimitExceeded"
+        | "TooManyRequests"
+        | "BandwidthLimitExceeded"
+        | "ConditionalRequestConflict" => (ErrorKind::Unavailable, "StoreUnavailable", true),
+        "NoSuchBucket" => (ErrorKind::Denied, "NoSuchBucket", false),
+        "NoSuchKey" | "NotFound" | "NoSuchVersion" => (ErrorKind::Data, "NotFound", false),
+        "PreconditionFailed" => (ErrorKind::Conflict, "Conflict", false),
+        "NotImplemented" | "MethodNotAllowed" => (ErrorKind::Denied, "NotSupported", false),
+        "AccessDenied"
+        | "InvalidAccessKeyId"
+        | "SignatureDoesNotMatch"
+        | "ExpiredToken"
+        | "AllAccessDisabled"
+        | "InvalidObjectState"
+        | "AccountProblem"
+        | "InvalidToken" => (ErrorKind::Denied, "Denied", false),
+        _ => (ErrorKind::Unavailable, "StoreUnavailable", false),
+    }
+}
+
+/// What the code of an object's own error means: whether it is gone, kept, or failed.
+pub(super) fn answer(code: &str, message: &str, place: &str) -> Answer {
+    match code {
+        "PreconditionFailed" => Answer::Kept(Kept::Changed),
+        "NoSuchKey" | "NoSuchVersion" | "NotFound" => Answer::Absent,
+        _ => {
+            let (kind, name, again) = meaning(code);
+            let error = Error::new(kind, name, format!("cannot delete `{place}`: {code}: {message}"));
+            Answer::Failed(Failure { code: code.to_owned(), error, again })
+        }
+    }
+}
+
+/// An error of a whole request.
+pub(super) fn failure<E, R>(operation: &str, place: impl Display, e: SdkError<E, R>) -> Failure
+where
+    E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+    R: std::fmt::Debug + Send + Sync + 'static,
+    SdkError<E, R>: RequestId,
+{
+    let service = e.as_service_error();
+    let code = service.and_then(|e| e.code()).unwrap_or("").to_owned();
+    let (kind, name, again) = match &e {
+        SdkError::ServiceError(_) if !code.is_empty() => meaning(&code),
+        SdkError::ConstructionFailure(_) => (ErrorKind::Denied, "NoCredentials", false),
+        // It did not come through, or its answer did not.
+        _ => (ErrorKind::Unavailable, "StoreUnavailable", true),
+    };
+    let mut message = format!("cannot {operation} `{place}`");
+    for (before, part) in [(": ", Some(code.as_str())), (": ", service.and_then(|e| e.message()))] {
+        part.filter(|p| !p.is_empty()).into_iter().for_each(|p| message.push_str(&format!("{before}{p}")));
+    }
+    if let Some(id) = e.request_id() {
+        message.push_str(&format!(" (request {id})"));
+    }
+    let code = if code.is_empty() { name.to_owned() } else { code };
+    Failure { code, error: Error::new(kind, name, message).with_source(e), again }
+}
+
+/// The same as an error of the family.
+pub(super) fn s3_error<E, R>(operation: &str, place: impl Display, e: SdkError<E, R>) -> Error
+where
+    E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+    R: std::fmt::Debug + Send + Sync + 'static,
+    SdkError<E, R>: RequestId,
+{
+    failure(operation, place, e).error
+}

@@ -1,0 +1,165 @@
+use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
+use aws_sdk_s3::types::Object;
+use biscuit_core::Result;
+use futures::{StreamExt, TryStreamExt, stream};
+
+use crate::keys::whole;
+use crate::listed::{Form, Listed, Upload};
+use crate::listing::Listing;
+use crate::s3::error::s3_error;
+use crate::s3::{S3Store, instant};
+
+/// Listings in flight, each of another sub-prefix.
+const IN_FLIGHT: usize = 16;
+/// How many levels of folders are gone down to find so many sub-prefixes.
+const LEVELS: usize = 8;
+
+fn listed(object: &Object) -> Option<Listed> {
+    Some(Listed {
+        modified: object.last_modified().and_then(instant),
+        storage_class: object.storage_class().map(|c| c.as_str().to_owned()),
+        ..Listed::new(
+            object.key()?,
+            u64::try_from(object.size().unwrap_or(0)).unwrap_or(0),
+            object.e_tag().map(str::to_owned),
+        )
+    })
+}
+
+impl S3Store {
+    async fn page(
+        &self,
+        prefix: &str,
+        folders: bool,
+        after: Option<&str>,
+        token: Option<String>,
+    ) -> Result<ListObjectsV2Output> {
+        let list = self.client.list_objects_v2().bucket(&self.bucket).prefix(prefix);
+        let list = list.set_start_after(after.map(str::to_owned)).set_continuation_token(token);
+        let list = list.set_delimiter(folders.then(|| "/".to_owned())).set_request_payer(self.payer.clone());
+        list.send().await.map_err(|e| s3_error("list", self.place(prefix), e))
+    }
+
+    /// Objects below a prefix; with `folders` only those directly below it, and the prefixes below it.
+    async fn list_prefix(&self, prefix: &str, folders: bool) -> Result<(Listing, Vec<String>)> {
+        let (mut listing, mut below, mut token) = (Listing::default(), Vec::new(), None);
+        loop {
+            let page = self.page(prefix, folders, None, token).await?;
+            page.contents().iter().filter_map(listed).for_each(|object| listing.push(&object));
+            below.extend(page.common_prefixes().iter().filter_map(|p| p.prefix().map(str::to_owned)));
+            token = page.next_continuation_token().map(str::to_owned);
+            if !page.is_truncated().unwrap_or(false) || token.is_none() {
+                return Ok((listing, below));
+            }
+        }
+    }
+
+    /// Lists a prefix, and large trees by several of their folders at once.
+    pub(super) async fn list_objects(&self, prefix: &str) -> Result<Listing> {
+        let (mut all, mut folders) = (Listing::default(), vec![whole(prefix)]);
+        for _ in 0..LEVELS {
+            let mut level =
+                stream::iter(folders).map(|f| async move { self.list_prefix(&f, true).await }).buffered(IN_FLIGHT);
+            let mut below = Vec::new();
+            while let Some((objects, prefixes)) = level.try_next().await? {
+                all.append(objects);
+                below.extend(prefixes);
+            }
+            folders = below;
+            if folders.is_empty() || folders.len() >= IN_FLIGHT {
+                break;
+            }
+        }
+        let mut rest =
+            stream::iter(folders).map(|f| async move { self.list_prefix(&f, false).await }).buffered(IN_FLIGHT);
+        while let Some((objects, _)) = rest.try_next().await? {
+            all.append(objects);
+        }
+        Ok(all)
+    }
+
+    /// Every version and delete marker below a prefix.
+    pub(super) async fn list_versions(&self, prefix: &str) -> Result<Listing> {
+        let prefix = whole(prefix);
+        let (mut listing, mut key, mut version) = (Listing::default(), None, None);
+        loop {
+            let list = self.client.list_object_versions().bucket(&self.bucket).prefix(&prefix);
+            let list = list.set_key_marker(key.take()).set_version_id_marker(version.take());
+            let list = list.set_request_payer(self.payer.clone());
+            let page = list.send().await.map_err(|e| s3_error("list the versions of", self.place(&prefix), e))?;
+            for v in page.versions() {
+                let Some(name) = v.key() else { continue };
+                let form = if v.is_latest().unwrap_or(false) { Form::Current } else { Form::Noncurrent };
+                listing.push(&Listed {
+                    version: Some(v.version_id().unwrap_or("null").to_owned()),
+                    modified: v.last_modified().and_then(instant),
+                    storage_class: v.storage_class().map(|c| c.as_str().to_owned()),
+                    form,
+                    ..Listed::new(name, u64::try_from(v.size().unwrap_or(0)).unwrap_or(0), v.e_tag().map(str::to_owned))
+                });
+            }
+            for m in page.delete_markers() {
+                let Some(name) = m.key() else { continue };
+                listing.push(&Listed {
+                    version: Some(m.version_id().unwrap_or("null").to_owned()),
+                    modified: m.last_modified().and_then(instant),
+                    form: Form::DeleteMarker,
+                    ..Listed::new(name, 0, None)
+                });
+            }
+            (key, version) =
+                (page.next_key_marker().map(str::to_owned), page.next_version_id_marker().map(str::to_owned));
+            if !page.is_truncated().unwrap_or(false) || key.is_none() {
+                return Ok(listing);
+            }
+        }
+    }
+
+    /// Unfinished uploads below a prefix.
+    pub(super) async fn list_uploads(&self, prefix: &str) -> Result<Vec<Upload>> {
+        let prefix = whole(prefix);
+        let (mut uploads, mut key, mut id) = (Vec::new(), None, None);
+        loop {
+            let list = self.client.list_multipart_uploads().bucket(&self.bucket).prefix(&prefix);
+            let list = list.set_key_marker(key.take()).set_upload_id_marker(id.take());
+            let page = list.set_request_payer(self.payer.clone()).send().await;
+            let page = page.map_err(|e| s3_error("list the unfinished uploads of", self.place(&prefix), e))?;
+            for upload in page.uploads() {
+                if let (Some(key), Some(id)) = (upload.key(), upload.upload_id()) {
+                    let begun = upload.initiated().and_then(instant);
+                    uploads.push(Upload { key: key.to_owned(), id: id.to_owned(), begun });
+                }
+            }
+            (key, id) = (page.next_key_marker().map(str::to_owned), page.next_upload_id_marker().map(str::to_owned));
+            if !page.is_truncated().unwrap_or(false) || key.is_none() {
+                return Ok(uploads);
+            }
+        }
+    }
+
+    /// What these objects, sorted and of one folder, are now: by one listing from the first to the last of them.
+    pub(super) async fn list_again(&self, objects: &[&Listed]) -> Result<Vec<Listed>> {
+        let ([first, ..], [.., last]) = (objects, objects) else { return Ok(vec![]) };
+        let (first, last) = (first.key.as_str(), last.key.as_str());
+        let same = first.bytes().zip(last.bytes()).take_while(|(a, b)| a == b).count();
+        let same = (0..=same).rev().find(|&at| first.is_char_boundary(at)).unwrap_or(0);
+        // A listing begins behind a key: the first one without its last character lies before it.
+        let before = first.char_indices().last().map(|(at, _)| &first[..at]);
+        let (mut found, mut token) = (Vec::new(), None);
+        loop {
+            let page = self.page(&first[..same], false, before, token).await?;
+            for object in page.contents().iter().filter_map(listed) {
+                if object.key.as_str() > last {
+                    return Ok(found);
+                }
+                if objects.binary_search_by(|o| o.key.cmp(&object.key)).is_ok() {
+                    found.push(object);
+                }
+            }
+            token = page.next_continuation_token().map(str::to_owned);
+            if !page.is_truncated().unwrap_or(false) || token.is_none() {
+                return Ok(found);
+            }
+        }
+    }
+}

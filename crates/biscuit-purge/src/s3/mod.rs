@@ -1,0 +1,165 @@
+//! The S3 API itself, by the AWS SDK.
+
+mod delete;
+mod error;
+mod list;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use async_trait::async_trait;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::error::ProvideErrorMetadata;
+use aws_sdk_s3::primitives::{ByteStream, DateTime};
+use aws_sdk_s3::types::RequestPayer;
+use biscuit_core::{Error, ErrorKind, Instant, Result};
+
+use crate::listed::{Listed, Upload};
+use crate::listing::Listing;
+use crate::s3::error::{failure, s3_error};
+use crate::store::{Answer, Condition, Look, PurgeStore, marker};
+
+/// The most keys that DeleteObjects takes.
+const BATCH: usize = 1000;
+
+/// A bucket, by the S3 API itself: deletes in batches, conditional where the store can do that, versions, unfinished uploads,
+/// storage classes.
+#[derive(Debug, Clone)]
+pub struct S3Store {
+    client: Client,
+    bucket: String,
+    payer: Option<RequestPayer>,
+    /// What the last look has shown.
+    condition: Arc<AtomicU8>,
+}
+
+impl S3Store {
+    /// A bucket. How far its deletes are conditional shows the first [`look`](PurgeStore::look); until then objects are looked at
+    /// before they are deleted.
+    pub fn new(client: Client, bucket: impl Into<String>) -> Self {
+        Self { client, bucket: bucket.into(), payer: None, condition: Arc::new(AtomicU8::new(LOOKED_AT)) }
+    }
+
+    /// The same bucket; the caller pays for requests.
+    pub fn with_request_payer(mut self, pays: bool) -> Self {
+        self.payer = pays.then_some(RequestPayer::Requester);
+        self
+    }
+
+    /// The name of the bucket.
+    pub fn bucket(&self) -> &str {
+        &self.bucket
+    }
+
+    /// The client.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    fn place(&self, key: &str) -> String {
+        format!("s3://{}/{key}", self.bucket)
+    }
+
+    async fn put_marker(&self, key: &str) -> Result<()> {
+        let put = self.client.put_object().bucket(&self.bucket).key(key).set_request_payer(self.payer.clone());
+        let put = put.body(ByteStream::from_static(b"")).send().await;
+        put.map(drop).map_err(|e| s3_error("write", self.place(key), e))
+    }
+
+    /// When the marker was written; none if it is gone.
+    async fn head_marker(&self, key: &str) -> Result<Option<Instant>> {
+        let head = self.client.head_object().bucket(&self.bucket).key(key).set_request_payer(self.payer.clone());
+        match head.send().await {
+            Ok(found) => match found.last_modified().and_then(instant) {
+                Some(at) => Ok(Some(at)),
+                None => {
+                    let message = format!("`{}` has no time of modification", self.place(key));
+                    Err(Error::new(ErrorKind::Unavailable, "NoStoreTime", message))
+                }
+            },
+            Err(e) if e.as_service_error().is_some_and(|e| e.is_not_found()) => Ok(None),
+            Err(e) => Err(s3_error("look at", self.place(key), e)),
+        }
+    }
+
+    /// Whether deletes with a wrong ETag are refused, in a batch or alone: the marker has to survive them.
+    async fn try_condition(&self, key: &str) -> Result<Condition> {
+        let wrong = Listed::new(key, 0, Some("\"00000000000000000000000000000000\"".to_owned()));
+        self.delete_in_batch(std::slice::from_ref(&wrong), true).await;
+        if self.head_marker(key).await?.is_some() {
+            return Ok(Condition::InBatches);
+        }
+        self.put_marker(key).await?;
+        self.delete_alone(&wrong).await;
+        Ok(if self.head_marker(key).await?.is_some() { Condition::OneByOne } else { Condition::LookedAt })
+    }
+}
+
+const IN_BATCHES: u8 = 0;
+const ONE_BY_ONE: u8 = 1;
+const LOOKED_AT: u8 = 2;
+
+#[async_trait]
+impl PurgeStore for S3Store {
+    async fn look(&self, scratch: &str) -> Result<Look> {
+        let key = marker(scratch)?;
+        self.put_marker(&key).await?;
+        let now = self.head_marker(&key).await?.ok_or_else(|| {
+            let message = format!("`{}` is gone right after it was written", self.place(&key));
+            Error::new(ErrorKind::Unavailable, "StoreUnavailable", message)
+        })?;
+        let condition = self.try_condition(&key).await;
+        let gone = self.client.delete_object().bucket(&self.bucket).key(&key).send().await;
+        gone.map_err(|e| s3_error("delete", self.place(&key), e))?;
+        let condition = condition?;
+        let number = match condition {
+            Condition::InBatches => IN_BATCHES,
+            Condition::OneByOne => ONE_BY_ONE,
+            Condition::LookedAt => LOOKED_AT,
+        };
+        self.condition.store(number, Ordering::Relaxed);
+        Ok(Look { now, condition })
+    }
+
+    async fn list(&self, prefix: &str, versions: bool) -> Result<Listing> {
+        if versions { self.list_versions(prefix).await } else { self.list_objects(prefix).await }
+    }
+
+    async fn uploads(&self, prefix: &str) -> Result<Option<Vec<Upload>>> {
+        self.list_uploads(prefix).await.map(Some)
+    }
+
+    async fn delete(&self, objects: &[Listed]) -> Vec<Answer> {
+        match self.condition() {
+            Condition::InBatches => self.delete_in_batch(objects, true).await,
+            Condition::OneByOne => self.delete_one_by_one(objects).await,
+            Condition::LookedAt => self.delete_looked_at(objects).await,
+        }
+    }
+
+    async fn abort(&self, upload: &Upload) -> Answer {
+        let abort = self.client.abort_multipart_upload().bucket(&self.bucket).key(&upload.key).upload_id(&upload.id);
+        match abort.set_request_payer(self.payer.clone()).send().await {
+            Ok(_) => Answer::Deleted,
+            Err(e) if e.as_service_error().is_some_and(|e| e.code() == Some("NoSuchUpload")) => Answer::Absent,
+            Err(e) => Answer::Failed(failure("abort the upload of", self.place(&upload.key), e)),
+        }
+    }
+
+    fn batch(&self) -> usize {
+        BATCH
+    }
+
+    fn condition(&self) -> Condition {
+        match self.condition.load(Ordering::Relaxed) {
+            IN_BATCHES => Condition::InBatches,
+            ONE_BY_ONE => Condition::OneByOne,
+            _ => Condition::LookedAt,
+        }
+    }
+}
+
+/// An instant of S3, which is in whole seconds.
+fn instant(at: &DateTime) -> Option<Instant> {
+    Some(Instant::from_micros(at.secs().checked_mul(1_000_000)?))
+}

@@ -1,0 +1,188 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use biscuit_purge::{
+    Answer, Condition, Done, Item, Listed, Listing, Pace, Plan, PurgeStore, S3Store, carry_out, manifest_line,
+};
+
+use crate::bucket::{Bucket, etag};
+
+fn keys(n: usize) -> Vec<String> {
+    (0..n).map(|i| format!("t/{i:05}")).collect()
+}
+
+async fn plan(store: &S3Store, prefix: &str) -> Plan {
+    let listing: Listing = store.list(prefix, false).await.expect("a listing");
+    Plan::exact(prefix, &listing).expect("a plan")
+}
+
+/// Carries a plan out; answers with the lines of the manifest as well.
+async fn go(store: &S3Store, plan: &Plan) -> (Done, Vec<String>) {
+    let mut lines = Vec::new();
+    let mut pace = Pace::default();
+    pace.pause = Duration::from_millis(1);
+    let mut each = |item: Item<'_>, answer: &Answer| lines.push(manifest_line(item, answer));
+    let done = carry_out(store, plan, &pace, &mut each).await;
+    (done, lines)
+}
+
+#[tokio::test]
+async fn a_look_shows_how_far_deletes_are_conditional() {
+    for (batches, single, want) in
+        [(true, true, Condition::InBatches), (false, true, Condition::OneByOne), (false, false, Condition::LookedAt)]
+    {
+        let bucket = Bucket::default();
+        bucket.world(|w| (w.conditional_batches, w.conditional_single) = (batches, single));
+        let store = bucket.store();
+        assert_eq!(store.condition(), Condition::LookedAt, "nothing is taken for granted");
+        let look = store.look("lake/.biscuit/t/probe").await.expect("a look");
+        assert_eq!((look.condition, store.condition()), (want, want));
+        assert_eq!(look.now.to_string(), "2024-02-29T12:00:00Z");
+        assert_eq!(bucket.world(|w| w.objects.len()), 0, "the marker is gone again");
+    }
+}
+
+// X05: 412.
+#[tokio::test]
+async fn an_object_that_was_overwritten_since_the_listing_is_kept_and_named() {
+    for (batches, single) in [(true, true), (false, true), (false, false)] {
+        let bucket = Bucket::with(keys(3));
+        bucket.world(|w| (w.conditional_batches, w.conditional_single) = (batches, single));
+        let store = bucket.store();
+        store.look("probe").await.expect("a look");
+        let plan = plan(&store, "t").await;
+        bucket.world(|w| w.objects.insert("t/00001".to_owned(), etag(2)));
+        let (done, lines) = go(&store, &plan).await;
+        assert_eq!((done.deleted, &done.kept), (2, &BTreeMap::from([("changed", 1)])), "{batches} {single}");
+        assert!(!done.is_complete());
+        assert_eq!(bucket.world(|w| w.objects.keys().cloned().collect::<Vec<_>>()), ["t/00001"]);
+        assert_eq!(
+            lines[1],
+            r#"{"etag":"\"00000000000000000000000000000001\"","key":"t/00001","modified":"2024-02-29T12:00:00Z","outcome":"kept","reason":"changed","size":3,"storage_class":"STANDARD"}"#
+        );
+    }
+}
+
+#[tokio::test]
+async fn every_object_of_a_batch_carries_its_condition() {
+    let bucket = Bucket::with(keys(2));
+    bucket.world(|w| w.conditional_batches = true);
+    let store = bucket.store();
+    store.look("probe").await.expect("a look");
+    bucket.world(|w| w.batches.clear());
+    let plan = plan(&store, "t").await;
+    go(&store, &plan).await;
+    let body = bucket.world(|w| w.batches.join(""));
+    assert_eq!(body.matches("<ETag>").count(), 2, "{body}");
+    assert!(!body.contains("<Quiet>true"), "successes are asked for, too: {body}");
+}
+
+// X08.
+#[tokio::test]
+async fn access_denied_on_three_of_many_keys_is_named_and_the_others_go() {
+    let bucket = Bucket::with(keys(2_500));
+    bucket.world(|w| {
+        w.conditional_batches = true;
+        for key in ["t/00000", "t/01000", "t/02499"] {
+            w.errors.insert(key.to_owned(), vec!["AccessDenied"; 9]);
+        }
+    });
+    let store = bucket.store();
+    store.look("probe").await.expect("a look");
+    bucket.world(|w| w.batches.clear());
+    let plan = plan(&store, "t").await;
+    let (done, lines) = go(&store, &plan).await;
+    assert_eq!(bucket.world(|w| w.batches.len()), 3, "what is denied is not asked for again");
+    assert_eq!(
+        (done.deleted, done.requests, &done.failed),
+        (2_497, 3, &BTreeMap::from([("AccessDenied".to_owned(), 3)]))
+    );
+    assert!(!done.is_complete());
+    let of = |outcome: &str| lines.iter().filter(|l| l.contains(&format!("\"outcome\":\"{outcome}\""))).count();
+    assert_eq!((of("deleted"), of("failed")), (2_497, 3));
+    assert!(lines[0].contains("\"code\":\"AccessDenied\""), "{}", lines[0]);
+    assert_eq!(bucket.world(|w| w.objects.len()), 3);
+}
+
+// X15: S3 answers for a locked object with AccessDenied, stores of other makers with a code of their own.
+#[tokio::test]
+async fn a_locked_object_is_reported_and_not_tried_for_ever() {
+    let bucket = Bucket::with(keys(2));
+    bucket.world(|w| {
+        w.errors.insert("t/00000".to_owned(), vec!["ObjectLocked"; 99]);
+    });
+    let store = bucket.store();
+    let plan = plan(&store, "t").await;
+    let (done, _) = go(&store, &plan).await;
+    assert_eq!((done.deleted, done.requests, &done.failed), (1, 1, &BTreeMap::from([("ObjectLocked".to_owned(), 1)])));
+}
+
+#[tokio::test]
+async fn what_the_store_is_too_busy_for_is_tried_again_without_the_others() {
+    let bucket = Bucket::with(keys(3));
+    bucket.world(|w| {
+        w.errors.insert("t/00001".to_owned(), vec!["SlowDown", "InternalError"]);
+        w.errors.insert("t/00002".to_owned(), vec!["SlowDown"; 99]);
+    });
+    let store = bucket.store();
+    let plan = plan(&store, "t").await;
+    let (done, _) = go(&store, &plan).await;
+    assert_eq!((done.deleted, &done.failed), (2, &BTreeMap::from([("SlowDown".to_owned(), 1)])));
+    let asked = bucket.world(|w| w.batches.iter().map(|b| b.matches("<Key>").count()).collect::<Vec<_>>());
+    assert_eq!(asked, [3, 2, 2, 1, 1, 1], "a pause, and only what is left");
+}
+
+#[tokio::test]
+async fn a_key_that_the_answer_leaves_out_is_no_success() {
+    let bucket = Bucket::with(keys(2));
+    bucket.world(|w| w.silent.push("t/00001".to_owned()));
+    let store = bucket.store();
+    let plan = plan(&store, "t").await;
+    let (done, _) = go(&store, &plan).await;
+    assert_eq!((done.deleted, &done.failed), (1, &BTreeMap::from([("NoAnswer".to_owned(), 1)])));
+}
+
+// X17, X18.
+#[tokio::test]
+async fn odd_keys_are_deleted_as_they_are_and_missing_ones_are_no_failure() {
+    let odd = ["t/a b+c", "t/x%2Fy", "t/ü/€", "t/a&b<c>\"d\"", "t//double", "t/./dot"];
+    for conditional in [true, false] {
+        let bucket = Bucket::with(odd.iter().map(|k| (*k).to_owned()).chain(["t_backup/a".to_owned()]));
+        bucket.world(|w| w.conditional_batches = conditional);
+        let store = bucket.store();
+        store.look("probe").await.expect("a look");
+        let listing = store.list("t", false).await.expect("a listing");
+        assert_eq!(listing.len(), odd.len());
+        let files = listing.iter().chain([Listed::new("t/missing", 1, None)]);
+        let (done, _) = go(&store, &Plan::exact("t", files).expect("a plan")).await;
+        assert!(done.is_complete(), "{done:?}");
+        assert_eq!(done.deleted + done.absent, odd.len() as u64 + 1);
+        assert_eq!(bucket.world(|w| w.objects.keys().cloned().collect::<Vec<_>>()), ["t_backup/a"]);
+    }
+}
+
+#[tokio::test]
+async fn objects_of_a_store_without_conditions_are_looked_at_by_few_listings() {
+    let bucket = Bucket::with(keys(2_000));
+    let store = bucket.store();
+    let plan = plan(&store, "t").await;
+    bucket.world(|w| w.lists.clear());
+    let (done, _) = go(&store, &plan).await;
+    assert_eq!(done.deleted, 2_000);
+    let lists = bucket.world(|w| w.lists.len());
+    assert!(lists <= 4, "{lists} listings for two batches");
+}
+
+#[tokio::test]
+async fn a_hundred_thousand_objects_take_a_hundred_requests_several_of_them_in_flight() {
+    let bucket = Bucket::with((0..100).flat_map(|day| (0..1_000).map(move |i| format!("t/day={day:02}/{i:05}"))));
+    bucket.world(|w| w.conditional_batches = true);
+    let store = bucket.store();
+    store.look("probe").await.expect("a look");
+    let plan = plan(&store, "t").await;
+    bucket.world(|w| (w.batches.clear(), w.in_flight = (0, 0)));
+    let (done, _) = go(&store, &plan).await;
+    assert_eq!((done.deleted, done.requests), (100_000, 100));
+    let (requests, most) = bucket.world(|w| (w.batches.len(), w.in_flight.1));
+    assert!(requests <= 101 && most >= 4, "{requests} requests, at most {most} in flight");
+}
