@@ -6,4 +6,5 @@ mod envelopes;
 mod flattened;
 mod foreign;
 mod kill;
+mod purge_s3;
 mod s3;

@@ -66,14 +66,7 @@ impl Aws {
     /// `NoRegion` if the bucket's region cannot be found, `NoCredentials` if there is no chain, `InvalidS3Settings`.
     pub async fn store(&self, bucket: &str) -> Result<AmazonS3> {
         let o = &self.options;
-        let endpoint =
-            o.endpoint_url.clone().or_else(s3_endpoint).or_else(|| self.config.endpoint_url().map(str::to_owned));
-        let region = match (self.config.region(), &endpoint) {
-            (Some(region), _) => region.to_string(),
-            // A store of another kind need not say it.
-            (None, Some(url)) => bucket_region(bucket, Some(url)).await.unwrap_or_else(|_| ANY_REGION.to_owned()),
-            (None, None) => bucket_region(bucket, None).await?,
-        };
+        let (region, endpoint) = self.place(bucket).await?;
         tracing::debug!(bucket, region, endpoint, "opening a bucket");
         let chain = self.credentials.clone().ok_or_else(|| {
             Error::new(ErrorKind::Denied, "NoCredentials", "no source of AWS credentials is configured")
@@ -98,6 +91,49 @@ impl Aws {
                 .with_source(e)
         })
     }
+
+    /// The settings for an S3 client of the SDK for a bucket, with the same region and endpoint as [`store`](Self::store).
+    ///
+    /// # Errors
+    /// `NoRegion` if the bucket's region cannot be found.
+    pub async fn bucket(&self, bucket: &str) -> Result<BucketSettings> {
+        let (region, endpoint) = self.place(bucket).await?;
+        let mut config = self.config.to_builder().region(Region::new(region));
+        config.set_endpoint_url(endpoint.clone());
+        Ok(BucketSettings {
+            config: config.build(),
+            path_style: self.options.path_style || endpoint.is_some(),
+            elsewhere: endpoint.is_some(),
+            request_payer: self.options.request_payer,
+        })
+    }
+
+    /// The region and the endpoint of a bucket.
+    async fn place(&self, bucket: &str) -> Result<(String, Option<String>)> {
+        let endpoint = self.options.endpoint_url.clone();
+        let endpoint = endpoint.or_else(s3_endpoint).or_else(|| self.config.endpoint_url().map(str::to_owned));
+        let region = match (self.config.region(), &endpoint) {
+            (Some(region), _) => region.to_string(),
+            // A store of another kind need not say it.
+            (None, Some(url)) => bucket_region(bucket, Some(url)).await.unwrap_or_else(|_| ANY_REGION.to_owned()),
+            (None, None) => bucket_region(bucket, None).await?,
+        };
+        Ok((region, endpoint))
+    }
+}
+
+/// What a client of the SDK needs for a bucket.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct BucketSettings {
+    /// Credentials, region, endpoint.
+    pub config: SdkConfig,
+    /// Whether the bucket is a part of the path of URLs.
+    pub path_style: bool,
+    /// Whether it is at another endpoint than AWS's. Stores of other kinds may refuse checksums that they do not ask for.
+    pub elsewhere: bool,
+    /// Whether the caller pays.
+    pub request_payer: bool,
 }
 
 fn s3_endpoint() -> Option<String> {

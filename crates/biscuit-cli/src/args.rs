@@ -5,6 +5,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::compact::CompactArgs;
 use crate::parquet_args::{ParquetArgs, bytes};
+use crate::purge::PurgeArgs;
 
 /// Production data-lake jobs on plain Parquet.
 #[derive(Debug, Parser)]
@@ -29,9 +30,10 @@ pub(crate) struct Cli {
     #[arg(long, global = true, value_name = "PATH_OR_URL")]
     pub(crate) report: Option<String>,
 
-    /// How long a run that is told to stop may take to finish what it has committed: seconds, or 30s, 5m
-    #[arg(long, global = true, default_value = "30s", value_parser = duration, value_name = "DURATION")]
-    pub(crate) grace: Duration,
+    /// How long a run that is told to stop may take to finish what it has committed: seconds, or 30s, 5m [default: 30s]
+    // Without a default here, since `purge` has its own meaning for it.
+    #[arg(long, global = true, value_parser = duration, value_name = "DURATION")]
+    pub(crate) grace: Option<Duration>,
 
     #[command(flatten)]
     pub(crate) aws: AwsArgs,
@@ -84,7 +86,7 @@ impl AwsArgs {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     match text.parse::<u64>() {
         Ok(seconds) => Ok(Duration::from_secs(seconds)),
         Err(_) => biscuit_core::parse_duration(text).map_err(|e| e.message().to_owned()),
@@ -110,6 +112,8 @@ pub(crate) enum Command {
     Adopt(AdoptArgs),
     /// Make few large files and row groups of many small ones; sort them, or change their codec
     Compact(CompactArgs),
+    /// Delete what is old, superseded or left over, and nothing else
+    Purge(Box<PurgeArgs>),
     /// List the versions of a table
     History(TableArgs),
     /// Look for duplicate keys and for unreadable, missing, foreign and ghost files
@@ -367,6 +371,11 @@ pub(crate) struct MergeArgs {
     /// If the table is not what its journal says, take it as it is found; see `biscuit adopt`
     #[arg(long)]
     pub(crate) adopt: bool,
+
+    /// How long replaced files stay for readers that are slow to open them, such as 2h: `biscuit purge --superseded` deletes them
+    /// then. Only for tables that nobody reads by listing the folder
+    #[arg(long, default_value = "0s", value_parser = duration, value_name = "DURATION")]
+    pub(crate) retire_after: Duration,
 
     /// There is no other writer: accept stores that cannot tell
     #[arg(long)]

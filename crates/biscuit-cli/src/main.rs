@@ -10,6 +10,8 @@ mod meter;
 mod output;
 mod parquet_args;
 mod progress;
+mod protect;
+mod purge;
 mod quarantine;
 mod recover;
 mod show;
@@ -46,7 +48,8 @@ fn main() -> ExitCode {
     };
     let context = Context::new(Stores::new(cli.aws.options()), cli.show_values);
     let code = runtime.block_on(async {
-        let (answer, signal) = signals::run(run(&cli.command, &context), &context, cli.grace).await;
+        let (answer, signal) =
+            signals::run(run(&cli.command, &context), &context, cli.grace.unwrap_or(signals::GRACE)).await;
         output::finish(answer, &cli, &context, signal).await
     });
     // Work of a run that was stopped is not waited for.
@@ -61,6 +64,7 @@ async fn run(command: &Command, context: &Context) -> Result<Answer> {
         Command::Recover(args) => recover::run(args, context).await,
         Command::Adopt(args) => adopt::run(args, context).await,
         Command::Compact(args) => compact::run(args, context).await,
+        Command::Purge(args) => purge::run(args, context).await,
         Command::History(args) => history::run(args, context).await,
         Command::Verify(args) => verify::run(args, context).await,
         Command::Show(args) => show::run(args, context).await,

@@ -210,7 +210,11 @@ async fn target(args: &MergeArgs, context: &Context) -> Result<Dataset> {
     };
     let writers = if args.single_writer { Writers::One } else { Writers::Many };
     let diverged = if args.adopt { Diverged::Adopt } else { Diverged::Fail };
-    let options = JournalOptions::default().with_foreign(foreign).with_writers(writers).with_diverged(diverged);
+    let options = JournalOptions::default()
+        .with_foreign(foreign)
+        .with_writers(writers)
+        .with_diverged(diverged)
+        .with_retire_after(args.retire_after);
     context.open(&TableArgs { url: args.target.clone(), state: args.state.clone() }, options).await
 }
 

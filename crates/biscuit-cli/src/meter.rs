@@ -4,6 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
+use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextRef;
+use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_s3::error::BoxError;
+use aws_smithy_runtime_api::client::orchestrator::Metadata;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -44,6 +48,41 @@ impl Counts {
 
 fn add(counter: &AtomicU64, n: u64) {
     counter.fetch_add(n, Ordering::Relaxed);
+}
+
+/// Counts the requests of a client of the SDK, attempts included.
+#[derive(Debug)]
+pub(crate) struct CountRequests(Arc<Counts>);
+
+impl CountRequests {
+    pub(crate) fn new(counts: Arc<Counts>) -> Self {
+        Self(counts)
+    }
+}
+
+impl Intercept for CountRequests {
+    fn name(&self) -> &'static str {
+        "CountRequests"
+    }
+
+    fn read_before_attempt(
+        &self,
+        _: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> std::result::Result<(), BoxError> {
+        let counts = &self.0;
+        let counter = match config.load::<Metadata>().map_or("", Metadata::name) {
+            name if name.starts_with("List") => &counts.list,
+            name if name.starts_with("Delete") || name.starts_with("Abort") => &counts.delete,
+            name if name.starts_with("Head") => &counts.head,
+            name if name.starts_with("Get") => &counts.get,
+            name if name.starts_with("Copy") => &counts.copy,
+            _ => &counts.put,
+        };
+        add(counter, 1);
+        Ok(())
+    }
 }
 
 /// Counts what is asked of a store. A listing counts once, however many pages it has; so does each deleted object.

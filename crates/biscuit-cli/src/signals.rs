@@ -5,6 +5,9 @@ use biscuit_core::{Error, ErrorKind, Result};
 use crate::context::Context;
 use crate::output::Answer;
 
+/// How long a run that is told to stop may take to finish, if nothing else is said.
+pub(crate) const GRACE: Duration = Duration::from_secs(30);
+
 /// A signal that tells a process to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Signal {

@@ -2,14 +2,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use aws_sdk_s3::config::RequestChecksumCalculation;
 use biscuit_aws::{Aws, AwsOptions};
 use biscuit_core::Result;
 use biscuit_dataset::{Location, OpenLocation};
 use biscuit_journal::Storage;
+use biscuit_purge::{AnyStore, PurgeStore, S3Store};
 use object_store::ObjectStore;
 use tokio::sync::{Mutex, OnceCell};
 
-use crate::meter::{Counts, Metered};
+use crate::meter::{CountRequests, Counts, Metered};
 
 /// How a command reaches stores: S3 by one credential chain, and everything counted.
 #[derive(Debug)]
@@ -29,27 +31,81 @@ impl Stores {
         &self.counts
     }
 
+    async fn aws(&self) -> &Aws {
+        self.aws.get_or_init(|| Aws::load(self.options.clone())).await
+    }
+
+    /// A bucket by the S3 API itself.
+    pub(crate) async fn s3(&self, bucket: &str) -> Result<S3Store> {
+        let settings = self.aws().await.bucket(bucket).await?;
+        let mut config = aws_sdk_s3::config::Builder::from(&settings.config)
+            .force_path_style(settings.path_style)
+            .interceptor(CountRequests::new(self.counts.clone()));
+        if settings.elsewhere {
+            config = config.request_checksum_calculation(RequestChecksumCalculation::WhenRequired);
+        }
+        let client = aws_sdk_s3::Client::from_conf(config.build());
+        Ok(S3Store::new(client, bucket).with_request_payer(settings.request_payer))
+    }
+
+    /// Where things are deleted: a folder, or the whole of a bucket.
+    pub(crate) async fn place(&self, url: &str) -> Result<Place> {
+        if let Some((bucket, path)) = on_s3(url) {
+            let s3 = self.s3(bucket).await?;
+            let prefix = path.trim_matches('/').to_owned();
+            return Ok(Place { base: format!("s3://{bucket}/"), prefix, store: Arc::new(s3.clone()), s3: Some(s3) });
+        }
+        let location = self.open(url).await?;
+        let base = match url.split_once("://") {
+            Some(("memory", rest)) => format!("memory://{}/", rest.split('/').next().unwrap_or_default()),
+            _ => "/".to_owned(),
+        };
+        let store = Arc::new(AnyStore::new(location.storage().store.clone()));
+        Ok(Place { base, prefix: location.path().to_string(), store, s3: None })
+    }
+
     async fn bucket(&self, name: &str) -> Result<Arc<dyn ObjectStore>> {
         let mut buckets = self.buckets.lock().await;
         if let Some(store) = buckets.get(name) {
             return Ok(store.clone());
         }
-        let aws = self.aws.get_or_init(|| Aws::load(self.options.clone())).await;
-        let store: Arc<dyn ObjectStore> = Arc::new(aws.store(name).await?);
+        let store: Arc<dyn ObjectStore> = Arc::new(self.aws().await.store(name).await?);
         buckets.insert(name.to_owned(), store.clone());
         Ok(store)
     }
 }
 
+/// A place where things are deleted.
+#[derive(Debug)]
+pub(crate) struct Place {
+    /// The URL of the store's root, with a `/` at its end.
+    pub(crate) base: String,
+    /// The path of the folder, without a `/` at either end.
+    pub(crate) prefix: String,
+    pub(crate) store: Arc<dyn PurgeStore>,
+    /// The store again, if it is S3.
+    pub(crate) s3: Option<S3Store>,
+}
+
+impl Place {
+    /// The URL of a key or folder.
+    pub(crate) fn url(&self, key: &str) -> String {
+        format!("{}{key}", self.base)
+    }
+}
+
+/// The bucket and the path of a URL of S3.
+pub(crate) fn on_s3(url: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = url.split_once("://")?;
+    let is_s3 = matches!(scheme.to_lowercase().as_str(), "s3" | "s3a");
+    is_s3.then(|| rest.split_once('/').unwrap_or((rest, "")))
+}
+
 #[async_trait]
 impl OpenLocation for Stores {
     async fn open(&self, url: &str) -> Result<Location> {
-        let on_s3 = url.split_once("://").filter(|(scheme, _)| matches!(scheme.to_lowercase().as_str(), "s3" | "s3a"));
-        let location = match on_s3 {
-            Some((_, rest)) => {
-                let (bucket, path) = rest.split_once('/').unwrap_or((rest, ""));
-                Location::new(Storage::durable(self.bucket(bucket).await?), path, url)?
-            }
+        let location = match on_s3(url) {
+            Some((bucket, path)) => Location::new(Storage::durable(self.bucket(bucket).await?), path, url)?,
             None => Location::parse(url)?,
         };
         let storage = location.storage();

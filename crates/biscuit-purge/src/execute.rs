@@ -96,9 +96,24 @@ impl Done {
         self.kept.is_empty() && self.failed.is_empty()
     }
 
-    fn count(&mut self, answer: &Answer) {
+    /// Adds what came of another plan.
+    pub fn add(&mut self, other: Self) {
+        self.deleted += other.deleted;
+        self.bytes += other.bytes;
+        self.absent += other.absent;
+        self.aborted += other.aborted;
+        self.requests += other.requests;
+        other.kept.into_iter().for_each(|(why, n)| *self.kept.entry(why).or_default() += n);
+        other.failed.into_iter().for_each(|(code, n)| *self.failed.entry(code).or_default() += n);
+    }
+
+    /// Counts what became of an object of so many bytes.
+    pub fn count(&mut self, answer: &Answer, bytes: u64) {
         match answer {
-            Answer::Deleted => self.deleted += 1,
+            Answer::Deleted => {
+                self.deleted += 1;
+                self.bytes += bytes;
+            }
             Answer::Absent => self.absent += 1,
             Answer::Kept(why) => *self.kept.entry(why.name()).or_default() += 1,
             Answer::Failed(failure) => *self.failed.entry(failure.code.clone()).or_default() += 1,
@@ -160,10 +175,7 @@ pub async fn carry_out(
     while let Some((batch, requests)) = running.next().await {
         done.requests += requests;
         for (object, answer) in &batch {
-            done.count(answer);
-            if matches!(answer, Answer::Deleted) {
-                done.bytes += object.size;
-            }
+            done.count(answer, object.size);
             each(Item::Object(object), answer);
         }
     }
@@ -173,7 +185,7 @@ pub async fn carry_out(
     while let Some((upload, answer)) = running.next().await {
         match answer {
             Answer::Deleted => done.aborted += 1,
-            ref other => done.count(other),
+            ref other => done.count(other, 0),
         }
         each(Item::Upload(upload), &answer);
     }

@@ -81,8 +81,7 @@ impl Rules {
 
     /// The same rules with a cutoff that lies further back.
     pub fn with_grace(mut self, grace: Duration) -> Self {
-        let micros = i64::try_from(grace.as_micros()).unwrap_or(i64::MAX);
-        self.cutoff = self.cutoff.map(|c| Instant::from_micros(c.as_micros().saturating_sub(micros)));
+        self.cutoff = self.cutoff.map(|c| c.saturating_sub(grace));
         self
     }
 

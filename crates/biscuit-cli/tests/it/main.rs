@@ -4,3 +4,4 @@ mod binary;
 mod errors;
 mod merge;
 mod process;
+mod purge;

@@ -80,7 +80,7 @@ fn a_host_clock_that_is_ahead_deletes_nothing_that_came_after_the_marker() {
 fn what_was_not_listed_before_the_job_stays_whatever_its_time_says() {
     let start = listing(&[file("t/old", 100.0), file("t/own", 100.0)]);
     let rules = Rules::existed_before("t").with_outputs(["t/own".to_owned(), "t/new".to_owned()]);
-    let plan = rules.plan(start.clone()).unwrap();
+    let plan = rules.plan(start).unwrap();
     // `t/new` has the very second of `t/old`, and an upload that began before the job has an older one: neither is in the listing.
     assert_eq!(deleted(&plan), ["t/old"]);
     assert_eq!(kept(&plan), [("t/own".to_owned(), Keep::Own)]);
@@ -93,7 +93,7 @@ fn a_job_that_wrote_nothing_deletes_nothing() {
     assert_eq!(Rules::existed_before("t").plan(start.clone()).unwrap_err().code(), "NothingWritten");
     let mut allow = Allow::default();
     allow.empty = true;
-    assert_eq!(deleted(&Rules::existed_before("t").allowing(allow).plan(start.clone()).unwrap()), ["t/old"]);
+    assert_eq!(deleted(&Rules::existed_before("t").allowing(allow).plan(start).unwrap()), ["t/old"]);
 }
 
 // X10.
@@ -124,7 +124,7 @@ fn what_is_younger_than_the_retention_stays_although_it_is_superseded() {
     let now = at(5_000.0);
     let rules = Rules::existed_before("t").with_outputs(["t/new".to_owned()]);
     let rules = rules.keeping_newer_than(now).with_grace(Duration::from_secs(3_600));
-    let plan = rules.plan(start.clone()).unwrap();
+    let plan = rules.plan(start).unwrap();
     assert_eq!(deleted(&plan), ["t/old"]);
     assert_eq!(kept(&plan), [("t/young".to_owned(), Keep::Newer)]);
 }
@@ -162,7 +162,7 @@ fn live_files_are_in_no_plan_by_time() {
     // Even where the overlap is allowed they stay.
     let mut allow = Allow::default();
     (allow.overlap, allow.empty) = (true, true);
-    let plan = rules.allowing(allow).plan(files.clone()).unwrap();
+    let plan = rules.allowing(allow).plan(files).unwrap();
     assert_eq!(deleted(&plan), ["lake/t/_temporary/x"]);
     assert!(kept(&plan).iter().all(|(_, why)| *why == Keep::Live));
 }
@@ -193,8 +193,7 @@ fn the_state_of_a_table_stays_whatever_is_allowed() {
     ]);
     let mut allow = Allow::default();
     (allow.overlap, allow.empty) = (true, true);
-    let plan =
-        Rules::older_than("lake", at(9.0), at(99.0)).protecting(table()).allowing(allow).plan(files.clone()).unwrap();
+    let plan = Rules::older_than("lake", at(9.0), at(99.0)).protecting(table()).allowing(allow).plan(files).unwrap();
     assert_eq!(deleted(&plan), ["lake/junk"]);
     assert!(kept(&plan).iter().all(|(_, why)| *why == Keep::State));
 }
@@ -207,7 +206,7 @@ fn a_plan_that_leaves_nothing_needs_a_word() {
     assert_eq!((e.code(), e.message()), ("WouldEmpty", "all 1 objects below `t` would be deleted; nothing was"));
     let mut allow = Allow::default();
     allow.empty = true;
-    assert_eq!(deleted(&rules.allowing(allow).plan(files.clone()).unwrap()), ["t/a", "t/_SUCCESS"]);
+    assert_eq!(deleted(&rules.allowing(allow).plan(files).unwrap()), ["t/a", "t/_SUCCESS"]);
 }
 
 #[test]
@@ -217,7 +216,7 @@ fn keys_that_only_look_alike_after_decoding_stop_the_plan() {
     assert_eq!(rules.plan(files.clone()).unwrap_err().code(), "LooksAlike");
     let mut allow = Allow::default();
     allow.lookalikes = true;
-    assert_eq!(deleted(&rules.allowing(allow).plan(files.clone()).unwrap()), ["t/a%2Fb"]);
+    assert_eq!(deleted(&rules.allowing(allow).plan(files).unwrap()), ["t/a%2Fb"]);
 }
 
 #[test]
@@ -232,7 +231,7 @@ fn versions_and_delete_markers_have_their_own_age() {
         version("t/a", 1.0, Form::Noncurrent, "2"),
         version("t/b", 2.0, Form::DeleteMarker, "1"),
     ]);
-    let plan = Rules::older_than("t", at(9.0), at(99.0)).plan(files.clone()).unwrap();
+    let plan = Rules::older_than("t", at(9.0), at(99.0)).plan(files).unwrap();
     let versions: Vec<_> = plan.deletes().map(|o| o.version.unwrap()).collect();
     assert_eq!(versions, ["2", "1"]);
 }

@@ -1,0 +1,513 @@
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::time::Duration;
+
+use biscuit_core::{Error, ErrorKind, Instant, Result};
+use biscuit_dataset::{Dataset, OpenLocation};
+use biscuit_journal::{JournalOptions, store_error};
+use biscuit_purge::{
+    Allow, Answer as Fate, Condition, Done, Item, Keep, Listed, Listing, Pace, Plan, Rules, Upload, carry_out,
+    manifest_line,
+};
+use clap::{Args, ValueEnum};
+use object_store::buffered::BufWriter;
+use object_store::{ObjectStore, ObjectStoreExt};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::mpsc;
+
+use crate::args::{TableArgs, duration};
+use crate::context::Context;
+use crate::output::{AGAIN, Answer, code};
+use crate::protect;
+use crate::stores::Place;
+
+/// Objects that a dry run prints; the manifest and JSON have all of them.
+const SHOWN: usize = 40;
+/// What dead runs of others left is as old as this at least, if nothing else is said.
+const LEFT_FOR: Duration = Duration::from_secs(24 * 3600);
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").required(true))]
+pub(crate) struct PurgeArgs {
+    #[command(flatten)]
+    pub(crate) table: TableArgs,
+
+    /// Objects that were modified longer ago than this, on the store's clock: 2h, 30d
+    #[arg(long, group = "what", value_parser = duration, value_name = "DURATION")]
+    pub(crate) older_than: Option<Duration>,
+
+    /// Objects that were modified before this instant, on the store's clock
+    #[arg(long, group = "what", value_name = "INSTANT")]
+    pub(crate) before: Option<Instant>,
+
+    /// Files that merges have replaced and kept for readers (`--retire-after`), when their time is over
+    #[arg(long, group = "what")]
+    pub(crate) superseded: bool,
+
+    /// What dead runs left: staging and files that are no part of the table, Spark's temporary folders, unfinished uploads
+    #[arg(long, group = "what")]
+    pub(crate) leftovers: bool,
+
+    /// Exactly what a dry run has written with `--manifest`, each object only if it is unchanged
+    #[arg(long, group = "what", value_name = "PATH_OR_URL")]
+    pub(crate) plan: Option<String>,
+
+    /// Keep everything for so much longer [default: 0s; for what others left 1d]
+    #[arg(long, value_parser = duration, value_name = "DURATION")]
+    pub(crate) grace: Option<Duration>,
+
+    /// Keep objects of these storage classes: GLACIER,DEEP_ARCHIVE
+    #[arg(long, value_delimiter = ',', value_name = "CLASSES")]
+    pub(crate) exclude_storage_class: Vec<String>,
+
+    /// In a bucket that keeps versions: delete old versions and delete markers too, for good, instead of marking objects
+    #[arg(long)]
+    pub(crate) versions: bool,
+
+    /// With --leftovers: delete these marks as well
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "MARKS")]
+    pub(crate) also: Vec<Mark>,
+
+    /// Do what is refused otherwise
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "WORDS")]
+    pub(crate) allow: Vec<Word>,
+
+    /// Write what becomes of every object to this path or URL, as lines of JSON
+    #[arg(long, value_name = "PATH_OR_URL")]
+    pub(crate) manifest: Option<String>,
+
+    /// Print the plan, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// Marks that some tools leave and others rely on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mark {
+    /// `_SUCCESS`
+    Success,
+    /// `*_$folder$`
+    Folders,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Word {
+    /// Plan for a whole bucket
+    BucketRoot,
+    /// Plan for a folder around or inside a table; its files and its state stay
+    Overlap,
+    /// Leave nothing of what is there
+    Empty,
+    /// Delete keys that other programs may take for one another
+    Lookalikes,
+}
+
+impl PurgeArgs {
+    fn allowed(&self) -> Allow {
+        let mut allow = Allow::default();
+        allow.bucket_root = self.allow.contains(&Word::BucketRoot);
+        allow.overlap = self.allow.contains(&Word::Overlap);
+        allow.empty = self.allow.contains(&Word::Empty);
+        allow.lookalikes = self.allow.contains(&Word::Lookalikes);
+        allow
+    }
+}
+
+pub(crate) async fn run(args: &PurgeArgs, context: &Context) -> Result<Answer> {
+    if !args.also.is_empty() && !args.leftovers {
+        return Err(Error::usage("InvalidArguments", "--also goes with --leftovers"));
+    }
+    let by_time = args.older_than.is_some() || args.before.is_some();
+    if (args.versions || !args.exclude_storage_class.is_empty()) && !by_time {
+        let message = "--versions and --exclude-storage-class go with --older-than or --before";
+        return Err(Error::usage("InvalidArguments", message));
+    }
+    let place = context.stores.place(&args.table.url).await?;
+    if args.superseded {
+        return superseded(args, &place, context).await;
+    }
+    let (plans, condition) = if args.leftovers {
+        leftovers(args, &place, context).await?
+    } else if let Some(file) = &args.plan {
+        stored(file, &place, context).await?
+    } else {
+        timed(args, &place, context).await?
+    };
+    let caveat = condition.caveat();
+    if args.dry_run {
+        return planned(args, &plans, caveat, context).await;
+    }
+    carried_out(args, &place, &plans, caveat, context).await
+}
+
+/// Where a marker is written: in the table's state, or beside the folder on a disk, where no folder is to be left behind.
+fn scratch(place: &Place, dataset: Option<&Dataset>) -> String {
+    match (dataset, place.prefix.rsplit_once('/'), &place.s3) {
+        (Some(dataset), ..) => format!("{}/probe", dataset.journal().state_root()),
+        (None, Some((parent, name)), Some(_)) => format!("{parent}/.biscuit/{name}/probe"),
+        (None, None, Some(_)) => format!(".biscuit/{}/probe", place.prefix),
+        (None, Some((parent, _)), None) => parent.to_owned(),
+        (None, None, None) => String::new(),
+    }
+}
+
+async fn open(args: &PurgeArgs, context: &Context) -> Result<Dataset> {
+    context.open(&args.table, JournalOptions::default()).await
+}
+
+/// The table, if the folder is one.
+async fn table(args: &PurgeArgs, place: &Place, context: &Context) -> Result<Option<Dataset>> {
+    if place.prefix.is_empty() {
+        return Ok(None);
+    }
+    let dataset = open(args, context).await?;
+    Ok((dataset.journal().head().await?.version > 0).then_some(dataset))
+}
+
+async fn timed(args: &PurgeArgs, place: &Place, context: &Context) -> Result<(Vec<Plan>, Condition)> {
+    let allow = args.allowed();
+    if place.prefix.is_empty() && !allow.bucket_root {
+        // Before anything is written or listed.
+        Rules::older_than("", Instant::from_micros(0), Instant::from_micros(0)).plan(Listing::default())?;
+    }
+    let own = table(args, place, context).await?;
+    let mut tables = protect::around(place, context).await?;
+    if let Some(own) = &own {
+        // Its state may be elsewhere, as the command says.
+        tables.retain(|t| t.root != place.prefix);
+        tables.extend(protect::table(own).await?);
+    }
+    let look = place.store.look(&scratch(place, own.as_ref())).await?;
+    let listing = place.store.list(&place.prefix, args.versions).await?;
+    for table in protect::within(&listing, place, context).await? {
+        if !tables.iter().any(|t| t.state == table.state) {
+            tables.push(table);
+        }
+    }
+    let cutoff = match (args.before, args.older_than) {
+        (Some(before), _) => before,
+        (None, age) => look.now.saturating_sub(age.unwrap_or_default()),
+    };
+    let mut rules = Rules::older_than(&place.prefix, cutoff, look.now).allowing(allow);
+    rules = rules.with_grace(args.grace.unwrap_or_default());
+    for class in &args.exclude_storage_class {
+        rules = rules.excluding_storage_class(class);
+    }
+    for table in tables {
+        rules = rules.protecting(table);
+    }
+    Ok((vec![rules.plan(listing)?], look.condition))
+}
+
+/// A plan that a dry run has written: nothing of it may have become a part of a table since.
+async fn stored(file: &str, place: &Place, context: &Context) -> Result<(Vec<Plan>, Condition)> {
+    let location = context.stores.open(file).await?;
+    let read = async { location.storage().store.get(location.path()).await?.bytes().await };
+    let bytes = read.await.map_err(|e| store_error("read", file, e))?;
+    let text = String::from_utf8(bytes.to_vec())
+        .map_err(|e| Error::usage("UnreadablePlan", format!("`{file}` is not text")).with_source(e))?;
+    let plan = Plan::from_json_lines(&place.prefix, file, &text)?;
+    for table in protect::around(place, context).await? {
+        if let Some(live) = plan.deletes().find(|object| table.files.contains(&object.key)) {
+            let message = format!("`{}` is a file of the table `{}` by now; nothing was deleted", live.key, table.root);
+            return Err(Error::usage("LiveFiles", message));
+        }
+    }
+    let look = place.store.look(&scratch(place, table_or_none(place, context).await?.as_ref())).await?;
+    Ok((vec![plan], look.condition))
+}
+
+async fn table_or_none(place: &Place, context: &Context) -> Result<Option<Dataset>> {
+    let args = TableArgs { url: place.url(&place.prefix), state: None };
+    let dataset = context.open(&args, JournalOptions::default()).await?;
+    Ok((dataset.journal().head().await?.version > 0).then_some(dataset))
+}
+
+/// What nobody has a use for any more: of Biscuit by the journal's rule, of others by their names and their age.
+async fn leftovers(args: &PurgeArgs, place: &Place, context: &Context) -> Result<(Vec<Plan>, Condition)> {
+    let own = table(args, place, context).await?;
+    let look = place.store.look(&scratch(place, own.as_ref())).await?;
+    let cutoff = look.now.saturating_sub(args.grace.unwrap_or(LEFT_FOR));
+    let old = |at: Option<Instant>| at.is_some_and(|at| at < cutoff);
+    let mut files = Vec::new();
+    for object in &place.store.list(&place.prefix, false).await? {
+        let relative = object.key.strip_prefix(&format!("{}/", place.prefix)).unwrap_or(&object.key);
+        if is_leaving(relative, &args.also) {
+            files.push((old(object.modified), object));
+        }
+    }
+    let mut of_state = Vec::new();
+    if let Some(own) = &own {
+        let journal = own.journal();
+        if !args.dry_run {
+            journal.finished_head().await?;
+        }
+        let found = journal.leftovers().await?;
+        let ghost = |path: &str| format!("{}/{path}", journal.table());
+        files.extend(found.ghosts.into_iter().map(|g| (true, Listed::new(ghost(&g.path), g.size, g.etag))));
+        of_state.extend(found.dead.into_iter().map(Listed::from));
+    }
+    let young: BTreeSet<String> = files.iter().filter(|(old, _)| !old).map(|(_, o)| o.key.clone()).collect();
+    let listing: Listing = files.into_iter().map(|(_, object)| object).collect();
+    let plan = Plan::keeping(&place.prefix, listing, |o| young.contains(&o.key).then_some(Keep::Newer))?;
+    let uploads = async |prefix: &str| -> Result<Vec<Upload>> {
+        let found = place.store.uploads(prefix).await?.unwrap_or_default();
+        Ok(found.into_iter().filter(|u| old(u.begun)).collect())
+    };
+    let mut plans = vec![plan.with_uploads(uploads(&place.prefix).await?)?];
+    if let Some(own) = &own {
+        let state = own.journal().state_root();
+        plans.push(Plan::exact(state, of_state)?.with_uploads(uploads(state.as_ref()).await?)?);
+    }
+    Ok((plans, look.condition))
+}
+
+/// Whether Spark or Hadoop has left this and has no use for it any more, by its path below the table.
+fn is_leaving(relative: &str, also: &[Mark]) -> bool {
+    let temporary = |s: &str| s == "_temporary" || s.starts_with(".spark-staging") || s.starts_with(".hive-staging");
+    let name = relative.rsplit('/').next().unwrap_or(relative);
+    relative.split('/').any(temporary)
+        || (also.contains(&Mark::Success) && name == "_SUCCESS")
+        || (also.contains(&Mark::Folders) && name.ends_with("_$folder$"))
+}
+
+/// Files that were replaced and stayed: they go by a version of the table, so that it knows.
+async fn superseded(args: &PurgeArgs, place: &Place, context: &Context) -> Result<Answer> {
+    let Some(dataset) = table(args, place, context).await? else {
+        let message = format!("`{}` is no table with a journal: nothing in it is superseded", args.table.url);
+        return Err(Error::usage("NoJournal", message));
+    };
+    let journal = dataset.journal();
+    if !args.dry_run {
+        journal.finished_head().await?;
+    }
+    let look = place.store.look(&scratch(place, Some(&dataset))).await?;
+    let found = journal.superseded().await?;
+    let grace = args.grace.unwrap_or_default();
+    // Stores cut times to whole seconds.
+    let over =
+        |since: Instant, stays: Duration| since.saturating_add(stays + grace + Duration::from_secs(1)) <= look.now;
+    let key = |path: &str| format!("{}/{path}", journal.table());
+    let young: BTreeSet<String> =
+        found.files.iter().filter(|(_, since, stays)| !over(*since, *stays)).map(|(f, ..)| key(&f.path)).collect();
+    let listing = found.files.iter().map(|(f, since, _)| {
+        let mut object = Listed::new(key(&f.path), f.size, f.etag.clone());
+        object.modified = Some(*since);
+        object
+    });
+    let plan = Plan::keeping(journal.table(), listing.collect(), |o| young.contains(&o.key).then_some(Keep::Held))?;
+    // The journal looks at each file before it deletes it.
+    let caveat = Condition::LookedAt.caveat();
+    if args.dry_run || plan.is_empty() {
+        return planned(args, &[plan], caveat, context).await;
+    }
+    let files: Vec<_> =
+        found.files.iter().map(|(f, ..)| f).filter(|f| !young.contains(&key(&f.path))).cloned().collect();
+    let committed = journal.release(&found.observed, &files).await?;
+    let mut manifest = Manifest::open(args, context).await?;
+    let mut done = Done { requests: files.len() as u64, ..Done::default() };
+    for object in plan.deletes() {
+        let changed = committed.exceptions.iter().any(|e| key(&e.path) == object.key);
+        let fate = if changed { Fate::Kept(biscuit_purge::Kept::Changed) } else { Fate::Deleted };
+        done.count(&fate, object.size);
+        manifest.line(manifest_line(Item::Object(&object), &fate));
+    }
+    manifest.close().await?;
+    Ok(purged(&[plan], &done, &[], caveat))
+}
+
+/// The answer of a dry run.
+async fn planned(args: &PurgeArgs, plans: &[Plan], caveat: Option<&str>, context: &Context) -> Result<Answer> {
+    let mut manifest = Manifest::open(args, context).await?;
+    let nothing = plans.iter().all(Plan::is_empty);
+    let (mut text, mut shown, mut more) = (String::new(), 0, 0_u64);
+    let (mut delete, mut abort) = (Vec::new(), Vec::new());
+    for plan in plans {
+        for object in plan.deletes() {
+            if shown < SHOWN {
+                text.push_str(&row(&object));
+                shown += 1;
+            } else {
+                more += 1;
+            }
+        }
+        for upload in plan.uploads() {
+            let begun = upload.begun.map(|t| t.to_string()).unwrap_or_default();
+            let _ = writeln!(text, "{begun:<20}  {:>14}  {:<12}  {}", "", "upload", upload.key);
+        }
+        for line in plan.json_lines() {
+            let value: Value = serde_json::from_str(&line).expect("it was written as JSON");
+            match value["action"].as_str() {
+                Some("delete") => delete.push(value),
+                Some("abort") => abort.push(value),
+                _ => {}
+            }
+            manifest.line(line);
+        }
+    }
+    manifest.close().await?;
+    if more > 0 {
+        let _ = writeln!(text, "… and {more} more; --manifest writes all of them");
+    }
+    let summary = sum(plans);
+    if !nothing {
+        let title = format!("{:<20}  {:>14}  {:<12}  {}\n", "modified", "bytes", "class", "key");
+        text.insert_str(0, &title);
+        text.push('\n');
+    }
+    let outcome = if nothing { "unchanged" } else { "planned" };
+    let _ = writeln!(text, "{outcome}: {}", of(&summary, if args.dry_run { "would be deleted" } else { "to delete" }));
+    text.push_str(&kept_text(&summary));
+    let json = json!({
+        "outcome": outcome, "plan": summary, "delete": delete, "abort": abort, "caveats": caveat.into_iter().collect::<Vec<_>>(),
+    });
+    Ok(Answer::Report { json, text, exit: 0 })
+}
+
+async fn carried_out(
+    args: &PurgeArgs,
+    place: &Place,
+    plans: &[Plan],
+    caveat: Option<&str>,
+    context: &Context,
+) -> Result<Answer> {
+    let mut manifest = Manifest::open(args, context).await?;
+    let (mut all, mut first) = (Done::default(), Vec::new());
+    for plan in plans {
+        let mut each = |item: Item<'_>, fate: &Fate| {
+            if let Fate::Failed(failure) = fate
+                && first.len() < 5
+            {
+                first.push(Failed { kind: failure.error.kind(), message: failure.error.message().to_owned() });
+            }
+            manifest.line(manifest_line(item, fate));
+        };
+        all.add(carry_out(&*place.store, plan, &Pace::default(), &mut each).await);
+        for line in plan.json_lines().filter(|line| line.contains("\"action\":\"keep\"")) {
+            manifest.line(line);
+        }
+    }
+    manifest.close().await?;
+    if args.leftovers
+        && let Some(dataset) = table(args, place, context).await?
+    {
+        // Folders and half-written files of dead runs on a disk, which no listing shows.
+        dataset.journal().recover().await?;
+    }
+    Ok(purged(plans, &all, &first, caveat))
+}
+
+/// A failure, as the end of the report shows it.
+#[derive(Debug)]
+struct Failed {
+    kind: ErrorKind,
+    message: String,
+}
+
+fn purged(plans: &[Plan], done: &Done, failed: &[Failed], caveat: Option<&str>) -> Answer {
+    let summary = sum(plans);
+    let nothing = plans.iter().all(Plan::is_empty);
+    let outcome = match (nothing, done.is_complete()) {
+        (true, _) => "unchanged",
+        (false, true) => "purged",
+        (false, false) => "purged with exceptions",
+    };
+    let mut text = format!("{outcome}: {} objects deleted, {} bytes", done.deleted, done.bytes);
+    for (n, what) in [(done.absent, "were gone already"), (done.aborted, "unfinished uploads aborted")] {
+        if n > 0 {
+            let _ = write!(text, ", {n} {what}");
+        }
+    }
+    text.push('\n');
+    done.kept.iter().for_each(|(why, n)| text.push_str(&format!("  exception  {n} {why}, and kept\n")));
+    done.failed.iter().for_each(|(code, n)| text.push_str(&format!("  exception  {n} not deleted: {code}\n")));
+    failed.iter().for_each(|f| text.push_str(&format!("    {}\n", f.message)));
+    text.push_str(&kept_text(&summary));
+    let emptied: Vec<String> = match done.is_complete() {
+        true => plans.first().map(Plan::emptied_folders).unwrap_or_default().into_iter().collect(),
+        false => vec![],
+    };
+    let json = json!({
+        "outcome": outcome, "plan": summary, "deleted": done.deleted, "bytes": done.bytes, "absent": done.absent,
+        "aborted": done.aborted, "kept": done.kept, "failed": done.failed, "delete_requests": done.requests,
+        "emptied_folders": emptied, "caveats": caveat.into_iter().collect::<Vec<_>>(),
+    });
+    let worst = failed.iter().map(|f| code(f.kind)).max();
+    let exit = if done.is_complete() { 0 } else { worst.unwrap_or(AGAIN) };
+    Answer::Report { json, text, exit }
+}
+
+/// The plans in numbers, together.
+fn sum(plans: &[Plan]) -> Value {
+    let (mut objects, mut bytes, mut uploads) = (0, 0, 0);
+    let mut kept = std::collections::BTreeMap::<&str, u64>::new();
+    for summary in plans.iter().map(Plan::summary) {
+        objects += summary.objects;
+        bytes += summary.bytes;
+        uploads += summary.uploads;
+        summary.kept.into_iter().for_each(|(why, n)| *kept.entry(why).or_default() += n);
+    }
+    json!({"objects": objects, "bytes": bytes, "uploads": uploads, "kept": kept})
+}
+
+fn of(summary: &Value, what: &str) -> String {
+    let n = |name: &str| summary[name].as_u64().unwrap_or(0);
+    let uploads = match n("uploads") {
+        0 => String::new(),
+        uploads => format!(", {uploads} unfinished uploads aborted"),
+    };
+    format!("{} objects, {} bytes {what}{uploads}", n("objects"), n("bytes"))
+}
+
+fn kept_text(summary: &Value) -> String {
+    let kept = summary["kept"].as_object().into_iter().flatten();
+    kept.map(|(why, n)| format!("  kept       {n} {why}\n")).collect()
+}
+
+fn row(object: &Listed) -> String {
+    let modified = object.modified.map(|t| t.to_string()).unwrap_or_default();
+    let modified = modified.get(..19).unwrap_or(&modified);
+    let class = object.storage_class.as_deref().unwrap_or("");
+    format!("{modified:<20}  {:>14}  {class:<12}  {object}\n", object.size)
+}
+
+/// Lines of JSON on their way to a file or an object.
+struct Manifest(Option<(mpsc::UnboundedSender<String>, tokio::task::JoinHandle<Result<()>>)>);
+
+impl Manifest {
+    async fn open(args: &PurgeArgs, context: &Context) -> Result<Self> {
+        let Some(url) = &args.manifest else { return Ok(Self(None)) };
+        let location = context.stores.open(url).await?;
+        let store: Arc<dyn ObjectStore> = location.storage().store.clone();
+        let (path, url) = (location.path().clone(), url.clone());
+        let (lines, mut queue) = mpsc::unbounded_channel::<String>();
+        let writer = tokio::spawn(async move {
+            let failed = |e: std::io::Error| {
+                let message = format!("the manifest `{url}` cannot be written");
+                Error::new(ErrorKind::Unavailable, "StoreUnavailable", message).with_source(e)
+            };
+            let mut out = BufWriter::new(store, path);
+            while let Some(line) = queue.recv().await {
+                out.write_all(line.as_bytes()).await.map_err(failed)?;
+                out.write_all(b"\n").await.map_err(failed)?;
+            }
+            out.shutdown().await.map_err(failed)
+        });
+        Ok(Self(Some((lines, writer))))
+    }
+
+    fn line(&mut self, line: String) {
+        // Where the writer has failed, closing says so.
+        if let Some((lines, _)) = &self.0 {
+            drop(lines.send(line));
+        }
+    }
+
+    async fn close(self) -> Result<()> {
+        let Some((lines, writer)) = self.0 else { return Ok(()) };
+        drop(lines);
+        writer.await.map_err(|e| Error::internal("the manifest was cut off").with_source(e))?
+    }
+}

@@ -1,0 +1,163 @@
+//! Deleting from the command line.
+
+use std::fs::File;
+use std::time::{Duration, UNIX_EPOCH};
+
+use crate::binary::Folder;
+
+const MERGE: &str = "merge --target lake/t --format rows --key id --order seq --op op --changes";
+
+/// A table of eight files of which a merge has replaced one.
+fn merged(hold: &str) -> Folder {
+    let f = Folder::new();
+    let row = |n| format!("{{\"id\":{n},\"seq\":1,\"day\":\"d{n}\",\"v\":\"a\",\"op\":\"c\"}}\n");
+    f.write("c.jsonl", (1..=8).map(row).collect::<String>());
+    assert_eq!(f.run(&format!("{MERGE} c.jsonl --partition-by day")).code, 0);
+    f.write("d.jsonl", r#"{"id":1,"seq":2,"day":"d1","v":"b","op":"u"}"#);
+    assert_eq!(f.run(&format!("{MERGE} d.jsonl {hold}")).code, 0);
+    f
+}
+
+/// Makes a file some years old.
+fn age(f: &Folder, name: &str) {
+    let then = UNIX_EPOCH + Duration::from_secs(1_577_836_800);
+    File::options().write(true).open(f.path().join(name)).expect("a file").set_modified(then).expect("a time");
+}
+
+fn names(f: &Folder, below: &str) -> Vec<String> {
+    let root = f.path().join(below);
+    let name = |path: std::path::PathBuf| path.strip_prefix(&root).expect("below").to_string_lossy().into_owned();
+    f.files(below).into_iter().map(|(path, ..)| name(path)).collect()
+}
+
+#[test]
+fn a_merge_that_keeps_seven_of_eight_files_is_not_purged_by_time() {
+    let f = merged("--retire-after 1s");
+    let before = f.files("lake/t");
+    assert_eq!(before.len(), 9, "eight live ones, and the one that was replaced");
+    std::thread::sleep(Duration::from_millis(50));
+    let refused = f.run("purge lake/t --older-than 0s");
+    assert_eq!(refused.code, 2);
+    assert!(refused.err.contains("LiveFiles: 9 of the objects"), "{}", refused.err);
+    assert_eq!(f.run("purge lake/t --before 2999-01-01").code, 2, "neither when they are older than the future");
+    assert_eq!(f.files("lake/t").len(), 9);
+
+    let held = f.run("purge lake/t --superseded --grace 1h --json").json();
+    assert_eq!((held["outcome"].as_str(), held["plan"]["kept"]["held"].as_u64()), (Some("unchanged"), Some(1)));
+    std::thread::sleep(Duration::from_millis(2_100));
+    let plan = f.run("purge lake/t --superseded --dry-run --json").json();
+    assert_eq!((plan["outcome"].as_str(), plan["plan"]["objects"].as_u64()), (Some("planned"), Some(1)));
+    assert_eq!(f.files("lake/t").len(), 9, "a dry run deletes nothing");
+    let done = f.run("purge lake/t --superseded --json").json();
+    assert_eq!((done["outcome"].as_str(), done["deleted"].as_u64()), (Some("purged"), Some(1)));
+    assert_eq!((names(&f, "lake/t").len(), f.rows("lake/t").len()), (8, 8));
+    assert_eq!(f.run("purge lake/t --superseded --json").json()["outcome"], "unchanged");
+    assert_eq!(f.run("verify lake/t").code, 0);
+}
+
+#[test]
+fn where_nothing_is_held_nothing_is_superseded() {
+    let f = merged("");
+    let before = f.files("lake/t");
+    assert_eq!(before.len(), 8);
+    assert_eq!(f.run("purge lake/t --superseded --json").json()["outcome"], "unchanged");
+    assert_eq!(f.files("lake/t"), before);
+    let e = f.run("purge lake/nothing --superseded");
+    assert!(e.code == 2 && e.err.contains("NoJournal"), "{}", e.err);
+}
+
+#[test]
+fn a_folder_without_a_journal_is_purged_by_age_and_a_sibling_is_not() {
+    let f = Folder::new();
+    for name in ["old-1", "old-2", "new"] {
+        f.write(&format!("lake/junk/{name}"), "x");
+        f.write(&format!("lake/junk_backup/{name}"), "x");
+    }
+    for name in ["junk/old-1", "junk/old-2", "junk_backup/old-1"] {
+        age(&f, &format!("lake/{name}"));
+    }
+    let plan = f.run("purge lake/junk --older-than 30d --dry-run --manifest plan.jsonl --json").json();
+    assert_eq!((plan["outcome"].as_str(), plan["plan"]["objects"].as_u64()), (Some("planned"), Some(2)));
+    assert_eq!(plan["delete"].as_array().map(Vec::len), Some(2));
+    assert!(plan["caveats"][0].as_str().expect("a caveat").contains("no conditional delete"));
+    assert_eq!(names(&f, "lake/junk").len(), 3, "a dry run deletes nothing");
+    assert!(!f.path().join("lake/.biscuit").exists(), "and leaves nothing behind");
+    let table = f.run("purge lake/junk --older-than 30d --dry-run").out;
+    assert!(table.contains("junk/old-1") && table.contains("planned: 2 objects, 2 bytes would be deleted"), "{table}");
+
+    // The plan of the dry run is the plan of the run: what has changed since stays, and what has aged since, too.
+    f.write("lake/junk/old-2", "y");
+    age(&f, "lake/junk/new");
+    let done = f.run("purge lake/junk --plan plan.jsonl --manifest done.jsonl --json");
+    assert_eq!(done.code, 4, "run again: {}", done.err);
+    let report = done.json();
+    assert_eq!((report["deleted"].as_u64(), report["kept"]["changed"].as_u64()), (Some(1), Some(1)));
+    assert_eq!(names(&f, "lake/junk"), ["new", "old-2"]);
+    let manifest = std::fs::read_to_string(f.path().join("done.jsonl")).expect("a manifest");
+    assert!(manifest.contains("\"outcome\":\"deleted\"") && manifest.contains("\"reason\":\"changed\""), "{manifest}");
+    assert_eq!(names(&f, "lake/junk_backup").len(), 3);
+
+    let e = f.run("purge lake/junk_backup/old-1 --plan plan.jsonl");
+    assert!(e.code == 2 && e.err.contains("OutsidePrefix"), "{}", e.err);
+}
+
+#[test]
+fn what_would_leave_nothing_or_overlaps_with_a_table_needs_its_word() {
+    let f = merged("");
+    f.write("lake/junk/a", "x");
+    age(&f, "lake/junk/a");
+    let refused = |words: &str, code: &str| {
+        let ran = f.run(words);
+        assert!(ran.code == 2 && ran.err.contains(code), "{words}: {}", ran.err);
+    };
+    refused("purge lake/junk --older-than 1d", "WouldEmpty");
+    refused("purge lake --older-than 1d", "OverlapsTable");
+    refused("purge lake/t/day=d1 --older-than 0s", "OverlapsTable");
+    refused("purge lake/.biscuit/t --older-than 0s", "OverlapsTable");
+    refused("purge lake/.biscuit/t/journal --older-than 0s --allow empty", "OverlapsTable");
+    refused("purge lake/junk --older-than 1d --also success", "--also goes with --leftovers");
+    refused("purge lake/junk --superseded --versions", "--versions");
+    refused("purge lake/junk", "required");
+    assert_eq!(f.run("purge lake --older-than 1d --allow overlap --json").json()["deleted"], 1);
+    assert_eq!((names(&f, "lake/t").len(), f.rows("lake/t").len()), (8, 8));
+    assert_eq!(f.run("purge lake --older-than 0s --allow overlap,empty --json").json()["deleted"], 0);
+    assert_eq!(f.rows("lake/t").len(), 8);
+    assert_eq!(f.run("history lake/t --json").json()["versions"].as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn a_moved_state_root_is_found_by_its_journal() {
+    let f = Folder::new();
+    f.write("c.jsonl", r#"{"id":1,"seq":1,"v":"a","op":"c"}"#);
+    assert_eq!(f.run(&format!("{MERGE} c.jsonl --state states/t")).code, 0);
+    f.write("states/old", "x");
+    age(&f, "states/old");
+    let e = f.run("purge states --older-than 1d");
+    assert!(e.code == 2 && e.err.contains("OverlapsTable"), "{}", e.err);
+    assert_eq!(f.run("purge states --older-than 1d --allow overlap,empty --json").json()["deleted"], 1);
+    assert_eq!(f.rows("lake/t").len(), 1);
+}
+
+#[test]
+fn leftovers_of_spark_and_of_dead_runs_go_and_marks_when_they_are_named() {
+    let f = merged("");
+    for name in ["_temporary/0/part", ".spark-staging-1/part", "_SUCCESS", "day=d1_$folder$", "_temporary/0/young"] {
+        f.write(&format!("lake/t/{name}"), "x");
+        if !name.contains("young") {
+            age(&f, &format!("lake/t/{name}"));
+        }
+    }
+    f.write("lake/t/day=d1/biscuit-00000000000000aa-00000.parquet", "ghost");
+    f.write("lake/.biscuit/t/staging/0-00000000000000bb/x.parquet.staged", "dead");
+    f.write("lake/.biscuit/t/staging/2-00000000000000cc/x.parquet.staged", "perhaps alive");
+    let plan = f.run("purge lake/t --leftovers --dry-run --json").json();
+    assert_eq!((plan["plan"]["objects"].as_u64(), plan["plan"]["kept"]["newer"].as_u64()), (Some(4), Some(1)));
+    let done = f.run("purge lake/t --leftovers --json").json();
+    assert_eq!((done["outcome"].as_str(), done["deleted"].as_u64()), (Some("purged"), Some(4)));
+    let left: Vec<String> = names(&f, "lake/t").into_iter().filter(|n| !n.contains("biscuit-")).collect();
+    assert_eq!(left, ["_SUCCESS", "_temporary/0/young", "day=d1_$folder$"]);
+    assert_eq!(names(&f, "lake/.biscuit/t/staging"), ["2-00000000000000cc/x.parquet.staged"]);
+    let done = f.run("purge lake/t --leftovers --also success,folders --json").json();
+    assert_eq!(done["deleted"], 2);
+    assert_eq!((f.rows("lake/t").len(), f.run("verify lake/t").code), (8, 0));
+}
