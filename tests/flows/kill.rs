@@ -7,6 +7,7 @@ use biscuit_dataset::{Dataset, Location};
 use biscuit_flows::process;
 use biscuit_merge::verify;
 use biscuit_testkit::{assert_rows_eq, table};
+use datafusion::arrow::array::RecordBatch;
 use datafusion::prelude::SessionContext;
 
 const ROUNDS: u64 = 200;
@@ -32,10 +33,11 @@ const BOTH: [&str; 2] = [
 "#,
 ];
 
-fn start(folder: &Path, n: usize, at: u64, when: &str) -> Child {
+/// Starts a merge that is to meet its fate at a call.
+pub(crate) fn start(table: impl AsRef<std::ffi::OsStr>, changes: &Path, at: u64, when: &str) -> Child {
     Command::new(env!("CARGO_BIN_EXE_merger"))
-        .arg(folder.join("lake/t"))
-        .arg(folder.join(format!("changes-{n}.jsonl")))
+        .arg(table)
+        .arg(changes)
         .arg(at.to_string())
         .arg(when)
         .stdout(Stdio::piped())
@@ -44,8 +46,12 @@ fn start(folder: &Path, n: usize, at: u64, when: &str) -> Child {
         .expect("the process starts")
 }
 
+fn start_in(folder: &Path, n: usize, at: u64, when: &str) -> Child {
+    start(folder.join("lake/t"), &folder.join(format!("changes-{n}.jsonl")), at, when)
+}
+
 /// How a process ended: its answer, or none if it was killed.
-fn end(child: Child) -> Option<String> {
+pub(crate) fn end(child: Child) -> Option<String> {
     use std::os::unix::process::ExitStatusExt;
     let out = child.wait_with_output().expect("the process ends");
     if out.status.signal() == Some(9) {
@@ -56,12 +62,34 @@ fn end(child: Child) -> Option<String> {
     Some(answer)
 }
 
-/// A table with the first rows, and the change files beside it.
-async fn populated(folder: &Path) -> Dataset {
+/// The rows that both processes leave, whatever happened to them, once both were run again.
+pub(crate) fn want() -> RecordBatch {
+    table(
+        "id:bigint | seq:bigint | day:string | v:string
+         1 | 3 | c | moved by two
+         2 | 3 | a | changed by two
+         4 | 1 | c | w
+         5 | 2 | d | of one
+         6 | 2 | d | of two",
+    )
+}
+
+/// Writes the change files into a folder: of the first rows, and of the two processes.
+pub(crate) fn write_changes(folder: &Path) {
     for (n, lines) in BOTH.iter().enumerate() {
         std::fs::write(folder.join(format!("changes-{n}.jsonl")), lines).expect("a file");
     }
     std::fs::write(folder.join("first.jsonl"), FIRST).expect("a file");
+}
+
+/// When a process is killed in a round: a little later in every round, through all its calls and a little more.
+pub(crate) fn call_of(calls: u64, round: u64, rounds: u64) -> u64 {
+    1 + round * (calls + calls / 4) / rounds
+}
+
+/// A table with the first rows, and the change files beside it.
+async fn populated(folder: &Path) -> Dataset {
+    write_changes(folder);
     let location = Location::parse(&folder.join("lake/t").to_string_lossy()).expect("a place");
     let dataset = Dataset::new(location, process::options());
     process::merge(&dataset, &folder.join("first.jsonl").to_string_lossy()).await.expect("a merge");
@@ -81,19 +109,11 @@ fn files(folder: &Path) -> Vec<String> {
 async fn check(folder: &Path, dataset: &Dataset, round: u64) {
     // As a scheduler would: both jobs again, then the recovery that is scheduled anyway.
     for n in [0, 1] {
-        assert!(end(start(folder, n, 0, "before")).is_some(), "round {round}");
+        assert!(end(start_in(folder, n, 0, "before")).is_some(), "round {round}");
     }
     dataset.journal().recover_with_fence().await.expect("a recovery");
-    let want = table(
-        "id:bigint | seq:bigint | day:string | v:string
-         1 | 3 | c | moved by two
-         2 | 3 | a | changed by two
-         4 | 1 | c | w
-         5 | 2 | d | of one
-         6 | 2 | d | of two",
-    );
     let rows = dataset.load(&SessionContext::new()).await.expect("a frame").collect().await.expect("rows");
-    assert_rows_eq!(rows, want);
+    assert_rows_eq!(rows, want());
     let found = verify(dataset, &[]).await.expect("a look");
     assert!(found.is_sound() && found.ghosts.is_empty() && found.foreign.is_empty(), "round {round}: {found:?}");
     // Everything on the disk is live or in force: nothing half-written, nothing staged.
@@ -109,17 +129,19 @@ async fn two_processes_killed_at_any_storage_call_leave_the_right_rows_and_no_gh
     let rehearsal = tempfile::tempdir().expect("a folder");
     populated(rehearsal.path()).await;
     let calls: Vec<u64> = (0..2)
-        .map(|n| end(start(rehearsal.path(), n, 0, "before")).and_then(|a| a.parse().ok()).expect("a number of calls"))
+        .map(|n| {
+            end(start_in(rehearsal.path(), n, 0, "before")).and_then(|a| a.parse().ok()).expect("a number of calls")
+        })
         .collect();
     let (mut killed, mut finished, mut conflicts) = (0, 0, 0);
     for round in 0..ROUNDS {
         let folder = tempfile::tempdir().expect("a folder");
         let dataset = populated(folder.path()).await;
         // The first is killed a little later in every round, the second a little earlier.
-        let at = |of: u64, round: u64| 1 + round * (of + of / 4) / ROUNDS;
+        let at = |of: u64, round: u64| call_of(of, round, ROUNDS);
         let when = if round % 2 == 0 { "before" } else { "after" };
-        let one = start(folder.path(), 0, at(calls[0], round), when);
-        let two = start(folder.path(), 1, at(calls[1], ROUNDS - 1 - round), when);
+        let one = start_in(folder.path(), 0, at(calls[0], round), when);
+        let two = start_in(folder.path(), 1, at(calls[1], ROUNDS - 1 - round), when);
         for answer in [end(one), end(two)] {
             match answer.as_deref() {
                 None => killed += 1,

@@ -6,5 +6,6 @@ mod envelopes;
 mod flattened;
 mod foreign;
 mod kill;
+mod kill_s3;
 mod purge_s3;
 mod s3;

@@ -1,14 +1,31 @@
 //! The merge that the processes run that are killed.
 
+use std::sync::Arc;
+
+use biscuit_aws::{Aws, AwsOptions};
 use biscuit_change::{Changes, RowsOptions};
 use biscuit_core::Result;
-use biscuit_dataset::Dataset;
-use biscuit_journal::JournalOptions;
+use biscuit_dataset::{Dataset, Location};
+use biscuit_journal::{JournalOptions, Storage};
 use biscuit_merge::{ChangeFiles, Format, Merge, MergeOptions, MergeReport, MergeSpec, Mode};
 
 /// A checkpoint every third version, so that the processes meet them.
 pub fn options() -> JournalOptions {
     JournalOptions::default().with_checkpoint_every(3)
+}
+
+/// Opens a path or a URL; on S3 at the endpoint that `BISCUIT_TEST_S3` names.
+///
+/// # Errors
+/// Those of the location and of the client.
+pub async fn location(url: &str) -> Result<Location> {
+    let Some((bucket, path)) = url.strip_prefix("s3://").and_then(|rest| rest.split_once('/')) else {
+        return Location::parse(url);
+    };
+    let mut options = AwsOptions::default();
+    options.endpoint_url = std::env::var("BISCUIT_TEST_S3").ok();
+    let store = Aws::load(options).await.store(bucket).await?;
+    Location::new(Storage::durable(Arc::new(store)), path, url)
 }
 
 /// Merges a file of JSON lines into a table of days.

@@ -1,11 +1,12 @@
-//! Merges change files into a table on the local disk, and is killed at a storage call of its choice: what the test of
-//! real processes starts. Arguments: table, change file, number of the call (0 for none), `before` or `after` it.
+//! Merges change files into a table, and is killed or stopped at a storage call of its choice: what the tests of real processes
+//! start. Arguments: table (a path, or a URL of S3), change file, number of the call (0 for none), and what happens there: killed
+//! `before` or `after` it, or `stopped` after it until somebody sends SIGCONT.
 
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{Dataset, Location};
+use biscuit_dataset::Dataset;
 use biscuit_flows::process;
 use biscuit_testkit::{Fault, FaultStore};
 
@@ -27,18 +28,20 @@ async fn main() -> ExitCode {
 async fn run() -> Result<u64> {
     let words: Vec<String> = std::env::args().collect();
     let [_, table, changes, at, when] = words.as_slice() else {
-        return Err(Error::usage("InvalidArguments", "merger TABLE CHANGES CALL before|after"));
+        return Err(Error::usage("InvalidArguments", "merger TABLE CHANGES CALL before|after|stopped"));
     };
     let at = at.parse().map_err(|_| Error::usage("InvalidArguments", "the call is a number"))?;
-    let fault = if when == "after" { Fault::PauseAfter } else { Fault::Pause };
-    let location = Location::parse(table)?;
+    let fault = if when == "before" { Fault::Pause } else { Fault::PauseAfter };
+    let signal = if when == "stopped" { "-STOP" } else { "-KILL" };
+    let location = process::location(table).await?;
     let store = FaultStore::new(location.storage().store.clone(), fault, at);
     let watched = store.clone();
     tokio::spawn(async move {
         if watched.paused().await {
-            // Asleep at this call; it is never woken, and the process ends here.
-            let killed = Command::new("kill").arg("-KILL").arg(std::process::id().to_string()).status();
-            killed.expect("the command `kill` is on every Unix");
+            // Asleep at this call: the process ends here, or stands still as a whole.
+            let sent = Command::new("kill").arg(signal).arg(std::process::id().to_string()).status();
+            sent.expect("the command `kill` is on every Unix");
+            watched.resume();
         }
     });
     let storage = location.storage().with_store(Arc::new(store.clone()));
