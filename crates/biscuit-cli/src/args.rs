@@ -4,6 +4,8 @@ use biscuit_aws::AwsOptions;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::compact::CompactArgs;
+use crate::doctor::DoctorArgs;
+use crate::lifecycle::LifecycleCommand;
 use crate::parquet_args::{ParquetArgs, bytes};
 use crate::purge::PurgeArgs;
 
@@ -114,6 +116,11 @@ pub(crate) enum Command {
     Compact(CompactArgs),
     /// Delete what is old, superseded or left over, and nothing else
     Purge(Box<PurgeArgs>),
+    /// The rules by which S3 deletes by itself
+    #[command(subcommand)]
+    Lifecycle(LifecycleCommand),
+    /// Try what a store can do, on objects of its own, and say what rests on it
+    Doctor(DoctorArgs),
     /// List the versions of a table
     History(TableArgs),
     /// Look for duplicate keys and for unreadable, missing, foreign and ghost files

@@ -4,11 +4,14 @@ mod adopt;
 mod args;
 mod compact;
 mod context;
+mod doctor;
 mod history;
+mod lifecycle;
 mod merge;
 mod meter;
 mod output;
 mod parquet_args;
+mod policies;
 mod progress;
 mod protect;
 mod purge;
@@ -65,6 +68,8 @@ async fn run(command: &Command, context: &Context) -> Result<Answer> {
         Command::Adopt(args) => adopt::run(args, context).await,
         Command::Compact(args) => compact::run(args, context).await,
         Command::Purge(args) => purge::run(args, context).await,
+        Command::Lifecycle(command) => lifecycle::run(command, context).await,
+        Command::Doctor(args) => doctor::run(args, context).await,
         Command::History(args) => history::run(args, context).await,
         Command::Verify(args) => verify::run(args, context).await,
         Command::Show(args) => show::run(args, context).await,

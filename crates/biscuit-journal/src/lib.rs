@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod doctor;
 mod head;
 mod interrupt;
 mod journal;
@@ -15,6 +16,7 @@ mod stage;
 mod storage;
 
 pub use biscuit_purge::store_error;
+pub use doctor::{Ability, Shown, examine};
 pub use head::{Head, HeldFile, LiveFile};
 pub use interrupt::Interrupt;
 pub use journal::{Diverged, Foreign, Journal, JournalOptions, Nonces, RandomNonces, Recovered, Writers};

@@ -1,6 +1,7 @@
 use biscuit_core::{Error, ErrorKind, Result};
 use futures::future::join_all;
-use object_store::{ObjectStoreExt, PutMode};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode};
 
 use crate::journal::{Journal, Writers};
 use crate::store_error;
@@ -16,25 +17,12 @@ pub(crate) async fn probe(journal: &Journal, nonce: &str) -> Result<()> {
     let store = &journal.storage.store;
     for round in 0..ROUNDS {
         let path = journal.state.clone().join("probe").join(format!("{nonce}-{round}"));
-        let puts = (0..PUTS).map(|i| {
-            let path = path.clone();
-            async move { store.put_opts(&path, i.to_string().into(), PutMode::Create.into()).await }
-        });
-        let (mut won, mut failed) = (0, None);
-        for answer in join_all(puts).await {
-            match answer {
-                Ok(_) => won += 1,
-                Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {}
-                Err(e) => failed = Some(e),
-            }
-        }
+        let winners = race(store, &path).await;
         match store.delete(&path).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
             Err(e) => return Err(store_error("delete", &path, e)),
         }
-        if let Some(e) = failed {
-            return Err(store_error("probe put-if-absent at", &path, e));
-        }
+        let won = winners.map_err(|e| store_error("probe put-if-absent at", &path, e))?;
         if won != 1 {
             return Err(Error::new(
                 ErrorKind::Denied,
@@ -46,4 +34,18 @@ pub(crate) async fn probe(journal: &Journal, nonce: &str) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Puts an object if absent, many times at once: how many were told that they had created it.
+pub(crate) async fn race(store: &dyn ObjectStore, path: &Path) -> object_store::Result<usize> {
+    let puts = (0..PUTS).map(|i| async move {
+        let put = store.put_opts(path, i.to_string().into(), PutMode::Create.into()).await;
+        match put {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Ok(false),
+            Err(e) => Err(e),
+        }
+    });
+    let answers: Vec<bool> = join_all(puts).await.into_iter().collect::<object_store::Result<_>>()?;
+    Ok(answers.into_iter().filter(|won| *won).count())
 }

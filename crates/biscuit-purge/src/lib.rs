@@ -20,6 +20,6 @@ pub use listing::{Iter, Listing};
 pub use plan::{Decision, Keep, Plan, Summary};
 pub use rules::{Allow, Rules, Table};
 #[cfg(feature = "s3")]
-pub use s3::S3Store;
+pub use s3::{LifecycleDays, LifecyclePlan, S3Store, lifecycle_prefix, lifecycle_rules, plan_lifecycle};
 pub use store::{Answer, Condition, Failure, Kept, Look, PurgeStore};
 pub use store_error::store_error;

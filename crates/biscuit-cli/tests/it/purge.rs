@@ -161,3 +161,47 @@ fn leftovers_of_spark_and_of_dead_runs_go_and_marks_when_they_are_named() {
     assert_eq!(done["deleted"], 2);
     assert_eq!((f.rows("lake/t").len(), f.run("verify lake/t").code), (8, 0));
 }
+
+#[test]
+fn a_doctor_says_what_a_disk_can_do_and_leaves_nothing_behind() {
+    let f = merged("");
+    let before = f.files("lake");
+    let seen = f.run("doctor lake/t --json");
+    assert_eq!(seen.code, 0, "{}", seen.err);
+    let seen = seen.json();
+    assert_eq!(seen["outcome"], "this store is safe for many writers");
+    let checks = seen["checks"].as_array().expect("checks");
+    let ok = |what: &str| checks.iter().find(|c| c["what"] == what).expect("a check")["ok"].as_bool();
+    assert_eq!(
+        (ok("put if absent"), ok("conditional put"), ok("conditional delete")),
+        (Some(true), Some(false), Some(false))
+    );
+    assert!(checks.iter().all(|c| !c["rests"].as_str().expect("text").is_empty()));
+    assert_eq!(f.files("lake"), before);
+    let text = f.run("doctor lake/t").out;
+    assert!(text.contains("put if absent             yes   the commit"), "{text}");
+    let e = f.run("doctor lake/t --policy merge");
+    assert!(e.code == 2 && e.err.contains("policies are for tables on S3"), "{}", e.err);
+}
+
+#[test]
+fn policies_are_printed_without_asking_the_store() {
+    let f = Folder::new();
+    let words = "doctor s3://b/lake/t --policy purge --endpoint-url http://127.0.0.1:9 --region us-east-1 --state s3://b/states/t";
+    let ran = f.run(words);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let policy: serde_json::Value = serde_json::from_str(&ran.out).expect("a policy");
+    let text = policy.to_string();
+    assert!(text.contains("arn:aws:s3:::b/lake/t/*") && text.contains("arn:aws:s3:::b/states/t/*"), "{text}");
+    assert!(text.contains("s3:DeleteObject") && !text.contains("s3:DeleteObjectVersion"), "{text}");
+    let e = f.run(&words.replace("policy purge", "policy nothing"));
+    assert!(e.code == 2 && e.err.contains("`nothing` is none of adopt, compact"), "{}", e.err);
+}
+
+#[test]
+fn lifecycle_rules_are_for_buckets() {
+    let f = merged("");
+    let e = f.run("lifecycle plan lake/t");
+    assert!(e.code == 2 && e.err.contains("NotOnS3"), "{}", e.err);
+    assert_eq!(f.run("lifecycle apply lake/t --staging-days 3").code, 2, "too few for a job to rest");
+}

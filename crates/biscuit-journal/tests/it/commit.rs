@@ -177,7 +177,7 @@ async fn a_newer_format_is_refused() {
 
 /// A store that accepts put-if-absent and ignores it, as some do.
 #[derive(Debug)]
-struct Ignoring(Arc<dyn object_store::ObjectStore>);
+pub(crate) struct Ignoring(pub(crate) Arc<dyn object_store::ObjectStore>);
 
 impl std::fmt::Display for Ignoring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

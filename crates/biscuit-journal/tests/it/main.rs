@@ -2,6 +2,7 @@
 
 mod cleaning;
 mod commit;
+mod doctor;
 mod durable;
 mod holding;
 mod interrupting;

@@ -2,6 +2,7 @@
 
 mod delete;
 mod error;
+mod lifecycle;
 mod list;
 
 use std::sync::Arc;
@@ -18,6 +19,8 @@ use crate::listed::{Listed, Upload};
 use crate::listing::Listing;
 use crate::s3::error::{failure, s3_error};
 use crate::store::{Answer, Condition, Look, PurgeStore, marker};
+
+pub use lifecycle::{LifecycleDays, LifecyclePlan, lifecycle_prefix, lifecycle_rules, plan_lifecycle};
 
 /// The most keys that DeleteObjects takes.
 const BATCH: usize = 1000;

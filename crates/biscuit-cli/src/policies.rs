@@ -1,0 +1,70 @@
+//! The rights that each command needs, as IAM policies. The actions of S3 are those of "Actions, resources, and condition keys for
+//! Amazon S3" in AWS's service authorization reference.
+
+use serde_json::{Map, Value, json};
+
+const READ: &str = "s3:GetObject";
+const WRITE: &str = "s3:PutObject";
+const DELETE: &str = "s3:DeleteObject";
+const ABORT: &str = "s3:AbortMultipartUpload";
+
+/// The policies by command, for a table in a bucket and its state root.
+pub(crate) fn policies(bucket: &str, root: &str, state: &str) -> Map<String, Value> {
+    let arn = |path: &str| format!("arn:aws:s3:::{bucket}/{path}");
+    let (files, of_state) = (arn(&format!("{root}/*")), arn(&format!("{state}/*")));
+    let probes = arn(&format!("{state}/probe/*"));
+    let list = |action: &str| {
+        json!({
+            "Effect": "Allow", "Action": action, "Resource": format!("arn:aws:s3:::{bucket}"),
+            "Condition": {"StringLike": {"s3:prefix": [root, format!("{root}/*"), state, format!("{state}/*")]}},
+        })
+    };
+    let of_bucket =
+        |actions: &[&str]| json!({"Effect": "Allow", "Action": actions, "Resource": format!("arn:aws:s3:::{bucket}")});
+    let objects =
+        |actions: &[&str], resources: &[&String]| json!({"Effect": "Allow", "Action": actions, "Resource": resources});
+    let policy = |statements: Vec<Value>| json!({"Version": "2012-10-17", "Statement": statements});
+
+    let read = policy(vec![list("s3:ListBucket"), objects(&[READ], &[&files, &of_state])]);
+    let write = policy(vec![
+        list("s3:ListBucket"),
+        objects(&[READ, WRITE, DELETE, ABORT, "s3:GetObjectTagging", "s3:PutObjectTagging"], &[&files, &of_state]),
+    ]);
+    let purge = policy(vec![
+        list("s3:ListBucket"),
+        objects(&[READ, DELETE, ABORT], &[&files, &of_state]),
+        objects(&[WRITE], &[&of_state]),
+        of_bucket(&["s3:ListBucketMultipartUploads"]),
+    ]);
+    let versions = policy(vec![
+        list("s3:ListBucket"),
+        list("s3:ListBucketVersions"),
+        objects(&[READ, "s3:DeleteObjectVersion"], &[&files]),
+        objects(&[READ, WRITE, DELETE], &[&probes]),
+        objects(&[READ], &[&of_state]),
+    ]);
+    let lifecycle = policy(vec![
+        list("s3:ListBucket"),
+        objects(&[READ], &[&of_state]),
+        of_bucket(&["s3:GetLifecycleConfiguration", "s3:PutLifecycleConfiguration"]),
+    ]);
+    let doctor = policy(vec![
+        list("s3:ListBucket"),
+        list("s3:ListBucketVersions"),
+        objects(&[READ, WRITE, DELETE, ABORT], &[&probes]),
+        objects(&[READ], &[&of_state]),
+        of_bucket(&["s3:ListBucketMultipartUploads"]),
+    ]);
+    let mut all = Map::new();
+    for name in ["merge", "compact", "recover", "adopt", "quarantine"] {
+        all.insert(name.to_owned(), write.clone());
+    }
+    for name in ["show", "verify", "history"] {
+        all.insert(name.to_owned(), read.clone());
+    }
+    for (name, policy) in [("purge", purge), ("purge-versions", versions), ("lifecycle", lifecycle), ("doctor", doctor)]
+    {
+        all.insert(name.to_owned(), policy);
+    }
+    all
+}
