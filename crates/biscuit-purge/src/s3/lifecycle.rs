@@ -226,8 +226,7 @@ mod tests {
     fn rules_of_others_stay_and_ours_are_replaced_by_id() {
         let other =
             foreign("theirs", "logs/").expiration(LifecycleExpiration::builder().days(7).build()).build().unwrap();
-        let mut days = LifecycleDays::default();
-        days.uploads = 99;
+        let days = LifecycleDays { uploads: 99, ..LifecycleDays::default() };
         let mut old = lifecycle_rules("lake/t", "lake/.biscuit/t", days);
         old.truncate(2);
         let current = [vec![other.clone()], old].concat();
