@@ -1,8 +1,9 @@
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use biscuit_core::{Clock, Result, SystemClock};
+use biscuit_core::{Clock, Error, ErrorKind, Result, SystemClock};
 use biscuit_journal::{Ability, JournalOptions, Shown, examine};
-use biscuit_purge::Condition;
+use biscuit_purge::{Condition, Form};
 use clap::Args;
 use serde_json::{Map, Value, json};
 
@@ -22,6 +23,28 @@ pub(crate) struct DoctorArgs {
     pub(crate) policy: Option<String>,
 }
 
+/// What a trial has shown.
+struct Check {
+    what: String,
+    ok: bool,
+    how: Option<String>,
+    rests: &'static str,
+}
+
+impl Check {
+    fn new(what: impl ToString, ok: bool, how: Option<String>, rests: &'static str) -> Self {
+        Self { what: what.to_string(), ok, how, rests }
+    }
+
+    fn failed(what: &str, e: &Error, rests: &'static str) -> Self {
+        Self::new(what, false, Some(format!("{}: {}", e.code(), e.message())), rests)
+    }
+}
+
+const DELETES: &str = "retiring and purging: without it an object that is replaced right before its delete is lost";
+const UPLOADS: &str = "`purge --leftovers`";
+const VERSIONS: &str = "`purge --versions`; deleted bytes stay where versions are kept";
+
 pub(crate) async fn run(args: &DoctorArgs, context: &Context) -> Result<Answer> {
     let dataset = context.open(&args.table, JournalOptions::default()).await?;
     let (root, state) = (dataset.journal().table().to_string(), dataset.journal().state_root().to_string());
@@ -31,92 +54,87 @@ pub(crate) async fn run(args: &DoctorArgs, context: &Context) -> Result<Answer> 
     }
     let place = context.stores.place(&args.table.url).await?;
     let scratch = dataset.journal().state_root().clone().join("probe");
-    let look = place.store.look(scratch.as_ref()).await;
-    let mut rows: Vec<(String, Result<Option<String>, String>, &str)> = Vec::new();
-    let (mut json, mut worst) = (Map::new(), 0);
     let folder = scratch.clone().join(format!("doctor-{}", std::process::id()));
-    let shown = examine(dataset.location().storage(), &folder).await?;
-    for (ability, shown) in shown {
-        let finding = match shown {
-            Shown::Yes => Ok(None),
-            Shown::No(how) => Err(how),
+    let (mut checks, mut worst) = (Vec::new(), 0);
+    let mut can = BTreeSet::new();
+    for (ability, shown) in examine(dataset.location().storage(), &folder).await? {
+        let rests = ability.use_of_it();
+        checks.push(match shown {
+            Shown::Yes => Check::new(ability, true, None, rests),
+            Shown::No(how) => Check::new(ability, false, Some(how), rests),
             Shown::Failed(e) => {
                 worst = worst.max(code(e.kind()));
-                Err(format!("{}: {}", e.code(), e.message()))
+                Check::failed(&ability.to_string(), &e, rests)
             }
-            _ => Err("not known".to_owned()),
-        };
-        rows.push((ability.to_string(), finding, ability.use_of_it()));
+            _ => Check::new(ability, false, None, rests),
+        });
+        if checks.last().is_some_and(|c| c.ok) {
+            can.insert(ability.to_string());
+        }
     }
-    const DELETES: &str = "retiring and purging: without it an object that is replaced right before its delete is lost";
-    match &look {
+    let mut apart = None;
+    match place.store.look(scratch.as_ref()).await {
         Ok(look) => {
-            let finding = match look.condition {
-                Condition::InBatches => Ok(Some("in batches".to_owned())),
-                Condition::OneByOne => Ok(Some("one by one".to_owned())),
-                _ => Err("objects are looked at right before".to_owned()),
+            let how = match look.condition {
+                Condition::InBatches => "in batches",
+                Condition::OneByOne => "one by one",
+                _ => "objects are looked at right before",
             };
-            rows.push(("conditional delete".to_owned(), finding, DELETES));
-            let apart = (look.now.as_micros() - SystemClock.now().as_micros()) as f64 / 1e6;
-            json.insert("clock_difference_seconds".to_owned(), json!(apart));
-            let finding = Ok(Some(format!("{apart:+.1} s to this host's")));
-            rows.push(("the store's clock".to_owned(), finding, "ages in a purge; this host's clock is not asked"));
+            let conditional = look.condition != Condition::LookedAt;
+            checks.push(Check::new("conditional delete", conditional, Some(how.to_owned()), DELETES));
+            let seconds = (look.now.as_micros() - SystemClock.now().as_micros()) as f64 / 1e6;
+            let how = Some(format!("{seconds:+.1} s to this host's"));
+            checks.push(Check::new("the store's clock", true, how, "ages in a purge; this host's clock is not asked"));
+            apart = Some(seconds);
         }
         Err(e) => {
             worst = worst.max(code(e.kind()));
-            rows.push(("conditional delete".to_owned(), Err(format!("{}: {}", e.code(), e.message())), DELETES));
+            checks.push(Check::failed("conditional delete", &e, DELETES));
         }
     }
     if place.s3.is_some() {
-        let finding =
-            place.store.uploads(&state).await.map(|_| None).map_err(|e| format!("{}: {}", e.code(), e.message()));
-        rows.push(("list unfinished uploads".to_owned(), finding, "`purge --leftovers`"));
-        let finding = place.store.list(&state, true).await;
-        let kept = |n: usize| {
-            Some(if n == 0 {
-                "no old versions below the state root".to_owned()
-            } else {
-                format!("{n} old versions below the state root")
-            })
-        };
-        let finding = match finding {
-            Ok(all) => Ok(kept(all.iter().filter(|o| o.form != biscuit_purge::Form::Current).count())),
-            Err(e) => Err(format!("{}: {}", e.code(), e.message())),
-        };
-        rows.push((
-            "list versions".to_owned(),
-            finding,
-            "`purge --versions`; deleted bytes stay where versions are kept",
-        ));
+        let what = "list unfinished uploads";
+        checks.push(match place.store.uploads(&state).await {
+            Ok(_) => Check::new(what, true, None, UPLOADS),
+            Err(e) => Check::failed(what, &e, UPLOADS),
+        });
+        let what = "list versions";
+        checks.push(match place.store.list(&state, true).await {
+            Ok(all) => {
+                let old = all.iter().filter(|o| o.form != Form::Current).count();
+                Check::new(what, true, Some(format!("{old} old ones below the state root")), VERSIONS)
+            }
+            Err(e) => Check::failed(what, &e, VERSIONS),
+        });
     }
-    let mut text = format!("{:<24}  {:<4}  what rests on it\n", "what", "");
-    let mut checks = Vec::new();
-    for (what, finding, rests) in &rows {
-        let yes = if finding.is_ok() { "yes" } else { "NO" };
-        let how = match finding {
-            Ok(how) => how.clone(),
-            Err(how) => Some(how.clone()),
-        };
-        let _ = writeln!(text, "{what:<24}  {yes:<4}  {rests}");
-        how.iter().for_each(|how| text.push_str(&format!("{:<32}({how})\n", "")));
-        checks.push(json!({"what": what, "ok": finding.is_ok(), "how": how, "rests": rests}));
-    }
-    let safe = |name: Ability| rows.iter().any(|(what, finding, _)| *what == name.to_string() && finding.is_ok());
-    let needed = [Ability::Write, Ability::List, Ability::Copy, Ability::Multipart].into_iter().all(safe);
-    let outcome = match (needed, safe(Ability::PutIfAbsent)) {
+    let has = |ability: Ability| can.contains(&ability.to_string());
+    let needed = [Ability::Write, Ability::List, Ability::Copy, Ability::Multipart].into_iter().all(has);
+    let outcome = match (needed, has(Ability::PutIfAbsent)) {
         (true, true) => "this store is safe for many writers",
         (true, false) => "this store is safe for one writer only: --single-writer",
         (false, _) => "this store cannot be used, or not with these rights",
     };
+    let mut text = text_of(&checks);
     let _ = writeln!(text, "\n{outcome}");
     if !policies.is_empty() {
         text.push_str("`--policy COMMAND` prints the IAM policy that a command needs\n");
     }
-    json.insert("outcome".to_owned(), json!(outcome));
-    json.insert("checks".to_owned(), json!(checks));
-    json.insert("policies".to_owned(), Value::Object(policies));
-    let exit = if needed { 0 } else { worst.max(code(biscuit_core::ErrorKind::Denied)) };
-    Ok(Answer::Report { json: Value::Object(json), text, exit })
+    let checks: Vec<Value> =
+        checks.iter().map(|c| json!({"what": c.what, "ok": c.ok, "how": c.how, "rests": c.rests})).collect();
+    let json = json!({
+        "outcome": outcome, "checks": checks, "clock_difference_seconds": apart, "policies": Value::Object(policies),
+    });
+    let exit = if needed { 0 } else { worst.max(code(ErrorKind::Denied)) };
+    Ok(Answer::Report { json, text, exit })
+}
+
+fn text_of(checks: &[Check]) -> String {
+    let mut text = format!("{:<24}  {:<4}  what rests on it\n", "what", "");
+    for check in checks {
+        let _ = writeln!(text, "{:<24}  {:<4}  {}", check.what, if check.ok { "yes" } else { "NO" }, check.rests);
+        check.how.iter().for_each(|how| text.push_str(&format!("{:<32}({how})\n", "")));
+    }
+    text
 }
 
 fn policy(command: &str, policies: &Map<String, Value>) -> Result<Answer> {
@@ -131,7 +149,7 @@ fn policy(command: &str, policies: &Map<String, Value>) -> Result<Answer> {
             true => "policies are for tables on S3".to_owned(),
             false => format!("`{command}` is none of {}", names.join(", ")),
         };
-        return Err(biscuit_core::Error::usage("InvalidArguments", message));
+        return Err(Error::usage("InvalidArguments", message));
     }
     let json = match (command, wanted.values().next()) {
         (name, Some(policy)) if name != "all" => policy.clone(),
