@@ -32,8 +32,8 @@ struct Check {
 }
 
 impl Check {
-    fn new(what: impl ToString, ok: bool, how: Option<String>, rests: &'static str) -> Self {
-        Self { what: what.to_string(), ok, how, rests }
+    fn new(what: &str, ok: bool, how: Option<String>, rests: &'static str) -> Self {
+        Self { what: what.to_owned(), ok, how, rests }
     }
 
     fn failed(what: &str, e: &Error, rests: &'static str) -> Self {
@@ -58,18 +58,18 @@ pub(crate) async fn run(args: &DoctorArgs, context: &Context) -> Result<Answer> 
     let (mut checks, mut worst) = (Vec::new(), 0);
     let mut can = BTreeSet::new();
     for (ability, shown) in examine(dataset.location().storage(), &folder).await? {
-        let rests = ability.use_of_it();
+        let (what, rests) = (ability.to_string(), ability.use_of_it());
         checks.push(match shown {
-            Shown::Yes => Check::new(ability, true, None, rests),
-            Shown::No(how) => Check::new(ability, false, Some(how), rests),
+            Shown::Yes => Check::new(&what, true, None, rests),
+            Shown::No(how) => Check::new(&what, false, Some(how), rests),
             Shown::Failed(e) => {
                 worst = worst.max(code(e.kind()));
-                Check::failed(&ability.to_string(), &e, rests)
+                Check::failed(&what, &e, rests)
             }
-            _ => Check::new(ability, false, None, rests),
+            _ => Check::new(&what, false, None, rests),
         });
         if checks.last().is_some_and(|c| c.ok) {
-            can.insert(ability.to_string());
+            can.insert(what);
         }
     }
     let mut apart = None;
