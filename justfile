@@ -18,3 +18,16 @@ bench *ARGS:
 # Twenty million change records to one per key within a budget, beside peers.
 bench-reduce *ARGS:
     python3 benches/reduce.py {{ARGS}}
+
+# A hundred thousand objects deleted on an S3 server, beside s5cmd and the AWS command line; benches/delete.py --help says what it needs.
+bench-delete *ARGS:
+    python3 benches/delete.py {{ARGS}}
+
+# Static binaries for Linux in dist/, by cargo-zigbuild and zig (pip install cargo-zigbuild ziglang).
+dist:
+    rustup target add x86_64-unknown-linux-musl aarch64-unknown-linux-musl
+    cargo zigbuild --release --locked -p biscuit-cli --bin biscuit --target x86_64-unknown-linux-musl
+    cargo zigbuild --release --locked -p biscuit-cli --bin biscuit --target aarch64-unknown-linux-musl
+    mkdir -p dist
+    cp "${CARGO_TARGET_DIR:-target}/x86_64-unknown-linux-musl/release/biscuit" dist/biscuit-amd64
+    cp "${CARGO_TARGET_DIR:-target}/aarch64-unknown-linux-musl/release/biscuit" dist/biscuit-arm64

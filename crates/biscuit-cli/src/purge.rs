@@ -6,8 +6,8 @@ use biscuit_core::{Error, ErrorKind, Instant, Result};
 use biscuit_dataset::{Dataset, OpenLocation};
 use biscuit_journal::{JournalOptions, store_error};
 use biscuit_purge::{
-    Allow, Answer as Fate, Condition, Done, Item, Keep, Listed, Listing, Pace, Plan, Rules, Upload, carry_out,
-    manifest_line,
+    Allow, Answer as Fate, Condition, Done, Item, Keep, Listed, Listing, Pace, Plan, Rules, Table, Upload, carry_out,
+    is_below, manifest_line,
 };
 use clap::{Args, ValueEnum};
 use object_store::buffered::BufWriter;
@@ -23,8 +23,10 @@ use crate::output::{AGAIN, Answer, code};
 use crate::protect;
 use crate::stores::Place;
 
-/// Objects that a dry run prints; the manifest and JSON have all of them.
+/// Objects that a dry run prints; the manifest has all of them.
 const SHOWN: usize = 40;
+/// Objects that it names in JSON.
+const NAMED: usize = 10_000;
 /// What dead runs of others left is as old as this at least, if nothing else is said.
 const LEFT_FOR: Duration = Duration::from_secs(24 * 3600);
 
@@ -131,7 +133,7 @@ pub(crate) async fn run(args: &PurgeArgs, context: &Context) -> Result<Answer> {
     let (plans, condition) = if args.leftovers {
         leftovers(args, &place, context).await?
     } else if let Some(file) = &args.plan {
-        stored(file, &place, context).await?
+        stored(args, file, &place, context).await?
     } else {
         timed(args, &place, context).await?
     };
@@ -201,28 +203,27 @@ async fn timed(args: &PurgeArgs, place: &Place, context: &Context) -> Result<(Ve
     Ok((vec![rules.plan(listing)?], look.condition))
 }
 
-/// A plan that a dry run has written: nothing of it may have become a part of a table since.
-async fn stored(file: &str, place: &Place, context: &Context) -> Result<(Vec<Plan>, Condition)> {
+/// A plan that a dry run has written: nothing of it may have become a part of a table since, or belong to one's state.
+async fn stored(args: &PurgeArgs, file: &str, place: &Place, context: &Context) -> Result<(Vec<Plan>, Condition)> {
     let location = context.stores.open(file).await?;
     let read = async { location.storage().store.get(location.path()).await?.bytes().await };
     let bytes = read.await.map_err(|e| store_error("read", file, e))?;
     let text = String::from_utf8(bytes.to_vec())
         .map_err(|e| Error::usage("UnreadablePlan", format!("`{file}` is not text")).with_source(e))?;
     let plan = Plan::from_json_lines(&place.prefix, file, &text)?;
-    for table in protect::around(place, context).await? {
-        if let Some(live) = plan.deletes().find(|object| table.files.contains(&object.key)) {
-            let message = format!("`{}` is a file of the table `{}` by now; nothing was deleted", live.key, table.root);
+    let mut tables = protect::around(place, context).await?;
+    tables.extend(protect::within(&plan.deletes().collect(), place, context).await?);
+    for object in plan.deletes() {
+        let of = |t: &&Table| t.files.contains(&object.key) || (!t.state.is_empty() && is_below(&object.key, &t.state));
+        if let Some(table) = tables.iter().find(of) {
+            let whose = if table.root.is_empty() { &table.state } else { &table.root };
+            let message = format!("`{}` belongs to the table `{whose}` by now; nothing was deleted", object.key);
             return Err(Error::usage("LiveFiles", message));
         }
     }
-    let look = place.store.look(&scratch(place, table_or_none(place, context).await?.as_ref())).await?;
+    let own = table(args, place, context).await?;
+    let look = place.store.look(&scratch(place, own.as_ref())).await?;
     Ok((vec![plan], look.condition))
-}
-
-async fn table_or_none(place: &Place, context: &Context) -> Result<Option<Dataset>> {
-    let args = TableArgs { url: place.url(&place.prefix), state: None };
-    let dataset = context.open(&args, JournalOptions::default()).await?;
-    Ok((dataset.journal().head().await?.version > 0).then_some(dataset))
 }
 
 /// What nobody has a use for any more: of Biscuit by the journal's rule, of others by their names and their age.
@@ -315,7 +316,7 @@ async fn superseded(args: &PurgeArgs, place: &Place, context: &Context) -> Resul
         manifest.line(manifest_line(Item::Object(&object), &fate));
     }
     manifest.close().await?;
-    Ok(purged(&[plan], &done, &[], caveat))
+    Ok(purged(&[plan], &done, &Failed::default(), caveat))
 }
 
 /// The answer of a dry run.
@@ -340,7 +341,7 @@ async fn planned(args: &PurgeArgs, plans: &[Plan], caveat: Option<&str>, context
         for line in plan.json_lines() {
             let value: Value = serde_json::from_str(&line).expect("it was written as JSON");
             match value["action"].as_str() {
-                Some("delete") => delete.push(value),
+                Some("delete") if delete.len() < NAMED => delete.push(value),
                 Some("abort") => abort.push(value),
                 _ => {}
             }
@@ -374,13 +375,14 @@ async fn carried_out(
     context: &Context,
 ) -> Result<Answer> {
     let mut manifest = Manifest::open(args, context).await?;
-    let (mut all, mut first) = (Done::default(), Vec::new());
+    let (mut all, mut failed) = (Done::default(), Failed::default());
     for plan in plans {
         let mut each = |item: Item<'_>, fate: &Fate| {
-            if let Fate::Failed(failure) = fate
-                && first.len() < 5
-            {
-                first.push(Failed { kind: failure.error.kind(), message: failure.error.message().to_owned() });
+            if let Fate::Failed(failure) = fate {
+                failed.exit = failed.exit.max(code(failure.error.kind()));
+                if failed.first.len() < 5 {
+                    failed.first.push(failure.error.message().to_owned());
+                }
             }
             manifest.line(manifest_line(item, fate));
         };
@@ -396,17 +398,19 @@ async fn carried_out(
         // Folders and half-written files of dead runs on a disk, which no listing shows.
         dataset.journal().recover().await?;
     }
-    Ok(purged(plans, &all, &first, caveat))
+    Ok(purged(plans, &all, &failed, caveat))
 }
 
-/// A failure, as the end of the report shows it.
-#[derive(Debug)]
+/// What could not be deleted.
+#[derive(Debug, Default)]
 struct Failed {
-    kind: ErrorKind,
-    message: String,
+    /// What the worst of it comes to.
+    exit: u8,
+    /// The first messages.
+    first: Vec<String>,
 }
 
-fn purged(plans: &[Plan], done: &Done, failed: &[Failed], caveat: Option<&str>) -> Answer {
+fn purged(plans: &[Plan], done: &Done, failed: &Failed, caveat: Option<&str>) -> Answer {
     let summary = sum(plans);
     let nothing = plans.iter().all(Plan::is_empty);
     let outcome = match (nothing, done.is_complete()) {
@@ -423,7 +427,7 @@ fn purged(plans: &[Plan], done: &Done, failed: &[Failed], caveat: Option<&str>) 
     text.push('\n');
     done.kept.iter().for_each(|(why, n)| text.push_str(&format!("  exception  {n} {why}, and kept\n")));
     done.failed.iter().for_each(|(code, n)| text.push_str(&format!("  exception  {n} not deleted: {code}\n")));
-    failed.iter().for_each(|f| text.push_str(&format!("    {}\n", f.message)));
+    failed.first.iter().for_each(|message| text.push_str(&format!("    {message}\n")));
     text.push_str(&kept_text(&summary));
     let emptied: Vec<String> = match done.is_complete() {
         true => plans.first().map(Plan::emptied_folders).unwrap_or_default().into_iter().collect(),
@@ -434,8 +438,7 @@ fn purged(plans: &[Plan], done: &Done, failed: &[Failed], caveat: Option<&str>) 
         "aborted": done.aborted, "kept": done.kept, "failed": done.failed, "delete_requests": done.requests,
         "emptied_folders": emptied, "caveats": caveat.into_iter().collect::<Vec<_>>(),
     });
-    let worst = failed.iter().map(|f| code(f.kind)).max();
-    let exit = if done.is_complete() { 0 } else { worst.unwrap_or(AGAIN) };
+    let exit = if done.is_complete() { 0 } else { failed.exit.max(AGAIN) };
     Answer::Report { json, text, exit }
 }
 

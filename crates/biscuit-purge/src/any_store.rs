@@ -6,6 +6,7 @@ use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
+use crate::keys::is_below;
 use crate::listed::{Listed, Upload};
 use crate::listing::Listing;
 use crate::store::{Answer, Condition, Failure, Kept, Look, PurgeStore, marker};
@@ -41,7 +42,11 @@ impl PurgeStore for AnyStore {
         let mut objects = self.0.list((!path.as_ref().is_empty()).then_some(&path));
         let mut listing = Listing::default();
         while let Some(meta) = objects.try_next().await.map_err(|e| store_error("list", prefix, e))? {
-            listing.push(&Listed::from(meta));
+            let object = Listed::from(meta);
+            // The mark that some tools make for the folder itself is not in it.
+            if is_below(&object.key, prefix) {
+                listing.push(&object);
+            }
         }
         Ok(listing)
     }

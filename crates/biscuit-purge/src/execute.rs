@@ -49,7 +49,7 @@ pub async fn execute(store: &dyn ObjectStore, plan: &Plan) -> Report {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Pace {
-    /// Requests in flight. Default: 8.
+    /// Requests in flight. Default: 32, which a store that finds it too many slows down itself.
     pub in_flight: usize,
     /// How often an object is tried. Default: 6.
     pub attempts: u32,
@@ -59,7 +59,7 @@ pub struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { in_flight: 8, attempts: 6, pause: Duration::from_millis(200) }
+        Self { in_flight: 32, attempts: 6, pause: Duration::from_millis(200) }
     }
 }
 

@@ -97,6 +97,16 @@ fn a_folder_without_a_journal_is_purged_by_age_and_a_sibling_is_not() {
     assert!(manifest.contains("\"outcome\":\"deleted\"") && manifest.contains("\"reason\":\"changed\""), "{manifest}");
     assert_eq!(names(&f, "lake/junk_backup").len(), 3);
 
+    // A plan that somebody wrote by hand does not get at a table's state either.
+    f.write("c.jsonl", r#"{"id":1,"seq":1,"v":"a","op":"c"}"#);
+    assert_eq!(f.run(&format!("{MERGE} c.jsonl")).code, 0);
+    let record = f.path().join("lake/.biscuit/t/journal/00000000000000000001.json");
+    let key = record.to_string_lossy();
+    let size = std::fs::metadata(&record).expect("a record").len();
+    f.write("evil.jsonl", format!("{{\"key\":\"{}\",\"size\":{size}}}", key.trim_start_matches('/')));
+    let e = f.run("purge lake --plan evil.jsonl");
+    assert!(e.code == 2 && e.err.contains("LiveFiles") && record.exists(), "{}", e.err);
+
     let e = f.run("purge lake/junk_backup/old-1 --plan plan.jsonl");
     assert!(e.code == 2 && e.err.contains("OutsidePrefix"), "{}", e.err);
 }

@@ -15,6 +15,7 @@ use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use aws_sdk_s3::types::RequestPayer;
 use biscuit_core::{Error, ErrorKind, Instant, Result};
 
+use crate::keys::whole;
 use crate::listed::{Listed, Upload};
 use crate::listing::Listing;
 use crate::s3::error::{failure, s3_error};
@@ -85,16 +86,17 @@ impl S3Store {
         }
     }
 
-    /// Whether deletes with a wrong ETag are refused, in a batch or alone: the marker has to survive them.
+    /// Whether deletes with a wrong ETag are refused for it, in a batch or alone; the marker has to survive them.
     async fn try_condition(&self, key: &str) -> Result<Condition> {
         let wrong = Listed::new(key, 0, Some("\"00000000000000000000000000000000\"".to_owned()));
-        self.delete_in_batch(std::slice::from_ref(&wrong), true).await;
-        if self.head_marker(key).await?.is_some() {
+        let batch = self.delete_in_batch(std::slice::from_ref(&wrong), true).await;
+        if matches!(batch[..], [Answer::Kept(_)]) && self.head_marker(key).await?.is_some() {
             return Ok(Condition::InBatches);
         }
         self.put_marker(key).await?;
-        self.delete_alone(&wrong).await;
-        Ok(if self.head_marker(key).await?.is_some() { Condition::OneByOne } else { Condition::LookedAt })
+        let alone = self.delete_alone(&wrong).await;
+        let refused = matches!(alone, Answer::Kept(_)) && self.head_marker(key).await?.is_some();
+        Ok(if refused { Condition::OneByOne } else { Condition::LookedAt })
     }
 }
 
@@ -125,7 +127,13 @@ impl PurgeStore for S3Store {
     }
 
     async fn list(&self, prefix: &str, versions: bool) -> Result<Listing> {
-        if versions { self.list_versions(prefix).await } else { self.list_objects(prefix).await }
+        let found = if versions { self.list_versions(prefix).await? } else { self.list_objects(prefix).await? };
+        // The mark that some tools make for the folder itself is not in it.
+        let mark = whole(prefix);
+        if mark.is_empty() || !found.iter().any(|o| o.key == mark) {
+            return Ok(found);
+        }
+        Ok(found.iter().filter(|o| o.key != mark).collect())
     }
 
     async fn uploads(&self, prefix: &str) -> Result<Option<Vec<Upload>>> {

@@ -1,5 +1,6 @@
 //! What is planned, and that carrying it out answers for every key.
 
+mod job;
 mod rules;
 
 use std::sync::Arc;

@@ -16,7 +16,9 @@ pub(crate) struct World {
     pub(crate) objects: BTreeMap<String, String>,
     /// Deletes in batches look at ETags.
     pub(crate) conditional_batches: bool,
-    /// Single deletes do.
+    /// Deletes in batches are not known here.
+    pub(crate) no_batches: bool,
+    /// Single deletes look at ETags.
     pub(crate) conditional_single: bool,
     /// Codes with which deletes of a key fail, each for one attempt.
     pub(crate) errors: HashMap<String, Vec<&'static str>>,
@@ -100,6 +102,7 @@ impl Bucket {
                     }
                 }
             }
+            "POST" if w.no_batches => respond(501, "<Error><Code>NotImplemented</Code></Error>"),
             "POST" if asked("delete") => {
                 let body = String::from_utf8_lossy(request.body().bytes().expect("a body in memory")).into_owned();
                 let answer = w.delete(&body);

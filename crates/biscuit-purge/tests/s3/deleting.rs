@@ -42,6 +42,17 @@ async fn a_look_shows_how_far_deletes_are_conditional() {
     }
 }
 
+#[tokio::test]
+async fn a_store_that_refuses_batches_altogether_is_not_taken_for_a_conditional_one() {
+    let bucket = Bucket::default();
+    bucket.world(|w| (w.no_batches, w.conditional_single) = (true, true));
+    let store = bucket.store();
+    assert_eq!(store.look("probe").await.expect("a look").condition, Condition::OneByOne);
+    bucket.world(|w| w.objects.insert("t/a".to_owned(), etag(1)));
+    let plan = plan(&store, "t").await;
+    assert_eq!(go(&store, &plan).await.0.deleted, 1);
+}
+
 // X05: 412.
 #[tokio::test]
 async fn an_object_that_was_overwritten_since_the_listing_is_kept_and_named() {

@@ -31,3 +31,10 @@ async fn a_flat_folder_is_listed_page_by_page() {
     assert_eq!((listing.len(), listing.bytes()), (2_500, 7_500));
     assert_eq!(bucket.world(|w| w.lists.len()), 3);
 }
+
+#[tokio::test]
+async fn the_mark_of_the_folder_itself_is_not_in_it_and_marks_of_others_are() {
+    let bucket = Bucket::with(["t/", "t/a", "t/b/"].map(str::to_owned));
+    let listing = bucket.store().list("t", false).await.expect("a listing");
+    assert_eq!(listing.iter().map(|o| o.key).collect::<Vec<_>>(), ["t/a", "t/b/"]);
+}

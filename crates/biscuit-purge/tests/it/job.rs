@@ -1,0 +1,91 @@
+//! The cookbook's job on a folder without a journal: write the new files, then delete what was there before.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use biscuit_core::{Error, Result};
+use biscuit_purge::{AnyStore, Done, Listing, Pace, Plan, PurgeStore, Rules, carry_out, store_error};
+use biscuit_testkit::{Fault, FaultStore};
+use futures::TryStreamExt;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+
+const FILES: usize = 3;
+
+async fn old() -> Arc<dyn ObjectStore> {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    for n in 0..FILES {
+        store.put(&Path::from(format!("t/old-{n}")), "old".into()).await.expect("a put");
+    }
+    store
+}
+
+async fn names(store: &dyn ObjectStore) -> BTreeSet<String> {
+    let all: Vec<ObjectMeta> = store.list(None).try_collect().await.expect("a listing");
+    all.into_iter().map(|m| m.location.to_string()).collect()
+}
+
+/// The names that an attempt gives: each attempt its own, as jobs do that are careful.
+fn outputs(attempt: &str) -> Vec<String> {
+    (0..FILES).map(|n| format!("t/{attempt}-{n}")).collect()
+}
+
+/// Replaces what is in the folder.
+async fn job(store: Arc<dyn ObjectStore>, attempt: &str) -> Result<Done> {
+    let purge = AnyStore::new(store.clone());
+    let before = purge.list("t", false).await?;
+    let own = outputs(attempt);
+    for key in &own {
+        let path = Path::from(key.as_str());
+        store.put(&path, "new".into()).await.map_err(|e| store_error("write", key, e))?;
+    }
+    let plan = Rules::existed_before("t").with_outputs(own).plan(before)?;
+    let done = carry_out(&purge, &plan, &Pace::default().with_in_flight(1), &mut |_, _| {}).await;
+    match done.is_complete() {
+        true => Ok(done),
+        false => Err(Error::conflict("Exceptions", format!("{done:?}"))),
+    }
+}
+
+// X06.
+#[tokio::test]
+async fn a_write_that_fails_midway_deletes_nothing_and_its_own_files_can_be_taken_back() {
+    let store = old().await;
+    // Call 1 lists, 2 to 4 write.
+    let failing: Arc<dyn ObjectStore> = Arc::new(FaultStore::new(store.clone(), Fault::Fail, 3));
+    job(failing, "new").await.expect_err("it failed");
+    let there = names(&*store).await;
+    assert!((0..FILES).all(|n| there.contains(&format!("t/old-{n}"))), "{there:?}");
+    let purge = AnyStore::new(store.clone());
+    let own: BTreeSet<String> = outputs("new").into_iter().collect();
+    let listing: Listing =
+        purge.list("t", false).await.expect("a listing").iter().filter(|o| own.contains(&o.key)).collect();
+    let plan = Plan::exact("t", &listing).expect("a plan");
+    let done = carry_out(&purge, &plan, &Pace::default(), &mut |_, _| {}).await;
+    assert_eq!((done.deleted, names(&*store).await.len()), (1, FILES));
+}
+
+// X07.
+#[tokio::test]
+async fn a_crash_at_any_call_and_a_rerun_leave_exactly_the_new_files_and_never_none() {
+    for fault in [Fault::Crash, Fault::CrashAfter] {
+        let mut at = 1;
+        loop {
+            let store = old().await;
+            let faulty = FaultStore::new(store.clone(), fault, at);
+            let ran = job(Arc::new(faulty.clone()), "first").await;
+            if !faulty.has_struck() {
+                assert_eq!(ran.expect("no fault").deleted, FILES as u64);
+                break;
+            }
+            let between = names(&*store).await;
+            let whole = |attempt: &str| outputs(attempt).iter().all(|key| between.contains(key));
+            assert!(whole("old") || whole("first"), "after a crash at call {at}: {between:?}");
+            job(store.clone(), "second").await.expect("a rerun");
+            assert_eq!(names(&*store).await, outputs("second").into_iter().collect(), "after a crash at call {at}");
+            at += 1;
+        }
+        assert!(at > 2 * FILES as u64 + 1, "{at} calls");
+    }
+}
