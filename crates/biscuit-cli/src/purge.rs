@@ -175,14 +175,16 @@ async fn timed(args: &PurgeArgs, place: &Place, context: &Context) -> Result<(Ve
         Rules::older_than("", Instant::from_micros(0), Instant::from_micros(0)).plan(Listing::default())?;
     }
     let own = table(args, place, context).await?;
+    let look = place.store.look(&scratch(place, own.as_ref())).await?;
+    let listing = place.store.list(&place.prefix, args.versions).await?;
+    // Behind the listing: a file is published only when its version is committed, so that whatever the listing shows of a table is
+    // in what its journal says by now.
     let mut tables = protect::around(place, context).await?;
     if let Some(own) = &own {
         // Its state may be elsewhere, as the command says.
         tables.retain(|t| t.root != place.prefix);
         tables.extend(protect::table(own).await?);
     }
-    let look = place.store.look(&scratch(place, own.as_ref())).await?;
-    let listing = place.store.list(&place.prefix, args.versions).await?;
     for table in protect::within(&listing, place, context).await? {
         if !tables.iter().any(|t| t.state == table.state) {
             tables.push(table);

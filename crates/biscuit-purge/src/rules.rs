@@ -22,7 +22,8 @@ pub struct Allow {
     pub lookalikes: bool,
 }
 
-/// A table, whose files and state are in no plan by time.
+/// A table, whose files and state are in no plan by time. It is to be looked at behind the listing: what is published meanwhile is
+/// then among its files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Table {
     /// Its folder.
