@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use biscuit_core::Result;
+use biscuit_core::{Error, Result};
 use biscuit_dataset::Dataset;
 use biscuit_journal::JournalOptions;
 use biscuit_purge::{Listing, Table};
@@ -59,6 +59,15 @@ pub(crate) async fn table(dataset: &Dataset) -> Result<Option<Table>> {
         return Ok(None);
     }
     let observed = journal.view().await?;
+    if !observed.head.is_finished() {
+        // Files that it replaces are not live any more, and not yet replaced either.
+        let version = observed.head.version;
+        let message = format!(
+            "version {version} of `{}` is committed and not finished yet; if its run is dead, `biscuit recover` finishes it",
+            journal.table()
+        );
+        return Err(Error::conflict("Unfinished", message));
+    }
     let root = journal.table().to_string();
     let files = observed.files.iter().chain(&observed.held).map(|f| format!("{root}/{}", f.path)).collect();
     Ok(Some(Table { root, state: journal.state_root().to_string(), files }))

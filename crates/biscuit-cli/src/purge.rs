@@ -52,11 +52,11 @@ pub(crate) struct PurgeArgs {
     #[arg(long, group = "what")]
     pub(crate) leftovers: bool,
 
-    /// Exactly what a dry run has written with `--manifest`, each object only if it is unchanged
+    /// Exactly what a dry run by age has written with `--manifest`, each object only if it is unchanged
     #[arg(long, group = "what", value_name = "PATH_OR_URL")]
     pub(crate) plan: Option<String>,
 
-    /// Keep everything for so much longer [default: 0s; for what others left 1d]
+    /// Keep everything for so much longer [default: 0s]; with --leftovers the least age of what others left [default: 1d]
     #[arg(long, value_parser = duration, value_name = "DURATION")]
     pub(crate) grace: Option<Duration>,
 
@@ -139,7 +139,7 @@ pub(crate) async fn run(args: &PurgeArgs, context: &Context) -> Result<Answer> {
     };
     let caveat = condition.caveat();
     if args.dry_run {
-        return planned(args, &plans, caveat, context).await;
+        return planned(args, &place, &plans, caveat, context).await;
     }
     carried_out(args, &place, &plans, caveat, context).await
 }
@@ -213,18 +213,23 @@ async fn stored(args: &PurgeArgs, file: &str, place: &Place, context: &Context) 
     let text = String::from_utf8(bytes.to_vec())
         .map_err(|e| Error::usage("UnreadablePlan", format!("`{file}` is not text")).with_source(e))?;
     let plan = Plan::from_json_lines(&place.prefix, file, &text)?;
+    let own = table(args, place, context).await?;
+    let look = place.store.look(&scratch(place, own.as_ref())).await?;
     let mut tables = protect::around(place, context).await?;
+    // The plan itself does not show the tables that came since; nor does a listing show what only the plan names.
+    tables.extend(protect::within(&place.store.list(&place.prefix, false).await?, place, context).await?);
     tables.extend(protect::within(&plan.deletes().collect(), place, context).await?);
     for object in plan.deletes() {
         let of = |t: &&Table| t.files.contains(&object.key) || (!t.state.is_empty() && is_below(&object.key, &t.state));
         if let Some(table) = tables.iter().find(of) {
             let whose = if table.root.is_empty() { &table.state } else { &table.root };
-            let message = format!("`{}` belongs to the table `{whose}` by now; nothing was deleted", object.key);
+            let message = format!(
+                "`{}` belongs to the table `{whose}`; nothing was deleted. What a table has no more use for goes with `--superseded` and `--leftovers`",
+                object.key
+            );
             return Err(Error::usage("LiveFiles", message));
         }
     }
-    let own = table(args, place, context).await?;
-    let look = place.store.look(&scratch(place, own.as_ref())).await?;
     Ok((vec![plan], look.condition))
 }
 
@@ -304,26 +309,38 @@ async fn superseded(args: &PurgeArgs, place: &Place, context: &Context) -> Resul
     // The journal looks at each file before it deletes it.
     let caveat = Condition::LookedAt.caveat();
     if args.dry_run || plan.is_empty() {
-        return planned(args, &[plan], caveat, context).await;
+        return planned(args, place, &[plan], caveat, context).await;
     }
     let files: Vec<_> =
         found.files.iter().map(|(f, ..)| f).filter(|f| !young.contains(&key(&f.path))).cloned().collect();
+    let mut manifest = Manifest::open(args, place, context).await?;
     let committed = journal.release(&found.observed, &files).await?;
-    let mut manifest = Manifest::open(args, context).await?;
     let mut done = Done { requests: files.len() as u64, ..Done::default() };
     for object in plan.deletes() {
         let changed = committed.exceptions.iter().any(|e| key(&e.path) == object.key);
-        let fate = if changed { Fate::Kept(biscuit_purge::Kept::Changed) } else { Fate::Deleted };
+        let was_there = found.observed.held.iter().any(|f| key(&f.path) == object.key);
+        let fate = match (changed, was_there) {
+            (true, _) => Fate::Kept(biscuit_purge::Kept::Changed),
+            (false, true) => Fate::Deleted,
+            (false, false) => Fate::Absent,
+        };
         done.count(&fate, object.size);
         manifest.line(manifest_line(Item::Object(&object), &fate));
     }
-    manifest.close().await?;
-    Ok(purged(&[plan], &done, &Failed::default(), caveat))
+    let mut failed = Failed::default();
+    failed.note(manifest.close().await);
+    Ok(purged(&[plan], &done, &failed, caveat, false))
 }
 
 /// The answer of a dry run.
-async fn planned(args: &PurgeArgs, plans: &[Plan], caveat: Option<&str>, context: &Context) -> Result<Answer> {
-    let mut manifest = Manifest::open(args, context).await?;
+async fn planned(
+    args: &PurgeArgs,
+    place: &Place,
+    plans: &[Plan],
+    caveat: Option<&str>,
+    context: &Context,
+) -> Result<Answer> {
+    let mut manifest = Manifest::open(args, place, context).await?;
     let nothing = plans.iter().all(Plan::is_empty);
     let (mut text, mut shown, mut more) = (String::new(), 0, 0_u64);
     let (mut delete, mut abort) = (Vec::new(), Vec::new());
@@ -376,7 +393,7 @@ async fn carried_out(
     caveat: Option<&str>,
     context: &Context,
 ) -> Result<Answer> {
-    let mut manifest = Manifest::open(args, context).await?;
+    let mut manifest = Manifest::open(args, place, context).await?;
     let (mut all, mut failed) = (Done::default(), Failed::default());
     for plan in plans {
         let mut each = |item: Item<'_>, fate: &Fate| {
@@ -393,14 +410,20 @@ async fn carried_out(
             manifest.line(line);
         }
     }
-    manifest.close().await?;
-    if args.leftovers
-        && let Some(dataset) = table(args, place, context).await?
-    {
-        // Folders and half-written files of dead runs on a disk, which no listing shows.
-        dataset.journal().recover().await?;
+    failed.note(manifest.close().await);
+    if args.leftovers {
+        failed.note(recover(args, place, context).await);
     }
-    Ok(purged(plans, &all, &failed, caveat))
+    let by_time = args.older_than.is_some() || args.before.is_some();
+    Ok(purged(plans, &all, &failed, caveat, by_time))
+}
+
+/// Deletes folders and half-written files of dead runs on a disk, which no listing shows.
+async fn recover(args: &PurgeArgs, place: &Place, context: &Context) -> Result<()> {
+    match table(args, place, context).await? {
+        Some(dataset) => dataset.journal().recover().await.map(drop),
+        None => Ok(()),
+    }
 }
 
 /// What could not be deleted.
@@ -410,9 +433,22 @@ struct Failed {
     exit: u8,
     /// The first messages.
     first: Vec<String>,
+    /// What went wrong beside the deletes.
+    beside: Vec<String>,
 }
 
-fn purged(plans: &[Plan], done: &Done, failed: &Failed, caveat: Option<&str>) -> Answer {
+impl Failed {
+    /// Takes down what went wrong behind the deletes: their report is not to be lost for it.
+    fn note(&mut self, result: Result<()>) {
+        if let Err(e) = result {
+            self.exit = self.exit.max(code(e.kind()));
+            self.beside.push(format!("{}: {}", e.code(), e.message()));
+        }
+    }
+}
+
+/// The report of a run; `whole` says whether its plans are made of everything that is in the folder.
+fn purged(plans: &[Plan], done: &Done, failed: &Failed, caveat: Option<&str>, whole: bool) -> Answer {
     let summary = sum(plans);
     let nothing = plans.iter().all(Plan::is_empty);
     let outcome = match (nothing, done.is_complete()) {
@@ -430,17 +466,18 @@ fn purged(plans: &[Plan], done: &Done, failed: &Failed, caveat: Option<&str>) ->
     done.kept.iter().for_each(|(why, n)| text.push_str(&format!("  exception  {n} {why}, and kept\n")));
     done.failed.iter().for_each(|(code, n)| text.push_str(&format!("  exception  {n} not deleted: {code}\n")));
     failed.first.iter().for_each(|message| text.push_str(&format!("    {message}\n")));
+    failed.beside.iter().for_each(|message| text.push_str(&format!("  exception  {message}\n")));
     text.push_str(&kept_text(&summary));
-    let emptied: Vec<String> = match done.is_complete() {
+    let emptied: Vec<String> = match whole && done.is_complete() {
         true => plans.first().map(Plan::emptied_folders).unwrap_or_default().into_iter().collect(),
         false => vec![],
     };
     let json = json!({
         "outcome": outcome, "plan": summary, "deleted": done.deleted, "bytes": done.bytes, "absent": done.absent,
         "aborted": done.aborted, "kept": done.kept, "failed": done.failed, "delete_requests": done.requests,
-        "emptied_folders": emptied, "caveats": caveat.into_iter().collect::<Vec<_>>(),
+        "emptied_folders": emptied, "exceptions": failed.beside, "caveats": caveat.into_iter().collect::<Vec<_>>(),
     });
-    let exit = if done.is_complete() { 0 } else { failed.exit.max(AGAIN) };
+    let exit = if done.is_complete() { failed.exit } else { failed.exit.max(AGAIN) };
     Answer::Report { json, text, exit }
 }
 
@@ -461,9 +498,9 @@ fn of(summary: &Value, what: &str) -> String {
     let n = |name: &str| summary[name].as_u64().unwrap_or(0);
     let uploads = match n("uploads") {
         0 => String::new(),
-        uploads => format!(", {uploads} unfinished uploads aborted"),
+        uploads => format!(" and {uploads} unfinished uploads"),
     };
-    format!("{} objects, {} bytes {what}{uploads}", n("objects"), n("bytes"))
+    format!("{} objects, {} bytes{uploads} {what}", n("objects"), n("bytes"))
 }
 
 fn kept_text(summary: &Value) -> String {
@@ -482,11 +519,17 @@ fn row(object: &Listed) -> String {
 struct Manifest(Option<(mpsc::UnboundedSender<String>, tokio::task::JoinHandle<Result<()>>)>);
 
 impl Manifest {
-    async fn open(args: &PurgeArgs, context: &Context) -> Result<Self> {
+    /// Opens it, and shows that it can be written, before anything is deleted.
+    async fn open(args: &PurgeArgs, place: &Place, context: &Context) -> Result<Self> {
         let Some(url) = &args.manifest else { return Ok(Self(None)) };
         let location = context.stores.open(url).await?;
-        let store: Arc<dyn ObjectStore> = location.storage().store.clone();
         let (path, url) = (location.path().clone(), url.clone());
+        if place.is_here(&url) && is_below(path.as_ref(), &place.prefix) {
+            let message = format!("the manifest `{url}` would be inside the folder that is purged");
+            return Err(Error::usage("InvalidArguments", message));
+        }
+        let store: Arc<dyn ObjectStore> = location.storage().store.clone();
+        store.put(&path, "".into()).await.map_err(|e| store_error("write the manifest", &url, e))?;
         let (lines, mut queue) = mpsc::unbounded_channel::<String>();
         let writer = tokio::spawn(async move {
             let failed = |e: std::io::Error| {

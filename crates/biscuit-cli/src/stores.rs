@@ -88,6 +88,15 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// Whether a URL is of the same store.
+    pub(crate) fn is_here(&self, url: &str) -> bool {
+        match (on_s3(url), &self.s3) {
+            (Some((bucket, _)), Some(s3)) => s3.bucket() == bucket,
+            (None, None) => url.contains("://") == self.base.contains("://"),
+            _ => false,
+        }
+    }
+
     /// The URL of a key or folder.
     pub(crate) fn url(&self, key: &str) -> String {
         format!("{}{key}", self.base)

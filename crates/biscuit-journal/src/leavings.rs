@@ -69,28 +69,31 @@ impl Journal {
             if self.head().await? != head {
                 continue;
             }
+            let observed = observed?;
             let mut files = Vec::new();
             for (path, held) in &head.held {
                 // A record that was dropped is older than the ones behind it.
                 let (_, at) = committed.range(held.since..).next().ok_or_else(|| {
                     Error::conflict("Diverged", format!("the journal says nothing from version {} on", held.since))
                 })?;
-                let file = Retired { path: path.clone(), size: held.size, etag: held.etag.clone() };
+                // As it is now, if it is there.
+                let file = observed.held.iter().find(|f| f.path == *path).cloned();
+                let file = file.unwrap_or(Retired { path: path.clone(), size: held.size, etag: held.etag.clone() });
                 files.push((file, *at, Duration::from_secs(held.seconds)));
             }
-            return Ok(Superseded { observed: observed?, files });
+            return Ok(Superseded { observed, files });
         }
         Err(self.busy())
     }
 
-    /// Deletes these files, which were held, in a version of its own.
+    /// Deletes these files, which were held, in a version of its own, which does nothing else.
     ///
     /// # Errors
     /// Those of a commit: `Conflict` if another run was first.
     pub async fn release(&self, observed: &Observed, files: &[Retired]) -> Result<Committed> {
         let mut replace = self.replace(observed);
         files.iter().for_each(|file| replace.release(file));
-        replace.commit().await
+        replace.commit_alone().await
     }
 
     async fn quiet_head(&self) -> Result<Head> {

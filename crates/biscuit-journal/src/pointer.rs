@@ -13,6 +13,9 @@ use crate::{default_state_root, store_error};
 struct Pointer {
     format: u32,
     state: String,
+    /// The table whose pointer it is: a copy of a table has the pointer of the one it was copied from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    table: Option<String>,
 }
 
 fn place(journal: &Journal) -> Path {
@@ -28,6 +31,13 @@ async fn named(journal: &Journal) -> Result<Option<String>> {
         Err(e) => return Err(store_error("read", &path, e)),
     };
     let pointer: Pointer = record::parse(&bytes, path.as_ref())?;
+    if let Some(table) = pointer.table.filter(|table| *table != journal.table.as_ref()) {
+        let message = format!(
+            "`{path}` belongs to the table `{table}`, not to `{}`: a copy of a table without its state is a table of foreign files",
+            journal.table
+        );
+        return Err(Error::usage("StateRootMismatch", message));
+    }
     Ok(Some(pointer.state))
 }
 
@@ -45,7 +55,11 @@ pub(crate) async fn check(journal: &Journal) -> Result<()> {
 /// Claims the table for this state root: of two runs that name different ones, one wins.
 pub(crate) async fn claim(journal: &Journal, nonce: &str) -> Result<()> {
     let path = place(journal);
-    let pointer = record::to_bytes(&Pointer { format: FORMAT, state: journal.state.to_string() })?;
+    let pointer = record::to_bytes(&Pointer {
+        format: FORMAT,
+        state: journal.state.to_string(),
+        table: Some(journal.table.to_string()),
+    })?;
     match journal.create(&path, pointer.into(), 0, nonce).await {
         Ok(()) => {
             // Up to the folder that holds `.biscuit`: the first commit may have made it.

@@ -249,6 +249,12 @@ impl Replace<'_> {
         Ok(self.finish().await?.0)
     }
 
+    /// Commits exactly what was put together: neither adopts foreign files nor deletes ghosts.
+    pub(crate) async fn commit_alone(self) -> Result<Committed> {
+        let committed = self.finish().await?.0;
+        Ok(Committed { adopted: 0, ghosts: 0, ..committed })
+    }
+
     /// Commits an empty version: every other run on the same base is fenced off. Answers with the version and the number
     /// of objects that were cleaned behind it.
     pub(crate) async fn fence(self) -> Result<(u64, u64)> {

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use biscuit_core::Error;
@@ -8,7 +8,7 @@ use object_store::path::Path;
 use serde_json::{Value, json};
 
 use crate::any_store::delete_one;
-use crate::listed::{Listed, Upload};
+use crate::listed::{Form, Listed, Upload};
 use crate::plan::{Plan, object_json};
 use crate::store::{Answer, Failure, Kept, PurgeStore};
 
@@ -165,21 +165,35 @@ pub async fn carry_out(
     each: &mut (dyn FnMut(Item<'_>, &Answer) + Send),
 ) -> Done {
     let mut done = Done::default();
-    let mut deletes = plan.deletes();
-    let batches = std::iter::from_fn(|| {
-        let batch: Vec<Listed> = deletes.by_ref().take(store.batch().max(1)).collect();
-        (!batch.is_empty()).then_some(batch)
-    });
-    let work = batches.map(|batch| delete(store, batch, pace));
-    let mut running = stream::iter(work).buffered(pace.in_flight.max(1));
-    while let Some((batch, requests)) = running.next().await {
-        done.requests += requests;
-        for (object, answer) in &batch {
-            done.count(answer, object.size);
-            each(Item::Object(object), answer);
+    // Delete markers go behind the versions that they hide, and only where all of these are gone.
+    let mut there: HashSet<String> = HashSet::new();
+    for markers in [false, true] {
+        let mut deletes = plan.deletes().filter(|o| (o.form == Form::DeleteMarker) == markers);
+        let hides = there.clone();
+        let batches = std::iter::from_fn(|| {
+            let batch: Vec<Listed> = deletes.by_ref().take(store.batch().max(1)).collect();
+            (!batch.is_empty()).then_some(batch)
+        });
+        let work = batches.map(|mut batch| {
+            let stay: Vec<Listed> = batch.extract_if(.., |o| hides.contains(&o.key)).collect();
+            async move {
+                let (mut done, requests) = delete(store, batch, pace).await;
+                done.extend(stay.into_iter().map(|marker| (marker, Answer::Kept(Kept::HidesOlder))));
+                (done, requests)
+            }
+        });
+        let mut running = stream::iter(work).buffered(pace.in_flight.max(1));
+        while let Some((batch, requests)) = running.next().await {
+            done.requests += requests;
+            for (object, answer) in &batch {
+                done.count(answer, object.size);
+                if object.version.is_some() && !matches!(answer, Answer::Deleted | Answer::Absent) {
+                    there.insert(object.key.clone());
+                }
+                each(Item::Object(object), answer);
+            }
         }
     }
-    drop(running);
     let work = plan.uploads().iter().map(|upload| async move { (upload, store.abort(upload).await) });
     let mut running = stream::iter(work).buffered(pace.in_flight.max(1));
     while let Some((upload, answer)) = running.next().await {
@@ -194,6 +208,9 @@ pub async fn carry_out(
 
 /// Deletes a batch; what may be tried again is tried again, without the others. Answers with the number of requests, too.
 async fn delete(store: &dyn PurgeStore, batch: Vec<Listed>, pace: &Pace) -> (Vec<(Listed, Answer)>, u64) {
+    if batch.is_empty() {
+        return (vec![], 0);
+    }
     let mut answers = store.delete(&batch).await;
     let mut requests = 1;
     for attempt in 1..pace.attempts {

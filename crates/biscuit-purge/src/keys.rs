@@ -54,7 +54,12 @@ fn looks_like(key: &str) -> Option<String> {
 pub(crate) fn check_lookalikes<I: Iterator<Item = String>>(keys: impl Fn() -> I) -> Result<()> {
     let mut decoded: HashMap<String, String> = HashMap::new();
     let alike = |a: &str, b: &str| {
-        Error::usage("LooksAlike", format!("`{a}` and `{b}` are two keys, and one after decoding; nothing was deleted"))
+        Error::usage(
+            "LooksAlike",
+            format!(
+                "`{a}` and `{b}` are two keys, and one after decoding; nothing was deleted, unless `lookalikes` is allowed"
+            ),
+        )
     };
     for key in keys() {
         let Some(path) = looks_like(&key) else { continue };

@@ -28,6 +28,8 @@ pub enum Keep {
     NoTime,
     /// It was replaced, and stays a while longer for those that still read it.
     Held,
+    /// It is the mark of a delete, and a version under it stays.
+    HidesOlder,
     /// It is the mark of a folder.
     Folder,
 }
@@ -44,6 +46,7 @@ impl Keep {
             Self::StorageClass => "storage-class",
             Self::NoTime => "no-time",
             Self::Held => "held",
+            Self::HidesOlder => "hides-older",
             Self::Folder => "folder",
         }
     }
@@ -114,6 +117,14 @@ impl Plan {
             decisions.push(decide(&object));
         }
         Ok(Self { prefix: whole(prefix), listing, decisions, uploads: vec![] })
+    }
+
+    /// The same plan with other decisions.
+    pub(crate) fn redecided(mut self, decide: impl Fn(&Listed, Decision) -> Decision) -> Self {
+        for (object, decision) in self.listing.iter().zip(&mut self.decisions) {
+            *decision = decide(&object, *decision);
+        }
+        self
     }
 
     /// The same plan, which also aborts these uploads.
@@ -229,7 +240,7 @@ impl Plan {
                     let id = text("upload").ok_or_else(|| unreadable("it has no `upload`"))?;
                     uploads.push(Upload { key, id, begun: instant("begun")? });
                 }
-                Some("delete") | None => {
+                Some("delete") => {
                     let size =
                         line.get("size").and_then(Value::as_u64).ok_or_else(|| unreadable("it has no `size`"))?;
                     let form = match text("form").as_deref() {
@@ -246,7 +257,7 @@ impl Plan {
                         ..Listed::new(key, size, text("etag"))
                     });
                 }
-                Some(_) => return Err(unreadable("its `action` is not known")),
+                _ => return Err(unreadable("its `action` is none of delete, keep and abort")),
             }
         }
         Self::exact(prefix, files)?.with_uploads(uploads)
@@ -264,7 +275,10 @@ impl fmt::Display for Summary {
 }
 
 pub(crate) fn empty_prefix() -> Error {
-    Error::usage("EmptyPrefix", "a plan to delete needs a prefix; the root of a store is none")
+    Error::usage(
+        "EmptyPrefix",
+        "a plan to delete needs a prefix; the root of a store is none, unless `bucket-root` is allowed",
+    )
 }
 
 /// What reports say of an object.
@@ -319,9 +333,10 @@ mod tests {
         let lines: Vec<String> = plan.json_lines().collect();
         let again = Plan::from_json_lines("t", "plan.jsonl", &lines.join("\n")).unwrap();
         assert!(again.deletes().eq(plan.deletes()) && again.uploads() == plan.uploads());
-        let e = Plan::from_json_lines("t", "plan.jsonl", "{\"key\":\"t/a\",\"size\":1}\n{}").unwrap_err();
+        let e = Plan::from_json_lines("t", "plan.jsonl", "{\"key\":\"t/a\",\"size\":1,\"action\":\"delete\"}\n{}")
+            .unwrap_err();
         assert_eq!((e.code(), e.file(), e.row()), ("UnreadablePlan", Some("plan.jsonl"), Some(2)));
-        let e = Plan::from_json_lines("t", "p", r#"{"key":"t_backup/a","size":1}"#).unwrap_err();
+        let e = Plan::from_json_lines("t", "p", r#"{"key":"t_backup/a","size":1,"action":"delete"}"#).unwrap_err();
         assert_eq!(e.code(), "OutsidePrefix");
     }
 

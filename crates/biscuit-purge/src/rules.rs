@@ -1,4 +1,4 @@
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use biscuit_core::{Error, Instant, Result};
@@ -128,13 +128,15 @@ impl Rules {
         if !self.allow.lookalikes {
             check_lookalikes(|| listing.iter().map(|o| o.key))?;
         }
-        let plan = Plan::decided(&self.prefix, listing, |object| self.decide(object))?;
+        let versions = Versions::of(&listing);
+        let plan = Plan::decided(&self.prefix, listing, |object| self.decide(object, &versions))?;
+        let plan = keep_marks(plan);
         self.check_live(&plan)?;
         self.check_emptying(&plan)?;
         Ok(plan)
     }
 
-    fn decide(&self, object: &Listed) -> Decision {
+    fn decide(&self, object: &Listed, versions: &Versions) -> Decision {
         let key = &object.key;
         if self.tables.iter().any(|t| !t.state.is_empty() && is_below(key, &t.state)) {
             return Decision::Keep(Keep::State);
@@ -142,7 +144,7 @@ impl Rules {
         if key.ends_with('/') {
             return Decision::Keep(Keep::Folder);
         }
-        if let Some(kept) = self.by_time(object.modified) {
+        if let Some(kept) = self.by_time(versions.replaced(object)) {
             return Decision::Keep(kept);
         }
         let class = object.storage_class.as_deref().unwrap_or("STANDARD").to_uppercase();
@@ -184,7 +186,7 @@ impl Rules {
                 continue;
             }
             let message = format!(
-                "`{}` overlaps with the table `{}`; nothing was deleted. Its files and its state would stay, if the overlap is allowed",
+                "`{}` overlaps with the table `{}`; nothing was deleted. Its files and its state would stay, if `overlap` is allowed",
                 self.prefix,
                 root.trim_end_matches('/')
             );
@@ -219,9 +221,53 @@ impl Rules {
         if deleted == 0 || stays {
             return Ok(());
         }
-        let message = format!("all {deleted} objects below `{}` would be deleted; nothing was", self.prefix);
+        let prefix = &self.prefix;
+        let message =
+            format!("all {deleted} objects below `{prefix}` would be deleted, unless `empty` is allowed; nothing was");
         Err(Error::usage("WouldEmpty", message))
     }
+}
+
+/// When objects with several versions got each of them: an old version is as old as what took its place, and not as itself.
+#[derive(Debug, Default)]
+struct Versions(HashMap<String, Vec<Instant>>);
+
+impl Versions {
+    fn of(listing: &Listing) -> Self {
+        let mut all = Self::default();
+        for object in listing.iter().filter(|o| o.form == Form::Noncurrent) {
+            all.0.entry(object.key).or_default();
+        }
+        if !all.0.is_empty() {
+            for object in listing {
+                all.0.get_mut(&object.key).into_iter().for_each(|times| times.extend(object.modified));
+            }
+            all.0.values_mut().for_each(|times| times.sort_unstable());
+        }
+        all
+    }
+
+    /// Since when an object has been what it is now: its own time, or for an old version that of the next one.
+    fn replaced(&self, object: &Listed) -> Option<Instant> {
+        let own = object.modified?;
+        let times = self.0.get(&object.key).filter(|_| object.form == Form::Noncurrent);
+        Some(times.and_then(|times| times.iter().copied().find(|t| *t > own)).unwrap_or(own))
+    }
+}
+
+/// A delete marker stays as long as a version of its key stays, which would be the object again without it.
+fn keep_marks(plan: Plan) -> Plan {
+    let stays = |(o, d): &(Listed, Decision)| o.form == Form::Noncurrent && *d != Decision::Delete;
+    let kept: HashSet<String> = plan.objects().filter(stays).map(|(o, _)| o.key).collect();
+    if kept.is_empty() {
+        return plan;
+    }
+    plan.redecided(|object, decision| match decision {
+        Decision::Delete if object.form == Form::DeleteMarker && kept.contains(&object.key) => {
+            Decision::Keep(Keep::HidesOlder)
+        }
+        other => other,
+    })
 }
 
 /// Whether Hive-style readers pass over a key: its name starts with `_` or `.`.

@@ -12,6 +12,8 @@ use crate::listing::Listing;
 pub enum Kept {
     /// Its size or its ETag is not the listed one: somebody wrote to it since.
     Changed,
+    /// It is the mark of a delete, and a version under it could not be deleted.
+    HidesOlder,
 }
 
 impl Kept {
@@ -19,6 +21,7 @@ impl Kept {
     pub fn name(self) -> &'static str {
         match self {
             Self::Changed => "changed",
+            Self::HidesOlder => "hides-older",
         }
     }
 }

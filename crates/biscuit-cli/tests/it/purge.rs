@@ -103,7 +103,10 @@ fn a_folder_without_a_journal_is_purged_by_age_and_a_sibling_is_not() {
     let record = f.path().join("lake/.biscuit/t/journal/00000000000000000001.json");
     let key = record.to_string_lossy();
     let size = std::fs::metadata(&record).expect("a record").len();
-    f.write("evil.jsonl", format!("{{\"key\":\"{}\",\"size\":{size}}}", key.trim_start_matches('/')));
+    f.write(
+        "evil.jsonl",
+        format!("{{\"key\":\"{}\",\"size\":{size},\"action\":\"delete\"}}", key.trim_start_matches('/')),
+    );
     let e = f.run("purge lake --plan evil.jsonl");
     assert!(e.code == 2 && e.err.contains("LiveFiles") && record.exists(), "{}", e.err);
 
@@ -214,4 +217,50 @@ fn lifecycle_rules_are_for_buckets() {
     let e = f.run("lifecycle plan lake/t");
     assert!(e.code == 2 && e.err.contains("NotOnS3"), "{}", e.err);
     assert_eq!(f.run("lifecycle apply lake/t --staging-days 3").code, 2, "too few for a job to rest");
+}
+
+#[test]
+fn a_stored_plan_does_not_get_at_what_has_become_a_table_since() {
+    let f = Folder::new();
+    f.write("c.jsonl", r#"{"id":1,"seq":1,"v":"a","op":"c"}"#);
+    assert_eq!(f.run("merge --target other/t --format rows --key id --order seq --op op --changes c.jsonl").code, 0);
+    let file = f.files("other/t").remove(0).0;
+    std::fs::create_dir_all(f.path().join("lake/t")).expect("a folder");
+    std::fs::copy(file, f.path().join("lake/t/part-0.parquet")).expect("a copy");
+    age(&f, "lake/t/part-0.parquet");
+    assert_eq!(f.run("purge lake --older-than 30d --allow empty --dry-run --manifest plan.jsonl").code, 0);
+    // A merge adopts the file as it is.
+    f.write("d.jsonl", r#"{"id":2,"seq":1,"v":"b","op":"c"}"#);
+    assert_eq!(f.run(&format!("{MERGE} d.jsonl --retire-after 1h")).code, 0);
+    let rows = f.rows("lake/t");
+    let e = f.run("purge lake --plan plan.jsonl");
+    assert!(e.code == 2 && e.err.contains("LiveFiles"), "{}", e.err);
+    assert_eq!((rows.len(), f.rows("lake/t")), (2, rows));
+}
+
+#[test]
+fn a_manifest_that_cannot_be_written_is_noticed_before_anything_goes() {
+    let f = Folder::new();
+    for name in ["old", "new"] {
+        f.write(&format!("junk/{name}"), "x");
+    }
+    age(&f, "junk/old");
+    f.write("file", "no folder");
+    let e = f.run("purge junk --older-than 1d --manifest file/manifest.jsonl");
+    assert!(e.code != 0 && e.err.contains("manifest"), "{}", e.err);
+    let e = f.run("purge junk --older-than 1d --manifest junk/manifest.jsonl");
+    assert!(e.code == 2 && e.err.contains("inside the folder"), "{}", e.err);
+    assert_eq!(names(&f, "junk"), ["new", "old"]);
+}
+
+#[test]
+fn nothing_is_purged_by_time_beside_a_version_that_is_not_finished() {
+    let f = merged("");
+    std::fs::remove_file(f.path().join("lake/.biscuit/t/journal/00000000000000000002.done")).expect("a mark");
+    f.write("lake/t/_temporary/x", "x");
+    for words in ["purge lake/t --older-than 0s --allow overlap", "purge lake --older-than 0s --allow overlap"] {
+        let e = f.run(words);
+        assert!(e.code == 4 && e.err.contains("Unfinished"), "{words}: {}", e.err);
+    }
+    assert_eq!(f.rows("lake/t").len(), 8);
 }

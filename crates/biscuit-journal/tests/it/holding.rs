@@ -146,3 +146,46 @@ async fn leftovers_are_what_dead_runs_staged_and_ghosts_and_nothing_else() {
         ["biscuit-00000000000000aa-00000.txt"]
     );
 }
+
+#[tokio::test]
+async fn a_held_file_with_another_etag_is_still_held_and_can_be_released() {
+    let storage = memory();
+    storage.store.put(&Path::from("lake/t/part-0.txt"), "zero".into()).await.expect("a put");
+    let j = holding(&storage);
+    for text in ["one", "two"] {
+        set(&j, text).await.expect("a commit");
+    }
+    // A restore, which gives files new ETags.
+    let held = j.observe().await.expect("a table").held;
+    assert_eq!(held.len(), 2);
+    for file in &held {
+        let path = Path::from(format!("lake/t/{}", file.path));
+        let bytes = storage.store.get(&path).await.expect("a file").bytes().await.expect("bytes");
+        storage.store.put(&path, bytes.into()).await.expect("a put");
+    }
+    assert_eq!(texts(&j).await, ["two"], "no row is back");
+    assert_eq!(j.observe().await.expect("a table").held.len(), 2);
+    let found = j.superseded().await.expect("a look");
+    let files: Vec<_> = found.files.iter().map(|f| f.0.clone()).collect();
+    assert!(j.release(&found.observed, &files).await.expect("a release").exceptions.is_empty());
+    assert_eq!(names(&storage, "lake/t/").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_release_deletes_what_was_held_and_leaves_ghosts_and_foreign_files_as_they_are() {
+    let storage = memory();
+    let j = holding(&storage);
+    for text in ["one", "two"] {
+        set(&j, text).await.expect("a commit");
+    }
+    for name in ["biscuit-00000000000000aa-00000.txt", "part-0.txt"] {
+        storage.store.put(&Path::from(format!("lake/t/{name}")), "x".into()).await.expect("a put");
+    }
+    let found = j.superseded().await.expect("a look");
+    let files: Vec<_> = found.files.iter().map(|f| f.0.clone()).collect();
+    let committed = j.release(&found.observed, &files).await.expect("a release");
+    assert_eq!((committed.adopted, committed.ghosts), (0, 0));
+    assert_eq!(names(&storage, "lake/t/").await.len(), 3);
+    let observed = j.observe().await.expect("a table");
+    assert_eq!((observed.foreign.len(), observed.ghosts.len(), observed.held.len()), (1, 1, 0));
+}

@@ -98,3 +98,19 @@ async fn another_state_root_is_refused_and_the_pointer_leads_to_the_right_one() 
     set(&found, "two").await.expect("a commit");
     assert_eq!(texts(&found).await, ["two"]);
 }
+
+#[tokio::test]
+async fn a_copy_of_a_table_does_not_write_to_the_state_of_the_original() {
+    use futures::TryStreamExt;
+    let storage = memory();
+    set(&journal(&storage), "one").await.expect("a commit");
+    let all: Vec<object_store::ObjectMeta> = storage.store.list(None).try_collect().await.expect("a listing");
+    for object in all {
+        let copy = Path::from(format!("copy/{}", object.location));
+        storage.store.copy(&object.location, &copy).await.expect("a copy");
+    }
+    let copy = biscuit_journal::Journal::new(storage.clone(), Path::from("copy/lake/t"), JournalOptions::default());
+    assert_eq!(copy.clone().follow_pointer().await.unwrap_err().code(), "StateRootMismatch");
+    assert_eq!(copy.observe().await.unwrap_err().code(), "StateRootMismatch");
+    assert_eq!(texts(&journal(&storage)).await, ["one"]);
+}

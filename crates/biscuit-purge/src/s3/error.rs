@@ -33,7 +33,8 @@ fn meaning(code: &str) -> (ErrorKind, &'static str, bool) {
         | "InvalidObjectState"
         | "AccountProblem"
         | "InvalidToken" => (ErrorKind::Denied, "Denied", false),
-        _ => (ErrorKind::Unavailable, "StoreUnavailable", false),
+        // What S3 finds wrong with a request is wrong with the next one, too.
+        _ => (ErrorKind::Denied, "Refused", false),
     }
 }
 
@@ -51,16 +52,20 @@ pub(super) fn answer(code: &str, message: &str, place: &str) -> Answer {
 }
 
 /// An error of a whole request.
-pub(super) fn failure<E, R>(operation: &str, place: impl Display, e: SdkError<E, R>) -> Failure
+pub(super) fn failure<E>(operation: &str, place: impl Display, e: SdkError<E>) -> Failure
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
-    R: std::fmt::Debug + Send + Sync + 'static,
-    SdkError<E, R>: RequestId,
+    SdkError<E>: RequestId,
 {
     let service = e.as_service_error();
     let code = service.and_then(|e| e.code()).unwrap_or("").to_owned();
     let (kind, name, again) = match &e {
-        SdkError::ServiceError(_) if !code.is_empty() => meaning(&code),
+        SdkError::ServiceError(_) if !code.is_empty() => match meaning(&code) {
+            (_, "Refused", _) if e.raw_response().is_some_and(|r| r.status().is_server_error()) => {
+                (ErrorKind::Unavailable, "StoreUnavailable", true)
+            }
+            known => known,
+        },
         SdkError::ConstructionFailure(_) => (ErrorKind::Denied, "NoCredentials", false),
         // It did not come through, or its answer did not.
         _ => (ErrorKind::Unavailable, "StoreUnavailable", true),
@@ -77,11 +82,10 @@ where
 }
 
 /// The same as an error of the family.
-pub(super) fn s3_error<E, R>(operation: &str, place: impl Display, e: SdkError<E, R>) -> Error
+pub(super) fn s3_error<E>(operation: &str, place: impl Display, e: SdkError<E>) -> Error
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
-    R: std::fmt::Debug + Send + Sync + 'static,
-    SdkError<E, R>: RequestId,
+    SdkError<E>: RequestId,
 {
     failure(operation, place, e).error
 }

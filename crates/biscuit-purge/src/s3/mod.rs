@@ -141,7 +141,12 @@ impl PurgeStore for S3Store {
     }
 
     async fn delete(&self, objects: &[Listed]) -> Vec<Answer> {
-        match self.condition() {
+        let condition = self.condition();
+        // Without an ETag there is no condition to send: then the size has to do.
+        if condition != Condition::LookedAt && objects.iter().any(|o| o.etag.is_none() && o.version.is_none()) {
+            return self.delete_looked_at(objects).await;
+        }
+        match condition {
             Condition::InBatches => self.delete_in_batch(objects, true).await,
             Condition::OneByOne => self.delete_one_by_one(objects).await,
             Condition::LookedAt => self.delete_looked_at(objects).await,

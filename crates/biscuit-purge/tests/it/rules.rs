@@ -203,7 +203,10 @@ fn a_plan_that_leaves_nothing_needs_a_word() {
     let files = listing(&[file("t/a", 1.0), file("t/_SUCCESS", 1.0), file("t/folder/", 1.0)]);
     let rules = Rules::older_than("t", at(9.0), at(99.0));
     let e = rules.plan(files.clone()).unwrap_err();
-    assert_eq!((e.code(), e.message()), ("WouldEmpty", "all 1 objects below `t` would be deleted; nothing was"));
+    assert_eq!(
+        (e.code(), e.message()),
+        ("WouldEmpty", "all 1 objects below `t` would be deleted, unless `empty` is allowed; nothing was")
+    );
     let mut allow = Allow::default();
     allow.empty = true;
     assert_eq!(deleted(&rules.allowing(allow).plan(files).unwrap()), ["t/a", "t/_SUCCESS"]);
@@ -219,19 +222,40 @@ fn keys_that_only_look_alike_after_decoding_stop_the_plan() {
     assert_eq!(deleted(&rules.allowing(allow).plan(files).unwrap()), ["t/a%2Fb"]);
 }
 
+fn version(key: &str, modified: f64, form: Form, id: &str) -> Listed {
+    let mut v = file(key, modified);
+    (v.form, v.version) = (form, Some(id.to_owned()));
+    v
+}
+
+fn versions_of(plan: &Plan) -> Vec<String> {
+    plan.deletes().map(|o| format!("{} {}", o.key, o.version.expect("a version"))).collect()
+}
+
 #[test]
-fn versions_and_delete_markers_have_their_own_age() {
-    let version = |key: &str, modified, form, id: &str| {
-        let mut v = file(key, modified);
-        (v.form, v.version) = (form, Some(id.to_owned()));
-        v
-    };
+fn an_old_version_is_as_old_as_what_took_its_place() {
     let files = listing(&[
         version("t/a", 50.0, Form::Current, "3"),
-        version("t/a", 1.0, Form::Noncurrent, "2"),
-        version("t/b", 2.0, Form::DeleteMarker, "1"),
+        version("t/a", 5.0, Form::Noncurrent, "2"),
+        version("t/a", 1.0, Form::Noncurrent, "1"),
+        // Deleted a moment ago: the only copy there is.
+        version("t/b", 60.0, Form::DeleteMarker, "2"),
+        version("t/b", 1.0, Form::Noncurrent, "1"),
+        version("t/c", 3.0, Form::DeleteMarker, "1"),
     ]);
     let plan = Rules::older_than("t", at(9.0), at(99.0)).plan(files).unwrap();
-    let versions: Vec<_> = plan.deletes().map(|o| o.version.unwrap()).collect();
-    assert_eq!(versions, ["2", "1"]);
+    assert_eq!(versions_of(&plan), ["t/a 1", "t/c 1"]);
+}
+
+#[test]
+fn a_delete_marker_stays_over_a_version_that_stays() {
+    let mut cold = version("t/a", 1.0, Form::Noncurrent, "1");
+    cold.storage_class = Some("GLACIER".to_owned());
+    let files = [version("t/a", 3.0, Form::DeleteMarker, "2"), cold, version("t/new", 60.0, Form::Current, "1")];
+    let plan = |class: &str| {
+        Rules::older_than("t", at(9.0), at(99.0)).excluding_storage_class(class).plan(listing(&files)).unwrap()
+    };
+    assert_eq!(versions_of(&plan("GLACIER")), Vec::<String>::new());
+    assert_eq!(kept(&plan("GLACIER"))[0], ("t/a".to_owned(), Keep::HidesOlder), "without it the old one would be back");
+    assert_eq!(versions_of(&plan("OTHER")), ["t/a 2", "t/a 1"]);
 }

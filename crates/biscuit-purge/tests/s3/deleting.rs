@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use biscuit_purge::{
-    Answer, Condition, Done, Item, Listed, Listing, Pace, Plan, PurgeStore, S3Store, carry_out, manifest_line,
+    Answer, Condition, Done, Form, Item, Listed, Listing, Pace, Plan, PurgeStore, S3Store, carry_out, manifest_line,
 };
 
 use crate::bucket::{Bucket, etag};
@@ -196,4 +196,23 @@ async fn a_hundred_thousand_objects_take_a_hundred_requests_several_of_them_in_f
     assert_eq!((done.deleted, done.requests), (100_000, 100));
     let (requests, most) = bucket.world(|w| (w.batches.len(), w.in_flight.1));
     assert!(requests <= 101 && most >= 4, "{requests} requests, at most {most} in flight");
+}
+
+#[tokio::test]
+async fn a_delete_marker_goes_behind_the_versions_it_hides_and_stays_where_one_of_them_does() {
+    let bucket = Bucket::default();
+    bucket.world(|w| w.errors.insert("t/held".to_owned(), vec!["AccessDenied"; 9]));
+    let version = |key: &str, form, id: &str| {
+        let mut v = Listed::new(key, 1, None);
+        (v.form, v.version) = (form, Some(id.to_owned()));
+        v
+    };
+    let files =
+        ["t/free", "t/held"].map(|key| [version(key, Form::DeleteMarker, "2"), version(key, Form::Noncurrent, "1")]);
+    let (done, lines) = go(&bucket.store(), &Plan::exact("t", files.concat()).expect("a plan")).await;
+    assert_eq!((done.deleted, done.failed.len(), done.kept.get("hides-older")), (2, 1, Some(&1)), "{lines:?}");
+    let batches = bucket.world(|w| w.batches.clone());
+    assert_eq!(batches.len(), 2);
+    assert!(batches[0].contains("<VersionId>1<") && !batches[0].contains("<VersionId>2<"), "{batches:?}");
+    assert!(batches[1].contains("t/free") && !batches[1].contains("t/held"), "{batches:?}");
 }
