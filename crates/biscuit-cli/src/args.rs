@@ -130,7 +130,7 @@ pub(crate) enum Command {
 }
 
 /// Which table.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct TableArgs {
     /// The table: a path or URL
     pub(crate) url: String,

@@ -30,7 +30,7 @@ const NAMED: usize = 10_000;
 /// What dead runs of others left is as old as this at least, if nothing else is said.
 const LEFT_FOR: Duration = Duration::from_secs(24 * 3600);
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(group = clap::ArgGroup::new("what").required(true))]
 pub(crate) struct PurgeArgs {
     #[command(flatten)]
@@ -127,6 +127,11 @@ pub(crate) async fn run(args: &PurgeArgs, context: &Context) -> Result<Answer> {
         return Err(Error::usage("InvalidArguments", message));
     }
     let place = context.stores.place(&args.table.url).await?;
+    if place.is_missing() {
+        return Err(Error::usage("NothingThere", format!("there is nothing at `{}`", args.table.url)));
+    }
+    let named = TableArgs { url: place.url(&place.prefix), state: args.table.state.clone() };
+    let args = &PurgeArgs { table: named, ..args.clone() };
     if args.superseded {
         return superseded(args, &place, context).await;
     }

@@ -56,12 +56,17 @@ impl Stores {
             return Ok(Place { base: format!("s3://{bucket}/"), prefix, store: Arc::new(s3.clone()), s3: Some(s3) });
         }
         let location = self.open(url).await?;
-        let base = match url.split_once("://") {
-            Some(("memory", rest)) => format!("memory://{}/", rest.split('/').next().unwrap_or_default()),
-            _ => "/".to_owned(),
-        };
-        let store = Arc::new(AnyStore::new(location.storage().store.clone()));
-        Ok(Place { base, prefix: location.path().to_string(), store, s3: None })
+        let store = AnyStore::new(location.storage().store.clone());
+        if let Some(("memory", rest)) = url.split_once("://") {
+            let base = format!("memory://{}/", rest.split('/').next().unwrap_or_default());
+            return Ok(Place { base, prefix: location.path().to_string(), store: Arc::new(store), s3: None });
+        }
+        // By its real name, since a link to a table is that table.
+        let real = std::fs::canonicalize(format!("/{}", location.path())).ok();
+        let real =
+            real.as_deref().and_then(std::path::Path::to_str).map(|real| real.trim_start_matches('/').to_owned());
+        let prefix = real.unwrap_or_else(|| location.path().to_string());
+        Ok(Place { base: "/".to_owned(), prefix, store: Arc::new(store.on_disk("/")), s3: None })
     }
 
     async fn bucket(&self, name: &str) -> Result<Arc<dyn ObjectStore>> {
@@ -88,6 +93,11 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// Whether it is a folder of the disk that is not there.
+    pub(crate) fn is_missing(&self) -> bool {
+        self.base == "/" && !std::path::Path::new("/").join(&self.prefix).exists()
+    }
+
     /// Whether a URL is of the same store.
     pub(crate) fn is_here(&self, url: &str) -> bool {
         match (on_s3(url), &self.s3) {

@@ -1,3 +1,4 @@
+use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -14,12 +15,23 @@ use crate::store_error;
 
 /// Any store that `object_store` knows: without conditions, versions, storage classes and unfinished uploads.
 #[derive(Debug, Clone)]
-pub struct AnyStore(Arc<dyn ObjectStore>);
+pub struct AnyStore {
+    store: Arc<dyn ObjectStore>,
+    /// The folder of a disk that keys are relative to.
+    disk: Option<PathBuf>,
+}
 
 impl AnyStore {
     /// Deletes in this store.
     pub fn new(store: Arc<dyn ObjectStore>) -> Self {
-        Self(store)
+        Self { store, disk: None }
+    }
+
+    /// The same store, which is a disk: keys are relative to this folder. What links to folders elsewhere lead to is left out of
+    /// listings: it is not below the prefix, although its path looks so.
+    pub fn on_disk(mut self, root: impl Into<PathBuf>) -> Self {
+        self.disk = Some(root.into());
+        self
     }
 }
 
@@ -27,9 +39,9 @@ impl AnyStore {
 impl PurgeStore for AnyStore {
     async fn look(&self, scratch: &str) -> Result<Look> {
         let path = Path::from(marker(scratch)?);
-        self.0.put(&path, "".into()).await.map_err(|e| store_error("write", &path, e))?;
-        let seen = self.0.head(&path).await.map_err(|e| store_error("look at", &path, e));
-        self.0.delete(&path).await.map_err(|e| store_error("delete", &path, e))?;
+        self.store.put(&path, "".into()).await.map_err(|e| store_error("write", &path, e))?;
+        let seen = self.store.head(&path).await.map_err(|e| store_error("look at", &path, e));
+        self.store.delete(&path).await.map_err(|e| store_error("delete", &path, e))?;
         let now = Instant::from_micros(seen?.last_modified.timestamp_micros());
         Ok(Look { now, condition: Condition::LookedAt })
     }
@@ -39,12 +51,13 @@ impl PurgeStore for AnyStore {
             return Err(no_versions());
         }
         let path = Path::from(prefix);
-        let mut objects = self.0.list((!path.as_ref().is_empty()).then_some(&path));
+        let mut objects = self.store.list((!path.as_ref().is_empty()).then_some(&path));
         let mut listing = Listing::default();
+        let mut links = Links::new(self.disk.as_deref(), prefix);
         while let Some(meta) = objects.try_next().await.map_err(|e| store_error("list", prefix, e))? {
             let object = Listed::from(meta);
             // The mark that some tools make for the folder itself is not in it.
-            if is_below(&object.key, prefix) {
+            if is_below(&object.key, prefix) && links.is_within(&object.key) {
                 listing.push(&object);
             }
         }
@@ -58,7 +71,7 @@ impl PurgeStore for AnyStore {
     async fn delete(&self, objects: &[Listed]) -> Vec<Answer> {
         let mut answers = Vec::with_capacity(objects.len());
         for object in objects {
-            answers.push(delete_one(&*self.0, object).await);
+            answers.push(delete_one(&*self.store, object).await);
         }
         answers
     }
@@ -75,6 +88,38 @@ impl PurgeStore for AnyStore {
 
     fn condition(&self) -> Condition {
         Condition::LookedAt
+    }
+}
+
+/// Where folders of a disk really are.
+struct Links<'a> {
+    disk: Option<&'a FilePath>,
+    root: Option<PathBuf>,
+    /// The folder that was looked at last, since listings go folder by folder, and what was found.
+    last: Option<(String, bool)>,
+}
+
+impl<'a> Links<'a> {
+    fn new(disk: Option<&'a FilePath>, prefix: &str) -> Self {
+        let root = disk.and_then(|disk| disk.join(prefix.trim_matches('/')).canonicalize().ok());
+        Self { disk, root, last: None }
+    }
+
+    fn is_within(&mut self, key: &str) -> bool {
+        let Some(disk) = self.disk else { return true };
+        let folder = key.rsplit_once('/').map_or("", |(folder, _)| folder);
+        if let Some((last, found)) = &self.last
+            && last == folder
+        {
+            return *found;
+        }
+        let real = disk.join(folder).canonicalize().ok();
+        let found = real.zip(self.root.as_ref()).is_some_and(|(real, root)| real.starts_with(root));
+        if !found {
+            tracing::warn!(folder, "is reached by a link only, and left out");
+        }
+        self.last = Some((folder.to_owned(), found));
+        found
     }
 }
 

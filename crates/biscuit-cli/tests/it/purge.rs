@@ -63,6 +63,9 @@ fn where_nothing_is_held_nothing_is_superseded() {
     assert_eq!(f.run("purge lake/t --superseded --json").json()["outcome"], "unchanged");
     assert_eq!(f.files("lake/t"), before);
     let e = f.run("purge lake/nothing --superseded");
+    assert!(e.code == 2 && e.err.contains("NothingThere"), "{}", e.err);
+    f.write("lake/junk/a", "x");
+    let e = f.run("purge lake/junk --superseded");
     assert!(e.code == 2 && e.err.contains("NoJournal"), "{}", e.err);
 }
 
@@ -263,4 +266,23 @@ fn nothing_is_purged_by_time_beside_a_version_that_is_not_finished() {
         assert!(e.code == 4 && e.err.contains("Unfinished"), "{words}: {}", e.err);
     }
     assert_eq!(f.rows("lake/t").len(), 8);
+}
+
+#[cfg(unix)]
+#[test]
+fn what_links_lead_to_is_not_below_the_folder() {
+    let f = merged("");
+    f.write("scratch/old", "x");
+    f.write("scratch/new", "x");
+    age(&f, "scratch/old");
+    std::os::unix::fs::symlink(f.path().join("lake/t"), f.path().join("scratch/current")).expect("a link");
+    std::thread::sleep(Duration::from_millis(50));
+    let done = f.run("purge scratch --older-than 0s --allow empty --json").json();
+    assert_eq!(done["deleted"], 2, "{done}");
+    assert_eq!(f.rows("lake/t").len(), 8);
+    // A link to a table is that table.
+    let e = f.run("purge scratch/current --older-than 0s");
+    assert!(e.code == 2 && e.err.contains("LiveFiles"), "{}", e.err);
+    let e = f.run("purge nowhere/t --older-than 1d");
+    assert!(e.code == 2 && e.err.contains("NothingThere") && !f.path().join("nowhere").exists(), "{}", e.err);
 }
