@@ -84,7 +84,7 @@ for _ in range(a.rounds):
         if "failed" not in run:
             run["answer"] = "ok" if left("bench/junk/") == 0 and left("bench/junk_backup/") == 1 else "wrong"
             report = json.loads(run.pop("out")) if name == "biscuit" else {}
-            run["requests"] = report.get("delete_requests")
+            run["requests"] = report.get("delete_batches")
         runs[name].append(run)
 median = {n: statistics.median(r["s"] for r in rs) for n, rs in runs.items() if all("s" in r for r in rs)}
 best = min((n for n in median if n != "biscuit"), key=median.get, default=None)

@@ -75,7 +75,7 @@ impl Server {
 
     async fn go(&self, plan: &Plan) -> (Done, Vec<String>) {
         let mut lines = Vec::new();
-        let mut each = |item: Item<'_>, answer: &Answer| lines.push(manifest_line(item, answer));
+        let mut each = |item: Item<'_>, answer: Answer| lines.push(manifest_line(item, &answer));
         let done = carry_out(&self.store, plan, &Pace::default(), &mut each).await;
         (done, lines)
     }
@@ -170,7 +170,7 @@ async fn many_keys_go_in_few_requests() {
     stream::iter(&names).for_each_concurrent(16, |name| s.put(name, "x")).await;
     let plan = existed_before(&s, s.list().await, &["out"]);
     let (done, lines) = s.go(&plan).await;
-    assert_eq!((done.deleted, done.requests, lines.len()), (1_100, 2, 1_100));
+    assert_eq!((done.deleted, done.batches, lines.len()), (1_100, 2, 1_100));
     assert!(s.left().await.is_empty());
 }
 
@@ -259,7 +259,7 @@ async fn an_object_under_legal_hold_is_reported_and_stays() {
     let all = s.store.list(&s.prefix, true).await.expect("versions");
     let (done, lines) = s.go(&Plan::exact(&s.prefix, &all).expect("a plan")).await;
     assert_eq!((done.deleted, done.failed.values().sum::<u64>()), (1, 1), "{done:?}");
-    assert_eq!(done.requests, 1, "it is not tried again");
+    assert_eq!(done.batches, 1, "it is not tried again");
     let line = lines.iter().find(|l| l.contains("\"outcome\":\"failed\"")).expect("a failure");
     assert!(line.contains(&s.key("held")) && line.contains("\"code\""), "{line}");
     assert_eq!(s.left().await, ["held"]);

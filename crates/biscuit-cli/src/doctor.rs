@@ -11,7 +11,7 @@ use crate::args::TableArgs;
 use crate::context::Context;
 use crate::output::{Answer, code};
 use crate::policies::policies;
-use crate::stores::on_s3;
+use crate::stores::{Place, on_s3};
 
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
@@ -72,40 +72,9 @@ pub(crate) async fn run(args: &DoctorArgs, context: &Context) -> Result<Answer> 
             can.insert(what);
         }
     }
-    let mut apart = None;
-    match place.store.look(scratch.as_ref()).await {
-        Ok(look) => {
-            let how = match look.condition {
-                Condition::InBatches => "in batches",
-                Condition::OneByOne => "one by one",
-                _ => "objects are looked at right before",
-            };
-            let conditional = look.condition != Condition::LookedAt;
-            checks.push(Check::new("conditional delete", conditional, Some(how.to_owned()), DELETES));
-            let seconds = (look.now.as_micros() - SystemClock.now().as_micros()) as f64 / 1e6;
-            let how = Some(format!("{seconds:+.1} s to this host's"));
-            checks.push(Check::new("the store's clock", true, how, "ages in a purge; this host's clock is not asked"));
-            apart = Some(seconds);
-        }
-        Err(e) => {
-            worst = worst.max(code(e.kind()));
-            checks.push(Check::failed("conditional delete", &e, DELETES));
-        }
-    }
+    let apart = look(&place, scratch.as_ref(), &mut checks, &mut worst).await;
     if place.s3.is_some() {
-        let what = "list unfinished uploads";
-        checks.push(match place.store.uploads(&state).await {
-            Ok(_) => Check::new(what, true, None, UPLOADS),
-            Err(e) => Check::failed(what, &e, UPLOADS),
-        });
-        let what = "list versions";
-        checks.push(match place.store.list(&state, true).await {
-            Ok(all) => {
-                let old = all.iter().filter(|o| o.form != Form::Current).count();
-                Check::new(what, true, Some(format!("{old} old ones below the state root")), VERSIONS)
-            }
-            Err(e) => Check::failed(what, &e, VERSIONS),
-        });
+        checks.extend(lists(&place, &state).await);
     }
     let has = |ability: Ability| can.contains(&ability.to_string());
     let needed = [Ability::Write, Ability::List, Ability::Copy, Ability::Multipart].into_iter().all(has);
@@ -126,6 +95,47 @@ pub(crate) async fn run(args: &DoctorArgs, context: &Context) -> Result<Answer> 
     });
     let exit = if needed { 0 } else { worst.max(code(ErrorKind::Denied)) };
     Ok(Answer::Report { json, text, exit })
+}
+
+/// Tries a conditional delete, and answers how many seconds the store's clock is ahead.
+async fn look(place: &Place, scratch: &str, checks: &mut Vec<Check>, worst: &mut u8) -> Option<f64> {
+    let look = match place.store.look(scratch).await {
+        Ok(look) => look,
+        Err(e) => {
+            *worst = code(e.kind()).max(*worst);
+            checks.push(Check::failed("conditional delete", &e, DELETES));
+            return None;
+        }
+    };
+    let how = match look.condition {
+        Condition::InBatches => "in batches",
+        Condition::OneByOne => "one by one",
+        _ => "objects are looked at right before",
+    };
+    let conditional = look.condition != Condition::LookedAt;
+    checks.push(Check::new("conditional delete", conditional, Some(how.to_owned()), DELETES));
+    let seconds = (look.now.as_micros() - SystemClock.now().as_micros()) as f64 / 1e6;
+    let how = Some(format!("{seconds:+.1} s to this host's"));
+    checks.push(Check::new("the store's clock", true, how, "ages in a purge; this host's clock is not asked"));
+    Some(seconds)
+}
+
+/// What only S3 lists.
+async fn lists(place: &Place, state: &str) -> [Check; 2] {
+    let what = "list unfinished uploads";
+    let uploads = match place.store.uploads(state).await {
+        Ok(_) => Check::new(what, true, None, UPLOADS),
+        Err(e) => Check::failed(what, &e, UPLOADS),
+    };
+    let what = "list versions";
+    let versions = match place.store.list(state, true).await {
+        Ok(all) => {
+            let old = all.iter().filter(|o| o.form != Form::Current).count();
+            Check::new(what, true, Some(format!("{old} old ones below the state root")), VERSIONS)
+        }
+        Err(e) => Check::failed(what, &e, VERSIONS),
+    };
+    [uploads, versions]
 }
 
 fn text_of(checks: &[Check]) -> String {

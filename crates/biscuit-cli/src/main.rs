@@ -2,19 +2,21 @@
 
 mod adopt;
 mod args;
+mod aws_args;
 mod compact;
 mod context;
 mod doctor;
 mod history;
 mod lifecycle;
+mod manifest;
 mod merge;
 mod meter;
 mod output;
 mod parquet_args;
 mod policies;
 mod progress;
-mod protect;
 mod purge;
+mod purge_report;
 mod quarantine;
 mod recover;
 mod show;

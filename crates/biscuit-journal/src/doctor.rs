@@ -3,12 +3,13 @@ use std::fmt;
 use biscuit_core::{Error, Result};
 use bytes::Bytes;
 use futures::TryStreamExt;
+use object_store::Error as E;
 use object_store::path::Path;
 use object_store::{
     CopyMode, CopyOptions, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, UpdateVersion,
 };
 
-use crate::probe::race;
+use crate::probe::{PUTS, ROUNDS, race};
 use crate::{Storage, store_error};
 
 /// What a store can be asked to show.
@@ -120,96 +121,111 @@ pub async fn examine(storage: &Storage, scratch: &Path) -> Result<Vec<(Ability, 
 }
 
 async fn try_it(ability: Ability, store: &dyn ObjectStore, folder: &Path) -> object_store::Result<Shown> {
-    use object_store::Error as E;
     let (a, b) = (folder.clone().join("a"), folder.clone().join("b"));
-    let no = |how: &str| Ok(Shown::No(how.to_owned()));
     match ability {
-        Ability::Write => {
-            store.put(&a, "1".into()).await?;
-            let read = store.get(&a).await?.bytes().await?;
-            store.delete(&a).await?;
-            match store.head(&a).await {
-                Err(E::NotFound { .. }) if read == "1" => Ok(Shown::Yes),
-                Ok(_) => no("it is still there after it was deleted"),
-                Err(E::NotFound { .. }) => no("what was read is not what was written"),
-                Err(e) => Err(e),
-            }
+        Ability::Write => write(store, &a).await,
+        Ability::List => list(store, folder, &a).await,
+        Ability::PutIfAbsent => put_if_absent(store, folder).await,
+        Ability::ConditionalPut => conditional_put(store, &a).await,
+        Ability::Copy => copy(store, &a, &b).await,
+        Ability::CopyIfAbsent => copy_if_absent(store, &a, &b).await,
+        Ability::Multipart => multipart(store, &a).await,
+    }
+}
+
+fn no(how: impl Into<String>) -> object_store::Result<Shown> {
+    Ok(Shown::No(how.into()))
+}
+
+async fn write(store: &dyn ObjectStore, path: &Path) -> object_store::Result<Shown> {
+    store.put(path, "1".into()).await?;
+    let read = store.get(path).await?.bytes().await?;
+    store.delete(path).await?;
+    match store.head(path).await {
+        Err(E::NotFound { .. }) if read == "1" => Ok(Shown::Yes),
+        Ok(_) => no("it is still there after it was deleted"),
+        Err(E::NotFound { .. }) => no("what was read is not what was written"),
+        Err(e) => Err(e),
+    }
+}
+
+async fn list(store: &dyn ObjectStore, folder: &Path, path: &Path) -> object_store::Result<Shown> {
+    let names = async || -> object_store::Result<usize> {
+        Ok(store.list(Some(folder)).try_collect::<Vec<ObjectMeta>>().await?.len())
+    };
+    store.put(path, "1".into()).await?;
+    let there = names().await?;
+    store.delete(path).await?;
+    if (there, names().await?) == (1, 0) { Ok(Shown::Yes) } else { no("listings come late") }
+}
+
+async fn put_if_absent(store: &dyn ObjectStore, folder: &Path) -> object_store::Result<Shown> {
+    for round in 0..ROUNDS {
+        let winners = race(store, &folder.clone().join(format!("{round}"))).await?;
+        if winners != 1 {
+            return no(format!("{winners} of {PUTS} writers created the same object"));
         }
-        Ability::List => {
-            let names = async || -> object_store::Result<usize> {
-                Ok(store.list(Some(folder)).try_collect::<Vec<ObjectMeta>>().await?.len())
-            };
-            store.put(&a, "1".into()).await?;
-            let there = names().await?;
-            store.delete(&a).await?;
-            if (there, names().await?) == (1, 0) { Ok(Shown::Yes) } else { no("listings come late") }
+    }
+    Ok(Shown::Yes)
+}
+
+async fn conditional_put(store: &dyn ObjectStore, path: &Path) -> object_store::Result<Shown> {
+    let first = store.put(path, "1".into()).await?;
+    let update = |e_tag| PutMode::Update(UpdateVersion { e_tag, version: None });
+    match store.put_opts(path, "2".into(), update(first.e_tag.clone()).into()).await {
+        Ok(_) => {}
+        Err(E::NotImplemented { .. } | E::NotSupported { .. }) => return no("the store has no such put"),
+        Err(E::Precondition { .. }) => return no("a put with the right ETag is refused"),
+        Err(e) => return Err(e),
+    }
+    match store.put_opts(path, "3".into(), update(first.e_tag).into()).await {
+        Err(E::Precondition { .. }) => Ok(Shown::Yes),
+        Ok(_) => no("a put with a wrong ETag is done all the same"),
+        Err(e) => Err(e),
+    }
+}
+
+async fn copy(store: &dyn ObjectStore, from: &Path, to: &Path) -> object_store::Result<Shown> {
+    store.put(from, "1".into()).await?;
+    store.copy_opts(from, to, CopyOptions::new()).await?;
+    let read = store.get(to).await?.bytes().await?;
+    if read == "1" { Ok(Shown::Yes) } else { no("the copy is not what was copied") }
+}
+
+async fn copy_if_absent(store: &dyn ObjectStore, from: &Path, to: &Path) -> object_store::Result<Shown> {
+    for (path, text) in [(from, "1"), (to, "2")] {
+        store.put(path, text.into()).await?;
+    }
+    match store.copy_opts(from, to, CopyOptions::new().with_mode(CopyMode::Create)).await {
+        Err(E::AlreadyExists { .. } | E::Precondition { .. }) => Ok(Shown::Yes),
+        Err(E::NotImplemented { .. } | E::NotSupported { .. }) => no("the store has no such copy"),
+        Ok(()) => no("it replaces what is there"),
+        Err(e) => Err(e),
+    }
+}
+
+async fn multipart(store: &dyn ObjectStore, path: &Path) -> object_store::Result<Shown> {
+    let mut upload = store.put_multipart(path).await?;
+    let parts: [Bytes; 2] = [vec![1; PART].into(), vec![2; 1].into()];
+    let sent = async {
+        for part in parts {
+            upload.put_part(part.into()).await?;
         }
-        Ability::PutIfAbsent => {
-            for round in 0..3 {
-                let winners = race(store, &folder.clone().join(format!("{round}"))).await?;
-                if winners != 1 {
-                    return no(&format!("{winners} of 16 writers created the same object"));
-                }
-            }
-            Ok(Shown::Yes)
+        let early = store.head(path).await.is_ok();
+        upload.complete().await?;
+        Ok::<bool, E>(early)
+    };
+    let early = match sent.await {
+        Ok(early) => early,
+        Err(e) => {
+            // It failed already.
+            drop(upload.abort().await);
+            return Err(e);
         }
-        Ability::ConditionalPut => {
-            let first = store.put(&a, "1".into()).await?;
-            let update = |e_tag| PutMode::Update(UpdateVersion { e_tag, version: None });
-            let second = store.put_opts(&a, "2".into(), update(first.e_tag.clone()).into()).await;
-            match second {
-                Ok(_) => {}
-                Err(E::NotImplemented { .. } | E::NotSupported { .. }) => return no("the store has no such put"),
-                Err(E::Precondition { .. }) => return no("a put with the right ETag is refused"),
-                Err(e) => return Err(e),
-            }
-            match store.put_opts(&a, "3".into(), update(first.e_tag).into()).await {
-                Err(E::Precondition { .. }) => Ok(Shown::Yes),
-                Ok(_) => no("a put with a wrong ETag is done all the same"),
-                Err(e) => Err(e),
-            }
-        }
-        Ability::Copy => {
-            store.put(&a, "1".into()).await?;
-            store.copy_opts(&a, &b, CopyOptions::new()).await?;
-            let read = store.get(&b).await?.bytes().await?;
-            if read == "1" { Ok(Shown::Yes) } else { no("the copy is not what was copied") }
-        }
-        Ability::CopyIfAbsent => {
-            for (path, text) in [(&a, "1"), (&b, "2")] {
-                store.put(path, text.into()).await?;
-            }
-            match store.copy_opts(&a, &b, CopyOptions::new().with_mode(CopyMode::Create)).await {
-                Err(E::AlreadyExists { .. } | E::Precondition { .. }) => Ok(Shown::Yes),
-                Err(E::NotImplemented { .. } | E::NotSupported { .. }) => no("the store has no such copy"),
-                Ok(()) => no("it replaces what is there"),
-                Err(e) => Err(e),
-            }
-        }
-        Ability::Multipart => {
-            let mut upload = store.put_multipart(&a).await?;
-            let parts: [Bytes; 2] = [vec![1; PART].into(), vec![2; 1].into()];
-            let sent = async {
-                for part in parts {
-                    upload.put_part(part.into()).await?;
-                }
-                let early = store.head(&a).await.is_ok();
-                upload.complete().await?;
-                Ok::<bool, E>(early)
-            };
-            let early = match sent.await {
-                Ok(early) => early,
-                Err(e) => {
-                    // It failed already.
-                    drop(upload.abort().await);
-                    return Err(e);
-                }
-            };
-            match (early, store.head(&a).await?.size) {
-                (true, _) => no("it is seen before it is whole"),
-                (false, size) if size == PART as u64 + 1 => Ok(Shown::Yes),
-                (false, size) => no(&format!("it has {size} bytes where {} were sent", PART + 1)),
-            }
-        }
+    };
+    match (early, store.head(path).await?.size) {
+        (true, _) => no("it is seen before it is whole"),
+        (false, size) if size == PART as u64 + 1 => Ok(Shown::Yes),
+        (false, size) => no(format!("it has {size} bytes where {} were sent", PART + 1)),
     }
 }

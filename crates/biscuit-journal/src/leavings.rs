@@ -1,13 +1,15 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use biscuit_core::{Error, Instant, Result};
+use biscuit_purge::{Keep, Listed, Plan};
 use futures::TryStreamExt;
 use object_store::ObjectMeta;
+use object_store::path::Path;
 
 use crate::head::Head;
 use crate::journal::Journal;
-use crate::names::{Entry, journal_folder};
+use crate::names::{Entry, below, journal_folder};
 use crate::observe::Observed;
 use crate::publish::Dead;
 use crate::record::Retired;
@@ -32,6 +34,29 @@ pub struct Superseded {
     pub observed: Observed,
     /// The files, when they were replaced, on the store's clock and at the latest, and how long they are to stay from then on.
     pub files: Vec<(Retired, Instant, Duration)>,
+}
+
+impl Superseded {
+    /// A plan for those files whose time is over by now and `grace`, on the store's clock, and these files, as
+    /// [`Journal::release`] takes them; the others stay, as held.
+    ///
+    /// # Errors
+    /// Those of a [`Plan`].
+    pub fn due(&self, table: &Path, now: Instant, grace: Duration) -> Result<(Plan, Vec<Retired>)> {
+        // Stores cut times to whole seconds.
+        let over =
+            |since: Instant, stays: Duration| since.saturating_add(stays + grace + Duration::from_secs(1)) <= now;
+        let key = |file: &Retired| below(table, &file.path).to_string();
+        let (due, young): (Vec<_>, Vec<_>) = self.files.iter().partition(|(_, since, stays)| over(*since, *stays));
+        let young: BTreeSet<String> = young.iter().map(|(file, ..)| key(file)).collect();
+        let listing = self.files.iter().map(|(file, since, _)| {
+            let mut object = Listed::new(key(file), file.size, file.etag.clone());
+            object.modified = Some(*since);
+            object
+        });
+        let plan = Plan::keeping(table, listing.collect(), |o| young.contains(&o.key).then_some(Keep::Held))?;
+        Ok((plan, due.into_iter().map(|(file, ..)| file.clone()).collect()))
+    }
 }
 
 impl Journal {
@@ -99,14 +124,8 @@ impl Journal {
     async fn quiet_head(&self) -> Result<Head> {
         crate::pointer::check(self).await?;
         let head = self.head().await?;
-        if head.is_finished() {
-            return Ok(head);
-        }
-        let message = format!(
-            "version {} of `{}` is committed and not finished yet; if its run is dead, `biscuit recover` finishes it",
-            head.version, self.table
-        );
-        Err(Error::conflict("Unfinished", message))
+        self.check_finished(&head)?;
+        Ok(head)
     }
 
     /// When the records and checkpoints that are there were written, on the store's clock.

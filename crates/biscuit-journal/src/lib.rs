@@ -9,6 +9,7 @@ mod names;
 mod observe;
 mod pointer;
 mod probe;
+mod protect;
 mod publish;
 mod record;
 mod replace;
@@ -23,6 +24,7 @@ pub use journal::{Diverged, Foreign, Journal, JournalOptions, Nonces, RandomNonc
 pub use leavings::{Leftovers, Superseded};
 pub use names::{biscuit_nonce, default_state_root, is_hidden};
 pub use observe::Observed;
+pub use protect::{tables_around, tables_within};
 pub use record::{Exception, Held, Published, Record, Retired, StateFile};
 pub use replace::{Committed, Outcome, Replace, Stager};
 pub use stage::{StagedFile, StagedWriter};

@@ -3,6 +3,9 @@ use object_store::path::Path;
 /// Files of Biscuit are called `biscuit-<nonce>-<number>.<ending>`; the nonce is 16 hexadecimal digits.
 const MARK: &str = "biscuit-";
 
+/// The folder in which state roots are by default.
+pub(crate) const STATE: &str = ".biscuit";
+
 /// The name of a data file of the run with this nonce.
 pub(crate) fn data_name(nonce: &str, number: u32, ending: &str) -> String {
     format!("{MARK}{nonce}-{number:05}.{ending}")
@@ -55,7 +58,7 @@ pub fn is_hidden(relative: &str) -> bool {
 pub fn default_state_root(table: &Path) -> Path {
     let mut parts: Vec<_> = table.parts().collect();
     let name = parts.pop();
-    Path::from_iter(parts.into_iter().chain([".biscuit".into()]).chain(name))
+    Path::from_iter(parts.into_iter().chain([STATE.into()]).chain(name))
 }
 
 /// The kinds of objects in the journal's folder.

@@ -6,8 +6,8 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode};
 use crate::journal::{Journal, Writers};
 use crate::store_error;
 
-const ROUNDS: usize = 3;
-const PUTS: usize = 16;
+pub(crate) const ROUNDS: usize = 3;
+pub(crate) const PUTS: usize = 16;
 
 /// Shows that put-if-absent has exactly one winner here: stores exist that accept the condition and ignore it.
 pub(crate) async fn probe(journal: &Journal, nonce: &str) -> Result<()> {

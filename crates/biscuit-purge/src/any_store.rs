@@ -85,10 +85,6 @@ impl PurgeStore for AnyStore {
     fn batch(&self) -> usize {
         1
     }
-
-    fn condition(&self) -> Condition {
-        Condition::LookedAt
-    }
 }
 
 /// Where folders of a disk really are.
@@ -128,7 +124,7 @@ fn no_versions() -> Error {
 }
 
 /// Looks at an object, and deletes it if it is the one that was listed.
-pub(crate) async fn delete_one(store: &dyn ObjectStore, object: &Listed) -> Answer {
+async fn delete_one(store: &dyn ObjectStore, object: &Listed) -> Answer {
     let failed = |e: Error, again: bool| Answer::Failed(Failure { code: e.code().to_owned(), error: e, again });
     if object.version.is_some() {
         return failed(no_versions(), false);

@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use biscuit_core::Error;
@@ -7,7 +8,7 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 use serde_json::{Value, json};
 
-use crate::any_store::delete_one;
+use crate::any_store::AnyStore;
 use crate::listed::{Form, Listed, Upload};
 use crate::plan::{Plan, object_json};
 use crate::store::{Answer, Failure, Kept, PurgeStore};
@@ -25,15 +26,12 @@ pub struct Report {
     pub failed: Vec<(Path, Error)>,
 }
 
-/// Carries out a plan on any store, several objects in flight; one failure does not stop the others. Each object is looked at just
-/// before it is deleted, since `object_store` has no conditional delete.
-pub async fn execute(store: &dyn ObjectStore, plan: &Plan) -> Report {
+/// Carries out a plan on any store, and answers key by key. Each object is looked at just before it is deleted, since `object_store`
+/// has no conditional delete.
+pub async fn execute(store: &Arc<dyn ObjectStore>, plan: &Plan) -> Report {
     let mut report = Report::default();
-    let one = |object: Listed| async move { (delete_one(store, &object).await, object) }.boxed();
-    let deletes: Vec<_> = plan.deletes().map(one).collect();
-    let mut done = stream::iter(deletes).buffered(8);
-    while let Some((answer, object)) = done.next().await {
-        tracing::debug!(key = %object.key, "delete");
+    let mut each = |item: Item<'_>, answer: Answer| {
+        let Item::Object(object) = item else { return };
         let path = object.path().unwrap_or_else(|| Path::from(object.key.as_str()));
         match answer {
             Answer::Deleted => report.deleted.push(path),
@@ -41,7 +39,8 @@ pub async fn execute(store: &dyn ObjectStore, plan: &Plan) -> Report {
             Answer::Kept(why) => report.kept.push((path, why)),
             Answer::Failed(failure) => report.failed.push((path, failure.error)),
         }
-    }
+    };
+    carry_out(&AnyStore::new(store.clone()), plan, &Pace::default().with_in_flight(8), &mut each).await;
     report
 }
 
@@ -86,8 +85,8 @@ pub struct Done {
     pub failed: BTreeMap<String, u64>,
     /// Unfinished uploads that were aborted.
     pub aborted: u64,
-    /// Requests to delete, attempts included.
-    pub requests: u64,
+    /// Batches that were sent to be deleted, attempts included; each is one request where the store deletes in batches.
+    pub batches: u64,
 }
 
 impl Done {
@@ -102,7 +101,7 @@ impl Done {
         self.bytes += other.bytes;
         self.absent += other.absent;
         self.aborted += other.aborted;
-        self.requests += other.requests;
+        self.batches += other.batches;
         other.kept.into_iter().for_each(|(why, n)| *self.kept.entry(why).or_default() += n);
         other.failed.into_iter().for_each(|(code, n)| *self.failed.entry(code).or_default() += n);
     }
@@ -162,7 +161,7 @@ pub async fn carry_out(
     store: &dyn PurgeStore,
     plan: &Plan,
     pace: &Pace,
-    each: &mut (dyn FnMut(Item<'_>, &Answer) + Send),
+    each: &mut (dyn FnMut(Item<'_>, Answer) + Send),
 ) -> Done {
     let mut done = Done::default();
     // Delete markers go behind the versions that they hide, and only where all of these are gone.
@@ -177,42 +176,44 @@ pub async fn carry_out(
         let work = batches.map(|mut batch| {
             let stay: Vec<Listed> = batch.extract_if(.., |o| hides.contains(&o.key)).collect();
             async move {
-                let (mut done, requests) = delete(store, batch, pace).await;
+                let (mut done, batches) = delete(store, batch, pace).await;
                 done.extend(stay.into_iter().map(|marker| (marker, Answer::Kept(Kept::HidesOlder))));
-                (done, requests)
+                (done, batches)
             }
         });
         let mut running = stream::iter(work).buffered(pace.in_flight.max(1));
-        while let Some((batch, requests)) = running.next().await {
-            done.requests += requests;
-            for (object, answer) in &batch {
-                done.count(answer, object.size);
+        while let Some((batch, batches)) = running.next().await {
+            done.batches += batches;
+            for (object, answer) in batch {
+                tracing::debug!(key = %object.key, "delete");
+                done.count(&answer, object.size);
                 if object.version.is_some() && !matches!(answer, Answer::Deleted | Answer::Absent) {
                     there.insert(object.key.clone());
                 }
-                each(Item::Object(object), answer);
+                each(Item::Object(&object), answer);
             }
         }
     }
-    let work = plan.uploads().iter().map(|upload| async move { (upload, store.abort(upload).await) });
+    let one = |upload| async move { (upload, store.abort(upload).await) }.boxed();
+    let work: Vec<_> = plan.uploads().iter().map(one).collect();
     let mut running = stream::iter(work).buffered(pace.in_flight.max(1));
     while let Some((upload, answer)) = running.next().await {
         match answer {
             Answer::Deleted => done.aborted += 1,
             ref other => done.count(other, 0),
         }
-        each(Item::Upload(upload), &answer);
+        each(Item::Upload(upload), answer);
     }
     done
 }
 
-/// Deletes a batch; what may be tried again is tried again, without the others. Answers with the number of requests, too.
+/// Deletes a batch; what may be tried again is tried again, without the others. Answers with the number of batches, too.
 async fn delete(store: &dyn PurgeStore, batch: Vec<Listed>, pace: &Pace) -> (Vec<(Listed, Answer)>, u64) {
     if batch.is_empty() {
         return (vec![], 0);
     }
     let mut answers = store.delete(&batch).await;
-    let mut requests = 1;
+    let mut batches = 1;
     for attempt in 1..pace.attempts {
         let open: Vec<usize> =
             (0..batch.len()).filter(|&i| matches!(&answers[i], Answer::Failed(f) if f.again)).collect();
@@ -222,10 +223,10 @@ async fn delete(store: &dyn PurgeStore, batch: Vec<Listed>, pace: &Pace) -> (Vec
         tracing::debug!(objects = open.len(), attempt, "trying again");
         tokio::time::sleep(pace.pause * (1 << (attempt - 1).min(10))).await;
         let again: Vec<Listed> = open.iter().map(|&i| batch[i].clone()).collect();
-        requests += 1;
+        batches += 1;
         for (i, answer) in open.into_iter().zip(store.delete(&again).await) {
             answers[i] = answer;
         }
     }
-    (batch.into_iter().zip(answers).collect(), requests)
+    (batch.into_iter().zip(answers).collect(), batches)
 }

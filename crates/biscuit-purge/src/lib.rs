@@ -3,6 +3,7 @@
 mod any_store;
 mod execute;
 mod keys;
+mod leavings;
 mod listed;
 mod listing;
 mod plan;
@@ -15,6 +16,7 @@ mod store_error;
 pub use any_store::AnyStore;
 pub use execute::{Done, Item, Pace, Report, carry_out, execute, manifest_line};
 pub use keys::is_below;
+pub use leavings::{Mark, is_leaving};
 pub use listed::{Form, Listed, Upload};
 pub use listing::{Iter, Listing};
 pub use plan::{Decision, Keep, Plan, Summary};

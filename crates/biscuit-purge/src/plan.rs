@@ -1,5 +1,4 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use biscuit_core::{Error, Result};
 use serde_json::{Map, Value, json};
@@ -200,22 +199,27 @@ impl Plan {
     ///
     /// [`from_json_lines`]: Self::from_json_lines
     pub fn json_lines(&self) -> impl Iterator<Item = String> + '_ {
-        let objects = self.objects().map(|(object, decision)| {
-            let mut line = object_json(&object);
-            match decision {
-                Decision::Delete => drop(line.insert("action".to_owned(), json!("delete"))),
-                Decision::Keep(why) => {
-                    line.insert("action".to_owned(), json!("keep"));
-                    line.insert("reason".to_owned(), json!(why.name()));
-                }
+        let objects = self.objects().map(|(object, decision)| match decision {
+            Decision::Delete => {
+                let mut line = object_json(&object);
+                line.insert("action".to_owned(), json!("delete"));
+                Value::Object(line).to_string()
             }
-            Value::Object(line).to_string()
+            Decision::Keep(why) => kept_line(&object, why),
         });
         let uploads = self.uploads.iter().map(|upload| {
             json!({"key": upload.key, "upload": upload.id, "begun": upload.begun.map(|t| t.to_string()), "action": "abort"})
                 .to_string()
         });
         objects.chain(uploads)
+    }
+
+    /// Of the plan as lines of JSON those of objects that stay.
+    pub fn kept_json_lines(&self) -> impl Iterator<Item = String> + '_ {
+        self.objects().filter_map(|(object, decision)| match decision {
+            Decision::Delete => None,
+            Decision::Keep(why) => Some(kept_line(&object, why)),
+        })
     }
 
     /// A plan that was written as lines of JSON: it deletes exactly what that one would have, and nothing else.
@@ -264,14 +268,11 @@ impl Plan {
     }
 }
 
-impl fmt::Display for Summary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} objects, {} bytes", self.objects, self.bytes)?;
-        if self.uploads > 0 {
-            write!(f, ", {} unfinished uploads", self.uploads)?;
-        }
-        Ok(())
-    }
+fn kept_line(object: &Listed, why: Keep) -> String {
+    let mut line = object_json(object);
+    line.insert("action".to_owned(), json!("keep"));
+    line.insert("reason".to_owned(), json!(why.name()));
+    Value::Object(line).to_string()
 }
 
 pub(crate) fn empty_prefix() -> Error {

@@ -102,9 +102,6 @@ pub trait PurgeStore: fmt::Debug + Send + Sync {
 
     /// The most objects that are deleted by one request.
     fn batch(&self) -> usize;
-
-    /// How deletes depend on the listed ETag, as far as it is known.
-    fn condition(&self) -> Condition;
 }
 
 /// The name of a marker that nobody else writes.

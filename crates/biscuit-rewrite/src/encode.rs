@@ -20,7 +20,7 @@ use parquet::file::writer::SerializedRowGroupWriter;
 use crate::apply::{Edit, apply};
 use crate::bloom;
 use crate::group_bytes::GroupBytes;
-use crate::transcode::{OwnChunk, Run, runs, transcode};
+use crate::transcode::OwnChunk;
 
 /// Rows that are decoded, changed and encoded at a time.
 const BATCH: usize = 8192;
@@ -59,18 +59,6 @@ pub(crate) struct EncodeGroup {
     /// The new rows that edits name, in the columns of the new file.
     pub(crate) rows: Vec<RecordBatch>,
     pub(crate) bytes: GroupBytes,
-}
-
-/// A row group whose columns may be made from the pages of its source.
-pub(crate) struct Paged {
-    /// Rows of the source.
-    rows: usize,
-    runs: Vec<Run>,
-    /// The new rows that runs name.
-    batches: Vec<RecordBatch>,
-    /// The columns for which it may be tried, with their leaves.
-    pub(crate) columns: Vec<(usize, usize)>,
-    pub(crate) leaves: usize,
 }
 
 /// The columns of one encoded row group.
@@ -205,52 +193,6 @@ impl Encode {
         out.finish()
     }
 
-    /// What can be made from the pages of the only source row group; nothing where rows are sorted, or make more than one row
-    /// group.
-    pub(crate) fn paged(&self) -> Option<Paged> {
-        let (EncodePart::Group(group), rest) = self.parts.split_first()? else { return None };
-        let metadata = group.source.metadata();
-        let source = metadata.metadata().row_group(group.group);
-        let mut batches = group.rows.clone();
-        for part in rest {
-            match part {
-                EncodePart::Rows(rows) => batches.push(rows.clone()),
-                EncodePart::Group(_) => return None,
-            }
-        }
-        let same = metadata.schema().fields() == self.schema.fields();
-        let bytes = usize::try_from(source.compressed_size()).unwrap_or(usize::MAX);
-        if !self.sorting.is_empty() || !same || bytes > self.most_bytes / 2 {
-            return None;
-        }
-        let rows = usize::try_from(source.num_rows()).unwrap_or(0);
-        let runs = runs(rows, group.first, &group.edits, group.rows.len()..batches.len(), &batches);
-        if runs.iter().map(Run::rows).sum::<usize>() > self.most_rows {
-            return None;
-        }
-        let (mut columns, mut leaf) = (Vec::new(), 0);
-        for (i, field) in self.schema.fields().iter().enumerate() {
-            let leaves = leaves(field.data_type());
-            if leaves == 1 && !field.data_type().is_nested() {
-                columns.push((i, leaf));
-            }
-            leaf += leaves;
-        }
-        // The dearest first, so that no core is left with one of them at the end.
-        columns.sort_by_key(|&(_, leaf)| std::cmp::Reverse(source.column(leaf).uncompressed_size()));
-        Some(Paged { rows, runs, batches, columns, leaves: leaf })
-    }
-
-    /// A column of the row group, without being decoded to values: page by page. None where this cannot be done with it.
-    pub(crate) fn own_chunk(&self, paged: &Paged, column: usize, leaf: usize) -> Result<Option<OwnChunk>> {
-        let Some(EncodePart::Group(group)) = self.parts.first() else { return Ok(None) };
-        let chunk = group.source.metadata().metadata().row_group(group.group).column(leaf);
-        let new: Vec<_> = paged.batches.iter().map(|b| b.column(column).clone()).collect();
-        let codec = self.properties.compression(chunk.column_path());
-        let made = transcode(&group.bytes, chunk, codec, paged.rows, &paged.runs, &new);
-        made.map_err(|e| parquet_error(&group.source.file.path, e))
-    }
-
     fn group(&self, group: &EncodeGroup, out: &mut Out<'_>) -> Result<()> {
         let path = &group.source.file.path;
         let failed = |e| parquet_error(path, e);
@@ -320,7 +262,7 @@ impl Encode {
 }
 
 /// How many leaf columns Parquet has for a type.
-fn leaves(t: &DataType) -> usize {
+pub(crate) fn leaves(t: &DataType) -> usize {
     match t {
         DataType::Struct(fields) => fields.iter().map(|f| leaves(f.data_type())).sum(),
         DataType::List(f) | DataType::LargeList(f) | DataType::FixedSizeList(f, _) | DataType::Map(f, _) => {

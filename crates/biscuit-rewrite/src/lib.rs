@@ -14,6 +14,7 @@ mod hybrid;
 mod mode;
 mod out;
 mod page_headers;
+mod paged;
 mod pages;
 mod properties;
 mod rows_writer;

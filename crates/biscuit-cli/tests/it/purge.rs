@@ -86,7 +86,7 @@ fn a_folder_without_a_journal_is_purged_by_age_and_a_sibling_is_not() {
     assert_eq!(names(&f, "lake/junk").len(), 3, "a dry run deletes nothing");
     assert!(!f.path().join("lake/.biscuit").exists(), "and leaves nothing behind");
     let table = f.run("purge lake/junk --older-than 30d --dry-run").out;
-    assert!(table.contains("junk/old-1") && table.contains("planned: 2 objects, 2 bytes would be deleted"), "{table}");
+    assert!(table.contains("junk/old-1") && table.contains("planned: 2 objects, 2 bytes to delete"), "{table}");
 
     // The plan of the dry run is the plan of the run: what has changed since stays, and what has aged since, too.
     f.write("lake/junk/old-2", "y");

@@ -5,8 +5,7 @@ mod error;
 mod lifecycle;
 mod list;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
@@ -23,6 +22,9 @@ use crate::store::{Answer, Condition, Look, PurgeStore, marker};
 
 pub use lifecycle::{LifecycleDays, LifecyclePlan, lifecycle_prefix, lifecycle_rules, plan_lifecycle};
 
+/// Nobody panics while holding it.
+const UNPOISONED: &str = "a value is only read and written under the lock";
+
 /// The most keys that DeleteObjects takes.
 const BATCH: usize = 1000;
 
@@ -34,14 +36,14 @@ pub struct S3Store {
     bucket: String,
     payer: Option<RequestPayer>,
     /// What the last look has shown.
-    condition: Arc<AtomicU8>,
+    condition: Arc<Mutex<Condition>>,
 }
 
 impl S3Store {
     /// A bucket. How far its deletes are conditional shows the first [`look`](PurgeStore::look); until then objects are looked at
     /// before they are deleted.
     pub fn new(client: Client, bucket: impl Into<String>) -> Self {
-        Self { client, bucket: bucket.into(), payer: None, condition: Arc::new(AtomicU8::new(LOOKED_AT)) }
+        Self { client, bucket: bucket.into(), payer: None, condition: Arc::new(Mutex::new(Condition::LookedAt)) }
     }
 
     /// The same bucket; the caller pays for requests.
@@ -58,6 +60,11 @@ impl S3Store {
     /// The client.
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// How deletes depend on the listed ETag, as the last look has shown.
+    pub fn condition(&self) -> Condition {
+        *self.condition.lock().expect(UNPOISONED)
     }
 
     fn place(&self, key: &str) -> String {
@@ -100,10 +107,6 @@ impl S3Store {
     }
 }
 
-const IN_BATCHES: u8 = 0;
-const ONE_BY_ONE: u8 = 1;
-const LOOKED_AT: u8 = 2;
-
 #[async_trait]
 impl PurgeStore for S3Store {
     async fn look(&self, scratch: &str) -> Result<Look> {
@@ -114,15 +117,11 @@ impl PurgeStore for S3Store {
             Error::new(ErrorKind::Unavailable, "StoreUnavailable", message)
         })?;
         let condition = self.try_condition(&key).await;
-        let gone = self.client.delete_object().bucket(&self.bucket).key(&key).send().await;
+        let gone = self.client.delete_object().bucket(&self.bucket).key(&key).set_request_payer(self.payer.clone());
+        let gone = gone.send().await;
         gone.map_err(|e| s3_error("delete", self.place(&key), e))?;
         let condition = condition?;
-        let number = match condition {
-            Condition::InBatches => IN_BATCHES,
-            Condition::OneByOne => ONE_BY_ONE,
-            Condition::LookedAt => LOOKED_AT,
-        };
-        self.condition.store(number, Ordering::Relaxed);
+        *self.condition.lock().expect(UNPOISONED) = condition;
         Ok(Look { now, condition })
     }
 
@@ -164,14 +163,6 @@ impl PurgeStore for S3Store {
 
     fn batch(&self) -> usize {
         BATCH
-    }
-
-    fn condition(&self) -> Condition {
-        match self.condition.load(Ordering::Relaxed) {
-            IN_BATCHES => Condition::InBatches,
-            ONE_BY_ONE => Condition::OneByOne,
-            _ => Condition::LookedAt,
-        }
     }
 }
 

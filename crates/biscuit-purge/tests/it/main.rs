@@ -15,8 +15,8 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
-async fn store_with(names: &[&str]) -> Arc<InMemory> {
-    let store = Arc::new(InMemory::new());
+async fn store_with(names: &[&str]) -> Arc<dyn ObjectStore> {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     for name in names {
         store.put(&Path::from(*name), "x".into()).await.expect("a put");
     }
@@ -58,7 +58,8 @@ async fn an_object_that_was_written_since_is_kept() {
 async fn one_failure_is_named_and_does_not_stop_the_others() {
     let store = store_with(&["t/a", "t/b", "t/c"]).await;
     let plan = plan(&store).await;
-    let report = execute(&FaultStore::new(store.clone(), Fault::Fail, 2), &plan).await;
+    let failing: Arc<dyn ObjectStore> = Arc::new(FaultStore::new(store.clone(), Fault::Fail, 2));
+    let report = execute(&failing, &plan).await;
     assert_eq!((report.deleted.len(), report.failed.len()), (2, 1));
     assert_eq!(report.failed[0].1.kind(), ErrorKind::Unavailable);
     assert_eq!(left(&store).await, [report.failed[0].0.to_string()]);
@@ -72,9 +73,9 @@ async fn a_key_that_is_no_path_is_named_and_the_others_go() {
     let mut failed = Vec::new();
     let store = AnyStore::new(store);
     let plan = Plan::exact("t", files).expect("a plan");
-    let mut each = |item: Item<'_>, answer: &Answer| {
+    let mut each = |item: Item<'_>, answer: Answer| {
         if let (Item::Object(object), Answer::Failed(failure)) = (item, answer) {
-            failed.push((object.key.clone(), failure.code.clone()));
+            failed.push((object.key.clone(), failure.code));
         }
     };
     let done = carry_out(&store, &plan, &Pace::default(), &mut each).await;

@@ -21,7 +21,7 @@ async fn go(store: &S3Store, plan: &Plan) -> (Done, Vec<String>) {
     let mut lines = Vec::new();
     let mut pace = Pace::default();
     pace.pause = Duration::from_millis(1);
-    let mut each = |item: Item<'_>, answer: &Answer| lines.push(manifest_line(item, answer));
+    let mut each = |item: Item<'_>, answer: Answer| lines.push(manifest_line(item, &answer));
     let done = carry_out(store, plan, &pace, &mut each).await;
     (done, lines)
 }
@@ -105,7 +105,7 @@ async fn access_denied_on_three_of_many_keys_is_named_and_the_others_go() {
     let (done, lines) = go(&store, &plan).await;
     assert_eq!(bucket.world(|w| w.batches.len()), 3, "what is denied is not asked for again");
     assert_eq!(
-        (done.deleted, done.requests, &done.failed),
+        (done.deleted, done.batches, &done.failed),
         (2_497, 3, &BTreeMap::from([("AccessDenied".to_owned(), 3)]))
     );
     assert!(!done.is_complete());
@@ -125,7 +125,7 @@ async fn a_locked_object_is_reported_and_not_tried_for_ever() {
     let store = bucket.store();
     let plan = plan(&store, "t").await;
     let (done, _) = go(&store, &plan).await;
-    assert_eq!((done.deleted, done.requests, &done.failed), (1, 1, &BTreeMap::from([("ObjectLocked".to_owned(), 1)])));
+    assert_eq!((done.deleted, done.batches, &done.failed), (1, 1, &BTreeMap::from([("ObjectLocked".to_owned(), 1)])));
 }
 
 #[tokio::test]
@@ -193,7 +193,7 @@ async fn a_hundred_thousand_objects_take_a_hundred_requests_several_of_them_in_f
     let plan = plan(&store, "t").await;
     bucket.world(|w| (w.batches.clear(), w.in_flight = (0, 0)));
     let (done, _) = go(&store, &plan).await;
-    assert_eq!((done.deleted, done.requests), (100_000, 100));
+    assert_eq!((done.deleted, done.batches), (100_000, 100));
     let (requests, most) = bucket.world(|w| (w.batches.len(), w.in_flight.1));
     assert!(requests <= 101 && most >= 4, "{requests} requests, at most {most} in flight");
 }

@@ -1,0 +1,58 @@
+use std::sync::Arc;
+
+use biscuit_core::{Error, ErrorKind, Result};
+use biscuit_dataset::OpenLocation;
+use biscuit_journal::store_error;
+use biscuit_purge::is_below;
+use object_store::buffered::BufWriter;
+use object_store::{ObjectStore, ObjectStoreExt};
+use tokio::io::AsyncWriteExt;
+use tokio::sync::mpsc;
+
+use crate::context::Context;
+use crate::stores::Place;
+
+/// Lines of JSON on their way to a file or an object; none where nobody wants them.
+pub(crate) struct Manifest(Option<(mpsc::UnboundedSender<String>, tokio::task::JoinHandle<Result<()>>)>);
+
+impl Manifest {
+    /// Opens it, and shows that it can be written, before anything is deleted.
+    pub(crate) async fn open(url: Option<&String>, place: &Place, context: &Context) -> Result<Self> {
+        let Some(url) = url else { return Ok(Self(None)) };
+        let location = context.stores.open(url).await?;
+        let (path, url) = (location.path().clone(), url.clone());
+        if place.is_here(&url) && is_below(path.as_ref(), &place.prefix) {
+            let message = format!("the manifest `{url}` would be inside the folder that is purged");
+            return Err(Error::usage("InvalidArguments", message));
+        }
+        let store: Arc<dyn ObjectStore> = location.storage().store.clone();
+        store.put(&path, "".into()).await.map_err(|e| store_error("write the manifest", &url, e))?;
+        let (lines, mut queue) = mpsc::unbounded_channel::<String>();
+        let writer = tokio::spawn(async move {
+            let failed = |e: std::io::Error| {
+                let message = format!("the manifest `{url}` cannot be written");
+                Error::new(ErrorKind::Unavailable, "StoreUnavailable", message).with_source(e)
+            };
+            let mut out = BufWriter::new(store, path);
+            while let Some(line) = queue.recv().await {
+                out.write_all(line.as_bytes()).await.map_err(failed)?;
+                out.write_all(b"\n").await.map_err(failed)?;
+            }
+            out.shutdown().await.map_err(failed)
+        });
+        Ok(Self(Some((lines, writer))))
+    }
+
+    pub(crate) fn line(&mut self, line: String) {
+        // Where the writer has failed, closing says so.
+        if let Some((lines, _)) = &self.0 {
+            drop(lines.send(line));
+        }
+    }
+
+    pub(crate) async fn close(self) -> Result<()> {
+        let Some((lines, writer)) = self.0 else { return Ok(()) };
+        drop(lines);
+        writer.await.map_err(|e| Error::internal("the manifest was cut off").with_source(e))?
+    }
+}

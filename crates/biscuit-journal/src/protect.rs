@@ -1,0 +1,117 @@
+//! Which tables a folder has to do with: what of it may never go for its age.
+
+use std::collections::BTreeSet;
+
+use biscuit_core::{Error, Result};
+use biscuit_purge::{Listing, Table};
+use object_store::path::Path;
+
+use crate::head::Head;
+use crate::journal::{Journal, JournalOptions};
+use crate::names::{Entry, STATE};
+use crate::storage::Storage;
+
+impl Journal {
+    /// The table as a plan to delete has to know it; none if there is no version yet. Its files are the live ones, those of others
+    /// that it would adopt, and those that are held. Changes nothing.
+    ///
+    /// # Errors
+    /// `Unfinished` where a version is committed and not finished: files that it replaces are not live any more, and not replaced
+    /// yet either. As [`view`](Self::view).
+    pub async fn protected(&self) -> Result<Option<Table>> {
+        if self.head().await?.version == 0 {
+            return Ok(None);
+        }
+        let observed = self.view().await?;
+        self.check_finished(&observed.head)?;
+        let root = self.table.to_string();
+        let files = observed.files.iter().chain(&observed.held).map(|f| format!("{root}/{}", f.path)).collect();
+        Ok(Some(Table { root, state: self.state.to_string(), files }))
+    }
+
+    pub(crate) fn check_finished(&self, head: &Head) -> Result<()> {
+        if head.is_finished() {
+            return Ok(());
+        }
+        let message = format!(
+            "version {} of `{}` is committed and not finished yet; if its run is dead, `biscuit recover` finishes it",
+            head.version, self.table
+        );
+        Err(Error::conflict("Unfinished", message))
+    }
+}
+
+/// A folder's table, those that the folder is inside of, and the one whose state it is in, as far as there are any. To be asked
+/// behind the listing from which the folder is planned for.
+///
+/// # Errors
+/// As [`Journal::protected`].
+pub async fn tables_around(storage: &Storage, folder: &str) -> Result<Vec<Table>> {
+    let mut candidates: BTreeSet<String> = BTreeSet::new();
+    let mut at = folder;
+    while !at.is_empty() {
+        candidates.insert(at.to_owned());
+        at = at.rsplit_once('/').map_or("", |(parent, _)| parent);
+    }
+    candidates.extend(table_of_state(&format!("{folder}/x")));
+    tables(storage, candidates).await
+}
+
+/// The tables of which a listing shows the state, and the state roots of tables that are elsewhere.
+///
+/// # Errors
+/// As [`Journal::protected`].
+pub async fn tables_within(storage: &Storage, listing: &Listing) -> Result<Vec<Table>> {
+    let (mut candidates, mut roots) = (BTreeSet::new(), BTreeSet::new());
+    for object in listing {
+        match table_of_state(&object.key) {
+            Some(table) => drop(candidates.insert(table)),
+            None => roots.extend(state_root_of(&object.key).map(str::to_owned)),
+        }
+    }
+    let mut tables = tables(storage, candidates).await?;
+    let known: BTreeSet<String> = tables.iter().map(|t| t.state.clone()).collect();
+    let others = roots.into_iter().filter(|root| !known.contains(root));
+    tables.extend(others.map(|state| Table { state, ..Table::default() }));
+    Ok(tables)
+}
+
+async fn tables(storage: &Storage, candidates: BTreeSet<String>) -> Result<Vec<Table>> {
+    let mut tables = Vec::new();
+    for path in candidates {
+        let Ok(path) = Path::parse(&path) else { continue };
+        let journal = Journal::new(storage.clone(), path, JournalOptions::default()).follow_pointer().await?;
+        tables.extend(journal.protected().await?);
+    }
+    Ok(tables)
+}
+
+/// The table whose state a key in a folder of the default name belongs to.
+fn table_of_state(key: &str) -> Option<String> {
+    let segments: Vec<&str> = key.split('/').collect();
+    let at = segments.iter().position(|s| *s == STATE)?;
+    let name = segments.get(at + 1).filter(|_| segments.len() > at + 2)?;
+    Some(segments[..at].iter().chain([name]).copied().collect::<Vec<_>>().join("/"))
+}
+
+/// The state root that a key of a journal is in, wherever it is.
+fn state_root_of(key: &str) -> Option<&str> {
+    let (folder, _) = key.rsplit_once('/')?;
+    let root = folder.strip_suffix("/journal")?;
+    Entry::parse(&Path::parse(key).ok()?).map(|_| root)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_is_known_by_its_place_and_a_journal_by_its_names() {
+        assert_eq!(table_of_state("lake/.biscuit/t/journal/x").as_deref(), Some("lake/t"));
+        assert_eq!(table_of_state(".biscuit/t/x").as_deref(), Some("t"));
+        assert_eq!(table_of_state("lake/.biscuit/t"), None);
+        assert_eq!(table_of_state("lake/t/part-0.parquet"), None);
+        assert_eq!(state_root_of("elsewhere/t/journal/00000000000000000001.json"), Some("elsewhere/t"));
+        assert_eq!(state_root_of("elsewhere/t/journal/1.json"), None);
+    }
+}
