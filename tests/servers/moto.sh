@@ -1,20 +1,18 @@
 #!/usr/bin/env bash
 # moto, the AWS APIs in memory, on 127.0.0.1.   usage: moto.sh DIR PORT start|stop
-# Needs python3 with venv; installs moto[server] from PyPI into DIR/venv the first time, unless moto_server is there.
+# Needs python3 with venv; installs moto[server] from PyPI into DIR/venv the first time: other versions answer otherwise.
 set -euo pipefail
+version=5.2.5
 dir=$1 port=$2 command=$3
 mkdir -p "$dir"
 if [ "$command" = stop ]; then
   if [ -f "$dir/pid" ]; then kill "$(cat "$dir/pid")" 2>/dev/null || true; rm -f "$dir/pid"; fi
   exit 0
 fi
-server=$(command -v moto_server || true)
-if [ -z "$server" ]; then
-  server=$dir/venv/bin/moto_server
-  if [ ! -x "$server" ]; then
-    python3 -m venv "$dir/venv"
-    "$dir/venv/bin/pip" install -q 'moto[server]==5.2.5'
-  fi
+server=$dir/venv/bin/moto_server
+if [ ! -x "$server" ]; then
+  python3 -m venv "$dir/venv"
+  "$dir/venv/bin/pip" install -q "moto[server]==$version"
 fi
 "$server" -H 127.0.0.1 -p "$port" >"$dir/log" 2>&1 &
 echo $! >"$dir/pid"
