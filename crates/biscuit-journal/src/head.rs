@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::names::{Entry, journal_folder};
-use crate::record::{self, Done, FORMAT, Held, LOST, NOT_RETIRED, Record, StateFile};
+use crate::record::{self, Done, FORMAT, Held, LOST, NOT_RETIRED, Record, Retired, StateFile, foreign_content};
 use crate::store_error;
 
 /// Commit ids that a head remembers; older ones are in the records alone.
@@ -30,6 +30,9 @@ pub struct LiveFile {
     /// Where it still may be, relative to the state root, while its version is not finished.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub staged: Option<String>,
+    /// Its content, where another file had it first or somebody else wrote it: see [`Head::content`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
 }
 
 /// A file that was part of the table, and stays in its folder for a while.
@@ -89,6 +92,15 @@ impl Head {
         self.commits.iter().rev().find(|(c, _)| c == id.as_str()).map(|(_, v)| *v)
     }
 
+    /// The content of a file of the table, as a name: files of one name are alike byte for byte, since the journal recorded that one
+    /// was made as a copy of the other. What files say of themselves is not asked.
+    pub fn content(&self, file: &Retired) -> String {
+        match self.live.get(&file.path) {
+            Some(live) => live.content.clone().unwrap_or_else(|| file.path.clone()),
+            None => foreign_content(file),
+        }
+    }
+
     /// Whether everything of this version is at its final place.
     pub fn is_finished(&self) -> bool {
         self.unfinished.is_none()
@@ -112,7 +124,8 @@ impl Head {
             self.held.insert(file.path.clone(), HeldFile { size: file.size, etag, since, seconds });
         }
         for f in &record.adopt {
-            let live = LiveFile { size: f.size, etag: f.etag.clone(), rows: None, since: record.version, staged: None };
+            let (size, etag, since, content) = (f.size, f.etag.clone(), record.version, Some(foreign_content(f)));
+            let live = LiveFile { size, etag, rows: None, since, staged: None, content };
             self.held.remove(&f.path);
             self.live.insert(f.path.clone(), live);
         }
@@ -123,6 +136,7 @@ impl Head {
                 rows: f.rows,
                 since: record.version,
                 staged: done.is_none().then(|| f.staged.clone()),
+                content: f.content.clone(),
             };
             self.live.insert(f.path.clone(), live);
         }

@@ -67,6 +67,10 @@ pub struct JournalOptions {
     /// replaced them: only for tables that are read through Biscuit or by the locations of a catalog. Default: not at all.
     #[serde(default)]
     pub retire_after: Duration,
+    /// Whether files that are alike may be one file on a local disk, with several names: what changes it in place under one name
+    /// changes it under all of them. Default: no, each is a file of its own, whose blocks are shared where the file system can.
+    #[serde(default)]
+    pub hard_links: bool,
     /// A checkpoint every so many versions. Default: 32.
     pub checkpoint_every: u64,
     /// Records kept below the newest checkpoint, for the history. Default: 10,000.
@@ -80,6 +84,7 @@ impl Default for JournalOptions {
             foreign: Foreign::Adopt,
             diverged: Diverged::Fail,
             retire_after: Duration::ZERO,
+            hard_links: false,
             checkpoint_every: 32,
             keep_history: 10_000,
         }
@@ -108,6 +113,12 @@ impl JournalOptions {
     /// The same options; replaced files stay in the folder for so long.
     pub fn with_retire_after(mut self, duration: Duration) -> Self {
         self.retire_after = duration;
+        self
+    }
+
+    /// The same options; files that are alike may be one file with several names.
+    pub fn with_hard_links(mut self, hard_links: bool) -> Self {
+        self.hard_links = hard_links;
         self
     }
 

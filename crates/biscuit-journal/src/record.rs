@@ -21,6 +21,9 @@ pub struct Published {
     /// Rows, where the format has rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<u64>,
+    /// The content, by the file that had it first, where this one is a copy: see [`Head::content`](crate::Head::content).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
 }
 
 /// A file that a record names as it was listed: to be deleted, or adopted into the table.
@@ -33,6 +36,11 @@ pub struct Retired {
     /// The ETag, as observed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
+}
+
+/// The content of a file that somebody else wrote, who may write another one of this name later.
+pub(crate) fn foreign_content(file: &Retired) -> String {
+    format!("{} {}", file.path, file.etag.as_deref().unwrap_or_default())
 }
 
 /// A file that is not part of the table any more, and stays in its folder for a while: for those that still read it.

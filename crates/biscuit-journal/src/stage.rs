@@ -11,7 +11,7 @@ use crate::record::Published;
 use crate::{Storage, store_error};
 
 /// Staged files stay below what one server-side copy can move.
-const MAX_STAGED: u64 = 5 * 1024 * 1024 * 1024;
+pub(crate) const MAX_STAGED: u64 = 5 * 1024 * 1024 * 1024;
 
 /// Bytes of a part of an upload: 10,000 of them, the most that S3 takes, make more than a staged file may have.
 const PART: usize = 8 * 1024 * 1024;
@@ -68,7 +68,7 @@ impl StagedWriter {
     pub(crate) fn new(storage: &Storage, object: Path, path: String, staged: String) -> Self {
         Self {
             storage: storage.clone(),
-            entry: Published { path, staged, size: 0, checksum: String::new(), rows: None },
+            entry: Published { path, staged, size: 0, checksum: String::new(), rows: None, content: None },
             out: BufWriter::with_capacity(Arc::clone(&storage.store), object.clone(), PART)
                 .with_max_concurrency(PARTS_IN_FLIGHT),
             object,

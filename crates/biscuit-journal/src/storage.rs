@@ -21,6 +21,13 @@ pub trait Durability: fmt::Debug + Send + Sync {
         false
     }
 
+    /// Copies a file where the store's own copy would be a further name of the same one; none where that is a file of its own.
+    /// Blocks are shared where the file system can.
+    async fn copy(&self, from: &Path, to: &Path) -> Option<object_store::Result<()>> {
+        let _ = (from, to);
+        None
+    }
+
     /// Removes the folders directly below `root` whose names `dead` picks, with all that is left in them: what a process
     /// that was killed in the middle of a write leaves is no object, and a store of objects has no folders.
     async fn remove_folders(&self, root: &Path, dead: &(dyn for<'a> Fn(&'a str) -> bool + Send + Sync)) -> Result<()> {
@@ -88,6 +95,28 @@ impl Durability for LocalDisk {
 
     async fn sync_folder_of(&self, path: &Path) -> Result<()> {
         self.sync(path, true).await
+    }
+
+    async fn copy(&self, from: &Path, to: &Path) -> Option<object_store::Result<()>> {
+        let places = self.0.path_to_filesystem(from).and_then(|from| Ok((from, self.0.path_to_filesystem(to)?)));
+        let (from, to) = match places {
+            Ok(places) => places,
+            Err(e) => return Some(Err(e)),
+        };
+        let path = from.display().to_string();
+        let copied = tokio::task::spawn_blocking(move || {
+            to.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+            reflink_copy::reflink_or_copy(&from, &to).map(drop)
+        });
+        let generic = |source| object_store::Error::Generic { store: "LocalDisk", source };
+        Some(match copied.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(e)) if e.kind() == std::io::ErrorKind::NotFound => {
+                Err(object_store::Error::NotFound { path, source: e.into() })
+            }
+            Ok(Err(e)) => Err(generic(e.into())),
+            Err(e) => Err(generic(e.into())),
+        })
     }
 
     async fn remove_folders(&self, root: &Path, dead: &(dyn for<'a> Fn(&'a str) -> bool + Send + Sync)) -> Result<()> {

@@ -182,6 +182,7 @@ fn written_of(batch: &RecordBatch) -> Vec<Written> {
             size: number(3, row),
             checksum: text(4, row),
             rows: Some(number(5, row)),
+            content: None,
         },
         copied: number(6, row),
         encoded: number(7, row),

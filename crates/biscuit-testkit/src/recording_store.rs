@@ -95,6 +95,12 @@ impl Durability for RecordedDurability {
         self.inner.is_immediate()
     }
 
+    async fn copy(&self, from: &Path, to: &Path) -> Option<object_store::Result<()>> {
+        let copied = self.inner.copy(from, to).await?;
+        self.recorder.note(format!("copy {from} {to}"));
+        Some(copied)
+    }
+
     async fn remove_folders(
         &self,
         root: &Path,

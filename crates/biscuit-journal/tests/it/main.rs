@@ -2,6 +2,7 @@
 
 mod cleaning;
 mod commit;
+mod copying;
 mod doctor;
 mod durable;
 mod holding;

@@ -1,0 +1,145 @@
+//! Copies of files of the table, and of staged ones: what they are on a disk, and what the journal knows of them.
+
+use std::sync::Arc;
+
+use biscuit_journal::{Journal, JournalOptions, Retired, Storage};
+use biscuit_testkit::{Fault, FaultStore, RecordingStore, crash_at_every_call};
+use object_store::local::LocalFileSystem;
+
+use crate::table::{journal, journal_with, memory, names, put, read, set, texts};
+
+fn disk(folder: &tempfile::TempDir) -> Storage {
+    Storage::local(Arc::new(LocalFileSystem::new_with_prefix(folder.path()).expect("a store")))
+}
+
+/// Adds a copy of the table's first file in the folder `b`, and one of a new file in `c` and `d`.
+async fn copy(journal: &Journal) -> biscuit_core::Result<()> {
+    let observed = journal.observe().await?;
+    let mut replace = journal.replace(&observed);
+    let stager = replace.stager();
+    let source = &observed.files[0];
+    let rows = observed.head.live[&source.path].rows;
+    let copied = stager.copy(source, "b", rows, &observed.head.content(source)).await?;
+    let mut writer = stager.writer("c", "txt");
+    writer.write("new".into()).await?;
+    let new = writer.finish().await?;
+    let again = stager.again(new.entry(), "d").await?;
+    for file in [copied, new, again] {
+        replace.publish(file);
+    }
+    replace.commit().await.map(drop)
+}
+
+fn contents(files: &[Retired], head: &biscuit_journal::Head) -> Vec<String> {
+    files.iter().map(|f| head.content(f)).collect()
+}
+
+async fn check(storage: Storage, _: u64) {
+    let j = journal(&storage);
+    assert_eq!(texts(&j).await, ["old", "old", "new", "new"]);
+    let observed = j.observe().await.expect("a table");
+    let contents = contents(&observed.files, &observed.head);
+    assert_eq!(
+        (contents[0] == contents[1], contents[2] == contents[3], contents[1] == contents[2]),
+        (true, true, false)
+    );
+    assert!(observed.ghosts.is_empty());
+    assert!(names(&storage, "/staging/").await.is_empty());
+}
+
+#[tokio::test]
+async fn copies_survive_a_crash_at_every_call() {
+    let setup = || async {
+        let storage = memory();
+        set(&journal(&storage), "old").await.expect("a commit");
+        storage
+    };
+    let job = |storage: Storage| async move {
+        let j = journal(&storage);
+        // What was committed already is there.
+        if j.view().await?.files.len() == 1 { copy(&j).await } else { j.recover().await.map(drop) }
+    };
+    let check = |storage: Storage, at| async move {
+        let j = journal(&storage);
+        let observed = j.observe().await.expect("a table");
+        assert_eq!(observed.files.len(), 4, "call {at}");
+        let mut texts = texts(&j).await;
+        texts.sort();
+        assert_eq!(texts, ["new", "new", "old", "old"], "call {at}");
+    };
+    for fault in [Fault::Crash, Fault::CrashAfter, Fault::LoseAnswer] {
+        let done = crash_at_every_call(fault, setup, job, check).await;
+        assert!(done.crashed > 0, "{done:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_alike_is_known_after_a_checkpoint_too() {
+    let storage = memory();
+    let j = journal_with(&storage, JournalOptions::default().with_checkpoint_every(2));
+    let observed = j.observe().await.expect("a table");
+    let mut replace = j.replace(&observed);
+    replace.stage("z", "txt", "old".into()).await.expect("staged");
+    replace.commit().await.expect("a commit");
+    copy(&j).await.expect("a commit");
+    let mut sorted = texts(&j).await;
+    sorted.sort();
+    assert_eq!(sorted, ["new", "new", "old", "old"]);
+    let observed = j.observe().await.expect("a table");
+    let by_path = |start: &str| {
+        let file = observed.files.iter().find(|f| f.path.starts_with(start)).expect("a file");
+        observed.head.content(file)
+    };
+    assert_eq!(by_path("b/"), by_path("z/"));
+    assert_eq!(by_path("c/"), by_path("d/"));
+    assert_ne!(by_path("b/"), by_path("c/"));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn on_a_disk_copies_are_files_of_their_own_unless_links_are_asked_for() {
+    use std::os::unix::fs::MetadataExt;
+    for hard_links in [false, true] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (recorder, storage) = RecordingStore::storage(&disk(&folder));
+        let j = journal_with(&storage, JournalOptions::default().with_hard_links(hard_links));
+        set(&j, "old").await.expect("a commit");
+        copy(&j).await.expect("a commit");
+        check(storage.clone(), 0).await;
+        let links: Vec<u64> = names(&storage, "lake/t/")
+            .await
+            .iter()
+            .map(|name| std::fs::metadata(folder.path().join(name)).expect("a file").nlink())
+            .collect();
+        assert_eq!(links, if hard_links { [2; 4] } else { [1; 4] }, "links of each file");
+        let calls = recorder.calls();
+        let record = calls.all().iter().position(|c| c.ends_with("0002.json")).expect("a record");
+        let before = calls.all()[..record].iter().filter(|c| c.starts_with("sync ") && c.contains("/staging/1-"));
+        let synced: std::collections::BTreeSet<_> = before.filter(|c| c.ends_with(".txt.staged")).collect();
+        assert_eq!(synced.len(), 3, "what is staged is durable before the commit: {:#?}", calls.all());
+    }
+}
+
+#[tokio::test]
+async fn a_source_that_somebody_changed_is_not_copied() {
+    let storage = memory();
+    let j = journal(&storage);
+    put(&storage, "lake/t/part-0.txt", "theirs").await;
+    let observed = j.observe().await.expect("a table");
+    let source = observed.files[0].clone();
+    assert!(observed.head.content(&source).starts_with("part-0.txt "), "a name that says which of its contents");
+    put(&storage, "lake/t/part-0.txt", "other!").await;
+    let replace = j.replace(&observed);
+    let stager = replace.stager();
+    let e = stager.copy(&source, "b", None, "x").await.expect_err("it is another file");
+    assert_eq!(e.code(), "Conflict", "{e}");
+    let mut large = source.clone();
+    large.size = 5 << 30;
+    assert_eq!(stager.copy(&large, "b", None, "x").await.expect_err("too large").code(), "FileTooLarge");
+    replace.abandon().await.expect("nothing is left");
+    assert_eq!(read(&storage.store, "lake/t/part-0.txt").await, "other!");
+    let failing = FaultStore::new(storage.store.clone(), Fault::Fail, 0);
+    let j = journal(&storage.with_store(Arc::new(failing)));
+    let e = j.replace(&observed).stager().copy(&source, "b", None, "x").await.expect_err("the store fails");
+    assert_ne!(e.code(), "Internal", "{e}");
+}
