@@ -220,7 +220,7 @@ impl Building {
         }
         let completeness = Completeness::Full;
         let (ops, codes, file, places) = (self.ops, self.codes, self.file, self.places);
-        Ok(ChangeBatch { rows, ops, codes, given, completeness, rank: 1, moves, file, places, raw: None })
+        Ok(ChangeBatch { rows, ops, codes, given, completeness, rank: 1, slice: 0, moves, file, places, raw: None })
     }
 }
 

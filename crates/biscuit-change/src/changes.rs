@@ -53,6 +53,8 @@ pub struct ChangeBatch {
     pub completeness: Completeness,
     /// The source rank: 0 for a full load that ranks below changes, 1 for changes.
     pub rank: u8,
+    /// The number of the slice from which on the records count, where the table has one state per period; else 0.
+    pub slice: u32,
     /// The halves of key updates.
     pub moves: Vec<Move>,
     /// The file, as messages call it.
@@ -101,6 +103,7 @@ impl ChangeBatch {
             file: self.file.clone(),
             completeness: self.completeness,
             rank: self.rank,
+            slice: self.slice,
         })
     }
 

@@ -27,6 +27,7 @@ const MOVE_KEY: &str = "move key";
 /// Metadata: what is the same for all records.
 const FILE: &str = "file";
 const RANK: &str = "rank";
+const SLICE: &str = "slice";
 const SPARSE: &str = "sparse";
 const COLUMNS: &str = "columns";
 const HEADER: &str = "header";
@@ -51,6 +52,7 @@ impl ChangeBatch {
         let mut metadata: HashMap<String, String> = HashMap::from([
             (FILE.to_owned(), self.file.to_string()),
             (RANK.to_owned(), self.rank.to_string()),
+            (SLICE.to_owned(), self.slice.to_string()),
             (COLUMNS.to_owned(), self.rows.num_columns().to_string()),
         ]);
         if self.completeness == Completeness::Sparse {
@@ -148,6 +150,7 @@ impl ChangeBatch {
             given: (0..width).map(given).collect(),
             completeness: if said(SPARSE).is_some() { Completeness::Sparse } else { Completeness::Full },
             rank: u8::try_from(number(RANK)?).map_err(|_| damaged())?,
+            slice: u32::try_from(number(SLICE)?).map_err(|_| damaged())?,
             moves,
             file: said(FILE).ok_or_else(damaged)?.as_str().into(),
             places: places.values().to_vec(),
@@ -214,6 +217,7 @@ mod tests {
             given: vec![None, Some(BooleanBuffer::from(vec![true, false, true]))],
             completeness: Completeness::Sparse,
             rank: 0,
+            slice: 7,
             moves: vec![Move { row: 2, kind: MoveKind::To, key: rows(&[9]) }],
             file: "changes/a.jsonl".into(),
             places: vec![3, 9, 27],
@@ -234,7 +238,8 @@ mod tests {
             let after = ChangeBatch::unpack(&before.pack().unwrap()).unwrap();
             assert_eq!(after.rows.columns(), before.rows.columns());
             assert_eq!((&after.ops, &after.codes, &after.given), (&before.ops, &before.codes, &before.given));
-            assert_eq!((after.completeness, after.rank, &after.file), (before.completeness, before.rank, &before.file));
+            let kind = |b: &ChangeBatch| (b.completeness, b.rank, b.slice, b.file.clone());
+            assert_eq!(kind(&after), kind(&before));
             assert_eq!(after.places, before.places);
             let [m] = &after.moves[..] else { panic!("one move") };
             assert_eq!((m.row, m.kind, &m.key), (2, MoveKind::To, &before.moves[0].key));

@@ -77,7 +77,8 @@ pub(crate) fn part_changes(part: &Part, file: &Arc<str>, options: &RowsOptions) 
     let completeness = Completeness::Full;
     let file = file.clone();
     let raw = raws.map(RawRows);
-    let batch = ChangeBatch { rows, ops, codes, given, completeness, rank: 1, moves: vec![], file, places, raw };
+    let batch =
+        ChangeBatch { rows, ops, codes, given, completeness, rank: 1, slice: 0, moves: vec![], file, places, raw };
     let null = options.contract.as_ref().and_then(|c| null_rows(&batch, c).into_iter().next());
     match null {
         Some((_, e)) => Err(e),

@@ -66,6 +66,12 @@ impl OpenFile {
         Ok(Self { file, schema, metadata, reader, batch_rows: 8192 })
     }
 
+    /// The same content as another file of the table: what is known of it is taken from this one, and so are its bytes.
+    pub fn known_as(mut self, file: DataFile) -> Self {
+        self.file = file;
+        self
+    }
+
     /// The same file, read so many rows at a time. Default: 8,192.
     pub fn with_batch_rows(mut self, rows: usize) -> Self {
         self.batch_rows = rows.max(1);

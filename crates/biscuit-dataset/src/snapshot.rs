@@ -95,8 +95,16 @@ impl Snapshot {
     /// # Errors
     /// Those of [`OpenFile::open`]; `Conflict` if a newer version has replaced a file meanwhile.
     pub async fn open_files(&self) -> Result<Vec<OpenFile>> {
+        self.open(self.files.clone()).await
+    }
+
+    /// These of its files with their footers read, in this order.
+    ///
+    /// # Errors
+    /// As [`open_files`](Self::open_files).
+    pub async fn open(&self, files: Vec<DataFile>) -> Result<Vec<OpenFile>> {
         let store = self.store();
-        let opens: Vec<_> = self.files.iter().map(|f| OpenFile::open(store.clone(), f.clone()).boxed()).collect();
+        let opens: Vec<_> = files.into_iter().map(|f| OpenFile::open(store.clone(), f).boxed()).collect();
         let opened = stream::iter(opens).buffered(8).try_collect().await;
         match opened {
             Ok(files) => Ok(files),
@@ -119,6 +127,17 @@ impl Snapshot {
         let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
         fields.extend(self.partition.iter().map(|(n, t)| Arc::new(Field::new(n, t.clone(), true))));
         Ok(Arc::new(Schema::new(fields)))
+    }
+
+    /// The schema of the table's rows as the journal knows it from the last commit, partition columns last; none where no commit said
+    /// it, or files came since that nobody has looked at.
+    ///
+    /// # Errors
+    /// `Diverged` where the journal's fact cannot be read.
+    pub fn known_schema(&self) -> Result<Option<SchemaRef>> {
+        let known = self.observed.head.meta.contains_key(COLUMNS);
+        let as_it_was = known && self.observed.foreign.is_empty() && !self.observed.diverged;
+        as_it_was.then(|| kept_columns(self.observed.head.meta.get(COLUMNS))).transpose()
     }
 
     /// The rows as a DataFrame. Filters on partition columns choose the files that are opened; other filters choose row

@@ -23,6 +23,8 @@ pub(crate) struct Record {
     pub(crate) at: RowRef,
     /// The other half of a key update, by key.
     pub(crate) link: Option<(MoveKind, u32)>,
+    /// The slice from which on it counts.
+    pub(crate) slice: u32,
 }
 
 /// The change records of a run, checked, sorted by key and order, without exact duplicates.
@@ -35,8 +37,8 @@ pub(crate) struct ChangeSet {
     pub(crate) records: Vec<Record>,
     /// By key, where its records begin, and where those of the last end; keys without records may be missing at the end.
     starts: Vec<u32>,
-    /// Orders of truncates, ascending, each once.
-    pub(crate) truncates: Vec<Order>,
+    /// The slice from which on each truncate counts, and its order, ascending, each once.
+    pub(crate) truncates: Vec<(u32, Order)>,
     pub(crate) truncate_records: u64,
     /// Records that repeat another of this run.
     pub(crate) duplicates: u64,
@@ -111,7 +113,7 @@ impl ChangeSet {
                 }
             };
             if op == Op::Truncate {
-                self.truncates.push(order);
+                self.truncates.push((batch.slice, order));
                 self.truncate_records += 1;
                 continue;
             }
@@ -131,7 +133,7 @@ impl ChangeSet {
             };
             let at = RowRef { table, row: u32::try_from(row).expect("a batch has fewer than 2^32 rows") };
             let link = links.get(row).copied().flatten();
-            self.records.push(Record { key, order, op, at, link });
+            self.records.push(Record { key, order, op, at, link, slice: batch.slice });
         }
         Ok(())
     }
@@ -202,7 +204,9 @@ impl ChangeSet {
                 continue;
             }
             let link = same.iter().find_map(|r| r.link);
-            kept.push(Record { link, ..first.clone() });
+            // What is effective earlier is all the later.
+            let slice = same.iter().map(|r| r.slice).min().unwrap_or(first.slice);
+            kept.push(Record { link, slice, ..first.clone() });
             self.duplicates += others.len() as u64;
         }
         self.records = kept;
@@ -246,8 +250,13 @@ impl ChangeSet {
 
     /// The records of a key, ascending by order.
     pub(crate) fn records_of(&self, key: u32) -> &[Record] {
+        &self.records[self.range_of(key)]
+    }
+
+    /// Where the records of a key are among all of them.
+    pub(crate) fn range_of(&self, key: u32) -> std::ops::Range<usize> {
         let start = |k: usize| self.starts.get(k).map_or(self.records.len(), |at| *at as usize);
-        &self.records[start(key as usize)..start(key as usize + 1)]
+        start(key as usize)..start(key as usize + 1)
     }
 
     /// The file and row of a record.

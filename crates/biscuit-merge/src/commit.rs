@@ -3,15 +3,18 @@ use std::collections::BTreeMap;
 use biscuit_core::{CommitId, Error, Result};
 use biscuit_journal::Replace;
 use biscuit_rewrite::{Unit, Written, rewrite_units};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 
 use crate::merge::Merge;
 use crate::order::Order;
-use crate::prepare::{Prepared, SPEC, TRUNCATED};
+use crate::prepare::{Prepared, SLICES, SPEC, TRUNCATED};
+use crate::prints::Same;
 use crate::quarantine;
 use crate::report::MergeReport;
 use crate::resolve::Resolved;
 use crate::segment::{Entry, Kept};
+use crate::slices::{Beside, SliceBase};
 use crate::spec::{Authority, Tombstones};
 
 /// What a commit makes true.
@@ -20,15 +23,20 @@ pub(crate) struct Work {
     pub(crate) units: BTreeMap<usize, Option<Unit>>,
     /// New files.
     pub(crate) added: Vec<Unit>,
+    /// Those of both that come out as others do.
+    pub(crate) same: Same,
     /// Those that are staged already.
     pub(crate) written: Vec<Written>,
     pub(crate) kept: Vec<Entry>,
     pub(crate) aside: quarantine::Change,
+    /// The marks of truncates.
+    pub(crate) marks: Vec<(i64, Order)>,
+    pub(crate) beside: Beside,
 }
 
 impl Merge {
     /// What has to be kept by key that was not kept so before.
-    pub(crate) fn kept_changes(&self, p: &Prepared, resolved: &Resolved) -> Result<Vec<Entry>> {
+    pub(crate) fn kept_changes(&self, p: &Prepared, resolved: &Resolved) -> Result<Vec<(u32, Option<Kept>)>> {
         let mut changes = Vec::new();
         for outcome in &resolved.outcomes {
             let (state, had) = (&outcome.state, p.kept.contains_key(&outcome.key));
@@ -46,7 +54,7 @@ impl Merge {
                 continue;
             }
             let kept = if nothing { None } else { Some(Kept::of(state, &p.target, &p.tables)?) };
-            changes.push((p.set.keys.bytes(outcome.key).into(), kept));
+            changes.push((outcome.key, kept));
         }
         Ok(changes)
     }
@@ -62,45 +70,126 @@ impl Merge {
     ) -> Result<biscuit_journal::Committed> {
         // A merge of the same records changes nothing by itself; of other records it must not be passed over.
         commit.filter(|id| p.snapshot.observed.head.committed(id).is_none()).inspect(|id| replace.with_commit_id(id));
+        let (marks, facts) = (truncated_fact(&work.marks, p.slices.is_sliced()), work.beside.facts.clone());
         if let Err(e) = self.stage(p, work, &mut replace).await {
             replace.abandon().await?;
             return Err(e);
         }
         let spec = &self.spec;
-        replace.with_meta(SPEC, json!({"key": spec.key, "order": spec.order, "op_rank": spec.op_rank}));
-        if let Some(mark) = &p.truncated {
-            replace.with_meta(TRUNCATED, Value::String(hex(mark.bytes())));
+        let mut made = json!({"key": spec.key, "order": spec.order, "op_rank": spec.op_rank});
+        if let Some(slices) = &self.slices {
+            made[SLICES] = json!(slices.column);
         }
-        for (name, value) in p.snapshot.facts(&p.target, &p.partition_by)? {
+        replace.with_meta(SPEC, made);
+        if let Some(marks) = marks {
+            replace.with_meta(TRUNCATED, marks);
+        }
+        let (schema, columns) = match &self.slices {
+            Some(slices) => slices.with_column(&p.target, &p.partition_by),
+            None => (p.target.clone(), p.partition_by.clone()),
+        };
+        for (name, value) in p.snapshot.facts(&schema, &columns)? {
             replace.with_meta(name, value);
         }
+        facts.into_iter().for_each(|(name, value)| replace.with_meta(&name, value));
         replace.with_report(serde_json::to_value(report).map_err(|e| Error::internal("a report").with_source(e))?);
         replace.commit().await
     }
 
     async fn stage(&self, p: &Prepared, work: Work, replace: &mut Replace<'_>) -> Result<()> {
-        let Work { units, added, written, kept, aside } = work;
+        let Work { units, added, same, written, kept, aside, beside, .. } = work;
+        for (name, content) in beside.state {
+            match content {
+                Some(content) => replace.with_state(&name, content).await?,
+                None => replace.without_state(&name),
+            }
+        }
         aside.drop.iter().for_each(|name| replace.without_state(name));
         if let Some((name, bytes)) = aside.write {
             replace.with_state(&name, bytes).await?;
         }
         let version = p.snapshot.observed.head.version + 1;
-        let (segment, dropped) = p.segments.update(kept, version, p.truncated.as_ref())?;
+        // Of a table with slices a mark covers tombstones in some of them only.
+        let covering = p.truncated.as_ref().filter(|_| !p.slices.is_sliced());
+        let (segment, dropped) = p.segments.update(kept, version, covering)?;
         dropped.iter().for_each(|name| replace.without_state(name));
         if let Some((name, bytes)) = segment {
             replace.with_state(&name, bytes).await?;
         }
-        for file in units.keys() {
+        for file in units.keys().filter(|file| p.slice_of(**file).base == SliceBase::Own) {
             let listed = p.snapshot.observed.file(&p.files[*file].file.path);
             replace.retire(listed.ok_or_else(|| Error::internal("a file of the snapshot was not observed"))?);
         }
+        let copies = p.copies(&units);
         let stager = replace.stager();
-        let units = units.into_values().flatten().chain(added).collect();
-        for file in written.into_iter().chain(rewrite_units(units, &stager, p.session.clone()).await?) {
+        let mut todo = Todo::default();
+        for (file, unit) in units.into_iter().filter_map(|(file, unit)| Some((file, unit?))) {
+            let first = same.units.get(&file).map(|first| todo.by_file.get(first).copied());
+            if let Some(at) = todo.add(unit, first.flatten()) {
+                todo.by_file.insert(file, at);
+            }
+        }
+        for unit in added {
+            let first = same.added.get(&unit.folder).map(|first| todo.by_folder.get(first).copied());
+            let folder = unit.folder.clone();
+            if let Some(at) = todo.add(unit, first.flatten()) {
+                todo.by_folder.insert(folder, at);
+            }
+        }
+        let done = rewrite_units(todo.units, &stager, p.session.clone()).await?;
+        let head = &p.snapshot.observed.head;
+        let mut copying = Vec::new();
+        for (first, folder) in &todo.again {
+            for file in done.iter().filter(|w| w.unit == *first) {
+                copying.push(stager.again(&file.file, folder).boxed());
+            }
+        }
+        for (listed, folder) in &copies {
+            let source = p.observed(*listed);
+            let rows = head.live.get(&source.path).and_then(|live| live.rows);
+            let (content, stager) = (head.content(source), &stager);
+            copying.push(async move { stager.copy(source, folder, rows, &content).await }.boxed());
+        }
+        let copied: Vec<_> = stream::iter(copying).buffered(COPIES).try_collect().await?;
+        for file in written.into_iter().chain(done) {
             replace.publish(stager.staged(file.file));
         }
+        copied.into_iter().for_each(|file| replace.publish(file));
         Ok(())
     }
+}
+
+/// Copies that the store makes at a time.
+const COPIES: usize = 8;
+
+/// The units that are worked on, and where what comes of them is published once more.
+#[derive(Default)]
+struct Todo {
+    units: Vec<Unit>,
+    by_file: BTreeMap<usize, usize>,
+    by_folder: BTreeMap<String, usize>,
+    again: Vec<(usize, String)>,
+}
+
+impl Todo {
+    /// Adds a unit, and answers with its number; or another place for what comes of an earlier one.
+    fn add(&mut self, unit: Unit, first: Option<usize>) -> Option<usize> {
+        if let Some(first) = first {
+            self.again.push((first, unit.folder));
+            return None;
+        }
+        self.units.push(unit);
+        Some(self.units.len() - 1)
+    }
+}
+
+/// The marks of truncates as the journal keeps them.
+fn truncated_fact(marks: &[(i64, Order)], sliced: bool) -> Option<Value> {
+    if sliced && !marks.is_empty() {
+        let mark = |(number, order): &(i64, Order)| (number.to_string(), Value::String(hex(order.bytes())));
+        return Some(Value::Object(marks.iter().map(mark).collect()));
+    }
+    marks.last().map(|(_, order)| Value::String(hex(order.bytes())))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -79,7 +79,7 @@ fn merge(
     let mut tables = Tables::default();
     let set = ChangeSet::new(changes.batches, spec, BadRows::Fail, schema, &mut tables)?;
     report.verdicts.duplicate = set.duplicates + set.truncate_records - set.truncates.len() as u64;
-    let truncated = set.truncates.last();
+    let truncated = set.truncates.last().map(|(_, order)| order);
     report.rows.before = current.iter().map(|b| b.num_rows() as u64).sum();
     let (mut kept, stored) = stored_rows(current, &set, spec, schema, &mut tables, truncated, report)?;
     let resolver = Resolver {
@@ -90,6 +90,7 @@ fn merge(
         truncated,
         truncated_before: None,
         bad_rows: BadRows::Fail,
+        slice: 0,
     };
     let mut resolved = Resolved::default();
     let columns = schema.fields().len();
@@ -113,7 +114,7 @@ fn merge(
     inserts.sort_by(|(a, _), (b, _)| set.keys.bytes(*a).cmp(set.keys.bytes(*b)));
     report.rows.inserted = inserts.len() as u64;
     report.verdicts.add(&resolved.verdicts);
-    for order in &set.truncates {
+    for (_, order) in &set.truncates {
         let v = &mut report.verdicts;
         let count = if Some(order) != truncated { &mut v.superseded } else { &mut v.deleted };
         *count += 1;

@@ -33,24 +33,56 @@ impl Merge {
             sorted: p.sorted.clone(),
             covers: p.covers.clone(),
         });
-        let jobs = p.files.clone().into_iter().map(move |file| tokio::spawn(scan(file, wanted.clone())));
+        let files = p.slices.now().files.clone().unwrap_or_default();
+        // Of files of one content one is looked at. What a truncate takes away is another in every slice.
+        let known = |i: usize| {
+            let content = p.slices.contents.get(i).filter(|_| wanted.truncated.is_none());
+            content.map(|(content, _)| (content.clone(), p.slices.scans.get(content).cloned()))
+        };
+        let known: Vec<_> = files.clone().map(known).collect();
+        let new = files.clone().zip(&known).filter(|(_, known)| !matches!(known, Some((_, Some(_)))));
+        let new: Vec<_> = new.map(|(i, _)| p.files[i].clone()).collect();
+        let jobs = new.into_iter().map(|file| tokio::spawn(scan(file, wanted.clone())));
         let mut running = stream::iter(jobs).buffered(self.options.parallelism);
-        let mut scans: Vec<FileScan> = Vec::with_capacity(p.files.len());
-        while let Some(done) = running.next().await {
-            scans.push(done.map_err(|e| Error::internal("a scan was cut off").with_source(e))??);
+        let mut scans: Vec<Arc<FileScan>> = Vec::with_capacity(files.len());
+        for known in known {
+            if let Some((_, Some(scan))) = known {
+                scans.push(scan);
+                continue;
+            }
+            let done = running.next().await.ok_or_else(|| Error::internal("a file was not looked at"))?;
+            let scan = Arc::new(done.map_err(|e| Error::internal("a scan was cut off").with_source(e))??);
+            known.map(|(content, _)| p.slices.scans.insert(content, scan.clone()));
+            scans.push(scan);
         }
-        Ok(Stored::of(scans))
+        Ok(Stored::of(&scans, files.start))
     }
 
     /// The keys of the run with the group they are in, groups together.
     pub(crate) fn groups(&self, p: &Prepared) -> Result<Vec<(u32, u32)>> {
         let mut ties = Vec::new();
-        for (key, kept) in &p.kept {
-            for to in kept.moved_to()? {
-                ties.extend(p.set.keys.find(&to).map(|to| (*key, to)));
+        for (key, timeline) in &p.slices.timelines {
+            for kept in timeline.all() {
+                for to in kept.moved_to()? {
+                    ties.extend(p.set.keys.find(&to).map(|to| (*key, to)));
+                }
             }
         }
         Ok(Groups::of(&p.set, &ties, &p.sorted))
+    }
+
+    /// Those of the groups that a slice is about.
+    pub(crate) fn groups_now(&self, p: &Prepared, groups: &[(u32, u32)]) -> Vec<(u32, u32)> {
+        if !p.slices.is_sliced() || p.truncated != p.truncated_before {
+            return groups.to_vec();
+        }
+        let mut now = Vec::new();
+        for group in groups.chunk_by(|a, b| a.0 == b.0) {
+            if group.iter().any(|(_, key)| !p.active(*key).is_empty()) {
+                now.extend_from_slice(group);
+            }
+        }
+        now
     }
 
     /// Applies the records of some groups to what was known.
@@ -68,7 +100,7 @@ impl Merge {
             {
                 let row = stored.rows.get(key);
                 let row = row.map(|r| (&r.order, fetched.get(key).copied().unwrap_or(NOT_FETCHED)));
-                if self.resolver(p).simple(*key, row, p.set.records_of(*key), &mut resolved) {
+                if self.resolver(p).simple(*key, row, &p.active(*key), &mut resolved) {
                     continue;
                 }
             }
@@ -76,7 +108,8 @@ impl Merge {
             for &(_, key) in group {
                 keys.push((key, self.prior(p, key, stored.rows.get(&key), fetched.get(&key).copied())?));
             }
-            let records: Vec<&Record> = keys.iter().flat_map(|(k, _)| p.set.records_of(*k)).collect();
+            let active: Vec<_> = keys.iter().map(|(k, _)| p.active(*k)).collect();
+            let records: Vec<&Record> = active.iter().flat_map(|of_key| of_key.iter()).collect();
             self.resolver(p).group(&keys, &records, &mut resolved)?;
         }
         Ok(resolved)
@@ -91,6 +124,7 @@ impl Merge {
             truncated: p.truncated.as_ref(),
             truncated_before: p.truncated_before.as_ref(),
             bad_rows: self.options.bad_rows,
+            slice: u32::try_from(p.slices.at).expect("there are fewer than 2^32 slices"),
         }
     }
 
@@ -111,16 +145,28 @@ impl Merge {
                 let reload = self.spec.authority == Authority::Reload;
                 let parts = reload || group.len() > 1 || kept.is_some_and(Kept::has_parts);
                 let asks = |r: &Record| r.op == Op::Upsert && (!p.set.givens_of(r).0.all || r.order == *live);
-                if parts || p.set.records_of(key).iter().any(asks) || (fresh_truncate && kept.is_some()) {
+                if parts || p.active(key).iter().any(asks) || (fresh_truncate && kept.is_some()) {
                     wanted.entry(row.place.file).or_default().insert(row.place.row, key);
                 }
             }
         }
         let mut fetched = HashMap::new();
-        for (file, rows) in wanted {
+        for (file, mut rows) in wanted {
+            let content = p.slices.contents.get(file).map(|(content, _)| content.clone());
+            if let Some(content) = &content {
+                rows.retain(|number, key| {
+                    let known = p.slices.fetched.get(&(content.clone(), *number));
+                    known.map(|at| fetched.insert(*key, *at));
+                    known.is_none()
+                });
+            }
             let numbers: Vec<u64> = rows.keys().copied().collect();
+            if numbers.is_empty() {
+                continue;
+            }
             for (number, at) in fetch(&p.files[file], &numbers, &p.target, &mut p.tables).await? {
                 fetched.insert(rows[&number], at);
+                content.clone().map(|content| p.slices.fetched.insert((content, number), at));
             }
         }
         Ok(fetched)

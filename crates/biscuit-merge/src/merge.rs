@@ -19,8 +19,9 @@ use crate::quarantine::{self, Quarantine, quarantined};
 use crate::ranges::Parts;
 use crate::report::MergeReport;
 use crate::scan::Stored;
-use crate::segment::Entry;
-use crate::spec::MergeSpec;
+use crate::segment::{Entry, Timeline};
+use crate::slices::{Beside, SliceBase, Slices};
+use crate::spec::{Authority, MergeSpec};
 
 /// Whether a run adds to the quarantine, or is made of what is in it.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +36,7 @@ pub struct Merge {
     pub(crate) dataset: Dataset,
     pub(crate) spec: Arc<MergeSpec>,
     pub(crate) options: MergeOptions,
+    pub(crate) slices: Option<Arc<Slices>>,
 }
 
 impl Merge {
@@ -44,7 +46,44 @@ impl Merge {
     /// `InvalidSpec`.
     pub fn new(dataset: Dataset, spec: MergeSpec, options: MergeOptions) -> Result<Self> {
         spec.check()?;
-        Ok(Self { dataset, spec: Arc::new(spec), options })
+        Ok(Self { dataset, spec: Arc::new(spec), options, slices: None })
+    }
+
+    /// The same merge into a table that holds several states, each in a folder of its own: the records of a batch count in the slice
+    /// that [`ChangeBatch::slice`](biscuit_change::ChangeBatch::slice) names and in all later ones.
+    ///
+    /// # Errors
+    /// `InvalidSpec` if the slices do not ascend, none is given, or a key or folder column has the name of the slice column.
+    pub fn with_slices(mut self, slices: Slices) -> Result<Self> {
+        let ascend = slices.all.windows(2).all(|pair| pair[0].number < pair[1].number);
+        if slices.all.is_empty() || !ascend {
+            return Err(Error::usage("InvalidSpec", "slices ascend, and there is at least one"));
+        }
+        let named = self.spec.key.iter().chain(&self.spec.order).chain(&self.options.partition_by);
+        if named.into_iter().any(|n| *n == slices.column) {
+            let message =
+                format!("`{}` is the column of the slices, and no other column can have that name", slices.column);
+            return Err(Error::usage("InvalidSpec", message));
+        }
+        self.slices = Some(Arc::new(slices));
+        Ok(self)
+    }
+
+    /// Merges records into the slices, on top of a snapshot, as one step, and commits what is to be true beside the rows. Slices that
+    /// no record counts in are not opened; those that begin as their predecessor are made by copies.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run); `ColumnClash` if records have the column that names the slices.
+    pub async fn run_slices(
+        &self,
+        snapshot: Snapshot,
+        changes: Changes,
+        mode: Mode,
+        beside: Beside,
+    ) -> Result<MergeReport> {
+        let intake = self.intake()?;
+        let run = Run { mode, commit: None, aside: Aside::Add, beside };
+        self.start_on(Some(snapshot), intake, changes, run).await
     }
 
     /// Merges these records. Nothing is changed if there is nothing to change: no version, no file.
@@ -101,11 +140,22 @@ impl Merge {
 
     async fn start(
         &self,
-        mut intake: Intake,
-        mut changes: Changes,
+        intake: Intake,
+        changes: Changes,
         mode: Mode,
         commit: Option<&CommitId>,
         aside: Aside<'_>,
+    ) -> Result<MergeReport> {
+        let run = Run { mode, commit, aside, beside: Beside::default() };
+        self.start_on(None, intake, changes, run).await
+    }
+
+    async fn start_on(
+        &self,
+        snapshot: Option<Snapshot>,
+        mut intake: Intake,
+        mut changes: Changes,
+        run: Run<'_>,
     ) -> Result<MergeReport> {
         for batch in std::mem::take(&mut changes.batches) {
             intake.add(batch).await?;
@@ -119,28 +169,25 @@ impl Merge {
             ..MergeReport::default()
         };
         report.verdicts.ignored = changes.ignored;
-        let snapshot = self.dataset.observe().await?;
+        let snapshot = match snapshot {
+            Some(snapshot) => snapshot,
+            None => self.dataset.observe().await?,
+        };
         report.version = snapshot.observed.head.version;
         let head = snapshot.observed.head.clone();
         let records = Records { session, taken, parts, refused: changes.refused };
-        match self.merge(snapshot, records, mode, commit, aside, &mut report).await {
+        match self.merge(snapshot, records, run, &mut report).await {
             Ok(()) => Ok(report),
             Err(e) => Err(self.dataset.journal().explain(e, &head).await),
         }
     }
 
-    async fn merge(
-        &self,
-        snapshot: Snapshot,
-        records: Records,
-        mode: Mode,
-        commit: Option<&CommitId>,
-        aside: Aside<'_>,
-        report: &mut MergeReport,
-    ) -> Result<()> {
+    async fn merge(&self, snapshot: Snapshot, records: Records, run: Run<'_>, report: &mut MergeReport) -> Result<()> {
         report.outcome = "unchanged";
-        if records.taken.records == 0 && records.refused.is_empty() {
-            report.rows.before = rows_of(&snapshot).await?;
+        let Run { mode, commit, aside, beside } = run;
+        let grows = self.slices.iter().flat_map(|s| &s.all).any(|s| s.base != SliceBase::Own);
+        if records.taken.records == 0 && records.refused.is_empty() && !grows && beside.is_empty() {
+            report.rows.before = self.rows_of(&snapshot).await?;
             report.rows.after = report.rows.before;
             return Ok(());
         }
@@ -149,7 +196,8 @@ impl Merge {
         let mut prepared = self.prepare(snapshot, session, &records.taken, report).await?;
         let replace = (mode == Mode::Commit).then(|| self.dataset.journal().replace(&observed));
         let stages_early = records.parts.on_disk().is_some();
-        let work = self.work(&mut prepared, records, aside, replace.as_ref().map(Replace::stager), report).await;
+        let stager = replace.as_ref().map(Replace::stager);
+        let work = self.work(&mut prepared, records, aside, beside, stager, report).await;
         let (replace, work) = match (replace, work) {
             (Some(replace), Ok(Some(work))) => (replace, work),
             (Some(replace), nothing) if stages_early => {
@@ -172,6 +220,7 @@ impl Merge {
         p: &mut Prepared,
         records: Records,
         aside: Aside<'_>,
+        beside: Beside,
         stager: Option<Stager>,
         report: &mut MergeReport,
     ) -> Result<Option<Work>> {
@@ -190,20 +239,22 @@ impl Merge {
             }
         };
         let Decided { mut plan, written, kept, refused } = decided;
-        let aside = self.put_aside(p, refused, aside, report).await?;
+        let aside = self.put_aside(p, refused, aside, beside.of_records, report).await?;
         self.count_truncates(p, &plan, report);
         report.rows = plan.counts;
-        self.guard(&plan)?;
-        let nothing = plan.is_empty();
+        self.guard(p, &plan)?;
+        let nothing = plan.is_empty() && p.slices.all.iter().all(|s| s.base == SliceBase::Own);
         let units = plan.units(&p.files, &schema, &self.options);
-        (report.partitions, report.files) = plan.describe(&p.files, &units);
-        let mark = (p.truncated != p.truncated_before).then(|| p.truncated.clone()).flatten();
-        if nothing && kept.is_empty() && mark.is_none() && aside.is_empty() {
+        (report.partitions, report.files) = plan.describe(p, &units);
+        let marks = p.slices.marks_after();
+        if nothing && kept.is_empty() && marks == p.slices.marks && aside.is_empty() && beside.is_empty() {
             return Ok(None);
         }
         report.outcome = "planned";
+        let same = plan.same(p, &units);
         let added = plan.new_files(&schema, &self.options);
-        Ok((!dry_run).then_some(Work { units, added, written, kept, aside }))
+        p.describe_slices(&units, &added, &same, report);
+        Ok((!dry_run).then_some(Work { units, added, same, written, kept, aside, marks, beside }))
     }
 
     /// What becomes of every key: part by part, and some thousand keys at a time, so that only what is written of them stays.
@@ -215,7 +266,7 @@ impl Merge {
         report: &mut MergeReport,
     ) -> Result<Decided> {
         let Records { mut parts, refused, .. } = records;
-        let plan = Plan::begin(&p.files, &p.target, parts.on_disk().cloned());
+        let plan = Plan::begin(&p.files, &p.target, p.slices.is_sliced(), parts.on_disk().cloned());
         let mut decided = Decided { refused, kept: vec![], plan, written: vec![] };
         if parts.on_disk().is_some() {
             parts.tie(p.segments.moved()?);
@@ -228,7 +279,15 @@ impl Merge {
             tracing::debug!(keys = part.keys(), "deciding");
             self.enter(p, part, report)?;
             decided.refused.append(&mut p.set.refused);
-            self.decide_part(p, &mut decided, report).await?;
+            let groups = self.groups(p)?;
+            for at in 0..p.slices.all.len() {
+                if p.enter_slice(at) {
+                    self.open_slice(p, at).await?;
+                    self.decide_part(p, &groups, &mut decided, report).await?;
+                }
+            }
+            decided.kept.extend(p.changed_timelines());
+            decided.plan.next_part();
             if let Some(new_files) = &mut new_files {
                 new_files.take(&mut decided.plan).await?;
             }
@@ -254,21 +313,36 @@ impl Merge {
         })
     }
 
-    async fn decide_part(&self, p: &mut Prepared, decided: &mut Decided, report: &mut MergeReport) -> Result<()> {
+    async fn decide_part(
+        &self,
+        p: &mut Prepared,
+        groups: &[(u32, u32)],
+        decided: &mut Decided,
+        report: &mut MergeReport,
+    ) -> Result<()> {
         let stored = self.scan(p).await?;
-        let groups = self.groups(p)?;
+        let groups = self.groups_now(p, groups);
+        let counts = decided.plan.counts;
         let fetched = self.fetch(p, &stored, &groups).await?;
         let mut draft = self.planner(p, &stored).begin(&mut decided.plan);
         for groups in chunks(&groups) {
             let resolved = self.resolve(p, &stored, &fetched, groups)?;
             report.verdicts.add(&resolved.verdicts);
-            decided.kept.extend(self.kept_changes(p, &resolved)?);
+            let kept = self.kept_changes(p, &resolved)?;
+            p.leave_slice(&resolved.outcomes, &kept, self.spec.authority == Authority::Reload);
+            if !p.slices.is_sliced() {
+                let entry = |(key, kept)| (p.set.keys.bytes(key).into(), Timeline::of(kept));
+                decided.kept.extend(kept.into_iter().map(entry));
+            }
             for (at, e) in resolved.refused {
                 decided.refused.push(p.set.batches[at.table as usize].refuse(at.row as usize, e)?);
+                p.leave_out(at);
             }
             self.planner(p, &stored).add(resolved.outcomes, &mut draft, &mut decided.plan);
         }
-        self.planner(p, &stored).settle(draft, &mut decided.plan)
+        self.planner(p, &stored).settle(draft, &mut decided.plan)?;
+        p.slices.all[p.slices.at].report.count(&counts, &decided.plan.counts);
+        Ok(())
     }
 
     fn planner<'a>(&'a self, p: &'a Prepared, stored: &'a Stored) -> Planner<'a> {
@@ -278,6 +352,7 @@ impl Merge {
             target: &p.target,
             data: p.data_schema(),
             partition_by: &p.partition_by,
+            within: &p.slices.now().folder,
             tables: &p.tables,
             keys: &p.set.keys,
             stored,
@@ -291,11 +366,14 @@ impl Merge {
         let v = &mut report.verdicts;
         let (truncates, records) = &p.truncates;
         v.duplicate += records - truncates.len() as u64;
-        for order in truncates {
-            match &p.truncated_before {
+        for (slice, order) in truncates {
+            let number = p.slices.all[*slice as usize].number;
+            let before = p.slices.marks.iter().filter(|(n, _)| *n <= number).map(|(_, mark)| mark).max();
+            let newest = truncates.iter().filter(|(s, _)| s <= slice).map(|(_, o)| o).max();
+            match before {
                 Some(before) if order == before => v.unchanged += 1,
                 Some(before) if order < before => v.late += 1,
-                _ if Some(order) != p.truncated.as_ref() => v.superseded += 1,
+                _ if Some(order) != newest => v.superseded += 1,
                 _ if plan.counts.deleted > 0 => v.deleted += 1,
                 _ => v.unchanged += 1,
             }
@@ -308,16 +386,18 @@ impl Merge {
         p: &Prepared,
         refused: Vec<Refused>,
         aside: Aside<'_>,
+        of_records: u64,
         report: &mut MergeReport,
     ) -> Result<quarantine::Change> {
         report.verdicts.quarantined = refused.len() as u64;
-        let percent = 100.0 * refused.len() as f64 / report.records.max(1) as f64;
+        let records = report.records.max(of_records);
+        let percent = 100.0 * refused.len() as f64 / records.max(1) as f64;
         if percent > self.options.max_quarantined {
             let first = &refused[0];
             let message = format!(
                 "{} of {} records cannot be used ({percent:.1} %), and at most {} % may be put aside; nothing was changed. The first is {}: {}",
                 refused.len(),
-                report.records,
+                records,
                 self.options.max_quarantined,
                 first.code,
                 first.message
@@ -335,18 +415,39 @@ impl Merge {
         }
     }
 
-    fn guard(&self, plan: &Plan) -> Result<()> {
-        let (before, deleted) = (plan.counts.before, plan.counts.deleted);
-        let percent = 100.0 * deleted as f64 / before.max(1) as f64;
-        if before <= 1000 || percent <= self.options.max_deleted {
-            return Ok(());
+    fn guard(&self, p: &Prepared, plan: &Plan) -> Result<()> {
+        let sliced = p.slices.all.iter().filter(|_| p.slices.is_sliced());
+        let each = sliced.map(|s| (s.rows, s.report.deleted, format!(" of `{}`", s.folder)));
+        let whole = (!p.slices.is_sliced()).then(|| (plan.counts.before, plan.counts.deleted, String::new()));
+        for (before, deleted, place) in each.chain(whole) {
+            let percent = 100.0 * deleted as f64 / before.max(1) as f64;
+            if before <= 1000 || percent <= self.options.max_deleted {
+                continue;
+            }
+            let message = format!(
+                "{deleted} of {before} rows{place} would be deleted ({percent:.1} %), and at most {} % may be; nothing was changed",
+                self.options.max_deleted
+            );
+            return Err(Error::data("TooManyDeleted", message));
         }
-        let message = format!(
-            "{deleted} of {before} rows would be deleted ({percent:.1} %), and at most {} % may be; nothing was changed",
-            self.options.max_deleted
-        );
-        Err(Error::data("TooManyDeleted", message))
+        Ok(())
     }
+
+    /// The rows of the whole table.
+    async fn rows_of(&self, snapshot: &Snapshot) -> Result<u64> {
+        if self.slices.is_some() {
+            return Ok(snapshot.observed.head.live.values().filter_map(|live| live.rows).sum());
+        }
+        Ok(snapshot.open_files().await?.iter().map(OpenFile::rows).sum())
+    }
+}
+
+/// How a run is done.
+struct Run<'a> {
+    mode: Mode,
+    commit: Option<&'a CommitId>,
+    aside: Aside<'a>,
+    beside: Beside,
 }
 
 /// The records of a run.
@@ -383,8 +484,4 @@ fn chunks(groups: &[(u32, u32)]) -> impl Iterator<Item = &[(u32, u32)]> {
         rest = others;
         (!chunk.is_empty()).then_some(chunk)
     })
-}
-
-async fn rows_of(snapshot: &Snapshot) -> Result<u64> {
-    Ok(snapshot.open_files().await?.iter().map(OpenFile::rows).sum())
 }

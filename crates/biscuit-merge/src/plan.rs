@@ -6,6 +6,7 @@ use biscuit_dataset::{OpenFile, partition_folders};
 use biscuit_rewrite::{Choice, Edits, Insert, Rows, Spill, Unit, choose, usual_rows};
 use datafusion::arrow::array::{AsArray, RecordBatch, UInt32Array};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type};
+use hashbrown::HashMap;
 
 use crate::bounds::Bounds;
 use crate::homes::{Home, Place, Room, places};
@@ -13,6 +14,8 @@ use crate::keys::Keys;
 use crate::new_files::new_file;
 use crate::options::MergeOptions;
 use crate::outcome::{Outcome, RowChange};
+use crate::prepare::Prepared;
+use crate::prints::{Digest, Printed, Prints, Same};
 use crate::report::{FileCounts, Partitions, RowCounts};
 use crate::scan::{self, Stored};
 use crate::table::{Cells, Tables};
@@ -33,6 +36,8 @@ pub(crate) struct Plan {
     homes: BTreeMap<String, Vec<Home>>,
     /// Where new rows wait that do not fit into memory.
     spill: Option<Arc<Spill>>,
+    /// What is done to files, where the same may be done to others.
+    prints: Option<Prints>,
 }
 
 /// What a part of a run comes to.
@@ -65,6 +70,8 @@ pub(crate) struct Planner<'a> {
     pub(crate) stored: &'a Stored,
     /// The key columns.
     pub(crate) key: &'a [String],
+    /// The folder that all of this is in; empty for the table's own.
+    pub(crate) within: &'a str,
     /// Bytes of a file that no more rows are put into.
     pub(crate) target_size: u64,
     /// The most rows of a row group, where that was chosen.
@@ -75,9 +82,10 @@ pub(crate) struct Planner<'a> {
 const BATCH: usize = 8192;
 
 impl Plan {
-    /// The plan before any key has come to anything: wider columns. New rows wait on the disk, if there is one to wait on.
-    pub(crate) fn begin(files: &[OpenFile], target: &Schema, spill: Option<Arc<Spill>>) -> Self {
-        let mut plan = Self { spill, ..Self::default() };
+    /// The plan before any key has come to anything: wider columns. New rows wait on the disk, if there is one to wait on. In a table
+    /// with slices the same may happen to files of several of them.
+    pub(crate) fn begin(files: &[OpenFile], target: &Schema, sliced: bool, spill: Option<Arc<Spill>>) -> Self {
+        let mut plan = Self { spill, prints: sliced.then(Prints::default), ..Self::default() };
         plan.counts.before = files.iter().map(OpenFile::rows).sum();
         let same = |x: &Arc<Field>| target.field_with_name(x.name()).is_ok_and(|t| t.data_type() == x.data_type());
         plan.widened = (0..files.len()).filter(|&i| !files[i].schema().fields().iter().all(same)).collect();
@@ -88,6 +96,10 @@ impl Plan {
     pub(crate) fn finish(&mut self) {
         self.spill = None;
         let c = &mut self.counts;
+        if self.prints.is_some() {
+            // Each slice has its own.
+            return;
+        }
         c.after = c.before + c.inserted - c.deleted - c.duplicate_target_keys;
     }
 
@@ -107,6 +119,42 @@ impl Plan {
         }
     }
 
+    /// Goes on to another part of the records.
+    pub(crate) fn next_part(&mut self) {
+        self.prints.iter_mut().for_each(Prints::next_part);
+    }
+
+    /// Takes down what is done to a file, or what rows a new one gets.
+    fn print<'a>(&mut self, place: impl FnOnce() -> Printed, what: u8, news: impl Iterator<Item = &'a New>) {
+        if let Some(prints) = &mut self.prints {
+            // Where a new row was before, if it was anywhere, does not matter where it is put.
+            let rows = news.map(|new| (new.place.filter(|_| what == b'=').map(|p| p.row), &new.cells));
+            prints.add(place(), what, rows);
+        }
+    }
+
+    /// Files that come out as others do, and new ones that get the same rows.
+    pub(crate) fn same(&self, p: &Prepared, units: &BTreeMap<usize, Option<Unit>>) -> Same {
+        let mut same = Same::default();
+        let Some(prints) = &self.prints else { return same };
+        let mut first: HashMap<(&str, Digest), usize> = HashMap::new();
+        for file in units.iter().filter(|(_, unit)| unit.is_some()).map(|(file, _)| *file) {
+            let key = (p.slices.contents[file].0.as_ref(), prints.of(&Printed::File(file)));
+            let first = *first.entry(key).or_insert(file);
+            if first != file {
+                same.units.insert(file, first);
+            }
+        }
+        let mut first: HashMap<Digest, &str> = HashMap::new();
+        for folder in self.added.iter().filter(|(_, rows)| !rows.is_empty()).map(|(folder, _)| folder) {
+            let first = *first.entry(prints.of(&Printed::New(folder.clone()))).or_insert(folder);
+            if first != folder {
+                same.added.insert(folder.clone(), first.to_owned());
+            }
+        }
+        same
+    }
+
     /// Puts the rows of new files that nobody has written yet on the disk, if they are to wait there.
     pub(crate) fn spill_added(&mut self) -> Result<()> {
         let Some(spill) = &self.spill else { return Ok(()) };
@@ -121,7 +169,7 @@ impl Planner<'_> {
     /// The draft before any key of the part has come to anything: rows of other keys that a truncate takes away.
     pub(crate) fn begin(&self, plan: &mut Plan) -> Draft {
         let mut draft = Draft::default();
-        for (file, rows) in self.stored.truncated.iter().enumerate() {
+        for (file, rows) in (self.stored.first..).zip(&self.stored.truncated) {
             plan.counts.deleted += rows.len() as u64;
             draft.removed.extend(rows.iter().map(|&row| scan::Place { file, row }));
         }
@@ -184,6 +232,9 @@ impl Planner<'_> {
             let (file, group) = self.group_of(same[0]);
             let mut edits = Edits::default();
             edits.remove(&same.iter().map(|p| p.row).collect::<Vec<_>>());
+            if let Some(prints) = &mut plan.prints {
+                prints.remove(Printed::File(file), same.iter().map(|p| p.row));
+            }
             plan.edit(file, group, edits)?;
         }
         let place = |new: &New| new.place.expect("only rows that replace one are looked at");
@@ -192,6 +243,7 @@ impl Planner<'_> {
             let (file, group) = self.group_of(place(same[0]));
             let mut edits = Edits::default();
             edits.replace(&same.iter().map(|new| place(new).row).collect::<Vec<_>>(), &self.gather(same)?)?;
+            plan.print(|| Printed::File(file), b'=', same.iter().copied());
             plan.edit(file, group, edits)?;
         }
         for (folder, news) in inserts {
@@ -212,13 +264,17 @@ impl Planner<'_> {
     /// The folder of every row.
     fn folders(&self, news: &[New]) -> Result<Vec<String>> {
         if self.partition_by.is_empty() {
-            return Ok(vec![String::new(); news.len()]);
+            return Ok(vec![self.within.to_owned(); news.len()]);
         }
         let columns = |n: &String| self.target.index_of(n).ok();
         let columns: Vec<usize> = self.partition_by.iter().filter_map(columns).collect();
         let schema = Arc::new(self.target.project(&columns).expect("indices come from this schema"));
         let rows = self.tables.gather(self.target, &schema, &news.iter().map(|n| &n.cells).collect::<Vec<_>>())?;
-        row_folders(&rows, self.partition_by)
+        let mut folders = row_folders(&rows, self.partition_by)?;
+        if !self.within.is_empty() {
+            folders.iter_mut().for_each(|folder| *folder = format!("{}/{folder}", self.within));
+        }
+        Ok(folders)
     }
 
     /// Finds files and row groups for new rows of a folder, which are sorted by key.
@@ -241,6 +297,7 @@ impl Planner<'_> {
             by_place.entry(place).or_default().push(new);
         }
         for (place, news) in by_place {
+            plan.print(|| printed(place, folder), b'+', news.iter().copied());
             for news in news.chunks(BATCH) {
                 let rows = self.gather(news)?;
                 match place {
@@ -326,38 +383,50 @@ impl Plan {
     }
 
     /// What the plan does to partitions and files, of which these are worked on.
-    pub(crate) fn describe(
-        &self,
-        files: &[OpenFile],
-        units: &BTreeMap<usize, Option<Unit>>,
-    ) -> (Partitions, FileCounts) {
-        let mut before: BTreeSet<&str> = BTreeSet::new();
+    pub(crate) fn describe(&self, p: &Prepared, units: &BTreeMap<usize, Option<Unit>>) -> (Partitions, FileCounts) {
+        let mut before: BTreeSet<&str> = p.snapshot.files().iter().map(|f| folder_of(&f.path)).collect();
         let mut after: BTreeSet<&str> = self.added.keys().map(String::as_str).collect();
         let mut changed: BTreeSet<&str> = after.clone();
-        let mut counts = FileCounts { kept: (files.len() - units.len()) as u64, ..FileCounts::default() };
-        for (i, file) in files.iter().enumerate() {
-            let folder = folder_of(&file.file.path);
-            before.insert(folder);
-            match units.get(&i) {
-                None => drop(after.insert(folder)),
-                Some(None) => {
-                    changed.insert(folder);
-                    counts.removed += 1;
-                }
-                Some(Some(unit)) => {
-                    changed.insert(folder);
+        let mut counts = FileCounts { kept: p.snapshot.files().len() as u64, ..FileCounts::default() };
+        let mut touched = BTreeSet::new();
+        for (i, unit) in units {
+            let folder = folder_of(&p.files[*i].file.path);
+            let is_own = before.contains(folder);
+            changed.insert(folder);
+            counts.kept -= u64::from(is_own);
+            if is_own {
+                touched.insert(p.files[*i].file.path.as_str());
+            }
+            match unit {
+                None => counts.removed += u64::from(is_own),
+                Some(unit) => {
                     after.insert(folder);
                     counts.rewritten += 1;
                     counts.spliced += u64::from(choose(unit) == Choice::Splice);
                 }
             }
         }
+        let kept = p.snapshot.files().iter().filter(|f| !touched.contains(f.path.as_str()));
+        after.extend(kept.map(|f| folder_of(&f.path)));
+        let copied = p.copies(units);
+        let folders: BTreeSet<&str> = copied.iter().map(|(_, folder)| folder.as_str()).collect();
+        changed.extend(&folders);
+        after.extend(&folders);
+        before.retain(|folder| !folders.contains(folder));
         counts.added = self.added.len() as u64;
         let pick = |was: bool, is: bool| {
             let fits = |f: &&str| before.contains(f) == was && after.contains(f) == is;
             changed.iter().filter(|f| fits(f)).map(|f| (*f).to_owned()).collect()
         };
         (Partitions { added: pick(false, true), changed: pick(true, true), emptied: pick(true, false) }, counts)
+    }
+}
+
+/// Where new rows go, by file, or the new file of a folder.
+fn printed(place: Option<Place>, folder: &str) -> Printed {
+    match place {
+        Some((file, group)) => Printed::Group(file, group),
+        None => Printed::New(folder.to_owned()),
     }
 }
 

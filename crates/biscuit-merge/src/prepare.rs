@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use biscuit_change::BadRows;
@@ -18,13 +18,16 @@ use crate::merge::Merge;
 use crate::order::Order;
 use crate::ranges::Part;
 use crate::report::MergeReport;
-use crate::segment::{Kept, Segments};
+use crate::segment::{Kept, Segments, Timeline};
+use crate::slices::SliceState;
 use crate::spec::MergeSpec;
 use crate::table::{Tables, known, without};
 
 /// Facts in the journal: what orders mean, and the order at or before which everything was truncated.
 pub(crate) const SPEC: &str = "merge";
 pub(crate) const TRUNCATED: &str = "truncated";
+/// Which column names the slices, where orders are by slice.
+pub(crate) const SLICES: &str = "slices";
 
 /// What is known after the table was read and before anything is written.
 pub(crate) struct Prepared {
@@ -37,8 +40,8 @@ pub(crate) struct Prepared {
     pub(crate) segments: Segments,
     pub(crate) truncated: Option<Order>,
     pub(crate) truncated_before: Option<Order>,
-    /// Orders of the truncates of this run, ascending, each once, and how many records they are.
-    pub(crate) truncates: (Vec<Order>, u64),
+    /// Truncates of this run, ascending, each once, and how many records they are.
+    pub(crate) truncates: (Vec<(u32, Order)>, u64),
     /// Where the run works, in which memory.
     pub(crate) session: Arc<TaskContext>,
     /// What the part of the records that is worked on takes of it.
@@ -48,8 +51,10 @@ pub(crate) struct Prepared {
     pub(crate) tables: Tables,
     /// Its keys, sorted, by number.
     pub(crate) sorted: Arc<Vec<u32>>,
+    /// What is kept of its keys, in the slice that is worked on.
     pub(crate) kept: HashMap<u32, Kept>,
     pub(crate) covers: Covers,
+    pub(crate) slices: SliceState,
 }
 
 impl Prepared {
@@ -77,8 +82,7 @@ impl Merge {
     ) -> Result<Prepared> {
         self.check_drift(&snapshot)?;
         let partition_by = self.partition_by(&snapshot)?;
-        let files = snapshot.open_files().await?;
-        let has = snapshot.schema(&files)?;
+        let (files, has) = self.known(&snapshot).await?;
         let target = self.target_schema(&has, taken, &partition_by)?;
         if !has.fields().is_empty() {
             let new = target.fields().iter().filter(|f| has.index_of(f.name()).is_err());
@@ -88,12 +92,10 @@ impl Merge {
         }
         let journal = self.dataset.journal();
         let segments = Segments::load(journal, &snapshot.observed.head, snapshot.observed.diverged).await?;
-        let truncated_before = match snapshot.observed.head.meta.get(TRUNCATED).and_then(Value::as_str) {
-            Some(mark) => Some(Order::from_bytes(&unhex(mark)?)),
-            None => None,
-        };
+        let marks = marks(snapshot.observed.head.meta.get(TRUNCATED))?;
+        let truncated_before = marks.iter().map(|(_, mark)| mark.clone()).max();
         let partition_by = partition_by.into_iter().filter(|n| target.index_of(n).is_ok()).collect();
-        Ok(Prepared {
+        let mut prepared = Prepared {
             snapshot,
             starts: files.iter().map(OpenFile::group_starts).collect(),
             files,
@@ -110,7 +112,31 @@ impl Merge {
             sorted: Arc::default(),
             kept: HashMap::new(),
             covers: Covers::default(),
-        })
+            slices: SliceState::new(marks),
+        };
+        self.begin_slices(&mut prepared)?;
+        if self.slices.is_some() && !report.widened_columns.is_empty() {
+            for at in 0..prepared.slices.all.len() {
+                self.open_slice(&mut prepared, at).await?;
+            }
+        }
+        Ok(prepared)
+    }
+
+    /// The table's files and columns. Of a table with slices no file is opened here, if its columns are known without it, and the
+    /// column that names the slices is left out.
+    async fn known(&self, snapshot: &Snapshot) -> Result<(Vec<OpenFile>, SchemaRef)> {
+        let Some(slices) = &self.slices else {
+            let files = snapshot.open_files().await?;
+            let has = snapshot.schema(&files)?;
+            return Ok((files, has));
+        };
+        let has = match snapshot.known_schema()? {
+            Some(known) => known,
+            None => snapshot.schema(&snapshot.open_files().await?)?,
+        };
+        let rest: Vec<_> = has.fields().iter().filter(|f| *f.name() != slices.column).cloned().collect();
+        Ok((vec![], Arc::new(Schema::new(rest))))
     }
 
     /// Goes on to the next part of the records.
@@ -118,23 +144,43 @@ impl Merge {
         (p.set, p.tables, p.covers, p.kept) = (part.set, part.tables, part.covers, HashMap::new());
         p.memory = Some(part.memory);
         report.verdicts.duplicate += p.set.duplicates;
-        if let Some(newest) = p.set.truncates.last() {
+        if let Some((_, newest)) = p.set.truncates.last() {
             p.truncated = p.truncated.take().max(Some(newest.clone()));
             p.truncates = (p.set.truncates.clone(), p.set.truncate_records);
+            p.slices.truncates.clone_from(&p.set.truncates);
         }
-        if p.truncated != p.truncated_before {
+        if p.truncated != p.truncated_before || !p.slices.truncates.is_empty() {
             // A truncate is about all keys, so those whose rows do not say their order are looked at too.
             for (key, _) in p.segments.all()?.iter().filter(|(key, _)| p.covers.has(key)) {
                 p.set.keys_mut().intern(key);
             }
         }
-        follow_moves(&mut p.set, &p.segments, &mut p.kept)?;
+        p.slices.timelines.clear();
+        follow_moves(&mut p.set, &p.segments, &mut p.slices.timelines)?;
+        p.kept = p.slices.timelines.iter().filter_map(|(key, t)| Some((*key, t.at(0)?.clone()))).collect();
         p.sorted = Arc::new(p.set.keys.sorted());
+        p.slices.enter_part(p.set.records.len());
         Ok(())
     }
 
     fn check_drift(&self, snapshot: &Snapshot) -> Result<()> {
         let Some(made) = snapshot.observed.head.meta.get(SPEC) else { return Ok(()) };
+        let column = self.slices.as_ref().map(|slices| &slices.column);
+        match (made.get(SLICES).and_then(Value::as_str), column) {
+            (Some(then), Some(now)) if then == now => {}
+            (None, None) => {}
+            (Some(then), None) => {
+                let message = format!(
+                    "this table holds one state per `{then}`: changes are brought to each of them by `biscuit snapshot`"
+                );
+                return Err(Error::usage("SpecDrift", message));
+            }
+            (then, Some(now)) => {
+                let then = then.map_or("is one state".to_owned(), |then| format!("holds one state per `{then}`"));
+                let message = format!("this table {then}, and this run is about one state per `{now}`");
+                return Err(Error::usage("SpecDrift", message));
+            }
+        }
         for (what, now) in [("key", &self.spec.key), ("order", &self.spec.order), ("op_rank", &self.spec.op_rank)] {
             let then = made.get(what).cloned().unwrap_or(Value::Null);
             if then != json!(now) {
@@ -146,6 +192,16 @@ impl Merge {
     }
 
     fn partition_by(&self, snapshot: &Snapshot) -> Result<Vec<String>> {
+        if let Some(slices) = &self.slices {
+            let has: Vec<String> = snapshot.partition_columns().iter().map(|(n, _)| n.clone()).collect();
+            let rest = match self.options.partition_by.is_empty() {
+                true => has.into_iter().filter(|n| *n != slices.column).collect(),
+                false => self.options.partition_by.clone(),
+            };
+            let all: Vec<String> = std::iter::once(slices.column.clone()).chain(rest.iter().cloned()).collect();
+            snapshot.check_partitioning(&all, WriteMode::Append)?;
+            return Ok(rest);
+        }
         if self.options.partition_by.is_empty() {
             return Ok(snapshot.partition_columns().iter().map(|(n, _)| n.clone()).collect());
         }
@@ -210,13 +266,13 @@ impl Encoded {
 }
 
 /// Adds the keys that key updates lead to, and finds what is kept of all keys, until no key is new.
-fn follow_moves(set: &mut ChangeSet, segments: &Segments, kept: &mut HashMap<u32, Kept>) -> Result<()> {
+fn follow_moves(set: &mut ChangeSet, segments: &Segments, kept: &mut HashMap<u32, Timeline>) -> Result<()> {
     let mut from = 0;
     while from < set.keys.len() {
         let before = set.keys.len();
         segments.find(&set.keys, from, kept)?;
         let mut next = BTreeSet::new();
-        for kept in kept.values() {
+        for kept in kept.values().flat_map(Timeline::all) {
             next.extend(kept.moved_to()?);
         }
         for to in &next {
@@ -240,8 +296,35 @@ pub async fn merged_by(dataset: &Dataset) -> Result<Option<(Vec<String>, Vec<Str
     Ok(head.meta.get(SPEC).map(|made| (columns(made, "key"), columns(made, "order"))))
 }
 
+/// The column that names the states of a table, where it holds several.
+pub(crate) fn sliced_by(facts: &BTreeMap<String, Value>) -> Option<&str> {
+    facts.get(SPEC)?.get(SLICES)?.as_str()
+}
+
+/// The marks of truncates by slice; that of a table without slices is under 0.
+fn marks(fact: Option<&Value>) -> Result<Vec<(i64, Order)>> {
+    let mark = |hex: &str| Ok(Order::from_bytes(&unhex(hex)?));
+    match fact {
+        Some(Value::String(hex)) => Ok(vec![(0, mark(hex)?)]),
+        Some(Value::Object(by_slice)) => {
+            let of_slice = |(slice, hex): (&String, &Value)| {
+                let slice = slice.parse().map_err(|e| damaged_mark().with_source(e))?;
+                Ok((slice, mark(hex.as_str().unwrap_or_default())?))
+            };
+            let mut marks = by_slice.iter().map(of_slice).collect::<Result<Vec<_>>>()?;
+            marks.sort();
+            Ok(marks)
+        }
+        _ => Ok(vec![]),
+    }
+}
+
+fn damaged_mark() -> Error {
+    Error::conflict("Diverged", "the truncate mark in the journal cannot be read")
+}
+
 fn unhex(text: &str) -> Result<Vec<u8>> {
     let byte = |i: usize| u8::from_str_radix(text.get(i..i + 2)?, 16).ok();
     let bytes: Option<Vec<u8>> = (0..text.len()).step_by(2).map(byte).collect();
-    bytes.ok_or_else(|| Error::conflict("Diverged", "the truncate mark in the journal cannot be read"))
+    bytes.ok_or_else(damaged_mark)
 }

@@ -26,10 +26,19 @@ pub struct Verdicts {
     pub ignored: u64,
     /// Was put aside with a reason.
     pub quarantined: u64,
+    /// Waits for the period that it takes effect in.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub waiting: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 impl Verdicts {
-    pub(crate) fn add(&mut self, other: &Self) {
+    /// Adds those of other records.
+    pub fn add(&mut self, other: &Self) {
         self.inserted += other.inserted;
         self.updated += other.updated;
         self.deleted += other.deleted;
@@ -41,6 +50,7 @@ impl Verdicts {
         self.corrected += other.corrected;
         self.ignored += other.ignored;
         self.quarantined += other.quarantined;
+        self.waiting += other.waiting;
     }
 
     /// The sum of all.
@@ -57,6 +67,7 @@ impl Verdicts {
             corrected,
             ignored,
             quarantined,
+            waiting,
         } = *self;
         inserted
             + updated
@@ -69,6 +80,7 @@ impl Verdicts {
             + corrected
             + ignored
             + quarantined
+            + waiting
     }
 }
 
@@ -122,6 +134,59 @@ pub struct FileCounts {
     pub adopted: u64,
 }
 
+/// What a run did to one slice of a table.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct SliceReport {
+    /// The value of the slice column.
+    pub slice: String,
+    /// Whether this run made it.
+    pub is_new: bool,
+    /// Rows before the run; of a new slice those that it begins with.
+    pub before: u64,
+    /// Rows after it.
+    pub after: u64,
+    /// Keys whose records counted here.
+    pub keys: u64,
+    /// Of those, keys with records of an earlier slice that nothing newer has met so far.
+    pub carried: u64,
+    /// New keys.
+    pub inserted: u64,
+    /// Keys whose row is another now.
+    pub updated: u64,
+    /// Keys whose row is gone.
+    pub deleted: u64,
+    /// Its files.
+    pub files: SliceFiles,
+}
+
+/// The files of a slice.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct SliceFiles {
+    /// Not touched: same name, same ETag.
+    pub kept: u64,
+    /// Copied from the slice before by the store, without being read.
+    pub copied: u64,
+    /// Written in this slice.
+    pub written: u64,
+    /// Of those, the ones of which row groups were copied as they were.
+    pub spliced: u64,
+    /// Copied by the store from what was written for an earlier slice.
+    pub shared: u64,
+    /// Deleted, replaced or not.
+    pub removed: u64,
+}
+
+impl SliceReport {
+    /// Adds what happened to rows between two counts.
+    pub(crate) fn count(&mut self, before: &RowCounts, after: &RowCounts) {
+        self.inserted += after.inserted - before.inserted;
+        self.updated += after.updated - before.updated;
+        self.deleted += after.deleted - before.deleted + after.duplicate_target_keys - before.duplicate_target_keys;
+    }
+}
+
 /// What a merge did, or would do.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[non_exhaustive]
@@ -148,6 +213,9 @@ pub struct MergeReport {
     pub added_columns: Vec<String>,
     /// Columns whose type became wider, which rewrites the files of the old type.
     pub widened_columns: Vec<String>,
+    /// What happened in each slice, ascending, where the table has slices.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub slices: Vec<SliceReport>,
     /// Live files that were kept because somebody else changed them since: the run ended with exceptions.
     pub exceptions: Vec<String>,
 }

@@ -60,6 +60,8 @@ pub(crate) struct Resolver<'a> {
     pub(crate) truncated: Option<&'a Order>,
     pub(crate) truncated_before: Option<&'a Order>,
     pub(crate) bad_rows: BadRows,
+    /// The slice that this is about: records of earlier ones have their verdict already.
+    pub(crate) slice: u32,
 }
 
 /// What one record did, before the end of its key is known.
@@ -85,7 +87,10 @@ impl Resolver<'_> {
                     out.outcomes.append(&mut own.outcomes);
                     return Ok(());
                 }
-                Err(Refusal { at: Some(at), error }) if self.bad_rows == BadRows::Quarantine => {
+                // What counted in an earlier slice cannot be put aside any more.
+                Err(Refusal { at: Some(at), error })
+                    if self.bad_rows == BadRows::Quarantine && records.iter().any(|r| r.at == at && self.is_own(r)) =>
+                {
                     records.retain(|r| r.at != at);
                     out.refused.push((at, error));
                 }
@@ -107,7 +112,7 @@ impl Resolver<'_> {
         let (mut open, mut cleared) = (Vec::new(), Vec::new());
         for record in records {
             match self.apply(record, &mut works)? {
-                Effect::Final(count) => *count(&mut out.verdicts) += 1,
+                Effect::Final(count) => *count(&mut out.verdicts) += u64::from(self.is_own(record)),
                 Effect::Open => open.push(record),
                 Effect::Cleared => cleared.push(record),
             }
@@ -116,15 +121,20 @@ impl Resolver<'_> {
             |record: &Record| works.iter().find(|w| w.key == record.key).expect("every record's key is in its group");
         for record in cleared {
             self.check_cleared(record, work_of(record))?;
-            out.verdicts.merged += 1;
+            out.verdicts.merged += u64::from(self.is_own(record));
         }
         for record in open {
             let work = work_of(record);
             self.check_available(record, work)?;
-            *self.verdict(record, work)(&mut out.verdicts) += 1;
+            *self.verdict(record, work)(&mut out.verdicts) += u64::from(self.is_own(record));
         }
         out.outcomes.extend(works.into_iter().map(finish));
         Ok(())
+    }
+
+    /// Whether a record gets its verdict in this slice.
+    fn is_own(&self, record: &Record) -> bool {
+        record.slice == self.slice
     }
 
     /// Resolves a key of which nothing is kept but its row, if there is one, and whose records are all full images or
@@ -148,22 +158,24 @@ impl Resolver<'_> {
         }
         let v = &mut out.verdicts;
         let late = row.map_or(0, |(order, _)| records.partition_point(|r| r.order < *order));
-        v.late += late as u64;
+        let own = |records: &[Record]| records.iter().filter(|r| self.is_own(r)).count() as u64;
+        v.late += own(&records[..late]);
         let Some(overtaken) = (records.len() - late).checked_sub(1) else {
             let (order, at) = row.expect("records are late only where there is a row");
             out.outcomes.push(Outcome::of_row(key, RowChange::Keep, order, at));
             return true;
         };
-        v.superseded += overtaken as u64;
+        v.superseded += own(&records[late..late + overtaken]);
+        let is_own = u64::from(self.is_own(newest));
         let order = &newest.order;
         let outcome = match (newest.op == Op::Delete, row.is_some()) {
             (false, stored) => {
-                *(if stored { &mut v.updated } else { &mut v.inserted }) += 1;
+                *(if stored { &mut v.updated } else { &mut v.inserted }) += is_own;
                 let change = if stored { RowChange::Replace } else { RowChange::Insert };
                 Outcome::of_row(key, change, order, newest.at)
             }
             (true, stored) => {
-                *(if stored { &mut v.deleted } else { &mut v.unchanged }) += 1;
+                *(if stored { &mut v.deleted } else { &mut v.unchanged }) += is_own;
                 let mut state = KeyState::unknown();
                 state.remove(order);
                 Outcome { key, row: if stored { RowChange::Remove } else { RowChange::Keep }, state, before: None }

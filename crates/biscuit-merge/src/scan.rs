@@ -52,27 +52,29 @@ pub(crate) struct StoredKey {
 #[derive(Debug, Default)]
 pub(crate) struct Stored {
     pub(crate) rows: HashMap<u32, StoredKey>,
-    /// By file, rows of other keys that a truncate takes away.
+    /// By file from the first one looked at on, rows of other keys that a truncate takes away.
     pub(crate) truncated: Vec<Vec<u64>>,
+    /// The number of that file.
+    pub(crate) first: usize,
 }
 
 impl Stored {
-    /// Of several rows of one key the newest stands, the last of equally new ones.
-    pub(crate) fn of(scans: Vec<FileScan>) -> Self {
-        let mut stored = Self::default();
-        for (file, scan) in scans.into_iter().enumerate() {
-            for m in scan.matches {
-                let place = Place { file, row: m.row };
+    /// Of several rows of one key the newest stands, the last of equally new ones. The files are numbered from `first` on.
+    pub(crate) fn of(scans: &[Arc<FileScan>], first: usize) -> Self {
+        let mut stored = Self { first, ..Self::default() };
+        for (file, scan) in (first..).zip(scans) {
+            for m in &scan.matches {
+                let (place, order) = (Place { file, row: m.row }, m.order.clone());
                 match stored.rows.get_mut(&m.key) {
-                    None => drop(stored.rows.insert(m.key, StoredKey { place, order: m.order, surplus: vec![] })),
-                    Some(s) if m.order >= s.order => {
+                    None => drop(stored.rows.insert(m.key, StoredKey { place, order, surplus: vec![] })),
+                    Some(s) if order >= s.order => {
                         s.surplus.push(std::mem::replace(&mut s.place, place));
-                        s.order = m.order;
+                        s.order = order;
                     }
                     Some(s) => s.surplus.push(place),
                 }
             }
-            stored.truncated.push(scan.truncated);
+            stored.truncated.push(scan.truncated.clone());
         }
         stored
     }

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -6,8 +7,8 @@ use biscuit_core::{Error, Result};
 use biscuit_dataset::{Dataset, conform};
 use biscuit_journal::{Head, Journal};
 use bytes::Bytes;
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch, StringArray};
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch, StringArray};
+use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use hashbrown::{HashMap, HashSet};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -27,20 +28,61 @@ const SEGMENT: &str = "keys-";
 /// So many segments are made one.
 const MOST_SEGMENTS: usize = 8;
 
-/// What is kept of one key; none for a key of which nothing has to be kept any more.
-pub(crate) type Entry = (Arc<[u8]>, Option<Kept>);
+/// What is kept of one key; nothing for a key of which nothing has to be kept any more.
+pub(crate) type Entry = (Arc<[u8]>, Timeline);
+
+/// What is kept of a key, by slices from which on it is so: none where the row says it all, or nothing is known. A table without
+/// slices has it in one place, under 0.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Timeline(pub(crate) Vec<(i64, Option<Kept>)>);
+
+impl Timeline {
+    pub(crate) fn of(kept: Option<Kept>) -> Self {
+        Self(kept.map(|kept| (0, Some(kept))).into_iter().collect())
+    }
+
+    /// What is kept in a slice.
+    pub(crate) fn at(&self, slice: i64) -> Option<&Kept> {
+        let before = self.0.partition_point(|(number, _)| *number <= slice);
+        self.0[..before].last().and_then(|(_, kept)| kept.as_ref())
+    }
+
+    /// All that is kept.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Kept> {
+        self.0.iter().filter_map(|(_, kept)| kept.as_ref())
+    }
+
+    /// What is kept after a run that worked on the slices that `now` names, ascending, and came to that there. In all others it is
+    /// what it was, although something may have changed before them.
+    pub(crate) fn with(&self, now: &Self) -> Self {
+        let mut numbers: Vec<i64> = self.0.iter().chain(&now.0).map(|(number, _)| *number).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        let mut after: Vec<(i64, Option<Kept>)> = Vec::new();
+        for number in numbers {
+            let kept = match now.0.iter().find(|(n, _)| *n == number) {
+                Some((_, kept)) => kept.clone(),
+                None => self.at(number).cloned(),
+            };
+            if after.last().map_or(kept.is_some(), |(_, last)| *last != kept) {
+                after.push((number, kept));
+            }
+        }
+        Self(after)
+    }
+}
 
 /// A state file to write, by name, and those to drop.
 pub(crate) type Update = (Option<(String, Bytes)>, Vec<String>);
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Kept {
     live: Option<Order>,
     base: Order,
     extra: Extra,
 }
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Extra {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     columns: Vec<KeptColumn>,
@@ -48,7 +90,7 @@ struct Extra {
     moves: Vec<KeptMove>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct KeptColumn {
     name: String,
     order: String,
@@ -57,7 +99,7 @@ struct KeptColumn {
     cleared: bool,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct KeptMove {
     to: String,
     at: String,
@@ -171,13 +213,20 @@ fn read_image(bytes: &[u8]) -> Result<RecordBatch> {
     reader.next().ok_or_else(damaged)?.map_err(broken)
 }
 
-fn schema() -> SchemaRef {
-    Arc::new(Schema::new(vec![
+/// The column of slices, where there are some.
+const SLICE: &str = "slice";
+
+fn schema(sliced: bool) -> SchemaRef {
+    let mut fields = vec![
         Field::new("key", DataType::Binary, false),
         Field::new("live", DataType::Binary, true),
         Field::new("base", DataType::Binary, true),
         Field::new("extra", DataType::Utf8, true),
-    ]))
+    ];
+    if sliced {
+        fields.push(Field::new(SLICE, DataType::Int64, true));
+    }
+    Arc::new(Schema::new(fields))
 }
 
 /// A segment's content; entries are sorted by key.
@@ -188,10 +237,18 @@ fn write(entries: &[Entry]) -> Result<Bytes> {
         .set_max_row_group_row_count(Some(65_536))
         .build();
     let mut out = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut out, schema(), Some(properties)).map_err(internal)?;
-    for chunk in entries.chunks(65_536) {
+    let sliced = entries.iter().flat_map(|(_, timeline)| &timeline.0).any(|(slice, _)| *slice != 0);
+    let mut writer = ArrowWriter::try_new(&mut out, schema(sliced), Some(properties)).map_err(internal)?;
+    // A key of which nothing is kept has a line that says so.
+    let nothing: &[(i64, Option<Kept>)] = &[(0, None)];
+    let lines = entries.iter().flat_map(|(key, timeline)| {
+        let lines = if timeline.0.is_empty() { nothing } else { &timeline.0 };
+        lines.iter().map(move |(slice, kept)| (key, *slice, kept))
+    });
+    let lines: Vec<_> = lines.collect();
+    for chunk in lines.chunks(65_536) {
         let kept = |f: fn(&Kept) -> Option<&[u8]>| -> ArrayRef {
-            Arc::new(chunk.iter().map(|(_, k)| k.as_ref().and_then(f)).collect::<BinaryArray>())
+            Arc::new(chunk.iter().map(|(_, _, k)| k.as_ref().and_then(f)).collect::<BinaryArray>())
         };
         let extra = |k: &Option<Kept>| -> Result<Option<String>> {
             match k {
@@ -202,14 +259,17 @@ fn write(entries: &[Entry]) -> Result<Bytes> {
                 _ => Ok(None),
             }
         };
-        let extras = chunk.iter().map(|(_, k)| extra(k)).collect::<Result<Vec<_>>>()?;
-        let columns: Vec<ArrayRef> = vec![
-            Arc::new(chunk.iter().map(|(key, _)| Some(key.as_ref())).collect::<BinaryArray>()),
+        let extras = chunk.iter().map(|(_, _, k)| extra(k)).collect::<Result<Vec<_>>>()?;
+        let mut columns: Vec<ArrayRef> = vec![
+            Arc::new(chunk.iter().map(|(key, _, _)| Some(key.as_ref())).collect::<BinaryArray>()),
             kept(|k| k.live.as_ref().map(Order::bytes)),
             kept(|k| Some(k.base.bytes())),
             Arc::new(StringArray::from(extras)),
         ];
-        let batch = RecordBatch::try_new(schema(), columns)
+        if sliced {
+            columns.push(Arc::new(Int64Array::from_iter_values(chunk.iter().map(|(_, slice, _)| *slice))));
+        }
+        let batch = RecordBatch::try_new(schema(sliced), columns)
             .map_err(|e| Error::internal("a segment could not be put together").with_source(e))?;
         writer.write(&batch).map_err(internal)?;
     }
@@ -221,7 +281,7 @@ fn write(entries: &[Entry]) -> Result<Bytes> {
 fn read(
     segment: &Bytes,
     wanted: &dyn Fn(&[u8], &[u8]) -> bool,
-    each: &mut dyn FnMut(&[u8], Option<Kept>),
+    each: &mut dyn FnMut(&[u8], i64, Option<Kept>),
 ) -> Result<()> {
     let builder = ParquetRecordBatchReaderBuilder::try_new(segment.clone()).map_err(broken)?;
     let groups = builder.metadata().row_groups().iter().enumerate();
@@ -238,6 +298,7 @@ fn read(
         let column = |i: usize| batch.column(i).as_binary_opt::<i32>().ok_or_else(damaged);
         let (keys, live, base) = (column(0)?, column(1)?, column(2)?);
         let extra = batch.column(3).as_string_opt::<i32>().ok_or_else(damaged)?;
+        let slices = batch.column_by_name(SLICE).and_then(|c| c.as_primitive_opt::<Int64Type>());
         for row in 0..batch.num_rows() {
             let kept = if base.is_null(row) {
                 None
@@ -250,7 +311,7 @@ fn read(
                 let live = live.is_valid(row).then(|| Order::from_bytes(live.value(row)));
                 Some(Kept { live, base: Order::from_bytes(base.value(row)), extra })
             };
-            each(keys.value(row), kept);
+            each(keys.value(row), slices.map_or(0, |s| s.value(row)), kept);
         }
     }
     Ok(())
@@ -280,7 +341,7 @@ impl Segments {
     }
 
     /// What is kept of the keys from the `from`-th on.
-    pub(crate) fn find(&self, keys: &Keys, from: usize, found: &mut HashMap<u32, Kept>) -> Result<()> {
+    pub(crate) fn find(&self, keys: &Keys, from: usize, found: &mut HashMap<u32, Timeline>) -> Result<()> {
         if self.files.is_empty() {
             return Ok(());
         }
@@ -293,14 +354,19 @@ impl Segments {
             // A bound may be cut short, and then the greatest key only begins with it.
             sorted.get(first).is_some_and(|k| *k <= max || k.starts_with(max))
         };
-        let mut seen: HashSet<u32> = HashSet::new();
-        for (_, segment) in &self.files {
-            read(segment, &wanted, &mut |key, kept| {
-                if let Some(k) = keys.find(key).filter(|k| *k as usize >= from && seen.insert(*k)) {
-                    kept.filter(|k| self.counts(k)).map(|kept| found.insert(k, kept));
+        // The segment that says what is kept of a key: the newest that names it.
+        let mut said: HashMap<u32, usize> = HashMap::new();
+        for (number, (_, segment)) in self.files.iter().enumerate() {
+            read(segment, &wanted, &mut |key, slice, kept| {
+                let key = keys.find(key).filter(|k| *k as usize >= from);
+                if let Some(k) = key.filter(|k| *said.entry(*k).or_insert(number) == number)
+                    && kept.as_ref().is_none_or(|kept| self.counts(kept))
+                {
+                    found.entry(k).or_default().0.push((slice, kept));
                 }
             })?;
         }
+        found.retain(|_, timeline| timeline.all().next().is_some());
         Ok(())
     }
 
@@ -308,7 +374,7 @@ impl Segments {
     pub(crate) fn moved(&self) -> Result<HashSet<Vec<u8>>> {
         let (mut moved, mut failed) = (HashSet::new(), None);
         for (_, segment) in &self.files {
-            read(segment, &|_, _| true, &mut |key, kept| {
+            read(segment, &|_, _| true, &mut |key, _, kept| {
                 let to = kept.map_or(Ok(vec![]), |k| k.moved_to());
                 match to {
                     Ok(to) if to.is_empty() => {}
@@ -321,15 +387,18 @@ impl Segments {
     }
 
     /// All entries in force, by key.
-    pub(crate) fn all(&self) -> Result<Vec<(Vec<u8>, Kept)>> {
-        let mut entries: std::collections::BTreeMap<Vec<u8>, Option<Kept>> = std::collections::BTreeMap::new();
-        for (_, segment) in &self.files {
-            read(segment, &|_, _| true, &mut |key, kept| {
-                entries.entry(key.to_vec()).or_insert(kept);
+    pub(crate) fn all(&self) -> Result<Vec<(Vec<u8>, Timeline)>> {
+        let mut entries: BTreeMap<Vec<u8>, (usize, Timeline)> = BTreeMap::new();
+        for (number, (_, segment)) in self.files.iter().enumerate() {
+            read(segment, &|_, _| true, &mut |key, slice, kept| {
+                let (said, timeline) = entries.entry(key.to_vec()).or_insert_with(|| (number, Timeline::default()));
+                if *said == number && kept.as_ref().is_none_or(|kept| self.counts(kept)) {
+                    timeline.0.push((slice, kept));
+                }
             })?;
         }
-        let in_force = |(key, kept): (_, Option<Kept>)| Some((key, kept.filter(|k| self.counts(k))?));
-        Ok(entries.into_iter().filter_map(in_force).collect())
+        let timelines = entries.into_iter().map(|(key, (_, timeline))| (key, timeline));
+        Ok(timelines.filter(|(_, timeline)| timeline.all().next().is_some()).collect())
     }
 
     /// The state files to write and those to drop, for these changes; tombstones that a truncate covers go.
@@ -342,11 +411,10 @@ impl Segments {
         if self.files.len() + 1 < MOST_SEGMENTS && !self.diverged {
             return Ok((Some((name, write(&changes)?)), vec![]));
         }
-        let mut all: std::collections::BTreeMap<Arc<[u8]>, Option<Kept>> =
-            self.all()?.into_iter().map(|(k, kept)| (k.into(), Some(kept))).collect();
+        let mut all: BTreeMap<Arc<[u8]>, Timeline> = self.all()?.into_iter().map(|(k, t)| (k.into(), t)).collect();
         all.extend(changes);
         let covered = |k: &Kept| k.is_tombstone() && truncated.is_some_and(|t| k.base <= *t);
-        let rest: Vec<Entry> = all.into_iter().filter(|(_, k)| k.as_ref().is_some_and(|k| !covered(k))).collect();
+        let rest: Vec<Entry> = all.into_iter().filter(|(_, timeline)| timeline.all().any(|k| !covered(k))).collect();
         let dropped = self.files.iter().map(|(n, _)| n.clone()).collect();
         let file = if rest.is_empty() { None } else { Some((name, write(&rest)?)) };
         Ok((file, dropped))
@@ -371,10 +439,10 @@ pub struct HeldKey {
 pub async fn held_keys(dataset: &Dataset) -> Result<Vec<HeldKey>> {
     let head = dataset.journal().head().await?;
     let all = Segments::load(dataset.journal(), &head, false).await?.all()?;
-    let held = |(key, kept): (Vec<u8>, Kept)| {
+    let held = |(key, kept): (&[u8], &Kept)| {
         let order = kept.live.as_ref().unwrap_or(&kept.base);
         let columns = order.bytes().get(1..order.bytes().len().saturating_sub(1)).unwrap_or_default();
-        HeldKey { key: decode(&key), order: decode(columns), is_tombstone: kept.live.is_none() }
+        HeldKey { key: decode(key), order: decode(columns), is_tombstone: kept.live.is_none() }
     };
-    Ok(all.into_iter().map(held).collect())
+    Ok(all.iter().flat_map(|(key, timeline)| timeline.all().map(move |kept| held((key, kept)))).collect())
 }

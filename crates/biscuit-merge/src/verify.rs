@@ -8,7 +8,7 @@ use hashbrown::{DefaultHashBuilder, HashMap};
 use serde::Serialize;
 
 use crate::encode::{Encoder, Purpose};
-use crate::prepare::merged_by;
+use crate::prepare::{merged_by, sliced_by};
 
 /// What was found in a table.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -60,6 +60,9 @@ pub async fn verify(dataset: &Dataset, key: &[String]) -> Result<Verified> {
         (key, _) => key.to_vec(),
     };
     found.keys_checked = !key.is_empty();
+    // A key has one row in each state of the table.
+    let states = sliced_by(&snapshot.observed.head.meta).filter(|_| !key.is_empty());
+    let key: Vec<String> = states.map(str::to_owned).into_iter().chain(key).collect();
     found.files = snapshot.files().len() as u64;
     found.foreign = snapshot.observed.foreign.iter().map(|f| f.path.clone()).collect();
     found.ghosts = snapshot.observed.ghosts.iter().map(|f| f.path.clone()).collect();

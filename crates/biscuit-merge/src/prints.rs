@@ -1,0 +1,129 @@
+use std::collections::BTreeMap;
+
+use hashbrown::HashMap;
+use sha2::{Digest as _, Sha256};
+
+use crate::table::{Cells, RowRef};
+
+/// What is done to files of a table with slices, so that what comes out the same is written once.
+///
+/// Rows are named by where they come from, which is the same in every slice: a change record, or a stored row of some content.
+#[derive(Debug, Default)]
+pub(crate) struct Prints {
+    /// The part of the records that is worked on: each names its rows anew.
+    part: u64,
+    by_file: HashMap<Printed, Sha256>,
+}
+
+/// What something is done to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Printed {
+    /// A file, by number.
+    File(usize),
+    /// A file, by number, that gets new rows at the end of a row group, or behind all.
+    Group(usize, Option<usize>),
+    /// The new file of a folder.
+    New(String),
+}
+
+pub(crate) type Digest = [u8; 32];
+
+/// Files that come out as others do.
+#[derive(Debug, Default)]
+pub(crate) struct Same {
+    /// By file, the one before it whose content and edits it has.
+    pub(crate) units: BTreeMap<usize, usize>,
+    /// By folder, the one before it whose new file has the same rows.
+    pub(crate) added: BTreeMap<String, String>,
+}
+
+impl Prints {
+    pub(crate) fn next_part(&mut self) {
+        self.part += 1;
+    }
+
+    /// Rows that go.
+    pub(crate) fn remove(&mut self, printed: Printed, rows: impl Iterator<Item = u64>) {
+        let sum = self.begin(printed, b'-');
+        rows.for_each(|row| sum.update(row.to_le_bytes()));
+        sum.update(u64::MAX.to_le_bytes());
+    }
+
+    /// Rows that take the place of others, or are new.
+    pub(crate) fn add<'a>(&mut self, printed: Printed, what: u8, rows: impl Iterator<Item = (Option<u64>, &'a Cells)>) {
+        let sum = self.begin(printed, what);
+        for (place, cells) in rows {
+            sum.update(place.unwrap_or(u64::MAX).to_le_bytes());
+            match cells {
+                Cells::Row(at) => sum.update(bytes(Some(*at))),
+                Cells::Each(all) => {
+                    sum.update((all.len() as u64).to_le_bytes());
+                    all.iter().for_each(|at| sum.update(bytes(*at)));
+                }
+            }
+        }
+        sum.update(u64::MAX.to_le_bytes());
+    }
+
+    fn begin(&mut self, printed: Printed, what: u8) -> &mut Sha256 {
+        let (part, group) = (
+            self.part,
+            match &printed {
+                Printed::Group(_, group) => group.map_or(u64::MAX, |g| g as u64),
+                _ => 0,
+            },
+        );
+        // What happens to the row groups of a file happens to the file.
+        let file = match printed {
+            Printed::Group(file, _) => Printed::File(file),
+            other => other,
+        };
+        let sum = self.by_file.entry(file).or_default();
+        sum.update([what]);
+        sum.update(part.to_le_bytes());
+        sum.update(group.to_le_bytes());
+        sum
+    }
+
+    /// Equal where the same is done to both; nothing is done to what was never named.
+    pub(crate) fn of(&self, printed: &Printed) -> Digest {
+        self.by_file.get(printed).cloned().unwrap_or_default().finalize().into()
+    }
+}
+
+fn bytes(at: Option<RowRef>) -> [u8; 8] {
+    let RowRef { table, row } = at.unwrap_or(RowRef { table: u32::MAX, row: u32::MAX });
+    let mut bytes = [0; 8];
+    bytes[..4].copy_from_slice(&table.to_le_bytes());
+    bytes[4..].copy_from_slice(&row.to_le_bytes());
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_same_rows_at_the_same_places_are_the_same() {
+        let row = |row| Cells::Row(RowRef { table: 0, row });
+        let mut prints = Prints::default();
+        let mut at = |file: usize, group: Option<usize>, rows: &[(u64, u32)]| {
+            let cells: Vec<(u64, Cells)> = rows.iter().map(|(place, r)| (*place, row(*r))).collect();
+            prints.add(Printed::Group(file, group), b'=', cells.iter().map(|(place, c)| (Some(*place), c)));
+        };
+        at(0, Some(0), &[(1, 5), (2, 6)]);
+        at(1, Some(0), &[(1, 5), (2, 6)]);
+        at(2, Some(1), &[(1, 5), (2, 6)]);
+        at(3, Some(0), &[(1, 5), (2, 7)]);
+        at(4, Some(0), &[(1, 5)]);
+        at(4, Some(0), &[(2, 6)]);
+        prints.next_part();
+        let all: Vec<Digest> = (0..6).map(|f| prints.of(&Printed::File(f))).collect();
+        assert_eq!(all[0], all[1]);
+        for other in 2..6 {
+            assert!(all[..other].iter().all(|d| *d != all[other]), "{other}");
+        }
+        prints.remove(Printed::File(0), [3].into_iter());
+        assert_ne!(prints.of(&Printed::File(0)), all[0]);
+    }
+}
