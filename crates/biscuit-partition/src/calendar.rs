@@ -1,0 +1,552 @@
+use std::fmt;
+use std::str::FromStr;
+
+use biscuit_core::{Error, Instant, Result};
+use chrono::{
+    DateTime, Datelike, Days, MappedLocalTime, Months, NaiveDate, NaiveDateTime, TimeDelta, TimeZone, Timelike, Utc,
+    Weekday,
+};
+use chrono_tz::Tz;
+
+/// How long periods are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Granularity {
+    /// An hour.
+    Hour,
+    /// A day of the calendar, as long as it is.
+    Day,
+    /// Seven days.
+    Week(FirstDay),
+    /// A month of the calendar.
+    Month,
+    /// Three months, from January, April, July or October on.
+    Quarter,
+    /// A year of the calendar.
+    Year,
+    /// So many days, counted from a day on.
+    Days(DaySpan),
+}
+
+/// The day that weeks begin with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FirstDay {
+    /// Monday, numbered as ISO 8601 does it: `2024-W09`.
+    Iso,
+    /// A day of one's own, from Monday (0) to Sunday (6); such weeks are named by their first day.
+    Of(u8),
+}
+
+/// A number of days, and one on which a period begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DaySpan {
+    /// How many, at least one.
+    days: u32,
+    /// Days since 1970-01-01.
+    from: i32,
+}
+
+impl DaySpan {
+    /// Periods of so many days, one of which begins at `from`, in days since 1970-01-01.
+    ///
+    /// # Errors
+    /// `InvalidGranularity` for no days, or more than 100 years of them.
+    pub fn new(days: u32, from: i32) -> Result<Self> {
+        if days == 0 || days > 36_525 {
+            return Err(invalid_granularity(&format!("{days}d")));
+        }
+        Ok(Self { days, from })
+    }
+}
+
+const WEEKDAYS: [&str; 7] = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
+
+fn invalid_granularity(text: &str) -> Error {
+    let message = format!(
+        "`{text}` is not a granularity; write hour, day, week, week:sunday, month, quarter, year, 14d or 14d@2024-01-05"
+    );
+    Error::usage("InvalidGranularity", message)
+}
+
+impl fmt::Display for Granularity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hour => f.write_str("hour"),
+            Self::Day => f.write_str("day"),
+            Self::Week(FirstDay::Iso) => f.write_str("week"),
+            Self::Week(FirstDay::Of(day)) => write!(f, "week:{}", WEEKDAYS[usize::from(*day) % 7]),
+            Self::Month => f.write_str("month"),
+            Self::Quarter => f.write_str("quarter"),
+            Self::Year => f.write_str("year"),
+            Self::Days(DaySpan { days, from: 0 }) => write!(f, "{days}d"),
+            Self::Days(DaySpan { days, from }) => write!(f, "{days}d@{}", date_of(*from)),
+        }
+    }
+}
+
+impl FromStr for Granularity {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let invalid = || invalid_granularity(text);
+        let (what, rest) = match text.split_once([':', '@']) {
+            Some((what, rest)) => (what, Some(rest)),
+            None => (text, None),
+        };
+        if let (Some(days), sign) = (what.strip_suffix('d'), text.contains(':')) {
+            let days = days.parse().map_err(|_| invalid())?;
+            let from = match rest {
+                None => 0,
+                Some(_) if sign => return Err(invalid()),
+                Some(date) => days_since(date.parse().map_err(|_| invalid())?),
+            };
+            return Ok(Self::Days(DaySpan::new(days, from).map_err(|_| invalid())?));
+        }
+        if text.contains('@') {
+            return Err(invalid());
+        }
+        match (what, rest) {
+            ("hour", None) => Ok(Self::Hour),
+            ("day", None) => Ok(Self::Day),
+            ("week", None | Some("iso")) => Ok(Self::Week(FirstDay::Iso)),
+            ("week", Some(day)) => {
+                let day = WEEKDAYS.iter().position(|d| *d == day.to_lowercase()).ok_or_else(invalid)?;
+                Ok(Self::Week(FirstDay::Of(u8::try_from(day).expect("there are seven days"))))
+            }
+            ("month", None) => Ok(Self::Month),
+            ("quarter", None) => Ok(Self::Quarter),
+            ("year", None) => Ok(Self::Year),
+            _ => Err(invalid()),
+        }
+    }
+}
+
+/// Periods of one granularity in one time zone: they follow one another without a gap, and an instant between two of them belongs to
+/// the later one.
+///
+/// ```
+/// use biscuit_partition::Calendar;
+///
+/// let calendar = Calendar::new("month".parse()?, "Europe/Berlin")?;
+/// let period = calendar.period("2024-02-29T23:30:00Z".parse()?)?;
+/// assert_eq!(period.to_string(), "2024-03");
+/// assert_eq!(period.start().to_string(), "2024-02-29T23:00:00Z");
+/// assert_eq!(period.previous()?.to_string(), "2024-02");
+/// # Ok::<(), biscuit_core::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Calendar {
+    granularity: Granularity,
+    zone: Tz,
+}
+
+/// One slice of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Period {
+    calendar: Calendar,
+    start: Instant,
+    end: Instant,
+}
+
+impl PartialOrd for Period {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Period {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.start, self.end).cmp(&(other.start, other.end))
+    }
+}
+
+fn out_of_range() -> Error {
+    Error::data("PeriodOutOfRange", "only the years 1 to 9999 have periods")
+}
+
+fn date_of(days: i32) -> NaiveDate {
+    NaiveDate::from_epoch_days(days).unwrap_or_default()
+}
+
+fn days_since(date: NaiveDate) -> i32 {
+    date.to_epoch_days()
+}
+
+impl Calendar {
+    /// Periods in a time zone of the IANA database, as `UTC` or `America/New_York`; its rules are those that this version of the crate
+    /// was built with.
+    ///
+    /// # Errors
+    /// `UnknownZone`.
+    pub fn new(granularity: Granularity, zone: &str) -> Result<Self> {
+        let unknown = |e| {
+            let message = format!("`{zone}` is no time zone; write a name as UTC or America/New_York");
+            Error::usage("UnknownZone", message).with_source(e)
+        };
+        Ok(Self { granularity, zone: zone.parse().map_err(unknown)? })
+    }
+
+    /// How long its periods are.
+    pub fn granularity(&self) -> Granularity {
+        self.granularity
+    }
+
+    /// The name of its time zone.
+    pub fn zone(&self) -> &'static str {
+        self.zone.name()
+    }
+
+    /// The period that holds an instant.
+    ///
+    /// # Errors
+    /// `PeriodOutOfRange` outside the years 1 to 9999.
+    pub fn period(&self, at: Instant) -> Result<Period> {
+        let local = self.local(at)?;
+        if self.granularity == Granularity::Hour {
+            return self.hour(at);
+        }
+        let mut first = self.first_day(local.date())?;
+        // Where a clock is put back over midnight, an instant may be behind the end of what its date says.
+        for _ in 0..3 {
+            let (start, end) = (self.midnight(first)?, self.midnight(self.step(first, 1)?)?);
+            if at < start {
+                first = self.step(first, -1)?;
+            } else if at >= end {
+                first = self.step(first, 1)?;
+            } else {
+                return Ok(Period { calendar: *self, start, end });
+            }
+        }
+        Err(Error::internal("an instant is in no period"))
+    }
+
+    /// The period of this name, as [`Period`] prints it.
+    ///
+    /// # Errors
+    /// `InvalidPeriod`.
+    pub fn parse(&self, text: &str) -> Result<Period> {
+        let invalid = || {
+            let example = self.period(Instant::from_micros(1_709_164_800_000_000)).map(|p| p.to_string());
+            let message = format!("`{text}` is no {}; write it as {}", self.granularity, example.unwrap_or_default());
+            Error::usage("InvalidPeriod", message)
+        };
+        let date = |text: &str| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok();
+        let year = |text: &str| text.parse::<i32>().ok().filter(|_| text.len() == 4);
+        let at = match self.granularity {
+            Granularity::Hour => {
+                let (hour, offset) = text.split_at_checked(13).ok_or_else(invalid)?;
+                let offset = if offset.is_empty() { "+0000" } else { offset };
+                let at = DateTime::parse_from_str(&format!("{hour}:00:00{offset}"), "%Y-%m-%dT%H:%M:%S%z");
+                Some(Instant::from_micros(at.map_err(|_| invalid())?.timestamp_micros()))
+            }
+            Granularity::Week(FirstDay::Iso) => {
+                let (y, week) = text.split_once("-W").ok_or_else(invalid)?;
+                let week = week.parse().ok().filter(|_| week.len() == 2);
+                let monday = year(y).zip(week).and_then(|(y, w)| NaiveDate::from_isoywd_opt(y, w, Weekday::Mon));
+                monday.map(|d| self.midnight(d)).transpose()?
+            }
+            Granularity::Quarter => {
+                let (y, quarter) = text.split_once("-Q").ok_or_else(invalid)?;
+                let quarter = quarter.parse::<u32>().ok().filter(|q| (1..=4).contains(q));
+                let first = year(y).zip(quarter).and_then(|(y, q)| NaiveDate::from_ymd_opt(y, q * 3 - 2, 1));
+                first.map(|d| self.midnight(d)).transpose()?
+            }
+            Granularity::Month => date(&format!("{text}-01")).map(|d| self.midnight(d)).transpose()?,
+            Granularity::Year => {
+                let first = year(text).and_then(|y| NaiveDate::from_ymd_opt(y, 1, 1));
+                first.map(|d| self.midnight(d)).transpose()?
+            }
+            _ => date(text).map(|d| self.midnight(d)).transpose()?,
+        };
+        let period = self.period(at.ok_or_else(invalid)?)?;
+        if period.to_string() == text { Ok(period) } else { Err(invalid()) }
+    }
+
+    /// The instant of a time on the clock of the zone: the earlier one where it is shown twice, and where it is left out the one at
+    /// which the clock is put forward.
+    ///
+    /// # Errors
+    /// `PeriodOutOfRange`.
+    pub(crate) fn instant(&self, local: NaiveDateTime) -> Result<Instant> {
+        let at = match self.zone.from_local_datetime(&local) {
+            MappedLocalTime::Single(at) => at.timestamp_micros(),
+            MappedLocalTime::Ambiguous(earlier, _) => earlier.timestamp_micros(),
+            MappedLocalTime::None => self.put_forward(local)?,
+        };
+        Ok(Instant::from_micros(at))
+    }
+
+    /// The first instant whose clock shows a time that is not before one that it leaves out.
+    fn put_forward(&self, local: NaiveDateTime) -> Result<i64> {
+        let shows = |seconds: i64| {
+            let at = DateTime::<Utc>::from_timestamp(seconds, 0).ok_or_else(out_of_range)?;
+            Ok::<_, Error>(at.with_timezone(&self.zone).naive_local())
+        };
+        let near = local.and_utc().timestamp();
+        let (mut before, mut after) = (near - 172_800, near + 172_800);
+        while after - before > 1 {
+            let middle = before + (after - before) / 2;
+            if shows(middle)? < local {
+                before = middle;
+            } else {
+                after = middle;
+            }
+        }
+        Ok(after * 1_000_000)
+    }
+
+    pub(crate) fn midnight(&self, date: NaiveDate) -> Result<Instant> {
+        self.instant(date.and_time(chrono::NaiveTime::MIN))
+    }
+
+    fn local(&self, at: Instant) -> Result<NaiveDateTime> {
+        let utc = DateTime::<Utc>::from_timestamp_micros(at.as_micros()).ok_or_else(out_of_range)?;
+        let local = utc.with_timezone(&self.zone).naive_local();
+        if !(1..=9999).contains(&local.year()) {
+            return Err(out_of_range());
+        }
+        Ok(local)
+    }
+
+    /// Hours are sixty minutes, and begin when the clock shows a full one.
+    fn hour(&self, at: Instant) -> Result<Period> {
+        let local = self.local(at)?;
+        let past = i64::from(local.minute() * 60 + local.second()) * 1_000_000 + i64::from(local.nanosecond() / 1000);
+        let start = at.as_micros() - past;
+        let end = Instant::from_micros(start + 3_600_000_000);
+        Ok(Period { calendar: *self, start: Instant::from_micros(start), end })
+    }
+
+    /// The first day of the period that a day is in.
+    fn first_day(&self, day: NaiveDate) -> Result<NaiveDate> {
+        let back = |days: u32| day.checked_sub_days(Days::new(u64::from(days))).ok_or_else(out_of_range);
+        let month = |month| NaiveDate::from_ymd_opt(day.year(), month, 1).ok_or_else(out_of_range);
+        match self.granularity {
+            Granularity::Hour | Granularity::Day => Ok(day),
+            Granularity::Week(FirstDay::Iso) => back(day.weekday().num_days_from_monday()),
+            Granularity::Week(FirstDay::Of(first)) => {
+                back((day.weekday().num_days_from_monday() + 7 - u32::from(first) % 7) % 7)
+            }
+            Granularity::Month => month(day.month()),
+            Granularity::Quarter => month((day.month() - 1) / 3 * 3 + 1),
+            Granularity::Year => month(1),
+            Granularity::Days(DaySpan { days, from }) => {
+                let since = i64::from(days_since(day)) - i64::from(from);
+                back(u32::try_from(since.rem_euclid(i64::from(days))).expect("it is below the number of days"))
+            }
+        }
+    }
+
+    /// The first day of the period so many periods later.
+    fn step(&self, first: NaiveDate, by: i32) -> Result<NaiveDate> {
+        let days = |n: u32| first.checked_add_signed(TimeDelta::days(i64::from(n) * i64::from(by)));
+        let months = |n: u32| match u32::try_from(by) {
+            Ok(by) => first.checked_add_months(Months::new(n * by)),
+            Err(_) => first.checked_sub_months(Months::new(n * by.unsigned_abs())),
+        };
+        let next = match self.granularity {
+            Granularity::Hour | Granularity::Day => days(1),
+            Granularity::Week(_) => days(7),
+            Granularity::Month => months(1),
+            Granularity::Quarter => months(3),
+            Granularity::Year => months(12),
+            Granularity::Days(span) => days(span.days),
+        };
+        next.ok_or_else(out_of_range)
+    }
+}
+
+impl Period {
+    /// The calendar it is of.
+    pub fn calendar(&self) -> &Calendar {
+        &self.calendar
+    }
+
+    /// Its first instant.
+    pub fn start(&self) -> Instant {
+        self.start
+    }
+
+    /// The first instant behind it, which is in the next one.
+    pub fn end(&self) -> Instant {
+        self.end
+    }
+
+    /// Whether it holds an instant.
+    pub fn contains(&self, at: Instant) -> bool {
+        self.start <= at && at < self.end
+    }
+
+    /// The period after it.
+    ///
+    /// # Errors
+    /// `PeriodOutOfRange`.
+    pub fn next(&self) -> Result<Self> {
+        self.calendar.period(self.end)
+    }
+
+    /// The period before it.
+    ///
+    /// # Errors
+    /// `PeriodOutOfRange`.
+    pub fn previous(&self) -> Result<Self> {
+        self.calendar.period(Instant::from_micros(self.start.as_micros() - 1))
+    }
+
+    /// This period and all up to `last`, with it; none if `last` is earlier.
+    ///
+    /// # Errors
+    /// `PeriodOutOfRange`.
+    pub fn range(&self, last: &Self) -> Result<Vec<Self>> {
+        let mut all = Vec::new();
+        let mut at = *self;
+        while at <= *last {
+            all.push(at);
+            if at == *last {
+                break;
+            }
+            at = at.next()?;
+        }
+        Ok(all)
+    }
+}
+
+/// The value of the period's folder: `2024-02-29T13` (in zones other than UTC with the offset, since clocks show hours twice),
+/// `2024-02-29`, `2024-W09`, `2024-02`, `2024-Q1`, `2024`; weeks of one's own and numbers of days by their first day.
+impl fmt::Display for Period {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let utc = DateTime::<Utc>::from_timestamp_micros(self.start.as_micros()).unwrap_or_default();
+        let zoned = utc.with_timezone(&self.calendar.zone);
+        // A day may begin at another time than midnight, but never with another date.
+        let day = zoned.date_naive();
+        match self.calendar.granularity {
+            Granularity::Hour if self.calendar.zone == Tz::UTC => write!(f, "{}", zoned.format("%Y-%m-%dT%H")),
+            Granularity::Hour => write!(f, "{}", zoned.format("%Y-%m-%dT%H%z")),
+            Granularity::Week(FirstDay::Iso) => {
+                write!(f, "{:04}-W{:02}", day.iso_week().year(), day.iso_week().week())
+            }
+            Granularity::Month => write!(f, "{}", day.format("%Y-%m")),
+            Granularity::Quarter => write!(f, "{:04}-Q{}", day.year(), (day.month() - 1) / 3 + 1),
+            Granularity::Year => write!(f, "{:04}", day.year()),
+            Granularity::Day | Granularity::Week(_) | Granularity::Days(_) => write!(f, "{}", day.format("%Y-%m-%d")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn calendar(granularity: &str, zone: &str) -> Calendar {
+        Calendar::new(granularity.parse().expect("a granularity"), zone).expect("a calendar")
+    }
+
+    fn at(text: &str) -> Instant {
+        text.parse().expect("an instant")
+    }
+
+    #[test]
+    fn names_are_read_back() {
+        let cases = [
+            ("hour", "UTC", "2024-02-29T13"),
+            ("hour", "Europe/Berlin", "2024-02-29T14+0100"),
+            ("day", "UTC", "2024-02-29"),
+            ("week", "UTC", "2024-W09"),
+            ("week:sunday", "UTC", "2024-02-25"),
+            ("month", "UTC", "2024-02"),
+            ("quarter", "UTC", "2024-Q1"),
+            ("year", "UTC", "2024"),
+            ("14d", "UTC", "2024-02-29"),
+            ("14d@2024-01-05", "UTC", "2024-02-16"),
+        ];
+        for (granularity, zone, name) in cases {
+            let calendar = calendar(granularity, zone);
+            let period = calendar.period(at("2024-02-29T13:10:00Z")).expect("a period");
+            assert_eq!(period.to_string(), name, "{granularity}");
+            assert_eq!(calendar.parse(name).expect("a period"), period);
+            assert_eq!(calendar.granularity().to_string(), granularity);
+            assert_eq!(period.next().and_then(|p| p.previous()).expect("a period"), period);
+            assert_eq!(calendar.period(period.end()).expect("a period"), period.next().expect("a period"));
+            assert!(period.contains(period.start()) && !period.contains(period.end()));
+        }
+    }
+
+    #[test]
+    fn what_is_no_granularity_zone_or_period_says_what_is() {
+        for text in
+            ["", "weeks", "0d", "week:noday", "month:3", "14d:2024-01-05", "14d@yesterday", "month@2024-01-01", "d"]
+        {
+            assert_eq!(text.parse::<Granularity>().unwrap_err().code(), "InvalidGranularity", "{text}");
+        }
+        assert_eq!(Calendar::new(Granularity::Day, "Berlin").unwrap_err().code(), "UnknownZone");
+        for (granularity, text) in [
+            ("month", "2024-13"),
+            ("month", "2024-1"),
+            ("quarter", "2024-Q5"),
+            ("week", "2023-W53"),
+            ("week:sunday", "2024-02-26"),
+            ("year", "24"),
+            ("hour", "2024-02-29"),
+            ("day", "2023-02-29"),
+        ] {
+            let e = calendar(granularity, "UTC").parse(text).unwrap_err();
+            assert_eq!(e.code(), "InvalidPeriod", "{granularity} {text}");
+        }
+        let e = calendar("month", "UTC").parse("2024-1").unwrap_err();
+        assert!(e.to_string().contains("2024-02"), "{e}");
+    }
+
+    #[test]
+    fn days_are_as_long_as_the_clock_makes_them() {
+        let berlin = calendar("day", "Europe/Berlin");
+        let hours = |day: &str| {
+            let day = berlin.parse(day).expect("a day");
+            (day.end().as_micros() - day.start().as_micros()) / 3_600_000_000
+        };
+        assert_eq!((hours("2024-03-31"), hours("2024-10-27"), hours("2024-02-29")), (23, 25, 24));
+        let hour = calendar("hour", "Europe/Berlin");
+        let twice = ["2024-10-27T00:30:00Z", "2024-10-27T01:30:00Z"].map(|t| hour.period(at(t)).expect("an hour"));
+        assert_eq!(twice.map(|p| p.to_string()), ["2024-10-27T02+0200", "2024-10-27T02+0100"]);
+        assert!(twice[0] < twice[1] && twice[0].next().expect("an hour") == twice[1]);
+    }
+
+    #[test]
+    fn days_without_midnight_begin_when_the_clock_is_put_forward() {
+        // In São Paulo the clock went from 2018-11-03 24:00 to 01:00.
+        let day = calendar("day", "America/Sao_Paulo").parse("2018-11-04").expect("a day");
+        assert_eq!(day.start().to_string(), "2018-11-04T03:00:00Z");
+        assert_eq!(day.previous().expect("a day").end(), day.start());
+        // Samoa had no 30th of December 2011.
+        let samoa = calendar("day", "Pacific/Apia");
+        let before = samoa.parse("2011-12-29").expect("a day");
+        assert_eq!(before.next().expect("a day").to_string(), "2011-12-31");
+        assert_eq!(samoa.parse("2011-12-30").unwrap_err().code(), "InvalidPeriod");
+    }
+
+    #[test]
+    fn periods_follow_one_another() {
+        for zone in ["UTC", "Europe/Berlin", "America/Sao_Paulo", "Asia/Kolkata", "Pacific/Apia", "America/St_Johns"] {
+            for granularity in ["day", "week", "week:saturday", "month", "quarter", "year", "10d"] {
+                let calendar = calendar(granularity, zone);
+                let mut period = calendar.period(at("2011-06-15T12:00:00Z")).expect("a period");
+                for _ in 0..400 {
+                    let next = period.next().expect("a period");
+                    assert_eq!(next.start(), period.end(), "{zone} {period}");
+                    assert!(next.start() < next.end() && next.to_string() > period.to_string(), "{zone} {period}");
+                    let middle = (period.start().as_micros() + period.end().as_micros()) / 2;
+                    assert_eq!(calendar.period(Instant::from_micros(middle)).expect("a period"), period);
+                    if period.start() > at("2030-01-01") {
+                        break;
+                    }
+                    period = next;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn there_are_no_periods_outside_four_digits() {
+        let day = calendar("day", "UTC");
+        assert_eq!(day.parse("9999-12-31").unwrap().next().unwrap_err().code(), "PeriodOutOfRange");
+        assert_eq!(day.period(Instant::from_micros(i64::MAX)).unwrap_err().code(), "PeriodOutOfRange");
+    }
+}

@@ -1,0 +1,139 @@
+use biscuit_change::ChangeBatch;
+use biscuit_core::{Error, Instant, Result};
+use biscuit_schema::type_name;
+use chrono::{DateTime, NaiveDate, NaiveDateTime};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Date32Type, TimeUnit, TimestampMicrosecondType};
+
+use crate::calendar::Calendar;
+
+/// From when on each record of a batch counts, by one of its columns. A date is the midnight on which it begins, a timestamp without a
+/// zone is what the clock of the calendar's zone shows, text is read as either, or as an instant if it has an offset.
+pub(crate) struct Effective {
+    column: Column,
+}
+
+enum Column {
+    /// Microseconds of instants.
+    Instants(ArrayRef),
+    /// Microseconds that a clock shows.
+    Local(ArrayRef),
+    Dates(ArrayRef),
+    Text(StringArray),
+}
+
+impl Effective {
+    /// # Errors
+    /// `MissingColumn`, and `EffectiveType` for a column that holds no time.
+    pub(crate) fn new(batch: &ChangeBatch, name: &str) -> Result<Self> {
+        let place = format!("`{}`", batch.file);
+        let at = biscuit_schema::column_index(batch.rows.schema_ref(), name, &place)?;
+        let column = batch.rows.column(at);
+        let failed = |e| Error::internal("a column of times could not be read").with_source(e);
+        let micros = |zone: Option<&str>| {
+            let to = DataType::Timestamp(TimeUnit::Microsecond, zone.map(Into::into));
+            cast(column, &to).map_err(failed)
+        };
+        let column = match column.data_type() {
+            DataType::Timestamp(_, Some(_)) => Column::Instants(micros(Some("+00:00"))?),
+            DataType::Timestamp(_, None) => Column::Local(micros(None)?),
+            DataType::Date32 | DataType::Date64 => Column::Dates(cast(column, &DataType::Date32).map_err(failed)?),
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null => {
+                Column::Text(cast(column, &DataType::Utf8).map_err(failed)?.as_string::<i32>().clone())
+            }
+            other => {
+                let shown = type_name(other).unwrap_or_else(|| other.to_string());
+                let message = format!(
+                    "column `{name}` of {place} is {shown}, which does not say when a record takes effect: declare it a date or a timestamp"
+                );
+                return Err(Error::data("EffectiveType", message).with_column(name));
+            }
+        };
+        Ok(Self { column })
+    }
+
+    /// From when on a record counts.
+    ///
+    /// # Errors
+    /// `NullEffective`, `EffectiveType` for a text that is no time, `PeriodOutOfRange`; without file and row.
+    pub(crate) fn at(&self, row: usize, name: &str, calendar: &Calendar) -> Result<Instant> {
+        let null = || {
+            Error::data("NullEffective", format!("column `{name}` is null: when the record takes effect is not known"))
+        };
+        let array: &dyn Array = match &self.column {
+            Column::Instants(a) | Column::Local(a) | Column::Dates(a) => a,
+            Column::Text(a) => a,
+        };
+        if array.is_null(row) {
+            return Err(null());
+        }
+        let out_of_range =
+            || Error::data("PeriodOutOfRange", format!("column `{name}` is outside the years 1 to 9999"));
+        match &self.column {
+            Column::Instants(a) => Ok(Instant::from_micros(a.as_primitive::<TimestampMicrosecondType>().value(row))),
+            Column::Local(a) => {
+                let micros = a.as_primitive::<TimestampMicrosecondType>().value(row);
+                let shown = DateTime::from_timestamp_micros(micros).ok_or_else(out_of_range)?;
+                calendar.instant(shown.naive_utc())
+            }
+            Column::Dates(a) => {
+                let date = NaiveDate::from_epoch_days(a.as_primitive::<Date32Type>().value(row));
+                calendar.midnight(date.ok_or_else(out_of_range)?)
+            }
+            Column::Text(a) => read(a.value(row), name, calendar),
+        }
+    }
+}
+
+fn read(text: &str, name: &str, calendar: &Calendar) -> Result<Instant> {
+    let text = text.trim();
+    for form in
+        ["%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%dT%H:%M:%S%.f%Z", "%Y-%m-%d %H:%M:%S%.f%Z"]
+    {
+        if let Ok(at) = DateTime::parse_from_str(text, form) {
+            return Ok(Instant::from_micros(at.timestamp_micros()));
+        }
+    }
+    if let Ok(at) = DateTime::parse_from_rfc3339(text) {
+        return Ok(Instant::from_micros(at.timestamp_micros()));
+    }
+    for form in ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"] {
+        if let Ok(shown) = NaiveDateTime::parse_from_str(text, form) {
+            return calendar.instant(shown);
+        }
+    }
+    if let Ok(date) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
+        return calendar.midnight(date);
+    }
+    let message = format!(
+        "column `{name}` is text that is no date and no time: write 2024-02-29, 2024-02-29T12:00:00 or 2024-02-29T12:00:00Z"
+    );
+    Err(Error::data("EffectiveType", message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_a_date_a_clock_or_an_instant() {
+        let calendar = Calendar::new("day".parse().expect("a granularity"), "Europe/Berlin").expect("a calendar");
+        let read = |text: &str| read(text, "eff", &calendar).map(|at| at.to_string());
+        let utc = "2024-02-29T11:00:00Z";
+        for text in [
+            "2024-02-29T12:00:00",
+            "2024-02-29 12:00",
+            "2024-02-29T11:00:00Z",
+            "2024-02-29 11:00:00+00:00",
+            "2024-02-29T06:00:00.000-05:00",
+            "2024-02-29T12:00:00+01",
+        ] {
+            assert_eq!(read(text).expect("a time"), utc, "{text}");
+        }
+        assert_eq!(read("2024-02-29").expect("a date"), "2024-02-28T23:00:00Z");
+        for text in ["", "29.02.2024", "2024-02-30", "1709204400", "2024-02"] {
+            assert_eq!(read(text).unwrap_err().code(), "EffectiveType", "{text}");
+        }
+    }
+}

@@ -1,0 +1,13 @@
+#![doc = include_str!("../README.md")]
+
+mod calendar;
+mod effective;
+mod plan;
+mod report;
+mod snapshots;
+mod waiting;
+
+pub use calendar::{Calendar, DaySpan, FirstDay, Granularity, Period};
+pub use plan::{BeforeFirst, By, Periods};
+pub use report::SnapshotReport;
+pub use snapshots::Snapshots;

@@ -1,0 +1,133 @@
+use std::collections::HashSet;
+
+use biscuit_change::ChangeBatch;
+use biscuit_core::{Error, Result};
+use biscuit_journal::{Head, Journal};
+use bytes::Bytes;
+use datafusion::arrow::ipc::reader::StreamReader;
+use datafusion::arrow::ipc::writer::StreamWriter;
+use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
+
+/// The state file of records that wait for the period in which they take effect.
+pub(crate) const WAITING: &str = "waiting";
+
+/// What the file begins with: the number is that of its format.
+const MAGIC: &[u8] = b"biscuit waiting 1\n";
+
+/// The records that wait, as the last commit left them.
+pub(crate) async fn load(journal: &Journal, head: &Head) -> Result<Vec<ChangeBatch>> {
+    let Some(file) = head.state.get(WAITING) else { return Ok(vec![]) };
+    read(&journal.read_state(head, file).await?)
+}
+
+fn damaged() -> Error {
+    Error::conflict("Diverged", "the state file of waiting records cannot be read")
+}
+
+/// Each batch as an Arrow stream, behind its length in bytes.
+pub(crate) fn write(batches: &[ChangeBatch]) -> Result<Bytes> {
+    let failed = |e| Error::internal("waiting records could not be written").with_source(e);
+    let mut out = MAGIC.to_vec();
+    for batch in batches {
+        let packed = batch.pack()?;
+        let mut one = Vec::new();
+        let mut writer = StreamWriter::try_new(&mut one, packed.schema_ref()).map_err(failed)?;
+        writer.write(&packed).and_then(|()| writer.finish()).map_err(failed)?;
+        drop(writer);
+        out.extend((one.len() as u64).to_le_bytes());
+        out.extend(one);
+    }
+    Ok(out.into())
+}
+
+fn read(bytes: &Bytes) -> Result<Vec<ChangeBatch>> {
+    let mut rest = bytes.strip_prefix(MAGIC).ok_or_else(damaged)?;
+    let mut batches = Vec::new();
+    while !rest.is_empty() {
+        let (length, tail) = rest.split_first_chunk::<8>().ok_or_else(damaged)?;
+        let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| damaged())?;
+        let (one, tail) = tail.split_at_checked(length).ok_or_else(damaged)?;
+        let mut reader = StreamReader::try_new(one, None).map_err(|e| damaged().with_source(e))?;
+        let packed = reader.next().ok_or_else(damaged)?.map_err(|e| damaged().with_source(e))?;
+        batches.push(ChangeBatch::unpack(&packed)?);
+        rest = tail;
+    }
+    Ok(batches)
+}
+
+/// What records say, so that those that wait already are known when they come again.
+#[derive(Debug, Default)]
+pub(crate) struct Known(HashSet<String>);
+
+impl Known {
+    /// Takes down what these records say.
+    pub(crate) fn of(batches: &[ChangeBatch]) -> Result<Self> {
+        let mut known = Self::default();
+        for batch in batches {
+            known.add(batch)?;
+        }
+        Ok(known)
+    }
+
+    /// The rows of the records that nobody has said before, which are known from then on.
+    pub(crate) fn add(&mut self, batch: &ChangeBatch) -> Result<Vec<u32>> {
+        let options = FormatOptions::default().with_null("\u{0}");
+        let failed = |e| Error::internal("a record could not be looked at").with_source(e);
+        let schema = batch.rows.schema();
+        let mut columns = Vec::new();
+        for (i, field) in schema.fields().iter().enumerate() {
+            let shown = ArrayFormatter::try_new(batch.rows.column(i).as_ref(), &options).map_err(failed)?;
+            columns.push((field.name(), i, shown));
+        }
+        columns.sort_by_key(|(name, ..)| *name);
+        let mut new = Vec::new();
+        for row in 0..batch.ops.len() {
+            let mut said = format!("{}\u{1}{}\u{1}{:?}", batch.ops[row] as u8, batch.rank, batch.completeness);
+            for (name, i, shown) in &columns {
+                let given = batch.given.get(*i).and_then(Option::as_ref).is_none_or(|g| g.value(row));
+                if given {
+                    said.push_str(&format!("\u{1}{name}\u{2}{}", shown.value(row)));
+                }
+            }
+            for m in batch.moves.iter().filter(|m| m.row == row) {
+                said.push_str(&format!("\u{1}{:?}{:?}", m.kind, m.key));
+            }
+            if self.0.insert(said) {
+                new.push(u32::try_from(row).expect("a batch has fewer than 2^32 rows"));
+            }
+        }
+        Ok(new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use biscuit_change::{RowsOptions, row_changes};
+    use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+
+    use super::*;
+
+    fn batch(names: &[&str]) -> ChangeBatch {
+        let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(1..=names.len() as i64));
+        let names: ArrayRef = Arc::new(StringArray::from(names.to_vec()));
+        let rows = RecordBatch::try_from_iter([("id", ids), ("name", names)]).expect("a batch");
+        let places = (1..=rows.num_rows() as u64).collect();
+        row_changes(&rows, &"a".into(), places, &RowsOptions::default()).expect("records").0
+    }
+
+    #[test]
+    fn records_are_read_back_and_known() {
+        let batches = [batch(&["a", "b"]), batch(&["a", "c", "d"])];
+        let again = read(&write(&batches).expect("bytes")).expect("records");
+        assert_eq!(again.len(), 2);
+        assert_eq!(again[1].rows, batches[1].rows);
+        let mut known = Known::of(&again[..1]).expect("records");
+        assert_eq!(known.add(&batches[1]).expect("records"), [1, 2]);
+        assert!(known.add(&batches[1]).expect("records").is_empty());
+        for bytes in [&b"biscuit waiting 2\n"[..], b"biscuit waiting 1\n\x05", b""] {
+            assert_eq!(read(&Bytes::from_static(bytes)).unwrap_err().code(), "Diverged");
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! The point-in-time cases: what arrives in March, and what January, February and March hold then.
+
+use biscuit_core::ErrorKind;
+use biscuit_journal::Storage;
+use biscuit_merge::Mode;
+use biscuit_partition::{BeforeFirst, Calendar, Periods, Snapshots};
+
+use crate::lab::{self, changes, effective, files_of, objects, run, spec, states, table};
+
+const HISTORY: &str = r#"
+{"id":"k1","eff":"2024-01-10","v":"a","op":"c"}
+{"id":"k1","eff":"2024-02-05","v":"b","op":"u"}
+{"id":"k2","eff":"2024-02-07","v":"c","op":"c"}
+"#;
+const MARCH: &str = "2024-03-15";
+const MONTHS: [&str; 3] = ["2024-01", "2024-02", "2024-03"];
+
+fn record(id: &str, v: &str, eff: &str, op: &str) -> String {
+    format!(r#"{{"id":"{id}","eff":"{eff}","v":"{v}","op":"{op}"}}"#)
+}
+
+async fn with_history(periods: Periods) -> (Storage, Snapshots) {
+    let storage = lab::memory();
+    let table = table(&storage, spec(), periods);
+    run(&table, HISTORY, MARCH).await.expect("the history");
+    assert_eq!(states(&storage, &MONTHS).await, ["k1=a", "k1=b,k2=c", "k1=b,k2=c"]);
+    (storage, table)
+}
+
+/// What the three months hold after these records arrived in March.
+async fn after(lines: &str) -> Vec<String> {
+    let (storage, table) = with_history(effective()).await;
+    run(&table, lines, MARCH).await.expect("a run");
+    states(&storage, &MONTHS).await
+}
+
+#[tokio::test]
+async fn p01_a_new_record_is_in_its_period() {
+    assert_eq!(after(&record("k3", "n", "2024-03-02", "c")).await, ["k1=a", "k1=b,k2=c", "k1=b,k2=c,k3=n"]);
+}
+
+#[tokio::test]
+async fn p02_a_rerun_touches_nothing() {
+    let (storage, table) = with_history(effective()).await;
+    let lines = record("k3", "n", "2024-03-02", "c");
+    let untouched = files_of(&storage, "2024-01").await;
+    run(&table, &lines, MARCH).await.expect("a run");
+    assert_eq!(files_of(&storage, "2024-01").await, untouched);
+    let before = objects(&storage).await;
+    for lines in [&lines, HISTORY, ""] {
+        let report = run(&table, lines, MARCH).await.expect("the same again");
+        assert_eq!((report.outcome, report.commits), ("unchanged", 0));
+        assert_eq!(objects(&storage).await, before);
+    }
+}
+
+#[tokio::test]
+async fn p03_a_period_without_a_record_is_carried() {
+    let storage = lab::memory();
+    let table = table(&storage, spec(), effective());
+    run(&table, &record("k1", "a", "2024-01-10", "c"), "2024-01-31").await.expect("January");
+    let report = run(&table, &record("k3", "n", "2024-03-02", "c"), MARCH).await.expect("March");
+    assert_eq!(states(&storage, &MONTHS).await, ["k1=a", "k1=a", "k1=a,k3=n"]);
+    assert_eq!(report.commits, 2, "one per period");
+    assert_eq!(
+        report.periods.iter().map(|p| (p.slice.as_str(), p.files.copied)).collect::<Vec<_>>()[1],
+        ("2024-02", 1)
+    );
+}
+
+#[tokio::test]
+async fn p04_a_late_record_stops_where_something_newer_is() {
+    let (storage, table) = with_history(effective()).await;
+    let later = [files_of(&storage, "2024-02").await, files_of(&storage, "2024-03").await];
+    let report = run(&table, &record("k1", "a2", "2024-01-20", "u"), MARCH).await.expect("a run");
+    assert_eq!(states(&storage, &MONTHS).await, ["k1=a2", "k1=b,k2=c", "k1=b,k2=c"]);
+    assert_eq!([files_of(&storage, "2024-02").await, files_of(&storage, "2024-03").await], later);
+    let keys: Vec<u64> = report.periods.iter().map(|p| p.keys).collect();
+    assert_eq!(keys, [1, 1, 0], "it is overtaken in February, and March is not looked at");
+}
+
+#[tokio::test]
+async fn p05_a_late_first_record_is_carried_to_the_end() {
+    let got = after(&record("k4", "z", "2024-01-15", "c")).await;
+    assert_eq!(got, ["k1=a,k4=z", "k1=b,k2=c,k4=z", "k1=b,k2=c,k4=z"]);
+}
+
+#[tokio::test]
+async fn p06_a_delete_of_what_is_not_there_yet_does_nothing() {
+    assert_eq!(after(&record("k2", "", "2024-01-25", "d")).await, ["k1=a", "k1=b,k2=c", "k1=b,k2=c"]);
+}
+
+#[tokio::test]
+async fn p07_a_late_delete_is_carried() {
+    assert_eq!(after(&record("k1", "", "2024-02-20", "d")).await, ["k1=a", "k2=c", "k2=c"]);
+}
+
+#[tokio::test]
+async fn p08_a_late_delete_gives_way_to_what_came_after_it() {
+    let (storage, table) = with_history(effective()).await;
+    run(&table, &record("k1", "d", "2024-03-03", "u"), MARCH).await.expect("a run");
+    run(&table, &record("k1", "", "2024-02-20", "d"), MARCH).await.expect("a run");
+    assert_eq!(states(&storage, &MONTHS).await, ["k1=a", "k2=c", "k1=d,k2=c"]);
+    // The delete is remembered in its period and later: what is older does not come back.
+    run(&table, &record("k1", "old", "2024-02-10", "u"), MARCH).await.expect("a run");
+    assert_eq!(states(&storage, &MONTHS).await, ["k1=a", "k2=c", "k1=d,k2=c"]);
+}
+
+#[tokio::test]
+async fn p09_a_period_may_become_empty() {
+    let (storage, table) = with_history(effective()).await;
+    run(&table, &record("k1", "", "2024-01-30", "d"), MARCH).await.expect("a run");
+    assert_eq!(states(&storage, &MONTHS).await, ["", "k1=b,k2=c", "k1=b,k2=c"]);
+    // It is still a period, which a late record may be for.
+    run(&table, &record("k9", "x", "2024-01-31", "c"), MARCH).await.expect("a run");
+    assert_eq!(states(&storage, &MONTHS).await, ["k9=x", "k1=b,k2=c,k9=x", "k1=b,k2=c,k9=x"]);
+}
+
+#[tokio::test]
+async fn p10_an_instant_between_two_periods_is_in_the_later_one() {
+    for eff in ["2024-02-01T00:00:00", "2024-01-31T23:30:00-05:00"] {
+        let (storage, table) = with_history(effective()).await;
+        let lines = record("k5", "q", eff, "c");
+        run(&table, &lines, MARCH).await.expect("a run");
+        assert_eq!(states(&storage, &MONTHS).await, ["k1=a", "k1=b,k2=c,k5=q", "k1=b,k2=c,k5=q"], "{eff}");
+    }
+    let new_york = Calendar::new("month".parse().expect("a granularity"), "America/New_York").expect("a calendar");
+    let mut periods = effective();
+    periods.calendar = new_york;
+    let (storage, table) = with_history(periods).await;
+    run(&table, &record("k5", "q", "2024-02-01T00:00:00", "c"), MARCH).await.expect("a run");
+    run(&table, &record("k6", "r", "2024-01-31T23:30:00-05:00", "c"), MARCH).await.expect("a run");
+    assert_eq!(states(&storage, &MONTHS).await[0], "k1=a,k6=r");
+}
+
+#[tokio::test]
+async fn p11_a_future_record_waits_for_its_period() {
+    let (storage, table) = with_history(effective()).await;
+    let lines = record("k6", "f", "2024-04-05", "c");
+    let report = run(&table, &lines, MARCH).await.expect("a run");
+    assert_eq!((report.outcome, report.waiting, report.verdicts.waiting), ("committed", 1, 1));
+    assert_eq!(states(&storage, &MONTHS).await, ["k1=a", "k1=b,k2=c", "k1=b,k2=c"]);
+    let before = objects(&storage).await;
+    let report = run(&table, &lines, MARCH).await.expect("the same again");
+    assert_eq!((report.outcome, report.waiting, report.verdicts.duplicate), ("unchanged", 1, 1));
+    assert_eq!(objects(&storage).await, before);
+    let report = run(&table, "", "2024-04-01").await.expect("April opens");
+    assert_eq!((report.waiting, report.opened, report.verdicts.inserted), (0, 1, 1));
+    assert_eq!(states(&storage, &["2024-03", "2024-04"]).await, ["k1=b,k2=c", "k1=b,k2=c,k6=f"]);
+    let report = run(&table, "", "2024-04-01").await.expect("nothing more");
+    assert_eq!((report.outcome, report.opened), ("unchanged", 0));
+}
+
+#[tokio::test]
+async fn p13_records_before_the_first_period_go_where_they_are_told() {
+    let lines = record("k0", "old", "2023-11-20", "c");
+    let (storage, table) = with_history(effective()).await;
+    let before = objects(&storage).await;
+    let e = run(&table, &lines, MARCH).await.expect_err("it is before the first period");
+    assert_eq!((e.code(), e.kind()), ("BeforeFirstPeriod", ErrorKind::Data));
+    assert!(e.to_string().contains("changes.jsonl") && e.to_string().contains("2023-11"), "{e}");
+    assert_eq!(objects(&storage).await, before);
+
+    let (storage, table) = with_history(effective().with_before_first(BeforeFirst::Clamp)).await;
+    run(&table, &lines, MARCH).await.expect("a run");
+    assert_eq!(states(&storage, &MONTHS).await, ["k0=old,k1=a", "k0=old,k1=b,k2=c", "k0=old,k1=b,k2=c"]);
+
+    let (storage, table) = with_history(effective().with_before_first(BeforeFirst::Extend)).await;
+    let report = run(&table, &lines, MARCH).await.expect("a run");
+    assert_eq!(report.commits, 1);
+    let five = ["2023-11", "2023-12", "2024-01", "2024-02", "2024-03"];
+    let got = states(&storage, &five).await;
+    assert_eq!(got, ["k0=old", "k0=old", "k0=old,k1=a", "k0=old,k1=b,k2=c", "k0=old,k1=b,k2=c"]);
+    assert_eq!(report.periods[1].files.shared, 1, "what December holds was written for November: {:?}", report.periods);
+}
+
+#[tokio::test]
+async fn a_dry_run_says_what_would_be_touched_and_changes_nothing() {
+    let (storage, table) = with_history(effective()).await;
+    let before = objects(&storage).await;
+    let lines = [record("k4", "z", "2024-01-15", "c"), record("k2", "later", "2024-05-01", "u")].join("\n");
+    let report = table.run(changes(&lines).expect("records"), "2024-05-02".parse().expect("an instant"), Mode::DryRun);
+    let report = report.await.expect("a plan");
+    assert_eq!((report.outcome, report.commits), ("planned", 0));
+    let keys: Vec<_> =
+        report.periods.iter().map(|p| (p.slice.as_str(), p.keys, p.carried, p.before, p.after)).collect();
+    assert_eq!(
+        keys,
+        [
+            ("2024-01", 1, 0, 1, 2),
+            ("2024-02", 1, 1, 2, 3),
+            ("2024-03", 1, 1, 2, 3),
+            ("2024-04", 1, 1, 2, 3),
+            ("2024-05", 2, 1, 2, 3)
+        ]
+    );
+    assert_eq!(objects(&storage).await, before);
+}
+
+#[tokio::test]
+async fn bad_dates_name_their_place_and_change_nothing() {
+    let (storage, table) = with_history(effective()).await;
+    let before = objects(&storage).await;
+    let good = record("k1", "x", "2024-03-01", "u");
+    for (line, code) in [
+        (r#"{"id":"k1","eff":null,"v":"x","op":"u"}"#.to_owned(), "NullEffective"),
+        (record("k1", "x", "March", "u"), "EffectiveType"),
+        (r#"{"id":"k1","v":"x","op":"u"}"#.to_owned(), "NullEffective"),
+    ] {
+        let e = run(&table, &format!("{good}\n{line}"), MARCH).await.expect_err("a bad date");
+        assert_eq!(e.code(), code, "{e}");
+        assert!(e.to_string().contains("changes.jsonl") && e.to_string().contains('2'), "{e}");
+        assert_eq!(objects(&storage).await, before);
+    }
+    let e = run(&table, &record("k1", "x", "2924-03-01", "u"), "2924-03-01").await.expect_err("nine hundred years");
+    assert_eq!(e.code(), "TooManyPeriods");
+}
+
+#[tokio::test]
+async fn other_periods_than_the_tables_are_refused() {
+    let (storage, _) = with_history(effective()).await;
+    let mut days = effective();
+    days.calendar = Calendar::new("day".parse().expect("a granularity"), "UTC").expect("a calendar");
+    let mut zone = effective();
+    zone.calendar = Calendar::new("month".parse().expect("a granularity"), "Asia/Tokyo").expect("a calendar");
+    for other in [days, zone, effective().with_column("month"), lab::months(biscuit_partition::By::Ingestion)] {
+        let e = run(&table(&storage, spec(), other), "", MARCH).await.expect_err("other periods");
+        assert_eq!(e.code(), "SpecDrift", "{e}");
+    }
+    let merge = biscuit_merge::Merge::new(lab::dataset(storage), spec(), lab::options()).expect("a merge");
+    let e = merge.run(changes(HISTORY).expect("records"), Mode::Commit).await.expect_err("one state");
+    assert_eq!(e.code(), "SpecDrift", "{e}");
+}

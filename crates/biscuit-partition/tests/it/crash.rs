@@ -1,0 +1,46 @@
+//! A crash and a pause at every storage call of a run that rolls a late record forward and opens a period.
+
+use biscuit_core::Result;
+use biscuit_journal::Storage;
+use biscuit_testkit::{Fault, crash_at_every_call};
+
+use crate::lab::{self, effective, run, spec, states, table};
+
+const HISTORY: &str = r#"
+{"id":"k1","eff":"2024-01-10","v":"a","op":"c"}
+{"id":"k1","eff":"2024-02-05","v":"b","op":"u"}
+{"id":"k2","eff":"2024-02-07","v":"c","op":"c"}
+"#;
+const LATE: &str = r#"
+{"id":"k4","eff":"2024-01-15","v":"z","op":"c"}
+{"id":"k2","eff":"2024-02-20","v":"","op":"d"}
+{"id":"k1","eff":"2024-04-02","v":"d","op":"u"}
+{"id":"k7","eff":"2024-06-01","v":"waits","op":"c"}
+"#;
+
+async fn populated(storage: Storage) -> Storage {
+    run(&table(&storage, spec(), effective()), HISTORY, "2024-02-28").await.expect("the history");
+    storage
+}
+
+async fn late(storage: Storage) -> Result<()> {
+    run(&table(&storage, spec(), effective()), LATE, "2024-04-15").await.map(drop)
+}
+
+async fn check(storage: Storage, at: u64) {
+    let got = states(&storage, &["2024-01", "2024-02", "2024-03", "2024-04"]).await;
+    assert_eq!(got, ["k1=a,k4=z", "k1=b,k4=z", "k1=b,k4=z", "k1=d,k4=z"], "call {at}");
+    let snapshot = lab::dataset(storage.clone()).observe().await.expect("a table");
+    assert!(snapshot.observed.ghosts.is_empty() && snapshot.observed.foreign.is_empty(), "call {at}");
+    assert!(!lab::objects(&storage).await.iter().any(|(name, _)| name.contains("/staging/")), "call {at}");
+    let report = run(&table(&storage, spec(), effective()), "", "2024-06-15").await.expect("June opens");
+    assert_eq!(report.opened, 1, "call {at}");
+}
+
+#[tokio::test]
+async fn p14_a_run_survives_a_crash_at_every_call() {
+    for fault in [Fault::Crash, Fault::CrashAfter, Fault::LoseAnswer] {
+        let done = crash_at_every_call(fault, || populated(lab::memory()), late, check).await;
+        assert!(done.calls > 60 && done.crashed > 0, "{done:?}");
+    }
+}

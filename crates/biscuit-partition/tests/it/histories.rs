@@ -1,0 +1,204 @@
+//! Random histories: every period, read as plain Parquet, equals the full rebuild written in SQL.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use biscuit_merge::MergeSpec;
+use biscuit_partition::Snapshots;
+use biscuit_testkit::{Fault, FaultStore};
+use datafusion::arrow::array::{Int64Array, RecordBatch, StringArray};
+use datafusion::prelude::SessionContext;
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use crate::lab::{self, effective, objects, run, texts};
+
+const PERIODS: [(&str, &str); 5] = [
+    ("2024-01", "2024-02-01T00:00:00"),
+    ("2024-02", "2024-03-01T00:00:00"),
+    ("2024-03", "2024-04-01T00:00:00"),
+    ("2024-04", "2024-05-01T00:00:00"),
+    ("2024-05", "2024-06-01T00:00:00"),
+];
+
+/// Instants in and between the periods.
+const TIMES: [&str; 11] = [
+    "2024-01-01T00:00:00",
+    "2024-01-20T10:00:00",
+    "2024-02-01T00:00:00",
+    "2024-02-10T00:00:00",
+    "2024-02-29T23:59:59",
+    "2024-03-01T00:00:00",
+    "2024-03-15T12:00:00",
+    "2024-04-02T00:00:00",
+    "2024-04-30T23:59:59",
+    "2024-05-01T00:00:00",
+    "2024-05-20T00:00:00",
+];
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Event {
+    id: u8,
+    seq: u8,
+    op: &'static str,
+    time: usize,
+}
+
+impl Event {
+    fn eff(&self) -> &'static str {
+        TIMES[self.time]
+    }
+
+    /// What it says follows from what it is, so that two of one key and order are the same.
+    fn v(&self) -> String {
+        format!("{}.{}.{}.{}", self.id, self.seq, self.time, self.op)
+    }
+
+    fn line(&self) -> String {
+        let Self { id, seq, op, .. } = self;
+        format!(r#"{{"id":{id},"seq":{seq},"eff":"{}","v":"{}","op":"{op}"}}"#, self.eff(), self.v())
+    }
+}
+
+/// What orders the records of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ord {
+    Eff,
+    Seq,
+}
+
+impl Ord {
+    fn spec(self) -> MergeSpec {
+        let column = if self == Self::Eff { "eff" } else { "seq" };
+        MergeSpec::new(["id"], [column]).expect("a spec").with_op_rank(["c", "u", "d"])
+    }
+
+    fn sql(self) -> &'static str {
+        if self == Self::Eff { "eff" } else { "seq" }
+    }
+}
+
+fn ops() -> impl Strategy<Value = &'static str> {
+    prop_oneof![3 => Just("c"), 4 => Just("u"), 3 => Just("d")]
+}
+
+/// Events of which no two of one key, order and operation differ.
+fn events(ord: Ord) -> impl Strategy<Value = Vec<Event>> {
+    let event = (0..4_u8, 0..10_u8, ops(), 0..TIMES.len());
+    let event = event.prop_map(|(id, seq, op, time)| Event { id, seq, op, time });
+    prop::collection::vec(event, 1..24).prop_map(move |events| {
+        let mut by_order: BTreeMap<(u8, usize, &str), Event> = BTreeMap::new();
+        for e in events {
+            let order = if ord == Ord::Eff { e.time } else { usize::from(e.seq) };
+            // By effective date the number says nothing, so that it must not tell records apart.
+            let e = if ord == Ord::Eff { Event { seq: 0, ..e } } else { e };
+            by_order.entry((e.id, order, e.op)).or_insert(e);
+        }
+        by_order.into_values().collect()
+    })
+}
+
+/// A run: which records it brings, when, and at which storage call it is cut off first, if it is.
+#[derive(Debug, Clone)]
+struct Run {
+    records: Vec<Index>,
+    month: usize,
+    crash: Option<u64>,
+}
+
+fn runs() -> impl Strategy<Value = Vec<Run>> {
+    let run = (prop::collection::vec(any::<Index>(), 0..12), 0..5_usize, prop::option::weighted(0.6, 0..120_u64));
+    prop::collection::vec(run.prop_map(|(records, month, crash)| Run { records, month, crash }), 1..4)
+}
+
+fn as_of(month: usize) -> String {
+    format!("{}-10", PERIODS[month].0)
+}
+
+/// The rows of each period, by the newest record of each key among those that take effect before it ends.
+async fn truth(events: &[Event], ord: Ord) -> BTreeMap<String, Vec<String>> {
+    let ctx = SessionContext::new();
+    let text = |f: fn(&Event) -> String| Arc::new(events.iter().map(|e| Some(f(e))).collect::<StringArray>());
+    let number = |f: fn(&Event) -> i64| Arc::new(Int64Array::from_iter_values(events.iter().map(f)));
+    let table = RecordBatch::try_from_iter([
+        ("id", number(|e| e.id.into()) as _),
+        ("seq", number(|e| e.seq.into()) as _),
+        ("rank", number(|e| ["c", "u", "d"].iter().position(|op| *op == e.op).expect("a rank") as i64) as _),
+        ("eff", text(|e| e.eff().to_owned()) as _),
+        ("v", text(Event::v) as _),
+    ]);
+    ctx.register_batch("events", table.expect("events")).expect("a table");
+    let periods = RecordBatch::try_from_iter([
+        ("period", Arc::new(StringArray::from_iter_values(PERIODS.iter().map(|p| p.0))) as _),
+        ("until", Arc::new(StringArray::from_iter_values(PERIODS.iter().map(|p| p.1))) as _),
+    ]);
+    ctx.register_batch("periods", periods.expect("periods")).expect("a table");
+    let sql = format!(
+        "select period, id, v from (
+            select period, id, v, rank, row_number() over (partition by period, id order by {} desc, rank desc) as n
+            from events join periods on eff < until)
+         where n = 1 and rank < 2",
+        ord.sql()
+    );
+    let mut rows: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for batch in ctx.sql(&sql).await.expect("a query").collect().await.expect("rows") {
+        for (period, row) in texts(&batch, &["period"]).into_iter().zip(texts(&batch, &["id", "v"])) {
+            rows.entry(period).or_default().push(row);
+        }
+    }
+    rows.values_mut().for_each(|rows| rows.sort());
+    rows
+}
+
+async fn holds(events: Vec<Event>, runs: Vec<Run>, ord: Ord) {
+    let storage = lab::memory();
+    let periods = || {
+        let first = effective().calendar.parse("2024-01").expect("a month");
+        effective().with_first(first)
+    };
+    let table = |storage| lab::table(&storage, ord.spec(), periods());
+    let lines = |picked: &[Event]| picked.iter().map(Event::line).collect::<Vec<_>>().join("\n");
+    let ask = |table: Snapshots, lines: String, month: usize| async move { run(&table, &lines, &as_of(month)).await };
+    for Run { records, month, crash } in &runs {
+        let picked: Vec<Event> = records.iter().map(|i| i.get(&events).clone()).collect();
+        if let Some(call) = crash {
+            let dying = FaultStore::new(storage.store.clone(), Fault::Crash, *call);
+            let dying = storage.with_store(Arc::new(dying));
+            // It may be through before that call.
+            let _ = ask(table(dying), lines(&picked), *month).await;
+        }
+        // What a run was cut off in is brought again by the last one at the latest.
+        if crash.is_none_or(|call| call % 2 == 0) {
+            ask(table(storage.clone()), lines(&picked), *month).await.expect("a run");
+        }
+    }
+    // All of them again, in another order, with the last month open.
+    let mut all = events.clone();
+    all.reverse();
+    ask(table(storage.clone()), lines(&all), 4).await.expect("the last run");
+    let truth = truth(&events, ord).await;
+    assert_eq!(lab::rows(&storage, &["id", "v"]).await, truth, "{events:#?} {runs:#?}");
+    let before = objects(&storage).await;
+    let report = ask(table(storage.clone()), lines(&events), 4).await.expect("a rerun");
+    assert_eq!(report.outcome, "unchanged");
+    assert_eq!(objects(&storage).await, before);
+}
+
+fn check(ord: Ord) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(1000);
+    let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
+    proptest!(config, |(events in events(ord), runs in runs())| {
+        runtime.block_on(holds(events, runs, ord));
+    });
+}
+
+#[test]
+fn every_period_is_the_rebuild_in_sql_by_effective_date() {
+    check(Ord::Eff);
+}
+
+#[test]
+fn every_period_is_the_rebuild_in_sql_by_sequence_number() {
+    check(Ord::Seq);
+}

@@ -1,0 +1,107 @@
+//! A table of periods in memory, and what is in it for those who read plain Parquet.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use biscuit_change::{Changes, RowsOptions, RowsReader};
+use biscuit_core::Result;
+use biscuit_dataset::{Dataset, Location};
+use biscuit_journal::{JournalOptions, Storage};
+use biscuit_merge::{MergeOptions, MergeSpec, Mode};
+use biscuit_partition::{By, Calendar, Periods, SnapshotReport, Snapshots};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::util::display::array_value_to_string;
+use futures::TryStreamExt;
+use object_store::memory::InMemory;
+use object_store::{ObjectStore, ObjectStoreExt};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+pub(crate) fn memory() -> Storage {
+    Storage::durable(Arc::new(InMemory::new()))
+}
+
+pub(crate) fn dataset(storage: Storage) -> Dataset {
+    let location = Location::new(storage, "lake/t", "lake/t").expect("it is below the root");
+    Dataset::new(location, JournalOptions::default())
+}
+
+pub(crate) fn months(by: By) -> Periods {
+    Periods::new(Calendar::new("month".parse().expect("a granularity"), "UTC").expect("a calendar"), by)
+}
+
+pub(crate) fn effective() -> Periods {
+    months(By::Effective("eff".to_owned()))
+}
+
+pub(crate) fn spec() -> MergeSpec {
+    MergeSpec::new(["id"], ["eff"]).expect("a spec").with_op_rank(["c", "u", "d"])
+}
+
+pub(crate) fn options() -> MergeOptions {
+    MergeOptions::default().with_parallelism(1)
+}
+
+pub(crate) fn table(storage: &Storage, spec: MergeSpec, periods: Periods) -> Snapshots {
+    Snapshots::new(dataset(storage.clone()), spec, options(), periods).expect("a table of periods")
+}
+
+/// Change records from JSON lines with the column `op`.
+pub(crate) fn changes(lines: &str) -> Result<Changes> {
+    let mut reader = RowsReader::new(RowsOptions::default().with_op("op"));
+    if !lines.trim().is_empty() {
+        reader.read("changes.jsonl", lines.to_owned().into_bytes().into())?;
+    }
+    reader.finish()
+}
+
+pub(crate) async fn run(table: &Snapshots, lines: &str, as_of: &str) -> Result<SnapshotReport> {
+    let report = table.run(changes(lines)?, as_of.parse().expect("an instant"), Mode::Commit).await?;
+    let verdicts = report.verdicts.total();
+    assert_eq!(verdicts, report.records + report.opened, "the verdicts do not add up: {:?}", report.verdicts);
+    Ok(report)
+}
+
+/// All objects with their ETags.
+pub(crate) async fn objects(storage: &Storage) -> Vec<(String, Option<String>)> {
+    let listed = storage.store.list(None).map_ok(|m| (m.location.to_string(), m.e_tag));
+    let mut all: Vec<_> = listed.try_collect().await.expect("a listing");
+    all.sort();
+    all
+}
+
+/// The data files of one period, with their ETags.
+pub(crate) async fn files_of(storage: &Storage, period: &str) -> Vec<(String, Option<String>)> {
+    let folder = format!("lake/t/period={period}/");
+    objects(storage).await.into_iter().filter(|(name, _)| name.starts_with(&folder)).collect()
+}
+
+/// All rows by period, as the Parquet files in the folders have them, sorted.
+pub(crate) async fn rows(storage: &Storage, columns: &[&str]) -> BTreeMap<String, Vec<String>> {
+    let mut rows: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (name, _) in objects(storage).await {
+        let Some(rest) = name.strip_prefix("lake/t/period=") else { continue };
+        let (period, _) = rest.split_once('/').expect("a folder");
+        let bytes = storage.store.get(&name.as_str().into()).await.expect("a file").bytes().await.expect("bytes");
+        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).expect("Parquet").build().expect("a reader");
+        for batch in reader {
+            rows.entry(period.to_owned()).or_default().extend(texts(&batch.expect("rows"), columns));
+        }
+    }
+    rows.values_mut().for_each(|rows| rows.sort());
+    rows
+}
+
+/// Each row of some columns as a text.
+pub(crate) fn texts(batch: &RecordBatch, columns: &[&str]) -> Vec<String> {
+    let text = |row: usize, column: &&str| {
+        let array = batch.column_by_name(column).unwrap_or_else(|| panic!("there is no column {column}"));
+        array_value_to_string(array, row).expect("a text")
+    };
+    (0..batch.num_rows()).map(|row| columns.iter().map(|c| text(row, c)).collect::<Vec<_>>().join("=")).collect()
+}
+
+/// The rows of some periods as `id=v,id=v`, one after the other.
+pub(crate) async fn states(storage: &Storage, periods: &[&str]) -> Vec<String> {
+    let rows = rows(storage, &["id", "v"]).await;
+    periods.iter().map(|p| rows.get(*p).map_or(String::new(), |rows| rows.join(","))).collect()
+}

@@ -1,0 +1,6 @@
+//! Tests of the crate as its users see it.
+
+mod cases;
+mod crash;
+mod histories;
+mod lab;
