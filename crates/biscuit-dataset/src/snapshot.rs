@@ -73,6 +73,14 @@ impl Snapshot {
         &self.files
     }
 
+    /// The same snapshot with these of its files only: for looking at a part of it, not for changes.
+    pub fn only(mut self, keep: impl Fn(&DataFile) -> bool) -> Self {
+        let (files, observed) = (std::mem::take(&mut self.files), std::mem::take(&mut self.observed.files));
+        let kept = files.into_iter().zip(observed).filter(|(file, _)| keep(file));
+        (self.files, self.observed.files) = kept.unzip();
+        self
+    }
+
     /// Its partition columns in the order of the folders, with their types; empty for a table without folders.
     pub fn partition_columns(&self) -> &[(String, DataType)] {
         &self.partition

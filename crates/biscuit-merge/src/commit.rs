@@ -120,6 +120,9 @@ impl Merge {
             let listed = p.snapshot.observed.file(&p.files[*file].file.path);
             replace.retire(listed.ok_or_else(|| Error::internal("a file of the snapshot was not observed"))?);
         }
+        for slice in p.slices.all.iter().filter(|s| s.base == SliceBase::Rebuilt) {
+            slice.listed.iter().for_each(|listed| replace.retire(p.observed(*listed)));
+        }
         let copies = p.copies(&units);
         let stager = replace.stager();
         let mut todo = Todo::default();

@@ -41,7 +41,7 @@ pub use change_files::{ChangeFiles, Format};
 pub use frame::merge_and_retain_last;
 pub use merge::Merge;
 pub use options::MergeOptions;
-pub use prepare::merged_by;
+pub use prepare::{merged_by, stored_spec};
 pub use quarantine::{Quarantined, quarantined};
 pub use report::{FileCounts, MergeReport, Partitions, RowCounts, SliceFiles, SliceReport, Verdicts};
 pub use segment::{HeldKey, held_keys};

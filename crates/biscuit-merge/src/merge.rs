@@ -284,6 +284,7 @@ impl Merge {
                 if p.enter_slice(at) {
                     self.open_slice(p, at).await?;
                     self.decide_part(p, &groups, &mut decided, report).await?;
+                    p.end_slice();
                 }
             }
             decided.kept.extend(p.changed_timelines());
@@ -417,7 +418,13 @@ impl Merge {
 
     fn guard(&self, p: &Prepared, plan: &Plan) -> Result<()> {
         let sliced = p.slices.all.iter().filter(|_| p.slices.is_sliced());
-        let each = sliced.map(|s| (s.rows, s.report.deleted, format!(" of `{}`", s.folder)));
+        let each = sliced.map(|s| {
+            let gone = match s.base {
+                SliceBase::Rebuilt => s.rows.saturating_sub(s.report.inserted),
+                _ => s.report.deleted,
+            };
+            (s.rows, gone, format!(" of `{}`", s.folder))
+        });
         let whole = (!p.slices.is_sliced()).then(|| (plan.counts.before, plan.counts.deleted, String::new()));
         for (before, deleted, place) in each.chain(whole) {
             let percent = 100.0 * deleted as f64 / before.max(1) as f64;

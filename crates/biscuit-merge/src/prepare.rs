@@ -19,7 +19,7 @@ use crate::order::Order;
 use crate::ranges::Part;
 use crate::report::MergeReport;
 use crate::segment::{Kept, Segments, Timeline};
-use crate::slices::SliceState;
+use crate::slices::{SliceBase, SliceState};
 use crate::spec::MergeSpec;
 use crate::table::{Tables, known, without};
 
@@ -149,8 +149,10 @@ impl Merge {
             p.truncates = (p.set.truncates.clone(), p.set.truncate_records);
             p.slices.truncates.clone_from(&p.set.truncates);
         }
-        if p.truncated != p.truncated_before || !p.slices.truncates.is_empty() {
-            // A truncate is about all keys, so those whose rows do not say their order are looked at too.
+        let anew = p.slices.all.iter().any(|s| s.base == SliceBase::Rebuilt);
+        if p.truncated != p.truncated_before || !p.slices.truncates.is_empty() || anew {
+            // A truncate is about all keys, so those whose rows do not say their order are looked at too. So is a slice that is built
+            // anew.
             for (key, _) in p.segments.all()?.iter().filter(|(key, _)| p.covers.has(key)) {
                 p.set.keys_mut().intern(key);
             }
@@ -294,6 +296,23 @@ pub async fn merged_by(dataset: &Dataset) -> Result<Option<(Vec<String>, Vec<Str
         names.filter_map(Value::as_str).map(str::to_owned).collect()
     };
     Ok(head.meta.get(SPEC).map(|made| (columns(made, "key"), columns(made, "order"))))
+}
+
+/// What the merges of a table have had: key, order and ranks of operations, and the defaults for everything else; none for a table that
+/// was never merged into.
+///
+/// # Errors
+/// `Diverged` if the journal's fact cannot be read.
+pub fn stored_spec(snapshot: &Snapshot) -> Result<Option<MergeSpec>> {
+    let Some(made) = snapshot.observed.head.meta.get(SPEC) else { return Ok(None) };
+    let columns = |what: &str| -> Vec<String> {
+        let names = made.get(what).and_then(Value::as_array).into_iter().flatten();
+        names.filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    let damaged =
+        |e: Error| Error::conflict("Diverged", "what the table's merges have had cannot be read").with_source(e);
+    let spec = MergeSpec::new(columns("key"), columns("order")).map_err(damaged)?;
+    Ok(Some(spec.with_op_rank(columns("op_rank"))))
 }
 
 /// The column that names the states of a table, where it holds several.

@@ -115,12 +115,13 @@ mod tests {
         at(1, Some(0), &[(1, 5), (2, 6)]);
         at(2, Some(1), &[(1, 5), (2, 6)]);
         at(3, Some(0), &[(1, 5), (2, 7)]);
+        at(6, Some(0), &[(1, 5), (3, 6)]);
         at(4, Some(0), &[(1, 5)]);
         at(4, Some(0), &[(2, 6)]);
         prints.next_part();
-        let all: Vec<Digest> = (0..6).map(|f| prints.of(&Printed::File(f))).collect();
+        let all: Vec<Digest> = (0..7).map(|f| prints.of(&Printed::File(f))).collect();
         assert_eq!(all[0], all[1]);
-        for other in 2..6 {
+        for other in 2..7 {
             assert!(all[..other].iter().all(|d| *d != all[other]), "{other}");
         }
         prints.remove(Printed::File(0), [3].into_iter());

@@ -33,6 +33,8 @@ pub enum SliceBase {
     Predecessor,
     /// Nothing.
     Empty,
+    /// Nothing, although there are files in its folder, which go: it is built anew. Nothing is remembered of it either.
+    Rebuilt,
 }
 
 /// One of the states that a table holds, each in a folder of its own: a record counts in its slice and in all later ones.
@@ -199,11 +201,15 @@ impl Prepared {
             return true;
         }
         (self.truncated_before, self.truncated) = s.marks();
+        let rebuilt = s.now().base == SliceBase::Rebuilt;
+        if rebuilt {
+            self.truncated_before = None;
+        }
         let own = s.slice();
         let counts = |(record, left): &(&Record, &bool)| record.slice <= own && !**left;
         let counted: Vec<&Record> =
             self.set.records.iter().zip(&s.left).filter(counts).map(|(record, _)| record).collect();
-        if counted.is_empty() && self.truncated == self.truncated_before {
+        if counted.is_empty() && self.truncated == self.truncated_before && !rebuilt {
             return false;
         }
         let mut keys = hashbrown::HashSet::new();
@@ -218,9 +224,24 @@ impl Prepared {
         report.keys += keys.len() as u64;
         report.carried += carried.len() as u64;
         let number = s.all[at].number;
-        let kept = s.timelines.iter().filter_map(|(key, t)| Some((*key, t.at(number)?.clone())));
-        self.kept = kept.collect();
+        let kept = s.timelines.iter().filter(|_| !rebuilt);
+        self.kept = kept.filter_map(|(key, t)| Some((*key, t.at(number)?.clone()))).collect();
         true
+    }
+
+    /// Ends with a slice: of one that was built anew nothing is remembered but what its records came to.
+    pub(crate) fn end_slice(&mut self) {
+        let s = &mut self.slices;
+        let number = s.now().number;
+        if s.now().base != SliceBase::Rebuilt {
+            return;
+        }
+        for key in s.timelines.keys() {
+            let changes = s.changes.entry(*key).or_default();
+            if changes.0.last().is_none_or(|(last, _)| *last != number) {
+                changes.0.push((number, None));
+            }
+        }
     }
 
     /// Takes down what is kept of the keys of a slice, and which records say nothing in later slices.
@@ -301,7 +322,7 @@ impl Merge {
                 files.filter(|(_, f)| inside(&f.path)).map(|(i, _)| i).collect()
             };
             let listed: Vec<usize> = match slice.base {
-                SliceBase::Own => own(),
+                SliceBase::Own | SliceBase::Rebuilt => own(),
                 SliceBase::Predecessor => std::mem::take(&mut before),
                 SliceBase::Empty => vec![],
             };
@@ -310,7 +331,7 @@ impl Merge {
             let rows = rows.sum();
             let report = SliceReport {
                 slice: slice.value.clone(),
-                is_new: slice.base != SliceBase::Own,
+                is_new: !matches!(slice.base, SliceBase::Own | SliceBase::Rebuilt),
                 ..SliceReport::default()
             };
             before.clone_from(&listed);
@@ -319,7 +340,8 @@ impl Merge {
                 folder,
                 base: slice.base,
                 listed,
-                files: None,
+                // What is built anew has no files to look at.
+                files: (slice.base == SliceBase::Rebuilt).then_some(0..0),
                 rows,
                 report,
             });
@@ -418,11 +440,15 @@ impl Prepared {
         report.rows = RowCounts { moved: report.rows.moved, ..RowCounts::default() };
         for slice in &mut self.slices.all {
             let s = &mut slice.report;
-            (s.before, s.after) = (slice.rows, slice.rows + s.inserted - s.deleted);
+            let begins = if slice.base == SliceBase::Rebuilt { 0 } else { slice.rows };
+            (s.before, s.after) = (slice.rows, begins + s.inserted - s.deleted);
             let is_inside = |folder: &str| folder.split('/').next() == Some(slice.folder.as_str());
             s.files.copied = copies.iter().filter(|(_, folder)| is_inside(folder)).count() as u64;
             let is_own = slice.base == SliceBase::Own;
             s.files.kept = if is_own { slice.listed.len() as u64 } else { 0 };
+            if slice.base == SliceBase::Rebuilt {
+                s.files.removed = slice.listed.len() as u64;
+            }
             for (file, unit) in slice.files.clone().into_iter().flatten().filter_map(|f| Some((f, units.get(&f)?))) {
                 s.files.kept -= u64::from(is_own);
                 s.files.removed += u64::from(is_own);
@@ -441,7 +467,7 @@ impl Prepared {
                 s.files.written += u64::from(!shared);
             }
             let all = &mut report.rows;
-            all.before += if is_own { s.before } else { 0 };
+            all.before += if s.is_new { 0 } else { s.before };
             all.after += s.after;
             all.inserted += s.inserted;
             all.updated += s.updated;

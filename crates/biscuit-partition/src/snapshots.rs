@@ -156,6 +156,15 @@ impl Snapshots {
         Ok(())
     }
 
+    /// The records of a batch that take effect up to a period, by period. Those that say no time are left out where bad records are
+    /// put aside.
+    pub(crate) fn by_period(&self, batch: &ChangeBatch, last: &Period) -> Result<Vec<(Period, ChangeBatch)>> {
+        let mut dated = Dated::default();
+        self.date(batch, last, &mut dated)?;
+        let all = dated.by_period.into_iter();
+        Ok(all.flat_map(|(period, batches)| batches.into_iter().map(move |batch| (period, batch))).collect())
+    }
+
     fn refuse(&self, batch: &ChangeBatch, row: usize, e: Error, dated: &mut Dated) -> Result<()> {
         let e = e.at(&batch.file, batch.places[row]);
         if self.options.bad_rows == BadRows::Fail {

@@ -4,3 +4,4 @@ mod cases;
 mod crash;
 mod histories;
 mod lab;
+mod reading;

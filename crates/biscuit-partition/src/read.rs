@@ -1,0 +1,239 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use biscuit_core::{Error, Instant, Result};
+use biscuit_dataset::{Dataset, Snapshot, engine_error};
+use biscuit_merge::{MergeOptions, stored_spec};
+use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray, UInt32Array};
+use datafusion::arrow::compute::{concat_batches, take_record_batch};
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::arrow::row::{RowConverter, SortField};
+use datafusion::dataframe::DataFrame;
+use datafusion::execution::context::SessionContext;
+use datafusion::logical_expr::Expr;
+use serde::Serialize;
+
+use crate::calendar::Period;
+use crate::plan::{Fact, existing};
+use crate::snapshots::Snapshots;
+
+/// A period of a table and what is in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct PeriodState {
+    /// The value of its folder.
+    pub period: String,
+    /// Its first instant.
+    pub start: String,
+    /// The first instant behind it.
+    pub end: String,
+    /// Rows, as far as the journal knows them: those of files that somebody else wrote are not counted.
+    pub rows: u64,
+    /// Files.
+    pub files: u64,
+    /// Of those, files whose content the period before has too.
+    pub shared: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// Bytes of files whose content the period before does not have.
+    pub own_bytes: u64,
+}
+
+impl Snapshots {
+    /// A table of periods as the last run has left it, with its key, order and periods.
+    ///
+    /// # Errors
+    /// `NoPeriods` if no run of periods has committed to it, and those of the journal.
+    pub async fn open(dataset: Dataset) -> Result<Self> {
+        let snapshot = dataset.view().await?;
+        let none = || {
+            let message = format!("`{}` has no periods: no `biscuit snapshot` has committed to it", dataset.location());
+            Error::usage("NoPeriods", message)
+        };
+        let periods = Fact::of(&snapshot)?.ok_or_else(none)?.periods()?;
+        let spec = stored_spec(&snapshot)?.ok_or_else(none)?;
+        Self::new(dataset.clone(), spec, MergeOptions::default(), periods)
+    }
+
+    /// The periods that the table has, from the first to the last.
+    ///
+    /// # Errors
+    /// Those of the journal; `SpecDrift`.
+    pub async fn periods(&self) -> Result<Vec<Period>> {
+        self.all(&self.dataset.view().await?)
+    }
+
+    fn all(&self, snapshot: &Snapshot) -> Result<Vec<Period>> {
+        match existing(snapshot, &self.periods)? {
+            Some((first, last)) => first.range(&last),
+            None => Ok(vec![]),
+        }
+    }
+
+    /// The periods that the table has and what is in each.
+    ///
+    /// # Errors
+    /// As [`periods`](Self::periods).
+    pub async fn states(&self) -> Result<Vec<PeriodState>> {
+        let snapshot = self.dataset.view().await?;
+        let mut states = Vec::new();
+        let mut before: Vec<String> = vec![];
+        for period in self.all(&snapshot)? {
+            let head = &snapshot.observed.head;
+            let mut state = PeriodState {
+                period: period.to_string(),
+                start: period.start().to_string(),
+                end: period.end().to_string(),
+                rows: 0,
+                files: 0,
+                shared: 0,
+                bytes: 0,
+                own_bytes: 0,
+            };
+            let mut contents = Vec::new();
+            let files = snapshot.files().iter().zip(&snapshot.observed.files);
+            for (_, file) in files.filter(|(f, _)| self.is_in(&f.partition, &period)) {
+                let content = head.content(file);
+                let is_shared = before.contains(&content);
+                state.rows += head.live.get(&file.path).and_then(|live| live.rows).unwrap_or(0);
+                state.files += 1;
+                state.shared += u64::from(is_shared);
+                state.bytes += file.size;
+                state.own_bytes += if is_shared { 0 } else { file.size };
+                contents.push(content);
+            }
+            before = contents;
+            states.push(state);
+        }
+        Ok(states)
+    }
+
+    fn is_in(&self, partition: &[(String, Option<String>)], period: &Period) -> bool {
+        let value = partition.iter().find(|(column, _)| *column == self.periods.column);
+        value.is_some_and(|(_, value)| value.as_deref() == Some(period.to_string().as_str()))
+    }
+
+    /// The periods up to the one that holds `until` which are not built yet.
+    ///
+    /// # Errors
+    /// As [`periods`](Self::periods).
+    pub async fn missing(&self, until: Instant) -> Result<Vec<Period>> {
+        let until = self.periods.calendar.period(until)?;
+        match self.periods().await?.last() {
+            Some(last) => Ok(last.range(&until)?.into_iter().skip(1).collect()),
+            None => Ok(vec![until]),
+        }
+    }
+
+    /// The rows of the period that holds an instant, without the column that names it. Files of other periods are not opened.
+    ///
+    /// # Errors
+    /// `NoSuchPeriod` before the first and after the last one, and those of [`Snapshot::load`].
+    pub async fn as_of(&self, ctx: &SessionContext, at: Instant) -> Result<DataFrame> {
+        self.of_period(ctx, &self.periods.calendar.period(at)?).await
+    }
+
+    /// The rows of a period, without the column that names it.
+    ///
+    /// # Errors
+    /// As [`as_of`](Self::as_of).
+    pub async fn of_period(&self, ctx: &SessionContext, period: &Period) -> Result<DataFrame> {
+        let mut tries = 0;
+        loop {
+            let snapshot = self.dataset.view().await?;
+            let all = self.all(&snapshot)?;
+            if !all.contains(period) {
+                return Err(self.no_such(period, &all));
+            }
+            tries += 1;
+            match snapshot.only(|f| self.is_in(&f.partition, period)).load(ctx).await {
+                Err(e) if e.code() == "Conflict" && tries < 5 => {}
+                Err(e) => return Err(e),
+                Ok(frame) => {
+                    let place = self.dataset.location().to_string();
+                    return frame.drop_columns(&[&self.periods.column]).map_err(|e| engine_error(&place, e));
+                }
+            }
+        }
+    }
+
+    pub(crate) fn no_such(&self, period: &Period, all: &[Period]) -> Error {
+        let has = match (all.first(), all.last()) {
+            (Some(first), Some(last)) => format!("it has {first} to {last}"),
+            _ => "it has none yet".to_owned(),
+        };
+        Error::usage("NoSuchPeriod", format!("`{}` has no period {period}: {has}", self.dataset.location()))
+    }
+
+    /// The states of the keys that a filter picks, as `col("id").eq(lit(7))`: one row for each state, by key and time, with the first
+    /// and the last period that have it in the columns `period_from` and `period_to`.
+    ///
+    /// # Errors
+    /// Those of [`Dataset::load`]; `ColumnClash` if the table has columns of these names.
+    pub async fn history(&self, ctx: &SessionContext, filter: Expr) -> Result<DataFrame> {
+        let place = self.dataset.location().to_string();
+        let failed = |e| engine_error(&place, e);
+        let frame = self.dataset.load(ctx).await?.filter(filter).map_err(failed)?;
+        let schema = Arc::clone(frame.schema().inner());
+        for name in ["period_from", "period_to"] {
+            if schema.index_of(name).is_ok() {
+                let message = format!("the table has a column `{name}`, which the history needs for its own");
+                return Err(Error::usage("ColumnClash", message));
+            }
+        }
+        let batches = frame.collect().await.map_err(failed)?;
+        let internal = |e| Error::internal("the states of a key could not be compared").with_source(e);
+        let rows = concat_batches(&schema, &batches).map_err(internal)?;
+        let (states, first, last) = self.changes_of(&rows)?;
+        let kept: Vec<usize> =
+            (0..schema.fields().len()).filter(|i| *schema.field(*i).name() != self.periods.column).collect();
+        let rows =
+            take_record_batch(&rows, &UInt32Array::from(states)).and_then(|r| r.project(&kept)).map_err(internal)?;
+        let mut fields: Vec<_> = rows.schema().fields().iter().cloned().collect();
+        let mut columns = rows.columns().to_vec();
+        for (name, periods) in [("period_from", first), ("period_to", last)] {
+            fields.push(Arc::new(Field::new(name, DataType::Utf8, false)));
+            columns.push(Arc::new(StringArray::from(periods)) as ArrayRef);
+        }
+        let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(internal)?;
+        ctx.read_batch(rows).map_err(failed)
+    }
+
+    /// Where each state begins, by row, with its first and its last period.
+    fn changes_of(&self, rows: &RecordBatch) -> Result<(Vec<u32>, Vec<String>, Vec<String>)> {
+        let internal = |e| Error::internal("the states of a key could not be compared").with_source(e);
+        let schema = rows.schema();
+        let encoded = |wanted: &dyn Fn(&str) -> bool| {
+            let columns: Vec<usize> = (0..schema.fields().len()).filter(|i| wanted(schema.field(*i).name())).collect();
+            let fields = columns.iter().map(|i| SortField::new(schema.field(*i).data_type().clone())).collect();
+            let columns: Vec<ArrayRef> = columns.iter().map(|i| rows.column(*i).clone()).collect();
+            RowConverter::new(fields).and_then(|converter| converter.convert_columns(&columns)).map_err(internal)
+        };
+        let key = encoded(&|name| self.spec.key.iter().any(|k| k == name))?;
+        let all = encoded(&|name| name != self.periods.column)?;
+        let at = biscuit_schema::column_index(&schema, &self.periods.column, "the table")?;
+        let names = datafusion::arrow::compute::cast(rows.column(at), &DataType::Utf8).map_err(internal)?;
+        let names = datafusion::arrow::array::AsArray::as_string::<i32>(&names).clone();
+        let mut by_key: BTreeMap<(&[u8], Period), u32> = BTreeMap::new();
+        for row in 0..rows.num_rows() {
+            let period = self.periods.calendar.parse(names.value(row))?;
+            by_key.insert((key.row(row).data(), period), u32::try_from(row).unwrap_or(u32::MAX));
+        }
+        let (mut states, mut first, mut last) = (Vec::new(), Vec::new(), Vec::new());
+        let mut before: Option<(&[u8], Period, u32)> = None;
+        for ((key, period), row) in by_key {
+            let goes_on = before.is_some_and(|(of, until, at)| {
+                of == key && until.end() == period.start() && all.row(at as usize) == all.row(row as usize)
+            });
+            if goes_on {
+                last.pop();
+            } else {
+                states.push(row);
+                first.push(period.to_string());
+            }
+            last.push(period.to_string());
+            before = Some((key, period, row));
+        }
+        Ok((states, first, last))
+    }
+}

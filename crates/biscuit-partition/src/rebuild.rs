@@ -1,0 +1,189 @@
+use std::sync::Arc;
+
+use biscuit_change::{BadRows, ChangeBatch, Changes};
+use biscuit_core::{Error, Result};
+use biscuit_dataset::{Dataset, Location, conform};
+use biscuit_journal::{JournalOptions, Storage};
+use biscuit_merge::{Beside, Merge, Mode, SliceBase, Slices};
+use biscuit_schema::merge_schemas;
+use datafusion::arrow::array::{ArrayRef, RecordBatch};
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::arrow::row::{OwnedRow, RowConverter, SortField};
+use datafusion::dataframe::DataFrame;
+use datafusion::execution::context::SessionContext;
+use hashbrown::HashMap;
+use object_store::memory::InMemory;
+use serde::Serialize;
+
+use crate::calendar::Period;
+use crate::plan::{By, existing, slice};
+use crate::report::SnapshotReport;
+use crate::snapshots::Snapshots;
+
+/// How a period differs from what the events of a table come to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Audit {
+    /// The period.
+    pub period: String,
+    /// Its rows.
+    pub rows: u64,
+    /// Rows that the events come to.
+    pub expected: u64,
+    /// Keys that the events have a row of, and the period has not.
+    pub missing: u64,
+    /// Keys that the period has a row of, and the events have not, or more than one row.
+    pub surplus: u64,
+    /// Keys whose row is another one.
+    pub different: u64,
+}
+
+impl Audit {
+    /// Whether the period is what the events come to.
+    pub fn is_sound(&self) -> bool {
+        self.missing == 0 && self.surplus == 0 && self.different == 0
+    }
+}
+
+impl Snapshots {
+    /// Builds some periods anew from all events of the table, without looking at what is in them: exactly these are replaced, and
+    /// exactly what they held is retired, in one commit. Events of other periods count where they are carried to these.
+    ///
+    /// # Errors
+    /// `NoSuchPeriod`; `TooManyDeleted` if a period would lose more rows than the options allow, since events are missing; as
+    /// [`run`](Self::run); `InvalidSpec` for a table by ingestion, whose events do not say when they came.
+    pub async fn rebuild(&self, periods: &[Period], events: Changes, mode: Mode) -> Result<SnapshotReport> {
+        let snapshot = self.dataset.observe().await?;
+        let all = existing(&snapshot, &self.periods)?;
+        let all = all.map_or(Ok(vec![]), |(first, last)| first.range(&last))?;
+        let mut wanted = periods.to_vec();
+        wanted.sort();
+        wanted.dedup();
+        if let Some(period) = wanted.iter().find(|p| !all.contains(p)) {
+            return Err(self.no_such(period, &all));
+        }
+        let Some((first, last)) = wanted.first().zip(all.last()) else {
+            return Err(Error::usage("InvalidSpec", "no period is named that is to be built anew"));
+        };
+        let mut report = SnapshotReport::new(first.start(), last, snapshot.observed.head.version);
+        let until = wanted.last().map_or(*last, |p| *p);
+        let mut used = Changes::of(vec![]);
+        used.refused = events.refused.clone();
+        for batch in self.until(&events, &until)? {
+            for (period, mut batch) in batch {
+                let place = wanted.partition_point(|p| *p < period);
+                batch.slice = u32::try_from(place).expect("there are fewer than 2^32 periods");
+                used.batches.push(batch);
+            }
+        }
+        report.records = used.len() as u64 + used.refused.len() as u64;
+        let all = wanted.iter().map(|period| slice(period, SliceBase::Rebuilt)).collect();
+        let slices = Slices { column: self.periods.column.clone(), all };
+        let merge = Merge::new(self.dataset.clone(), self.spec.clone(), self.options.clone())?.with_slices(slices)?;
+        report.take(merge.run_slices(snapshot, used, mode, Beside::default()).await?);
+        Ok(report)
+    }
+
+    /// The events that take effect in a period or before it, by period.
+    fn until(&self, events: &Changes, last: &Period) -> Result<Vec<Vec<(Period, ChangeBatch)>>> {
+        if self.periods.by == By::Ingestion {
+            let message = "events of a table by ingestion do not say in which period they came";
+            return Err(Error::usage("InvalidSpec", message));
+        }
+        events.batches.iter().map(|batch| self.by_period(batch, last)).collect()
+    }
+
+    /// Compares a period with what all events of the table come to.
+    ///
+    /// # Errors
+    /// `NoSuchPeriod`, and those of the events, as [`run`](Self::run) has them. What is wrong with the period is no error but a finding.
+    pub async fn audit(&self, period: &Period, events: &Changes) -> Result<Audit> {
+        let expected = self.reduced(period, events).await?;
+        let rows = self.of_period(&SessionContext::new(), period).await?;
+        self.compare(period, rows, expected).await
+    }
+
+    /// Compares every period with what all events of the table come to.
+    ///
+    /// # Errors
+    /// As [`audit`](Self::audit).
+    pub async fn verify(&self, events: &Changes) -> Result<Vec<Audit>> {
+        let mut audits = Vec::new();
+        for period in self.periods().await? {
+            audits.push(self.audit(&period, events).await?);
+        }
+        Ok(audits)
+    }
+
+    /// What the events come to at the end of a period, by a merge into an empty table.
+    async fn reduced(&self, period: &Period, events: &Changes) -> Result<DataFrame> {
+        let location = Location::new(Storage::durable(Arc::new(InMemory::new())), "t", "the events")?;
+        let dataset = Dataset::new(location, JournalOptions::default());
+        let batches = self.until(events, period)?.into_iter().flatten().map(|(_, batch)| batch).collect();
+        // What cannot be used is no part of the table either.
+        let options = self.options.clone().with_bad_rows(self.options.bad_rows, 100.0);
+        let options = if options.bad_rows == BadRows::Fail { self.options.clone() } else { options };
+        let merge = Merge::new(dataset.clone(), self.spec.clone(), options)?;
+        merge.run(Changes::of(batches), Mode::Commit).await?;
+        dataset.load(&SessionContext::new()).await
+    }
+
+    async fn compare(&self, period: &Period, rows: DataFrame, expected: DataFrame) -> Result<Audit> {
+        let collected = |frame: DataFrame| async move {
+            let schema = frame.schema().inner().clone();
+            let batches = frame.collect().await.map_err(|e| biscuit_dataset::engine_error("a period", e))?;
+            Ok::<_, Error>((schema, batches))
+        };
+        let ((has, rows), (should, expected)) = (collected(rows).await?, collected(expected).await?);
+        let schema = merge_schemas(&merge_schemas(&Schema::empty(), &has, "the period")?, &should, "the events")?;
+        let compare = Rows::new(Arc::new(schema), &self.spec.key)?;
+        let mut audit = Audit { period: period.to_string(), ..Audit::default() };
+        let mut there: HashMap<OwnedRow, OwnedRow> = HashMap::new();
+        for batch in &rows {
+            for (key, row) in compare.rows(batch)? {
+                audit.rows += 1;
+                audit.surplus += u64::from(there.insert(key, row).is_some());
+            }
+        }
+        for batch in &expected {
+            for (key, row) in compare.rows(batch)? {
+                audit.expected += 1;
+                match there.remove(&key) {
+                    None => audit.missing += 1,
+                    Some(has) => audit.different += u64::from(has != row),
+                }
+            }
+        }
+        audit.surplus += there.len() as u64;
+        Ok(audit)
+    }
+}
+
+/// Makes rows comparable that have their columns in another order, or in other widths.
+struct Rows {
+    schema: SchemaRef,
+    key: Vec<usize>,
+    keys: RowConverter,
+    all: RowConverter,
+}
+
+impl Rows {
+    fn new(schema: SchemaRef, key: &[String]) -> Result<Self> {
+        let internal = |e| Error::internal("rows could not be compared").with_source(e);
+        let key = key.iter().map(|k| biscuit_schema::column_index(&schema, k, "the period"));
+        let key = key.collect::<Result<Vec<_>>>()?;
+        let field = |i: usize| SortField::new(schema.field(i).data_type().clone());
+        let keys = RowConverter::new(key.iter().map(|i| field(*i)).collect()).map_err(internal)?;
+        let all = RowConverter::new((0..schema.fields().len()).map(field).collect()).map_err(internal)?;
+        Ok(Self { schema, key, keys, all })
+    }
+
+    fn rows(&self, batch: &RecordBatch) -> Result<Vec<(OwnedRow, OwnedRow)>> {
+        let internal = |e| Error::internal("rows could not be compared").with_source(e);
+        let batch = conform(batch, &self.schema, "a period")?;
+        let key: Vec<ArrayRef> = self.key.iter().map(|i| batch.column(*i).clone()).collect();
+        let keys = self.keys.convert_columns(&key).map_err(internal)?;
+        let all = self.all.convert_columns(batch.columns()).map_err(internal)?;
+        Ok(keys.iter().zip(all.iter()).map(|(key, row)| (key.owned(), row.owned())).collect())
+    }
+}

@@ -1,0 +1,157 @@
+//! What is read of a table of periods, and what is done about what is wrong with one.
+
+use biscuit_change::Changes;
+use biscuit_merge::Mode;
+use biscuit_partition::{By, Snapshots};
+use biscuit_testkit::{RecordingStore, assert_rows_snapshot, table};
+use datafusion::prelude::{SessionContext, col, lit};
+use object_store::ObjectStoreExt;
+
+use crate::lab::{self, changes, dataset, effective, files_of, objects, run, spec, states};
+
+const EVENTS: &str = r#"
+{"id":"k1","eff":"2024-01-10","v":"a","op":"c"}
+{"id":"k1","eff":"2024-03-05","v":"b","op":"u"}
+{"id":"k2","eff":"2024-02-07","v":"c","op":"c"}
+{"id":"k2","eff":"2024-04-07","v":"","op":"d"}
+"#;
+
+async fn four_months() -> (biscuit_journal::Storage, Snapshots) {
+    let storage = lab::memory();
+    let table = lab::table(&storage, spec(), effective());
+    run(&table, EVENTS, "2024-04-15").await.expect("a run");
+    (storage, table)
+}
+
+#[tokio::test]
+async fn periods_that_nothing_is_asked_of_are_not_opened() {
+    let (storage, _) = four_months().await;
+    let (recorder, recorded) = RecordingStore::storage(&storage);
+    let table = lab::table(&recorded, spec(), effective());
+    let opened = |recorder: &RecordingStore| {
+        let calls = recorder.calls();
+        ["2024-01", "2024-02", "2024-03", "2024-04"].map(|p| calls.with(&format!("get lake/t/period={p}")).len() > 0)
+    };
+    let rows = table.as_of(&SessionContext::new(), "2024-02-10".parse().expect("an instant")).await.expect("a frame");
+    assert_eq!(rows.count().await.expect("rows"), 2);
+    assert_eq!(opened(&recorder), [false, true, false, false]);
+
+    let (recorder, recorded) = RecordingStore::storage(&storage);
+    let table = lab::table(&recorded, spec(), effective());
+    // It is overtaken in March.
+    let late = r#"{"id":"k1","eff":"2024-02-20","v":"late","op":"u"}"#;
+    run(&table, late, "2024-04-15").await.expect("a run");
+    assert_eq!(opened(&recorder), [false, true, true, false]);
+    // A new period is not read either.
+    run(&table, "", "2024-05-15").await.expect("May opens");
+    assert_eq!(opened(&recorder), [false, true, true, false]);
+}
+
+#[tokio::test]
+async fn as_of_gives_the_rows_of_one_period() {
+    let (_, table) = four_months().await;
+    let ctx = SessionContext::new();
+    let rows = table.as_of(&ctx, "2024-02-29T23:59:59Z".parse().expect("an instant")).await.expect("a frame");
+    assert_rows_snapshot!(rows.collect().await.expect("rows"), @r"
+    id:string | eff:string | v:string
+    k1        | 2024-01-10 | a
+    k2        | 2024-02-07 | c
+    ");
+    for out in ["2023-12-31T23:59:59Z", "2024-05-01T00:00:00Z"] {
+        let e = table.as_of(&ctx, out.parse().expect("an instant")).await.expect_err("no such period");
+        assert_eq!(e.code(), "NoSuchPeriod");
+        assert!(e.to_string().contains("2024-01 to 2024-04"), "{e}");
+    }
+}
+
+#[tokio::test]
+async fn history_has_one_row_for_each_state() {
+    let (_, table) = four_months().await;
+    let ctx = SessionContext::new();
+    let rows = table.history(&ctx, col("id").in_list(vec![lit("k1"), lit("k2")], false)).await.expect("a frame");
+    assert_rows_snapshot!(rows.collect().await.expect("rows"), @r"
+    id:string | eff:string | v:string | period_from:string | period_to:string
+    k1        | 2024-01-10 | a        | 2024-01            | 2024-02
+    k1        | 2024-03-05 | b        | 2024-03            | 2024-04
+    k2        | 2024-02-07 | c        | 2024-02            | 2024-03
+    ");
+}
+
+#[tokio::test]
+async fn a_table_is_opened_by_what_its_journal_says() {
+    let (storage, _) = four_months().await;
+    let table = Snapshots::open(dataset(storage.clone())).await.expect("a table");
+    let missing = table.missing("2024-06-02".parse().expect("an instant")).await.expect("periods");
+    assert_eq!(missing.iter().map(ToString::to_string).collect::<Vec<_>>(), ["2024-05", "2024-06"]);
+    // Catching up is a run without records: one commit for each period.
+    let report = table.run(Changes::default(), "2024-06-02".parse().expect("an instant"), Mode::Commit).await;
+    let report = report.expect("caught up");
+    assert_eq!((report.commits, report.periods.len()), (2, 6));
+    assert!(table.missing("2024-06-02".parse().expect("an instant")).await.expect("periods").is_empty());
+    let states = table.states().await.expect("periods");
+    let shown: Vec<_> = states.iter().map(|s| (s.period.as_str(), s.rows, s.files, s.shared)).collect();
+    let all = [("2024-01", 1, 1, 0), ("2024-02", 2, 1, 0), ("2024-03", 2, 1, 0), ("2024-04", 1, 1, 0)];
+    assert_eq!(shown[..4], all);
+    assert_eq!(shown[4..], [("2024-05", 1, 1, 1), ("2024-06", 1, 1, 1)]);
+    let plain = lab::memory();
+    assert_eq!(Snapshots::open(dataset(plain)).await.expect_err("no periods").code(), "NoPeriods");
+}
+
+#[tokio::test]
+async fn an_audit_finds_what_is_wrong_and_a_rebuild_repairs_exactly_that() {
+    let (storage, table) = four_months().await;
+    let events = || changes(EVENTS).expect("records");
+    assert!(table.verify(&events()).await.expect("audits").iter().all(biscuit_partition::Audit::is_sound));
+    // Somebody writes a file of their own into February, with a row too much, and a row twice.
+    let rows = self::table("id:string | eff:string | v:string\n k9 | 2024-02-01 | theirs\n k1 | 2024-01-10 | a");
+    let mut bytes = Vec::new();
+    let mut writer = parquet::arrow::ArrowWriter::try_new(&mut bytes, rows.schema(), None).expect("a writer");
+    writer.write(&rows).expect("rows");
+    writer.close().expect("a file");
+    storage.store.put(&"lake/t/period=2024-02/part-0.parquet".into(), bytes.into()).await.expect("a put");
+    let others = [files_of(&storage, "2024-01").await, files_of(&storage, "2024-03").await];
+    let audits = table.verify(&events()).await.expect("audits");
+    let february = &audits[1];
+    assert_eq!(
+        (february.rows, february.expected, february.surplus, february.missing, february.different),
+        (4, 2, 2, 0, 0)
+    );
+    assert!(audits.iter().filter(|a| a.period != "2024-02").all(biscuit_partition::Audit::is_sound));
+
+    let calendar = effective().calendar;
+    let february = [calendar.parse("2024-02").expect("a month")];
+    let before = objects(&storage).await;
+    let plan = table.rebuild(&february, events(), Mode::DryRun).await.expect("a plan");
+    assert_eq!((plan.outcome, plan.periods[0].after, plan.periods[0].files.removed), ("planned", 2, 2));
+    assert_eq!(objects(&storage).await, before);
+    table.rebuild(&february, events(), Mode::Commit).await.expect("built anew");
+    assert_eq!(states(&storage, &["2024-01", "2024-02"]).await, ["k1=a", "k1=a,k2=c"]);
+    assert_eq!([files_of(&storage, "2024-01").await, files_of(&storage, "2024-03").await], others);
+    assert!(table.verify(&events()).await.expect("audits").iter().all(biscuit_partition::Audit::is_sound));
+    let may = [calendar.parse("2024-05").expect("a month")];
+    assert_eq!(table.rebuild(&may, events(), Mode::Commit).await.expect_err("no May").code(), "NoSuchPeriod");
+}
+
+#[tokio::test]
+async fn by_ingestion_records_count_in_the_period_of_the_run() {
+    let storage = lab::memory();
+    let table = lab::table(&storage, spec(), lab::months(By::Ingestion));
+    let line = |v: &str, eff: &str, op: &str| format!(r#"{{"id":"k1","eff":"{eff}","v":"{v}","op":"{op}"}}"#);
+    run(&table, &line("a", "2024-01-10", "c"), "2024-01-31T23:00:00Z").await.expect("January");
+    let report = run(&table, &line("b", "2024-01-20", "u"), "2024-02-01T00:00:00Z").await.expect("February");
+    assert_eq!(report.periods.iter().map(|p| p.keys).collect::<Vec<_>>(), [0, 1]);
+    let months = ["2024-01", "2024-02", "2024-03"];
+    assert_eq!(states(&storage, &months).await, ["k1=a", "k1=b", ""]);
+    // A retry of January after it has ended names its instant, and its record gives way to February's.
+    run(&table, &line("a2", "2024-01-15", "u"), "2024-01-31T23:00:00Z").await.expect("January again");
+    assert_eq!(states(&storage, &months).await, ["k1=a2", "k1=b", ""]);
+    run(&table, &line("", "2024-03-01", "d"), "2024-03-02").await.expect("March");
+    assert_eq!(states(&storage, &months).await, ["k1=a2", "k1=b", ""]);
+    // An older record does not bring the row back in April either.
+    run(&table, &line("old", "2024-02-20", "u"), "2024-04-02").await.expect("April");
+    assert_eq!(states(&storage, &["2024-03", "2024-04"]).await, ["", ""]);
+    assert_eq!(
+        table.rebuild(&[], changes("").expect("none"), Mode::Commit).await.expect_err("none").code(),
+        "InvalidSpec"
+    );
+}
