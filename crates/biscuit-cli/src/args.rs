@@ -7,7 +7,9 @@ use crate::compact::CompactArgs;
 use crate::doctor::DoctorArgs;
 use crate::lifecycle::LifecycleCommand;
 use crate::parquet_args::{ParquetArgs, bytes};
+use crate::periods::PeriodsArgs;
 use crate::purge::PurgeArgs;
+use crate::snapshot::SnapshotCommand;
 
 /// Production data-lake jobs on plain Parquet.
 #[derive(Debug, Parser)]
@@ -58,6 +60,10 @@ pub(crate) enum LogFormat {
 pub(crate) enum Command {
     /// Merge change files into a table of current rows
     Merge(Box<MergeCommand>),
+    /// Bring change files to a table that holds one full copy per period, late and back-dated ones to every period they belong to
+    Snapshot(Box<SnapshotCommand>),
+    /// Draw the periods of a table
+    Periods(PeriodsArgs),
     /// Look at the records that merges put aside, and try them again
     #[command(subcommand)]
     Quarantine(QuarantineCommand),
@@ -127,6 +133,10 @@ pub(crate) struct VerifyArgs {
 pub(crate) struct ShowArgs {
     #[command(flatten)]
     pub(crate) table: TableArgs,
+
+    /// Print the rows of the period that holds this instant, of a table that holds one full copy per period
+    #[arg(long, value_name = "INSTANT")]
+    pub(crate) as_of: Option<String>,
 
     /// Print at most so many rows
     #[arg(long)]
@@ -225,7 +235,7 @@ pub(crate) struct MergeCommand {
 pub(crate) struct MergeArgs {
     /// The table to merge into: a path or URL; created if it does not exist. With --table '*' it has places for `{schema}`
     /// and `{table}`
-    #[arg(long)]
+    #[arg(long, visible_alias = "dataset")]
     pub(crate) target: String,
 
     /// What the change files hold

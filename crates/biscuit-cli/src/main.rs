@@ -13,6 +13,7 @@ mod merge;
 mod meter;
 mod output;
 mod parquet_args;
+mod periods;
 mod policies;
 mod progress;
 mod purge;
@@ -21,6 +22,7 @@ mod quarantine;
 mod recover;
 mod show;
 mod signals;
+mod snapshot;
 mod stores;
 mod verify;
 
@@ -65,6 +67,8 @@ fn main() -> ExitCode {
 async fn run(command: &Command, context: &Context) -> Result<Answer> {
     match command {
         Command::Merge(args) => merge::run(args, context).await,
+        Command::Snapshot(args) => snapshot::run(args, context).await,
+        Command::Periods(args) => periods::run(args, context).await,
         Command::Quarantine(command) => quarantine::run(command, context).await,
         Command::Recover(args) => recover::run(args, context).await,
         Command::Adopt(args) => adopt::run(args, context).await,

@@ -42,7 +42,7 @@ pub(crate) async fn run(command: &MergeCommand, context: &Context) -> Result<Ans
 
 /// What records say of themselves.
 #[derive(Clone, Copy)]
-struct Declared<'a> {
+pub(crate) struct Declared<'a> {
     key: &'a [String],
     order: &'a [String],
     /// Whether there is none, or none is known yet.
@@ -50,7 +50,7 @@ struct Declared<'a> {
 }
 
 impl<'a> Declared<'a> {
-    fn of(changes: &'a Changes) -> Self {
+    pub(crate) fn of(changes: &'a Changes) -> Self {
         let is_empty = changes.is_empty() && changes.refused.is_empty();
         Self { key: &changes.key, order: &changes.order, is_empty }
     }
@@ -129,22 +129,27 @@ pub(crate) async fn retry(args: &MergeArgs, context: &Context) -> Result<Answer>
     Ok(answer(&report, context.seconds()))
 }
 
-fn mode(args: &MergeArgs) -> Mode {
+pub(crate) fn mode(args: &MergeArgs) -> Mode {
     if args.dry_run { Mode::DryRun } else { Mode::Commit }
 }
 
 /// What a merge is about, before its changes are read.
-struct Table {
+pub(crate) struct Table {
     contract: Option<Contract>,
-    dataset: Dataset,
+    pub(crate) dataset: Dataset,
     made: Option<(Vec<String>, Vec<String>)>,
-    format: Format,
+    pub(crate) format: Format,
 }
 
 impl Table {
     async fn open(args: &MergeArgs, context: &Context) -> Result<Self> {
+        Self::open_with(args, false, context).await
+    }
+
+    /// `hard_links`: whether files that are alike may be one file with several names.
+    pub(crate) async fn open_with(args: &MergeArgs, hard_links: bool, context: &Context) -> Result<Self> {
         let contract = contract(args)?;
-        let dataset = target(args, context).await?;
+        let dataset = target(args, hard_links, context).await?;
         let made = merged_by(&dataset).await?;
         let format = format(args, contract.as_ref(), &dataset).await?.with_bad_rows(bad_rows(args));
         Ok(Self { contract, dataset, made, format })
@@ -152,6 +157,12 @@ impl Table {
 
     /// The merge of these changes; none if there is nothing to merge and nothing is known of the table.
     fn merge(&self, args: &MergeArgs, declared: Declared<'_>) -> Result<Option<Merge>> {
+        let made = self.spec(args, declared)?;
+        made.map(|(spec, options)| Merge::new(self.dataset.clone(), spec, options)).transpose()
+    }
+
+    /// How these changes become rows; none if there is nothing to merge and nothing is known of the table.
+    pub(crate) fn spec(&self, args: &MergeArgs, declared: Declared<'_>) -> Result<Option<(MergeSpec, MergeOptions)>> {
         let of_contract = |f: fn(&Contract) -> &Vec<String>| self.contract.as_ref().map(f).cloned().unwrap_or_default();
         let (made_key, made_order) = self.made.clone().unwrap_or_default();
         let key = first([args.key.clone(), of_contract(|c| &c.key), declared.key.to_vec(), made_key]);
@@ -168,8 +179,7 @@ impl Table {
                 return Err(Error::usage("InvalidSpec", message));
             }
         }
-        let options = options(args, self.contract.as_ref());
-        Merge::new(self.dataset.clone(), spec(args, key, order)?, options).map(Some)
+        Ok(Some((spec(args, key, order)?, options(args, self.contract.as_ref()))))
     }
 }
 
@@ -202,7 +212,7 @@ fn contract(args: &MergeArgs) -> Result<Option<Contract>> {
     contract.map(Some).map_err(|e| e.in_file(path))
 }
 
-async fn target(args: &MergeArgs, context: &Context) -> Result<Dataset> {
+async fn target(args: &MergeArgs, hard_links: bool, context: &Context) -> Result<Dataset> {
     let foreign = match args.foreign {
         ForeignName::Adopt => Foreign::Adopt,
         ForeignName::Fail => Foreign::Fail,
@@ -214,7 +224,8 @@ async fn target(args: &MergeArgs, context: &Context) -> Result<Dataset> {
         .with_foreign(foreign)
         .with_writers(writers)
         .with_diverged(diverged)
-        .with_retire_after(args.retire_after);
+        .with_retire_after(args.retire_after)
+        .with_hard_links(hard_links);
     context.open(&TableArgs { url: args.target.clone(), state: args.state.clone() }, options).await
 }
 
@@ -293,7 +304,11 @@ fn format_with(args: &MergeArgs, contract: Option<&Contract>, expected: Option<S
 /// The columns of the table as it is.
 async fn schema_of(dataset: &Dataset) -> Result<SchemaRef> {
     let snapshot = dataset.view().await?;
-    snapshot.schema(&snapshot.open_files().await?)
+    // A table of periods has many files, and says its columns without them.
+    match snapshot.known_schema()? {
+        Some(known) => Ok(known),
+        None => snapshot.schema(&snapshot.open_files().await?),
+    }
 }
 
 fn spec(args: &MergeArgs, key: Vec<String>, order: Vec<String>) -> Result<MergeSpec> {
@@ -330,15 +345,17 @@ fn answer(report: &MergeReport, seconds: f64) -> Answer {
     Answer::Report { json: json!(report), text: text(report, seconds), exit }
 }
 
+/// The numbers of an object that are not 0, with their names.
+pub(crate) fn counts(value: serde_json::Value) -> String {
+    let serde_json::Value::Object(object) = value else { return String::new() };
+    let shown = object.iter().filter(|(_, n)| n.as_u64() != Some(0)).map(|(k, n)| format!("{k} {n}"));
+    shown.collect::<Vec<_>>().join(", ").replace('_', " ")
+}
+
 fn text(report: &MergeReport, seconds: f64) -> String {
     let mut out = String::new();
     let mut line = |text: String| writeln!(out, "{text}").expect("a String takes all");
     line(format!("{}: version {}, {} records in {seconds:.2} s", report.outcome, report.version, report.records));
-    let counts = |value: serde_json::Value| {
-        let object = value.as_object().cloned().unwrap_or_default();
-        let shown = object.iter().filter(|(_, n)| n.as_u64() != Some(0)).map(|(k, n)| format!("{k} {n}"));
-        shown.collect::<Vec<_>>().join(", ").replace('_', " ")
-    };
     line(format!("  records     {}", counts(json!(report.verdicts))));
     line(format!("  rows        {}", counts(json!(report.rows))));
     line(format!("  files       {}", counts(json!(report.files))));

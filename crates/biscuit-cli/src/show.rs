@@ -1,5 +1,6 @@
 use biscuit_core::{Error, Result};
 use biscuit_journal::JournalOptions;
+use biscuit_partition::Snapshots;
 use datafusion::arrow::json::LineDelimitedWriter;
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::prelude::SessionContext;
@@ -15,7 +16,10 @@ pub(crate) async fn run(args: &ShowArgs, context: &Context) -> Result<Answer> {
     if snapshot.files().is_empty() && snapshot.observed.head.version == 0 {
         return Err(Error::usage("NotFound", format!("there is no table at `{}`", args.table.url)));
     }
-    let mut frame = dataset.load(&SessionContext::new()).await?;
+    let mut frame = match &args.as_of {
+        Some(at) => Snapshots::open(dataset).await?.as_of(&SessionContext::new(), at.parse()?).await?,
+        None => dataset.load(&SessionContext::new()).await?,
+    };
     for name in &args.columns {
         biscuit_schema::column_index(frame.schema().as_arrow(), name, "the table")?;
     }

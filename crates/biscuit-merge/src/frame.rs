@@ -178,11 +178,11 @@ fn stored_rows(
 
 fn prior(stored: Option<&(usize, Order, RowRef)>) -> Prior {
     match stored {
-        None => Prior { state: KeyState::unknown(), stored: false },
+        None => Prior { state: KeyState::unknown(), stored: false, is_new: false },
         Some((_, order, at)) => {
             let state =
                 KeyState { live: Some(order.clone()), base: order.clone(), source: Some(*at), ..KeyState::unknown() };
-            Prior { state, stored: true }
+            Prior { state, stored: true, is_new: false }
         }
     }
 }

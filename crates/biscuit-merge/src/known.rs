@@ -78,7 +78,7 @@ impl Merge {
         }
         let mut now = Vec::new();
         for group in groups.chunk_by(|a, b| a.0 == b.0) {
-            if group.iter().any(|(_, key)| !p.active(*key).is_empty()) {
+            if group.iter().any(|(_, key)| p.looks_at(*key) || !p.active(*key).is_empty()) {
                 now.extend_from_slice(group);
             }
         }
@@ -97,6 +97,7 @@ impl Merge {
         for group in groups.chunk_by(|a, b| a.0 == b.0) {
             if let [(_, key)] = group
                 && !p.kept.contains_key(key)
+                && !p.looks_at(*key)
             {
                 let row = stored.rows.get(key);
                 let row = row.map(|r| (&r.order, fetched.get(key).copied().unwrap_or(NOT_FETCHED)));
@@ -143,7 +144,7 @@ impl Merge {
                 let kept = p.kept.get(&key);
                 let live = kept.and_then(Kept::live).unwrap_or(&row.order);
                 let reload = self.spec.authority == Authority::Reload;
-                let parts = reload || group.len() > 1 || kept.is_some_and(Kept::has_parts);
+                let parts = reload || group.len() > 1 || kept.is_some_and(Kept::has_parts) || p.looks_at(key);
                 let asks = |r: &Record| r.op == Op::Upsert && (!p.set.givens_of(r).0.all || r.order == *live);
                 if parts || p.active(key).iter().any(asks) || (fresh_truncate && kept.is_some()) {
                     wanted.entry(row.place.file).or_default().insert(row.place.row, key);
@@ -188,6 +189,6 @@ impl Merge {
             }
             _ => {}
         }
-        Ok(Prior { state, stored: row.is_some() })
+        Ok(p.unless_retracted(key, Prior { state, stored: row.is_some(), is_new: false }))
     }
 }

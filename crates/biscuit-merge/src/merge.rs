@@ -18,6 +18,7 @@ use crate::prepare::{Encoded, Prepared};
 use crate::quarantine::{self, Quarantine, quarantined};
 use crate::ranges::Parts;
 use crate::report::MergeReport;
+use crate::retract::Retracting;
 use crate::scan::Stored;
 use crate::segment::{Entry, Timeline};
 use crate::slices::{Beside, SliceBase, Slices};
@@ -184,7 +185,7 @@ impl Merge {
 
     async fn merge(&self, snapshot: Snapshot, records: Records, run: Run<'_>, report: &mut MergeReport) -> Result<()> {
         report.outcome = "unchanged";
-        let Run { mode, commit, aside, beside } = run;
+        let Run { mode, commit, aside, mut beside } = run;
         let grows = self.slices.iter().flat_map(|s| &s.all).any(|s| s.base != SliceBase::Own);
         if records.taken.records == 0 && records.refused.is_empty() && !grows && beside.is_empty() {
             report.rows.before = self.rows_of(&snapshot).await?;
@@ -194,6 +195,7 @@ impl Merge {
         let observed = snapshot.observed.clone();
         let session = records.session.clone();
         let mut prepared = self.prepare(snapshot, session, &records.taken, report).await?;
+        prepared.retracting = Retracting::new(std::mem::take(&mut beside.retractions));
         let replace = (mode == Mode::Commit).then(|| self.dataset.journal().replace(&observed));
         let stages_early = records.parts.on_disk().is_some();
         let stager = replace.as_ref().map(Replace::stager);

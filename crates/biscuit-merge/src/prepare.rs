@@ -18,6 +18,7 @@ use crate::merge::Merge;
 use crate::order::Order;
 use crate::ranges::Part;
 use crate::report::MergeReport;
+use crate::retract::Retracting;
 use crate::segment::{Kept, Segments, Timeline};
 use crate::slices::{SliceBase, SliceState};
 use crate::spec::MergeSpec;
@@ -55,6 +56,7 @@ pub(crate) struct Prepared {
     pub(crate) kept: HashMap<u32, Kept>,
     pub(crate) covers: Covers,
     pub(crate) slices: SliceState,
+    pub(crate) retracting: Retracting,
 }
 
 impl Prepared {
@@ -113,6 +115,7 @@ impl Merge {
             kept: HashMap::new(),
             covers: Covers::default(),
             slices: SliceState::new(marks),
+            retracting: Retracting::default(),
         };
         self.begin_slices(&mut prepared)?;
         if self.slices.is_some() && !report.widened_columns.is_empty() {
@@ -157,6 +160,7 @@ impl Merge {
                 p.set.keys_mut().intern(key);
             }
         }
+        p.enter_retractions();
         p.slices.timelines.clear();
         follow_moves(&mut p.set, &p.segments, &mut p.slices.timelines)?;
         p.kept = p.slices.timelines.iter().filter_map(|(key, t)| Some((*key, t.at(0)?.clone()))).collect();

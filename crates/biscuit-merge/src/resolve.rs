@@ -16,6 +16,8 @@ pub(crate) struct Prior {
     pub(crate) state: KeyState,
     /// Whether the target holds a row of it.
     pub(crate) stored: bool,
+    /// Whether that row is another one than the state says, so that it is written anew.
+    pub(crate) is_new: bool,
 }
 
 /// The answer of a merge that knows nothing of files: what becomes of every key.
@@ -48,6 +50,8 @@ pub(crate) struct Work {
     pub(crate) now: KeyState,
     /// Whether any cell of the row, or the row's order, is another than before.
     pub(crate) touched: bool,
+    /// Whether the state before is not what was kept.
+    is_new: bool,
 }
 
 /// Applies the records of a run to what was known; `truncated` is the greatest order at or before which everything is
@@ -199,7 +203,8 @@ impl Resolver<'_> {
                 touched = now.clear_older(t);
             }
         }
-        Work { key, before: prior.state.clone(), stored: prior.stored, now, touched }
+        touched |= prior.is_new;
+        Work { key, before: prior.state.clone(), stored: prior.stored, now, touched, is_new: prior.is_new }
     }
 
     fn apply(&self, record: &Record, works: &mut [Work]) -> Result<Effect, Refusal> {
@@ -408,5 +413,5 @@ fn finish(work: Work) -> Outcome {
         (true, true) if work.touched => RowChange::Replace,
         _ => RowChange::Keep,
     };
-    Outcome { key: work.key, row, state: work.now, before: Some(work.before) }
+    Outcome { key: work.key, row, state: work.now, before: (!work.is_new).then_some(work.before) }
 }

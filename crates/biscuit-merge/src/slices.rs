@@ -20,6 +20,7 @@ use crate::plan::folder_of;
 use crate::prepare::Prepared;
 use crate::prints::Same;
 use crate::report::{MergeReport, RowCounts, SliceReport};
+use crate::retract::Retractions;
 use crate::scan::FileScan;
 use crate::segment::{Kept, Timeline};
 use crate::table::RowRef;
@@ -80,13 +81,15 @@ pub struct Beside {
     pub state: Vec<(String, Option<Bytes>)>,
     /// Facts by name; null drops the name.
     pub facts: Vec<(String, Value)>,
+    /// Stored records that never took effect when they say they did.
+    pub retractions: Retractions,
     /// The records of the run that this commit is a part of, where it has several: a share of records that are put aside is of all.
     pub of_records: u64,
 }
 
 impl Beside {
     pub(crate) fn is_empty(&self) -> bool {
-        self.state.is_empty() && self.facts.is_empty()
+        self.state.is_empty() && self.facts.is_empty() && self.retractions.all.is_empty()
     }
 }
 
@@ -182,6 +185,11 @@ impl SliceState {
 }
 
 impl Prepared {
+    /// Whether a key is looked at in the slice that is worked on although no record may count in it.
+    pub(crate) fn looks_at(&self, key: u32) -> bool {
+        !self.retracting.is_empty() && self.retracting.looks_at(key, self.slices.slice())
+    }
+
     /// The records of a key that count in the slice that is worked on, ascending by order.
     pub(crate) fn active(&self, key: u32) -> std::borrow::Cow<'_, [Record]> {
         let (all, range) = (self.set.records_of(key), self.set.range_of(key));
@@ -209,7 +217,8 @@ impl Prepared {
         let counts = |(record, left): &(&Record, &bool)| record.slice <= own && !**left;
         let counted: Vec<&Record> =
             self.set.records.iter().zip(&s.left).filter(counts).map(|(record, _)| record).collect();
-        if counted.is_empty() && self.truncated == self.truncated_before && !rebuilt {
+        let retracts = self.retracting.any(own);
+        if counted.is_empty() && self.truncated == self.truncated_before && !rebuilt && !retracts {
             return false;
         }
         let mut keys = hashbrown::HashSet::new();
@@ -254,6 +263,7 @@ impl Prepared {
         let changed: HashMap<u32, &Option<Kept>> = changed.collect();
         for outcome in outcomes {
             let key = outcome.key;
+            self.keep_for_next(key, &outcome.state);
             let known = self.slices.timelines.contains_key(&key) || self.slices.changes.contains_key(&key);
             if known || changed.contains_key(&key) {
                 let now = changed.get(&key).map_or_else(|| self.kept.get(&key).cloned(), |kept| (*kept).clone());

@@ -10,10 +10,12 @@ use crate::calendar::Calendar;
 
 /// From when on each record of a batch counts, by one of its columns. A date is the midnight on which it begins, a timestamp without a
 /// zone is what the clock of the calendar's zone shows, text is read as either, or as an instant if it has an offset.
+#[derive(Debug)]
 pub(crate) struct Effective {
     column: Column,
 }
 
+#[derive(Debug)]
 enum Column {
     /// Microseconds of instants.
     Instants(ArrayRef),
@@ -29,7 +31,12 @@ impl Effective {
     pub(crate) fn new(batch: &ChangeBatch, name: &str) -> Result<Self> {
         let place = format!("`{}`", batch.file);
         let at = biscuit_schema::column_index(batch.rows.schema_ref(), name, &place)?;
-        let column = batch.rows.column(at);
+        Self::of(batch.rows.column(at), name, &place)
+    }
+
+    /// # Errors
+    /// `EffectiveType`.
+    pub(crate) fn of(column: &ArrayRef, name: &str, place: &str) -> Result<Self> {
         let failed = |e| Error::internal("a column of times could not be read").with_source(e);
         let micros = |zone: Option<&str>| {
             let to = DataType::Timestamp(TimeUnit::Microsecond, zone.map(Into::into));

@@ -6,6 +6,7 @@ mod plan;
 mod read;
 mod rebuild;
 mod report;
+mod retracted;
 mod snapshots;
 mod waiting;
 

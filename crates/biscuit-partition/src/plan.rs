@@ -38,6 +38,8 @@ pub struct Periods {
     pub calendar: Calendar,
     /// In which of them a record counts first.
     pub by: By,
+    /// The column in which a record says when a record of its key says it took effect, which never did: the correction of a date.
+    pub retracts: Option<String>,
     /// The partition column that names them. Default: `period`.
     pub column: String,
     /// What becomes of records that take effect before the first one.
@@ -54,11 +56,19 @@ impl Periods {
         Self {
             calendar,
             by,
+            retracts: None,
             column: "period".to_owned(),
             before_first: BeforeFirst::Error,
             first: None,
             most_new: 1000,
         }
+    }
+
+    /// The same periods; a record takes back the one of its key that took effect at the time in this column, which is null where it takes
+    /// back none.
+    pub fn with_retracts(mut self, column: impl Into<String>) -> Self {
+        self.retracts = Some(column.into());
+        self
     }
 
     /// The same periods, named by another column.
@@ -95,6 +105,8 @@ pub(crate) struct Fact {
     pub(crate) by: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) effective: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) retracts: Option<String>,
     pub(crate) first: String,
     pub(crate) last: String,
 }
@@ -111,6 +123,7 @@ impl Fact {
             column: periods.column.clone(),
             by: by.to_owned(),
             effective,
+            retracts: periods.retracts.clone(),
             first: first.to_string(),
             last: last.to_string(),
         }
@@ -134,7 +147,9 @@ impl Fact {
             None => By::Ingestion,
         };
         let calendar = Calendar::new(self.granularity.parse()?, &self.zone)?;
-        Ok(Periods::new(calendar, by).with_column(&self.column))
+        let mut periods = Periods::new(calendar, by).with_column(&self.column);
+        periods.retracts.clone_from(&self.retracts);
+        Ok(periods)
     }
 
     fn check(&self, periods: &Periods) -> Result<()> {
@@ -143,6 +158,13 @@ impl Fact {
             &periods.calendar.period(Instant::from_micros(0))?,
             &periods.calendar.period(Instant::from_micros(0))?,
         );
+        if self.retracts.is_some() && self.retracts != now.retracts {
+            let message = format!(
+                "records of this table take others back by the column `{}`, and this run does not look at it",
+                self.retracts.clone().unwrap_or_default()
+            );
+            return Err(Error::usage("SpecDrift", message));
+        }
         let effective = |f: &Self| f.effective.clone().unwrap_or_default();
         for (what, then, now) in [
             ("granularity", &self.granularity, &now.granularity),

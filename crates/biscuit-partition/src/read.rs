@@ -14,7 +14,7 @@ use datafusion::logical_expr::Expr;
 use serde::Serialize;
 
 use crate::calendar::Period;
-use crate::plan::{Fact, existing};
+use crate::plan::{Fact, Periods, existing};
 use crate::snapshots::Snapshots;
 
 /// A period of a table and what is in it.
@@ -53,6 +53,11 @@ impl Snapshots {
         let periods = Fact::of(&snapshot)?.ok_or_else(none)?.periods()?;
         let spec = stored_spec(&snapshot)?.ok_or_else(none)?;
         Self::new(dataset.clone(), spec, MergeOptions::default(), periods)
+    }
+
+    /// How the table is divided into periods.
+    pub fn layout(&self) -> &Periods {
+        &self.periods
     }
 
     /// The periods that the table has, from the first to the last.

@@ -18,6 +18,7 @@ use serde::Serialize;
 use crate::calendar::Period;
 use crate::plan::{By, existing, slice};
 use crate::report::SnapshotReport;
+use crate::retracted::Retracted;
 use crate::snapshots::Snapshots;
 
 /// How a period differs from what the events of a table come to.
@@ -90,7 +91,12 @@ impl Snapshots {
             let message = "events of a table by ingestion do not say in which period they came";
             return Err(Error::usage("InvalidSpec", message));
         }
-        events.batches.iter().map(|batch| self.by_period(batch, last)).collect()
+        let mut retracted = Retracted::default();
+        for batch in &events.batches {
+            retracted.take(batch, &self.periods, &self.spec)?;
+        }
+        let (counting, _) = self.without(&retracted, events.batches.clone())?;
+        counting.iter().map(|batch| self.by_period(batch, last)).collect()
     }
 
     /// Compares a period with what all events of the table come to.

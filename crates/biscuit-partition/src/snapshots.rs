@@ -10,6 +10,7 @@ use crate::calendar::Period;
 use crate::effective::Effective;
 use crate::plan::{BeforeFirst, By, Fact, PERIODS, Periods, existing, slice};
 use crate::report::SnapshotReport;
+use crate::retracted::{RETRACTED, Retracted, retractions};
 use crate::waiting::{self, Known, WAITING};
 
 /// A table that holds one full copy of its rows per period.
@@ -32,6 +33,7 @@ struct Dated {
 
 /// What one commit is made of.
 struct Step {
+    periods: Vec<Period>,
     slices: Slices,
     changes: Vec<ChangeBatch>,
     first: Period,
@@ -52,6 +54,10 @@ impl Snapshots {
     /// # Errors
     /// `InvalidSpec` if the effective column is dropped, or a column has the name of the period's.
     pub fn new(dataset: Dataset, spec: MergeSpec, options: MergeOptions, periods: Periods) -> Result<Self> {
+        if periods.retracts.is_some() && periods.by == By::Ingestion {
+            let message = "records that take others back name the time at which these took effect: by effective date";
+            return Err(Error::usage("InvalidSpec", message));
+        }
         if let By::Effective(column) = &periods.by
             && spec.drop_columns.contains(column)
         {
@@ -83,7 +89,16 @@ impl Snapshots {
         let mut dated = Dated::default();
         let had = waiting::load(self.dataset.journal(), &snapshot.observed.head).await?;
         let ingested = self.periods.by == By::Ingestion;
-        for batch in std::mem::take(&mut changes.batches) {
+        let journal = self.dataset.journal();
+        let mut retracted = Retracted::load(journal, &snapshot.observed.head).await?;
+        let mut new = Vec::new();
+        for batch in &changes.batches {
+            new.extend(retracted.take(batch, &self.periods, &self.spec)?);
+        }
+        let (batches, taken_back) = self.without(&retracted, std::mem::take(&mut changes.batches))?;
+        report.verdicts.superseded += taken_back;
+        let (had, _) = self.without(&retracted, had)?;
+        for batch in batches {
             match ingested {
                 true => dated.by_period.entry(asked).or_default().push(batch),
                 false => self.date(&batch, &current, &mut dated)?,
@@ -112,12 +127,32 @@ impl Snapshots {
             if waiting.changed && number + 1 == count {
                 beside.state.push((WAITING.to_owned(), waiting.state()?));
             }
+            // What was taken back is taken out of the periods that are there, with the first commit.
+            if number == 0 && !new.is_empty() {
+                beside.state.push((RETRACTED.to_owned(), Some(retracted.write())));
+                beside.retractions = retractions(&new, &self.periods, &step.periods)?;
+            }
             let merge = Merge::new(self.dataset.clone(), self.spec.clone(), self.options.clone())?;
             let merged = merge.with_slices(step.slices)?.run_slices(on, all, mode, beside).await?;
             tracing::info!(period = %step.last, outcome = merged.outcome, "period");
             report.take(merged);
         }
         Ok(report)
+    }
+
+    /// The records that were not taken back, and how many were.
+    pub(crate) fn without(&self, retracted: &Retracted, batches: Vec<ChangeBatch>) -> Result<(Vec<ChangeBatch>, u64)> {
+        let (mut others, mut taken_back) = (Vec::with_capacity(batches.len()), 0);
+        for batch in batches {
+            match retracted.others(&batch, &self.periods, &self.spec)? {
+                None => others.push(batch),
+                Some(rows) => {
+                    taken_back += (batch.ops.len() - rows.len()) as u64;
+                    others.push(batch.pick(&rows)?);
+                }
+            }
+        }
+        Ok((others, taken_back))
     }
 
     /// Finds the period of every record of a batch.
@@ -292,7 +327,8 @@ impl Snapshots {
             }
             let all = group.iter().map(|(period, base)| slice(period, *base)).collect();
             let slices = Slices { column: self.periods.column.clone(), all };
-            steps.push(Step { slices, changes, first, last });
+            let periods = group.iter().map(|(period, _)| *period).collect();
+            steps.push(Step { periods, slices, changes, first, last });
         }
         if let Some((period, _)) = by_period.first_key_value() {
             return Err(Error::internal(format!("records of {period} have no place")));

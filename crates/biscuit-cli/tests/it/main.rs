@@ -5,3 +5,4 @@ mod errors;
 mod merge;
 mod process;
 mod purge;
+mod snapshot;

@@ -151,6 +151,98 @@ async fn p11_a_future_record_waits_for_its_period() {
     assert_eq!((report.outcome, report.opened), ("unchanged", 0));
 }
 
+const CORRECTION: &str = r#"{"id":"k2","eff":"2024-03-01","was":"2024-02-07","v":"c","op":"u"}"#;
+
+#[tokio::test]
+async fn p12_a_correction_may_take_back_what_it_corrects() {
+    let (storage, table) = with_history(effective()).await;
+    run(&table, CORRECTION, MARCH).await.expect("a run");
+    assert_eq!(states(&storage, &MONTHS).await, ["k1=a", "k1=b,k2=c", "k1=b,k2=c"], "without");
+
+    let (storage, table) = with_history(effective().with_retracts("was")).await;
+    let report = run(&table, CORRECTION, MARCH).await.expect("a run");
+    assert_eq!(report.commits, 1);
+    let corrected = ["k1=a", "k1=b", "k1=b,k2=c"];
+    assert_eq!(states(&storage, &MONTHS).await, corrected);
+    // What was taken back does not come again, and nothing changes by it.
+    let before = objects(&storage).await;
+    for lines in [HISTORY, CORRECTION, &format!("{HISTORY}{CORRECTION}")] {
+        let report = run(&table, lines, MARCH).await.expect("the same again");
+        assert_eq!(report.outcome, "unchanged", "{lines} {report:?}");
+        assert_eq!(objects(&storage).await, before);
+    }
+    // All at once, and a rebuild, come to the same.
+    let storage = lab::memory();
+    let table = table_of(&storage);
+    let all = format!("{HISTORY}{CORRECTION}");
+    run(&table, &all, MARCH).await.expect("a run");
+    assert_eq!(states(&storage, &MONTHS).await, corrected);
+    let months = MONTHS.map(|m| effective().calendar.parse(m).expect("a month"));
+    table.rebuild(&months, changes(&all).expect("records"), Mode::Commit).await.expect("built anew");
+    assert_eq!(states(&storage, &MONTHS).await, corrected);
+}
+
+fn table_of(storage: &Storage) -> Snapshots {
+    table(storage, spec(), effective().with_retracts("was"))
+}
+
+#[tokio::test]
+async fn what_is_taken_back_leaves_what_was_before_it() {
+    let storage = lab::memory();
+    let table = table_of(&storage);
+    let lines = [record("k1", "a", "2024-01-10", "c"), record("k1", "b", "2024-02-05", "u")].join("\n");
+    run(&table, &lines, MARCH).await.expect("a run");
+    let moved = r#"{"id":"k1","eff":"2024-03-05","was":"2024-02-05","v":"b","op":"u"}"#;
+    run(&table, moved, MARCH).await.expect("a correction");
+    assert_eq!(states(&storage, &MONTHS).await, ["k1=a", "k1=a", "k1=b"]);
+    // A late record of January is in February too, which holds January's state again.
+    run(&table, &record("k1", "a2", "2024-01-20", "u"), MARCH).await.expect("a late record");
+    assert_eq!(states(&storage, &MONTHS).await, ["k1=a2", "k1=a2", "k1=b"]);
+    // The correction is corrected: it was the fifth of February after all.
+    let back = r#"{"id":"k1","eff":"2024-02-05","was":"2024-03-05","v":"b","op":"u","n":2}"#;
+    let e = run(&table, back, MARCH).await;
+    // By effective date it is not newer than what it takes back, so that it is no correction of it.
+    assert!(e.is_ok(), "{e:?}");
+    assert_eq!(states(&storage, &MONTHS).await, ["k1=a2", "k1=a2", "k1=b"]);
+}
+
+#[tokio::test]
+async fn corrections_by_sequence_number_go_both_ways() {
+    let storage = lab::memory();
+    let spec = biscuit_merge::MergeSpec::new(["id"], ["n"]).expect("a spec");
+    let table = lab::table(&storage, spec, effective().with_retracts("was"));
+    let line = |n: u32, v: &str, eff: &str, was: &str| {
+        let was = if was.is_empty() { "null".to_owned() } else { format!("\"{was}\"") };
+        format!(r#"{{"id":"k1","n":{n},"eff":"{eff}","was":{was},"v":"{v}","op":"u"}}"#)
+    };
+    let all = [
+        line(1, "a", "2024-01-10", ""),
+        line(2, "b", "2024-02-05", ""),
+        line(3, "b", "2024-03-05", "2024-02-05"),
+        line(4, "b", "2024-02-05", "2024-03-05"),
+    ];
+    let want = [["k1=a", "k1=a", "k1=a"], ["k1=a", "k1=b", "k1=b"], ["k1=a", "k1=a", "k1=b"], ["k1=a", "k1=b", "k1=b"]];
+    for (line, want) in all.iter().zip(want) {
+        run(&table, line, MARCH).await.expect("a run");
+        assert_eq!(states(&storage, &MONTHS).await, want, "{line}");
+    }
+    // In any order, and with a correction that waits for its period and takes back at once.
+    for order in [[3, 2, 1, 0], [1, 3, 0, 2], [2, 0, 3, 1]] {
+        let storage = lab::memory();
+        let spec = biscuit_merge::MergeSpec::new(["id"], ["n"]).expect("a spec");
+        let first = effective().calendar.parse("2024-01").expect("a month");
+        let table = lab::table(&storage, spec, effective().with_retracts("was").with_first(first));
+        for i in order {
+            run(&table, &all[i], MARCH).await.expect("a run");
+        }
+        assert_eq!(states(&storage, &MONTHS).await, want[3], "{order:?}");
+        run(&table, &line(5, "b", "2024-05-01", "2024-02-05"), MARCH).await.expect("a run");
+        assert_eq!(states(&storage, &MONTHS).await, want[0], "{order:?}");
+        run(&table, "", "2024-05-02").await.expect("May opens");
+        assert_eq!(states(&storage, &["2024-04", "2024-05"]).await, ["k1=a", "k1=b"]);
+    }
+}
+
 #[tokio::test]
 async fn p13_records_before_the_first_period_go_where_they_are_told() {
     let lines = record("k0", "old", "2023-11-20", "c");

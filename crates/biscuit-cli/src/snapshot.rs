@@ -1,0 +1,227 @@
+use std::fmt::Write;
+
+use biscuit_change::Changes;
+use biscuit_core::{Clock, Error, Instant, Result, SystemClock};
+use biscuit_merge::{ChangeFiles, Mode, SliceReport};
+use biscuit_partition::{BeforeFirst, By, Calendar, Periods, SnapshotReport, Snapshots};
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use crate::args::MergeArgs;
+use crate::context::Context;
+use crate::merge::{Declared, Table, counts, mode};
+use crate::output::{AGAIN, Answer};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ByName {
+    /// In the current period, that of `--as-of`
+    Ingestion,
+    /// In the period that holds the time in `--effective-column`
+    Effective,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BeforeFirstName {
+    /// They count from the first period on
+    Clamp,
+    /// They stop the run, or are put aside
+    Error,
+    /// The periods from theirs on are built
+    Extend,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SnapshotCommand {
+    /// Change files: paths or URLs of files, folders, or globs; without any, periods are opened up to the current one
+    #[arg(long, num_args = 1.., value_name = "PATH_OR_URL")]
+    changes: Vec<String>,
+
+    /// In which period a record counts first; as the table has it, if not given
+    #[arg(long, value_enum)]
+    by: Option<ByName>,
+
+    /// The column that says when a record takes effect: a date, a timestamp, or text that is one
+    #[arg(long, value_name = "COLUMN")]
+    effective_column: Option<String>,
+
+    /// How long periods are: hour, day, week, week:sunday, month, quarter, year, 14d, 14d@2024-01-05; as the table has it, if not given
+    #[arg(long)]
+    granularity: Option<String>,
+
+    /// The time zone in which periods begin, as America/New_York [default: UTC]
+    #[arg(long)]
+    zone: Option<String>,
+
+    /// The instant for which the run is scheduled, which the current period holds: a retry names the same [default: now]
+    #[arg(long, value_name = "INSTANT")]
+    as_of: Option<String>,
+
+    /// What becomes of records that take effect before the first period
+    #[arg(long, value_enum, default_value = "error")]
+    before_first: BeforeFirstName,
+
+    /// The first period of a new table, as 2024-01 [default: that of the earliest record]
+    #[arg(long, value_name = "PERIOD")]
+    first: Option<String>,
+
+    /// The column that names the periods [default: period]
+    #[arg(long, value_name = "COLUMN")]
+    period_column: Option<String>,
+
+    /// The most periods that one run may add
+    #[arg(long, default_value = "1000", value_name = "PERIODS")]
+    most_new: usize,
+
+    /// On a local disk, let files that are alike in several periods be one file with several names
+    #[arg(long)]
+    hard_links: bool,
+
+    #[command(flatten)]
+    merge: MergeArgs,
+}
+
+pub(crate) async fn run(command: &SnapshotCommand, context: &Context) -> Result<Answer> {
+    let args = &command.merge;
+    if args.table.as_deref() == Some("*") {
+        return Err(Error::usage("InvalidArguments", "--table '*' goes with `biscuit merge` only"));
+    }
+    let table = Table::open_with(args, command.hard_links, context).await?;
+    let known = match Snapshots::open(table.dataset.clone()).await {
+        Ok(known) => Some(known.layout().clone()),
+        Err(e) if e.code() == "NoPeriods" => None,
+        Err(e) => return Err(e),
+    };
+    let periods = command.periods(known)?;
+    let as_of: Instant = match &command.as_of {
+        Some(text) => text.parse()?,
+        None => SystemClock.now(),
+    };
+    let changes = match command.changes.is_empty() {
+        true => Changes::default(),
+        false => {
+            let files = ChangeFiles::new(command.changes.clone(), table.format.clone());
+            files.with_opener(context.stores.clone()).changes().await?
+        }
+    };
+    tracing::info!(records = changes.len(), "read all changes");
+    let Some((spec, options)) = table.spec(args, Declared::of(&changes))? else {
+        let json = json!({"outcome": "unchanged", "records": changes.ignored});
+        let text = "unchanged: there are no change records, and no periods yet\n".to_owned();
+        return Ok(Answer::Report { json, text, exit: 0 });
+    };
+    let snapshots = Snapshots::new(table.dataset.clone(), spec, options, periods)?;
+    let report = snapshots.run(changes, as_of, mode(args)).await?;
+    let exit = if report.exceptions.is_empty() { 0 } else { AGAIN };
+    let text = text(&report, mode(args), context.seconds());
+    Ok(Answer::Report { json: json!(report), text, exit })
+}
+
+impl SnapshotCommand {
+    /// The periods that the options name, and for the rest those that the table has.
+    fn periods(&self, known: Option<Periods>) -> Result<Periods> {
+        let missing = |option: &str| {
+            let message = format!("the table has no periods yet: name {option}");
+            Error::usage("InvalidArguments", message)
+        };
+        let granularity = match (&self.granularity, &known) {
+            (Some(text), _) => text.parse()?,
+            (None, Some(known)) => known.calendar.granularity(),
+            (None, None) => return Err(missing("--granularity")),
+        };
+        let zone = self.zone.as_deref().or(known.as_ref().map(|k| k.calendar.zone())).unwrap_or("UTC");
+        let calendar = Calendar::new(granularity, zone)?;
+        let by = match (self.by, &self.effective_column, known.as_ref().map(|k| &k.by)) {
+            (Some(ByName::Ingestion), Some(_), _) => {
+                let message = "--effective-column goes with --by effective";
+                return Err(Error::usage("InvalidArguments", message));
+            }
+            (Some(ByName::Ingestion), None, _) => By::Ingestion,
+            (_, Some(column), _) => By::Effective(column.clone()),
+            (Some(ByName::Effective), None, Some(By::Effective(column))) => By::Effective(column.clone()),
+            (Some(ByName::Effective), None, _) => return Err(missing("--effective-column")),
+            (None, None, Some(by)) => by.clone(),
+            (None, None, None) => return Err(missing("--by ingestion or effective")),
+        };
+        let column = self.period_column.clone().or(known.map(|k| k.column)).unwrap_or_else(|| "period".to_owned());
+        let before_first = match self.before_first {
+            BeforeFirstName::Clamp => BeforeFirst::Clamp,
+            BeforeFirstName::Error => BeforeFirst::Error,
+            BeforeFirstName::Extend => BeforeFirst::Extend,
+        };
+        let first = self.first.as_ref().map(|text| calendar.parse(text)).transpose()?;
+        let mut periods =
+            Periods::new(calendar, by).with_column(column).with_before_first(before_first).with_most_new(self.most_new);
+        periods.first = first;
+        Ok(periods)
+    }
+}
+
+fn text(report: &SnapshotReport, mode: Mode, seconds: f64) -> String {
+    let mut out = String::new();
+    let mut line = |text: String| writeln!(out, "{text}").expect("a String takes all");
+    line(format!(
+        "{}: version {}, {} records as of {}, current period {}, in {seconds:.2} s",
+        report.outcome, report.version, report.records, report.as_of, report.current
+    ));
+    line(format!("  records     {}", counts(json!(report.verdicts))));
+    if report.opened > 0 {
+        line(format!("  opened      {} that had waited for their period", some(report.opened, "record")));
+    }
+    if report.waiting > 0 {
+        line(format!("  waiting     {} for periods that are not open yet", some(report.waiting, "record")));
+    }
+    let touched: Vec<&SliceReport> = report.periods.iter().filter(|p| p.keys > 0 || p.is_new).collect();
+    let width = touched.iter().map(|p| p.slice.len()).max().unwrap_or(0).max(10);
+    for p in &touched {
+        line(format!("  {:<width$}  {}", p.slice, what(p, mode)));
+    }
+    let untouched = report.periods.len() - touched.len();
+    if untouched > 0 {
+        line(format!("  {} more, not touched", some(untouched as u64, "period")));
+    }
+    for (what, names) in [
+        ("added", &report.added_columns),
+        ("widened", &report.widened_columns),
+        ("not stored", &report.dropped_columns),
+    ] {
+        if !names.is_empty() {
+            line(format!("  columns     {what} {}", names.join(", ")));
+        }
+    }
+    if report.verdicts.quarantined > 0 {
+        line("  `biscuit quarantine list` shows what was put aside".to_owned());
+    }
+    for e in &report.exceptions {
+        line(format!("  exception   {e}"));
+    }
+    out
+}
+
+fn some(n: u64, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+/// What happens to a period, and why.
+fn what(p: &SliceReport, mode: Mode) -> String {
+    let own = p.keys - p.carried;
+    let mut why = Vec::new();
+    if p.is_new {
+        why.push("new".to_owned());
+    }
+    if own > 0 {
+        why.push(format!("{} with records of its own", some(own, "key")));
+    }
+    if p.carried > 0 {
+        why.push(format!("{} carried from earlier periods", some(p.carried, "key")));
+    }
+    let rows = match (p.before == p.after, p.inserted + p.updated + p.deleted) {
+        (_, 0) => format!("{} rows, none changes", p.after),
+        (true, _) => format!("{} rows", p.after),
+        (false, _) => format!("{} to {} rows", p.before, p.after),
+    };
+    let changes = counts(json!({"inserted": p.inserted, "updated": p.updated, "deleted": p.deleted}));
+    let files = counts(json!(p.files));
+    let parts =
+        [why.join(", "), rows, changes, if mode == Mode::DryRun && files.is_empty() { String::new() } else { files }];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
+}

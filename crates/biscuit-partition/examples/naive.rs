@@ -1,0 +1,40 @@
+//! Rebuilds periods as it is done without biscuit-partition: for each, oldest first, its rows and all changes up to its end, the newest
+//! of each key, all of it encoded again. `benches/periods.py` times it beside `biscuit snapshot`.
+//!
+//! Usage: `naive TABLE CHANGES PERIOD...`: months in UTC, of the table that the benchmark makes.
+
+use biscuit_change::RowsOptions;
+use biscuit_dataset::{Dataset, Location, WriteMode, WriteOptions};
+use biscuit_journal::JournalOptions;
+use biscuit_merge::{MergeSpec, merge_and_retain_last};
+use biscuit_partition::{Calendar, Granularity};
+use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext, col, lit};
+use datafusion::scalar::ScalarValue;
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let args: Vec<String> = std::env::args().collect();
+    let [_, table, changes, periods @ ..] = args.as_slice() else {
+        return Err("usage: naive TABLE CHANGES PERIOD...".into());
+    };
+    let dataset = Dataset::new(Location::parse(table)?, JournalOptions::default());
+    let spec = MergeSpec::new(["o_orderkey"], ["effective_date"])?;
+    let rows = RowsOptions::default().with_delete_column("_deleted");
+    let calendar = Calendar::new(Granularity::Month, "UTC")?;
+    for period in periods {
+        let ctx = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(2));
+        let end =
+            ScalarValue::TimestampMicrosecond(Some(calendar.parse(period)?.end().as_micros()), Some("UTC".into()));
+        let before = ctx.read_parquet(changes.as_str(), ParquetReadOptions::default()).await?;
+        let before = before.filter(col("effective_date").lt(lit(end)))?;
+        let snapshot = dataset.observe().await?;
+        let folder = Some(period.clone());
+        let of_period = snapshot.clone().only(|f| f.partition.first().is_some_and(|(_, value)| *value == folder));
+        let current = of_period.load(&ctx).await?.drop_columns(&["period"])?;
+        let (merged, _) = merge_and_retain_last(current, before, &spec, &rows).await?;
+        let merged = merged.with_column("period", lit(period.as_str()))?;
+        let options = WriteOptions::default().with_partition_by(["period"]);
+        snapshot.write(merged, WriteMode::ReplacePartitions, &options).await?;
+    }
+    Ok(())
+}

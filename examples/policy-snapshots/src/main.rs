@@ -1,0 +1,42 @@
+//! Brings the sample deliveries to a lake in a local folder, and shows what was insured as of a date.
+
+use std::process::ExitCode;
+
+use biscuit_core::{Argument, Arguments, Error, Result};
+use biscuit_dataset::{Dataset, Location};
+use biscuit_journal::JournalOptions;
+use policy_snapshots::{Policies, delivery};
+
+const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data");
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match work().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn work() -> Result<()> {
+    let arguments = Arguments::new([
+        Argument::text("lake").with_default("lake"),
+        Argument::text("as-of").with_default("2024-02-29"),
+    ]);
+    let arguments = arguments.parse(std::env::args().skip(1), &|_| None)?;
+    let table = format!("{}/policies", arguments.text("lake")?.trim_end_matches('/'));
+    let policies = Policies::new(Dataset::new(Location::parse(&table)?, JournalOptions::default()))?;
+    for day in ["2024-01-31", "2024-02-29", "2024-03-31"] {
+        let report = policies.deliver(delivery(&format!("{DATA}/{day}.jsonl")).await?, day.parse()?).await?;
+        println!("{day}  {} ({} of {} records wait)", report.outcome, report.waiting, report.records);
+        for month in report.periods.iter().filter(|m| m.keys > 0 || m.is_new) {
+            println!("  {}  {} policies, {} of them carried there", month.slice, month.after, month.carried);
+        }
+    }
+    let shown = policies.as_of(arguments.text("as-of")?.parse()?).await?;
+    let shown = shown.to_string().await.map_err(|e| Error::internal("the rows cannot be shown").with_source(e))?;
+    println!("as of {}\n{shown}", arguments.text("as-of")?);
+    Ok(())
+}

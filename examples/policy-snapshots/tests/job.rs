@@ -1,0 +1,54 @@
+//! The months after each delivery, on a lake in memory.
+
+use std::sync::Arc;
+
+use biscuit_core::Instant;
+use biscuit_dataset::{Dataset, Location};
+use biscuit_journal::{JournalOptions, Storage};
+use biscuit_testkit::{assert_rows_snapshot, dataset_text};
+use object_store::memory::InMemory;
+use policy_snapshots::{Policies, delivery};
+
+fn at(text: &str) -> Instant {
+    text.parse().expect("an instant")
+}
+
+fn dataset() -> Dataset {
+    let storage = Storage::durable(Arc::new(InMemory::new()));
+    Dataset::new(Location::new(storage, "lake/policies", "policies").expect("a place"), JournalOptions::default())
+}
+
+async fn deliver(policies: &Policies, day: &str) -> biscuit_partition::SnapshotReport {
+    let changes = delivery(&format!("{}/data/{day}.jsonl", env!("CARGO_MANIFEST_DIR"))).await.expect("a delivery");
+    policies.deliver(changes, at(day)).await.expect("a run")
+}
+
+#[tokio::test]
+async fn each_delivery_goes_to_the_months_it_is_about() {
+    let dataset = dataset();
+    let policies = Policies::new(dataset.clone()).expect("policies");
+    deliver(&policies, "2024-01-31").await;
+    let report = deliver(&policies, "2024-02-29").await;
+    assert_eq!(report.waiting, 1, "what takes effect in April");
+    insta::assert_snapshot!("on_time", dataset_text(&dataset).await.expect("rows"));
+    deliver(&policies, "2024-03-31").await;
+    insta::assert_snapshot!("late_and_back_dated", dataset_text(&dataset).await.expect("rows"));
+    let april = policies.deliver(biscuit_change::Changes::default(), at("2024-04-10")).await.expect("April opens");
+    assert_eq!((april.opened, april.waiting), (1, 0));
+    assert_rows_snapshot!(
+        "april",
+        policies.as_of(at("2024-04-10")).await.expect("April").collect().await.expect("rows")
+    );
+    assert_rows_snapshot!("okafor", policies.history("P-100").await.expect("states").collect().await.expect("rows"));
+}
+
+#[tokio::test]
+async fn a_second_delivery_of_the_same_changes_nothing() {
+    let policies = Policies::new(dataset()).expect("policies");
+    for day in ["2024-01-31", "2024-02-29", "2024-03-31"] {
+        deliver(&policies, day).await;
+    }
+    for day in ["2024-03-31", "2024-01-31", "2024-02-29"] {
+        assert_eq!(deliver(&policies, day).await.outcome, "unchanged");
+    }
+}
