@@ -19,6 +19,10 @@ bench *ARGS:
 bench-reduce *ARGS:
     python3 benches/reduce.py {{ARGS}}
 
+# Late changes brought to the periods of a table, beside rebuilding these; benches/periods.py --help says what it needs.
+bench-periods *ARGS:
+    python3 benches/periods.py {{ARGS}}
+
 # A hundred thousand objects deleted on an S3 server, beside s5cmd and the AWS command line; benches/delete.py --help says what it needs.
 bench-delete *ARGS:
     python3 benches/delete.py {{ARGS}}

@@ -60,6 +60,11 @@ pub(crate) struct SnapshotCommand {
     #[arg(long, value_enum, default_value = "error")]
     before_first: BeforeFirstName,
 
+    /// The column in which a record names the time at which a record of its key says it took effect, which it never did: that one is
+    /// taken back from the periods in between
+    #[arg(long, value_name = "COLUMN")]
+    retracts: Option<String>,
+
     /// The first period of a new table, as 2024-01 [default: that of the earliest record]
     #[arg(long, value_name = "PERIOD")]
     first: Option<String>,
@@ -142,6 +147,7 @@ impl SnapshotCommand {
             (None, None, Some(by)) => by.clone(),
             (None, None, None) => return Err(missing("--by ingestion or effective")),
         };
+        let retracts = self.retracts.clone().or(known.as_ref().and_then(|k| k.retracts.clone()));
         let column = self.period_column.clone().or(known.map(|k| k.column)).unwrap_or_else(|| "period".to_owned());
         let before_first = match self.before_first {
             BeforeFirstName::Clamp => BeforeFirst::Clamp,
@@ -151,7 +157,7 @@ impl SnapshotCommand {
         let first = self.first.as_ref().map(|text| calendar.parse(text)).transpose()?;
         let mut periods =
             Periods::new(calendar, by).with_column(column).with_before_first(before_first).with_most_new(self.most_new);
-        periods.first = first;
+        (periods.first, periods.retracts) = (first, retracts);
         Ok(periods)
     }
 }

@@ -61,6 +61,18 @@ fn late_records_go_to_their_periods_and_the_report_says_why() {
 }
 
 #[test]
+fn a_correction_of_a_date_takes_back_what_it_corrects() {
+    let f = with_history();
+    f.write("fix.jsonl", r#"{"id":"k2","eff":"2024-03-01","was":"2024-02-07","v":"c","op":"u"}"#);
+    let ran = f.run(&format!("{SNAPSHOT} fix.jsonl --as-of 2024-03-15 --retracts was"));
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!(f.rows("lake/t --as-of 2024-02-29 --columns id"), [r#"{"id":"k1"}"#]);
+    assert_eq!(f.rows("lake/t --as-of 2024-03-31 --columns id").len(), 2);
+    // From then on the table knows the column.
+    assert_eq!(f.run(&format!("{SNAPSHOT} h.jsonl --as-of 2024-03-15 --json")).json()["outcome"], "unchanged");
+}
+
+#[test]
 fn periods_are_drawn() {
     let f = with_history();
     f.run(&format!("{SNAPSHOT} late.jsonl --as-of 2024-05-20"));
