@@ -31,7 +31,8 @@ async fn work() -> Result<()> {
     for day in ["2024-01-31", "2024-02-29", "2024-03-31"] {
         let report = policies.deliver(delivery(&format!("{DATA}/{day}.jsonl")).await?, day.parse()?).await?;
         println!("{day}  {} ({} of {} records wait)", report.outcome, report.waiting, report.records);
-        for month in report.periods.iter().filter(|m| m.keys > 0 || m.is_new) {
+        let touched = report.periods.iter().filter(|m| m.keys > 0 || m.is_new);
+        for month in touched.filter(|_| report.outcome == "committed") {
             println!("  {}  {} policies, {} of them carried there", month.slice, month.after, month.carried);
         }
     }

@@ -150,13 +150,15 @@ async fn truth(events: &[Event], ord: Ord) -> BTreeMap<String, Vec<String>> {
     rows
 }
 
-async fn holds(events: Vec<Event>, runs: Vec<Run>, anew: Vec<usize>, ord: Ord) {
+async fn holds(events: Vec<Event>, runs: Vec<Run>, anew: Vec<usize>, spills: bool, ord: Ord) {
     let storage = lab::memory();
     let periods = || {
         let first = effective().calendar.parse("2024-01").expect("a month");
         effective().with_first(first)
     };
-    let table = |storage| lab::table(&storage, ord.spec(), periods());
+    // In all of the memory, or in none of it: then key by key, on the disk.
+    let options = if spills { lab::options().with_change_memory(1) } else { lab::options() };
+    let table = |storage| lab::table_with(&storage, ord.spec(), options.clone(), periods());
     let lines = |picked: &[Event]| picked.iter().map(Event::line).collect::<Vec<_>>().join("\n");
     let ask = |table: Snapshots, lines: String, month: usize| async move { run(&table, &lines, &as_of(month)).await };
     for Run { records, month, crash } in &runs {
@@ -199,8 +201,8 @@ fn check(ord: Ord) {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(1000);
     let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
     let anew = prop::collection::vec(0..5_usize, 0..3);
-    proptest!(config, |(events in events(ord), runs in runs(), anew in anew)| {
-        runtime.block_on(holds(events, runs, anew, ord));
+    proptest!(config, |(events in events(ord), runs in runs(), anew in anew, spills in prop::bool::weighted(0.2))| {
+        runtime.block_on(holds(events, runs, anew, spills, ord));
     });
 }
 

@@ -42,7 +42,11 @@ pub(crate) fn options() -> MergeOptions {
 }
 
 pub(crate) fn table(storage: &Storage, spec: MergeSpec, periods: Periods) -> Snapshots {
-    Snapshots::new(dataset(storage.clone()), spec, options(), periods).expect("a table of periods")
+    table_with(storage, spec, options(), periods)
+}
+
+pub(crate) fn table_with(storage: &Storage, spec: MergeSpec, options: MergeOptions, periods: Periods) -> Snapshots {
+    Snapshots::new(dataset(storage.clone()), spec, options, periods).expect("a table of periods")
 }
 
 /// Change records from JSON lines with the column `op`.
