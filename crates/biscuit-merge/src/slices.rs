@@ -329,8 +329,12 @@ impl Merge {
             let own = || {
                 let inside = |path: &str| path.strip_prefix(&folder).is_some_and(|rest| rest.starts_with('/'));
                 let files = p.snapshot.files().iter().enumerate();
-                files.filter(|(_, f)| inside(&f.path)).map(|(i, _)| i).collect()
+                files.filter(|(_, f)| inside(&f.path)).map(|(i, _)| i).collect::<Vec<usize>>()
             };
+            if matches!(slice.base, SliceBase::Predecessor | SliceBase::Empty) && !own().is_empty() {
+                let message = format!("`{folder}` was to be made, and has files: another run was first; run again");
+                return Err(Error::conflict("Conflict", message));
+            }
             let listed: Vec<usize> = match slice.base {
                 SliceBase::Own | SliceBase::Rebuilt => own(),
                 SliceBase::Predecessor => std::mem::take(&mut before),

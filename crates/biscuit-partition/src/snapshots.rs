@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::calendar::Period;
 use crate::effective::Effective;
-use crate::plan::{BeforeFirst, By, Fact, PERIODS, Periods, existing, slice};
+use crate::plan::{self, BeforeFirst, By, Fact, PERIODS, Periods, slice};
 use crate::report::SnapshotReport;
 use crate::retracted::{RETRACTED, Retracted, retractions};
 use crate::waiting::{self, Known, WAITING};
@@ -81,7 +81,7 @@ impl Snapshots {
     /// `TooManyPeriods`; `SpecDrift` if the table's periods are others.
     pub async fn run(&self, mut changes: Changes, as_of: Instant, mode: Mode) -> Result<SnapshotReport> {
         let snapshot = self.dataset.observe().await?;
-        let existing = existing(&snapshot, &self.periods)?;
+        let existing = plan::existing(&snapshot, &self.periods)?;
         let asked = self.periods.calendar.period(as_of)?;
         let current = existing.map_or(asked, |(_, last)| asked.max(last));
         let mut report = SnapshotReport::new(as_of, &current, snapshot.observed.head.version);
@@ -115,6 +115,14 @@ impl Snapshots {
                 Some(snapshot) => snapshot,
                 None => self.dataset.observe().await?,
             };
+            // Between two commits of this run another one may have opened the period, or built earlier ones.
+            let before = step.periods.first().copied().filter(|_| number > 0);
+            if let (Some(before), Some(has)) = (before, plan::existing(&on, &self.periods)?)
+                && has != (step.first, before)
+            {
+                let message = format!("another run has built the periods from {} to {}; run again", has.0, has.1);
+                return Err(Error::conflict("Conflict", message));
+            }
             let mut all = Changes::of(step.changes);
             if let Some((others, refused)) = rest.take() {
                 (all.ignored, all.other_tables) = (others.ignored, others.other_tables);

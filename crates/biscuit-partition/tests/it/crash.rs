@@ -2,7 +2,7 @@
 
 use biscuit_core::Result;
 use biscuit_journal::Storage;
-use biscuit_testkit::{Fault, crash_at_every_call};
+use biscuit_testkit::{Fault, crash_at_every_call, pause_at_every_call};
 
 use crate::lab::{self, effective, run, spec, states, table};
 
@@ -43,4 +43,45 @@ async fn p14_a_run_survives_a_crash_at_every_call() {
         let done = crash_at_every_call(fault, || populated(lab::memory()), late, check).await;
         assert!(done.calls > 60 && done.crashed > 0, "{done:?}");
     }
+}
+
+/// What two other runs bring while the first one sleeps: newer and older records of its keys, and a new period.
+async fn meanwhile(storage: Storage, n: u32) -> Result<()> {
+    let (lines, as_of) = match n {
+        1 => (r#"{"id":"k4","eff":"2024-02-10","v":"z2","op":"u"}"#, "2024-04-20"),
+        _ => (r#"{"id":"k9","eff":"2024-05-03","v":"may","op":"c"}"#, "2024-05-15"),
+    };
+    run(&table(&storage, spec(), effective()), lines, as_of).await.map(drop)
+}
+
+#[tokio::test]
+async fn a_run_may_sleep_at_every_call() {
+    let setup = || populated(lab::memory());
+    let check = |storage: Storage, at: u64| async move {
+        lab::dataset(storage.clone()).journal().recover_with_fence().await.expect("a recovery");
+        let got = states(&storage, &["2024-01", "2024-02", "2024-03", "2024-04", "2024-05"]).await;
+        let want = ["k1=a,k4=z", "k1=b,k4=z2", "k1=b,k4=z2", "k1=d,k4=z2", "k1=d,k4=z2,k9=may"];
+        assert_eq!(got, want, "call {at}");
+        let snapshot = lab::dataset(storage.clone()).observe().await.expect("a table");
+        assert!(snapshot.observed.ghosts.is_empty() && snapshot.observed.foreign.is_empty(), "call {at}");
+    };
+    let done = pause_at_every_call(Fault::Pause, setup, late, meanwhile, check).await;
+    assert!(done.slept > 60 && done.conflicts > 0, "{done:?}");
+}
+
+#[tokio::test]
+async fn on_a_disk_a_run_survives_a_crash_at_every_call() {
+    let folders: std::sync::Mutex<Vec<tempfile::TempDir>> = std::sync::Mutex::default();
+    let disk = || {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = object_store::local::LocalFileSystem::new_with_prefix(folder.path()).expect("a store");
+        folders.lock().expect("no panic").push(folder);
+        Storage::local(std::sync::Arc::new(store))
+    };
+    // A run that died before its commit is cleaned up after by a fence.
+    let check = |storage: Storage, at: u64| async move {
+        lab::dataset(storage.clone()).journal().recover_with_fence().await.expect("a recovery");
+        check(storage, at).await;
+    };
+    crash_at_every_call(Fault::CrashAfter, || populated(disk()), late, check).await;
 }
