@@ -53,9 +53,10 @@ impl Timeline {
     }
 
     /// What is kept after a run that worked on the slices that `now` names, ascending, and came to that there. In all others it is
-    /// what it was, although something may have changed before them.
-    pub(crate) fn with(&self, now: &Self) -> Self {
-        let mut numbers: Vec<i64> = self.0.iter().chain(&now.0).map(|(number, _)| *number).collect();
+    /// what it was, although something may have changed before them: `next` is the slice behind one, if there is one.
+    pub(crate) fn with(&self, now: &Self, next: impl Fn(i64) -> Option<i64>) -> Self {
+        let behind = now.0.iter().filter_map(|(number, _)| next(*number));
+        let mut numbers: Vec<i64> = self.0.iter().chain(&now.0).map(|(number, _)| *number).chain(behind).collect();
         numbers.sort_unstable();
         numbers.dedup();
         let mut after: Vec<(i64, Option<Kept>)> = Vec::new();
@@ -445,4 +446,36 @@ pub async fn held_keys(dataset: &Dataset) -> Result<Vec<HeldKey>> {
         HeldKey { key: decode(key), order: decode(columns), is_tombstone: kept.live.is_none() }
     };
     Ok(all.iter().flat_map(|(key, timeline)| timeline.all().map(move |kept| held((key, kept)))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tombstone(order: u8) -> Option<Kept> {
+        Some(Kept { live: None, base: Order::new(1, &[order], 0), extra: Extra::default() })
+    }
+
+    #[test]
+    fn what_is_kept_holds_until_a_later_slice_says_otherwise() {
+        let timeline = Timeline(vec![(2, tombstone(5)), (4, None)]);
+        let at = |slice| timeline.at(slice).map(|kept| kept.base.bytes()[1]);
+        assert_eq!([1, 2, 3, 4, 9].map(at), [None, Some(5), Some(5), None, None]);
+    }
+
+    #[test]
+    fn a_change_of_one_slice_leaves_later_ones_as_they_were() {
+        let before = Timeline(vec![(2, tombstone(5))]);
+        // A late row that is newer than the delete comes in slice 2, and is overtaken in slice 3.
+        let next = |slice: i64| (slice < 9).then_some(slice + 1);
+        let after = before.with(&Timeline(vec![(2, None), (3, tombstone(5))]), next);
+        assert_eq!(after, Timeline(vec![(3, tombstone(5))]));
+        // An earlier delete that says the same from slice 1 on needs no second entry.
+        let both = Timeline(vec![(1, tombstone(5)), (2, tombstone(5))]);
+        assert_eq!(before.with(&both, next), Timeline(vec![(1, tombstone(5))]));
+        // Slice 2 alone is built anew.
+        assert_eq!(before.with(&Timeline(vec![(2, None)]), next), Timeline(vec![(3, tombstone(5))]));
+        // It is the newest one.
+        assert_eq!(before.with(&Timeline(vec![(2, None)]), |_| None), Timeline::default());
+    }
 }

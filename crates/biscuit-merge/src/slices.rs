@@ -43,6 +43,8 @@ pub enum SliceBase {
 pub struct Slice {
     /// What is kept by key in the state root names the slice by this number, for ever; later slices have greater ones.
     pub number: i64,
+    /// The number of the slice behind it; none for the newest one of the table.
+    pub next: Option<i64>,
     /// The value of the slice column.
     pub value: String,
     /// What it holds before the run.
@@ -97,6 +99,8 @@ impl Beside {
 #[derive(Debug)]
 pub(crate) struct Work {
     pub(crate) number: i64,
+    /// The number of the slice behind it.
+    next: Option<i64>,
     /// Its folder, relative to the table; empty for a table without slices.
     pub(crate) folder: String,
     pub(crate) base: SliceBase,
@@ -293,7 +297,10 @@ impl Prepared {
         let mut changed = Vec::new();
         for (key, now) in std::mem::take(&mut self.slices.changes) {
             let before = self.slices.timelines.get(&key).cloned().unwrap_or_default();
-            let after = before.with(&now);
+            let after = before.with(&now, |number| {
+                let slice = self.slices.all.iter().find(|s| s.number == number);
+                slice.and_then(|s| s.next)
+            });
             if after != before {
                 changed.push((self.set.keys.bytes(key).into(), after));
             }
@@ -314,6 +321,7 @@ impl Merge {
         let Some(slices) = &self.slices else {
             p.slices.all.push(Work {
                 number: 0,
+                next: None,
                 folder: String::new(),
                 base: SliceBase::Own,
                 listed: (0..p.snapshot.files().len()).collect(),
@@ -351,6 +359,7 @@ impl Merge {
             before.clone_from(&listed);
             p.slices.all.push(Work {
                 number: slice.number,
+                next: slice.next,
                 folder,
                 base: slice.base,
                 listed,

@@ -214,7 +214,8 @@ pub(crate) fn existing(snapshot: &Snapshot, periods: &Periods) -> Result<Option<
     Ok(Some((first, last)))
 }
 
-/// A period as a slice of the table.
-pub(crate) fn slice(period: &Period, base: SliceBase) -> Slice {
-    Slice { number: period.start().as_micros(), value: period.to_string(), base }
+/// A period as a slice of a table whose newest period is `last`.
+pub(crate) fn slice(period: &Period, base: SliceBase, last: &Period) -> Slice {
+    let next = (period < last).then(|| period.end().as_micros());
+    Slice { number: period.start().as_micros(), next, value: period.to_string(), base }
 }

@@ -78,7 +78,7 @@ impl Snapshots {
             }
         }
         report.records = used.len() as u64 + used.refused.len() as u64;
-        let all = wanted.iter().map(|period| slice(period, SliceBase::Rebuilt)).collect();
+        let all = wanted.iter().map(|period| slice(period, SliceBase::Rebuilt, last)).collect();
         let slices = Slices { column: self.periods.column.clone(), all };
         let merge = Merge::new(self.dataset.clone(), self.spec.clone(), self.options.clone())?.with_slices(slices)?;
         report.take(merge.run_slices(snapshot, used, mode, Beside::default()).await?);

@@ -333,7 +333,7 @@ impl Snapshots {
                     changes.push(batch);
                 }
             }
-            let all = group.iter().map(|(period, base)| slice(period, *base)).collect();
+            let all = group.iter().map(|(period, base)| slice(period, *base, &last)).collect();
             let slices = Slices { column: self.periods.column.clone(), all };
             let periods = group.iter().map(|(period, _)| *period).collect();
             steps.push(Step { periods, slices, changes, first, last });

@@ -155,3 +155,88 @@ async fn by_ingestion_records_count_in_the_period_of_the_run() {
         "InvalidSpec"
     );
 }
+
+#[tokio::test]
+async fn periods_may_be_partitioned_further() {
+    let storage = lab::memory();
+    let options = lab::options().with_partition_by(["region"]);
+    let table = lab::table_with(&storage, spec(), options, effective());
+    let line = |id: &str, eff: &str, region: &str| {
+        format!(r#"{{"id":"{id}","eff":"{eff}","region":"{region}","v":"x","op":"c"}}"#)
+    };
+    let lines = [line("k1", "2024-01-10", "north"), line("k2", "2024-01-11", "south")].join("\n");
+    run(&table, &lines, "2024-02-15").await.expect("a run");
+    let folders = || async {
+        let folder =
+            |(name, _): &(String, _)| name.strip_prefix("lake/t/")?.rsplit_once('/').map(|(f, _)| f.to_owned());
+        let mut all: Vec<String> = objects(&storage).await.iter().filter_map(folder).collect();
+        all.dedup();
+        all
+    };
+    let four = [
+        "period=2024-01/region=north",
+        "period=2024-01/region=south",
+        "period=2024-02/region=north",
+        "period=2024-02/region=south",
+    ];
+    assert_eq!(folders().await, four);
+    // One moves in February, and the other one stays where it is, also in a period that is made by the same run.
+    let north = files_of(&storage, "2024-02/region=north").await;
+    run(&table, &line("k2", "2024-02-03", "west"), "2024-03-15").await.expect("a run");
+    assert_eq!(files_of(&storage, "2024-02/region=north").await, north);
+    assert_eq!(folders().await.len(), 6);
+    let ctx = SessionContext::new();
+    let rows = table.as_of(&ctx, "2024-03-01".parse().expect("an instant")).await.expect("a frame");
+    assert_rows_snapshot!(rows.collect().await.expect("rows"), @r"
+    id:string | eff:string | v:string | region:string
+    k1        | 2024-01-10 | x        | north
+    k2        | 2024-02-03 | x        | west
+    ");
+    let lines = [lines, line("k2", "2024-02-03", "west")].join("\n");
+    assert!(
+        table
+            .verify(&changes(&lines).expect("records"))
+            .await
+            .expect("audits")
+            .iter()
+            .all(biscuit_partition::Audit::is_sound)
+    );
+}
+
+#[tokio::test]
+async fn a_truncate_takes_effect_in_its_period_and_later() {
+    let storage = lab::memory();
+    let table = lab::table(&storage, spec().with_op_rank(["t", "c", "u", "d"]), effective());
+    run(&table, EVENTS, "2024-03-15").await.expect("a run");
+    let truncate = r#"{"id":null,"eff":"2024-02-20","v":null,"op":"t"}"#;
+    run(&table, truncate, "2024-03-15").await.expect("a truncate");
+    assert_eq!(states(&storage, &["2024-01", "2024-02", "2024-03"]).await, ["k1=a", "", "k1=b"]);
+    // What is older does not come back, in February or later; January is as it was, and takes late records.
+    let late = [
+        r#"{"id":"k5","eff":"2024-02-10","v":"gone","op":"c"}"#,
+        r#"{"id":"k6","eff":"2024-01-10","v":"january","op":"c"}"#,
+        r#"{"id":"k7","eff":"2024-02-25","v":"after","op":"c"}"#,
+    ];
+    run(&table, &late.join("\n"), "2024-03-15").await.expect("late records");
+    let got = states(&storage, &["2024-01", "2024-02", "2024-03"]).await;
+    assert_eq!(got, ["k1=a,k6=january", "k7=after", "k1=b,k7=after"]);
+    let before = objects(&storage).await;
+    assert_eq!(run(&table, truncate, "2024-03-15").await.expect("again").outcome, "unchanged");
+    assert_eq!(objects(&storage).await, before);
+}
+
+#[tokio::test]
+async fn what_later_periods_remember_stays_when_one_is_built_anew() {
+    let storage = lab::memory();
+    let table = lab::table(&storage, spec(), effective());
+    let line = |v: &str, eff: &str, op: &str| format!(r#"{{"id":"k1","eff":"{eff}","v":"{v}","op":"{op}"}}"#);
+    let events = [line("a", "2024-01-10", "c"), line("", "2024-02-20", "d")];
+    run(&table, &events.join("\n"), "2024-03-15").await.expect("a run");
+    // February is built anew from events among which the delete is missing.
+    let february = [effective().calendar.parse("2024-02").expect("a month")];
+    table.rebuild(&february, changes(&events[0]).expect("records"), Mode::Commit).await.expect("built anew");
+    let months = ["2024-01", "2024-02", "2024-03"];
+    assert_eq!(states(&storage, &months).await, ["k1=a", "k1=a", ""]);
+    run(&table, &line("late", "2024-02-10", "u"), "2024-03-15").await.expect("a late record");
+    assert_eq!(states(&storage, &months).await, ["k1=a", "k1=late", ""]);
+}
