@@ -45,7 +45,7 @@ pub use options::MergeOptions;
 pub use prepare::{merged_by, stored_spec};
 pub use quarantine::{Quarantined, quarantined};
 pub use report::{FileCounts, MergeReport, Partitions, RowCounts, SliceFiles, SliceReport, Verdicts};
-pub use retract::{Effective, Retraction, Retractions, key_and_order};
+pub use retract::{Effective, KeyAndOrder, Retraction, Retractions, key_and_order};
 pub use segment::{HeldKey, held_keys};
 pub use slices::{Beside, Slice, SliceBase, Slices};
 pub use spec::{Authority, IgnoreNull, MergeSpec, Ties, Tombstones};

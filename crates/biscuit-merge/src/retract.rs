@@ -48,11 +48,14 @@ impl fmt::Debug for Retractions {
     }
 }
 
+/// The key and the order of a record, encoded; none where it has none.
+pub type KeyAndOrder = Option<(Vec<u8>, Vec<u8>)>;
+
 /// The key and the order of each record of a batch, as bytes that compare as these do and are kept for ever; none where it has none.
 ///
 /// # Errors
 /// `MissingColumn`, `KeyType`, `OrderType`.
-pub fn key_and_order(batch: &ChangeBatch, spec: &MergeSpec) -> Result<Vec<Option<(Vec<u8>, Vec<u8>)>>> {
+pub fn key_and_order(batch: &ChangeBatch, spec: &MergeSpec) -> Result<Vec<KeyAndOrder>> {
     let place = format!("`{}`", batch.file);
     let keys = Encoder::new(&batch.rows, &spec.key, Purpose::Key, &place)?;
     let orders = Encoder::new(&batch.rows, &spec.order, Purpose::Order, &place)?;

@@ -278,12 +278,11 @@ fn write(entries: &[Entry]) -> Result<Bytes> {
     Ok(out.into())
 }
 
+/// Takes a key, a slice, and what is kept of the key from that slice on.
+type Each<'a> = dyn FnMut(&[u8], i64, Option<Kept>) + 'a;
+
 /// Calls `each` with the entries of the row groups whose keys may be wanted, until it says that is enough.
-fn read(
-    segment: &Bytes,
-    wanted: &dyn Fn(&[u8], &[u8]) -> bool,
-    each: &mut dyn FnMut(&[u8], i64, Option<Kept>),
-) -> Result<()> {
+fn read(segment: &Bytes, wanted: &dyn Fn(&[u8], &[u8]) -> bool, each: &mut Each<'_>) -> Result<()> {
     let builder = ParquetRecordBatchReaderBuilder::try_new(segment.clone()).map_err(broken)?;
     let groups = builder.metadata().row_groups().iter().enumerate();
     let may = groups.filter(|(_, g)| match g.column(0).statistics() {

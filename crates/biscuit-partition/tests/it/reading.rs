@@ -30,7 +30,7 @@ async fn periods_that_nothing_is_asked_of_are_not_opened() {
     let table = lab::table(&recorded, spec(), effective());
     let opened = |recorder: &RecordingStore| {
         let calls = recorder.calls();
-        ["2024-01", "2024-02", "2024-03", "2024-04"].map(|p| calls.with(&format!("get lake/t/period={p}")).len() > 0)
+        ["2024-01", "2024-02", "2024-03", "2024-04"].map(|p| !calls.with(&format!("get lake/t/period={p}")).is_empty())
     };
     let rows = table.as_of(&SessionContext::new(), "2024-02-10".parse().expect("an instant")).await.expect("a frame");
     assert_eq!(rows.count().await.expect("rows"), 2);
