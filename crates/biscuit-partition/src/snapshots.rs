@@ -115,12 +115,9 @@ impl Snapshots {
                 Some(snapshot) => snapshot,
                 None => self.dataset.observe().await?,
             };
-            // Between two commits of this run another one may have opened the period, or built earlier ones.
-            let before = step.periods.first().copied().filter(|_| number > 0);
-            if let (Some(before), Some(has)) = (before, plan::existing(&on, &self.periods)?)
-                && has != (step.first, before)
-            {
-                let message = format!("another run has built the periods from {} to {}; run again", has.0, has.1);
+            // What another run has done between two commits of this one is not in the plan: periods, or records that wait.
+            if number > 0 && on.observed.head.version != report.version {
+                let message = format!("another run has committed version {}; run again", on.observed.head.version);
                 return Err(Error::conflict("Conflict", message));
             }
             let mut all = Changes::of(step.changes);
@@ -130,7 +127,10 @@ impl Snapshots {
                 all.refused = others.refused.into_iter().chain(refused).collect();
             }
             let mut beside = Beside { of_records: report.records, ..Beside::default() };
-            beside.facts.push((PERIODS.to_owned(), Fact::new(&self.periods, &step.first, &step.last).value()?));
+            let fact = Fact::new(&self.periods, &step.first, &step.last);
+            if Fact::of(&on)?.as_ref() != Some(&fact) {
+                beside.facts.push((PERIODS.to_owned(), fact.value()?));
+            }
             // What waits is kept until the last of the commits that take it up.
             if waiting.changed && number + 1 == count {
                 beside.state.push((WAITING.to_owned(), waiting.state()?));

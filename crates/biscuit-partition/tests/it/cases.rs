@@ -287,6 +287,8 @@ async fn a_dry_run_says_what_would_be_touched_and_changes_nothing() {
         ]
     );
     assert_eq!(objects(&storage).await, before);
+    let again = table.run(changes(HISTORY).expect("records"), MARCH.parse().expect("an instant"), Mode::DryRun).await;
+    assert_eq!(again.expect("a plan").outcome, "unchanged", "there is nothing to do");
 }
 
 #[tokio::test]
