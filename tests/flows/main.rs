@@ -7,5 +7,6 @@ mod flattened;
 mod foreign;
 mod kill;
 mod kill_s3;
+mod periods_s3;
 mod purge_s3;
 mod s3;

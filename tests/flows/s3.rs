@@ -19,7 +19,7 @@ use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, ObjectStoreExt};
 
 /// A store of its own in the bucket of the server; none if there is no server.
-async fn server(test: &str) -> Option<Storage> {
+pub(crate) async fn server(test: &str) -> Option<Storage> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let Ok(endpoint) = std::env::var("BISCUIT_TEST_S3") else {
         println!("skipped: {test} needs an S3 server, and BISCUIT_TEST_S3 does not name one");
@@ -32,7 +32,7 @@ async fn server(test: &str) -> Option<Storage> {
 }
 
 /// One writer, by our word: whether the server knows put-if-absent is asked once, below, and not in every round.
-fn dataset(storage: Storage) -> Dataset {
+pub(crate) fn dataset(storage: Storage) -> Dataset {
     let options = JournalOptions::default().with_writers(Writers::One);
     Dataset::new(Location::new(storage, "lake/t", "lake/t").expect("a place"), options)
 }

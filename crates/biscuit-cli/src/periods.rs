@@ -38,7 +38,10 @@ pub(crate) async fn run(args: &PeriodsArgs, context: &Context) -> Result<Answer>
     for (record, _) in dataset.journal().history().await? {
         for slice in record.report["slices"].as_array().into_iter().flatten() {
             let n = |name: &str| slice[name].as_u64().unwrap_or(0);
-            if n("keys") > 0 || slice["is_new"] == true {
+            let files = |name: &str| slice["files"][name].as_u64().unwrap_or(0);
+            let done =
+                n("inserted") + n("updated") + n("deleted") + files("written") + files("shared") + files("removed");
+            if n("keys") + done > 0 || slice["is_new"] == true {
                 let (carried, copied) = (n("carried"), slice["files"]["copied"].as_u64().unwrap_or(0));
                 let changed = n("inserted") + n("updated") + n("deleted");
                 let name = slice["slice"].as_str().unwrap_or_default().to_owned();

@@ -17,7 +17,11 @@ pub(crate) async fn run(args: &ShowArgs, context: &Context) -> Result<Answer> {
         return Err(Error::usage("NotFound", format!("there is no table at `{}`", args.table.url)));
     }
     let mut frame = match &args.as_of {
-        Some(at) => Snapshots::open(dataset).await?.as_of(&SessionContext::new(), at.parse()?).await?,
+        Some(at) => {
+            let table = Snapshots::open(dataset).await?;
+            let at = table.layout().calendar.read(at)?;
+            table.as_of(&SessionContext::new(), at).await?
+        }
         None => dataset.load(&SessionContext::new()).await?,
     };
     for name in &args.columns {

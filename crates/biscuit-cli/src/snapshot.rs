@@ -98,7 +98,7 @@ pub(crate) async fn run(command: &SnapshotCommand, context: &Context) -> Result<
     };
     let periods = command.periods(known)?;
     let as_of: Instant = match &command.as_of {
-        Some(text) => text.parse()?,
+        Some(text) => periods.calendar.read(text)?,
         None => SystemClock.now(),
     };
     let changes = match command.changes.is_empty() {
@@ -176,7 +176,7 @@ fn text(report: &SnapshotReport, mode: Mode, seconds: f64) -> String {
     if report.waiting > 0 {
         line(format!("  waiting     {} for periods that are not open yet", some(report.waiting, "record")));
     }
-    let touched: Vec<&SliceReport> = report.periods.iter().filter(|p| p.keys > 0 || p.is_new).collect();
+    let touched: Vec<&SliceReport> = report.periods.iter().filter(|p| p.is_touched()).collect();
     let width = touched.iter().map(|p| p.slice.len()).max().unwrap_or(0).max(10);
     for p in &touched {
         line(format!("  {:<width$}  {}", p.slice, what(p, mode)));

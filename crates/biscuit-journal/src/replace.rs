@@ -108,7 +108,13 @@ impl Stager {
             Some(copied) => copied,
             None => self.storage.store.copy_opts(from, &to, CopyOptions::new()).await,
         };
-        copied.map_err(|e| staged_error("copy", from, e))?;
+        copied.map_err(|e| match e {
+            object_store::Error::NotFound { .. } => {
+                let message = format!("`{from}` is gone, since another run has committed; run again");
+                Error::conflict("Conflict", message).with_source(e)
+            }
+            e => store_error("copy", from, e),
+        })?;
         self.storage.durability.sync_file(&to).await?;
         let found = self.storage.store.head(&to).await.map_err(|e| staged_error("check", &to, e))?;
         if found.size != size {

@@ -162,7 +162,8 @@ impl Merge {
             intake.add(batch).await?;
         }
         let session = intake.session.clone();
-        let (taken, parts) = intake.finish().await?;
+        let (mut taken, parts) = intake.finish().await?;
+        taken.columns.extend(run.beside.columns.iter().cloned());
         let mut report = MergeReport {
             records: taken.records + changes.ignored + changes.refused.len() as u64,
             other_tables: changes.other_tables,

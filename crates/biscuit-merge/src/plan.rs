@@ -18,6 +18,7 @@ use crate::prepare::Prepared;
 use crate::prints::{Digest, Printed, Prints, Same};
 use crate::report::{FileCounts, Partitions, RowCounts};
 use crate::scan::{self, Stored};
+use crate::slices::SliceBase;
 use crate::table::{Cells, Tables};
 
 /// New rows and what happens to the files, before anything is written.
@@ -404,6 +405,14 @@ impl Plan {
                     counts.rewritten += 1;
                     counts.spliced += u64::from(choose(unit) == Choice::Splice);
                 }
+            }
+        }
+        for slice in p.slices.all.iter().filter(|s| s.base == SliceBase::Rebuilt) {
+            for file in slice.listed.iter().map(|i| p.snapshot.files()[*i].path.as_str()) {
+                touched.insert(file);
+                changed.insert(folder_of(file));
+                counts.kept -= 1;
+                counts.removed += 1;
             }
         }
         let kept = p.snapshot.files().iter().filter(|f| !touched.contains(f.path.as_str()));

@@ -119,6 +119,13 @@ impl Merge {
         };
         self.begin_slices(&mut prepared)?;
         if self.slices.is_some() && !report.widened_columns.is_empty() {
+            if prepared.slices.all.iter().any(|s| s.base == SliceBase::Rebuilt) {
+                let message = format!(
+                    "the column `{}` would become wider in the periods that are built anew, and not in the others",
+                    report.widened_columns[0]
+                );
+                return Err(Error::data("NoCommonType", message));
+            }
             for at in 0..prepared.slices.all.len() {
                 self.open_slice(&mut prepared, at).await?;
             }
@@ -226,6 +233,15 @@ impl Merge {
         let mut schema = has.clone();
         for (columns, file) in &taken.columns {
             let stored = without(columns, &self.spec.drop_columns);
+            if let Some(slices) = &self.slices
+                && let Some(field) = stored.fields().iter().find(|f| f.name().eq_ignore_ascii_case(&slices.column))
+            {
+                let message = format!(
+                    "records have a column `{}`, which is the folder column of the table's states: name that another way, or drop it",
+                    field.name()
+                );
+                return Err(Error::usage("ColumnClash", message).in_file(&**file));
+            }
             schema = Arc::new(merge_schemas(&schema, &stored, &format!("`{file}`"))?);
         }
         let is_folder = |f: &Arc<Field>| partition_by.contains(f.name());

@@ -179,6 +179,14 @@ pub struct SliceFiles {
 }
 
 impl SliceReport {
+    /// Whether anything was looked at or done in the slice.
+    pub fn is_touched(&self) -> bool {
+        let f = &self.files;
+        self.keys > 0
+            || self.is_new
+            || self.inserted + self.updated + self.deleted + f.written + f.shared + f.removed > 0
+    }
+
     /// Adds what happened to rows between two counts.
     pub(crate) fn count(&mut self, before: &RowCounts, after: &RowCounts) {
         self.inserted += after.inserted - before.inserted;

@@ -85,6 +85,8 @@ pub struct Beside {
     pub facts: Vec<(String, Value)>,
     /// Stored records that never took effect when they say they did.
     pub retractions: Retractions,
+    /// Columns that later commits of the run bring, and a file that has them: what becomes wider does so in all slices at once.
+    pub columns: Vec<(SchemaRef, Arc<str>)>,
     /// The records of the run that this commit is a part of, where it has several: a share of records that are put aside is of all.
     pub of_records: u64,
 }
@@ -340,6 +342,13 @@ impl Merge {
                 files.filter(|(_, f)| inside(&f.path)).map(|(i, _)| i).collect::<Vec<usize>>()
             };
             if matches!(slice.base, SliceBase::Predecessor | SliceBase::Empty) && !own().is_empty() {
+                let first = &p.snapshot.files()[own()[0]].path;
+                if p.snapshot.observed.foreign.iter().any(|f| f.path == *first) {
+                    let message = format!(
+                        "`{first}` was written by somebody else into a period that is not built yet: move it away, and bring its rows as changes"
+                    );
+                    return Err(Error::conflict("ForeignFiles", message));
+                }
                 let message = format!("`{folder}` was to be made, and has files: another run was first; run again");
                 return Err(Error::conflict("Conflict", message));
             }

@@ -233,9 +233,12 @@ impl Calendar {
         let year = |text: &str| text.parse::<i32>().ok().filter(|_| text.len() == 4);
         let at = match self.granularity {
             Granularity::Hour => {
-                let (hour, offset) = text.split_at_checked(13).ok_or_else(invalid)?;
+                let (hour, rest) = text.split_at_checked(13).ok_or_else(invalid)?;
+                let (minute, offset) =
+                    rest.split_at_checked(rest.find(['+', '-']).unwrap_or(rest.len())).ok_or_else(invalid)?;
+                let minute = if minute.is_empty() { "00" } else { minute };
                 let offset = if offset.is_empty() { "+0000" } else { offset };
-                let at = DateTime::parse_from_str(&format!("{hour}:00:00{offset}"), "%Y-%m-%dT%H:%M:%S%z");
+                let at = DateTime::parse_from_str(&format!("{hour}:{minute}:00{offset}"), "%Y-%m-%dT%H:%M:%S%z");
                 Some(Instant::from_micros(at.map_err(|_| invalid())?.timestamp_micros()))
             }
             Granularity::Week(FirstDay::Iso) => {
@@ -259,6 +262,19 @@ impl Calendar {
         };
         let period = self.period(at.ok_or_else(invalid)?)?;
         if period.to_string() == text { Ok(period) } else { Err(invalid()) }
+    }
+
+    /// The instant that a text names: with an offset, as `2024-03-01T00:00:00Z`, or what the clock of the zone shows, as `2024-03-01` or
+    /// `2024-03-01T08:00:00`.
+    ///
+    /// # Errors
+    /// `InvalidInstant`.
+    pub fn read(&self, text: &str) -> Result<Instant> {
+        crate::effective::read(text, self)?.ok_or_else(|| {
+            let message =
+                format!("`{text}` is not an instant; write 2024-02-29, 2024-02-29T12:00:00 or 2024-02-29T12:00:00Z");
+            Error::usage("InvalidInstant", message)
+        })
     }
 
     /// The instant of a time on the clock of the zone: the earlier one where it is shown twice, and where it is left out the one at
@@ -307,11 +323,14 @@ impl Calendar {
         Ok(local)
     }
 
-    /// Hours are sixty minutes, and begin when the clock shows a full one.
+    /// Hours are sixty minutes, and begin when the clock shows a full one. Where it was put on by less than an hour, they begin when it
+    /// showed a full one in the first hours of 2024: else hours would be longer and shorter than others, and lie over one another.
     fn hour(&self, at: Instant) -> Result<Period> {
-        let local = self.local(at)?;
-        let past = i64::from(local.minute() * 60 + local.second()) * 1_000_000 + i64::from(local.nanosecond() / 1000);
-        let start = at.as_micros() - past;
+        self.local(at)?;
+        const HOUR: i64 = 3_600_000_000;
+        let ahead = self.local(Instant::from_micros(1_704_067_200_000_000))?;
+        let ahead = i64::from(ahead.minute() * 60 + ahead.second()) * 1_000_000;
+        let start = (at.as_micros() + ahead).div_euclid(HOUR) * HOUR - ahead;
         let end = Instant::from_micros(start + 3_600_000_000);
         Ok(Period { calendar: *self, start: Instant::from_micros(start), end })
     }
@@ -420,7 +439,8 @@ impl fmt::Display for Period {
         let day = zoned.date_naive();
         match self.calendar.granularity {
             Granularity::Hour if self.calendar.zone == Tz::UTC => write!(f, "{}", zoned.format("%Y-%m-%dT%H")),
-            Granularity::Hour => write!(f, "{}", zoned.format("%Y-%m-%dT%H%z")),
+            Granularity::Hour if zoned.minute() == 0 => write!(f, "{}", zoned.format("%Y-%m-%dT%H%z")),
+            Granularity::Hour => write!(f, "{}", zoned.format("%Y-%m-%dT%H%M%z")),
             Granularity::Week(FirstDay::Iso) => {
                 write!(f, "{:04}-W{:02}", day.iso_week().year(), day.iso_week().week())
             }
@@ -507,6 +527,35 @@ mod tests {
         let twice = ["2024-10-27T00:30:00Z", "2024-10-27T01:30:00Z"].map(|t| hour.period(at(t)).expect("an hour"));
         assert_eq!(twice.map(|p| p.to_string()), ["2024-10-27T02+0200", "2024-10-27T02+0100"]);
         assert!(twice[0] < twice[1] && twice[0].next().expect("an hour") == twice[1]);
+    }
+
+    #[test]
+    fn hours_do_not_lie_over_one_another_where_the_clock_is_put_on_by_half_an_hour() {
+        for (zone, from) in
+            [("Australia/Lord_Howe", "2024-10-05T12:00:00Z"), ("Asia/Kathmandu", "1985-12-31T12:00:00Z")]
+        {
+            let hour = calendar("hour", zone);
+            let mut period = hour.period(at(from)).expect("an hour");
+            for _ in 0..12 {
+                let next = period.next().expect("an hour");
+                assert_eq!(next.start(), period.end(), "{zone} {period}");
+                assert_ne!(next.to_string(), period.to_string());
+                assert_eq!(hour.parse(&next.to_string()).expect("an hour"), next);
+                period = next;
+            }
+        }
+    }
+
+    #[test]
+    fn a_date_is_midnight_in_the_zone() {
+        let new_york = calendar("month", "America/New_York");
+        let march = new_york.read("2024-03-01").expect("an instant");
+        assert_eq!(
+            (march.to_string().as_str(), new_york.period(march).expect("a month").to_string().as_str()),
+            ("2024-03-01T05:00:00Z", "2024-03")
+        );
+        assert_eq!(new_york.read("2024-03-01T00:00:00Z").expect("an instant").to_string(), "2024-03-01T00:00:00Z");
+        assert_eq!(new_york.read("March").unwrap_err().code(), "InvalidInstant");
     }
 
     #[test]

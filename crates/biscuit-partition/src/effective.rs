@@ -88,35 +88,38 @@ impl Effective {
                 let date = NaiveDate::from_epoch_days(a.as_primitive::<Date32Type>().value(row));
                 calendar.midnight(date.ok_or_else(out_of_range)?)
             }
-            Column::Text(a) => read(a.value(row), name, calendar),
+            Column::Text(a) => read(a.value(row), calendar)?.ok_or_else(|| {
+                let message = format!(
+                    "column `{name}` is text that is no date and no time: write 2024-02-29, 2024-02-29T12:00:00 or 2024-02-29T12:00:00Z"
+                );
+                Error::data("EffectiveType", message)
+            }),
         }
     }
 }
 
-fn read(text: &str, name: &str, calendar: &Calendar) -> Result<Instant> {
+/// The instant that a text names; none if it is no time.
+pub(crate) fn read(text: &str, calendar: &Calendar) -> Result<Option<Instant>> {
     let text = text.trim();
     for form in
         ["%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%dT%H:%M:%S%.f%Z", "%Y-%m-%d %H:%M:%S%.f%Z"]
     {
         if let Ok(at) = DateTime::parse_from_str(text, form) {
-            return Ok(Instant::from_micros(at.timestamp_micros()));
+            return Ok(Some(Instant::from_micros(at.timestamp_micros())));
         }
     }
     if let Ok(at) = DateTime::parse_from_rfc3339(text) {
-        return Ok(Instant::from_micros(at.timestamp_micros()));
+        return Ok(Some(Instant::from_micros(at.timestamp_micros())));
     }
     for form in ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"] {
         if let Ok(shown) = NaiveDateTime::parse_from_str(text, form) {
-            return calendar.instant(shown);
+            return calendar.instant(shown).map(Some);
         }
     }
     if let Ok(date) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
-        return calendar.midnight(date);
+        return calendar.midnight(date).map(Some);
     }
-    let message = format!(
-        "column `{name}` is text that is no date and no time: write 2024-02-29, 2024-02-29T12:00:00 or 2024-02-29T12:00:00Z"
-    );
-    Err(Error::data("EffectiveType", message))
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -126,7 +129,7 @@ mod tests {
     #[test]
     fn text_is_a_date_a_clock_or_an_instant() {
         let calendar = Calendar::new("day".parse().expect("a granularity"), "Europe/Berlin").expect("a calendar");
-        let read = |text: &str| read(text, "eff", &calendar).map(|at| at.to_string());
+        let read = |text: &str| read(text, &calendar).expect("in range").map(|at| at.to_string());
         let utc = "2024-02-29T11:00:00Z";
         for text in [
             "2024-02-29T12:00:00",
@@ -140,7 +143,7 @@ mod tests {
         }
         assert_eq!(read("2024-02-29").expect("a date"), "2024-02-28T23:00:00Z");
         for text in ["", "29.02.2024", "2024-02-30", "1709204400", "2024-02"] {
-            assert_eq!(read(text).unwrap_err().code(), "EffectiveType", "{text}");
+            assert_eq!(read(text), None, "{text}");
         }
     }
 }

@@ -58,7 +58,7 @@ impl SnapshotReport {
         for slice in merged.slices {
             match self.periods.iter_mut().find(|p| p.slice == slice.slice) {
                 // A period that an earlier commit of the run made or changed, and that this one begins with.
-                Some(_) if slice.keys == 0 => {}
+                Some(_) if !slice.is_touched() => {}
                 Some(known) => known.clone_from(&slice),
                 None => self.periods.push(slice),
             }

@@ -73,7 +73,8 @@ impl Snapshots {
     /// for which the run was scheduled. A retry after the period has ended names the same instant.
     ///
     /// Periods that are there are changed in one commit, together with the first one that is new; each further one has a commit of its
-    /// own, so that a run that was cut off goes on where it stopped. Nothing is changed, and no version written, if there is nothing to
+    /// own, so that a run that was cut off goes on where it stopped; what an error meets then stays undone, and what was committed before
+    /// it stands. Nothing is changed, and no version written, if there is nothing to
     /// change.
     ///
     /// # Errors
@@ -90,24 +91,31 @@ impl Snapshots {
         let had = waiting::load(self.dataset.journal(), &snapshot.observed.head).await?;
         let ingested = self.periods.by == By::Ingestion;
         let journal = self.dataset.journal();
-        let mut retracted = Retracted::load(journal, &snapshot.observed.head).await?;
-        let mut new = Vec::new();
-        for batch in &changes.batches {
-            new.extend(retracted.take(batch, &self.periods, &self.spec)?);
-        }
-        let (batches, taken_back) = self.without(&retracted, std::mem::take(&mut changes.batches))?;
-        report.verdicts.superseded += taken_back;
-        let (had, _) = self.without(&retracted, had)?;
-        for batch in batches {
+        for batch in std::mem::take(&mut changes.batches) {
             match ingested {
                 true => dated.by_period.entry(asked).or_default().push(batch),
                 false => self.date(&batch, &current, &mut dated)?,
             }
         }
-        let waiting = self.wait(&had, &current, &mut dated, &mut report)?;
         let first = self.first(existing, &mut dated, &current)?;
+        // Only what was not refused by now takes anything back.
+        let mut retracted = Retracted::load(journal, &snapshot.observed.head).await?;
+        let mut new = Vec::new();
+        for batch in dated.by_period.values().flatten().chain(&dated.later) {
+            new.extend(retracted.take(batch, &self.periods, &self.spec)?);
+        }
+        for batches in dated.by_period.values_mut().chain([&mut dated.later]) {
+            let (others, taken_back) = self.without(&retracted, std::mem::take(batches))?;
+            *batches = others;
+            report.verdicts.superseded += taken_back;
+        }
+        let (had, forgotten) = self.without(&retracted, had)?;
+        let mut waiting = self.wait(&had, &current, &mut dated, &mut report)?;
+        waiting.changed |= forgotten > 0;
         let steps = self.steps(existing, first, &current, dated.by_period, mode)?;
         let count = steps.len();
+        let later = steps.iter().skip(1).flat_map(|step| &step.changes);
+        let columns: Vec<_> = later.map(|batch| (batch.rows.schema(), batch.file.clone())).collect();
         let mut snapshot = Some(snapshot);
         let mut rest = Some((changes, dated.refused));
         for (number, step) in steps.into_iter().enumerate() {
@@ -136,6 +144,9 @@ impl Snapshots {
                 beside.state.push((WAITING.to_owned(), waiting.state()?));
             }
             // What was taken back is taken out of the periods that are there, with the first commit.
+            if number == 0 {
+                beside.columns.clone_from(&columns);
+            }
             if number == 0 && !new.is_empty() {
                 beside.state.push((RETRACTED.to_owned(), Some(retracted.write())));
                 beside.retractions = retractions(&new, &self.periods, &step.periods)?;
@@ -254,6 +265,13 @@ impl Snapshots {
     /// The first period after the run. Records before the first one that is there go where the choice for them says.
     fn first(&self, existing: Option<(Period, Period)>, dated: &mut Dated, current: &Period) -> Result<Period> {
         let earliest = dated.by_period.first_key_value().map(|(period, _)| *period);
+        if let (None, Some(first)) = (existing, self.periods.first)
+            && first > *current
+        {
+            let message =
+                format!("the first period is to be {first}, and the run is as of {current}, which is before it");
+            return Err(Error::usage("InvalidSpec", message));
+        }
         let begins = match (existing, self.periods.first) {
             (Some((first, _)), _) | (None, Some(first)) => first,
             (None, None) => return Ok(earliest.unwrap_or(*current)),
@@ -281,6 +299,22 @@ impl Snapshots {
         Ok(begins.min(*current))
     }
 
+    /// The periods from one to another, of which one may be there already.
+    fn added(&self, first: &Period, last: &Period) -> Result<Vec<Period>> {
+        let mut all = vec![*first];
+        while let Some(at) = all.last().filter(|at| *at < last) {
+            if all.len() > self.periods.most_new {
+                let message = format!(
+                    "the run would add more than {} periods, from {first} to {last}: is a date wrong, or the granularity?",
+                    self.periods.most_new
+                );
+                return Err(Error::usage("TooManyPeriods", message));
+            }
+            all.push(at.next()?);
+        }
+        Ok(all)
+    }
+
     /// The commits of a run, one after the other. A dry run looks at all periods at once.
     fn steps(
         &self,
@@ -294,20 +328,12 @@ impl Snapshots {
         let mut new: Vec<Period> = Vec::new();
         match existing {
             Some((was, last)) => {
-                let earlier = first.range(&was)?.into_iter().filter(|p| *p < was);
+                let earlier = self.added(&first, &was)?.into_iter().filter(|p| *p < was);
                 there.extend(earlier.map(|p| (p, SliceBase::Empty)));
                 there.extend(was.range(&last)?.into_iter().map(|p| (p, SliceBase::Own)));
-                new.extend(last.range(current)?.into_iter().skip(1));
+                new.extend(self.added(&last, current)?.into_iter().skip(1));
             }
-            None => new.extend(first.range(current)?),
-        }
-        let added = there.iter().filter(|(_, base)| *base == SliceBase::Empty).count() + new.len();
-        if added > self.periods.most_new {
-            let message = format!(
-                "the run would add {added} periods, from {first} to {current}, and at most {} may be added: is a date wrong, or the granularity?",
-                self.periods.most_new
-            );
-            return Err(Error::usage("TooManyPeriods", message));
+            None => new.extend(self.added(&first, current)?),
         }
         let base = |nothing_before: bool| if nothing_before { SliceBase::Empty } else { SliceBase::Predecessor };
         let mut groups: Vec<Vec<(Period, SliceBase)>> = Vec::new();

@@ -1,0 +1,86 @@
+//! A table of periods on S3: new periods begin as copies that the server makes, and a crash at any request leaves the right rows.
+
+use biscuit_change::{Changes, RowsOptions, RowsReader};
+use biscuit_core::Result;
+use biscuit_journal::Storage;
+use biscuit_merge::{MergeOptions, MergeSpec, Mode};
+use biscuit_partition::{By, Calendar, Granularity, Periods, SnapshotReport, Snapshots};
+use biscuit_testkit::{Fault, RecordingStore, assert_rows_eq, crash_at_every_call, table};
+use datafusion::prelude::SessionContext;
+
+use crate::s3::{dataset, server};
+
+const HISTORY: &str = r#"
+{"id":1,"since":"2024-01-10","v":"a","op":"c"}
+{"id":2,"since":"2024-02-07","v":"c","op":"c"}
+"#;
+const LATE: &str = r#"
+{"id":3,"since":"2024-01-15","v":"late","op":"c"}
+{"id":2,"since":"2024-02-20","v":"","op":"d"}
+"#;
+
+fn changes(lines: &str) -> Result<Changes> {
+    let mut reader = RowsReader::new(RowsOptions::default().with_op("op"));
+    if !lines.is_empty() {
+        reader.read("c.jsonl", lines.to_owned().into_bytes().into())?;
+    }
+    reader.finish()
+}
+
+fn snapshots(storage: Storage) -> Result<Snapshots> {
+    let periods = Periods::new(Calendar::new(Granularity::Month, "UTC")?, By::Effective("since".to_owned()));
+    let options = MergeOptions::default().with_parallelism(1);
+    Snapshots::new(dataset(storage), MergeSpec::new(["id"], ["since"])?, options, periods)
+}
+
+async fn run(storage: Storage, lines: &str, as_of: &str) -> Result<SnapshotReport> {
+    snapshots(storage)?.run(changes(lines)?, as_of.parse()?, Mode::Commit).await
+}
+
+async fn with_history() -> Storage {
+    let storage = server("periods").await.expect("the server was there a moment ago");
+    run(storage.clone(), HISTORY, "2024-02-28").await.expect("the history");
+    storage
+}
+
+async fn check(storage: Storage, at: u64) {
+    dataset(storage.clone()).journal().recover_with_fence().await.expect("a recovery");
+    let found = dataset(storage.clone()).view().await.expect("a view");
+    assert!(found.observed.ghosts.is_empty() && found.observed.foreign.is_empty(), "call {at}");
+    let frame = dataset(storage).load(&SessionContext::new()).await.expect("a frame");
+    let want = table(
+        "id:bigint | since:string | v:string | period:string
+         1 | 2024-01-10 | a    | 2024-01
+         3 | 2024-01-15 | late | 2024-01
+         1 | 2024-01-10 | a    | 2024-02
+         3 | 2024-01-15 | late | 2024-02
+         1 | 2024-01-10 | a    | 2024-03
+         3 | 2024-01-15 | late | 2024-03",
+    );
+    assert_rows_eq!(frame.collect().await.expect("rows"), want);
+}
+
+#[tokio::test]
+async fn late_records_and_a_new_period_on_s3_survive_a_crash_at_every_call() {
+    if server("periods").await.is_none() {
+        return;
+    }
+    let late = |storage: Storage| async move { run(storage, LATE, "2024-03-05").await.map(drop) };
+    let done = crash_at_every_call(Fault::CrashAfter, with_history, late, check).await;
+    assert!(done.crashed > 20, "{done:?}");
+}
+
+#[tokio::test]
+async fn a_new_period_on_s3_is_copied_by_the_server() {
+    if server("periods").await.is_none() {
+        return;
+    }
+    let storage = with_history().await;
+    let recorder = std::sync::Arc::new(RecordingStore::new(storage.store.clone()));
+    let report = run(storage.with_store(recorder.clone()), "", "2024-04-05").await.expect("two new months");
+    assert_eq!(report.periods.iter().map(|p| p.files.copied).sum::<u64>(), 2);
+    let calls = recorder.calls();
+    assert!(calls.with("get lake/t/").is_empty(), "no file of the table is read: {:?}", calls.with("get lake/t/"));
+    let copies = calls.all().iter().filter(|c| c.starts_with("copy lake/t/period=")).count();
+    assert_eq!(copies, 2, "{:?}", calls.all());
+}
