@@ -4,6 +4,7 @@ use biscuit_core::ErrorKind;
 use biscuit_journal::Storage;
 use biscuit_merge::Mode;
 use biscuit_partition::{BeforeFirst, Calendar, Periods, Snapshots};
+use object_store::ObjectStoreExt;
 
 use crate::lab::{self, changes, effective, files_of, objects, run, spec, states, table};
 
@@ -324,4 +325,61 @@ async fn other_periods_than_the_tables_are_refused() {
     let merge = biscuit_merge::Merge::new(lab::dataset(storage), spec(), lab::options()).expect("a merge");
     let e = merge.run(changes(HISTORY).expect("records"), Mode::Commit).await.expect_err("one state");
     assert_eq!(e.code(), "SpecDrift", "{e}");
+}
+
+#[tokio::test]
+async fn a_column_named_as_the_periods_is_refused_before_anything_is_written() {
+    let (storage, table) = with_history(effective()).await;
+    let before = objects(&storage).await;
+    let line = r#"{"id":"k1","eff":"2024-03-10","v":"x","Period":"Q1","op":"u"}"#;
+    let e = run(&table, line, MARCH).await.expect_err("a clash");
+    assert_eq!(e.code(), "ColumnClash");
+    assert!(e.to_string().contains("Period") && e.to_string().contains("changes.jsonl"), "{e}");
+    assert_eq!(objects(&storage).await, before);
+}
+
+/// Upserts with a column of this type.
+fn of_type(eff: &str, id: &str, n: &str) -> biscuit_change::Changes {
+    let rows = biscuit_testkit::table(&format!("id:string | eff:string | n:{n} | v:string\n {id} | {eff} | 7 | x"));
+    let options = biscuit_change::RowsOptions::default();
+    let (batch, _) = biscuit_change::row_changes(&rows, &"rows".into(), vec![1], &options).expect("records");
+    biscuit_change::Changes::of(vec![batch])
+}
+
+#[tokio::test]
+async fn what_a_later_commit_widens_is_wide_in_all_periods() {
+    let storage = lab::memory();
+    let spec = biscuit_merge::MergeSpec::new(["id"], ["eff"]).expect("a spec");
+    let table = table(&storage, spec, effective());
+    let run = |changes, as_of: &str| table.run(changes, as_of.parse().expect("an instant"), Mode::Commit);
+    run(of_type("2024-01-10", "k1", "int"), "2024-01-31").await.expect("January");
+    // February and March are two commits, and what is wide comes with the second.
+    let mut both = of_type("2024-02-10", "k2", "int");
+    both.batches.extend(of_type("2024-03-10", "k3", "bigint").batches);
+    let report = run(both, MARCH).await.expect("two months");
+    assert_eq!((report.commits, report.widened_columns), (2, vec!["n".to_owned()]));
+    let january = files_of(&storage, "2024-01").await[0].0.clone();
+    let bytes = storage.store.get(&january.as_str().into()).await.expect("a file").bytes().await.expect("bytes");
+    let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(bytes).expect("Parquet");
+    let n = reader.schema().field_with_name("n").expect("a column").data_type().clone();
+    assert_eq!(n, datafusion::arrow::datatypes::DataType::Int64);
+}
+
+#[tokio::test]
+async fn files_of_others_in_a_period_that_is_not_there_yet_are_named() {
+    let (storage, table) = with_history(effective()).await;
+    let march = files_of(&storage, "2024-03").await[0].0.clone();
+    storage.store.copy(&march.as_str().into(), &"lake/t/period=2024-04/part-0.parquet".into()).await.expect("a copy");
+    let e = run(&table, "", "2024-04-02").await.expect_err("it is in the way");
+    assert_eq!(e.code(), "ForeignFiles");
+    assert!(e.to_string().contains("period=2024-04/part-0.parquet"), "{e}");
+}
+
+#[tokio::test]
+async fn a_first_period_behind_the_current_one_is_refused() {
+    let storage = lab::memory();
+    let june = effective().calendar.parse("2024-06").expect("a month");
+    let table = table(&storage, spec(), effective().with_first(june));
+    let e = run(&table, HISTORY, MARCH).await.expect_err("June is to be first");
+    assert_eq!(e.code(), "InvalidSpec", "{e}");
 }
