@@ -43,8 +43,8 @@ fn damaged() -> Error {
 }
 
 impl ChangeBatch {
-    /// All of it as one Arrow batch, to be put on a disk or sent: the columns to store come first, what is said about the
-    /// records after them. The form is no format: [`unpack`](Self::unpack) of the same version reads it.
+    /// All of it as one Arrow batch, to be put on a disk or sent: the columns to store come first, what is said about the records after
+    /// them. Tables of periods keep records in this form, so that [`unpack`](Self::unpack) of later versions has to read it.
     ///
     /// # Errors
     /// `Internal`.

@@ -345,6 +345,21 @@ fn answer(report: &MergeReport, seconds: f64) -> Answer {
     Answer::Report { json: json!(report), text: text(report, seconds), exit }
 }
 
+/// What a report says behind its rows: columns that were added, widened and not stored, the quarantine, exceptions.
+pub(crate) fn after_rows(columns: [&Vec<String>; 3], quarantined: u64, exceptions: &[String]) -> String {
+    let mut out = String::new();
+    for (what, names) in ["added", "widened", "not stored"].iter().zip(columns) {
+        if !names.is_empty() {
+            out.push_str(&format!("  columns     {what} {}\n", names.join(", ")));
+        }
+    }
+    if quarantined > 0 {
+        out.push_str("  `biscuit quarantine list` shows what was put aside\n");
+    }
+    exceptions.iter().for_each(|e| out.push_str(&format!("  exception   {e}\n")));
+    out
+}
+
 /// The numbers of an object that are not 0, with their names.
 pub(crate) fn counts(value: serde_json::Value) -> String {
     let serde_json::Value::Object(object) = value else { return String::new() };
@@ -360,25 +375,13 @@ fn text(report: &MergeReport, seconds: f64) -> String {
     line(format!("  rows        {}", counts(json!(report.rows))));
     line(format!("  files       {}", counts(json!(report.files))));
     let p = &report.partitions;
-    let lists = [
-        ("added", &p.added, "  partitions"),
-        ("changed", &p.changed, "  partitions"),
-        ("emptied", &p.emptied, "  partitions"),
-        ("added", &report.added_columns, "  columns   "),
-        ("widened", &report.widened_columns, "  columns   "),
-        ("not stored", &report.dropped_columns, "  columns   "),
-    ];
-    for (what, names, label) in lists {
+    for (what, names) in [("added", &p.added), ("changed", &p.changed), ("emptied", &p.emptied)] {
         let names: Vec<&str> = names.iter().map(String::as_str).filter(|n| !n.is_empty()).collect();
         if !names.is_empty() {
-            line(format!("{label}  {what} {}", names.join(", ")));
+            line(format!("  partitions  {what} {}", names.join(", ")));
         }
     }
-    if report.verdicts.quarantined > 0 {
-        line("  `biscuit quarantine list` shows what was put aside".to_owned());
-    }
-    for e in &report.exceptions {
-        line(format!("  exception   {e}"));
-    }
+    let columns = [&report.added_columns, &report.widened_columns, &report.dropped_columns];
+    out.push_str(&after_rows(columns, report.verdicts.quarantined, &report.exceptions));
     out
 }

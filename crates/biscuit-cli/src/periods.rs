@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use biscuit_core::{Error, Result};
@@ -21,34 +20,10 @@ pub(crate) struct PeriodsArgs {
     html: Option<String>,
 }
 
-/// What the last version that touched a period did to it.
-#[derive(Debug, Clone, Copy, Default)]
-struct Last {
-    version: u64,
-    changed: u64,
-    carried: u64,
-    copied: u64,
-}
-
 pub(crate) async fn run(args: &PeriodsArgs, context: &Context) -> Result<Answer> {
     let dataset = context.open(&args.table, JournalOptions::default()).await?;
-    let snapshots = Snapshots::open(dataset.clone()).await?;
+    let snapshots = Snapshots::open(dataset).await?;
     let states = snapshots.states().await?;
-    let mut last: BTreeMap<String, Last> = BTreeMap::new();
-    for (record, _) in dataset.journal().history().await? {
-        for slice in record.report["slices"].as_array().into_iter().flatten() {
-            let n = |name: &str| slice[name].as_u64().unwrap_or(0);
-            let files = |name: &str| slice["files"][name].as_u64().unwrap_or(0);
-            let done =
-                n("inserted") + n("updated") + n("deleted") + files("written") + files("shared") + files("removed");
-            if n("keys") + done > 0 || slice["is_new"] == true {
-                let (carried, copied) = (n("carried"), slice["files"]["copied"].as_u64().unwrap_or(0));
-                let changed = n("inserted") + n("updated") + n("deleted");
-                let name = slice["slice"].as_str().unwrap_or_default().to_owned();
-                last.insert(name, Last { version: record.version, changed, carried, copied });
-            }
-        }
-    }
     let periods = snapshots.layout();
     let by = match &periods.by {
         By::Ingestion => "by ingestion".to_owned(),
@@ -62,32 +37,25 @@ pub(crate) async fn run(args: &PeriodsArgs, context: &Context) -> Result<Answer>
         calendar.granularity(),
         calendar.zone()
     );
-    let of = |s: &PeriodState| last.get(&s.period).copied().unwrap_or_default();
     if let Some(path) = &args.html {
-        let page = html(&title, &states, &of);
+        let page = html(&title, &states);
         std::fs::write(path, page)
             .map_err(|e| Error::usage("UnwritableFile", format!("`{path}` cannot be written: {e}")).with_source(e))?;
-    }
-    let mut json = Vec::new();
-    for state in &states {
-        let (mut one, l) = (json!(state), of(state));
-        one["last"] = json!({"version": l.version, "changed": l.changed, "carried": l.carried, "copied": l.copied});
-        json.push(one);
     }
     let layout = json!({
         "granularity": calendar.granularity().to_string(),
         "zone": calendar.zone(),
         "column": periods.column,
         "by": by,
-        "periods": json,
+        "periods": states,
     });
-    Ok(Answer::Report { json: layout, text: picture(&title, &states, &of), exit: 0 })
+    Ok(Answer::Report { json: layout, text: picture(&title, &states), exit: 0 })
 }
 
 const BAR: u64 = 24;
 
 /// A bar for each period, as long as it has rows: full as far as its bytes are its own, light where the period before has them too.
-fn picture(title: &str, states: &[PeriodState], of: &dyn Fn(&PeriodState) -> Last) -> String {
+fn picture(title: &str, states: &[PeriodState]) -> String {
     let most = states.iter().map(|s| s.rows).max().unwrap_or(0).max(1);
     let width = states.iter().map(|s| s.period.len()).max().unwrap_or(0).max("period".len());
     let mut out = format!("{title}\n\n");
@@ -98,7 +66,7 @@ fn picture(title: &str, states: &[PeriodState], of: &dyn Fn(&PeriodState) -> Las
         "period", "█ own  ░ as before", "rows", "changed", "carried", "copied", "files", "MiB", "version"
     ));
     for s in states {
-        let (length, own, l) = (s.rows * BAR / most, own_share(s), of(s));
+        let (length, own, l) = (s.rows * BAR / most, own_share(s), s.last);
         // What there is is seen, however little.
         let length = if s.rows > 0 { length.max(1) } else { 0 };
         let full = ((length as f64) * own).ceil() as usize;
@@ -125,11 +93,11 @@ fn own_share(s: &PeriodState) -> f64 {
     if s.bytes == 0 { 1.0 } else { s.own_bytes as f64 / s.bytes as f64 }
 }
 
-fn html(title: &str, states: &[PeriodState], of: &dyn Fn(&PeriodState) -> Last) -> String {
+fn html(title: &str, states: &[PeriodState]) -> String {
     let most = states.iter().map(|s| s.rows).max().unwrap_or(0).max(1) as f64;
     let mut rows = String::new();
     for s in states {
-        let (l, width) = (of(s), 100.0 * s.rows as f64 / most);
+        let (l, width) = (s.last, 100.0 * s.rows as f64 / most);
         let own = width * own_share(s);
         let note =
             format!("from {} to {}; {} of {} files are those of the period before", s.start, s.end, s.shared, s.files);

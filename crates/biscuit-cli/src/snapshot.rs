@@ -2,14 +2,14 @@ use std::fmt::Write;
 
 use biscuit_change::Changes;
 use biscuit_core::{Clock, Error, Instant, Result, SystemClock};
-use biscuit_merge::{ChangeFiles, Mode, SliceReport};
+use biscuit_merge::{ChangeFiles, SliceReport};
 use biscuit_partition::{BeforeFirst, By, Calendar, Periods, SnapshotReport, Snapshots};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use crate::args::MergeArgs;
 use crate::context::Context;
-use crate::merge::{Declared, Table, counts, mode};
+use crate::merge::{Declared, Table, after_rows, counts, mode};
 use crate::output::{AGAIN, Answer};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -117,8 +117,7 @@ pub(crate) async fn run(command: &SnapshotCommand, context: &Context) -> Result<
     let snapshots = Snapshots::new(table.dataset.clone(), spec, options, periods)?;
     let report = snapshots.run(changes, as_of, mode(args)).await?;
     let exit = if report.exceptions.is_empty() { 0 } else { AGAIN };
-    let text = text(&report, mode(args), context.seconds());
-    Ok(Answer::Report { json: json!(report), text, exit })
+    Ok(Answer::Report { json: json!(report), text: text(&report, context.seconds()), exit })
 }
 
 impl SnapshotCommand {
@@ -162,7 +161,7 @@ impl SnapshotCommand {
     }
 }
 
-fn text(report: &SnapshotReport, mode: Mode, seconds: f64) -> String {
+fn text(report: &SnapshotReport, seconds: f64) -> String {
     let mut out = String::new();
     let mut line = |text: String| writeln!(out, "{text}").expect("a String takes all");
     line(format!(
@@ -179,27 +178,14 @@ fn text(report: &SnapshotReport, mode: Mode, seconds: f64) -> String {
     let touched: Vec<&SliceReport> = report.periods.iter().filter(|p| p.is_touched()).collect();
     let width = touched.iter().map(|p| p.slice.len()).max().unwrap_or(0).max(10);
     for p in &touched {
-        line(format!("  {:<width$}  {}", p.slice, what(p, mode)));
+        line(format!("  {:<width$}  {}", p.slice, what(p)));
     }
     let untouched = report.periods.len() - touched.len();
     if untouched > 0 {
         line(format!("  {} more, not touched", some(untouched as u64, "period")));
     }
-    for (what, names) in [
-        ("added", &report.added_columns),
-        ("widened", &report.widened_columns),
-        ("not stored", &report.dropped_columns),
-    ] {
-        if !names.is_empty() {
-            line(format!("  columns     {what} {}", names.join(", ")));
-        }
-    }
-    if report.verdicts.quarantined > 0 {
-        line("  `biscuit quarantine list` shows what was put aside".to_owned());
-    }
-    for e in &report.exceptions {
-        line(format!("  exception   {e}"));
-    }
+    let columns = [&report.added_columns, &report.widened_columns, &report.dropped_columns];
+    out.push_str(&after_rows(columns, report.verdicts.quarantined, &report.exceptions));
     out
 }
 
@@ -208,7 +194,7 @@ fn some(n: u64, what: &str) -> String {
 }
 
 /// What happens to a period, and why.
-fn what(p: &SliceReport, mode: Mode) -> String {
+fn what(p: &SliceReport) -> String {
     let own = p.keys - p.carried;
     let mut why = Vec::new();
     if p.is_new {
@@ -226,8 +212,6 @@ fn what(p: &SliceReport, mode: Mode) -> String {
         (false, _) => format!("{} to {} rows", p.before, p.after),
     };
     let changes = counts(json!({"inserted": p.inserted, "updated": p.updated, "deleted": p.deleted}));
-    let files = counts(json!(p.files));
-    let parts =
-        [why.join(", "), rows, changes, if mode == Mode::DryRun && files.is_empty() { String::new() } else { files }];
+    let parts = [why.join(", "), rows, changes, counts(json!(p.files))];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
 }

@@ -14,6 +14,7 @@ mod publish;
 mod record;
 mod replace;
 mod stage;
+mod stager;
 mod storage;
 
 pub use biscuit_purge::store_error;
@@ -26,6 +27,7 @@ pub use names::{biscuit_nonce, default_state_root, is_hidden};
 pub use observe::Observed;
 pub use protect::{tables_around, tables_within};
 pub use record::{Exception, Held, Published, Record, Retired, StateFile};
-pub use replace::{Committed, Outcome, Replace, Stager};
+pub use replace::{Committed, Outcome, Replace};
 pub use stage::{StagedFile, StagedWriter};
+pub use stager::Stager;
 pub use storage::{Durability, LocalDisk, Storage, StoreIsDurable};

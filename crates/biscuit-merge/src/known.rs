@@ -37,7 +37,7 @@ impl Merge {
         // Of files of one content one is looked at. What a truncate takes away is another in every slice.
         let known = |i: usize| {
             let content = p.slices.contents.get(i).filter(|_| wanted.truncated.is_none());
-            content.map(|(content, _)| (content.clone(), p.slices.scans.get(content).cloned()))
+            content.map(|content| (content.clone(), p.slices.scans.get(content).cloned()))
         };
         let known: Vec<_> = files.clone().map(known).collect();
         let new = files.clone().zip(&known).filter(|(_, known)| !matches!(known, Some((_, Some(_)))));
@@ -153,7 +153,7 @@ impl Merge {
         }
         let mut fetched = HashMap::new();
         for (file, mut rows) in wanted {
-            let content = p.slices.contents.get(file).map(|(content, _)| content.clone());
+            let content = p.slices.contents.get(file).cloned();
             if let Some(content) = &content {
                 rows.retain(|number, key| {
                     let known = p.slices.fetched.get(&(content.clone(), *number));

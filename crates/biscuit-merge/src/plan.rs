@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
 use biscuit_dataset::{OpenFile, partition_folders};
-use biscuit_rewrite::{Choice, Edits, Insert, Rows, Spill, Unit, choose, usual_rows};
+use biscuit_rewrite::{Edits, Insert, Rows, Spill, Unit, usual_rows};
 use datafusion::arrow::array::{AsArray, RecordBatch, UInt32Array};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type};
 use hashbrown::HashMap;
@@ -16,9 +16,8 @@ use crate::options::MergeOptions;
 use crate::outcome::{Outcome, RowChange};
 use crate::prepare::Prepared;
 use crate::prints::{Digest, Printed, Prints, Same};
-use crate::report::{FileCounts, Partitions, RowCounts};
+use crate::report::RowCounts;
 use crate::scan::{self, Stored};
-use crate::slices::SliceBase;
 use crate::table::{Cells, Tables};
 
 /// New rows and what happens to the files, before anything is written.
@@ -140,7 +139,7 @@ impl Plan {
         let Some(prints) = &self.prints else { return same };
         let mut first: HashMap<(&str, Digest), usize> = HashMap::new();
         for file in units.iter().filter(|(_, unit)| unit.is_some()).map(|(file, _)| *file) {
-            let key = (p.slices.contents[file].0.as_ref(), prints.of(&Printed::File(file)));
+            let key = (p.slices.contents[file].as_ref(), prints.of(&Printed::File(file)));
             let first = *first.entry(key).or_insert(file);
             if first != file {
                 same.units.insert(file, first);
@@ -381,53 +380,6 @@ impl Plan {
         };
         let all = std::mem::take(&mut self.added).into_iter();
         all.filter(|(_, rows)| !rows.is_empty()).map(unit).collect()
-    }
-
-    /// What the plan does to partitions and files, of which these are worked on.
-    pub(crate) fn describe(&self, p: &Prepared, units: &BTreeMap<usize, Option<Unit>>) -> (Partitions, FileCounts) {
-        let mut before: BTreeSet<&str> = p.snapshot.files().iter().map(|f| folder_of(&f.path)).collect();
-        let mut after: BTreeSet<&str> = self.added.keys().map(String::as_str).collect();
-        let mut changed: BTreeSet<&str> = after.clone();
-        let mut counts = FileCounts { kept: p.snapshot.files().len() as u64, ..FileCounts::default() };
-        let mut touched = BTreeSet::new();
-        for (i, unit) in units {
-            let folder = folder_of(&p.files[*i].file.path);
-            let is_own = before.contains(folder);
-            changed.insert(folder);
-            counts.kept -= u64::from(is_own);
-            if is_own {
-                touched.insert(p.files[*i].file.path.as_str());
-            }
-            match unit {
-                None => counts.removed += u64::from(is_own),
-                Some(unit) => {
-                    after.insert(folder);
-                    counts.rewritten += 1;
-                    counts.spliced += u64::from(choose(unit) == Choice::Splice);
-                }
-            }
-        }
-        for slice in p.slices.all.iter().filter(|s| s.base == SliceBase::Rebuilt) {
-            for file in slice.listed.iter().map(|i| p.snapshot.files()[*i].path.as_str()) {
-                touched.insert(file);
-                changed.insert(folder_of(file));
-                counts.kept -= 1;
-                counts.removed += 1;
-            }
-        }
-        let kept = p.snapshot.files().iter().filter(|f| !touched.contains(f.path.as_str()));
-        after.extend(kept.map(|f| folder_of(&f.path)));
-        let copied = p.copies(units);
-        let folders: BTreeSet<&str> = copied.iter().map(|(_, folder)| folder.as_str()).collect();
-        changed.extend(&folders);
-        after.extend(&folders);
-        before.retain(|folder| !folders.contains(folder));
-        counts.added = self.added.len() as u64;
-        let pick = |was: bool, is: bool| {
-            let fits = |f: &&str| before.contains(f) == was && after.contains(f) == is;
-            changed.iter().filter(|f| fits(f)).map(|f| (*f).to_owned()).collect()
-        };
-        (Partitions { added: pick(false, true), changed: pick(true, true), emptied: pick(true, false) }, counts)
     }
 }
 

@@ -20,7 +20,8 @@ use crate::ranges::Part;
 use crate::report::MergeReport;
 use crate::retract::Retracting;
 use crate::segment::{Kept, Segments, Timeline};
-use crate::slices::{SliceBase, SliceState};
+use crate::sliced::SliceState;
+use crate::slices::SliceBase;
 use crate::spec::MergeSpec;
 use crate::table::{Tables, known, without};
 
@@ -157,10 +158,9 @@ impl Merge {
         if let Some((_, newest)) = p.set.truncates.last() {
             p.truncated = p.truncated.take().max(Some(newest.clone()));
             p.truncates = (p.set.truncates.clone(), p.set.truncate_records);
-            p.slices.truncates.clone_from(&p.set.truncates);
         }
         let anew = p.slices.all.iter().any(|s| s.base == SliceBase::Rebuilt);
-        if p.truncated != p.truncated_before || !p.slices.truncates.is_empty() || anew {
+        if p.truncated != p.truncated_before || !p.truncates.0.is_empty() || anew {
             // A truncate is about all keys, so those whose rows do not say their order are looked at too. So is a slice that is built
             // anew.
             for (key, _) in p.segments.all()?.iter().filter(|(key, _)| p.covers.has(key)) {
@@ -310,21 +310,17 @@ fn follow_moves(set: &mut ChangeSet, segments: &Segments, kept: &mut HashMap<u32
 /// # Errors
 /// Those of the journal.
 pub async fn merged_by(dataset: &Dataset) -> Result<Option<(Vec<String>, Vec<String>)>> {
-    let head = dataset.journal().head().await?;
-    let columns = |made: &Value, what: &str| -> Vec<String> {
-        let names = made.get(what).and_then(Value::as_array).into_iter().flatten();
-        names.filter_map(Value::as_str).map(str::to_owned).collect()
-    };
-    Ok(head.meta.get(SPEC).map(|made| (columns(made, "key"), columns(made, "order"))))
+    let spec = stored_spec(&dataset.journal().head().await?.meta)?;
+    Ok(spec.map(|spec| (spec.key, spec.order)))
 }
 
-/// What the merges of a table have had: key, order and ranks of operations, and the defaults for everything else; none for a table that
-/// was never merged into.
+/// What the merges of a table have had, by the facts of its head: key, order and ranks of operations, and the defaults for everything
+/// else; none for a table that was never merged into.
 ///
 /// # Errors
-/// `Diverged` if the journal's fact cannot be read.
-pub fn stored_spec(snapshot: &Snapshot) -> Result<Option<MergeSpec>> {
-    let Some(made) = snapshot.observed.head.meta.get(SPEC) else { return Ok(None) };
+/// `Diverged` if the fact cannot be read.
+pub fn stored_spec(facts: &BTreeMap<String, Value>) -> Result<Option<MergeSpec>> {
+    let Some(made) = facts.get(SPEC) else { return Ok(None) };
     let columns = |what: &str| -> Vec<String> {
         let names = made.get(what).and_then(Value::as_array).into_iter().flatten();
         names.filter_map(Value::as_str).map(str::to_owned).collect()

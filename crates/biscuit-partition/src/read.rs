@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use biscuit_core::{Error, Instant, Result};
 use biscuit_dataset::{Dataset, Snapshot, engine_error};
-use biscuit_merge::{MergeOptions, stored_spec};
+use biscuit_merge::{MergeOptions, SliceReport, stored_spec};
 use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray, UInt32Array};
 use datafusion::arrow::compute::{concat_batches, take_record_batch};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
@@ -11,11 +11,26 @@ use datafusion::arrow::row::{RowConverter, SortField};
 use datafusion::dataframe::DataFrame;
 use datafusion::execution::context::SessionContext;
 use datafusion::logical_expr::Expr;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::calendar::Period;
 use crate::plan::{Fact, Periods, existing};
 use crate::snapshots::Snapshots;
+
+/// What the last version that touched a period did to it; version 0 where the history does not say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct LastTouch {
+    /// The version.
+    pub version: u64,
+    /// Rows that were inserted, updated and deleted.
+    pub changed: u64,
+    /// Keys with records of an earlier period.
+    pub carried: u64,
+    /// Files that the store copied from the period before.
+    pub copied: u64,
+}
 
 /// A period of a table and what is in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -37,6 +52,8 @@ pub struct PeriodState {
     pub bytes: u64,
     /// Bytes of files whose content the period before does not have.
     pub own_bytes: u64,
+    /// What was done to it last.
+    pub last: LastTouch,
 }
 
 impl Snapshots {
@@ -51,7 +68,7 @@ impl Snapshots {
             Error::usage("NoPeriods", message)
         };
         let periods = Fact::of(&snapshot)?.ok_or_else(none)?.periods()?;
-        let spec = stored_spec(&snapshot)?.ok_or_else(none)?;
+        let spec = stored_spec(&snapshot.observed.head.meta)?.ok_or_else(none)?;
         Self::new(dataset.clone(), spec, MergeOptions::default(), periods)
     }
 
@@ -81,6 +98,7 @@ impl Snapshots {
     /// As [`periods`](Self::periods).
     pub async fn states(&self) -> Result<Vec<PeriodState>> {
         let snapshot = self.dataset.view().await?;
+        let mut touches = self.touches().await?;
         let mut states = Vec::new();
         let mut before: Vec<String> = vec![];
         for period in self.all(&snapshot)? {
@@ -94,6 +112,7 @@ impl Snapshots {
                 shared: 0,
                 bytes: 0,
                 own_bytes: 0,
+                last: touches.remove(&period.to_string()).unwrap_or_default(),
             };
             let mut contents = Vec::new();
             let files = snapshot.files().iter().zip(&snapshot.observed.files);
@@ -111,6 +130,22 @@ impl Snapshots {
             states.push(state);
         }
         Ok(states)
+    }
+
+    /// What the versions of the history did to each period last.
+    async fn touches(&self) -> Result<BTreeMap<String, LastTouch>> {
+        let mut last = BTreeMap::new();
+        for (record, _) in self.dataset.journal().history().await? {
+            let slices = record.report.get("slices").and_then(Value::as_array).into_iter().flatten();
+            // What another version of this crate said otherwise is passed over: it is for looking at.
+            let slices = slices.filter_map(|slice| SliceReport::deserialize(slice).ok());
+            for slice in slices.filter(SliceReport::is_touched) {
+                let changed = slice.inserted + slice.updated + slice.deleted;
+                let (carried, copied) = (slice.carried, slice.files.copied);
+                last.insert(slice.slice, LastTouch { version: record.version, changed, carried, copied });
+            }
+        }
+        Ok(last)
     }
 
     fn is_in(&self, partition: &[(String, Option<String>)], period: &Period) -> bool {

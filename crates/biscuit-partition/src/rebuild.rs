@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use biscuit_change::{BadRows, ChangeBatch, Changes};
+use biscuit_change::{ChangeBatch, Changes};
 use biscuit_core::{Error, Result};
 use biscuit_dataset::{Dataset, Location, conform};
 use biscuit_journal::{JournalOptions, Storage};
@@ -16,6 +16,7 @@ use object_store::memory::InMemory;
 use serde::Serialize;
 
 use crate::calendar::Period;
+use crate::dated::Dated;
 use crate::plan::{By, existing, slice};
 use crate::report::SnapshotReport;
 use crate::retracted::Retracted;
@@ -67,17 +68,16 @@ impl Snapshots {
             return Err(Error::usage("InvalidSpec", "no period is named that is to be built anew"));
         };
         let mut report = SnapshotReport::new(first.start(), last, snapshot.observed.head.version);
-        let until = wanted.last().map_or(*last, |p| *p);
+        let until = wanted.last().unwrap_or(last);
+        let dated = self.until(&events, until, &all, &mut report)?;
         let mut used = Changes::of(vec![]);
-        used.refused = events.refused.clone();
-        for batch in self.until(&events, &until)? {
-            for (period, mut batch) in batch {
-                let place = wanted.partition_point(|p| *p < period);
-                batch.slice = u32::try_from(place).expect("there are fewer than 2^32 periods");
-                used.batches.push(batch);
-            }
+        used.refused = events.refused.into_iter().chain(dated.refused).collect();
+        for (period, batches) in dated.by_period {
+            let slice =
+                u32::try_from(wanted.partition_point(|p| *p < period)).expect("there are fewer than 2^32 periods");
+            used.batches.extend(batches.into_iter().map(|batch| ChangeBatch { slice, ..batch }));
         }
-        report.records = used.len() as u64 + used.refused.len() as u64;
+        report.records = report.verdicts.superseded + used.len() as u64 + used.refused.len() as u64;
         let all = wanted.iter().map(|period| slice(period, SliceBase::Rebuilt, last)).collect();
         let slices = Slices { column: self.periods.column.clone(), all };
         let merge = Merge::new(self.dataset.clone(), self.spec.clone(), self.options.clone())?.with_slices(slices)?;
@@ -85,8 +85,9 @@ impl Snapshots {
         Ok(report)
     }
 
-    /// The events that take effect in a period or before it, by period.
-    fn until(&self, events: &Changes, last: &Period) -> Result<Vec<Vec<(Period, ChangeBatch)>>> {
+    /// The events that take effect in a period or before it, by period, without those that were taken back. Events before the table's
+    /// first period go where the choice for them says.
+    fn until(&self, events: &Changes, last: &Period, all: &[Period], report: &mut SnapshotReport) -> Result<Dated> {
         if self.periods.by == By::Ingestion {
             let message = "events of a table by ingestion do not say in which period they came";
             return Err(Error::usage("InvalidSpec", message));
@@ -95,8 +96,12 @@ impl Snapshots {
         for batch in &events.batches {
             retracted.take(batch, &self.periods, &self.spec)?;
         }
-        let (counting, _) = self.without(&retracted, events.batches.clone())?;
-        counting.iter().map(|batch| self.by_period(batch, last)).collect()
+        let (counting, taken_back) = retracted.without(events.batches.clone(), &self.periods, &self.spec)?;
+        report.verdicts.superseded += taken_back;
+        let mut dated = Dated::default();
+        counting.iter().try_for_each(|batch| self.date(batch, last, &mut dated))?;
+        self.first(all.first().copied().zip(all.last().copied()), &mut dated, last)?;
+        Ok(dated)
     }
 
     /// Compares a period with what all events of the table come to.
@@ -104,7 +109,8 @@ impl Snapshots {
     /// # Errors
     /// `NoSuchPeriod`, and those of the events, as [`run`](Self::run) has them. What is wrong with the period is no error but a finding.
     pub async fn audit(&self, period: &Period, events: &Changes) -> Result<Audit> {
-        let expected = self.reduced(period, events).await?;
+        let all = self.periods().await?;
+        let expected = self.reduced(period, events, &all).await?;
         let rows = self.of_period(&SessionContext::new(), period).await?;
         self.compare(period, rows, expected).await
     }
@@ -122,15 +128,14 @@ impl Snapshots {
     }
 
     /// What the events come to at the end of a period, by a merge into an empty table.
-    async fn reduced(&self, period: &Period, events: &Changes) -> Result<DataFrame> {
+    async fn reduced(&self, period: &Period, events: &Changes, all: &[Period]) -> Result<DataFrame> {
         let location = Location::new(Storage::durable(Arc::new(InMemory::new())), "t", "the events")?;
         let dataset = Dataset::new(location, JournalOptions::default());
-        let batches = self.until(events, period)?.into_iter().flatten().map(|(_, batch)| batch).collect();
-        // What cannot be used is no part of the table either.
+        let dated = self.until(events, period, all, &mut SnapshotReport::default())?;
+        // What cannot be used is no part of the table either, however much it is.
         let options = self.options.clone().with_bad_rows(self.options.bad_rows, 100.0);
-        let options = if options.bad_rows == BadRows::Fail { self.options.clone() } else { options };
         let merge = Merge::new(dataset.clone(), self.spec.clone(), options)?;
-        merge.run(Changes::of(batches), Mode::Commit).await?;
+        merge.run(Changes::of(dated.by_period.into_values().flatten().collect()), Mode::Commit).await?;
         dataset.load(&SessionContext::new()).await
     }
 

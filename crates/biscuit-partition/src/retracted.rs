@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use biscuit_change::ChangeBatch;
-use biscuit_core::{Error, Result};
+use biscuit_core::Result;
 use biscuit_journal::{Head, Journal};
 use biscuit_merge::{MergeSpec, Retraction, Retractions, key_and_order};
 use bytes::Bytes;
@@ -11,11 +11,10 @@ use datafusion::arrow::array::ArrayRef;
 use crate::calendar::{Calendar, Period};
 use crate::effective::Effective;
 use crate::plan::{By, Periods};
+use crate::state_file::Kind;
 
-/// The state file of what was taken back.
-pub(crate) const RETRACTED: &str = "retracted";
-
-const MAGIC: &[u8] = b"biscuit retracted 1\n";
+/// The state file of what was taken back: each entry is a key, a time and an order.
+pub(crate) const RETRACTED: Kind = Kind("retracted");
 
 /// What was taken back: by key and the time at which the record says it took effect, in microseconds, the order of the newest record
 /// that says that it did not. A record that is older than that one never counts.
@@ -31,43 +30,24 @@ pub(crate) struct New {
     pub(crate) until: i64,
 }
 
-fn damaged() -> Error {
-    Error::conflict("Diverged", "the state file of what was taken back cannot be read")
-}
-
 impl Retracted {
     pub(crate) async fn load(journal: &Journal, head: &Head) -> Result<Self> {
-        let Some(file) = head.state.get(RETRACTED) else { return Ok(Self::default()) };
-        Self::read(&journal.read_state(head, file).await?)
+        Self::read(RETRACTED.load(journal, head).await?)
     }
 
-    /// Each entry as the length and bytes of its key, its time, and the length and bytes of its order.
     pub(crate) fn write(&self) -> Bytes {
-        let mut out = MAGIC.to_vec();
-        for ((key, effective), order) in &self.0 {
-            for part in [key, &effective.to_le_bytes().to_vec(), order] {
-                out.extend((part.len() as u32).to_le_bytes());
-                out.extend(part);
-            }
-        }
-        out.into()
+        let entry = |((key, effective), order): (&(Vec<u8>, i64), &Vec<u8>)| {
+            [key.clone(), effective.to_le_bytes().to_vec(), order.clone()]
+        };
+        RETRACTED.write(self.0.iter().flat_map(entry))
     }
 
-    fn read(bytes: &Bytes) -> Result<Self> {
-        let mut rest = bytes.strip_prefix(MAGIC).ok_or_else(damaged)?;
-        let mut next = || -> Result<Option<Vec<u8>>> {
-            if rest.is_empty() {
-                return Ok(None);
-            }
-            let (length, tail) = rest.split_first_chunk::<4>().ok_or_else(damaged)?;
-            let (part, tail) = tail.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or_else(damaged)?;
-            rest = tail;
-            Ok(Some(part.to_vec()))
-        };
+    fn read(parts: Vec<Vec<u8>>) -> Result<Self> {
+        let mut parts = parts.into_iter();
         let mut all = BTreeMap::new();
-        while let Some(key) = next()? {
-            let (Some(effective), Some(order)) = (next()?, next()?) else { return Err(damaged()) };
-            let effective = i64::from_le_bytes(effective.try_into().map_err(|_| damaged())?);
+        while let Some(key) = parts.next() {
+            let (Some(effective), Some(order)) = (parts.next(), parts.next()) else { return Err(RETRACTED.damaged()) };
+            let effective = i64::from_le_bytes(effective.try_into().map_err(|_| RETRACTED.damaged())?);
             all.insert((key, effective), order);
         }
         Ok(Self(all))
@@ -101,30 +81,40 @@ impl Retracted {
         Ok(new)
     }
 
-    /// The rows of the records that were not taken back.
-    pub(crate) fn others(&self, batch: &ChangeBatch, periods: &Periods, spec: &MergeSpec) -> Result<Option<Vec<u32>>> {
-        let By::Effective(column) = &periods.by else { return Ok(None) };
+    /// The records that were not taken back, and how many were.
+    pub(crate) fn without(
+        &self,
+        batches: Vec<ChangeBatch>,
+        periods: &Periods,
+        spec: &MergeSpec,
+    ) -> Result<(Vec<ChangeBatch>, u64)> {
+        let By::Effective(column) = &periods.by else { return Ok((batches, 0)) };
         if self.0.is_empty() {
-            return Ok(None);
+            return Ok((batches, 0));
         }
-        let effective = Effective::new(batch, column)?;
-        let mut others = Vec::new();
-        for (row, known) in key_and_order(batch, spec)?.into_iter().enumerate() {
-            let is_back = match (known, effective.at(row, column, &periods.calendar)) {
-                (Some((key, order)), Ok(at)) => self.0.get(&(key, at.as_micros())).is_some_and(|by| order < *by),
-                _ => false,
-            };
-            if !is_back {
-                others.push(u32::try_from(row).expect("a batch has fewer than 2^32 rows"));
+        let (mut others, mut taken_back) = (Vec::with_capacity(batches.len()), 0);
+        for batch in batches {
+            let effective = Effective::new(&batch, column)?;
+            let mut rows = Vec::new();
+            for (row, known) in (0..).zip(key_and_order(&batch, spec)?) {
+                let at = effective.at(row as usize, column, &periods.calendar);
+                let by = known
+                    .zip(at.ok())
+                    .and_then(|((key, order), at)| Some((order, self.0.get(&(key, at.as_micros()))?)));
+                if by.is_none_or(|(order, by)| order >= *by) {
+                    rows.push(row);
+                }
             }
+            taken_back += (batch.ops.len() - rows.len()) as u64;
+            others.push(if rows.len() == batch.ops.len() { batch } else { batch.pick(&rows)? });
         }
-        Ok((others.len() < batch.ops.len()).then_some(others))
+        Ok((others, taken_back))
     }
 }
 
 /// What is new, as the merge takes it: in slices that are these periods.
-pub(crate) fn retractions(new: &[New], periods: &Periods, slices: &[Period]) -> Result<Retractions> {
-    let By::Effective(column) = &periods.by else { return Ok(Retractions::default()) };
+pub(crate) fn retractions(new: &[New], periods: &Periods, slices: &[Period]) -> Retractions {
+    let By::Effective(column) = &periods.by else { return Retractions::default() };
     let place = |micros: i64| {
         let place = slices.partition_point(|p| p.end().as_micros() <= micros);
         u32::try_from(place).expect("there are fewer than 2^32 periods")
@@ -143,7 +133,7 @@ pub(crate) fn retractions(new: &[New], periods: &Periods, slices: &[Period]) -> 
         let column = Effective::of(&one, &name, "the table").ok()?;
         column.at(0, &name, &calendar).ok().map(biscuit_core::Instant::as_micros)
     };
-    Ok(Retractions { column: column.clone(), effective: Some(Arc::new(effective)), all })
+    Retractions { column: column.clone(), effective: Some(Arc::new(effective)), all }
 }
 
 #[cfg(test)]
@@ -155,7 +145,10 @@ mod tests {
         let mut all = Retracted::default();
         all.0.insert((b"k1".to_vec(), -7), vec![1, 2]);
         all.0.insert((vec![], 8), vec![]);
-        assert_eq!(Retracted::read(&all.write()).expect("entries"), all);
-        assert_eq!(Retracted::read(&Bytes::from_static(b"biscuit retracted 1\n\x05")).unwrap_err().code(), "Diverged");
+        let again = RETRACTED.read(&all.write()).expect("parts");
+        assert_eq!(Retracted::read(again).expect("entries"), all);
+        for parts in [vec![vec![], vec![0; 8]], vec![vec![], vec![0; 7], vec![]]] {
+            assert_eq!(Retracted::read(parts).unwrap_err().code(), "Diverged");
+        }
     }
 }

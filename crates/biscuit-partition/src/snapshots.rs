@@ -1,17 +1,16 @@
 use std::collections::BTreeMap;
 
-use biscuit_change::{BadRows, ChangeBatch, Changes, Refused};
+use biscuit_change::{ChangeBatch, Changes};
 use biscuit_core::{Error, Instant, Result};
 use biscuit_dataset::Dataset;
 use biscuit_merge::{Beside, Merge, MergeOptions, MergeSpec, Mode, SliceBase, Slices};
-use bytes::Bytes;
 
 use crate::calendar::Period;
-use crate::effective::Effective;
-use crate::plan::{self, BeforeFirst, By, Fact, PERIODS, Periods, slice};
+use crate::dated::Dated;
+use crate::plan::{self, By, Fact, PERIODS, Periods, slice};
 use crate::report::SnapshotReport;
 use crate::retracted::{RETRACTED, Retracted, retractions};
-use crate::waiting::{self, Known, WAITING};
+use crate::waiting::{self, WAITING};
 
 /// A table that holds one full copy of its rows per period.
 #[derive(Debug, Clone)]
@@ -22,16 +21,14 @@ pub struct Snapshots {
     pub(crate) periods: Periods,
 }
 
-/// The records of a run by the period in which they count first.
-#[derive(Debug, Default)]
-struct Dated {
-    by_period: BTreeMap<Period, Vec<ChangeBatch>>,
-    /// Those that take effect in a period that is not open yet.
-    later: Vec<ChangeBatch>,
-    refused: Vec<Refused>,
+/// What is known of the table before a run.
+struct Known {
+    existing: Option<(Period, Period)>,
+    waiting: Vec<ChangeBatch>,
+    retracted: Retracted,
 }
 
-/// What one commit is made of.
+/// The periods that a commit is about, and their records.
 struct Step {
     periods: Vec<Period>,
     slices: Slices,
@@ -40,19 +37,25 @@ struct Step {
     last: Period,
 }
 
-/// What waits, before and after.
-struct Waiting {
-    /// What waits after the run.
-    rest: Vec<ChangeBatch>,
-    /// Whether that is not what waited before.
-    changed: bool,
+/// What one commit is made of.
+struct Commit {
+    step: Step,
+    changes: Changes,
+    beside: Beside,
+}
+
+impl Commit {
+    fn of(mut step: Step, of_records: u64) -> Self {
+        let changes = Changes::of(std::mem::take(&mut step.changes));
+        Self { step, changes, beside: Beside { of_records, ..Beside::default() } }
+    }
 }
 
 impl Snapshots {
     /// The table of a dataset. Partition columns of the options come below the period's.
     ///
     /// # Errors
-    /// `InvalidSpec` if the effective column is dropped, or a column has the name of the period's.
+    /// `InvalidSpec` if the effective column is dropped, or records of a table by ingestion are to take others back.
     pub fn new(dataset: Dataset, spec: MergeSpec, options: MergeOptions, periods: Periods) -> Result<Self> {
         if periods.retracts.is_some() && periods.by == By::Ingestion {
             let message = "records that take others back name the time at which these took effect: by effective date";
@@ -73,230 +76,102 @@ impl Snapshots {
     /// for which the run was scheduled. A retry after the period has ended names the same instant.
     ///
     /// Periods that are there are changed in one commit, together with the first one that is new; each further one has a commit of its
-    /// own, so that a run that was cut off goes on where it stopped; what an error meets then stays undone, and what was committed before
-    /// it stands. Nothing is changed, and no version written, if there is nothing to
-    /// change.
+    /// own, so that a run that was cut off goes on where it stopped; what was committed before an error stands. Nothing is changed, and
+    /// no version written, if there is nothing to change.
     ///
     /// # Errors
     /// As [`Merge::run`]; `NullEffective`, `EffectiveType`, `BeforeFirstPeriod` for records without a period, naming file and row;
     /// `TooManyPeriods`; `SpecDrift` if the table's periods are others.
-    pub async fn run(&self, mut changes: Changes, as_of: Instant, mode: Mode) -> Result<SnapshotReport> {
+    pub async fn run(&self, changes: Changes, as_of: Instant, mode: Mode) -> Result<SnapshotReport> {
         let snapshot = self.dataset.observe().await?;
         let existing = plan::existing(&snapshot, &self.periods)?;
         let asked = self.periods.calendar.period(as_of)?;
         let current = existing.map_or(asked, |(_, last)| asked.max(last));
         let mut report = SnapshotReport::new(as_of, &current, snapshot.observed.head.version);
         report.records = changes.len() as u64 + changes.ignored + changes.refused.len() as u64;
-        let mut dated = Dated::default();
-        let had = waiting::load(self.dataset.journal(), &snapshot.observed.head).await?;
-        let ingested = self.periods.by == By::Ingestion;
-        let journal = self.dataset.journal();
-        for batch in std::mem::take(&mut changes.batches) {
-            match ingested {
-                true => dated.by_period.entry(asked).or_default().push(batch),
-                false => self.date(&batch, &current, &mut dated)?,
-            }
-        }
-        let first = self.first(existing, &mut dated, &current)?;
-        // Only what was not refused by now takes anything back.
-        let mut retracted = Retracted::load(journal, &snapshot.observed.head).await?;
-        let mut new = Vec::new();
-        for batch in dated.by_period.values().flatten().chain(&dated.later) {
-            new.extend(retracted.take(batch, &self.periods, &self.spec)?);
-        }
-        for batches in dated.by_period.values_mut().chain([&mut dated.later]) {
-            let (others, taken_back) = self.without(&retracted, std::mem::take(batches))?;
-            *batches = others;
-            report.verdicts.superseded += taken_back;
-        }
-        let (had, forgotten) = self.without(&retracted, had)?;
-        let mut waiting = self.wait(&had, &current, &mut dated, &mut report)?;
-        waiting.changed |= forgotten > 0;
-        let steps = self.steps(existing, first, &current, dated.by_period, mode)?;
-        let count = steps.len();
-        let later = steps.iter().skip(1).flat_map(|step| &step.changes);
-        let columns: Vec<_> = later.map(|batch| (batch.rows.schema(), batch.file.clone())).collect();
+        let head = &snapshot.observed.head;
+        let known = Known {
+            existing,
+            waiting: waiting::load(self.dataset.journal(), head).await?,
+            retracted: Retracted::load(self.dataset.journal(), head).await?,
+        };
+        let commits = self.commits(changes, known, &asked, &current, mode, &mut report)?;
         let mut snapshot = Some(snapshot);
-        let mut rest = Some((changes, dated.refused));
-        for (number, step) in steps.into_iter().enumerate() {
+        for commit in commits {
             let on = match snapshot.take() {
                 Some(snapshot) => snapshot,
                 None => self.dataset.observe().await?,
             };
             // What another run has done between two commits of this one is not in the plan: periods, or records that wait.
-            if number > 0 && on.observed.head.version != report.version {
+            if on.observed.head.version != report.version {
                 let message = format!("another run has committed version {}; run again", on.observed.head.version);
                 return Err(Error::conflict("Conflict", message));
             }
-            let mut all = Changes::of(step.changes);
-            if let Some((others, refused)) = rest.take() {
-                (all.ignored, all.other_tables) = (others.ignored, others.other_tables);
-                all.dropped_columns = others.dropped_columns;
-                all.refused = others.refused.into_iter().chain(refused).collect();
-            }
-            let mut beside = Beside { of_records: report.records, ..Beside::default() };
+            let Commit { step, changes, mut beside } = commit;
             let fact = Fact::new(&self.periods, &step.first, &step.last);
             if Fact::of(&on)?.as_ref() != Some(&fact) {
                 beside.facts.push((PERIODS.to_owned(), fact.value()?));
             }
-            // What waits is kept until the last of the commits that take it up.
-            if waiting.changed && number + 1 == count {
-                beside.state.push((WAITING.to_owned(), waiting.state()?));
-            }
-            // What was taken back is taken out of the periods that are there, with the first commit.
-            if number == 0 {
-                beside.columns.clone_from(&columns);
-            }
-            if number == 0 && !new.is_empty() {
-                beside.state.push((RETRACTED.to_owned(), Some(retracted.write())));
-                beside.retractions = retractions(&new, &self.periods, &step.periods)?;
-            }
             let merge = Merge::new(self.dataset.clone(), self.spec.clone(), self.options.clone())?;
-            let merged = merge.with_slices(step.slices)?.run_slices(on, all, mode, beside).await?;
+            let merged = merge.with_slices(step.slices)?.run_slices(on, changes, mode, beside).await?;
             tracing::info!(period = %step.last, outcome = merged.outcome, "period");
             report.take(merged);
         }
         Ok(report)
     }
 
-    /// The records that were not taken back, and how many were.
-    pub(crate) fn without(&self, retracted: &Retracted, batches: Vec<ChangeBatch>) -> Result<(Vec<ChangeBatch>, u64)> {
-        let (mut others, mut taken_back) = (Vec::with_capacity(batches.len()), 0);
-        for batch in batches {
-            match retracted.others(&batch, &self.periods, &self.spec)? {
-                None => others.push(batch),
-                Some(rows) => {
-                    taken_back += (batch.ops.len() - rows.len()) as u64;
-                    others.push(batch.pick(&rows)?);
-                }
-            }
-        }
-        Ok((others, taken_back))
-    }
-
-    /// Finds the period of every record of a batch.
-    fn date(&self, batch: &ChangeBatch, current: &Period, dated: &mut Dated) -> Result<()> {
-        let By::Effective(column) = &self.periods.by else { return Ok(()) };
-        let effective = Effective::new(batch, column)?;
-        let calendar = &self.periods.calendar;
-        let mut rows: BTreeMap<Period, Vec<u32>> = BTreeMap::new();
-        let (mut later, mut known): (Vec<u32>, Option<Period>) = (vec![], None);
-        for row in 0..batch.ops.len() {
-            let number = u32::try_from(row).expect("a batch has fewer than 2^32 rows");
-            let found = effective.at(row, column, calendar).and_then(|at| match known {
-                Some(period) if period.contains(at) => Ok(period),
-                _ => calendar.period(at),
-            });
-            let period = match found {
-                Ok(period) => period,
-                Err(e) => {
-                    self.refuse(batch, row, e.with_column(column), dated)?;
-                    continue;
-                }
-            };
-            known = Some(period);
-            if period > *current {
-                later.push(number);
-            } else {
-                rows.entry(period).or_default().push(number);
-            }
-        }
-        for (period, rows) in rows {
-            dated.by_period.entry(period).or_default().push(batch.pick(&rows)?);
-        }
-        if !later.is_empty() {
-            dated.later.push(batch.pick(&later)?);
-        }
-        Ok(())
-    }
-
-    /// The records of a batch that take effect up to a period, by period. Those that say no time are left out where bad records are
-    /// put aside.
-    pub(crate) fn by_period(&self, batch: &ChangeBatch, last: &Period) -> Result<Vec<(Period, ChangeBatch)>> {
-        let mut dated = Dated::default();
-        self.date(batch, last, &mut dated)?;
-        let all = dated.by_period.into_iter();
-        Ok(all.flat_map(|(period, batches)| batches.into_iter().map(move |batch| (period, batch))).collect())
-    }
-
-    fn refuse(&self, batch: &ChangeBatch, row: usize, e: Error, dated: &mut Dated) -> Result<()> {
-        let e = e.at(&batch.file, batch.places[row]);
-        if self.options.bad_rows == BadRows::Fail {
-            return Err(e);
-        }
-        dated.refused.push(batch.refuse(row, e)?);
-        Ok(())
-    }
-
-    /// Takes up what has waited long enough, and puts by what has to wait.
-    fn wait(
+    /// What a run is to commit, one after the other: a function of its records and of what is known of the table.
+    fn commits(
         &self,
-        had: &[ChangeBatch],
+        mut changes: Changes,
+        known: Known,
+        asked: &Period,
         current: &Period,
-        dated: &mut Dated,
+        mode: Mode,
         report: &mut SnapshotReport,
-    ) -> Result<Waiting> {
-        let new = std::mem::take(&mut dated.later);
-        let mut rest = Vec::new();
-        for batch in had {
-            let mut of_batch = Dated::default();
-            self.date(batch, current, &mut of_batch)?;
-            for (period, batches) in of_batch.by_period {
-                report.opened += batches.iter().map(|b| b.ops.len() as u64).sum::<u64>();
-                dated.by_period.entry(period).or_default().extend(batches);
-            }
-            rest.append(&mut of_batch.later);
+    ) -> Result<Vec<Commit>> {
+        let Known { existing, waiting, mut retracted } = known;
+        let mut dated = Dated::default();
+        let batches = std::mem::take(&mut changes.batches);
+        match self.periods.by {
+            By::Ingestion => drop(dated.by_period.insert(*asked, batches)),
+            By::Effective(_) => batches.iter().try_for_each(|batch| self.date(batch, current, &mut dated))?,
         }
-        let mut changed = report.opened > 0;
-        let mut known = Known::of(&rest)?;
-        for batch in new {
-            let unknown = known.add(&batch)?;
-            report.verdicts.waiting += unknown.len() as u64;
-            report.verdicts.duplicate += (batch.ops.len() - unknown.len()) as u64;
-            if !unknown.is_empty() {
-                changed = true;
-                rest.push(batch.pick(&unknown)?);
-            }
+        let first = self.first(existing, &mut dated, current)?;
+        // Only what was not refused by now takes anything back.
+        let mut new = Vec::new();
+        for batch in dated.by_period.values().flatten().chain(&dated.later) {
+            new.extend(retracted.take(batch, &self.periods, &self.spec)?);
         }
-        report.waiting = rest.iter().map(|b| b.ops.len() as u64).sum();
-        Ok(Waiting { rest, changed })
-    }
-
-    /// The first period after the run. Records before the first one that is there go where the choice for them says.
-    fn first(&self, existing: Option<(Period, Period)>, dated: &mut Dated, current: &Period) -> Result<Period> {
-        let earliest = dated.by_period.first_key_value().map(|(period, _)| *period);
-        if let (None, Some(first)) = (existing, self.periods.first)
-            && first > *current
-        {
-            let message =
-                format!("the first period is to be {first}, and the run is as of {current}, which is before it");
-            return Err(Error::usage("InvalidSpec", message));
+        for batches in dated.by_period.values_mut().chain([&mut dated.later]) {
+            let others = retracted.without(std::mem::take(batches), &self.periods, &self.spec)?;
+            report.verdicts.superseded += others.1;
+            *batches = others.0;
         }
-        let begins = match (existing, self.periods.first) {
-            (Some((first, _)), _) | (None, Some(first)) => first,
-            (None, None) => return Ok(earliest.unwrap_or(*current)),
-        };
-        let Some(earliest) = earliest.filter(|earliest| *earliest < begins) else { return Ok(begins.min(*current)) };
-        if self.periods.before_first == BeforeFirst::Extend {
-            return Ok(earliest);
-        }
-        let since = dated.by_period.split_off(&begins);
-        let before = std::mem::replace(&mut dated.by_period, since);
-        for (period, batches) in before {
-            if self.periods.before_first == BeforeFirst::Clamp {
-                dated.by_period.entry(begins).or_default().extend(batches);
-                continue;
-            }
-            for batch in batches {
-                for row in 0..batch.ops.len() {
-                    let message = format!(
-                        "a record takes effect in {period}, before the first period, {begins}: choose what becomes of such records"
-                    );
-                    self.refuse(&batch, row, Error::data("BeforeFirstPeriod", message), dated)?;
-                }
+        let (waiting, forgotten) = retracted.without(waiting, &self.periods, &self.spec)?;
+        let mut waiting = self.wait(&waiting, current, &mut dated, report)?;
+        waiting.changed |= forgotten > 0;
+        changes.refused.append(&mut dated.refused);
+        let steps = self.steps(existing, first, current, dated.by_period, mode)?;
+        let mut commits: Vec<Commit> = steps.into_iter().map(|step| Commit::of(step, report.records)).collect();
+        let columns =
+            |c: &Commit| c.changes.batches.iter().map(|b| (b.rows.schema(), b.file.clone())).collect::<Vec<_>>();
+        let later = commits.iter().skip(1).flat_map(columns).collect();
+        if let Some(first) = commits.first_mut() {
+            let records = std::mem::take(&mut first.changes.batches);
+            (changes.batches, first.beside.columns) = (records, later);
+            first.changes = changes;
+            // What was taken back is taken out of the periods that are there.
+            if !new.is_empty() {
+                first.beside.state.push((RETRACTED.0.to_owned(), Some(retracted.write())));
+                first.beside.retractions = retractions(&new, &self.periods, &first.step.periods);
             }
         }
-        Ok(begins.min(*current))
+        // What waits is kept until the last of the commits that take it up.
+        if let Some(last) = commits.last_mut().filter(|_| waiting.changed) {
+            last.beside.state.push((WAITING.0.to_owned(), waiting.state()?));
+        }
+        Ok(commits)
     }
 
     /// The periods from one to another, of which one may be there already.
@@ -368,11 +243,5 @@ impl Snapshots {
             return Err(Error::internal(format!("records of {period} have no place")));
         }
         Ok(steps)
-    }
-}
-
-impl Waiting {
-    fn state(&self) -> Result<Option<Bytes>> {
-        if self.rest.is_empty() { Ok(None) } else { waiting::write(&self.rest).map(Some) }
     }
 }

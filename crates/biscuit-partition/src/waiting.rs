@@ -8,49 +8,36 @@ use datafusion::arrow::ipc::reader::StreamReader;
 use datafusion::arrow::ipc::writer::StreamWriter;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 
-/// The state file of records that wait for the period in which they take effect.
-pub(crate) const WAITING: &str = "waiting";
+use crate::state_file::Kind;
 
-/// What the file begins with: the number is that of its format.
-const MAGIC: &[u8] = b"biscuit waiting 1\n";
+/// The state file of records that wait for the period in which they take effect: each batch is an Arrow stream.
+pub(crate) const WAITING: Kind = Kind("waiting");
 
 /// The records that wait, as the last commit left them.
 pub(crate) async fn load(journal: &Journal, head: &Head) -> Result<Vec<ChangeBatch>> {
-    let Some(file) = head.state.get(WAITING) else { return Ok(vec![]) };
-    read(&journal.read_state(head, file).await?)
+    read(&WAITING.load(journal, head).await?)
 }
 
-fn damaged() -> Error {
-    Error::conflict("Diverged", "the state file of waiting records cannot be read")
-}
-
-/// Each batch as an Arrow stream, behind its length in bytes.
 pub(crate) fn write(batches: &[ChangeBatch]) -> Result<Bytes> {
     let failed = |e| Error::internal("waiting records could not be written").with_source(e);
-    let mut out = MAGIC.to_vec();
+    let mut parts = Vec::with_capacity(batches.len());
     for batch in batches {
         let packed = batch.pack()?;
         let mut one = Vec::new();
         let mut writer = StreamWriter::try_new(&mut one, packed.schema_ref()).map_err(failed)?;
         writer.write(&packed).and_then(|()| writer.finish()).map_err(failed)?;
         drop(writer);
-        out.extend((one.len() as u64).to_le_bytes());
-        out.extend(one);
+        parts.push(one);
     }
-    Ok(out.into())
+    Ok(WAITING.write(parts))
 }
 
-fn read(bytes: &Bytes) -> Result<Vec<ChangeBatch>> {
-    let mut rest = bytes.strip_prefix(MAGIC).ok_or_else(damaged)?;
-    let mut batches = Vec::new();
-    while !rest.is_empty() {
-        let (length, tail) = rest.split_first_chunk::<8>().ok_or_else(damaged)?;
-        let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| damaged())?;
-        let (one, tail) = tail.split_at_checked(length).ok_or_else(damaged)?;
-        let mut reader = StreamReader::try_new(one, None).map_err(|e| damaged().with_source(e))?;
-        let packed = reader.next().ok_or_else(damaged)?.map_err(|e| damaged().with_source(e))?;
+fn read(parts: &[Vec<u8>]) -> Result<Vec<ChangeBatch>> {
+    let mut batches = Vec::with_capacity(parts.len());
+    for part in parts {
+        let mut reader = StreamReader::try_new(part.as_slice(), None).map_err(|e| WAITING.damaged().with_source(e))?;
+        let packed = reader.next().ok_or_else(|| WAITING.damaged())?.map_err(|e| WAITING.damaged().with_source(e))?;
         batches.push(ChangeBatch::unpack(&packed)?);
-        rest = tail;
     }
     Ok(batches)
 }
@@ -120,14 +107,12 @@ mod tests {
     #[test]
     fn records_are_read_back_and_known() {
         let batches = [batch(&["a", "b"]), batch(&["a", "c", "d"])];
-        let again = read(&write(&batches).expect("bytes")).expect("records");
+        let again = read(&WAITING.read(&write(&batches).expect("bytes")).expect("parts")).expect("records");
         assert_eq!(again.len(), 2);
         assert_eq!(again[1].rows, batches[1].rows);
         let mut known = Known::of(&again[..1]).expect("records");
         assert_eq!(known.add(&batches[1]).expect("records"), [1, 2]);
         assert!(known.add(&batches[1]).expect("records").is_empty());
-        for bytes in [&b"biscuit waiting 2\n"[..], b"biscuit waiting 1\n\x05", b""] {
-            assert_eq!(read(&Bytes::from_static(bytes)).unwrap_err().code(), "Diverged");
-        }
+        assert_eq!(read(&[vec![]]).unwrap_err().code(), "Diverged");
     }
 }

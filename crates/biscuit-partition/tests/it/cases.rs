@@ -6,13 +6,8 @@ use biscuit_merge::Mode;
 use biscuit_partition::{BeforeFirst, Calendar, Periods, Snapshots};
 use object_store::ObjectStoreExt;
 
-use crate::lab::{self, changes, effective, files_of, objects, run, spec, states, table};
+use crate::lab::{self, HISTORY, changes, effective, files_of, objects, run, spec, states, table};
 
-const HISTORY: &str = r#"
-{"id":"k1","eff":"2024-01-10","v":"a","op":"c"}
-{"id":"k1","eff":"2024-02-05","v":"b","op":"u"}
-{"id":"k2","eff":"2024-02-07","v":"c","op":"c"}
-"#;
 const MARCH: &str = "2024-03-15";
 const MONTHS: [&str; 3] = ["2024-01", "2024-02", "2024-03"];
 

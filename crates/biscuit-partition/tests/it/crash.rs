@@ -4,13 +4,8 @@ use biscuit_core::Result;
 use biscuit_journal::Storage;
 use biscuit_testkit::{Fault, crash_at_every_call, pause_at_every_call};
 
-use crate::lab::{self, effective, run, spec, states, table};
+use crate::lab::{self, HISTORY, effective, run, spec, states, table};
 
-const HISTORY: &str = r#"
-{"id":"k1","eff":"2024-01-10","v":"a","op":"c"}
-{"id":"k1","eff":"2024-02-05","v":"b","op":"u"}
-{"id":"k2","eff":"2024-02-07","v":"c","op":"c"}
-"#;
 const LATE: &str = r#"
 {"id":"k4","eff":"2024-01-15","v":"z","op":"c"}
 {"id":"k2","eff":"2024-02-20","v":"","op":"d"}

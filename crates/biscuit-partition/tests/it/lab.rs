@@ -16,6 +16,13 @@ use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
+/// What had happened by March.
+pub(crate) const HISTORY: &str = r#"
+{"id":"k1","eff":"2024-01-10","v":"a","op":"c"}
+{"id":"k1","eff":"2024-02-05","v":"b","op":"u"}
+{"id":"k2","eff":"2024-02-07","v":"c","op":"c"}
+"#;
+
 pub(crate) fn memory() -> Storage {
     Storage::durable(Arc::new(InMemory::new()))
 }

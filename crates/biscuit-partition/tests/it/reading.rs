@@ -1,6 +1,6 @@
 //! What is read of a table of periods, and what is done about what is wrong with one.
 
-use biscuit_change::Changes;
+use biscuit_change::{BadRows, Changes, RowsOptions, RowsReader};
 use biscuit_merge::Mode;
 use biscuit_partition::{By, Snapshots};
 use biscuit_testkit::{RecordingStore, assert_rows_snapshot, table};
@@ -239,4 +239,25 @@ async fn what_later_periods_remember_stays_when_one_is_built_anew() {
     assert_eq!(states(&storage, &months).await, ["k1=a", "k1=a", ""]);
     run(&table, &line("late", "2024-02-10", "u"), "2024-03-15").await.expect("a late record");
     assert_eq!(states(&storage, &months).await, ["k1=a", "k1=late", ""]);
+}
+
+#[tokio::test]
+async fn events_without_a_place_are_counted_or_named_as_in_a_run() {
+    let (storage, table) = four_months().await;
+    let early = r#"{"id":"k0","eff":"2023-11-20","v":"early","op":"c"}"#;
+    let events = changes(&format!("{EVENTS}{early}")).expect("records");
+    let february = effective().calendar.parse("2024-02").expect("a month");
+    assert_eq!(table.audit(&february, &events).await.expect_err("before January").code(), "BeforeFirstPeriod");
+    let e = table.rebuild(&[february], events, Mode::DryRun).await.expect_err("before January");
+    assert_eq!(e.code(), "BeforeFirstPeriod");
+
+    let options = lab::options().with_bad_rows(BadRows::Quarantine, 100.0);
+    let table = lab::table_with(&storage, spec(), options, effective());
+    let mut reader = RowsReader::new(RowsOptions::default().with_op("op").with_bad_rows(BadRows::Quarantine));
+    let undated = r#"{"id":"k0","eff":null,"v":"undated","op":"c"}"#;
+    reader.read("events.jsonl", format!("{EVENTS}{early}\n{undated}\n").into_bytes().into()).expect("records");
+    let report = table.rebuild(&[february], reader.finish().expect("records"), Mode::DryRun).await.expect("a plan");
+    // Two events take effect up to February, and two have no place; the others are about later periods.
+    assert_eq!((report.records, report.verdicts.total(), report.verdicts.quarantined), (4, 4, 2));
+    assert_eq!(report.periods[0].after, 2);
 }

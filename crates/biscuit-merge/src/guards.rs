@@ -1,0 +1,90 @@
+use biscuit_change::Refused;
+use biscuit_core::{Error, Result};
+
+use crate::merge::{Aside, Merge};
+use crate::plan::Plan;
+use crate::prepare::Prepared;
+use crate::quarantine::{self, Quarantine};
+use crate::report::MergeReport;
+use crate::slices::SliceBase;
+
+impl Merge {
+    /// The verdicts of truncates.
+    pub(crate) fn count_truncates(&self, p: &Prepared, plan: &Plan, report: &mut MergeReport) {
+        let v = &mut report.verdicts;
+        let (truncates, records) = &p.truncates;
+        v.duplicate += records - truncates.len() as u64;
+        for (slice, order) in truncates {
+            let number = p.slices.all[*slice as usize].number;
+            let before = p.slices.marks.iter().filter(|(n, _)| *n <= number).map(|(_, mark)| mark).max();
+            let newest = truncates.iter().filter(|(s, _)| s <= slice).map(|(_, o)| o).max();
+            match before {
+                Some(before) if order == before => v.unchanged += 1,
+                Some(before) if order < before => v.late += 1,
+                _ if Some(order) != newest => v.superseded += 1,
+                _ if plan.counts.deleted > 0 => v.deleted += 1,
+                _ => v.unchanged += 1,
+            }
+        }
+    }
+
+    /// What becomes of the quarantine.
+    pub(crate) async fn put_aside(
+        &self,
+        p: &Prepared,
+        refused: Vec<Refused>,
+        aside: Aside<'_>,
+        of_records: u64,
+        report: &mut MergeReport,
+    ) -> Result<quarantine::Change> {
+        report.verdicts.quarantined = refused.len() as u64;
+        let records = report.records.max(of_records);
+        let percent = 100.0 * refused.len() as f64 / records.max(1) as f64;
+        if percent > self.options.max_quarantined {
+            let first = &refused[0];
+            let message = format!(
+                "{} of {} records cannot be used ({percent:.1} %), and at most {} % may be put aside; nothing was changed. The first is {}: {}",
+                refused.len(),
+                records,
+                self.options.max_quarantined,
+                first.code,
+                first.message
+            );
+            return Err(Error::data("TooManyQuarantined", message));
+        }
+        let head = &p.snapshot.observed.head;
+        if refused.is_empty() && matches!(aside, Aside::Add) {
+            return Ok(quarantine::Change::default());
+        }
+        let known = Quarantine::load(self.dataset.journal(), head).await?;
+        match aside {
+            Aside::Add => known.add(refused, head.version + 1),
+            Aside::Take(tried) => known.take(tried, &refused, head.version + 1),
+        }
+    }
+
+    /// Whether too many rows go.
+    pub(crate) fn guard(&self, p: &Prepared, plan: &Plan) -> Result<()> {
+        let sliced = p.slices.all.iter().filter(|_| p.slices.is_sliced());
+        let each = sliced.map(|s| {
+            let gone = match s.base {
+                SliceBase::Rebuilt => s.rows.saturating_sub(s.report.inserted),
+                _ => s.report.deleted,
+            };
+            (s.rows, gone, format!(" of `{}`", s.folder))
+        });
+        let whole = (!p.slices.is_sliced()).then(|| (plan.counts.before, plan.counts.deleted, String::new()));
+        for (before, deleted, place) in each.chain(whole) {
+            let percent = 100.0 * deleted as f64 / before.max(1) as f64;
+            if before <= 1000 || percent <= self.options.max_deleted {
+                continue;
+            }
+            let message = format!(
+                "{deleted} of {before} rows{place} would be deleted ({percent:.1} %), and at most {} % may be; nothing was changed",
+                self.options.max_deleted
+            );
+            return Err(Error::data("TooManyDeleted", message));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,159 @@
+use std::collections::BTreeMap;
+
+use biscuit_change::{BadRows, ChangeBatch, Refused};
+use biscuit_core::{Error, Result};
+use bytes::Bytes;
+
+use crate::calendar::Period;
+use crate::effective::Effective;
+use crate::plan::{BeforeFirst, By};
+use crate::report::SnapshotReport;
+use crate::snapshots::Snapshots;
+use crate::waiting::{self, Known};
+
+/// The records of a run by the period in which they count first.
+#[derive(Debug, Default)]
+pub(crate) struct Dated {
+    pub(crate) by_period: BTreeMap<Period, Vec<ChangeBatch>>,
+    /// Those that take effect in a period that is not open yet.
+    pub(crate) later: Vec<ChangeBatch>,
+    pub(crate) refused: Vec<Refused>,
+}
+
+/// What waits, before and after.
+pub(crate) struct Waiting {
+    /// What waits after the run.
+    rest: Vec<ChangeBatch>,
+    /// Whether that is not what waited before.
+    pub(crate) changed: bool,
+}
+
+impl Snapshots {
+    /// Finds the period of every record of a batch.
+    pub(crate) fn date(&self, batch: &ChangeBatch, current: &Period, dated: &mut Dated) -> Result<()> {
+        let By::Effective(column) = &self.periods.by else { return Ok(()) };
+        let effective = Effective::new(batch, column)?;
+        let calendar = &self.periods.calendar;
+        let mut rows: BTreeMap<Period, Vec<u32>> = BTreeMap::new();
+        let (mut later, mut known): (Vec<u32>, Option<Period>) = (vec![], None);
+        for row in 0..batch.ops.len() {
+            let number = u32::try_from(row).expect("a batch has fewer than 2^32 rows");
+            let found = effective.at(row, column, calendar).and_then(|at| match known {
+                Some(period) if period.contains(at) => Ok(period),
+                _ => calendar.period(at),
+            });
+            let period = match found {
+                Ok(period) => period,
+                Err(e) => {
+                    self.refuse(batch, row, e.with_column(column), dated)?;
+                    continue;
+                }
+            };
+            known = Some(period);
+            if period > *current {
+                later.push(number);
+            } else {
+                rows.entry(period).or_default().push(number);
+            }
+        }
+        for (period, rows) in rows {
+            dated.by_period.entry(period).or_default().push(batch.pick(&rows)?);
+        }
+        if !later.is_empty() {
+            dated.later.push(batch.pick(&later)?);
+        }
+        Ok(())
+    }
+
+    fn refuse(&self, batch: &ChangeBatch, row: usize, e: Error, dated: &mut Dated) -> Result<()> {
+        let e = e.at(&batch.file, batch.places[row]);
+        if self.options.bad_rows == BadRows::Fail {
+            return Err(e);
+        }
+        dated.refused.push(batch.refuse(row, e)?);
+        Ok(())
+    }
+
+    /// Takes up what has waited long enough, and puts by what has to wait.
+    pub(crate) fn wait(
+        &self,
+        had: &[ChangeBatch],
+        current: &Period,
+        dated: &mut Dated,
+        report: &mut SnapshotReport,
+    ) -> Result<Waiting> {
+        let new = std::mem::take(&mut dated.later);
+        let mut rest = Vec::new();
+        for batch in had {
+            let mut of_batch = Dated::default();
+            self.date(batch, current, &mut of_batch)?;
+            for (period, batches) in of_batch.by_period {
+                report.opened += batches.iter().map(|b| b.ops.len() as u64).sum::<u64>();
+                dated.by_period.entry(period).or_default().extend(batches);
+            }
+            rest.append(&mut of_batch.later);
+        }
+        let mut changed = report.opened > 0;
+        let mut known = Known::of(&rest)?;
+        for batch in new {
+            let unknown = known.add(&batch)?;
+            report.verdicts.waiting += unknown.len() as u64;
+            report.verdicts.duplicate += (batch.ops.len() - unknown.len()) as u64;
+            if !unknown.is_empty() {
+                changed = true;
+                rest.push(batch.pick(&unknown)?);
+            }
+        }
+        report.waiting = rest.iter().map(|b| b.ops.len() as u64).sum();
+        Ok(Waiting { rest, changed })
+    }
+
+    /// The first period after the run. Records before the first one that is there go where the choice for them says.
+    pub(crate) fn first(
+        &self,
+        existing: Option<(Period, Period)>,
+        dated: &mut Dated,
+        current: &Period,
+    ) -> Result<Period> {
+        let earliest = dated.by_period.first_key_value().map(|(period, _)| *period);
+        if let (None, Some(first)) = (existing, self.periods.first)
+            && first > *current
+        {
+            let message =
+                format!("the first period is to be {first}, and the run is as of {current}, which is before it");
+            return Err(Error::usage("InvalidSpec", message));
+        }
+        let begins = match (existing, self.periods.first) {
+            (Some((first, _)), _) | (None, Some(first)) => first,
+            (None, None) => return Ok(earliest.unwrap_or(*current)),
+        };
+        let Some(earliest) = earliest.filter(|earliest| *earliest < begins) else { return Ok(begins.min(*current)) };
+        if self.periods.before_first == BeforeFirst::Extend {
+            return Ok(earliest);
+        }
+        let since = dated.by_period.split_off(&begins);
+        let before = std::mem::replace(&mut dated.by_period, since);
+        for (period, batches) in before {
+            if self.periods.before_first == BeforeFirst::Clamp {
+                dated.by_period.entry(begins).or_default().extend(batches);
+                continue;
+            }
+            for batch in batches {
+                for row in 0..batch.ops.len() {
+                    let message = format!(
+                        "a record takes effect in {period}, before the first period, {begins}: choose what becomes of such records"
+                    );
+                    self.refuse(&batch, row, Error::data("BeforeFirstPeriod", message), dated)?;
+                }
+            }
+        }
+        Ok(begins.min(*current))
+    }
+}
+
+impl Waiting {
+    /// The state file after the run.
+    pub(crate) fn state(&self) -> Result<Option<Bytes>> {
+        if self.rest.is_empty() { Ok(None) } else { waiting::write(&self.rest).map(Some) }
+    }
+}

@@ -1,0 +1,66 @@
+//! State files of parts: a line that says what they are and in which format, then each part behind its length.
+
+use biscuit_core::{Error, Result};
+use biscuit_journal::{Head, Journal};
+use bytes::Bytes;
+
+/// A kind of state file: its name, which is also what its first line says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kind(pub(crate) &'static str);
+
+impl Kind {
+    fn line(self) -> String {
+        format!("biscuit {} 1\n", self.0)
+    }
+
+    pub(crate) fn damaged(self) -> Error {
+        Error::conflict("Diverged", format!("the state file `{}` cannot be read", self.0))
+    }
+
+    /// The parts that the last commit left; none where there is no such file.
+    pub(crate) async fn load(self, journal: &Journal, head: &Head) -> Result<Vec<Vec<u8>>> {
+        match head.state.get(self.0) {
+            Some(file) => self.read(&journal.read_state(head, file).await?),
+            None => Ok(vec![]),
+        }
+    }
+
+    pub(crate) fn write<P: AsRef<[u8]>>(self, parts: impl IntoIterator<Item = P>) -> Bytes {
+        let mut out = self.line().into_bytes();
+        for part in parts {
+            out.extend((part.as_ref().len() as u64).to_le_bytes());
+            out.extend(part.as_ref());
+        }
+        out.into()
+    }
+
+    pub(crate) fn read(self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
+        let mut rest = bytes.strip_prefix(self.line().as_bytes()).ok_or_else(|| self.damaged())?;
+        let mut parts = Vec::new();
+        while !rest.is_empty() {
+            let (length, tail) = rest.split_first_chunk::<8>().ok_or_else(|| self.damaged())?;
+            let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| self.damaged())?;
+            let (part, tail) = tail.split_at_checked(length).ok_or_else(|| self.damaged())?;
+            parts.push(part.to_vec());
+            rest = tail;
+        }
+        Ok(parts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_read_back_and_anything_else_is_refused() {
+        let kind = Kind("parts");
+        let parts = vec![b"one".to_vec(), vec![], vec![0; 300]];
+        assert_eq!(kind.read(&kind.write(&parts)).expect("parts"), parts);
+        for bytes in [&b"biscuit parts 2\n"[..], b"biscuit other 1\n", b"biscuit parts 1\n\x05", b""] {
+            assert_eq!(kind.read(bytes).unwrap_err().code(), "Diverged");
+        }
+        let cut = kind.write(&parts);
+        assert_eq!(kind.read(&cut[..cut.len() - 1]).unwrap_err().code(), "Diverged");
+    }
+}
