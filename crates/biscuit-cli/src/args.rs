@@ -3,6 +3,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::aws_args::AwsArgs;
+use crate::bookmark::BookmarkCommand;
+use crate::bookmark_args::BookmarkArgs;
 use crate::compact::CompactArgs;
 use crate::doctor::DoctorArgs;
 use crate::lifecycle::LifecycleCommand;
@@ -67,6 +69,9 @@ pub(crate) enum Command {
     /// Look at the records that merges put aside, and try them again
     #[command(subcommand)]
     Quarantine(QuarantineCommand),
+    /// Which input files were read, by which run; why one is not; forget, rewind
+    #[command(subcommand)]
+    Bookmark(BookmarkCommand),
     /// Finish what a run left unfinished, and clean up after dead runs; safe to schedule
     Recover(RecoverArgs),
     /// Make what is in the folder the table: foreign files, or a table that is not what its journal says
@@ -229,6 +234,9 @@ pub(crate) struct MergeCommand {
 
     #[command(flatten)]
     pub(crate) merge: MergeArgs,
+
+    #[command(flatten)]
+    pub(crate) bookmark: BookmarkArgs,
 }
 
 #[derive(Debug, Clone, Args)]

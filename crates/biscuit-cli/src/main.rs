@@ -3,6 +3,8 @@
 mod adopt;
 mod args;
 mod aws_args;
+mod bookmark;
+mod bookmark_args;
 mod compact;
 mod context;
 mod doctor;
@@ -70,6 +72,7 @@ async fn run(command: &Command, context: &Context) -> Result<Answer> {
         Command::Snapshot(args) => snapshot::run(args, context).await,
         Command::Periods(args) => periods::run(args, context).await,
         Command::Quarantine(command) => quarantine::run(command, context).await,
+        Command::Bookmark(command) => bookmark::run(command, context).await,
         Command::Recover(args) => recover::run(args, context).await,
         Command::Adopt(args) => adopt::run(args, context).await,
         Command::Compact(args) => compact::run(args, context).await,

@@ -12,32 +12,78 @@ use datafusion::arrow::datatypes::SchemaRef;
 use serde_json::json;
 
 use crate::args::{BadRowsName, ForeignName, FormatName, MergeArgs, MergeCommand, TableArgs, TiesName};
+use crate::bookmark_args::Chosen;
 use crate::context::Context;
 use crate::output::{AGAIN, Answer, code, error_json};
 
 pub(crate) async fn run(command: &MergeCommand, context: &Context) -> Result<Answer> {
     let args = &command.merge;
     if args.table.as_deref() == Some("*") {
+        if command.bookmark.bookmark.is_some() {
+            let message = "--bookmark goes with one table: each table of the files has a bookmark of its own";
+            return Err(Error::usage("InvalidArguments", message));
+        }
         return all_tables(command, context).await;
     }
     let table = Table::open(args, context).await?;
-    let files = ChangeFiles::new(command.changes.clone(), table.format.clone()).with_opener(context.stores.clone());
+    let reading = json!({"format": args.format.name()});
+    let mut chosen = command.bookmark.choose(&command.changes, reading, &table.dataset, context).await?;
+    loop {
+        let done = one_table(command, &table, chosen.as_ref(), context).await;
+        if let (Err(e), Some(chosen)) = (&done, &mut chosen)
+            && chosen.without(e)
+        {
+            continue;
+        }
+        let (report, ignored, other_tables) = done?;
+        let answer = match report {
+            Some(report) => answer(&report, context.seconds()),
+            None => nothing(ignored, other_tables),
+        };
+        return Ok(match (answer, &chosen) {
+            (Answer::Report { mut json, mut text, exit }, Some(chosen)) => {
+                chosen.report(&mut json, &mut text);
+                Answer::Report { json, text, exit }
+            }
+            (answer, _) => answer,
+        });
+    }
+}
+
+/// Merges the files, or those that a bookmark has chosen. Answers with the report, if there was something to merge, and with how many
+/// records were ignored and are of other tables.
+async fn one_table(
+    command: &MergeCommand,
+    table: &Table,
+    chosen: Option<&Chosen>,
+    context: &Context,
+) -> Result<(Option<MergeReport>, u64, u64)> {
+    let args = &command.merge;
+    let files = match chosen {
+        Some(chosen) => ChangeFiles::found(chosen.files()?, table.format.clone()),
+        None => ChangeFiles::new(command.changes.clone(), table.format.clone()).with_opener(context.stores.clone()),
+    };
     // Where key and order are known before a record is read, there may be more records than memory holds; envelopes say
     // their key themselves.
     let (key, order) = files.key_and_order();
     if args.format != FormatName::Debezium
         && let Some(merge) = table.merge(args, Declared { key: &key, order: &order, is_empty: true })?
     {
-        let report = merge.run_files(&files, mode(args)).await?;
-        return Ok(answer(&report, context.seconds()));
+        let report = match chosen {
+            None => merge.run_files(&files, mode(args)).await?,
+            Some(chosen) => merge.run_files_on(chosen.snapshot.clone(), &files, mode(args), chosen.beside()?).await?,
+        };
+        return Ok((Some(report), 0, 0));
     }
     let changes = files.changes().await?;
     tracing::info!(records = changes.len(), "read all changes");
-    let Some(merge) = table.merge(args, Declared::of(&changes))? else {
-        return Ok(nothing(changes.ignored, changes.other_tables));
+    let (ignored, other_tables) = (changes.ignored, changes.other_tables);
+    let Some(merge) = table.merge(args, Declared::of(&changes))? else { return Ok((None, ignored, other_tables)) };
+    let report = match chosen {
+        None => merge.run(changes, mode(args)).await?,
+        Some(chosen) => merge.run_on(chosen.snapshot.clone(), changes, mode(args), chosen.beside()?).await?,
     };
-    let report = merge.run(changes, mode(args)).await?;
-    Ok(answer(&report, context.seconds()))
+    Ok((Some(report), ignored, other_tables))
 }
 
 /// What records say of themselves.

@@ -56,7 +56,7 @@ pub(crate) fn policies(bucket: &str, root: &str, state: &str) -> Map<String, Val
         of_bucket(&["s3:ListBucketMultipartUploads"]),
     ]);
     let mut all = Map::new();
-    for name in ["merge", "snapshot", "compact", "recover", "adopt", "quarantine"] {
+    for name in ["merge", "snapshot", "compact", "recover", "adopt", "quarantine", "bookmark"] {
         all.insert(name.to_owned(), write.clone());
     }
     for name in ["show", "verify", "history", "periods"] {

@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use crate::args::MergeArgs;
+use crate::bookmark_args::{BookmarkArgs, Chosen};
 use crate::context::Context;
 use crate::merge::{Declared, Table, after_rows, counts, mode};
 use crate::output::{AGAIN, Answer};
@@ -83,6 +84,9 @@ pub(crate) struct SnapshotCommand {
 
     #[command(flatten)]
     merge: MergeArgs,
+
+    #[command(flatten)]
+    bookmark: BookmarkArgs,
 }
 
 pub(crate) async fn run(command: &SnapshotCommand, context: &Context) -> Result<Answer> {
@@ -101,11 +105,17 @@ pub(crate) async fn run(command: &SnapshotCommand, context: &Context) -> Result<
         Some(text) => periods.calendar.read(text)?,
         None => SystemClock.now(),
     };
-    let changes = match command.changes.is_empty() {
-        true => Changes::default(),
-        false => {
-            let files = ChangeFiles::new(command.changes.clone(), table.format.clone());
-            files.with_opener(context.stores.clone()).changes().await?
+    let reading = json!({"format": args.format.name()});
+    let mut chosen = command.bookmark.choose(&command.changes, reading, &table.dataset, context).await?;
+    let changes = loop {
+        let read = read(command, &table, chosen.as_ref(), context).await;
+        match (&read, &mut chosen) {
+            (Err(e), Some(chosen)) => {
+                if !chosen.without(e) {
+                    break read?;
+                }
+            }
+            _ => break read?,
         }
     };
     tracing::info!(records = changes.len(), "read all changes");
@@ -115,9 +125,30 @@ pub(crate) async fn run(command: &SnapshotCommand, context: &Context) -> Result<
         return Ok(Answer::Report { json, text, exit: 0 });
     };
     let snapshots = Snapshots::new(table.dataset.clone(), spec, options, periods)?;
-    let report = snapshots.run(changes, as_of, mode(args)).await?;
+    let report = match &chosen {
+        None => snapshots.run(changes, as_of, mode(args)).await?,
+        Some(chosen) => {
+            let (on, beside) = (chosen.snapshot.clone(), chosen.beside()?);
+            snapshots.run_on(on, changes, as_of, mode(args), beside).await?
+        }
+    };
     let exit = if report.exceptions.is_empty() { 0 } else { AGAIN };
-    Ok(Answer::Report { json: json!(report), text: text(&report, context.seconds()), exit })
+    let (mut json, mut text) = (json!(report), text(&report, context.seconds()));
+    chosen.iter().for_each(|chosen| chosen.report(&mut json, &mut text));
+    Ok(Answer::Report { json, text, exit })
+}
+
+/// The records of all files, or of those that a bookmark has chosen.
+async fn read(command: &SnapshotCommand, table: &Table, chosen: Option<&Chosen>, context: &Context) -> Result<Changes> {
+    let format = table.format.clone();
+    match chosen {
+        Some(chosen) => ChangeFiles::found(chosen.files()?, format).changes().await,
+        None if command.changes.is_empty() => Ok(Changes::default()),
+        None => {
+            let files = ChangeFiles::new(command.changes.clone(), format);
+            files.with_opener(context.stores.clone()).changes().await
+        }
+    }
 }
 
 impl SnapshotCommand {

@@ -22,4 +22,5 @@ pub use reader::{engine_error, parquet_error};
 pub use rows::{align, conform, partition_folders};
 pub use single::write_single;
 pub use snapshot::{Snapshot, WriteMode};
+pub use snapshot_store::as_listed;
 pub use table_writer::{FileSizing, TableWriter, WriteOptions};

@@ -34,6 +34,16 @@ impl SnapshotStore {
     }
 }
 
+/// A store that reads these objects only while they have the ETags that a listing showed: one that was overwritten since is refused.
+/// Nothing can be written through it.
+pub fn as_listed(
+    store: Arc<dyn ObjectStore>,
+    objects: impl IntoIterator<Item = (Path, Option<String>)>,
+) -> Arc<dyn ObjectStore> {
+    let files = objects.into_iter().map(|(path, etag)| (path, Pinned { etag, staged: None })).collect();
+    Arc::new(SnapshotStore::new(store, files))
+}
+
 impl fmt::Display for SnapshotStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "snapshot of {}", self.inner)

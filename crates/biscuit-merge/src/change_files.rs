@@ -5,7 +5,7 @@ use biscuit_change::{
     RowsOptions, RowsReader, TablesReader,
 };
 use biscuit_core::{Error, ErrorKind, Result, Run, Source, async_trait};
-use biscuit_dataset::{ByUrl, DataFile, Location, OpenFile, OpenLocation};
+use biscuit_dataset::{ByUrl, DataFile, Location, OpenFile, OpenLocation, as_listed};
 use biscuit_journal::{is_hidden, store_error};
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
@@ -27,10 +27,26 @@ pub enum Format {
     Dms(DmsOptions),
 }
 
+/// A change file that was found already.
+#[derive(Debug, Clone)]
+pub struct FoundFile {
+    /// What messages call it.
+    pub name: String,
+    /// Its store.
+    pub store: Arc<dyn ObjectStore>,
+    /// Its path there.
+    pub path: Path,
+    /// Bytes.
+    pub size: u64,
+    /// Its ETag, where the store has them: another one stops the run.
+    pub etag: Option<String>,
+}
+
 /// Change files in a store, by file, prefix or glob.
 #[derive(Debug, Clone)]
 pub struct ChangeFiles {
     places: Vec<String>,
+    found: Vec<FoundFile>,
     format: Format,
     opener: Arc<dyn OpenLocation>,
 }
@@ -39,7 +55,13 @@ impl ChangeFiles {
     /// The files at these URLs or paths: a file, all files below a folder, or those that a glob (`*`, `**`, `?`, `[a-z]`)
     /// matches. Hidden files and, below folders and by globs, files without a byte are passed over.
     pub fn new<S: Into<String>>(places: impl IntoIterator<Item = S>, format: Format) -> Self {
-        Self { places: places.into_iter().map(Into::into).collect(), format, opener: Arc::new(ByUrl) }
+        let places = places.into_iter().map(Into::into).collect();
+        Self { places, found: vec![], format, opener: Arc::new(ByUrl) }
+    }
+
+    /// These files and no others, in this order: what somebody else has chosen.
+    pub fn found(files: Vec<FoundFile>, format: Format) -> Self {
+        Self { places: vec![], found: files, format, opener: Arc::new(ByUrl) }
     }
 
     /// The same files, their stores reached in another way.
@@ -51,7 +73,8 @@ impl ChangeFiles {
     /// Reads all of them, in the order of their names within a place.
     ///
     /// # Errors
-    /// `NotFound` for a file or folder that is not there, `InvalidGlob`, and those of the readers and the store.
+    /// `NotFound` for a file or folder that is not there, `InvalidGlob`, `InputGone` and `InputChanged` for a file that was deleted or
+    /// overwritten after it was found, and those of the readers and the store.
     pub async fn changes(&self) -> Result<Changes> {
         let mut batches = Vec::new();
         let mut changes = self.each_batch(&mut batches).await?;
@@ -77,7 +100,7 @@ impl ChangeFiles {
         let files = self.files().await?;
         for (done, file) in files.iter().enumerate() {
             progress(done, files.len());
-            if file.meta.size > WHOLE && reader.takes_rows() && file.begins_as_parquet().await? {
+            if file.size > WHOLE && reader.takes_rows() && file.begins_as_parquet().await? {
                 file.each_row_group(&mut reader, take).await?;
             } else {
                 reader.read(&file.name, file.fetch().await?)?;
@@ -104,14 +127,15 @@ impl ChangeFiles {
     }
 
     /// The files of all places.
-    async fn files(&self) -> Result<Vec<ChangeFile>> {
-        let mut all = Vec::new();
+    async fn files(&self) -> Result<Vec<FoundFile>> {
+        let mut all = self.found.clone();
         for place in &self.places {
             let (folder, pattern) = split_glob(place)?;
             let location = self.opener.open(folder).await?;
             for meta in files(&location, pattern.as_ref()).await? {
                 let name = shown(place, &location, &meta.location);
-                all.push(ChangeFile { store: location.storage().store.clone(), meta, name });
+                let ObjectMeta { location: path, size, e_tag: etag, .. } = meta;
+                all.push(FoundFile { name, store: location.storage().store.clone(), path, size, etag });
             }
         }
         Ok(all)
@@ -122,36 +146,43 @@ fn progress(done: usize, all: usize) {
     tracing::debug!(target: "biscuit::progress", done, all, "reading changes");
 }
 
-/// A file of change records.
-struct ChangeFile {
-    store: Arc<dyn ObjectStore>,
-    meta: ObjectMeta,
-    /// What messages call it.
-    name: String,
-}
+impl FoundFile {
+    /// Its store, as far as it is what was found.
+    fn pinned(&self) -> Arc<dyn ObjectStore> {
+        as_listed(self.store.clone(), [(self.path.clone(), self.etag.clone())])
+    }
 
-impl ChangeFile {
     async fn fetch(&self) -> Result<Bytes> {
-        let path = &self.meta.location;
-        let read = async { self.store.get(path).await?.bytes().await };
-        let bytes = read.await.map_err(|e| store_error("read", path, e))?;
+        let read = async { self.pinned().get(&self.path).await?.bytes().await };
+        let bytes = read.await.map_err(|e| self.failed(store_error("read", &self.path, e)))?;
         tracing::info!(file = %self.name, bytes = bytes.len(), "reading changes");
         Ok(bytes)
     }
 
     async fn begins_as_parquet(&self) -> Result<bool> {
-        let first = self.store.get_range(&self.meta.location, 0..4).await;
-        Ok(first.map_err(|e| store_error("read", &self.meta.location, e))?.as_ref() == b"PAR1")
+        let first = self.pinned().get_range(&self.path, 0..4).await;
+        Ok(first.map_err(|e| self.failed(store_error("read", &self.path, e)))?.as_ref() == b"PAR1")
+    }
+
+    /// What an error means that came up while it was read.
+    fn failed(&self, e: Error) -> Error {
+        let (code, what) = match e.code() {
+            "NotFound" => ("InputGone", "was deleted"),
+            "Conflict" => ("InputChanged", "was overwritten"),
+            _ => return e.in_file(&self.name),
+        };
+        let message = format!("the file {what} after it was found, and before it was read; run again");
+        Error::conflict(code, message).in_file(&self.name).with_source(e)
     }
 
     async fn each_row_group(&self, reader: &mut Reader, take: &mut dyn TakeBatches) -> Result<()> {
         if !reader.wants(&self.name)? {
             return Ok(());
         }
-        tracing::info!(file = %self.name, bytes = self.meta.size, "reading changes");
-        let (path, object) = (self.name.clone(), self.meta.location.clone());
-        let data = DataFile { path, object, size: self.meta.size, partition: vec![] };
-        let open = OpenFile::open(self.store.clone(), data).await.map_err(|e| e.in_file(&self.name))?;
+        tracing::info!(file = %self.name, bytes = self.size, "reading changes");
+        let (path, object) = (self.name.clone(), self.path.clone());
+        let data = DataFile { path, object, size: self.size, partition: vec![] };
+        let open = OpenFile::open(self.pinned(), data).await.map_err(|e| self.failed(e))?;
         take.expect(open.rows());
         let mut rows = open.with_batch_rows(BATCH).stream(None)?;
         // Decoded beside what is done with the rows.
@@ -166,7 +197,7 @@ impl ChangeFile {
         });
         let (name, mut first): (Arc<str>, u64) = (self.name.as_str().into(), 1);
         while let Some(rows) = receive.recv().await {
-            let rows = rows.map_err(|e| e.in_file(&*name))?;
+            let rows = rows.map_err(|e| self.failed(e))?;
             let count = rows.num_rows() as u64;
             reader.read_batch(&name, rows, first)?;
             first += count;

@@ -41,7 +41,7 @@ mod verify;
 
 pub use adopt::{AdoptReport, adopt};
 pub use biscuit_rewrite::Mode;
-pub use change_files::{ChangeFiles, Format};
+pub use change_files::{ChangeFiles, Format, FoundFile};
 pub use frame::merge_and_retain_last;
 pub use merge::Merge;
 pub use options::MergeOptions;

@@ -70,12 +70,12 @@ impl Merge {
         Ok(self)
     }
 
-    /// Merges records into the slices, on top of a snapshot, as one step, and commits what is to be true beside the rows. Slices that
-    /// no record counts in are not opened; those that begin as their predecessor are made by copies.
+    /// Merges records on top of a snapshot, as one step, and commits what is to be true beside the rows: a bookmark, or what belongs to
+    /// slices. Slices that no record counts in are not opened; those that begin as their predecessor are made by copies.
     ///
     /// # Errors
     /// As [`run`](Self::run); `ColumnClash` if records have the column that names the slices.
-    pub async fn run_slices(
+    pub async fn run_on(
         &self,
         snapshot: Snapshot,
         changes: Changes,
@@ -83,6 +83,22 @@ impl Merge {
         beside: Beside,
     ) -> Result<MergeReport> {
         let intake = self.intake()?;
+        let run = Run { mode, commit: None, aside: Aside::Add, beside };
+        self.start_on(Some(snapshot), intake, changes, run).await
+    }
+
+    /// As [`run_files`](Self::run_files), on top of a snapshot, and with what is to be true beside the rows.
+    ///
+    /// # Errors
+    /// As [`run_files`](Self::run_files).
+    pub async fn run_files_on(
+        &self,
+        snapshot: Snapshot,
+        files: &ChangeFiles,
+        mode: Mode,
+        beside: Beside,
+    ) -> Result<MergeReport> {
+        let (intake, changes) = self.read(files).await?;
         let run = Run { mode, commit: None, aside: Aside::Add, beside };
         self.start_on(Some(snapshot), intake, changes, run).await
     }
@@ -111,6 +127,11 @@ impl Merge {
     /// # Errors
     /// As [`run`](Self::run), and those of [`ChangeFiles::changes`].
     pub async fn run_files(&self, files: &ChangeFiles, mode: Mode) -> Result<MergeReport> {
+        let (intake, changes) = self.read(files).await?;
+        self.start(intake, changes, mode, None, Aside::Add).await
+    }
+
+    async fn read(&self, files: &ChangeFiles) -> Result<(Intake, Changes)> {
         let mut intake = self.intake()?;
         let changes = files.each_batch(&mut intake).await?;
         tracing::info!(records = intake.taken.records, "read all changes");
@@ -118,7 +139,7 @@ impl Merge {
             let records = changes.without_op;
             tracing::warn!(records, "files have no operation column: all their records are upserts");
         }
-        self.start(intake, changes, mode, None, Aside::Add).await
+        Ok((intake, changes))
     }
 
     /// Merges the records in the quarantine again, read in the format in which they came; those that cannot be used still

@@ -58,7 +58,7 @@ impl Slices {
     }
 }
 
-/// What a commit of slices makes true besides the rows.
+/// What a commit makes true besides the rows.
 #[derive(Debug, Clone, Default)]
 pub struct Beside {
     /// State files by name; none drops the name.

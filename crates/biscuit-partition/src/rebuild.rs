@@ -81,7 +81,7 @@ impl Snapshots {
         let all = wanted.iter().map(|period| slice(period, SliceBase::Rebuilt, last)).collect();
         let slices = Slices { column: self.periods.column.clone(), all };
         let merge = Merge::new(self.dataset.clone(), self.spec.clone(), self.options.clone())?.with_slices(slices)?;
-        report.take(merge.run_slices(snapshot, used, mode, Beside::default()).await?);
+        report.take(merge.run_on(snapshot, used, mode, Beside::default()).await?);
         Ok(report)
     }
 

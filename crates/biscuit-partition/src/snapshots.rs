@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use biscuit_change::{ChangeBatch, Changes};
 use biscuit_core::{Error, Instant, Result};
-use biscuit_dataset::Dataset;
+use biscuit_dataset::{Dataset, Snapshot};
 use biscuit_merge::{Beside, Merge, MergeOptions, MergeSpec, Mode, SliceBase, Slices};
 
 use crate::calendar::Period;
@@ -83,7 +83,22 @@ impl Snapshots {
     /// As [`Merge::run`]; `NullEffective`, `EffectiveType`, `BeforeFirstPeriod` for records without a period, naming file and row;
     /// `TooManyPeriods`; `SpecDrift` if the table's periods are others.
     pub async fn run(&self, changes: Changes, as_of: Instant, mode: Mode) -> Result<SnapshotReport> {
-        let snapshot = self.dataset.observe().await?;
+        self.run_on(self.dataset.observe().await?, changes, as_of, mode, Beside::default()).await
+    }
+
+    /// As [`run`](Self::run), on top of a snapshot, and with what the last of its commits is to make true beside the rows: a bookmark of
+    /// what was read. A run that was cut off before that reads the same again, which changes nothing where it is applied already.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub async fn run_on(
+        &self,
+        snapshot: Snapshot,
+        changes: Changes,
+        as_of: Instant,
+        mode: Mode,
+        beside: Beside,
+    ) -> Result<SnapshotReport> {
         let existing = plan::existing(&snapshot, &self.periods)?;
         let asked = self.periods.calendar.period(as_of)?;
         let current = existing.map_or(asked, |(_, last)| asked.max(last));
@@ -95,7 +110,11 @@ impl Snapshots {
             waiting: waiting::load(self.dataset.journal(), head).await?,
             retracted: Retracted::load(self.dataset.journal(), head).await?,
         };
-        let commits = self.commits(changes, known, &asked, &current, mode, &mut report)?;
+        let mut commits = self.commits(changes, known, &asked, &current, mode, &mut report)?;
+        if let Some(last) = commits.last_mut() {
+            last.beside.state.extend(beside.state);
+            last.beside.facts.extend(beside.facts);
+        }
         let mut snapshot = Some(snapshot);
         for commit in commits {
             let on = match snapshot.take() {
@@ -113,7 +132,7 @@ impl Snapshots {
                 beside.facts.push((PERIODS.to_owned(), fact.value()?));
             }
             let merge = Merge::new(self.dataset.clone(), self.spec.clone(), self.options.clone())?;
-            let merged = merge.with_slices(step.slices)?.run_slices(on, changes, mode, beside).await?;
+            let merged = merge.with_slices(step.slices)?.run_on(on, changes, mode, beside).await?;
             tracing::info!(period = %step.last, outcome = merged.outcome, "period");
             report.take(merged);
         }

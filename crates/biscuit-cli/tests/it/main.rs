@@ -1,6 +1,7 @@
 //! The binary as its users run it.
 
 mod binary;
+mod bookmark;
 mod errors;
 mod merge;
 mod process;

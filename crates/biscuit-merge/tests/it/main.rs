@@ -6,6 +6,7 @@ mod cases;
 mod contract;
 mod crash;
 mod files;
+mod found_files;
 mod key_updates;
 mod lake;
 mod pause;

@@ -1,0 +1,39 @@
+use biscuit_journal::is_hidden;
+use serde::Serialize;
+
+/// Why an object is none that anybody reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Ignored {
+    /// A mark, a checksum, staging, or anything else that begins with `_` or `.`.
+    Hidden,
+    /// It has no byte.
+    Empty,
+    /// It is in an archive and cannot be read before it is restored.
+    Archived,
+}
+
+impl Ignored {
+    /// The reason as reports say it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hidden => "hidden",
+            Self::Empty => "empty",
+            Self::Archived => "archived",
+        }
+    }
+}
+
+/// Why an object is ignored, if it is: by its path below the source, its size, and its storage class.
+pub(crate) fn ignored(relative: &str, size: u64, storage_class: Option<&str>) -> Option<Ignored> {
+    let marked = relative.split('/').any(|s| s.ends_with("_$folder$"));
+    if is_hidden(relative) || marked {
+        return Some(Ignored::Hidden);
+    }
+    if size == 0 {
+        return Some(Ignored::Empty);
+    }
+    // GLACIER_IR is read at once.
+    matches!(storage_class, Some("GLACIER" | "DEEP_ARCHIVE")).then_some(Ignored::Archived)
+}

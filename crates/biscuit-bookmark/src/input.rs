@@ -1,0 +1,165 @@
+use std::fmt;
+use std::sync::Arc;
+
+use biscuit_core::{Error, Result};
+use biscuit_journal::Storage;
+use biscuit_purge::{AnyStore, Listed, Listing, PurgeStore};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+
+use crate::ignore::{Ignored, ignored};
+use crate::object::Object;
+
+/// Where objects of a source are: an object, all below a folder, or those of them that a glob matches.
+#[derive(Clone)]
+pub struct Place {
+    base: String,
+    prefix: String,
+    pattern: Option<glob::Pattern>,
+    store: Arc<dyn ObjectStore>,
+    lister: Arc<dyn PurgeStore>,
+    is_disk: bool,
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Place").field("url", &self.url()).finish_non_exhaustive()
+    }
+}
+
+impl Place {
+    /// A place in a storage. `base` is the URL of its root, with a `/` at its end (`s3://bucket/`, `/` for a disk); `path` is the object or
+    /// folder, and may end in a glob (`*`, `**`, `?`, `[a-z]`).
+    ///
+    /// # Errors
+    /// `InvalidGlob`.
+    pub fn new(storage: &Storage, base: &str, path: &str) -> Result<Self> {
+        let path = path.trim_matches('/');
+        let (prefix, pattern) = match path.find(['*', '?', '[']) {
+            None => (path, None),
+            Some(wild) => {
+                let cut = path[..wild].rfind('/').map_or(0, |i| i + 1);
+                let pattern = glob::Pattern::new(&path[cut..])
+                    .map_err(|e| Error::usage("InvalidGlob", format!("`{path}` is no glob: {e}")).with_source(e))?;
+                (path[..cut].trim_end_matches('/'), Some(pattern))
+            }
+        };
+        Ok(Self {
+            base: base.to_owned(),
+            prefix: prefix.to_owned(),
+            pattern,
+            store: storage.store.clone(),
+            lister: Arc::new(AnyStore::new(storage.store.clone())),
+            is_disk: !storage.durability.is_immediate(),
+        })
+    }
+
+    /// The same place, listed in another way: by S3's own listing storage classes are known, and large trees listed in parallel.
+    pub fn with_lister(mut self, lister: Arc<dyn PurgeStore>) -> Self {
+        self.lister = lister;
+        self
+    }
+
+    /// Its URL, with the glob if it has one.
+    pub fn url(&self) -> String {
+        match &self.pattern {
+            None => format!("{}{}", self.base, self.prefix),
+            Some(pattern) if self.prefix.is_empty() => format!("{}{pattern}", self.base),
+            Some(pattern) => format!("{}{}/{pattern}", self.base, self.prefix),
+        }
+    }
+
+    async fn list(&self) -> Result<Listing> {
+        if self.pattern.is_none()
+            && let Ok(path) = Path::parse(&self.prefix)
+        {
+            match self.store.head(&path).await {
+                Ok(meta) => return Ok(std::iter::once(Listed::from(meta)).collect()),
+                Err(object_store::Error::NotFound { .. }) => {}
+                // A local folder is no object, which some file systems say in their own way.
+                Err(e) => tracing::debug!(error = %e, "not an object"),
+            }
+        }
+        self.lister.list(&self.prefix, false).await
+    }
+}
+
+/// Lists the objects of these places.
+///
+/// # Errors
+/// Those of the store.
+pub async fn list(places: &[Place]) -> Result<Input> {
+    let mut parts = Vec::with_capacity(places.len());
+    for place in places {
+        let listing = place.list().await?;
+        tracing::debug!(place = %place.url(), objects = listing.len(), "listed");
+        parts.push((place.clone(), listing));
+    }
+    Ok(Input { parts })
+}
+
+/// What a listing of all places showed.
+#[derive(Debug, Clone, Default)]
+pub struct Input {
+    parts: Vec<(Place, Listing)>,
+}
+
+impl Input {
+    /// The places, as URLs.
+    pub fn places(&self) -> Vec<String> {
+        self.parts.iter().map(|(place, _)| place.url()).collect()
+    }
+
+    /// How many objects there are, with those that are ignored.
+    pub fn len(&self) -> usize {
+        self.parts.iter().map(|(_, listing)| listing.len()).sum()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The objects, and of each why it is ignored, if it is. One that two places have comes twice.
+    pub fn objects(&self) -> impl Iterator<Item = (Object, Option<Ignored>)> + '_ {
+        self.parts.iter().flat_map(|(place, listing)| listing.iter().filter_map(|listed| look(place, listed)))
+    }
+
+    /// The store that an object of the listing is in, and its path there.
+    ///
+    /// # Errors
+    /// `InvalidPath` for a key that is none: with an empty segment, `.` or `..`.
+    pub fn find(&self, object: &Object) -> Result<(Arc<dyn ObjectStore>, Path)> {
+        let keys = self.parts.iter().filter_map(|(p, _)| Some((p, object.url.strip_prefix(p.base.as_str())?)));
+        // Where one root is below another one, the place that it is in says which of them it is.
+        let (place, key) = keys
+            .max_by_key(|(place, key)| (key.starts_with(place.prefix.as_str()), place.base.len()))
+            .ok_or_else(|| Error::internal(format!("`{}` is in no place of the source", object.url)))?;
+        let path = Path::parse(key).ok().filter(|path| path.as_ref() == key);
+        let message = || format!("`{}` is no path that this store can name; it cannot be read", object.url);
+        Ok((place.store.clone(), path.ok_or_else(|| Error::usage("InvalidPath", message()))?))
+    }
+
+    /// Whether times of modification are those of a store, which nobody can set, and not those of a disk.
+    pub(crate) fn has_store_times(&self) -> bool {
+        self.parts.iter().all(|(place, _)| !place.is_disk)
+    }
+
+    /// Whether some place is no glob, so that it should hold something.
+    pub(crate) fn named_place(&self) -> Option<String> {
+        let part = self.parts.iter().find(|(place, listing)| place.pattern.is_none() && listing.is_empty());
+        part.map(|(place, _)| place.url())
+    }
+}
+
+fn look(place: &Place, listed: Listed) -> Option<(Object, Option<Ignored>)> {
+    let below = listed.key.strip_prefix(place.prefix.as_str()).unwrap_or(&listed.key).trim_start_matches('/');
+    let strict = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::default() };
+    if place.pattern.as_ref().is_some_and(|p| !p.matches_with(below, strict)) {
+        return None;
+    }
+    let why = ignored(below, listed.size, listed.storage_class.as_deref());
+    let url = format!("{}{}", place.base, listed.key);
+    let modified = listed.modified.map_or(0, biscuit_core::Instant::as_micros);
+    Some((Object { url, size: listed.size, etag: listed.etag, modified }, why))
+}

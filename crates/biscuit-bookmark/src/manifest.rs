@@ -1,0 +1,423 @@
+use std::io::{BufRead, BufReader, Read, Write};
+
+use biscuit_core::{Error, ErrorKind, Instant, Result};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::object::{Object, Print};
+
+/// The format of state files.
+const FORMAT: u32 = 1;
+
+/// What a run was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum RunKind {
+    /// It read objects for the first time, or again since they were overwritten.
+    Advance,
+    /// It read objects again that earlier runs had read, and replaced what these had appended.
+    Replay,
+    /// Nothing was read: everything that was there counts as read.
+    SetToNow,
+}
+
+/// What a run wrote, as far as its manifest remembers it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Output {
+    /// Files of the output that hold rows of this run's objects and no others, relative to the table.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<String>,
+    /// Partition folders that the run's rows are in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partitions: Vec<String>,
+    /// Of single objects, by URL, the places of `partitions` that their rows are in; of others it is not known.
+    #[serde(skip)]
+    pub reached: Vec<(String, Vec<u32>)>,
+}
+
+/// A run that a bookmark remembers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct RunRecord {
+    /// Its number: 1 for the first, and one more for every run that remembered something.
+    pub number: u64,
+    /// The scheduler's name for it.
+    pub id: String,
+    /// Which attempt of that it was.
+    pub attempt: u32,
+    /// When that attempt started, in microseconds since 1970 on the host's clock. Nothing is compared with it.
+    pub started: i64,
+    /// What it was.
+    pub kind: RunKind,
+    /// Objects it read.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// The newest time of modification among them.
+    pub newest: i64,
+    /// Where the source was, as URLs.
+    pub places: Vec<String>,
+    /// How the objects were read, in the caller's words, and by which identity.
+    pub reading: Value,
+    /// The runs whose output it replaced.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaced: Vec<u64>,
+    /// What it wrote.
+    #[serde(default)]
+    pub output: Output,
+}
+
+impl RunRecord {
+    /// When that attempt started.
+    pub fn started(&self) -> Instant {
+        Instant::from_micros(self.started)
+    }
+}
+
+/// An object that a run read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) object: Object,
+    pub(crate) run: u64,
+    /// Places in the run's `partitions`, where they are known.
+    pub(crate) reached: Vec<u32>,
+}
+
+/// An object that a run read of which only this is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Faded {
+    pub(crate) print: Print,
+    pub(crate) run: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    format: u32,
+    runs: Vec<RunRecord>,
+    entries: u64,
+    faded: u64,
+}
+
+/// A state file: the objects of one or more runs.
+///
+/// A line of JSON with the runs; then, compressed with zstd: the objects of runs that are remembered by name, sorted by URL and run, each
+/// by what of its URL differs from the one before; then those of runs that are in no head any more, as three numbers and the run's.
+#[derive(Debug, Clone)]
+pub(crate) struct Manifest {
+    pub(crate) runs: Vec<RunRecord>,
+    entries: u64,
+    faded: u64,
+    packed: Bytes,
+}
+
+impl Manifest {
+    /// Reads the head of a state file; the objects are read when they are asked for.
+    pub(crate) fn parse(bytes: &Bytes, place: &str) -> Result<Self> {
+        let end = bytes.iter().position(|b| *b == b'\n').ok_or_else(|| unreadable(place))?;
+        let line = &bytes[..end];
+        let format: Value = serde_json::from_slice(line).map_err(|e| unreadable(place).with_source(e))?;
+        if format["format"].as_u64().unwrap_or(0) > u64::from(FORMAT) {
+            let message = format!("`{place}` has a newer format than this version of Biscuit knows: update it");
+            return Err(Error::usage("NewerFormat", message));
+        }
+        let Header { runs, entries, faded, .. } =
+            serde_json::from_value(format).map_err(|e| unreadable(place).with_source(e))?;
+        Ok(Self { runs, entries, faded, packed: bytes.slice(end + 1..) })
+    }
+
+    /// Bytes of its compressed part.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.packed.len() as u64
+    }
+
+    /// Calls `entry` and `faded` for all of them, the entries by URL and run.
+    pub(crate) fn each(&self, entry: &mut dyn FnMut(Entry), faded: &mut dyn FnMut(Faded)) -> Result<()> {
+        let mut reader = self.reader()?;
+        while let Some(next) = reader.entry()? {
+            entry(next);
+        }
+        while let Some(next) = reader.faded()? {
+            faded(next);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn reader(&self) -> Result<Reader<'_>> {
+        let zstd = zstd::stream::read::Decoder::with_buffer(self.packed.as_ref()).map_err(damaged)?;
+        let numbers = self.runs.iter().map(|r| r.number).collect();
+        Ok(Reader {
+            input: BufReader::with_capacity(1 << 16, zstd),
+            numbers,
+            entries: self.entries,
+            faded: self.faded,
+            url: Vec::new(),
+            modified: 0,
+            last: 0,
+        })
+    }
+}
+
+/// Reads the objects of a manifest one after the other.
+pub(crate) struct Reader<'a> {
+    input: BufReader<zstd::stream::read::Decoder<'static, &'a [u8]>>,
+    numbers: Vec<u64>,
+    entries: u64,
+    faded: u64,
+    url: Vec<u8>,
+    modified: i64,
+    last: u64,
+}
+
+impl Reader<'_> {
+    /// The next object that is remembered by name.
+    pub(crate) fn entry(&mut self) -> Result<Option<Entry>> {
+        if self.entries == 0 {
+            return Ok(None);
+        }
+        self.entries -= 1;
+        let shared = self.length()?;
+        self.url.truncate(shared);
+        let suffix = self.length()?;
+        self.take(suffix)?;
+        let url = String::from_utf8(self.url.clone()).map_err(damaged)?;
+        let run = self.run()?;
+        let size = self.number()?;
+        self.modified = self.modified.wrapping_add(unzigzag(self.number()?));
+        let etag = match self.length()? {
+            0 => None,
+            length => Some(self.text(length - 1)?),
+        };
+        let reached = self.length()?;
+        let reached = (0..reached).map(|_| self.length().map(|n| n as u32)).collect::<Result<_>>()?;
+        Ok(Some(Entry { object: Object { url, size, etag, modified: self.modified }, run, reached }))
+    }
+
+    /// The next one of the others, behind all that are remembered by name.
+    pub(crate) fn faded(&mut self) -> Result<Option<Faded>> {
+        if self.faded == 0 {
+            return Ok(None);
+        }
+        self.faded -= 1;
+        self.last = self.last.wrapping_add(self.number()?);
+        let mut content = [0; 8];
+        self.input.read_exact(&mut content).map_err(damaged)?;
+        let modified = unzigzag(self.number()?);
+        let print = Print { url: self.last, content: u64::from_le_bytes(content), modified };
+        Ok(Some(Faded { print, run: self.number()? }))
+    }
+
+    fn run(&mut self) -> Result<u64> {
+        let at = self.length()?;
+        self.numbers.get(at).copied().ok_or_else(|| damaged("a run that is not in the head"))
+    }
+
+    fn number(&mut self) -> Result<u64> {
+        let (mut value, mut shift) = (0u64, 0);
+        loop {
+            let byte = match self.input.fill_buf().map_err(damaged)? {
+                [] => return Err(damaged("it ends too early")),
+                [byte, ..] => *byte,
+            };
+            self.input.consume(1);
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+            shift += 7;
+            if shift > 63 {
+                return Err(damaged("a number that is too large"));
+            }
+        }
+    }
+
+    fn length(&mut self) -> Result<usize> {
+        usize::try_from(self.number()?).map_err(damaged)
+    }
+
+    /// Appends so many bytes to the URL.
+    fn take(&mut self, length: usize) -> Result<()> {
+        let read = (&mut self.input).take(length as u64).read_to_end(&mut self.url).map_err(damaged)?;
+        if read < length { Err(damaged("it ends too early")) } else { Ok(()) }
+    }
+
+    fn text(&mut self, length: usize) -> Result<String> {
+        let mut bytes = Vec::new();
+        let read = (&mut self.input).take(length as u64).read_to_end(&mut bytes).map_err(damaged)?;
+        if read < length {
+            return Err(damaged("it ends too early"));
+        }
+        String::from_utf8(bytes).map_err(damaged)
+    }
+}
+
+/// Writes a manifest: entries by URL and run, then the others by their numbers.
+pub(crate) struct Writer {
+    runs: Vec<RunRecord>,
+    out: zstd::stream::write::Encoder<'static, Vec<u8>>,
+    entries: u64,
+    faded: u64,
+    url: String,
+    modified: i64,
+    last: u64,
+    scratch: Vec<u8>,
+}
+
+impl Writer {
+    /// A manifest of these runs, by number.
+    pub(crate) fn new(runs: Vec<RunRecord>) -> Result<Self> {
+        let out = zstd::stream::write::Encoder::new(Vec::new(), 3).map_err(unwritable)?;
+        let (entries, faded, modified, last) = (0, 0, 0, 0);
+        Ok(Self { runs, out, entries, faded, url: String::new(), modified, last, scratch: Vec::new() })
+    }
+
+    pub(crate) fn entry(&mut self, entry: &Entry) -> Result<()> {
+        let at = self.place(entry.run)?;
+        let (url, out) = (entry.object.url.as_str(), &mut self.scratch);
+        let mut shared = self.url.bytes().zip(url.bytes()).take_while(|(a, b)| a == b).count();
+        while !url.is_char_boundary(shared) {
+            shared -= 1;
+        }
+        put(out, shared as u64);
+        put(out, (url.len() - shared) as u64);
+        out.extend_from_slice(&url.as_bytes()[shared..]);
+        put(out, at);
+        put(out, entry.object.size);
+        put(out, zigzag(entry.object.modified.wrapping_sub(self.modified)));
+        let etag = entry.object.etag.as_deref();
+        put(out, etag.map_or(0, |e| e.len() as u64 + 1));
+        out.extend_from_slice(etag.unwrap_or_default().as_bytes());
+        put(out, entry.reached.len() as u64);
+        entry.reached.iter().for_each(|n| put(out, u64::from(*n)));
+        url.clone_into(&mut self.url);
+        self.modified = entry.object.modified;
+        self.entries += 1;
+        self.flush()
+    }
+
+    pub(crate) fn faded(&mut self, faded: Faded) -> Result<()> {
+        let out = &mut self.scratch;
+        put(out, faded.print.url.wrapping_sub(self.last));
+        out.extend_from_slice(&faded.print.content.to_le_bytes());
+        put(out, zigzag(faded.print.modified));
+        put(out, faded.run);
+        self.last = faded.print.url;
+        self.faded += 1;
+        self.flush()
+    }
+
+    pub(crate) fn finish(self) -> Result<Bytes> {
+        let packed = self.out.finish().map_err(unwritable)?;
+        let header = Header { format: FORMAT, runs: self.runs, entries: self.entries, faded: self.faded };
+        let mut bytes = serde_json::to_vec(&header).map_err(unwritable)?;
+        bytes.push(b'\n');
+        bytes.extend(packed);
+        Ok(bytes.into())
+    }
+
+    fn place(&self, run: u64) -> Result<u64> {
+        let at = self.runs.binary_search_by_key(&run, |r| r.number);
+        at.map(|at| at as u64).map_err(|_| Error::internal(format!("run {run} is not in its manifest")))
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.out.write_all(&self.scratch).map_err(unwritable)?;
+        self.scratch.clear();
+        Ok(())
+    }
+}
+
+fn put(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push((value as u8 & 0x7f) | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+fn zigzag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)) as u64
+}
+
+fn unzigzag(value: u64) -> i64 {
+    ((value >> 1) as i64) ^ -((value & 1) as i64)
+}
+
+fn unreadable(place: &str) -> Error {
+    Error::new(ErrorKind::Unavailable, "UnreadableBookmark", format!("`{place}` is no state of a bookmark"))
+}
+
+fn damaged(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::new(ErrorKind::Unavailable, "UnreadableBookmark", "the state of a bookmark is damaged").with_source(why)
+}
+
+fn unwritable(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::internal("the state of a bookmark could not be written").with_source(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn record(number: u64) -> RunRecord {
+        RunRecord {
+            number,
+            id: format!("run-{number}"),
+            attempt: 1,
+            started: 0,
+            kind: RunKind::Advance,
+            objects: 0,
+            bytes: 0,
+            newest: 0,
+            places: vec![],
+            reading: Value::Null,
+            replaced: vec![],
+            output: Output::default(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(
+            mut entries in proptest::collection::vec(
+                ("[a-zé/]{0,12}", 1u64..4, any::<u64>(), any::<i64>(), proptest::option::of("[\"a-f0-9-]{0,40}"),
+                 proptest::collection::vec(any::<u32>(), 0..3)), 0..40),
+            mut faded in proptest::collection::vec((any::<u64>(), any::<u64>(), any::<i64>(), 1u64..4), 0..40),
+        ) {
+            entries.sort();
+            faded.sort_unstable();
+            let entries: Vec<Entry> = entries.into_iter().map(|(url, run, size, modified, etag, reached)| {
+                Entry { object: Object { url, size, etag, modified }, run, reached }
+            }).collect();
+            let faded: Vec<Faded> = faded.into_iter().map(|(url, content, modified, run)| {
+                Faded { print: Print { url, content, modified }, run }
+            }).collect();
+            let mut writer = Writer::new((1..4).map(record).collect()).unwrap();
+            entries.iter().for_each(|e| writer.entry(e).unwrap());
+            faded.iter().for_each(|f| writer.faded(*f).unwrap());
+            let bytes = writer.finish().unwrap();
+            let manifest = Manifest::parse(&bytes, "x").unwrap();
+            let (mut read, mut read_faded) = (vec![], vec![]);
+            manifest.each(&mut |e| read.push(e), &mut |f| read_faded.push(f)).unwrap();
+            prop_assert_eq!(read, entries);
+            prop_assert_eq!(read_faded, faded);
+        }
+    }
+
+    #[test]
+    fn a_newer_format_and_damage_are_told_apart() {
+        let e = Manifest::parse(&Bytes::from_static(b"{\"format\": 2}\n"), "x").unwrap_err();
+        assert_eq!(e.code(), "NewerFormat");
+        let e = Manifest::parse(&Bytes::from_static(b"{}"), "x").unwrap_err();
+        assert_eq!(e.code(), "UnreadableBookmark");
+        let mut writer = Writer::new(vec![record(1)]).unwrap();
+        let object = Object { url: "a".into(), size: 1, etag: None, modified: 1 };
+        writer.entry(&Entry { object, run: 1, reached: vec![] }).unwrap();
+        let bytes = writer.finish().unwrap();
+        let cut = Manifest::parse(&bytes.slice(..bytes.len() - 5), "x").unwrap();
+        assert_eq!(cut.each(&mut |_| (), &mut |_| ()).unwrap_err().code(), "UnreadableBookmark");
+    }
+}

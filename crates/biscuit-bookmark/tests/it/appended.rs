@@ -1,0 +1,135 @@
+use std::collections::BTreeSet;
+
+use biscuit_bookmark::{BookmarkOptions, Mode, Output, Replay, Selection};
+use biscuit_core::Result;
+
+use crate::lab::{Lab, names, run};
+
+/// A run that appends a file for its objects, whose content is their names and versions; what it read before goes.
+async fn append(lab: &Lab, id: &str, mode: &Mode) -> Result<Selection> {
+    let observed = lab.observe().await;
+    let options = BookmarkOptions::default();
+    let state = lab.state(&options).await;
+    let input = lab.input().await;
+    let mut selection = state.select(&input, mode)?;
+    let replaced = state.replaced(&mut selection, &input)?;
+    let mut replace = lab.journal.replace(&observed);
+    let mut output = Output::default();
+    if !selection.objects.is_empty() {
+        let rows: Vec<String> = selection
+            .objects
+            .iter()
+            .map(|o| format!("{} {}", o.url, o.etag.as_deref().expect("the lab works")))
+            .collect();
+        let mut writer = replace.writer("", "csv");
+        writer.write(rows.join("\n").into()).await?;
+        let staged = writer.finish().await?;
+        output.files = vec![staged.path().to_owned()];
+        replace.publish(staged);
+    }
+    for file in &replaced.files {
+        replace.retire(observed.file(file).expect("the lab works"));
+    }
+    if let Some(change) = state.replace(&selection, &run(id), output, &replaced)? {
+        change.apply(&mut replace).await?;
+    }
+    replace.commit().await?;
+    Ok(selection)
+}
+
+async fn rows(lab: &Lab) -> Vec<String> {
+    let mut rows = Vec::new();
+    for file in lab.observe().await.files {
+        let path = object_store::path::Path::from(format!("lake/t/{}", file.path));
+        let bytes = object_store::ObjectStoreExt::get(&*lab.storage.store, &path)
+            .await
+            .expect("the lab works")
+            .bytes()
+            .await
+            .expect("the lab works");
+        rows.extend(String::from_utf8(bytes.to_vec()).expect("the lab works").lines().map(str::to_owned));
+    }
+    rows.sort();
+    rows
+}
+
+/// Every object that is there is in the output once, in its newest version.
+async fn assert_once(lab: &Lab) {
+    let there: BTreeSet<String> =
+        lab.input().await.objects().map(|(o, _)| format!("{} {}", o.url, o.etag.expect("the lab works"))).collect();
+    assert_eq!(rows(lab).await, there.into_iter().collect::<Vec<_>>());
+}
+
+async fn three_runs() -> Lab {
+    let lab = Lab::new();
+    for n in 1..=3 {
+        lab.put(&format!("{n}a"), &format!("10:0{n}"), "v1");
+        lab.put(&format!("{n}b"), &format!("10:0{n}"), "v1");
+        append(&lab, &format!("run{n}"), &Mode::Advance).await.expect("the lab works");
+    }
+    assert_once(&lab).await;
+    lab
+}
+
+#[tokio::test]
+async fn an_overwritten_object_takes_its_old_rows_with_it() {
+    let lab = three_runs().await;
+    lab.put("2a", "10:09", "v2");
+    let selection = append(&lab, "run4", &Mode::Advance).await.unwrap();
+    assert_eq!(names(&selection), ["2b", "2a"]);
+    assert_once(&lab).await;
+    assert!(append(&lab, "run5", &Mode::Advance).await.unwrap().objects.is_empty());
+}
+
+#[tokio::test]
+async fn replays_resets_and_rewinds_leave_each_object_once() {
+    let lab = three_runs().await;
+    let replay = |after: &str, through: &str| Mode::Replay(Replay::runs(Some(after), Some(through)).unwrap().unwrap());
+    assert_eq!(append(&lab, "r1", &replay("1", "3")).await.unwrap().objects.len(), 4);
+    assert_once(&lab).await;
+    // Runs 2 and 3 were replayed together, so that their rows are in one file.
+    assert_eq!(append(&lab, "r2", &replay("1", "2")).await.unwrap().objects.len(), 4);
+    assert_once(&lab).await;
+    for to in ["1", "0"] {
+        let observed = lab.observe().await;
+        let mut replace = lab.journal.replace(&observed);
+        let change = lab.state(&BookmarkOptions::default()).await.rewind(&to.parse().unwrap()).unwrap();
+        change.apply(&mut replace).await.unwrap();
+        replace.commit().await.unwrap();
+        lab.put(&format!("new{to}"), "10:10", "v1");
+        append(&lab, "after", &Mode::Advance).await.unwrap();
+        assert_once(&lab).await;
+    }
+}
+
+#[tokio::test]
+async fn rows_of_an_object_that_is_gone_are_not_lost_with_those_of_another() {
+    let lab = three_runs().await;
+    lab.put("2a", "10:09", "v2");
+    lab.remove("2b");
+    let before = rows(&lab).await;
+    let e = append(&lab, "run4", &Mode::Advance).await.unwrap_err();
+    assert_eq!((e.code(), e.file()), ("CannotReplace", Some("mem://raw/2b")));
+    assert_eq!(rows(&lab).await, before);
+}
+
+#[tokio::test]
+async fn partitions_are_known_by_object_or_by_run() {
+    let lab = Lab::new();
+    lab.put("a", "10:00", "v1");
+    lab.put("b", "10:00", "v1");
+    let (observed, state) = (lab.observe().await, lab.state(&BookmarkOptions::default()).await);
+    let selection = state.select(&lab.input().await, &Mode::Advance).unwrap();
+    let output = Output {
+        partitions: vec!["day=1".into(), "day=2".into()],
+        reached: vec![("mem://raw/a".into(), vec![1])],
+        files: vec![],
+    };
+    let mut replace = lab.journal.replace(&observed);
+    state.advance(&selection, &run("first"), output).unwrap().unwrap().apply(&mut replace).await.unwrap();
+    replace.commit().await.unwrap();
+    let state = lab.state(&BookmarkOptions::default()).await;
+    let of = |name: &str| state.partitions_of(&|url, _| url.ends_with(name)).unwrap().into_iter().collect::<Vec<_>>();
+    assert_eq!((of("/a"), of("/b")), (vec!["day=2".to_owned()], vec!["day=1".to_owned(), "day=2".to_owned()]));
+    assert_eq!(state.partitions_of(&|_, run| run == 1).unwrap().len(), 2);
+}

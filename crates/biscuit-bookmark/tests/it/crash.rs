@@ -1,0 +1,70 @@
+use std::sync::Arc;
+
+use biscuit_bookmark::{Bookmark, Mode, Output, Place, list};
+use biscuit_core::Result;
+use biscuit_journal::{Journal, JournalOptions, Storage};
+use biscuit_testkit::{Fault, crash_at_every_call, pause_at_every_call};
+use object_store::ObjectStoreExt;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+
+use crate::lab::run;
+
+fn journal(storage: &Storage) -> Journal {
+    Journal::new(storage.clone(), Path::from("lake/t"), JournalOptions::default())
+}
+
+async fn setup() -> Storage {
+    let storage = Storage::durable(Arc::new(InMemory::new()));
+    for name in ["a", "b"] {
+        storage.store.put(&Path::from(format!("raw/{name}")), name.into()).await.expect("the lab works");
+    }
+    job(storage.clone()).await.expect("the lab works");
+    storage.store.put(&Path::from("raw/c"), "c".into()).await.expect("the lab works");
+    storage
+}
+
+/// Appends the content of every object that is new.
+async fn job(storage: Storage) -> Result<()> {
+    let journal = journal(&storage);
+    let observed = journal.observe().await?;
+    let state = Bookmark::new("raw")?.load(&journal, &observed.head).await?;
+    let selection = state.select(&list(&[Place::new(&storage, "mem://", "raw")?]).await?, &Mode::Advance)?;
+    let mut replace = journal.replace(&observed);
+    for object in &selection.objects {
+        let path = Path::from(object.url.trim_start_matches("mem://"));
+        let read = async { storage.store.get(&path).await?.bytes().await };
+        replace.stage("", "txt", read.await.map_err(|e| biscuit_journal::store_error("read", &path, e))?).await?;
+    }
+    if let Some(change) = state.advance(&selection, &run("r"), Output::default())? {
+        change.apply(&mut replace).await?;
+    }
+    replace.commit().await.map(drop)
+}
+
+async fn check(storage: Storage, _: u64) {
+    let mut rows = Vec::new();
+    for file in journal(&storage).observe().await.expect("the lab works").files {
+        let path = Path::from(format!("lake/t/{}", file.path));
+        let bytes = storage.store.get(&path).await.expect("the lab works").bytes().await.expect("the lab works");
+        rows.push(String::from_utf8(bytes.to_vec()).expect("the lab works"));
+    }
+    rows.sort();
+    assert_eq!(rows, ["a", "b", "c"]);
+}
+
+#[tokio::test]
+async fn b08_after_a_crash_at_any_call_each_object_is_in_the_output_once() {
+    for fault in [Fault::Crash, Fault::CrashAfter] {
+        let crashes = crash_at_every_call(fault, setup, job, check).await;
+        assert!(crashes.crashed > 10, "{crashes:?}");
+    }
+}
+
+#[tokio::test]
+async fn while_a_run_sleeps_at_any_call_others_read_the_same_objects_and_each_is_there_once() {
+    for pause in [Fault::Pause, Fault::PauseAfter] {
+        let pauses = pause_at_every_call(pause, setup, job, |storage, _| job(storage), check).await;
+        assert!(pauses.slept > 10 && pauses.conflicts > 0, "{pauses:?}");
+    }
+}

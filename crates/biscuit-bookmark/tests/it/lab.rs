@@ -1,0 +1,155 @@
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use biscuit_bookmark::{Bookmark, BookmarkOptions, Explanation, Input, Mode, Output, Place, Selection, State, list};
+use biscuit_core::{Instant, Result, Run, RunId};
+use biscuit_journal::{Journal, JournalOptions, Observed, Storage};
+use biscuit_purge::{Answer, Listed, Listing, Look, PurgeStore, Upload};
+use object_store::memory::InMemory;
+use object_store::path::Path;
+
+/// A store whose listing is what a test says.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Shelf(Arc<Mutex<BTreeMap<String, Listed>>>);
+
+#[async_trait]
+impl PurgeStore for Shelf {
+    async fn list(&self, prefix: &str, _: bool) -> Result<Listing> {
+        let shelf = self.0.lock().expect("the lab works");
+        let folder = format!("{prefix}/");
+        Ok(shelf.values().filter(|l| l.key.starts_with(&folder)).cloned().collect())
+    }
+
+    async fn look(&self, _: &str) -> Result<Look> {
+        unreachable!("bookmarks do not look")
+    }
+
+    async fn uploads(&self, _: &str) -> Result<Option<Vec<Upload>>> {
+        Ok(None)
+    }
+
+    async fn delete(&self, _: &[Listed]) -> Vec<Answer> {
+        unreachable!("bookmarks delete nothing")
+    }
+
+    async fn abort(&self, _: &Upload) -> Answer {
+        unreachable!("bookmarks abort nothing")
+    }
+
+    fn batch(&self) -> usize {
+        1
+    }
+}
+
+/// A time of the day of the cases.
+pub(crate) fn at(time: &str) -> Instant {
+    let full = if time.contains('T') { format!("{time}:00Z") } else { format!("2024-02-29T{time}:00Z") };
+    full.parse().expect("the lab works")
+}
+
+/// An output, and a source whose objects have the times that a test gives them.
+#[derive(Debug, Clone)]
+pub(crate) struct Lab {
+    pub(crate) journal: Journal,
+    pub(crate) shelf: Shelf,
+    pub(crate) storage: Storage,
+}
+
+impl Lab {
+    pub(crate) fn new() -> Self {
+        let storage = Storage::durable(Arc::new(InMemory::new()));
+        let journal = Journal::new(storage.clone(), Path::from("lake/t"), JournalOptions::default());
+        Self { journal, shelf: Shelf::default(), storage }
+    }
+
+    pub(crate) fn put(&self, name: &str, time: &str, etag: &str) {
+        self.put_sized(name, time, etag, 10);
+    }
+
+    pub(crate) fn put_sized(&self, name: &str, time: &str, etag: &str, size: u64) {
+        let key = format!("raw/{name}");
+        let mut listed = Listed::new(&key, size, Some(format!("\"{etag}\"")));
+        listed.modified = Some(at(time));
+        self.shelf.0.lock().expect("the lab works").insert(key, listed);
+    }
+
+    pub(crate) fn archive(&self, name: &str, class: &str) {
+        let mut shelf = self.shelf.0.lock().expect("the lab works");
+        shelf.get_mut(&format!("raw/{name}")).expect("the lab works").storage_class = Some(class.to_owned());
+    }
+
+    pub(crate) fn remove(&self, name: &str) {
+        self.shelf.0.lock().expect("the lab works").remove(&format!("raw/{name}")).expect("the lab works");
+    }
+
+    pub(crate) async fn input_of(&self, folder: &str) -> Input {
+        let place = Place::new(&self.storage, "mem://", folder)
+            .expect("the lab works")
+            .with_lister(Arc::new(self.shelf.clone()));
+        list(&[place]).await.expect("the lab works")
+    }
+
+    pub(crate) async fn input(&self) -> Input {
+        self.input_of("raw").await
+    }
+
+    pub(crate) async fn observe(&self) -> Observed {
+        self.journal.observe().await.expect("the lab works")
+    }
+
+    pub(crate) async fn state(&self, options: &BookmarkOptions) -> State {
+        self.state_of("b", options).await
+    }
+
+    pub(crate) async fn state_of(&self, name: &str, options: &BookmarkOptions) -> State {
+        let bookmark = Bookmark::new(name).expect("the lab works").with_options(options.clone());
+        bookmark.load(&self.journal, &self.observe().await.head).await.expect("the lab works")
+    }
+
+    pub(crate) async fn select_with(&self, options: &BookmarkOptions, mode: &Mode) -> Result<Selection> {
+        self.state(options).await.select(&self.input().await, mode)
+    }
+
+    pub(crate) async fn select(&self, mode: &Mode) -> Selection {
+        self.select_with(&BookmarkOptions::default(), mode).await.expect("the lab works")
+    }
+
+    /// A run that reads what is new, and writes a file.
+    pub(crate) async fn run(&self, id: &str) -> Vec<String> {
+        self.run_with(id, &BookmarkOptions::default()).await
+    }
+
+    pub(crate) async fn run_with(&self, id: &str, options: &BookmarkOptions) -> Vec<String> {
+        let observed = self.observe().await;
+        let state = self.state(options).await;
+        let selection = state.select(&self.input().await, &Mode::Advance).expect("the lab works");
+        let mut replace = self.journal.replace(&observed);
+        if let Some(change) = state.advance(&selection, &run(id), Output::default()).expect("the lab works") {
+            replace.stage("", "csv", id.to_owned().into()).await.expect("the lab works");
+            change.apply(&mut replace).await.expect("the lab works");
+        }
+        replace.commit().await.expect("the lab works");
+        names(&selection)
+    }
+
+    pub(crate) async fn explain(&self, name: &str) -> Explanation {
+        let state = self.state(&BookmarkOptions::default()).await;
+        state.explain(&self.input().await, &format!("mem://raw/{name}")).expect("the lab works")
+    }
+
+    /// Everything of the state root that a bookmark has, byte by byte.
+    pub(crate) async fn remembered(&self) -> String {
+        let head = self.observe().await.head;
+        let files: Vec<_> = head.state.iter().map(|(name, f)| format!("{name} {}", f.checksum)).collect();
+        format!("{files:?} {:?}", head.meta)
+    }
+}
+
+pub(crate) fn run(id: &str) -> Run {
+    Run::new("job", RunId::new(id), Instant::from_micros(0))
+}
+
+pub(crate) fn names(selection: &Selection) -> Vec<String> {
+    selection.objects.iter().map(|o| o.url.trim_start_matches("mem://raw/").to_owned()).collect()
+}

@@ -1,0 +1,119 @@
+use biscuit_bookmark::{BookmarkOptions, Explanation, Limit, Mode, Overwritten, Replay};
+
+use crate::cases::five_runs;
+use crate::lab::{Lab, at, names, run};
+
+#[tokio::test]
+async fn read_only_selects_what_advance_would_and_a_replay_may_name_times_or_objects() {
+    let lab = five_runs().await;
+    lab.put("6", "10:06", "v1");
+    assert_eq!(names(&lab.select(&Mode::ReadOnly).await), ["6"]);
+    let by_time = Replay::Modified { after: at("10:02"), through: at("10:04") };
+    assert_eq!(names(&lab.select(&Mode::Replay(by_time)).await), ["3", "4"]);
+    let named = Replay::Objects(vec!["mem://raw/2".into(), "mem://raw/none".into()]);
+    let selection = lab.select(&Mode::Replay(named)).await;
+    assert_eq!((names(&selection), selection.gone), (vec!["2".to_owned()], vec!["mem://raw/none".to_owned()]));
+}
+
+#[tokio::test]
+async fn what_a_replay_wants_and_does_not_find_is_named() {
+    let lab = five_runs().await;
+    lab.remove("4");
+    let selection = lab.select(&Mode::Replay(Replay::runs(Some("2"), Some("4")).unwrap().unwrap())).await;
+    assert_eq!((names(&selection), selection.gone), (vec!["3".to_owned()], vec!["mem://raw/4".to_owned()]));
+}
+
+#[tokio::test]
+async fn ends_of_a_replay_that_are_no_runs_are_errors() {
+    let lab = five_runs().await;
+    for end in ["6", "run9"] {
+        let replay = Mode::Replay(Replay::runs(Some("0"), Some(end)).unwrap().unwrap());
+        let e = lab.select_with(&BookmarkOptions::default(), &replay).await.unwrap_err();
+        assert_eq!(e.code(), "UnknownRun");
+    }
+}
+
+#[tokio::test]
+async fn set_to_now_remembers_what_is_there_and_reads_nothing() {
+    let lab = five_runs().await;
+    lab.put("6", "10:06", "v1");
+    let observed = lab.observe().await;
+    let mut replace = lab.journal.replace(&observed);
+    let state = lab.state(&BookmarkOptions::default()).await;
+    state.set_to_now(&lab.input().await, &run("now")).unwrap().apply(&mut replace).await.unwrap();
+    replace.commit().await.unwrap();
+    assert!(lab.select(&Mode::Advance).await.objects.is_empty());
+    lab.put("7", "10:07", "v1");
+    assert_eq!(lab.run("next").await, ["7"]);
+    assert_eq!(lab.explain("6").await, Explanation::Known { run: 6, id: Some("now".into()) });
+}
+
+#[tokio::test]
+async fn a_limit_of_bytes_reads_one_object_whatever_its_size() {
+    let lab = Lab::new();
+    for (name, size) in [("a", 60), ("b", 30), ("c", 500), ("d", 5)] {
+        lab.put_sized(name, "10:00", "v1", size);
+    }
+    let options = BookmarkOptions::default().with_limit(Limit { files: None, bytes: Some(100) });
+    for want in [vec!["a", "b"], vec!["c"], vec!["d"], vec![]] {
+        assert_eq!(lab.run_with("r", &options).await, want);
+    }
+}
+
+#[tokio::test]
+async fn overwritten_objects_stop_a_run_or_are_passed_over_where_that_was_chosen() {
+    let lab = five_runs().await;
+    lab.put("2", "10:09", "v2");
+    let with = |choice| BookmarkOptions::default().with_overwritten(choice);
+    let e = lab.select_with(&with(Overwritten::Fail), &Mode::Advance).await.unwrap_err();
+    assert_eq!((e.code(), e.file()), ("Overwritten", Some("mem://raw/2")));
+    let passed = lab.select_with(&with(Overwritten::Ignore), &Mode::Advance).await.unwrap();
+    assert_eq!((passed.counts.selected, passed.counts.passed_over), (0, 1));
+}
+
+#[tokio::test]
+async fn explain_says_why() {
+    let lab = five_runs().await;
+    lab.put("new", "10:09", "v1");
+    lab.put("2", "10:09", "v2");
+    lab.put("_SUCCESS", "10:09", "v1");
+    lab.remove("5");
+    let said = |e: Explanation| e.to_string();
+    assert_eq!(said(lab.explain("new").await), "it is new, and the next run reads it");
+    assert_eq!(said(lab.explain("1").await), "run 1 (run1) read it, and it is as it was");
+    assert_eq!(
+        said(lab.explain("2").await),
+        "run 2 read it; it was overwritten since, and the next run reads it again"
+    );
+    assert_eq!(said(lab.explain("5").await), "it is not there any more; run 5 read it");
+    assert_eq!(said(lab.explain("_SUCCESS").await), "it is a mark, a checksum or staging, which nobody reads");
+    assert!(matches!(lab.explain("nothing").await, Explanation::NotThere));
+}
+
+#[tokio::test]
+async fn a_source_that_never_held_anything_is_an_error_and_an_emptied_one_is_not() {
+    let lab = Lab::new();
+    let e = lab.select_with(&BookmarkOptions::default(), &Mode::Advance).await.unwrap_err();
+    assert_eq!((e.code(), e.message()), ("NotFound", "there are no objects at `mem://raw`"));
+    lab.put("a", "10:00", "v1");
+    lab.run("first").await;
+    lab.remove("a");
+    assert!(lab.select(&Mode::Advance).await.objects.is_empty());
+}
+
+#[tokio::test]
+async fn on_a_local_disk_nothing_is_too_late() {
+    let lab = five_runs().await;
+    let folder = tempfile::tempdir().unwrap();
+    let old = folder.path().join("old.json");
+    std::fs::write(&old, "{}").unwrap();
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1);
+    std::fs::File::options().write(true).open(&old).unwrap().set_modified(time).unwrap();
+    let disk = std::sync::Arc::new(object_store::local::LocalFileSystem::new());
+    let storage = biscuit_journal::Storage::local(disk);
+    let place = biscuit_bookmark::Place::new(&storage, "/", folder.path().to_str().unwrap()).unwrap();
+    let input = biscuit_bookmark::list(&[place]).await.unwrap();
+    let selection = lab.state(&BookmarkOptions::default()).await.select(&input, &Mode::Advance).unwrap();
+    assert_eq!((selection.counts.selected, selection.counts.too_late), (1, 0));
+    assert_eq!(selection.objects[0].url, old.to_str().unwrap());
+}

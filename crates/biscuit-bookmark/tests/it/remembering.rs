@@ -1,0 +1,74 @@
+use biscuit_bookmark::{Bookmark, BookmarkOptions, Explanation, Mode, Replay, bookmarks};
+
+use crate::lab::Lab;
+
+#[tokio::test]
+async fn many_runs_leave_few_state_files_and_every_run_can_be_replayed() {
+    let lab = Lab::new();
+    for n in 1..=40 {
+        lab.put(&format!("{n:02}"), "10:00", "v1");
+        assert_eq!(lab.run(&format!("run{n}")).await, [format!("{n:02}")]);
+    }
+    let head = lab.observe().await.head;
+    assert_eq!(head.state.len(), 2 + 8, "{:?}", head.state.keys());
+    let replay = Mode::Replay(Replay::runs(Some("run9"), Some("run11")).unwrap().unwrap());
+    assert_eq!(crate::lab::names(&lab.select(&replay).await), ["10", "11"]);
+    assert!(lab.select(&Mode::Advance).await.objects.is_empty());
+    assert_eq!(bookmarks(&head), ["b"]);
+}
+
+#[tokio::test]
+async fn objects_of_runs_that_are_far_back_stay_known_and_cannot_be_replayed() {
+    let lab = Lab::new();
+    let options = BookmarkOptions::default().with_keep_runs(4);
+    for n in 1..=33 {
+        lab.put(&format!("{n:02}"), "10:00", "v1");
+        lab.run_with(&format!("run{n}"), &options).await;
+    }
+    assert!(lab.select_with(&options, &Mode::Advance).await.unwrap().objects.is_empty());
+    assert_eq!(lab.explain("03").await, Explanation::Known { run: 3, id: None });
+    let state = lab.state(&options).await;
+    assert_eq!(state.rewind(&"3".parse().unwrap()).unwrap_err().code(), "RunForgotten");
+    assert_eq!(state.rewind(&"run3".parse().unwrap()).unwrap_err().code(), "UnknownRun");
+    assert_eq!(state.watermark(), Some(crate::lab::at("10:00")));
+    // What is overwritten is seen all the same, and a reset reads all of it.
+    lab.put("03", "10:05", "v2");
+    assert_eq!(lab.run_with("next", &options).await, ["03"]);
+    let observed = lab.observe().await;
+    let mut replace = lab.journal.replace(&observed);
+    lab.state(&options).await.reset().unwrap().apply(&mut replace).await.unwrap();
+    replace.commit().await.unwrap();
+    assert_eq!(lab.run_with("all", &options).await.len(), 33);
+    for n in 1..=20 {
+        assert!(lab.run_with(&format!("idle{n}"), &options).await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn two_rewinds_in_a_row_forget_one_span() {
+    let lab = crate::cases::five_runs().await;
+    for to in ["4", "2", "3"] {
+        let observed = lab.observe().await;
+        let mut replace = lab.journal.replace(&observed);
+        let change = lab.state(&BookmarkOptions::default()).await.rewind(&to.parse().unwrap()).unwrap();
+        change.apply(&mut replace).await.unwrap();
+        replace.commit().await.unwrap();
+    }
+    // A run that is forgotten is not remembered again by a rewind to a later one.
+    assert_eq!(lab.run("again").await, ["3", "4", "5"]);
+    let counted: Vec<_> = lab
+        .state(&BookmarkOptions::default())
+        .await
+        .runs()
+        .filter(|(_, counts)| *counts)
+        .map(|(r, _)| r.number)
+        .collect();
+    assert_eq!(counted, [1, 2, 6]);
+}
+
+#[test]
+fn a_name_is_a_name() {
+    for bad in ["", "a/b", "a b", "ä", ".", &"x".repeat(101)] {
+        assert_eq!(Bookmark::new(bad).unwrap_err().code(), "InvalidBookmark", "{bad}");
+    }
+}
