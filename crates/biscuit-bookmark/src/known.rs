@@ -27,6 +27,10 @@ impl Seen {
 }
 
 impl Known {
+    pub(crate) fn with_capacity(objects: usize) -> Self {
+        Self { by_url: HashMap::with_capacity_and_hasher(objects, BuildHasherDefault::default()) }
+    }
+
     /// An object that a run read; of several runs the latest counts.
     pub(crate) fn add(&mut self, print: Print, run: u64) {
         let seen = Seen { content: print.content, modified: print.modified, run };

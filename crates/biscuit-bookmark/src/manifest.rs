@@ -127,6 +127,11 @@ impl Manifest {
         Ok(Self { runs, entries, faded, packed: bytes.slice(end + 1..) })
     }
 
+    /// How many objects it has.
+    pub(crate) fn len(&self) -> usize {
+        usize::try_from(self.entries + self.faded).unwrap_or(usize::MAX)
+    }
+
     /// Bytes of its compressed part.
     pub(crate) fn bytes(&self) -> u64 {
         self.packed.len() as u64
@@ -153,6 +158,8 @@ impl Manifest {
             entries: self.entries,
             faded: self.faded,
             url: Vec::new(),
+            etag: Vec::new(),
+            has_etag: false,
             modified: 0,
             last: 0,
         })
@@ -166,6 +173,8 @@ pub(crate) struct Reader<'a> {
     entries: u64,
     faded: u64,
     url: Vec<u8>,
+    etag: Vec<u8>,
+    has_etag: bool,
     modified: i64,
     last: u64,
 }
@@ -173,6 +182,27 @@ pub(crate) struct Reader<'a> {
 impl Reader<'_> {
     /// The next object that is remembered by name.
     pub(crate) fn entry(&mut self) -> Result<Option<Entry>> {
+        let Some((size, run)) = self.begin()? else { return Ok(None) };
+        let text = |bytes: &Vec<u8>| String::from_utf8(bytes.clone()).map_err(damaged);
+        let url = text(&self.url)?;
+        let etag = self.has_etag.then(|| text(&self.etag)).transpose()?;
+        let reached = self.length()?;
+        let reached = (0..reached).map(|_| self.length().map(|n| n as u32)).collect::<Result<_>>()?;
+        Ok(Some(Entry { object: Object { url, size, etag, modified: self.modified }, run, reached }))
+    }
+
+    /// The next object that is remembered by name, as numbers.
+    pub(crate) fn print(&mut self) -> Result<Option<(Print, u64)>> {
+        let Some((size, run)) = self.begin()? else { return Ok(None) };
+        for _ in 0..self.length()? {
+            self.number()?;
+        }
+        let etag = self.has_etag.then_some(self.etag.as_slice());
+        Ok(Some((Print::of(&self.url, size, etag, self.modified), run)))
+    }
+
+    /// Reads all of an entry but the partitions; answers with its size and run.
+    fn begin(&mut self) -> Result<Option<(u64, u64)>> {
         if self.entries == 0 {
             return Ok(None);
         }
@@ -180,18 +210,15 @@ impl Reader<'_> {
         let shared = self.length()?;
         self.url.truncate(shared);
         let suffix = self.length()?;
-        self.take(suffix)?;
-        let url = String::from_utf8(self.url.clone()).map_err(damaged)?;
+        take(&mut self.input, suffix, &mut self.url)?;
         let run = self.run()?;
         let size = self.number()?;
         self.modified = self.modified.wrapping_add(unzigzag(self.number()?));
-        let etag = match self.length()? {
-            0 => None,
-            length => Some(self.text(length - 1)?),
-        };
-        let reached = self.length()?;
-        let reached = (0..reached).map(|_| self.length().map(|n| n as u32)).collect::<Result<_>>()?;
-        Ok(Some(Entry { object: Object { url, size, etag, modified: self.modified }, run, reached }))
+        self.etag.clear();
+        let etag = self.length()?;
+        self.has_etag = etag > 0;
+        take(&mut self.input, etag.saturating_sub(1), &mut self.etag)?;
+        Ok(Some((size, run)))
     }
 
     /// The next one of the others, behind all that are remembered by name.
@@ -235,21 +262,12 @@ impl Reader<'_> {
     fn length(&mut self) -> Result<usize> {
         usize::try_from(self.number()?).map_err(damaged)
     }
+}
 
-    /// Appends so many bytes to the URL.
-    fn take(&mut self, length: usize) -> Result<()> {
-        let read = (&mut self.input).take(length as u64).read_to_end(&mut self.url).map_err(damaged)?;
-        if read < length { Err(damaged("it ends too early")) } else { Ok(()) }
-    }
-
-    fn text(&mut self, length: usize) -> Result<String> {
-        let mut bytes = Vec::new();
-        let read = (&mut self.input).take(length as u64).read_to_end(&mut bytes).map_err(damaged)?;
-        if read < length {
-            return Err(damaged("it ends too early"));
-        }
-        String::from_utf8(bytes).map_err(damaged)
-    }
+/// Appends so many bytes.
+fn take(input: &mut impl Read, length: usize, to: &mut Vec<u8>) -> Result<()> {
+    let read = input.take(length as u64).read_to_end(to).map_err(damaged)?;
+    if read < length { Err(damaged("it ends too early")) } else { Ok(()) }
 }
 
 /// Writes a manifest: entries by URL and run, then the others by their numbers.

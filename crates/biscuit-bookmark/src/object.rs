@@ -22,15 +22,7 @@ impl Object {
     }
 
     pub(crate) fn print(&self) -> Print {
-        Print { url: hash(0, self.url.as_bytes()), content: self.content(), modified: self.modified }
-    }
-
-    /// A number for the content: of size and ETag, or of size and time where the store has no ETags.
-    fn content(&self) -> u64 {
-        match &self.etag {
-            Some(etag) => hash(self.size, etag.as_bytes()),
-            None => hash(self.size, &self.modified.to_le_bytes()),
-        }
+        Print::of(self.url.as_bytes(), self.size, self.etag.as_deref().map(str::as_bytes), self.modified)
     }
 }
 
@@ -41,6 +33,14 @@ pub(crate) struct Print {
     pub(crate) url: u64,
     pub(crate) content: u64,
     pub(crate) modified: i64,
+}
+
+impl Print {
+    pub(crate) fn of(url: &[u8], size: u64, etag: Option<&[u8]>, modified: i64) -> Self {
+        // Of size and ETag, or of size and time where the store has no ETags.
+        let content = hash(size, etag.unwrap_or(&modified.to_le_bytes()));
+        Self { url: hash(0, url), content, modified }
+    }
 }
 
 /// XXH64, which is fixed for ever.

@@ -316,23 +316,21 @@ impl State {
 
     /// What counts as read.
     pub(crate) fn known(&self) -> Result<Known> {
-        let known = std::cell::RefCell::new(Known::default());
-        let counts = |run: u64| !self.is_forgotten(run);
+        let mut known = Known::with_capacity(self.manifests.iter().map(|(.., m)| m.len()).sum());
         for (.., manifest) in &self.manifests {
-            manifest.each(
-                &mut |entry| {
-                    if counts(entry.run) {
-                        known.borrow_mut().add(entry.object.print(), entry.run);
-                    }
-                },
-                &mut |faded| {
-                    if counts(faded.run) {
-                        known.borrow_mut().add(faded.print, faded.run);
-                    }
-                },
-            )?;
+            let mut reader = manifest.reader()?;
+            while let Some((print, run)) = reader.print()? {
+                if !self.is_forgotten(run) {
+                    known.add(print, run);
+                }
+            }
+            while let Some(faded) = reader.faded()? {
+                if !self.is_forgotten(faded.run) {
+                    known.add(faded.print, faded.run);
+                }
+            }
         }
-        Ok(known.into_inner())
+        Ok(known)
     }
 
     /// What runs read an object of this URL, by number, with what they found.

@@ -1,10 +1,10 @@
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
-use biscuit_schema::{Column, DebeziumSettings, Wire};
+use biscuit_schema::{Column, DebeziumSettings, Wire, iso_date, iso_date_time, iso_time};
 
 use crate::cell::Cell;
-use crate::{iso, json};
+use crate::json;
 
 /// PostgreSQL's `infinity` and `-infinity` as Debezium writes them for timestamps without a zone, in microseconds.
 const INFINITY: i64 = 9_223_372_036_825_200_000;
@@ -172,13 +172,12 @@ fn plain(t: &DataType, raw: &str) -> Result<Cell, String> {
         DataType::Utf8 => Ok(Cell::Text(text()?)),
         DataType::Binary => bytes(raw, |t| STANDARD.decode(t).ok()),
         DataType::Date32 => {
-            let days = iso::date(&text()?).ok_or("it is no date; write YYYY-MM-DD")?;
-            Ok(Cell::Int((days - chrono::NaiveDate::default()).num_days()))
+            let days = iso_date(&text()?).ok_or("it is no date; write YYYY-MM-DD")?;
+            Ok(Cell::Int(days.into()))
         }
         DataType::Time64(unit) => {
-            let time = iso::time(&text()?).ok_or("it is no time; write HH:MM:SS")?;
-            let nanos = i128::from((time - chrono::NaiveTime::MIN).num_nanoseconds().unwrap_or(0));
-            to_unit(nanos, *unit)
+            let nanos = iso_time(&text()?).ok_or("it is no time; write HH:MM:SS")?;
+            to_unit(nanos.into(), *unit)
         }
         DataType::Timestamp(unit, zone) => timestamp(&text()?, *unit, zone.is_some()),
         DataType::List(item) => Codec::List(Box::new(Codec::Plain(item.data_type().clone()))).decode(raw),
@@ -248,11 +247,11 @@ fn to_unit(nanos: i128, unit: TimeUnit) -> Result<Cell, String> {
 
 /// A timestamp from ISO text. Without a zone in the text, one with a zone is taken as UTC; the other way round is refused.
 fn timestamp(text: &str, unit: TimeUnit, zoned: bool) -> Result<Cell, String> {
-    let (t, offset) = iso::date_time(text).ok_or("it is no timestamp; write YYYY-MM-DDTHH:MM:SS")?;
+    let (nanos, offset) = iso_date_time(text).ok_or("it is no timestamp; write YYYY-MM-DDTHH:MM:SS")?;
     if offset.is_some() && !zoned {
         return Err("it has a zone, and its column has none".to_owned());
     }
-    to_unit(iso::nanos(t) - i128::from(offset.unwrap_or(0)) * 1_000_000_000, unit)
+    to_unit(nanos - i128::from(offset.unwrap_or(0)) * 1_000_000_000, unit)
 }
 
 fn zoned(raw: &str) -> Result<Cell, String> {

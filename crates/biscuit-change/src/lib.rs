@@ -14,7 +14,6 @@ mod dms_file;
 mod dms_rows;
 mod envelope;
 mod infer;
-mod iso;
 mod json;
 mod op;
 mod packed;

@@ -38,6 +38,25 @@ impl ColumnType {
         if p.at != text.len() { Err(p.unknown()) } else { Ok(parsed) }
     }
 
+    /// The type of columns that are stored as this Arrow type.
+    pub fn of_arrow(arrow: DataType) -> Self {
+        Self { arrow, wire: Wire::Plain }
+    }
+
+    /// A name that [`parse`](Self::parse) reads back as this type; none for Arrow types that have no name.
+    pub fn name(&self) -> Option<String> {
+        match (self.wire, type_name(&self.arrow)) {
+            (Wire::VariableDecimal, _) => Some("numeric".to_owned()),
+            (Wire::Bits(n), _) => Some(format!("bit({n})")),
+            (Wire::Interval, _) => Some("interval".to_owned()),
+            (Wire::Digits(digits), Some(name)) if self.arrow != DataType::Utf8 => {
+                let name = name.split('(').next().unwrap_or(&name).to_owned();
+                Some(if digits == 6 { name } else { format!("{name}({digits})") })
+            }
+            (_, name) => name,
+        }
+    }
+
     /// The Arrow type it is stored as.
     pub fn arrow(&self) -> &DataType {
         &self.arrow

@@ -15,7 +15,8 @@ async fn files_are_read_as_they_were_found_or_not_at_all() {
     let path = Path::from("raw/a.jsonl");
     store.put(&path, "{\"id\":1,\"op\":\"c\"}\n".into()).await.unwrap();
     let meta = store.head(&path).await.unwrap();
-    let found = FoundFile { name: "mem://raw/a.jsonl".into(), store: store.clone(), path, size: meta.size, etag: meta.e_tag };
+    let found =
+        FoundFile { name: "mem://raw/a.jsonl".into(), store: store.clone(), path, size: meta.size, etag: meta.e_tag };
     let files = || ChangeFiles::found(vec![found.clone()], Format::Rows(RowsOptions::default().with_op("op")));
     assert_eq!(files().changes().await.unwrap().len(), 1);
     assert_eq!(ChangeFiles::found(vec![], Format::Rows(RowsOptions::default())).changes().await.unwrap().len(), 0);

@@ -1,0 +1,173 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
+use biscuit_core::{Error, Result};
+use serde_json::Value;
+
+use crate::{Column, ColumnType, Contract};
+
+/// A type of an Avro schema, and whether it may be null.
+type Typed = (DataType, bool);
+
+impl Contract {
+    /// The contract of an Avro schema, which is a record. `doc` becomes the comment, `default` the default, `aliases` the names that a column
+    /// had before.
+    ///
+    /// Source: the Avro specification 1.12, "Schema Declaration" and "Logical Types".
+    ///
+    /// # Errors
+    /// `InvalidAvro` for JSON that is no schema of a record, a name that is not declared, or a union of more than null and one type.
+    pub fn from_avro(text: &str) -> Result<Self> {
+        let schema: Value = serde_json::from_str(text).map_err(|e| invalid(&e.to_string()).with_source(e))?;
+        if schema["type"] != "record" {
+            return Err(invalid("it is no record"));
+        }
+        let mut names = Names { known: HashMap::new() };
+        let namespace = schema["namespace"].as_str().unwrap_or_default().to_owned();
+        let mut columns = Vec::new();
+        for field in fields_of(&schema)? {
+            let name = name_of(field)?;
+            let (t, nullable) = names
+                .read(&field["type"], &namespace)
+                .map_err(|e| invalid(&format!("field `{name}`: {}", e.message())).with_column(name))?;
+            let mut column = Column { nullable, ..Column::new(name, ColumnType::of_arrow(t)) };
+            column.comment = field["doc"].as_str().map(str::to_owned);
+            column.reading.default = match &field["default"] {
+                Value::String(text) => Some(text.clone()),
+                Value::Number(n) => Some(n.to_string()),
+                Value::Bool(b) => Some(b.to_string()),
+                _ => None,
+            };
+            let aliases = field["aliases"].as_array().map(Vec::as_slice).unwrap_or_default();
+            column.reading.renamed_from = aliases.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+            columns.push(column);
+        }
+        let mut contract = Self::new(columns)?;
+        contract.comment = schema["doc"].as_str().map(str::to_owned);
+        let name = name_of(&schema)?;
+        contract.table = Some(if namespace.is_empty() { name.to_owned() } else { format!("{namespace}.{name}") });
+        Ok(contract)
+    }
+}
+
+fn fields_of(record: &Value) -> Result<&Vec<Value>> {
+    record["fields"].as_array().ok_or_else(|| invalid("a record has no fields"))
+}
+
+fn name_of(value: &Value) -> Result<&str> {
+    value["name"].as_str().ok_or_else(|| invalid("a record or field has no name"))
+}
+
+/// Named types that were declared so far.
+struct Names {
+    known: HashMap<String, DataType>,
+}
+
+impl Names {
+    fn read(&mut self, schema: &Value, namespace: &str) -> Result<Typed> {
+        match schema {
+            Value::String(name) => Ok((self.simple(name, namespace)?, false)),
+            Value::Array(branches) => {
+                let rest: Vec<&Value> = branches.iter().filter(|b| *b != "null").collect();
+                match rest.as_slice() {
+                    [] => Err(invalid("a union of nothing but null")),
+                    [one] => Ok((self.read(one, namespace)?.0, rest.len() < branches.len())),
+                    _ => Err(invalid("a union of several types is none that a table has")),
+                }
+            }
+            Value::Object(_) => Ok((self.complex(schema, namespace)?, false)),
+            _ => Err(invalid("a type is a name, a union or an object")),
+        }
+    }
+
+    fn simple(&self, name: &str, namespace: &str) -> Result<DataType> {
+        Ok(match name {
+            "null" => return Err(invalid("null alone is no type of a column")),
+            "boolean" => DataType::Boolean,
+            "int" => DataType::Int32,
+            "long" => DataType::Int64,
+            "float" => DataType::Float32,
+            "double" => DataType::Float64,
+            "bytes" => DataType::Binary,
+            "string" => DataType::Utf8,
+            _ => {
+                let known = self.known.get(name).or_else(|| self.known.get(&format!("{namespace}.{name}")));
+                return known
+                    .cloned()
+                    .ok_or_else(|| invalid(&format!("the type `{name}` is not declared before it is used")));
+            }
+        })
+    }
+
+    fn complex(&mut self, schema: &Value, namespace: &str) -> Result<DataType> {
+        if let Some(t) = logical(schema)? {
+            // A fixed of a logical type has a name too.
+            self.declare(schema, namespace, &t);
+            return Ok(t);
+        }
+        let Some(kind) = schema["type"].as_str() else { return Ok(self.read(&schema["type"], namespace)?.0) };
+        let own = schema["namespace"].as_str().unwrap_or(namespace).to_owned();
+        let t = match kind {
+            "record" => {
+                let mut fields = Vec::new();
+                for field in fields_of(schema)? {
+                    let (t, _) = self.read(&field["type"], &own)?;
+                    fields.push(Field::new(name_of(field)?, t, true));
+                }
+                DataType::Struct(Fields::from(fields))
+            }
+            "enum" => DataType::Utf8,
+            "fixed" => DataType::Binary,
+            "array" => {
+                let (item, _) = self.read(&schema["items"], namespace)?;
+                DataType::List(Arc::new(Field::new("element", item, true)))
+            }
+            "map" => {
+                let (value, _) = self.read(&schema["values"], namespace)?;
+                let entry =
+                    Fields::from(vec![Field::new("key", DataType::Utf8, false), Field::new("value", value, true)]);
+                DataType::Map(Arc::new(Field::new("key_value", DataType::Struct(entry), false)), false)
+            }
+            simple => self.simple(simple, namespace)?,
+        };
+        self.declare(schema, &own, &t);
+        Ok(t)
+    }
+
+    fn declare(&mut self, schema: &Value, namespace: &str, t: &DataType) {
+        if let Some(name) = schema["name"].as_str() {
+            self.known.insert(name.to_owned(), t.clone());
+            self.known.insert(format!("{namespace}.{name}"), t.clone());
+        }
+    }
+}
+
+/// The type that a logical type means; none for those that are not known, which are then what they are written as.
+fn logical(schema: &Value) -> Result<Option<DataType>> {
+    let Some(logical) = schema["logicalType"].as_str() else { return Ok(None) };
+    let utc = || Some("UTC".into());
+    Ok(Some(match logical {
+        "decimal" => {
+            let precision =
+                schema["precision"].as_u64().and_then(|p| u8::try_from(p).ok()).filter(|p| (1..=38).contains(p));
+            let scale = schema["scale"].as_u64().unwrap_or(0);
+            match (precision, i8::try_from(scale)) {
+                (Some(p), Ok(s)) if scale <= u64::from(p) => DataType::Decimal128(p, s),
+                _ => return Err(invalid("a decimal has 1 to 38 digits, and no more of them behind the point")),
+            }
+        }
+        "uuid" => DataType::Utf8,
+        "date" => DataType::Date32,
+        "time-millis" | "time-micros" => DataType::Time64(TimeUnit::Microsecond),
+        "timestamp-millis" | "timestamp-micros" => DataType::Timestamp(TimeUnit::Microsecond, utc()),
+        "timestamp-nanos" => DataType::Timestamp(TimeUnit::Nanosecond, utc()),
+        "local-timestamp-millis" | "local-timestamp-micros" => DataType::Timestamp(TimeUnit::Microsecond, None),
+        "local-timestamp-nanos" => DataType::Timestamp(TimeUnit::Nanosecond, None),
+        _ => return Ok(None),
+    }))
+}
+
+fn invalid(why: &str) -> Error {
+    Error::usage("InvalidAvro", format!("this is no Avro schema of a table: {why}"))
+}

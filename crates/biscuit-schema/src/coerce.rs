@@ -1,0 +1,352 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, StringArray, UInt32Array, new_null_array};
+use arrow::compute::{filter_record_batch, interleave, is_null, take};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use biscuit_core::{Error, Result};
+use serde::Serialize;
+
+use crate::contract::Column;
+use crate::convert::{convert, place};
+use crate::fault::Fault;
+use crate::reading::{Extra, OnError};
+use crate::{Contract, check_names, type_name};
+
+/// Brings rows to the columns of a contract: by name, also within structs, and with every loss counted.
+///
+/// ```
+/// use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+/// use biscuit_schema::{Coercion, Contract};
+/// use std::sync::Arc;
+///
+/// let contract = Contract::from_toml("
+///     [[columns]]
+///     name = 'id'
+///     type = 'int'
+///     on_error = 'quarantine'
+///     [[columns]]
+///     name = 'day'
+///     type = 'date'
+/// ").unwrap();
+/// let day: ArrayRef = Arc::new(StringArray::from(vec!["2022-02-04", "2022-02-05"]));
+/// let id: ArrayRef = Arc::new(Int64Array::from(vec![7, 3_000_000_000]));
+/// let rows = RecordBatch::try_from_iter([("day", day), ("id", id)]).unwrap();
+/// let coerced = Coercion::new(&contract).unwrap().coerce(&rows, "a.parquet", 1).unwrap();
+/// assert_eq!(coerced.batch.num_rows(), 1);
+/// assert_eq!((coerced.refused[0].row, coerced.refused[0].code), (1, "Overflow"));
+/// ```
+#[derive(Debug, Clone)]
+pub struct Coercion {
+    contract: Arc<Contract>,
+    defaults: Vec<Option<ArrayRef>>,
+}
+
+/// Rows of a contract.
+#[derive(Debug, Clone)]
+pub struct Coerced {
+    /// The rows, without those that were refused.
+    pub batch: RecordBatch,
+    /// Which of the input's rows they are; none if all of them are.
+    pub kept: Option<BooleanArray>,
+    /// Rows that were refused, ascending, each once.
+    pub refused: Vec<RefusedRow>,
+    /// What was lost, filled in, and left out.
+    pub report: CoercionReport,
+}
+
+/// A row that was refused, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedRow {
+    /// Its place in the batch, from 0.
+    pub row: usize,
+    /// The column it is about.
+    pub column: String,
+    /// The stable code of the reason.
+    pub code: &'static str,
+}
+
+/// What became of the values of a column.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Losses {
+    /// Values that became null, by code.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub nulled: BTreeMap<&'static str, u64>,
+    /// Rows that were refused for them, by code.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub refused: BTreeMap<&'static str, u64>,
+    /// Values that were rounded.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub rounded: u64,
+    /// Values that are the default, since there was none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub defaulted: u64,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+/// What a coercion lost, filled in, and left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct CoercionReport {
+    /// Rows that came.
+    pub rows: u64,
+    /// Rows that were refused.
+    pub refused: u64,
+    /// Columns of which something was lost or filled in.
+    pub columns: BTreeMap<String, Losses>,
+    /// Columns, and fields of structs, that the contract does not have and that were left out.
+    pub dropped: BTreeSet<String>,
+    /// Columns, and fields of structs, that the input does not have.
+    pub missing: BTreeSet<String>,
+    /// Columns that have another name in the input: that one, and the contract's.
+    pub renamed: BTreeMap<String, String>,
+}
+
+impl CoercionReport {
+    /// Adds what another batch lost.
+    pub fn add(&mut self, other: &Self) {
+        self.rows += other.rows;
+        self.refused += other.refused;
+        for (column, losses) in &other.columns {
+            let own = self.columns.entry(column.clone()).or_default();
+            losses.nulled.iter().for_each(|(code, n)| *own.nulled.entry(code).or_default() += n);
+            losses.refused.iter().for_each(|(code, n)| *own.refused.entry(code).or_default() += n);
+            own.rounded += losses.rounded;
+            own.defaulted += losses.defaulted;
+        }
+        self.dropped.extend(other.dropped.iter().cloned());
+        self.missing.extend(other.missing.iter().cloned());
+        self.renamed.extend(other.renamed.iter().map(|(a, b)| (a.clone(), b.clone())));
+    }
+}
+
+impl Coercion {
+    /// A coercion to this contract.
+    ///
+    /// # Errors
+    /// `InvalidContract` if a default is not of its column's type.
+    pub fn new(contract: &Contract) -> Result<Self> {
+        let default = |c: &Column| {
+            let Some(text) = &c.reading.default else { return Ok(None) };
+            let one: ArrayRef = Arc::new(StringArray::from(vec![text.as_str()]));
+            let made = convert(&c.name, &one, c.column_type.arrow(), &c.reading)?;
+            match made.faults.first() {
+                None => Ok(Some(made.array)),
+                Some((_, fault)) => {
+                    let message = format!("the default of column `{}` {}", c.name, fault.reason());
+                    Err(Error::usage("InvalidContract", message).with_column(&c.name))
+                }
+            }
+        };
+        let defaults = contract.columns.iter().map(default).collect::<Result<_>>()?;
+        Ok(Self { contract: Arc::new(contract.clone()), defaults })
+    }
+
+    /// The contract.
+    pub fn contract(&self) -> &Contract {
+        &self.contract
+    }
+
+    /// Brings rows to the contract. `file` is what messages call where they come from, and `first` the number of the first row there.
+    ///
+    /// # Errors
+    /// Of a column whose values stop the run: `Unparseable`, `Overflow`, `PrecisionLoss`, `BadDate`, `BadTime`, `BadEpoch`, `NotABoolean`,
+    /// `NotANumber`, `NullNotAllowed`, with file and row; `NoCoercion` for a type that cannot become the column's; `MissingColumn` for one that
+    /// cannot be null and has no default; `ExtraColumns` if these are refused; `ColumnCase`, `DuplicateColumn`.
+    pub fn coerce(&self, batch: &RecordBatch, file: &str, first: u64) -> Result<Coerced> {
+        check_names(batch.schema_ref(), &format!("`{file}`"))?;
+        let mut work = Work {
+            file,
+            first,
+            used: vec![false; batch.num_columns()],
+            refused: BTreeMap::new(),
+            report: CoercionReport { rows: batch.num_rows() as u64, ..CoercionReport::default() },
+        };
+        let (mut fields, mut arrays) = (Vec::new(), Vec::new());
+        for (column, default) in self.contract.columns.iter().zip(&self.defaults) {
+            let array = self.column(batch, column, default.as_ref(), &mut work)?;
+            fields.push(Arc::new(Field::new(&column.name, column.column_type.arrow().clone(), column.nullable)));
+            arrays.push(array);
+        }
+        self.extra(batch, &mut work, &mut fields, &mut arrays)?;
+        let Work { refused, mut report, .. } = work;
+        report.refused = refused.len() as u64;
+        for (column, code) in refused.values() {
+            *report.columns.entry(column.clone()).or_default().refused.entry(code).or_default() += 1;
+        }
+        let kept = (!refused.is_empty())
+            .then(|| BooleanArray::from((0..batch.num_rows()).map(|i| !refused.contains_key(&i)).collect::<Vec<_>>()));
+        let batch = assemble(fields, arrays, batch.num_rows(), kept.as_ref())?;
+        let refused = refused.into_iter().map(|(row, (column, code))| RefusedRow { row, column, code }).collect();
+        Ok(Coerced { batch, kept, refused, report })
+    }
+
+    fn column(
+        &self,
+        batch: &RecordBatch,
+        column: &Column,
+        default: Option<&ArrayRef>,
+        work: &mut Work<'_>,
+    ) -> Result<ArrayRef> {
+        let t = column.column_type.arrow();
+        let Some(at) = self.find(batch.schema_ref(), column, work)? else {
+            work.report.missing.insert(column.name.clone());
+            return match default {
+                Some(value) => {
+                    work.losses(&column.name).defaulted += batch.num_rows() as u64;
+                    repeat(value, batch.num_rows())
+                }
+                None if column.nullable => Ok(new_null_array(t, batch.num_rows())),
+                None => {
+                    let message = format!("`{}` has no column `{}`, which cannot be null", work.file, column.name);
+                    Err(Error::data("MissingColumn", message).with_column(&column.name).in_file(work.file))
+                }
+            };
+        };
+        let input = batch.column(at);
+        let made = convert(&column.name, input, t, &column.reading).map_err(|e| e.in_file(work.file))?;
+        work.report.dropped.extend(made.dropped);
+        work.report.missing.extend(made.missing);
+        if made.rounded > 0 {
+            work.losses(&column.name).rounded += made.rounded;
+        }
+        let policy = column.reading.on_error.unwrap_or(self.contract.on_error);
+        for (row, fault) in &made.faults {
+            work.fault(column, *row, *fault, policy)?;
+        }
+        let array = match default {
+            Some(value) => work.fill(&column.name, made.array, input, value)?,
+            None => made.array,
+        };
+        if !column.nullable && array.null_count() > 0 {
+            for row in (0..array.len()).filter(|row| array.is_null(*row)) {
+                // What became null is no better than what was.
+                let policy = if policy == OnError::Null { OnError::Fail } else { policy };
+                work.fault(column, row, Fault::NullNotAllowed, policy)?;
+            }
+        }
+        Ok(array)
+    }
+
+    /// The place of a column in the input, by its name or one that it had.
+    fn find(&self, schema: &Schema, column: &Column, work: &mut Work<'_>) -> Result<Option<usize>> {
+        for name in std::iter::once(&column.name).chain(&column.reading.renamed_from) {
+            let found = place(schema.fields().iter(), name, name).map_err(|e| e.in_file(work.file))?;
+            if let Some(at) = found.filter(|at| !work.used[*at]) {
+                work.used[at] = true;
+                let there = schema.field(at).name();
+                if *there != column.name {
+                    work.report.renamed.insert(there.clone(), column.name.clone());
+                }
+                return Ok(Some(at));
+            }
+        }
+        Ok(None)
+    }
+
+    fn extra(
+        &self,
+        batch: &RecordBatch,
+        work: &mut Work<'_>,
+        fields: &mut Vec<Arc<Field>>,
+        arrays: &mut Vec<ArrayRef>,
+    ) -> Result<()> {
+        let unused = |work: &Work<'_>| (0..batch.num_columns()).filter(|at| !work.used[*at]).collect::<Vec<_>>();
+        for at in unused(work) {
+            let field = batch.schema_ref().field(at).clone();
+            match self.contract.extra {
+                Extra::Drop => drop(work.report.dropped.insert(field.name().clone())),
+                Extra::Keep => {
+                    fields.push(Arc::new(field.with_nullable(true)));
+                    arrays.push(batch.column(at).clone());
+                }
+                Extra::Refuse => {
+                    let names: Vec<_> = unused(work)
+                        .into_iter()
+                        .map(|at| format!("`{}`", batch.schema_ref().field(at).name()))
+                        .collect();
+                    let message = format!("the contract does not have {}", names.join(", "));
+                    return Err(Error::data("ExtraColumns", message).in_file(work.file));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A batch on its way.
+struct Work<'a> {
+    file: &'a str,
+    first: u64,
+    used: Vec<bool>,
+    refused: BTreeMap<usize, (String, &'static str)>,
+    report: CoercionReport,
+}
+
+impl Work<'_> {
+    fn losses(&mut self, column: &str) -> &mut Losses {
+        self.report.columns.entry(column.to_owned()).or_default()
+    }
+
+    fn fault(&mut self, column: &Column, row: usize, fault: Fault, policy: OnError) -> Result<()> {
+        match policy {
+            OnError::Fail => {
+                let t = column.column_type.arrow();
+                let t = type_name(t).unwrap_or_else(|| t.to_string());
+                let message = format!("a value of column `{}` ({t}) {}", column.name, fault.reason());
+                let e = Error::data(fault.code(), message).with_column(&column.name);
+                Err(e.at(self.file, self.first + row as u64))
+            }
+            OnError::Null => {
+                *self.losses(&column.name).nulled.entry(fault.code()).or_default() += 1;
+                Ok(())
+            }
+            OnError::Quarantine => {
+                self.refused.entry(row).or_insert_with(|| (column.name.clone(), fault.code()));
+                Ok(())
+            }
+        }
+    }
+
+    /// The default where the input has null; not where a value was lost.
+    fn fill(&mut self, column: &str, array: ArrayRef, input: &ArrayRef, value: &ArrayRef) -> Result<ArrayRef> {
+        let missing = is_null(input).map_err(internal)?;
+        let count = missing.true_count();
+        if count == 0 {
+            return Ok(array);
+        }
+        self.losses(column).defaulted += count as u64;
+        let from: Vec<(usize, usize)> =
+            missing.values().iter().enumerate().map(|(i, m)| if m { (1, 0) } else { (0, i) }).collect();
+        interleave(&[array.as_ref(), value.as_ref()], &from).map_err(internal)
+    }
+}
+
+fn repeat(value: &ArrayRef, rows: usize) -> Result<ArrayRef> {
+    take(value, &UInt32Array::from(vec![0; rows]), None).map_err(internal)
+}
+
+fn assemble(
+    fields: Vec<Arc<Field>>,
+    arrays: Vec<ArrayRef>,
+    rows: usize,
+    kept: Option<&BooleanArray>,
+) -> Result<RecordBatch> {
+    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
+    let loose: Vec<Arc<Field>> = fields.iter().map(|f| Arc::new(f.as_ref().clone().with_nullable(true))).collect();
+    let strict: SchemaRef = Arc::new(Schema::new(fields));
+    // Rows that are refused may have nulls where the schema has none.
+    let batch = RecordBatch::try_new_with_options(Arc::new(Schema::new(loose)), arrays, &options).map_err(internal)?;
+    let batch = match kept {
+        Some(kept) => filter_record_batch(&batch, kept).map_err(internal)?,
+        None => batch,
+    };
+    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(strict, batch.columns().to_vec(), &options).map_err(internal)
+}
+
+fn internal(e: arrow::error::ArrowError) -> Error {
+    Error::internal("rows could not be put together").with_source(e)
+}

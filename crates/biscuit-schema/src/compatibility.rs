@@ -1,0 +1,275 @@
+use std::fmt;
+
+use arrow::datatypes::DataType;
+use biscuit_core::{Error, Result};
+use serde::Serialize;
+
+use crate::{Column, Contract, common_type, type_name};
+
+/// One difference between two versions of a contract.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "change", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Difference {
+    /// A column is new.
+    Added {
+        /// The column.
+        column: String,
+        /// Whether it cannot be null and has no default: rows that are there have no value for it.
+        required: bool,
+    },
+    /// A column is gone.
+    Removed {
+        /// The column.
+        column: String,
+        /// Whether it could not be null and had no default: who reads it has nothing in its place.
+        required: bool,
+    },
+    /// A column has another name; the new contract says which it had.
+    Renamed {
+        /// The old name.
+        from: String,
+        /// The new name.
+        to: String,
+    },
+    /// A column's type holds every value of the one before.
+    Widened {
+        /// The column.
+        column: String,
+        /// The old type.
+        from: String,
+        /// The new type.
+        to: String,
+    },
+    /// A column's type does not hold every value of the one before.
+    Narrowed {
+        /// The column.
+        column: String,
+        /// The old type.
+        from: String,
+        /// The new type.
+        to: String,
+    },
+    /// A column may be null now.
+    Loosened {
+        /// The column.
+        column: String,
+    },
+    /// A column cannot be null any more.
+    Tightened {
+        /// The column.
+        column: String,
+    },
+    /// Columns are in another order.
+    Reordered,
+    /// Another key, grain or partitioning: rows mean something else.
+    Other {
+        /// What it is: `key`, `order`, `grain`, `partition_by`.
+        what: &'static str,
+        /// The old columns.
+        from: Vec<String>,
+        /// The new columns.
+        to: Vec<String>,
+    },
+}
+
+impl Difference {
+    /// Whether who reads by the new contract can read rows of the old one.
+    pub fn is_backward(&self) -> bool {
+        !matches!(
+            self,
+            Self::Added { required: true, .. } | Self::Narrowed { .. } | Self::Tightened { .. } | Self::Other { .. }
+        )
+    }
+
+    /// Whether who reads by the old contract can read rows of the new one.
+    pub fn is_forward(&self) -> bool {
+        !matches!(
+            self,
+            Self::Removed { required: true, .. }
+                | Self::Renamed { .. }
+                | Self::Widened { .. }
+                | Self::Narrowed { .. }
+                | Self::Loosened { .. }
+                | Self::Other { .. }
+        )
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |names: &[String]| if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+        match self {
+            Self::Added { column, required: true } => write!(f, "`{column}` is new, and cannot be null"),
+            Self::Added { column, .. } => write!(f, "`{column}` is new"),
+            Self::Removed { column, .. } => write!(f, "`{column}` is gone"),
+            Self::Renamed { from, to } => write!(f, "`{from}` is called `{to}`"),
+            Self::Widened { column, from, to } => write!(f, "`{column}` is widened from {from} to {to}"),
+            Self::Narrowed { column, from, to } => {
+                write!(f, "`{column}` changes from {from} to {to}, which does not hold all values")
+            }
+            Self::Loosened { column } => write!(f, "`{column}` may be null"),
+            Self::Tightened { column } => write!(f, "`{column}` cannot be null any more"),
+            Self::Reordered => f.write_str("the columns are in another order"),
+            Self::Other { what, from, to } => write!(f, "{what} changes from {} to {}", list(from), list(to)),
+        }
+    }
+}
+
+/// What two versions of a contract differ in, from the old one to the new one.
+pub fn differences(old: &Contract, new: &Contract) -> Vec<Difference> {
+    let mut found = Vec::new();
+    let mut matched: Vec<(usize, usize)> = Vec::new();
+    for (at, column) in new.columns.iter().enumerate() {
+        let was = |name: &str| old.columns.iter().position(|c| c.name == *name);
+        let own = was(&column.name);
+        let former = || column.reading.renamed_from.iter().filter(|n| new.column(n).is_none()).find_map(|n| was(n));
+        let Some(before) = own.or_else(former) else {
+            found.push(Difference::Added { column: column.name.clone(), required: is_required(column) });
+            continue;
+        };
+        matched.push((before, at));
+        let before = &old.columns[before];
+        if before.name != column.name {
+            found.push(Difference::Renamed { from: before.name.clone(), to: column.name.clone() });
+        }
+        found.extend(of_type(before, column));
+        match (before.nullable, column.nullable) {
+            (false, true) => found.push(Difference::Loosened { column: column.name.clone() }),
+            (true, false) => found.push(Difference::Tightened { column: column.name.clone() }),
+            _ => {}
+        }
+    }
+    for (at, column) in old.columns.iter().enumerate() {
+        if matched.iter().all(|(before, _)| *before != at) {
+            found.push(Difference::Removed { column: column.name.clone(), required: is_required(column) });
+        }
+    }
+    if !matched.is_sorted() {
+        found.push(Difference::Reordered);
+    }
+    let others = [
+        ("key", &old.key, &new.key),
+        ("order", &old.order, &new.order),
+        ("grain", &old.grain, &new.grain),
+        ("partition_by", &old.partition_by, &new.partition_by),
+    ];
+    let other = |(what, from, to): (&'static str, &Vec<String>, &Vec<String>)| Difference::Other {
+        what,
+        from: from.clone(),
+        to: to.clone(),
+    };
+    found.extend(others.into_iter().filter(|(_, from, to)| from != to).map(other));
+    found
+}
+
+fn is_required(column: &Column) -> bool {
+    !column.nullable && column.reading.default.is_none()
+}
+
+fn of_type(old: &Column, new: &Column) -> Option<Difference> {
+    let (a, b) = (old.column_type.arrow(), new.column_type.arrow());
+    if a == b {
+        return None;
+    }
+    let name = |t: &DataType| type_name(t).unwrap_or_else(|| t.to_string());
+    let (column, from, to) = (new.name.clone(), name(a), name(b));
+    // Nullability of nested fields is not part of a type here.
+    let widened = common_type(a, b).is_some_and(|common| name(&common) == to);
+    Some(if widened { Difference::Widened { column, from, to } } else { Difference::Narrowed { column, from, to } })
+}
+
+/// Which readers two versions of a contract have to leave able to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Compatibility {
+    /// Who reads by the new contract reads old rows.
+    Backward,
+    /// Who reads by the old contract reads new rows.
+    Forward,
+    /// Both.
+    Full,
+}
+
+impl Compatibility {
+    /// The differences that break it.
+    pub fn broken_by<'a>(self, differences: &'a [Difference]) -> Vec<&'a Difference> {
+        let breaks = |d: &&'a Difference| match self {
+            Self::Backward => !d.is_backward(),
+            Self::Forward => !d.is_forward(),
+            Self::Full => !d.is_backward() || !d.is_forward(),
+        };
+        differences.iter().filter(breaks).collect()
+    }
+}
+
+/// Whether a table can go from one contract to the next: columns may be added, widened, loosened and put in another order.
+///
+/// # Errors
+/// `IncompatibleContract`, naming every difference that old rows, or what is known by their key, do not survive.
+pub fn check_evolution(old: &Contract, new: &Contract) -> Result<Vec<Difference>> {
+    let found = differences(old, new);
+    let refused =
+        |d: &&Difference| !d.is_backward() || matches!(d, Difference::Removed { .. } | Difference::Renamed { .. });
+    let broken: Vec<String> = found.iter().filter(refused).map(ToString::to_string).collect();
+    if broken.is_empty() {
+        return Ok(found);
+    }
+    Err(Error::usage("IncompatibleContract", broken.join("; ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contract(columns: &str) -> Contract {
+        let columns: Vec<String> = columns
+            .split(", ")
+            .map(|c| {
+                let (name, t) = c.split_once(' ').unwrap();
+                let (t, nullable) = t.strip_suffix('!').map_or((t, true), |t| (t, false));
+                format!(r#"{{"name":"{name}","type":"{t}","nullable":{nullable}}}"#)
+            })
+            .collect();
+        Contract::from_json(&format!(r#"{{"columns":[{}]}}"#, columns.join(","))).unwrap()
+    }
+
+    #[test]
+    fn each_difference_breaks_whom_it_breaks() {
+        let old = contract("id bigint!, v int, s struct<a:int>");
+        for (new, backward, forward, evolves) in [
+            ("id bigint!, v int, s struct<a:int>, n string", true, true, true),
+            ("id bigint!, v int, s struct<a:int>, n string!", false, true, false),
+            ("id bigint!, v bigint, s struct<a:int>", true, false, true),
+            ("id bigint!, v smallint, s struct<a:int>", false, false, false),
+            ("id bigint!, v string, s struct<a:int>", false, false, false),
+            ("id bigint!, v int, s struct<a:bigint,b:string>", true, false, true),
+            ("id bigint!, v int", true, true, false),
+            ("v int, id bigint!, s struct<a:int>", true, true, true),
+            ("id bigint, v int, s struct<a:int>", true, false, true),
+            ("id bigint!, v int!, s struct<a:int>", false, true, false),
+        ] {
+            let new_contract = contract(new);
+            let found = differences(&old, &new_contract);
+            let fits = |c: Compatibility| c.broken_by(&found).is_empty();
+            let got = (
+                fits(Compatibility::Backward),
+                fits(Compatibility::Forward),
+                check_evolution(&old, &new_contract).is_ok(),
+            );
+            assert_eq!(got, (backward, forward, evolves), "{new}: {found:?}");
+        }
+        assert!(differences(&old, &old).is_empty());
+    }
+
+    #[test]
+    fn a_rename_that_is_declared_is_one() {
+        let old = contract("id bigint, mail string");
+        let mut new = contract("id bigint, email string");
+        new.columns[1].reading.renamed_from = vec!["mail".into()];
+        assert_eq!(differences(&old, &new), [Difference::Renamed { from: "mail".into(), to: "email".into() }]);
+        new.key = vec!["id".into()];
+        let e = check_evolution(&old, &new).unwrap_err();
+        assert_eq!(e.message(), "`mail` is called `email`; key changes from nothing to id");
+    }
+}

@@ -1,0 +1,544 @@
+//! Columns of one type as columns of another, value by value, and which values that fails for.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryArray, BooleanArray, ListArray, MapArray, PrimitiveArray,
+    StringArray, StringBuilder, StructArray, new_null_array,
+};
+use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::datatypes::{
+    DataType, Date32Type, Decimal128Type, Field, FieldRef, Fields, Float32Type, Float64Type, Int8Type, Int16Type,
+    Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+    TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+};
+use biscuit_core::{Error, Result};
+
+use crate::fault::Fault;
+use crate::reading::{Epoch, Reading, Rounding};
+use crate::scalar::{self, DAY_NANOS, Digits};
+use crate::type_name;
+
+/// A column of the wanted type. Where a value failed it is null.
+pub(crate) struct Converted {
+    pub(crate) array: ArrayRef,
+    /// Rows and why they failed, ascending; of a nested value each part that failed.
+    pub(crate) faults: Vec<(usize, Fault)>,
+    /// Values that were rounded.
+    pub(crate) rounded: u64,
+    /// Fields of structs that the wanted type does not have, and that it has and the values do not.
+    pub(crate) dropped: Vec<String>,
+    pub(crate) missing: Vec<String>,
+}
+
+impl Converted {
+    fn whole(array: ArrayRef) -> Self {
+        Self { array, faults: vec![], rounded: 0, dropped: vec![], missing: vec![] }
+    }
+}
+
+/// Why a column cannot become one of another type, whatever its values are.
+pub(crate) fn no_coercion(column: &str, from: &DataType, to: &DataType) -> Error {
+    let name = |t: &DataType| type_name(&crate::plain_type(t)).unwrap_or_else(|| t.to_string());
+    let message = format!("column `{column}` is {} and cannot become {}", name(from), name(to));
+    Error::data("NoCoercion", message).with_column(column)
+}
+
+/// Makes the column one of another type. `column` is what messages call it.
+pub(crate) fn convert(column: &str, array: &ArrayRef, to: &DataType, reading: &Reading) -> Result<Converted> {
+    use DataType as D;
+    let from = array.data_type();
+    if from == to {
+        return Ok(Converted::whole(array.clone()));
+    }
+    let failed = || no_coercion(column, from, to);
+    let plain = |t: &DataType| arrow::compute::cast(array, t).map_err(|e| failed().with_source(e));
+    match (from, to) {
+        (D::Null, _) => Ok(Converted::whole(new_null_array(to, array.len()))),
+        (D::LargeUtf8 | D::Utf8View, _) => convert(column, &plain(&D::Utf8)?, to, reading),
+        (D::LargeBinary | D::BinaryView | D::FixedSizeBinary(_), _) => {
+            convert(column, &plain(&D::Binary)?, to, reading)
+        }
+        (D::Dictionary(_, value), _) => convert(column, &plain(value)?, to, reading),
+        (D::Date64, _) => convert(column, &plain(&D::Timestamp(TimeUnit::Millisecond, None))?, to, reading),
+        (D::Utf8, _) => text(array.as_string(), to, reading).ok_or_else(failed),
+        (D::Boolean, _) => truth(array.as_boolean(), to).ok_or_else(failed),
+        (D::Binary, D::Utf8) => Ok(text_of_bytes(array.as_binary())),
+        (D::Date32, _) => days(array.as_primitive(), to).ok_or_else(failed),
+        (D::Timestamp(unit, _), _) => times(array, *unit, to).ok_or_else(failed),
+        (D::Float16, _) => convert(column, &plain(&D::Float32)?, to, reading),
+        (D::Float32 | D::Float64, _) => {
+            let doubles = plain(&D::Float64)?;
+            floats(doubles.as_primitive(), from == &D::Float32, to, reading).ok_or_else(failed)
+        }
+        (D::Decimal128(_, s), _) => {
+            let (values, scale) = (array.as_primitive::<Decimal128Type>(), i32::from(*s));
+            numbers(array.len(), array.nulls(), &|i| Digits { value: values.value(i), scale }, to, reading)
+                .ok_or_else(failed)
+        }
+        (t, _) if t.is_integer() => integers(array, to, reading).ok_or_else(failed),
+        (D::LargeList(_) | D::FixedSizeList(..) | D::ListView(_) | D::LargeListView(_), D::List(_)) => {
+            let (D::LargeList(item) | D::FixedSizeList(item, _) | D::ListView(item) | D::LargeListView(item)) = from
+            else {
+                return Err(failed());
+            };
+            convert(column, &plain(&D::List(item.clone()))?, to, reading)
+        }
+        (D::List(_), D::List(item)) => list(column, array.as_list(), item, reading),
+        (D::Struct(_), D::Struct(fields)) => structure(column, array.as_struct(), fields, reading),
+        (D::Map(..), D::Map(entry, sorted)) => map(column, array.as_map(), entry, *sorted, reading),
+        _ => Err(failed()),
+    }
+}
+
+/// Every value by itself; where it fails there is null.
+fn each<T: ArrowPrimitiveType>(
+    len: usize,
+    nulls: Option<&NullBuffer>,
+    value: impl Fn(usize) -> Result<(T::Native, bool), Fault>,
+) -> Converted {
+    let (mut values, mut faults, mut rounded) = (Vec::with_capacity(len), Vec::new(), 0);
+    for i in 0..len {
+        if nulls.is_some_and(|n| n.is_null(i)) {
+            values.push(T::Native::default());
+            continue;
+        }
+        match value(i) {
+            Ok((v, was_rounded)) => {
+                values.push(v);
+                rounded += u64::from(was_rounded);
+            }
+            Err(fault) => {
+                values.push(T::Native::default());
+                faults.push((i, fault));
+            }
+        }
+    }
+    let array = PrimitiveArray::<T>::new(ScalarBuffer::from(values), valid(len, nulls, &faults));
+    Converted { faults, rounded, ..Converted::whole(Arc::new(array)) }
+}
+
+/// The nulls of a column, and those that faults add.
+fn valid(len: usize, nulls: Option<&NullBuffer>, faults: &[(usize, Fault)]) -> Option<NullBuffer> {
+    if faults.is_empty() {
+        return nulls.cloned();
+    }
+    let mut valid: Vec<bool> = nulls.map_or_else(|| vec![true; len], |n| n.iter().collect());
+    faults.iter().for_each(|(i, _)| valid[*i] = false);
+    Some(NullBuffer::from(valid))
+}
+
+fn narrow<N: TryFrom<i128>>(v: i128) -> Result<(N, bool), Fault> {
+    N::try_from(v).map(|v| (v, false)).map_err(|_| Fault::Overflow)
+}
+
+fn in_unit(nanos: i128, unit: TimeUnit) -> Result<(i64, bool), Fault> {
+    let per = match unit {
+        TimeUnit::Second => 1_000_000_000,
+        TimeUnit::Millisecond => 1_000_000,
+        TimeUnit::Microsecond => 1000,
+        TimeUnit::Nanosecond => 1,
+    };
+    if nanos % per != 0 {
+        return Err(Fault::PrecisionLoss);
+    }
+    narrow(nanos / per)
+}
+
+/// Timestamps of any unit and zone, from nanoseconds.
+fn timestamps(
+    len: usize,
+    nulls: Option<&NullBuffer>,
+    unit: TimeUnit,
+    zone: Option<&Arc<str>>,
+    nanos: impl Fn(usize) -> Result<i128, Fault>,
+) -> Converted {
+    let value = |i: usize| in_unit(nanos(i)?, unit);
+    macro_rules! of {
+        ($t:ty) => {{
+            let made = each::<$t>(len, nulls, value);
+            let array = made.array.as_primitive::<$t>().clone().with_timezone_opt(zone.cloned());
+            Converted { array: Arc::new(array), ..made }
+        }};
+    }
+    match unit {
+        TimeUnit::Second => of!(TimestampSecondType),
+        TimeUnit::Millisecond => of!(TimestampMillisecondType),
+        TimeUnit::Microsecond => of!(TimestampMicrosecondType),
+        TimeUnit::Nanosecond => of!(TimestampNanosecondType),
+    }
+}
+
+fn decimals(made: Converted, precision: u8, scale: i8) -> Option<Converted> {
+    let array = made.array.as_primitive::<Decimal128Type>().clone().with_precision_and_scale(precision, scale).ok()?;
+    Some(Converted { array: Arc::new(array), ..made })
+}
+
+/// A value of a decimal, within its digits.
+fn fitting(value: (i128, bool), precision: u8) -> Result<(i128, bool), Fault> {
+    let most = 10i128.checked_pow(precision.into()).unwrap_or(i128::MAX);
+    if value.0.unsigned_abs() < most.unsigned_abs() { Ok(value) } else { Err(Fault::Overflow) }
+}
+
+fn booleans(len: usize, nulls: Option<&NullBuffer>, value: impl Fn(usize) -> Result<bool, Fault>) -> Converted {
+    let (mut values, mut faults) = (Vec::with_capacity(len), Vec::new());
+    for i in 0..len {
+        let v = if nulls.is_some_and(|n| n.is_null(i)) { Ok(false) } else { value(i) };
+        values.push(v.unwrap_or_else(|fault| {
+            faults.push((i, fault));
+            false
+        }));
+    }
+    let array = BooleanArray::new(values.into(), valid(len, nulls, &faults));
+    Converted { faults, ..Converted::whole(Arc::new(array)) }
+}
+
+fn texts(len: usize, nulls: Option<&NullBuffer>, value: impl Fn(usize) -> String) -> Converted {
+    let mut texts = StringBuilder::with_capacity(len, len * 8);
+    for i in 0..len {
+        match nulls.is_some_and(|n| n.is_null(i)) {
+            true => texts.append_null(),
+            false => texts.append_value(value(i)),
+        }
+    }
+    Converted::whole(Arc::new(texts.finish()))
+}
+
+/// The integer types, by what makes one of them.
+macro_rules! integer {
+    ($to:expr, $make:ident, $otherwise:expr) => {
+        match $to {
+            DataType::Int8 => Some($make!(Int8Type)),
+            DataType::Int16 => Some($make!(Int16Type)),
+            DataType::Int32 => Some($make!(Int32Type)),
+            DataType::Int64 => Some($make!(Int64Type)),
+            DataType::UInt8 => Some($make!(UInt8Type)),
+            DataType::UInt16 => Some($make!(UInt16Type)),
+            DataType::UInt32 => Some($make!(UInt32Type)),
+            DataType::UInt64 => Some($make!(UInt64Type)),
+            _ => $otherwise,
+        }
+    };
+}
+
+fn text(from: &StringArray, to: &DataType, reading: &Reading) -> Option<Converted> {
+    use DataType as D;
+    let (len, nulls) = (from.len(), from.nulls());
+    macro_rules! whole {
+        ($t:ty) => {
+            each::<$t>(len, nulls, |i| narrow(scalar::whole(from.value(i))?))
+        };
+    }
+    match to {
+        D::Boolean => Some(booleans(len, nulls, |i| scalar::boolean(from.value(i)))),
+        D::Float32 => Some(each::<Float32Type>(len, nulls, |i| single(scalar::float(from.value(i))?))),
+        D::Float64 => Some(each::<Float64Type>(len, nulls, |i| scalar::float(from.value(i)).map(|v| (v, false)))),
+        D::Decimal128(p, s) => {
+            let value = |i: usize| fitting(Digits::parse(from.value(i))?.at_scale((*s).into(), reading.rounding)?, *p);
+            decimals(each::<Decimal128Type>(len, nulls, value), *p, *s)
+        }
+        D::Date32 => Some(each::<Date32Type>(len, nulls, |i| Ok((scalar::date(from.value(i), reading)?, false)))),
+        D::Timestamp(unit, zone) => {
+            Some(timestamps(len, nulls, *unit, zone.as_ref(), |i| scalar::timestamp(from.value(i), reading)))
+        }
+        D::Time64(_) => {
+            let (from, to) = (Arc::new(from.clone()) as ArrayRef, to.clone());
+            let made = arrow::compute::cast(&from, &to).ok()?;
+            let faults =
+                (0..len).filter(|i| made.is_null(*i) && !from.is_null(*i)).map(|i| (i, Fault::BadTime)).collect();
+            Some(Converted { faults, ..Converted::whole(made) })
+        }
+        D::Binary => Some(Converted::whole(Arc::new(BinaryArray::from(from.clone())))),
+        _ => integer!(to, whole, None),
+    }
+}
+
+fn single(v: f64) -> Result<(f32, bool), Fault> {
+    let narrow = v as f32;
+    if narrow.is_infinite() && v.is_finite() { Err(Fault::Overflow) } else { Ok((narrow, false)) }
+}
+
+fn truth(from: &BooleanArray, to: &DataType) -> Option<Converted> {
+    let (len, nulls) = (from.len(), from.nulls());
+    macro_rules! whole {
+        ($t:ty) => {
+            each::<$t>(len, nulls, |i| narrow(i128::from(from.value(i))))
+        };
+    }
+    match to {
+        DataType::Utf8 => Some(texts(len, nulls, |i| from.value(i).to_string())),
+        _ => integer!(to, whole, None),
+    }
+}
+
+fn text_of_bytes(from: &BinaryArray) -> Converted {
+    let (mut texts, mut faults) = (StringBuilder::new(), Vec::new());
+    for i in 0..from.len() {
+        match (from.is_null(i), std::str::from_utf8(from.value(i))) {
+            (true, _) => texts.append_null(),
+            (_, Ok(text)) => texts.append_value(text),
+            (_, Err(_)) => {
+                texts.append_null();
+                faults.push((i, Fault::Unparseable));
+            }
+        }
+    }
+    Converted { faults, ..Converted::whole(Arc::new(texts.finish())) }
+}
+
+fn days(from: &PrimitiveArray<Date32Type>, to: &DataType) -> Option<Converted> {
+    let (len, nulls) = (from.len(), from.nulls());
+    match to {
+        DataType::Timestamp(unit, zone) => {
+            Some(timestamps(len, nulls, *unit, zone.as_ref(), |i| Ok(i128::from(from.value(i)) * DAY_NANOS)))
+        }
+        DataType::Utf8 => Some(Converted::whole(arrow::compute::cast(from, to).ok()?)),
+        _ => None,
+    }
+}
+
+fn times(array: &ArrayRef, unit: TimeUnit, to: &DataType) -> Option<Converted> {
+    let per = match unit {
+        TimeUnit::Second => 1_000_000_000,
+        TimeUnit::Millisecond => 1_000_000,
+        TimeUnit::Microsecond => 1000,
+        TimeUnit::Nanosecond => 1,
+    };
+    let ticks = arrow::compute::cast(array, &DataType::Int64).ok()?;
+    let ticks = ticks.as_primitive::<Int64Type>();
+    let nanos = |i: usize| Ok(i128::from(ticks.value(i)) * per);
+    match to {
+        DataType::Timestamp(unit, zone) => Some(timestamps(array.len(), array.nulls(), *unit, zone.as_ref(), nanos)),
+        DataType::Date32 => Some(each::<Date32Type>(array.len(), array.nulls(), |i| {
+            let nanos: i128 = nanos(i)?;
+            if nanos.rem_euclid(DAY_NANOS) == 0 {
+                narrow(nanos.div_euclid(DAY_NANOS))
+            } else {
+                Err(Fault::PrecisionLoss)
+            }
+        })),
+        DataType::Utf8 => Some(Converted::whole(arrow::compute::cast(array, to).ok()?)),
+        _ => None,
+    }
+}
+
+fn integers(array: &ArrayRef, to: &DataType, reading: &Reading) -> Option<Converted> {
+    macro_rules! from {
+        ($t:ty) => {{
+            let values = array.as_primitive::<$t>();
+            let digits = |i: usize| Digits { value: i128::from(values.value(i)), scale: 0 };
+            numbers(array.len(), array.nulls(), &digits, to, reading)
+        }};
+    }
+    integer!(array.data_type(), from, None)?
+}
+
+/// From whole and decimal numbers.
+fn numbers(
+    len: usize,
+    nulls: Option<&NullBuffer>,
+    value: &dyn Fn(usize) -> Digits,
+    to: &DataType,
+    reading: &Reading,
+) -> Option<Converted> {
+    use DataType as D;
+    macro_rules! whole {
+        ($t:ty) => {
+            each::<$t>(len, nulls, |i| {
+                let (v, rounded) = value(i).at_scale(0, reading.rounding)?;
+                narrow(v).map(|(v, _)| (v, rounded))
+            })
+        };
+    }
+    match to {
+        D::Boolean => Some(booleans(len, nulls, |i| match value(i).at_scale(0, Rounding::Fail) {
+            Ok((0, _)) => Ok(false),
+            Ok((1, _)) => Ok(true),
+            _ => Err(Fault::NotABoolean),
+        })),
+        D::Decimal128(p, s) => {
+            let fit = |i: usize| fitting(value(i).at_scale((*s).into(), reading.rounding)?, *p);
+            decimals(each::<Decimal128Type>(len, nulls, fit), *p, *s)
+        }
+        D::Float64 => Some(each::<Float64Type>(len, nulls, |i| double(value(i)).map(|v| (v, false)))),
+        D::Float32 => Some(each::<Float32Type>(len, nulls, |i| {
+            let v = double(value(i))?;
+            // A whole number that a float does not hold is another number; digits behind the point are near enough.
+            if value(i).scale == 0 && f64::from(v as f32) != v { Err(Fault::PrecisionLoss) } else { single(v) }
+        })),
+        D::Utf8 => Some(texts(len, nulls, |i| {
+            let Digits { value, scale } = value(i);
+            decimal_text(value, scale)
+        })),
+        D::Timestamp(unit, zone) => {
+            Some(timestamps(len, nulls, *unit, zone.as_ref(), |i| scalar::epoch(value(i), reading.epoch)))
+        }
+        D::Date32 if reading.epoch == Epoch::Days => {
+            Some(each::<Date32Type>(len, nulls, |i| narrow(value(i).at_scale(0, Rounding::Fail)?.0)))
+        }
+        _ => integer!(to, whole, None),
+    }
+}
+
+/// The nearest double; a whole number has to be one.
+fn double(number: Digits) -> Result<f64, Fault> {
+    if number.scale <= 0 {
+        let (whole, _) = number.at_scale(0, Rounding::Fail)?;
+        let v = whole as f64;
+        return if v as i128 == whole { Ok(v) } else { Err(Fault::PrecisionLoss) };
+    }
+    format!("{}e-{}", number.value, number.scale).parse().map_err(|_| Fault::Overflow)
+}
+
+/// The digits of a decimal number, with as many behind the point as its scale.
+fn decimal_text(value: i128, scale: i32) -> String {
+    let Ok(places) = usize::try_from(scale) else {
+        return format!("{value}{}", "0".repeat(scale.unsigned_abs() as usize));
+    };
+    let digits = format!("{:0>width$}", value.unsigned_abs(), width = places + 1);
+    let (whole, fraction) = digits.split_at(digits.len() - places);
+    let sign = if value < 0 { "-" } else { "" };
+    if places == 0 { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") }
+}
+
+fn floats(from: &PrimitiveArray<Float64Type>, was_single: bool, to: &DataType, reading: &Reading) -> Option<Converted> {
+    use DataType as D;
+    let (len, nulls) = (from.len(), from.nulls());
+    // The shortest digits that say this number, which is what somebody wrote.
+    let digits = |i: usize| {
+        let v = from.value(i);
+        match v {
+            v if v.is_nan() => Err(Fault::NotANumber),
+            v if v.is_infinite() => Err(Fault::Overflow),
+            v if was_single => Digits::parse(&format!("{:e}", v as f32)),
+            v => Digits::parse(&format!("{v:e}")),
+        }
+    };
+    macro_rules! whole {
+        ($t:ty) => {
+            each::<$t>(len, nulls, |i| {
+                let (v, rounded) = digits(i)?.at_scale(0, reading.rounding)?;
+                narrow(v).map(|(v, _)| (v, rounded))
+            })
+        };
+    }
+    match to {
+        D::Float64 => Some(Converted::whole(Arc::new(from.clone()))),
+        D::Float32 => Some(each::<Float32Type>(len, nulls, |i| single(from.value(i)))),
+        D::Decimal128(p, s) => {
+            let value = |i: usize| fitting(digits(i)?.at_scale((*s).into(), reading.rounding)?, *p);
+            decimals(each::<Decimal128Type>(len, nulls, value), *p, *s)
+        }
+        D::Timestamp(unit, zone) => {
+            Some(timestamps(len, nulls, *unit, zone.as_ref(), |i| scalar::epoch(digits(i)?, reading.epoch)))
+        }
+        D::Boolean => Some(booleans(len, nulls, |i| match from.value(i) {
+            0.0 => Ok(false),
+            1.0 => Ok(true),
+            _ => Err(Fault::NotABoolean),
+        })),
+        D::Utf8 => Some(Converted::whole(arrow::compute::cast(from, to).ok()?)),
+        _ => integer!(to, whole, None),
+    }
+}
+
+/// Faults of items, as those of the lists that they are in.
+fn of_lists(offsets: &OffsetBuffer<i32>, faults: &[(usize, Fault)]) -> Vec<(usize, Fault)> {
+    let list = |item: usize| offsets.partition_point(|o| *o as usize <= item) - 1;
+    faults.iter().map(|(item, fault)| (list(*item), *fault)).collect()
+}
+
+fn list(column: &str, from: &ListArray, item: &FieldRef, reading: &Reading) -> Result<Converted> {
+    let made = convert(&format!("{column}[]"), from.values(), item.data_type(), reading)?;
+    let array = ListArray::try_new(item.clone(), from.offsets().clone(), made.array.clone(), from.nulls().cloned());
+    let array = array.map_err(|e| Error::internal("a list could not be made").with_source(e))?;
+    Ok(Converted { array: Arc::new(array), faults: of_lists(from.offsets(), &made.faults), ..made })
+}
+
+fn map(column: &str, from: &MapArray, entry: &FieldRef, sorted: bool, reading: &Reading) -> Result<Converted> {
+    let DataType::Struct(kv) = entry.data_type() else {
+        return Err(no_coercion(column, from.data_type(), &DataType::Map(entry.clone(), sorted)));
+    };
+    let entries = from.entries();
+    // By place: keys and values have other names in every engine.
+    let key = convert(&format!("{column}.key"), entries.column(0), kv[0].data_type(), reading)?;
+    let value = convert(&format!("{column}.value"), entries.column(1), kv[1].data_type(), reading)?;
+    let broken = of_lists(from.offsets(), &key.faults);
+    let mut faults = of_lists(from.offsets(), &value.faults);
+    faults.extend(&broken);
+    faults.sort_by_key(|(row, _)| *row);
+    // A key is never null: a map that has lost one is null as a whole.
+    let nulls = valid(from.len(), from.nulls(), &broken);
+    let keys = if broken.is_empty() { key.array.clone() } else { filled(&key.array)? };
+    let made = StructArray::try_new(kv.clone(), vec![keys, value.array.clone()], None)
+        .and_then(|entries| MapArray::try_new(entry.clone(), from.offsets().clone(), entries, nulls, sorted));
+    let array = made.map_err(|e| Error::internal("a map could not be made").with_source(e))?;
+    Ok(Converted { array: Arc::new(array), faults, rounded: key.rounded + value.rounded, ..value })
+}
+
+/// The same column with some value where it is null.
+fn filled(array: &ArrayRef) -> Result<ArrayRef> {
+    let data = array.to_data().into_builder().nulls(None).build();
+    Ok(arrow::array::make_array(data.map_err(|e| Error::internal("keys could not be filled").with_source(e))?))
+}
+
+fn structure(column: &str, from: &StructArray, fields: &Fields, reading: &Reading) -> Result<Converted> {
+    let (mut arrays, mut faults, mut rounded) = (Vec::new(), Vec::new(), 0);
+    let (mut dropped, mut missing, mut used) = (Vec::new(), Vec::new(), vec![false; from.num_columns()]);
+    for field in fields {
+        let name = format!("{column}.{}", field.name());
+        match place(from.fields().iter(), field.name(), &name)? {
+            Some(at) => {
+                used[at] = true;
+                // What is below a null is no value.
+                let child = masked(from.column(at), from.nulls())?;
+                let made = convert(&name, &child, field.data_type(), reading)?;
+                arrays.push(made.array);
+                faults.extend(made.faults);
+                rounded += made.rounded;
+                dropped.extend(made.dropped);
+                missing.extend(made.missing);
+            }
+            None => {
+                arrays.push(new_null_array(field.data_type(), from.len()));
+                missing.push(name);
+            }
+        }
+    }
+    let unused = from.fields().iter().zip(used).filter(|(_, used)| !used);
+    dropped.extend(unused.map(|(f, _)| format!("{column}.{}", f.name())));
+    faults.sort_by_key(|(row, _)| *row);
+    let nullable: Fields = fields.iter().map(|f| Arc::new(f.as_ref().clone().with_nullable(true))).collect();
+    let array = StructArray::try_new_with_length(nullable, arrays, from.nulls().cloned(), from.len());
+    let array = array.map_err(|e| Error::internal("a struct could not be made").with_source(e))?;
+    Ok(Converted { array: Arc::new(array), faults, rounded, dropped, missing })
+}
+
+fn masked(child: &ArrayRef, nulls: Option<&NullBuffer>) -> Result<ArrayRef> {
+    let Some(nulls) = nulls.filter(|n| n.null_count() > 0) else { return Ok(child.clone()) };
+    let data = child.to_data().into_builder().nulls(NullBuffer::union(Some(nulls), child.nulls())).build();
+    let data = data.map_err(|e| Error::internal("nulls could not be joined").with_source(e))?;
+    Ok(arrow::array::make_array(data))
+}
+
+/// The place of a name: as it is, else but for its letters' case, if only one is like it.
+pub(crate) fn place<'a>(
+    fields: impl Iterator<Item = &'a Arc<Field>>,
+    name: &str,
+    shown: &str,
+) -> Result<Option<usize>> {
+    let fields: Vec<&Arc<Field>> = fields.collect();
+    if let Some(at) = fields.iter().position(|f| f.name() == name) {
+        return Ok(Some(at));
+    }
+    let like: Vec<usize> = (0..fields.len()).filter(|at| fields[*at].name().eq_ignore_ascii_case(name)).collect();
+    match like.as_slice() {
+        [] => Ok(None),
+        [at] => Ok(Some(*at)),
+        [a, b, ..] => {
+            let (a, b) = (fields[*a].name(), fields[*b].name());
+            let message = format!("column `{shown}` may be `{a}` or `{b}`, which differ only in letter case");
+            Err(Error::data("ColumnCase", message).with_column(shown))
+        }
+    }
+}

@@ -1,0 +1,365 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use biscuit_core::Result;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::iso::{iso_date, iso_date_time};
+use crate::{Contract, common_type, plain_type, type_name};
+
+/// Learns the columns of a table from samples: cells of text, JSON, or schemas. What looks like a number and is not one stays text:
+/// `02134`, `+49170`, numbers of more digits than a bigint has.
+///
+/// ```
+/// use biscuit_schema::Inference;
+///
+/// let mut inference = Inference::default();
+/// inference.add_texts("a.csv", 2, [("zip", "02134"), ("n", "7"), ("day", "2024-02-29")]);
+/// inference.add_texts("a.csv", 3, [("zip", "10115"), ("n", "x"), ("day", "")]);
+/// let inferred = inference.finish().unwrap();
+/// let types: Vec<_> = inferred.contract.columns.iter().map(|c| c.hive_type().unwrap().to_string()).collect();
+/// assert_eq!(types, ["string", "string", "date"]);
+/// assert_eq!(inferred.conflicts[0].to_string(), "`n` is bigint at a.csv, row 2, and string at a.csv, row 3: it is text");
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Inference {
+    columns: Vec<Learned>,
+    rows: u64,
+}
+
+/// What was learned.
+#[derive(Debug, Clone)]
+pub struct Inferred {
+    /// The columns, in the order in which they were met; all may be null.
+    pub contract: Contract,
+    /// Columns that are of several types.
+    pub conflicts: Vec<Conflict>,
+    /// Rows that were looked at.
+    pub rows: u64,
+}
+
+/// A column that is of one type here and of another one there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Conflict {
+    /// The column; fields of structs behind points.
+    pub column: String,
+    /// The type so far, and where it was met first.
+    pub first: (String, String),
+    /// The other type, and where.
+    pub other: (String, String),
+}
+
+impl std::fmt::Display for Conflict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let ((a, at), (b, there)) = (&self.first, &self.other);
+        write!(f, "`{}` is {a} at {at}, and {b} at {there}: it is text", self.column)
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Learned {
+    name: String,
+    shape: Shape,
+    at: String,
+    conflict: Option<Conflict>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Shape {
+    Unknown,
+    Of(DataType),
+    List(Box<Self>),
+    Struct(Vec<(String, Self)>),
+    /// Text of digits that would lose something as a number: other values of the column are text too, whatever they look like.
+    Code,
+    Text,
+}
+
+impl Inference {
+    /// Looks at a row of text cells, as CSV has them; an empty one is null.
+    pub fn add_texts<'a>(&mut self, file: &str, row: u64, cells: impl IntoIterator<Item = (&'a str, &'a str)>) {
+        self.rows += 1;
+        for (name, cell) in cells {
+            let shape = if cell.is_empty() { Shape::Unknown } else { of_text(cell, true) };
+            self.add(name, shape, || format!("{file}, row {row}"));
+        }
+    }
+
+    /// Looks at a JSON object; what is no object is passed over. Text between quotes is never a number.
+    pub fn add_json(&mut self, file: &str, row: u64, object: &Value) {
+        self.rows += 1;
+        let Value::Object(object) = object else { return };
+        for (name, value) in object {
+            self.add(name, of_json(value), || format!("{file}, row {row}"));
+        }
+    }
+
+    /// Looks at the schema of a file that has one.
+    pub fn add_schema(&mut self, file: &str, rows: u64, schema: &Schema) {
+        self.rows += rows;
+        for field in schema.fields() {
+            self.add(field.name(), of_type(&plain_type(field.data_type())), || file.to_owned());
+        }
+    }
+
+    fn add(&mut self, name: &str, shape: Shape, at: impl Fn() -> String) {
+        let Some(known) = self.columns.iter_mut().find(|c| c.name == name) else {
+            self.columns.push(Learned { name: name.to_owned(), shape, at: at(), conflict: None });
+            return;
+        };
+        if shape == Shape::Unknown {
+            return;
+        }
+        if known.shape == Shape::Unknown {
+            (known.shape, known.at) = (shape, at());
+            return;
+        }
+        let mut clash = None;
+        let joined = known.shape.join(&shape, name, &mut clash);
+        if let (Some((column, first, other)), None) = (clash, &known.conflict) {
+            known.conflict = Some(Conflict { column, first: (first, known.at.clone()), other: (other, at()) });
+        }
+        known.shape = joined;
+    }
+
+    /// The contract, and what did not fit together.
+    ///
+    /// # Errors
+    /// `InvalidContract` for two names that differ only in letter case.
+    pub fn finish(self) -> Result<Inferred> {
+        let fields: Vec<Field> = self.columns.iter().map(|c| Field::new(&c.name, c.shape.arrow(), true)).collect();
+        let contract = Contract::from_arrow(&Schema::new(fields))?;
+        let conflicts = self.columns.into_iter().filter_map(|c| c.conflict).collect();
+        Ok(Inferred { contract, conflicts, rows: self.rows })
+    }
+}
+
+/// What a text says it is.
+fn of_text(text: &str, numbers: bool) -> Shape {
+    let of = Shape::Of;
+    if numbers {
+        if is_whole(text) {
+            return match text.parse::<i64>() {
+                Ok(_) => of(DataType::Int64),
+                Err(_) => Shape::Code,
+            };
+        }
+        if is_decimal(text) {
+            return of(DataType::Float64);
+        }
+        if text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'+' | b'.')) && text.parse::<f64>().is_ok() {
+            return Shape::Code;
+        }
+        if text.eq_ignore_ascii_case("true") || text.eq_ignore_ascii_case("false") {
+            return of(DataType::Boolean);
+        }
+    }
+    if text.len() >= 10 && text.as_bytes()[0].is_ascii_digit() {
+        if text.len() == 10 && iso_date(text).is_some() {
+            return of(DataType::Date32);
+        }
+        if let Some((_, zone)) = iso_date_time(text) {
+            return of(DataType::Timestamp(TimeUnit::Microsecond, zone.map(|_| "UTC".into())));
+        }
+    }
+    Shape::Text
+}
+
+/// A whole number as somebody writes one: no zero or sign at the front that would be lost.
+fn is_whole(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    plain && (digits == "0" && text == "0" || !digits.starts_with('0'))
+}
+
+fn is_decimal(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let leading = digits.len() > 1 && digits.starts_with('0') && !digits.starts_with("0.");
+    let number = digits.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'-' | b'+'));
+    number
+        && !leading
+        && digits.as_bytes().first().is_some_and(u8::is_ascii_digit)
+        && digits.parse::<f64>().is_ok_and(f64::is_finite)
+}
+
+fn of_json(value: &Value) -> Shape {
+    match value {
+        Value::Null => Shape::Unknown,
+        Value::Bool(_) => Shape::Of(DataType::Boolean),
+        Value::Number(n) if n.is_i64() => Shape::Of(DataType::Int64),
+        Value::Number(n) if n.is_u64() => Shape::Of(DataType::Decimal128(20, 0)),
+        Value::Number(_) => Shape::Of(DataType::Float64),
+        Value::String(text) => of_text(text, false),
+        Value::Array(items) => {
+            let item = items.iter().map(of_json).fold(Shape::Unknown, |a, b| a.join(&b, "", &mut None));
+            Shape::List(Box::new(item))
+        }
+        Value::Object(fields) => Shape::Struct(fields.iter().map(|(name, v)| (name.clone(), of_json(v))).collect()),
+    }
+}
+
+fn of_type(t: &DataType) -> Shape {
+    match t {
+        DataType::Null => Shape::Unknown,
+        DataType::List(item) => Shape::List(Box::new(of_type(item.data_type()))),
+        DataType::Struct(fields) => {
+            Shape::Struct(fields.iter().map(|f| (f.name().clone(), of_type(f.data_type()))).collect())
+        }
+        DataType::Utf8 => Shape::Text,
+        other => Shape::Of(other.clone()),
+    }
+}
+
+impl Shape {
+    fn arrow(&self) -> DataType {
+        match self {
+            Self::Unknown | Self::Code | Self::Text => DataType::Utf8,
+            Self::Of(t) => t.clone(),
+            Self::List(item) => DataType::List(Arc::new(Field::new("element", item.arrow(), true))),
+            Self::Struct(fields) if fields.is_empty() => DataType::Utf8,
+            Self::Struct(fields) => {
+                DataType::Struct(fields.iter().map(|(name, shape)| Field::new(name, shape.arrow(), true)).collect())
+            }
+        }
+    }
+
+    fn name(&self) -> String {
+        let t = self.arrow();
+        type_name(&t).unwrap_or_else(|| t.to_string())
+    }
+
+    /// The shape that holds both; `clash` gets the place and the two types where only text does.
+    fn join(&self, other: &Self, at: &str, clash: &mut Option<(String, String, String)>) -> Self {
+        match (self, other) {
+            (a, b) if a == b => a.clone(),
+            (Self::Unknown, b) => b.clone(),
+            (a, Self::Unknown) => a.clone(),
+            (Self::Code, Self::Text | Self::Code) | (Self::Text, Self::Code) => Self::Text,
+            (Self::Code, Self::Of(t)) | (Self::Of(t), Self::Code)
+                if matches!(t, DataType::Int64 | DataType::Float64) =>
+            {
+                Self::Code
+            }
+            (Self::List(a), Self::List(b)) => Self::List(Box::new(a.join(b, &format!("{at}[]"), clash))),
+            (Self::Struct(a), Self::Struct(b)) => {
+                let mut fields = a.clone();
+                for (name, shape) in b {
+                    match fields.iter_mut().find(|(n, _)| n == name) {
+                        Some((_, own)) => *own = own.join(shape, &format!("{at}.{name}"), clash),
+                        None => fields.push((name.clone(), shape.clone())),
+                    }
+                }
+                Self::Struct(fields)
+            }
+            (Self::Of(a), Self::Of(b)) => match joined(a, b) {
+                Some(t) => Self::Of(t),
+                None => self.text(other, at, clash),
+            },
+            _ => self.text(other, at, clash),
+        }
+    }
+
+    fn text(&self, other: &Self, at: &str, clash: &mut Option<(String, String, String)>) -> Self {
+        clash.get_or_insert_with(|| (at.to_owned(), self.name(), other.name()));
+        Self::Text
+    }
+}
+
+/// The type of both. A sample has seen some of the values only: whole numbers are among others, and dates among times.
+fn joined(a: &DataType, b: &DataType) -> Option<DataType> {
+    let set = BTreeSet::from([a, b]);
+    let has = |t: &DataType| set.contains(t);
+    if has(&DataType::Float64) && has(&DataType::Int64) {
+        return Some(DataType::Float64);
+    }
+    match (a, b) {
+        (DataType::Date32, DataType::Timestamp(..)) => Some(b.clone()),
+        (DataType::Timestamp(..), DataType::Date32) => Some(a.clone()),
+        _ => common_type(a, b),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn types(inferred: &Inferred) -> Vec<String> {
+        inferred.contract.columns.iter().map(|c| format!("{} {}", c.name, c.hive_type().unwrap())).collect()
+    }
+
+    #[test]
+    fn texts_are_what_they_say_and_nothing_at_the_front_is_lost() {
+        let of = |t: &str| type_name(&of_text(t, true).arrow()).unwrap();
+        for (text, want) in [
+            ("7", "bigint"),
+            ("-7", "bigint"),
+            ("0", "bigint"),
+            ("-0", "double"),
+            ("007", "string"),
+            ("+7", "string"),
+            ("99999999999999999999", "string"),
+            ("1.5", "double"),
+            ("0.5", "double"),
+            ("00.5", "string"),
+            ("1e5", "double"),
+            (".5", "string"),
+            ("1.", "double"),
+            ("nan", "string"),
+            ("inf", "string"),
+            ("TRUE", "boolean"),
+            ("yes", "string"),
+            ("2024-02-29", "date"),
+            ("2023-02-29", "string"),
+            ("2024-02-29T10:00:00", "timestamp"),
+            ("2024-02-29 10:00:00Z", "timestamptz"),
+            ("1.2.3", "string"),
+            ("1-2", "string"),
+            ("+49170123", "string"),
+        ] {
+            assert_eq!(of(text), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn json_is_learned_nested_and_text_in_quotes_is_no_number() {
+        let mut inference = Inference::default();
+        for (row, line) in [
+            r#"{"id":1,"zip":"02134","at":"2024-01-01T00:00:00Z","tags":["a"],"s":{"a":1}}"#,
+            r#"{"id":2.5,"zip":null,"at":"2024-01-01","tags":[],"s":{"a":1.5,"b":true},"new":[{"x":1}]}"#,
+        ]
+        .iter()
+        .enumerate()
+        {
+            inference.add_json("a.jsonl", row as u64 + 1, &serde_json::from_str(line).unwrap());
+        }
+        let inferred = inference.finish().unwrap();
+        assert!(inferred.conflicts.is_empty());
+        let mut got = types(&inferred);
+        got.sort();
+        assert_eq!(
+            got,
+            [
+                "at timestamp",
+                "id double",
+                "new array<struct<x:bigint>>",
+                "s struct<a:double,b:boolean>",
+                "tags array<string>",
+                "zip string",
+            ]
+        );
+    }
+
+    #[test]
+    fn conflicts_name_both_places() {
+        let mut inference = Inference::default();
+        inference.add_json("a.jsonl", 1, &serde_json::json!({"s": {"a": 1}}));
+        inference.add_json("b.jsonl", 9, &serde_json::json!({"s": {"a": {"deep": 1}}}));
+        let conflict = &inference.finish().unwrap().conflicts[0];
+        assert_eq!(
+            conflict.to_string(),
+            "`s.a` is bigint at a.jsonl, row 1, and struct<deep:bigint> at b.jsonl, row 9: it is text"
+        );
+    }
+}

@@ -1,0 +1,80 @@
+use serde::{Deserialize, Serialize};
+
+/// What happens to a value that does not become the column's type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum OnError {
+    /// It stops the run.
+    #[default]
+    Fail,
+    /// It becomes null, and is counted.
+    Null,
+    /// Its row is put aside with the reason.
+    Quarantine,
+}
+
+/// What happens to columns that a contract does not name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Extra {
+    /// They are left out, and named in the report.
+    #[default]
+    Drop,
+    /// They are kept behind the others, as they are.
+    Keep,
+    /// They stop the run.
+    Refuse,
+}
+
+/// What a whole number means as a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Epoch {
+    /// Seconds, milliseconds, microseconds or nanoseconds since 1970, told apart by size: each of them is then a time from March 1973 to
+    /// November 5138; smaller numbers are an error.
+    #[default]
+    Auto,
+    /// Days since 1970.
+    Days,
+    /// Seconds since 1970.
+    Seconds,
+    /// Milliseconds since 1970.
+    Millis,
+    /// Microseconds since 1970.
+    Micros,
+    /// Nanoseconds since 1970.
+    Nanos,
+}
+
+/// What happens to digits that a decimal has no place for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Rounding {
+    /// They are an error.
+    #[default]
+    Fail,
+    /// The nearest number that has a place is taken, of two the one further from zero, and it is counted.
+    HalfUp,
+}
+
+/// How values of other types become a column's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Reading {
+    /// What happens to a value that does not. Default: as the contract has it.
+    pub on_error: Option<OnError>,
+    /// The value, as text, where the column is missing or null. Default: null.
+    pub default: Option<String>,
+    /// Other names that the column has in the input.
+    pub renamed_from: Vec<String>,
+    /// Forms of dates and times besides those of ISO 8601, as `strftime` has them: `%d/%m/%Y`.
+    pub formats: Vec<String>,
+    /// What whole numbers mean as times.
+    pub epoch: Epoch,
+    /// What happens to digits that there is no place for.
+    pub rounding: Rounding,
+}

@@ -1,0 +1,253 @@
+//! Single values: text, numbers and times.
+
+use chrono::format::{Parsed, StrftimeItems, parse};
+
+use crate::fault::Fault;
+use crate::iso::{iso_date, iso_date_time};
+use crate::reading::{Epoch, Reading, Rounding};
+
+type Answer<T> = Result<T, Fault>;
+
+pub(crate) const DAY_NANOS: i128 = 86_400_000_000_000;
+
+/// A decimal number as text has it: digits and where the point is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Digits {
+    pub(crate) value: i128,
+    pub(crate) scale: i32,
+}
+
+impl Digits {
+    /// Reads `-12.50`, `1e3`, `.5`; spaces around it do not matter.
+    pub(crate) fn parse(text: &str) -> Answer<Self> {
+        let text = text.trim();
+        let (negative, rest) = match text.as_bytes() {
+            [b'-', ..] => (true, &text[1..]),
+            [b'+', ..] => (false, &text[1..]),
+            _ => (false, text),
+        };
+        let (mantissa, exponent) = match rest.find(['e', 'E']) {
+            Some(at) => (&rest[..at], rest[at + 1..].parse::<i32>().map_err(|_| Fault::Unparseable)?),
+            None => (rest, 0),
+        };
+        if exponent.abs() > 1000 {
+            return Err(Fault::Overflow);
+        }
+        let (mut value, mut scale, mut point, mut any, mut zeros) = (0i128, 0i32, false, false, 0);
+        for b in mantissa.bytes() {
+            match b {
+                b'0'..=b'9' => {
+                    any = true;
+                    scale += i32::from(point);
+                    // Zeros at the end take no room until a digit follows them.
+                    if b == b'0' {
+                        zeros += 1;
+                        continue;
+                    }
+                    for _ in 0..zeros {
+                        value = value.checked_mul(10).ok_or(Fault::Overflow)?;
+                    }
+                    zeros = 0;
+                    value = value
+                        .checked_mul(10)
+                        .and_then(|v| v.checked_add(i128::from(b - b'0')))
+                        .ok_or(Fault::Overflow)?;
+                }
+                b'.' if !point => point = true,
+                _ => return Err(Fault::Unparseable),
+            }
+        }
+        if !any {
+            return Err(Fault::Unparseable);
+        }
+        let scale = if value == 0 { 0 } else { scale - zeros - exponent };
+        Ok(Self { value: if negative { -value } else { value }, scale })
+    }
+
+    /// The number with so many digits behind the point. Says whether it was rounded.
+    pub(crate) fn at_scale(self, scale: i32, rounding: Rounding) -> Answer<(i128, bool)> {
+        let shift = (scale - self.scale).unsigned_abs();
+        if self.value == 0 {
+            return Ok((0, false));
+        }
+        if scale >= self.scale {
+            let power = 10i128.checked_pow(shift).ok_or(Fault::Overflow)?;
+            return self.value.checked_mul(power).map(|v| (v, false)).ok_or(Fault::Overflow);
+        }
+        let Some(power) = 10i128.checked_pow(shift) else {
+            return if rounding == Rounding::HalfUp { Ok((0, true)) } else { Err(Fault::PrecisionLoss) };
+        };
+        let (whole, rest) = (self.value / power, self.value % power);
+        match (rest, rounding) {
+            (0, _) => Ok((whole, false)),
+            (_, Rounding::Fail) => Err(Fault::PrecisionLoss),
+            (_, Rounding::HalfUp) => {
+                let up = rest.unsigned_abs() >= power.unsigned_abs() / 2;
+                Ok((whole + if up { self.value.signum() } else { 0 }, true))
+            }
+        }
+    }
+}
+
+/// A whole number, from text.
+pub(crate) fn whole(text: &str) -> Answer<i128> {
+    if let Ok(v) = text.parse::<i64>() {
+        return Ok(v.into());
+    }
+    Digits::parse(text)?.at_scale(0, Rounding::Fail).map(|(v, _)| v)
+}
+
+/// A floating-point number, from text; `NaN` and `Infinity` are some.
+pub(crate) fn float(text: &str) -> Answer<f64> {
+    text.trim().parse().map_err(|_| Fault::Unparseable)
+}
+
+pub(crate) fn boolean(text: &str) -> Answer<bool> {
+    let text = text.trim();
+    let is = |words: &[&str]| words.iter().any(|w| text.eq_ignore_ascii_case(w));
+    if is(&["true", "t", "yes", "y", "1"]) {
+        Ok(true)
+    } else if is(&["false", "f", "no", "n", "0"]) {
+        Ok(false)
+    } else {
+        Err(Fault::NotABoolean)
+    }
+}
+
+/// Days since 1970, from text.
+pub(crate) fn date(text: &str, reading: &Reading) -> Answer<i32> {
+    let text = text.trim();
+    if let Some(days) = iso_date(text) {
+        return Ok(days);
+    }
+    // A form that was named may have a time: whoever named it knows.
+    if let Some(nanos) = by_formats(text, &reading.formats) {
+        return i32::try_from(nanos.div_euclid(DAY_NANOS)).map_err(|_| Fault::Overflow);
+    }
+    if let Some((nanos, _)) = iso_date_time(text) {
+        let days = i32::try_from(nanos.div_euclid(DAY_NANOS)).map_err(|_| Fault::Overflow)?;
+        return if nanos.rem_euclid(DAY_NANOS) == 0 { Ok(days) } else { Err(Fault::PrecisionLoss) };
+    }
+    match (text.parse::<i64>(), reading.epoch) {
+        (Ok(n), Epoch::Days) => i32::try_from(n).map_err(|_| Fault::Overflow),
+        _ => Err(Fault::BadDate),
+    }
+}
+
+/// Nanoseconds since 1970, from text: a time with an offset is the instant; without, it is taken as it is.
+pub(crate) fn timestamp(text: &str, reading: &Reading) -> Answer<i128> {
+    let text = text.trim();
+    if let Some((nanos, offset)) = iso_date_time(text) {
+        return Ok(nanos - i128::from(offset.unwrap_or(0)) * 1_000_000_000);
+    }
+    if let Some(nanos) = by_formats(text, &reading.formats) {
+        return Ok(nanos);
+    }
+    let Ok(digits) = Digits::parse(text) else { return Err(Fault::BadTime) };
+    epoch(digits, reading.epoch)
+}
+
+/// Nanoseconds since 1970, from a number that counts something since then.
+pub(crate) fn epoch(number: Digits, unit: Epoch) -> Answer<i128> {
+    let digits = match unit {
+        Epoch::Days => {
+            return number.at_scale(0, Rounding::Fail)?.0.checked_mul(DAY_NANOS).ok_or(Fault::Overflow);
+        }
+        Epoch::Seconds => 9,
+        Epoch::Millis => 6,
+        Epoch::Micros => 3,
+        Epoch::Nanos => 0,
+        Epoch::Auto => {
+            let size = number.value.unsigned_abs() as f64 / 10f64.powi(number.scale);
+            match size {
+                s if s < 1e8 => return Err(Fault::BadEpoch),
+                s if s < 1e11 => 9,
+                s if s < 1e14 => 6,
+                s if s < 1e17 => 3,
+                _ => 0,
+            }
+        }
+    };
+    number.at_scale(digits, Rounding::Fail).map(|(nanos, _)| nanos)
+}
+
+/// Nanoseconds since 1970, by the first form that fits the whole text.
+fn by_formats(text: &str, formats: &[String]) -> Option<i128> {
+    formats.iter().find_map(|format| {
+        let mut parsed = Parsed::new();
+        parse(&mut parsed, text, StrftimeItems::new(format)).ok()?;
+        if let Ok(t) = parsed.to_datetime() {
+            return Some(nanos(t.naive_utc()));
+        }
+        if let Ok(t) = parsed.to_naive_datetime_with_offset(0) {
+            return Some(nanos(t));
+        }
+        parsed.to_naive_date().ok().map(|d| i128::from(d.to_epoch_days()) * DAY_NANOS)
+    })
+}
+
+fn nanos(t: chrono::NaiveDateTime) -> i128 {
+    i128::from(t.and_utc().timestamp()) * 1_000_000_000 + i128::from(t.and_utc().timestamp_subsec_nanos())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decimal(text: &str, scale: i32) -> Answer<i128> {
+        Digits::parse(text)?.at_scale(scale, Rounding::Fail).map(|(v, _)| v)
+    }
+
+    #[test]
+    fn decimals_are_exact_or_a_fault() {
+        for (text, scale, want) in [
+            ("123.45", 2, Ok(12_345)),
+            (" -0.5 ", 2, Ok(-50)),
+            ("1.500", 2, Ok(150)),
+            ("1e3", 0, Ok(1000)),
+            ("1.25e1", 1, Ok(125)),
+            (".5", 1, Ok(5)),
+            ("000", 2, Ok(0)),
+            ("0.000000000000000000000000000000000000000000000000", 2, Ok(0)),
+            ("123.456", 2, Err(Fault::PrecisionLoss)),
+            ("1e-400", 2, Err(Fault::PrecisionLoss)),
+            ("1e400", 2, Err(Fault::Overflow)),
+            ("9999999999999999999999999999999999999999", 0, Err(Fault::Overflow)),
+            ("1.2.3", 2, Err(Fault::Unparseable)),
+            ("", 2, Err(Fault::Unparseable)),
+            ("-", 2, Err(Fault::Unparseable)),
+            ("0x1", 2, Err(Fault::Unparseable)),
+        ] {
+            assert_eq!(decimal(text, scale), want, "{text}");
+        }
+        let round = |text: &str| Digits::parse(text).unwrap().at_scale(2, Rounding::HalfUp).unwrap();
+        assert_eq!((round("1.005"), round("-1.005"), round("1.004")), ((101, true), (-101, true), (100, true)));
+    }
+
+    #[test]
+    fn epochs_are_told_apart_by_size() {
+        let auto = |n: i128| epoch(Digits { value: n, scale: 0 }, Epoch::Auto);
+        let want = Ok(1_486_500_577_000_000_000);
+        for n in [1_486_500_577, 1_486_500_577_000, 1_486_500_577_000_000, 1_486_500_577_000_000_000] {
+            assert_eq!(auto(n), want, "{n}");
+        }
+        for n in [0, 2022, 20_240_229, 99_999_999] {
+            assert_eq!(auto(n), Err(Fault::BadEpoch), "{n}");
+        }
+        let seconds = Digits::parse("1486500577.691").unwrap();
+        assert_eq!(epoch(seconds, Epoch::Auto), Ok(1_486_500_577_691_000_000));
+        // Through a double, as the original does it, this one ends in .008.
+        assert_eq!(auto(253_402_300_799_999), Ok(253_402_300_799_999_000));
+        let millis = epoch(Digits { value: 253_402_300_799_999, scale: 0 }, Epoch::Millis);
+        assert_eq!(millis, Ok(253_402_300_799_999_000_000));
+    }
+
+    #[test]
+    fn forms_that_are_named_are_read() {
+        let reading = Reading { formats: vec!["%d/%m/%Y".into(), "%Y%m%d %H%M%S %z".into()], ..Reading::default() };
+        assert_eq!(date("04/02/1970", &reading), Ok(34));
+        assert_eq!(timestamp("04/02/1970", &reading), Ok(34 * DAY_NANOS));
+        assert_eq!(timestamp("19700101 010000 +0100", &reading), Ok(0));
+        assert_eq!(date("31/02/1970", &reading), Err(Fault::BadDate));
+    }
+}
