@@ -19,6 +19,8 @@ pub enum RunKind {
     Advance,
     /// It read objects again that earlier runs had read, and replaced what these had appended.
     Replay,
+    /// It read objects again for some partitions, which it built anew.
+    Rebuild,
     /// Nothing was read: everything that was there counts as read.
     SetToNow,
 }

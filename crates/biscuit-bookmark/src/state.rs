@@ -11,7 +11,7 @@ use crate::input::Input;
 use crate::known::Known;
 use crate::manifest::{Entry, Manifest, Output, RunKind, RunRecord};
 use crate::mode::{Mode, RunRef};
-use crate::object::Object;
+use crate::object::{Object, Print};
 use crate::select::{Selection, select};
 use crate::tiers;
 
@@ -195,6 +195,79 @@ impl State {
         self.remember(RunKind::SetToNow, &objects, &input.places(), run, Default::default())
     }
 
+    /// What a commit has to make true that builds some partitions anew from these objects, which were read before.
+    ///
+    /// # Errors
+    /// As [`advance`](Self::advance).
+    pub fn rebuild(&self, objects: &[Object], places: &[String], run: &Run, output: Output) -> Result<Change> {
+        self.remember(RunKind::Rebuild, objects, places, run, (vec![], output))
+    }
+
+    /// The objects whose rows are in these partitions, as they are listed: where it is not known of an object, those of all runs that wrote
+    /// there.
+    ///
+    /// # Errors
+    /// `CannotReplace` if one of them is gone, or was overwritten since it was read, so that the partitions would not be what they were;
+    /// `RunForgotten` where runs wrote of which nothing is known any more.
+    pub fn inputs_of(&self, partitions: &BTreeSet<String>, input: &Input) -> Result<Vec<Object>> {
+        self.inputs_besides(partitions, input, &|_| false)
+    }
+
+    /// As [`inputs_of`](Self::inputs_of), without the objects that the caller has already: these may have been overwritten.
+    ///
+    /// # Errors
+    /// As [`inputs_of`](Self::inputs_of).
+    pub fn inputs_besides(
+        &self,
+        partitions: &BTreeSet<String>,
+        input: &Input,
+        has: &dyn Fn(&str) -> bool,
+    ) -> Result<Vec<Object>> {
+        if self.fact.faded > 0 {
+            let message = format!("what runs up to {} wrote is not known any more", self.fact.faded);
+            return Err(Error::usage("RunForgotten", message));
+        }
+        let dead: BTreeSet<u64> = self.runs().flat_map(|(r, _)| r.replaced.iter().copied()).collect();
+        let wrote = |r: &RunRecord| r.kind != RunKind::SetToNow && !dead.contains(&r.number);
+        let live: BTreeMap<u64, &RunRecord> =
+            self.runs().filter(|(r, _)| wrote(r)).map(|(r, _)| (r.number, r)).collect();
+        let mut wanted: BTreeMap<String, Print> = BTreeMap::new();
+        for (.., manifest) in &self.manifests {
+            let entry = &mut |entry: Entry| {
+                let Some(run) = live.get(&entry.run) else { return };
+                let all = &run.output.partitions;
+                let is_in = match entry.reached.is_empty() {
+                    true => all.iter().any(|p| partitions.contains(p)),
+                    false => {
+                        entry.reached.iter().filter_map(|at| all.get(*at as usize)).any(|p| partitions.contains(p))
+                    }
+                };
+                if is_in && !has(&entry.object.url) {
+                    // Entries come by run: of one object the last reading counts.
+                    wanted.insert(entry.object.url.clone(), entry.object.print());
+                }
+            };
+            manifest.each(entry, &mut |_| ())?;
+        }
+        let mut found = Vec::new();
+        for (object, _) in input.objects().filter(|(_, ignored)| ignored.is_none()) {
+            if let Some(print) = wanted.remove(&object.url) {
+                if print.content != object.print().content {
+                    let message = format!("`{}` was overwritten since it was read; run the job first", object.url);
+                    return Err(Error::data("CannotReplace", message).in_file(&object.url));
+                }
+                found.push(object);
+            }
+        }
+        match wanted.into_keys().next() {
+            None => Ok(found),
+            Some(url) => {
+                let message = format!("`{url}` is gone: its rows are in the partitions, and would be lost");
+                Err(Error::data("CannotReplace", message).in_file(&url))
+            }
+        }
+    }
+
     /// What goes when the selection's rows are appended: the files of every run that read one of its objects before. Where such a run read
     /// others besides, these are added to the selection, since their rows go with its files.
     ///
@@ -260,6 +333,13 @@ impl State {
         }
         selection.objects.sort_by(|a, b| (a.modified, &a.url).cmp(&(b.modified, &b.url)));
         Ok(())
+    }
+
+    /// The partitions that rebuilds among these runs have built anew: files of earlier runs in them are gone, and their rows are in the
+    /// rebuilds'.
+    pub fn rebuilt_partitions(&self, runs: &[u64]) -> BTreeSet<String> {
+        let rebuilds = self.runs().filter(|(r, _)| r.kind == RunKind::Rebuild && runs.contains(&r.number));
+        rebuilds.flat_map(|(r, _)| r.output.partitions.iter().cloned()).collect()
     }
 
     /// The partitions that rows of these objects are in: where it is not known of an object, all partitions of the runs that read it.

@@ -11,6 +11,8 @@ use crate::lifecycle::LifecycleCommand;
 use crate::parquet_args::{ParquetArgs, bytes};
 use crate::periods::PeriodsArgs;
 use crate::purge::PurgeArgs;
+use crate::run::{ImpactArgs, RunArgs};
+use crate::schema::SchemaCommand;
 use crate::snapshot::SnapshotCommand;
 
 /// Production data-lake jobs on plain Parquet.
@@ -69,6 +71,13 @@ pub(crate) enum Command {
     /// Look at the records that merges put aside, and try them again
     #[command(subcommand)]
     Quarantine(QuarantineCommand),
+    /// Run a job: raw files in, clean tables out, each input once
+    Run(Box<RunArgs>),
+    /// Name the partitions of a table that input files, or runs, have reached
+    Impact(ImpactArgs),
+    /// Learn, print, check and compare contracts
+    #[command(subcommand)]
+    Schema(SchemaCommand),
     /// Which input files were read, by which run; why one is not; forget, rewind
     #[command(subcommand)]
     Bookmark(BookmarkCommand),

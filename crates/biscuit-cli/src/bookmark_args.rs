@@ -1,4 +1,3 @@
-use std::sync::Arc;
 use std::time::Duration;
 
 use biscuit_bookmark::{
@@ -6,16 +5,16 @@ use biscuit_bookmark::{
     Selection, State, list,
 };
 use biscuit_core::{Clock, Error, Instant, Result, Run, RunId, SystemClock};
-use biscuit_dataset::{Dataset, OpenLocation, Snapshot};
+use biscuit_dataset::{Dataset, Snapshot};
+use biscuit_job::OpenPlace;
 use biscuit_merge::{Beside, FoundFile};
-use biscuit_purge::PurgeStore;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use crate::args::duration;
 use crate::context::Context;
 use crate::parquet_args::bytes;
-use crate::stores::on_s3;
+use crate::stores::CliPlaces;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ModeName {
@@ -276,21 +275,5 @@ pub(crate) async fn open_places(places: &[String], context: &Context) -> Result<
 }
 
 pub(crate) async fn open_place(place: &str, context: &Context) -> Result<Place> {
-    let wild = place.find(['*', '?', '[']).map(|at| place[..at].rfind('/').map_or(0, |i| i + 1));
-    let (folder, pattern) = place.split_at(wild.unwrap_or(place.len()));
-    let location = context.stores.open(if folder.is_empty() { "." } else { folder }).await?;
-    let base = match (on_s3(place), place.split_once("://")) {
-        (Some((bucket, _)), _) => format!("s3://{bucket}/"),
-        (None, Some(("memory", rest))) => format!("memory://{}/", rest.split('/').next().unwrap_or_default()),
-        _ => "/".to_owned(),
-    };
-    let path = format!("{}/{pattern}", location.path());
-    let opened = Place::new(location.storage(), &base, &path)?;
-    match on_s3(place) {
-        Some((bucket, _)) => {
-            let lister: Arc<dyn PurgeStore> = Arc::new(context.stores.s3(bucket).await?);
-            Ok(opened.with_lister(lister))
-        }
-        None => Ok(opened),
-    }
+    CliPlaces(context.stores.clone()).place(place).await
 }

@@ -22,6 +22,8 @@ mod purge;
 mod purge_report;
 mod quarantine;
 mod recover;
+mod run;
+mod schema;
 mod show;
 mod signals;
 mod snapshot;
@@ -58,7 +60,7 @@ fn main() -> ExitCode {
     let context = Context::new(Stores::new(cli.aws.options()), cli.show_values);
     let code = runtime.block_on(async {
         let (answer, signal) =
-            signals::run(run(&cli.command, &context), &context, cli.grace.unwrap_or(signals::GRACE)).await;
+            signals::run(answer(&cli.command, &context), &context, cli.grace.unwrap_or(signals::GRACE)).await;
         output::finish(answer, &cli, &context, signal).await
     });
     // Work of a run that was stopped is not waited for.
@@ -66,12 +68,15 @@ fn main() -> ExitCode {
     code
 }
 
-async fn run(command: &Command, context: &Context) -> Result<Answer> {
+async fn answer(command: &Command, context: &Context) -> Result<Answer> {
     match command {
         Command::Merge(args) => merge::run(args, context).await,
         Command::Snapshot(args) => snapshot::run(args, context).await,
         Command::Periods(args) => periods::run(args, context).await,
         Command::Quarantine(command) => quarantine::run(command, context).await,
+        Command::Run(args) => run::run(args, context).await,
+        Command::Impact(args) => run::reached(args, context).await,
+        Command::Schema(command) => schema::run(command, context).await,
         Command::Bookmark(command) => bookmark::run(command, context).await,
         Command::Recover(args) => recover::run(args, context).await,
         Command::Adopt(args) => adopt::run(args, context).await,

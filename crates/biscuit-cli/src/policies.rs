@@ -56,10 +56,10 @@ pub(crate) fn policies(bucket: &str, root: &str, state: &str) -> Map<String, Val
         of_bucket(&["s3:ListBucketMultipartUploads"]),
     ]);
     let mut all = Map::new();
-    for name in ["merge", "snapshot", "compact", "recover", "adopt", "quarantine", "bookmark"] {
+    for name in ["merge", "snapshot", "compact", "recover", "adopt", "quarantine", "bookmark", "run"] {
         all.insert(name.to_owned(), write.clone());
     }
-    for name in ["show", "verify", "history", "periods"] {
+    for name in ["show", "verify", "history", "periods", "impact", "schema"] {
         all.insert(name.to_owned(), read.clone());
     }
     for (name, policy) in [("purge", purge), ("purge-versions", versions), ("lifecycle", lifecycle), ("doctor", doctor)]

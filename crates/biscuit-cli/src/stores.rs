@@ -4,8 +4,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use aws_sdk_s3::config::RequestChecksumCalculation;
 use biscuit_aws::{Aws, AwsOptions};
+use biscuit_bookmark::Place as InputPlace;
 use biscuit_core::Result;
 use biscuit_dataset::{Location, OpenLocation};
+use biscuit_job::{OpenPlace, PlaceByLocation};
 use biscuit_journal::Storage;
 use biscuit_purge::{AnyStore, PurgeStore, S3Store};
 use object_store::ObjectStore;
@@ -130,5 +132,20 @@ impl OpenLocation for Stores {
         let storage = location.storage();
         let metered = storage.with_store(Arc::new(Metered::new(storage.store.clone(), self.counts.clone())));
         Ok(location.with_storage(metered))
+    }
+}
+
+/// Opens places of input, those on S3 with its own listing.
+#[derive(Debug)]
+pub(crate) struct CliPlaces(pub(crate) Arc<Stores>);
+
+#[async_trait]
+impl OpenPlace for CliPlaces {
+    async fn place(&self, url: &str) -> Result<InputPlace> {
+        let place = PlaceByLocation(self.0.clone()).place(url).await?;
+        match on_s3(url) {
+            Some((bucket, _)) => Ok(place.with_lister(Arc::new(self.0.s3(bucket).await?))),
+            None => Ok(place),
+        }
     }
 }

@@ -122,6 +122,21 @@ impl Error {
         self
     }
 
+    /// The same error without its cause: for several that wait for what failed once.
+    pub fn without_source(&self) -> Self {
+        let i = &self.0;
+        Self(Box::new(Inner {
+            kind: i.kind,
+            code: i.code,
+            message: i.message.clone(),
+            details: i.details.clone(),
+            column: i.column.clone(),
+            file: i.file.clone(),
+            row: i.row,
+            source: None,
+        }))
+    }
+
     /// What the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind

@@ -21,6 +21,6 @@ pub use location::{ByUrl, Location, OpenLocation};
 pub use reader::{engine_error, parquet_error};
 pub use rows::{align, conform, partition_folders};
 pub use single::write_single;
-pub use snapshot::{Snapshot, WriteMode};
+pub use snapshot::{LAYER, Snapshot, WriteMode, refuse_raw};
 pub use snapshot_store::as_listed;
-pub use table_writer::{FileSizing, TableWriter, WriteOptions};
+pub use table_writer::{FileSizing, PartitionedWriter, TableWriter, WriteOptions};

@@ -92,11 +92,31 @@ pub fn engine_error(place: &str, e: impl Into<datafusion::error::DataFusionError
             Err(inner) => bad_rows(place, D::External(inner)),
         },
         D::Context(_, inner) => engine_error(place, *inner),
+        // What several parts of a plan have waited for.
+        D::Shared(inner) => match Arc::try_unwrap(inner) {
+            Ok(e) => engine_error(place, e),
+            Err(shared) => match own(&shared) {
+                Some(e) => e.without_source(),
+                None => bad_rows(place, D::Shared(shared)),
+            },
+        },
         e @ D::ResourcesExhausted(_) => {
             Error::usage("MemoryExhausted", format!("the memory budget does not suffice for {place}")).with_source(e)
         }
         e => bad_rows(place, e),
     }
+}
+
+/// An error of the family in one of the engine's.
+fn own(e: &datafusion::error::DataFusionError) -> Option<&Error> {
+    let mut at: Option<&(dyn std::error::Error + 'static)> = Some(e);
+    while let Some(e) = at {
+        if let Some(own) = e.downcast_ref::<Error>() {
+            return Some(own);
+        }
+        at = e.source();
+    }
+    None
 }
 
 fn bad_rows(place: &str, e: impl std::error::Error + Send + Sync + 'static) -> Error {

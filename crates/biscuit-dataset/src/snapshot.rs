@@ -2,7 +2,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use biscuit_core::{CommitId, Error, Result};
-use biscuit_journal::{Committed, Observed, Outcome};
+use biscuit_journal::{Committed, Head, Observed, Outcome};
 use biscuit_schema::{ColumnType, merge_schemas, type_name};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::dataframe::DataFrame;
@@ -17,7 +17,6 @@ use crate::file::{DataFile, OpenFile};
 use crate::hive::partition_values;
 use crate::provider::TableFiles;
 use crate::reader::engine_error;
-use crate::rows::partition_folders;
 use crate::snapshot_store::{Pinned, SnapshotStore};
 use crate::table_writer::{TableWriter, WriteOptions};
 
@@ -181,6 +180,9 @@ impl Snapshot {
             return Ok(Committed { version, outcome: Outcome::Unchanged, exceptions: vec![], adopted: 0, ghosts: 0 });
         }
         self.check_partitioning(&options.partition_by, mode)?;
+        if mode != WriteMode::Append {
+            refuse_raw(&self.observed.head, "replaced")?;
+        }
         let journal = self.dataset.journal();
         let mut replace = journal.replace(&self.observed);
         commit.inspect(|id| replace.with_commit_id(id));
@@ -241,8 +243,7 @@ impl Snapshot {
         let mut folders = BTreeSet::new();
         while let Some(batch) = batches.try_next().await.map_err(|e| engine_error("the rows to write", e))? {
             if batch.num_rows() > 0 {
-                folders.extend(partition_folders(&batch, &options.partition_by)?.into_iter().map(|(f, _)| f));
-                writer.write(&batch).await?;
+                folders.extend(writer.write(&batch).await?);
             }
         }
         let (rows, _) = writer.finish().await?;
@@ -264,6 +265,21 @@ impl Snapshot {
         let message = format!("the table is partitioned by {}, not by {}", name(&has), name(&asked));
         Err(Error::usage("PartitioningDiffers", message))
     }
+}
+
+/// The fact that says how raw a table was declared to be.
+pub const LAYER: &str = "layer";
+
+/// Whether a table may be changed otherwise than by adding to it.
+///
+/// # Errors
+/// `RawLayer` if it was declared raw. `what` is what is not done: `merged into`.
+pub fn refuse_raw(head: &Head, what: &str) -> Result<()> {
+    if head.meta.get(LAYER).and_then(Value::as_str) != Some("raw") {
+        return Ok(());
+    }
+    let message = format!("the table is declared raw: it is added to, and never {what}");
+    Err(Error::usage("RawLayer", message))
 }
 
 /// The types of partition columns as the journal keeps them.

@@ -1,8 +1,10 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use biscuit_core::Result;
-use biscuit_journal::{Journal, Replace};
+use biscuit_journal::{Journal, Replace, StagedFile, Stager};
 use datafusion::arrow::array::RecordBatch;
+use object_store::ObjectStore;
 
 use crate::file_writer::{FileWriter, ParquetOptions};
 use crate::rows::partition_folders;
@@ -70,38 +72,55 @@ impl WriteOptions {
     }
 }
 
-/// Writes rows into the staging of a replace, a file or more for each partition, in bounded memory.
+/// Writes rows into the staging of a change, a file or more for each partition, in bounded memory. It is apart from the change itself, so
+/// that several can be at work at a time.
 #[derive(Debug)]
-pub struct TableWriter<'a, 'b> {
-    journal: &'a Journal,
-    replace: &'a mut Replace<'b>,
-    options: &'a WriteOptions,
+pub struct PartitionedWriter {
+    stager: Stager,
+    store: Arc<dyn ObjectStore>,
+    options: WriteOptions,
     parent: String,
+    only: Option<BTreeSet<String>>,
     open: BTreeMap<(String, usize), FileWriter>,
     turn: usize,
     rows: u64,
-    files: u64,
+    staged: Vec<StagedFile>,
 }
 
-impl<'a, 'b> TableWriter<'a, 'b> {
-    /// A writer into the staging of `replace`, which gets the files to publish.
-    pub fn new(journal: &'a Journal, replace: &'a mut Replace<'b>, options: &'a WriteOptions) -> Self {
-        Self { journal, replace, options, parent: String::new(), open: BTreeMap::new(), turn: 0, rows: 0, files: 0 }
+impl PartitionedWriter {
+    /// A writer into the staging of a change of this journal's table.
+    pub fn new(journal: &Journal, stager: Stager, options: &WriteOptions) -> Self {
+        Self {
+            stager,
+            store: journal.storage().store.clone(),
+            options: options.clone(),
+            parent: String::new(),
+            only: None,
+            open: BTreeMap::new(),
+            turn: 0,
+            rows: 0,
+            staged: vec![],
+        }
     }
 
-    /// The same writer, all of whose files are in this folder, relative to the table.
-    pub fn in_folder(mut self, folder: &str) -> Self {
-        folder.clone_into(&mut self.parent);
+    /// The same writer, which leaves out rows that are in other folders than these.
+    pub fn only(mut self, folders: BTreeSet<String>) -> Self {
+        self.only = Some(folders);
         self
     }
 
-    /// Writes rows; all batches have the same schema.
+    /// Writes rows; all batches have the same schema. Answers with the folders that they are in.
     ///
     /// # Errors
     /// Those of [`partition_folders`] and of the store.
-    pub async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        self.rows += batch.num_rows() as u64;
+    pub async fn write(&mut self, batch: &RecordBatch) -> Result<Vec<String>> {
+        let mut folders = Vec::new();
         for (folder, rows) in partition_folders(batch, &self.options.partition_by)? {
+            if self.only.as_ref().is_some_and(|only| !only.contains(&folder)) {
+                continue;
+            }
+            self.rows += rows.num_rows() as u64;
+            folders.push(folder.clone());
             match self.options.sizing {
                 FileSizing::TargetSize(_) => self.append(folder, 0, &rows).await?,
                 FileSizing::Files(n) => {
@@ -118,7 +137,7 @@ impl<'a, 'b> TableWriter<'a, 'b> {
             }
         }
         self.turn += 1;
-        Ok(())
+        Ok(folders)
     }
 
     async fn append(&mut self, folder: String, slot: usize, rows: &RecordBatch) -> Result<()> {
@@ -132,7 +151,7 @@ impl<'a, 'b> TableWriter<'a, 'b> {
                 ("", folder) | (folder, "") => folder.to_owned(),
                 (parent, folder) => format!("{parent}/{folder}"),
             };
-            let stage = self.replace.writer(&folder, "parquet");
+            let stage = self.stager.writer(&folder, "parquet");
             self.open.insert(key.clone(), FileWriter::new(stage, rows.schema(), &self.options.parquet)?);
         }
         let writer = self.open.get_mut(&key).expect("it was inserted above");
@@ -157,19 +176,60 @@ impl<'a, 'b> TableWriter<'a, 'b> {
 
     async fn close(&mut self, key: &(String, usize)) -> Result<()> {
         if let Some(writer) = self.open.remove(key) {
-            let staged = writer.finish(&self.journal.storage().store).await?;
-            self.replace.publish(staged);
-            self.files += 1;
+            self.staged.push(writer.finish(&self.store).await?);
         }
         Ok(())
     }
 
-    /// Ends all files; answers with the rows and the files written.
-    pub async fn finish(mut self) -> Result<(u64, u64)> {
+    /// Ends all files; answers with the rows and the files, which the change is to publish.
+    ///
+    /// # Errors
+    /// Those of the store, and `UnreadableParquet` for a file that is not what was written.
+    pub async fn finish(mut self) -> Result<(u64, Vec<StagedFile>)> {
         let open: Vec<_> = self.open.keys().cloned().collect();
         for key in open {
             self.close(&key).await?;
         }
-        Ok((self.rows, self.files))
+        Ok((self.rows, self.staged))
+    }
+}
+
+/// Writes rows into a change of a table, a file or more for each partition, in bounded memory.
+#[derive(Debug)]
+pub struct TableWriter<'a, 'b> {
+    replace: &'a mut Replace<'b>,
+    rows: PartitionedWriter,
+}
+
+impl<'a, 'b> TableWriter<'a, 'b> {
+    /// A writer into the staging of `replace`, which gets the files to publish.
+    pub fn new(journal: &'a Journal, replace: &'a mut Replace<'b>, options: &'a WriteOptions) -> Self {
+        let rows = PartitionedWriter::new(journal, replace.stager(), options);
+        Self { replace, rows }
+    }
+
+    /// The same writer, all of whose files are in this folder, relative to the table.
+    pub fn in_folder(mut self, folder: &str) -> Self {
+        folder.clone_into(&mut self.rows.parent);
+        self
+    }
+
+    /// Writes rows; all batches have the same schema. Answers with the folders that they are in.
+    ///
+    /// # Errors
+    /// Those of [`partition_folders`] and of the store.
+    pub async fn write(&mut self, batch: &RecordBatch) -> Result<Vec<String>> {
+        self.rows.write(batch).await
+    }
+
+    /// Ends all files; answers with the rows and the files written.
+    ///
+    /// # Errors
+    /// As [`PartitionedWriter::finish`].
+    pub async fn finish(self) -> Result<(u64, u64)> {
+        let (rows, staged) = self.rows.finish().await?;
+        let files = staged.len() as u64;
+        staged.into_iter().for_each(|file| self.replace.publish(file));
+        Ok((rows, files))
     }
 }

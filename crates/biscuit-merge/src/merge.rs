@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use biscuit_change::{BadRows, Changes, Refused};
 use biscuit_core::{CommitId, Error, Result};
-use biscuit_dataset::{Dataset, OpenFile, Snapshot};
+use biscuit_dataset::{Dataset, OpenFile, Snapshot, refuse_raw};
 use biscuit_journal::{Outcome as CommitOutcome, Replace, Stager};
 use biscuit_rewrite::{Mode, Written, session};
 use datafusion::execution::TaskContext;
@@ -214,6 +214,7 @@ impl Merge {
             report.rows.after = report.rows.before;
             return Ok(());
         }
+        refuse_raw(&snapshot.observed.head, "merged into")?;
         let observed = snapshot.observed.clone();
         let session = records.session.clone();
         let mut prepared = self.prepare(snapshot, session, &records.taken, report).await?;

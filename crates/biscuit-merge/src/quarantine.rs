@@ -145,6 +145,20 @@ fn file(records: &[Quarantined], version: u64) -> Result<(String, Bytes)> {
     Ok((format!("{QUARANTINE}{version:020}"), text.into()))
 }
 
+/// What a commit of this version's successor makes true for these records to be in the quarantine: state files by name, none of which drops
+/// the name. Those that are there already are not put there twice.
+///
+/// # Errors
+/// Those of the journal.
+pub async fn put_aside(journal: &Journal, head: &Head, refused: Vec<Refused>) -> Result<Vec<(String, Option<Bytes>)>> {
+    if refused.is_empty() {
+        return Ok(vec![]);
+    }
+    let change = Quarantine::load(journal, head).await?.add(refused, head.version + 1)?;
+    let write = change.write.map(|(name, bytes)| (name, Some(bytes)));
+    Ok(change.drop.into_iter().map(|name| (name, None)).chain(write).collect())
+}
+
 /// The records in the quarantine of a table, in the order in which they came.
 ///
 /// # Errors

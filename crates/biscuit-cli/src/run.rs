@@ -1,0 +1,169 @@
+use std::path::Path;
+
+use biscuit_bookmark::{Mode, Replay, RunRef};
+use biscuit_core::{Clock, Error, Result, Run, RunId, SystemClock};
+use biscuit_job::{JobReport, JobSpec, OutputReport, RawToClean, RunOptions, impact};
+use biscuit_journal::JournalOptions;
+use clap::Args;
+use serde_json::json;
+
+use crate::args::TableArgs;
+use crate::bookmark_args::{ModeName, open_place};
+use crate::context::Context;
+use crate::output::{AGAIN, Answer};
+use crate::stores::CliPlaces;
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// The job's file
+    job: String,
+
+    /// Set a value of the job's file by its path: sources.orders.url=s3://test/orders
+    #[arg(long, value_name = "PATH=VALUE", value_parser = set)]
+    set: Vec<(String, String)>,
+
+    /// The scheduler's name for this run, the same for each attempt [default: the time at which it starts]
+    #[arg(long, value_name = "ID", env = "BISCUIT_RUN_ID")]
+    run_id: Option<String>,
+
+    /// Which attempt of the run this is
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    attempt: u32,
+
+    /// Run this output only
+    #[arg(long, value_name = "NAME")]
+    output: Option<String>,
+
+    /// What is read of sources with a bookmark, and whether it is remembered
+    #[arg(long, value_enum, default_value = "advance", value_name = "MODE")]
+    bookmark_mode: ModeName,
+
+    /// Replay: read again what the runs after this one read, by number or id
+    #[arg(long, value_name = "RUN", alias = "job-bookmark-from")]
+    after: Option<String>,
+
+    /// Replay: through this run, inclusive
+    #[arg(long, value_name = "RUN", alias = "job-bookmark-to")]
+    through: Option<String>,
+
+    /// Build exactly these partitions anew, of the input that they were made of: day=2024-02-29
+    #[arg(long, num_args = 1.., value_name = "PARTITION")]
+    rebuild: Vec<String>,
+
+    /// Print the plan, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+fn set(text: &str) -> Result<(String, String), String> {
+    let (path, value) = text.split_once('=').ok_or("write PATH=VALUE")?;
+    Ok((path.trim().to_owned(), value.trim().to_owned()))
+}
+
+pub(crate) async fn run(args: &RunArgs, context: &Context) -> Result<Answer> {
+    let text = std::fs::read_to_string(&args.job)
+        .map_err(|e| Error::usage("InvalidJob", format!("`{}` cannot be read: {e}", args.job)).with_source(e))?;
+    let spec = JobSpec::from_toml(&text, &args.set).map_err(|e| e.in_file(&args.job))?;
+    let job = RawToClean::new(spec)
+        .with_opener(context.stores.clone())
+        .with_places(std::sync::Arc::new(CliPlaces(context.stores.clone())))
+        .with_interrupt(context.interrupt.clone())
+        .in_folder(Path::new(&args.job).parent().unwrap_or(Path::new("")));
+    let start = SystemClock.now();
+    let id = args.run_id.clone().unwrap_or_else(|| start.to_string());
+    let run = Run::new(job.spec().name.clone(), RunId::new(id), start).with_attempt(args.attempt);
+    let mode = match (Replay::runs(args.after.as_deref(), args.through.as_deref())?, args.bookmark_mode) {
+        (Some(replay), ModeName::Advance) => Mode::Replay(replay),
+        (Some(_), _) => return Err(Error::usage("InvalidReplay", "a replay goes with no other mode")),
+        (None, ModeName::Advance) => Mode::Advance,
+        (None, ModeName::Full) => Mode::Full,
+        (None, ModeName::ReadOnly) => Mode::ReadOnly,
+    };
+    let mut options = RunOptions::default().with_mode(mode).with_rebuild(args.rebuild.iter().map(String::as_str));
+    options.output.clone_from(&args.output);
+    options.dry_run = args.dry_run;
+    let report = job.run(&run, &options).await?;
+    let exceptions = report.outputs.iter().any(|o| !o.exceptions.is_empty());
+    let exit = if exceptions { AGAIN } else { 0 };
+    Ok(Answer::Report { json: json!(report), text: said(&report, context.seconds()), exit })
+}
+
+fn said(report: &JobReport, seconds: f64) -> String {
+    let mut out = format!("{}: {} in {seconds:.2} s\n", report.outcome, report.job);
+    report.outputs.iter().for_each(|o| output(o, &mut out));
+    out
+}
+
+fn output(o: &OutputReport, out: &mut String) {
+    let mut line = |text: String| out.push_str(&format!("  {text}\n"));
+    line(format!("{}  {}: {}, version {}", o.name, o.url, o.outcome, o.version));
+    for (name, source) in &o.sources {
+        let c = &source.selection.counts;
+        let others = [
+            (c.overwritten, "of them overwritten"),
+            (c.known, "read before"),
+            (c.too_late, "too late"),
+            (c.left, "left for the next run"),
+            (c.gone, "gone"),
+            (c.ignored.values().sum(), "ignored"),
+        ];
+        let others: Vec<String> =
+            others.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!(", {n} {what}")).collect();
+        let (selected, listed, bytes) = (c.selected, c.listed, c.bytes);
+        line(format!("  source      {name}: {selected} files of {listed}, {bytes} bytes{}", others.concat()));
+        let Some(read) = &source.read else { continue };
+        for (column, losses) in &read.coercion.columns {
+            let losses = json!(losses);
+            line(format!("  lost        {name}.{column}: {losses}"));
+        }
+        if !read.coercion.dropped.is_empty() {
+            let names: Vec<&str> = read.coercion.dropped.iter().map(String::as_str).collect();
+            line(format!("  left out    {name}: {}", names.join(", ")));
+        }
+    }
+    if o.rows + o.files + o.replaced > 0 {
+        line(format!("  rows        {} in {} files, {} files replaced", o.rows, o.files, o.replaced));
+    }
+    if !o.partitions.is_empty() {
+        line(format!("  partitions  changed {}", o.partitions.join(", ")));
+    }
+    if o.quarantined > 0 {
+        line(format!("  quarantine  {} rows; `biscuit quarantine list` shows them", o.quarantined));
+    }
+    o.findings.iter().for_each(|f| line(format!("  rule        {} rows: {}", f.rows, f.rule)));
+    o.plan.iter().for_each(|p| line(format!("  {p}")));
+    o.exceptions.iter().for_each(|e| line(format!("  exception   {e}")));
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImpactArgs {
+    #[command(flatten)]
+    table: TableArgs,
+
+    /// Input files, by path or URL
+    #[arg(long, num_args = 1.., value_name = "PATH_OR_URL", required_unless_present = "run")]
+    input: Vec<String>,
+
+    /// Runs, by number or id
+    #[arg(long, num_args = 1.., value_name = "RUN")]
+    run: Vec<RunRef>,
+
+    /// Of this bookmark only
+    #[arg(long, value_name = "NAME")]
+    bookmark: Option<String>,
+}
+
+pub(crate) async fn reached(args: &ImpactArgs, context: &Context) -> Result<Answer> {
+    let dataset = context.open(&args.table, JournalOptions::default()).await?;
+    let snapshot = dataset.view().await?;
+    let mut objects = Vec::new();
+    for input in &args.input {
+        objects.push(open_place(input, context).await?.url());
+    }
+    let partitions = impact(&snapshot, args.bookmark.as_deref(), &objects, &args.run).await?;
+    let text = match partitions.is_empty() {
+        true => "no partition: the table has no folders, or no row came of it\n".to_owned(),
+        false => partitions.iter().map(|p| format!("{p}\n")).collect(),
+    };
+    Ok(Answer::Report { json: json!({ "partitions": partitions }), text, exit: 0 })
+}

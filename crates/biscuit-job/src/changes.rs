@@ -1,0 +1,45 @@
+use biscuit_change::{BadRows, DebeziumOptions, DmsOptions, RowsOptions};
+use biscuit_core::Result;
+use biscuit_merge::Format;
+use biscuit_schema::{Contract, OnError};
+use datafusion::arrow::datatypes::SchemaRef;
+
+use crate::spec::{OutputSpec, SourceFormat, SourceSpec, invalid};
+
+/// How the change records of a source are read. `expected` are the types of the table as it is.
+pub(crate) fn format_of(
+    source: &SourceSpec,
+    output: &OutputSpec,
+    contract: Option<Contract>,
+    expected: Option<SchemaRef>,
+) -> Result<Format> {
+    let bad_rows = match contract.as_ref().map(|c| c.on_error) {
+        Some(OnError::Quarantine | OnError::Null) => BadRows::Quarantine,
+        _ => BadRows::Fail,
+    };
+    let table = source.table.clone().or_else(|| contract.as_ref().and_then(|c| c.table.clone()));
+    let format = match source.format {
+        SourceFormat::Debezium => {
+            let mut options = DebeziumOptions::default().with_key(output.key.clone()).with_order(output.order.clone());
+            (options.table, options.contract) = (table, contract);
+            Format::Debezium(options)
+        }
+        SourceFormat::Dms => {
+            let mut options = DmsOptions::default().with_key(output.key.clone()).with_order(output.order.clone());
+            (options.table, options.contract, options.expected) = (table, contract, expected);
+            options.timestamp_column.clone_from(&source.timestamp_column);
+            if let Some(op) = &source.op {
+                options.op.clone_from(op);
+            }
+            Format::Dms(options)
+        }
+        SourceFormat::Rows => {
+            let mut options = RowsOptions::default();
+            (options.contract, options.expected) = (contract, expected);
+            options.op.clone_from(&source.op);
+            Format::Rows(options)
+        }
+        _ => return Err(invalid("a format of rows has no change records")),
+    };
+    Ok(format.with_bad_rows(bad_rows))
+}

@@ -1,0 +1,117 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use biscuit_bookmark::{Bookmark, BookmarkOptions, Input, Limit, Mode, Object, Place, Selection, State, list};
+use biscuit_core::{Error, Result};
+use biscuit_dataset::{OpenLocation, Snapshot};
+use serde_json::json;
+
+use crate::input::InputFile;
+use crate::spec::{JobSpec, SourceSpec};
+
+/// Opens places of input: where a job decides how stores are listed.
+#[async_trait::async_trait]
+pub trait OpenPlace: std::fmt::Debug + Send + Sync {
+    /// The place of a path or URL of a file, a folder or a glob.
+    async fn place(&self, url: &str) -> Result<Place>;
+}
+
+const _: fn(&dyn OpenPlace) = |_| {};
+
+/// Opens places through the store of a location, which knows no storage classes.
+#[derive(Debug, Clone)]
+pub struct PlaceByLocation(pub Arc<dyn OpenLocation>);
+
+#[async_trait::async_trait]
+impl OpenPlace for PlaceByLocation {
+    async fn place(&self, url: &str) -> Result<Place> {
+        let wild = url.find(['*', '?', '[']).map(|at| url[..at].rfind('/').map_or(0, |i| i + 1));
+        let (folder, pattern) = url.split_at(wild.unwrap_or(url.len()));
+        let location = self.0.open(if folder.is_empty() { "." } else { folder }).await?;
+        let base = match url.split_once("://") {
+            None | Some(("file", _)) => "/".to_owned(),
+            Some((scheme, rest)) => {
+                let scheme = if scheme.eq_ignore_ascii_case("s3a") { "s3" } else { scheme };
+                format!("{}://{}/", scheme.to_lowercase(), rest.split('/').next().unwrap_or_default())
+            }
+        };
+        Place::new(location.storage(), &base, &format!("{}/{pattern}", location.path()))
+    }
+}
+
+/// What is chosen of a source for an output.
+#[derive(Debug)]
+pub(crate) struct Chosen {
+    pub(crate) source: String,
+    /// The name of its bookmark; none if everything is read every time.
+    pub(crate) bookmark: Option<String>,
+    pub(crate) state: State,
+    pub(crate) input: Input,
+    pub(crate) selection: Selection,
+}
+
+impl Chosen {
+    pub(crate) fn files(&self, objects: &[Object]) -> Result<Vec<Arc<InputFile>>> {
+        let file = |object: &Object| {
+            let (store, path) = self.input.find(object)?;
+            Ok(Arc::new(InputFile::new(&object.url, store, path, object.size, object.etag.clone())))
+        };
+        objects.iter().map(file).collect()
+    }
+
+    /// All objects that somebody reads.
+    pub(crate) fn everything(&self) -> Vec<Object> {
+        let mut all: Vec<Object> = self.input.objects().filter(|(_, why)| why.is_none()).map(|(o, _)| o).collect();
+        all.sort();
+        all.dedup_by(|a, b| a.url == b.url);
+        all
+    }
+}
+
+/// What an output reads of its sources, in this mode.
+pub(crate) async fn choose(
+    job: &JobSpec,
+    sources: &[String],
+    snapshot: &Snapshot,
+    places: &dyn OpenPlace,
+    mode: &Mode,
+) -> Result<Vec<Chosen>> {
+    let mut chosen = Vec::new();
+    for name in sources {
+        let spec = &job.sources[name];
+        let bookmark = spec.bookmark(name);
+        let state = Bookmark::new(bookmark.unwrap_or(name))?.with_options(options(spec)?);
+        let state = state.load(snapshot.dataset().journal(), &snapshot.observed.head).await?;
+        let mut opened = Vec::new();
+        for url in spec.places() {
+            opened.push(places.place(&url).await?);
+        }
+        let input = list(&opened).await?;
+        let mode = if bookmark.is_some() { mode } else { &Mode::Full };
+        let selection = state.select(&input, mode)?;
+        selection.warnings.iter().filter(|_| bookmark.is_some()).for_each(|w| tracing::warn!("{w}"));
+        if let Some(url) = selection.gone.first().filter(|_| !spec.allow_missing) {
+            let message = format!("{} of the files to replay are not there any more", selection.counts.gone);
+            return Err(Error::data("InputGone", message).in_file(url));
+        }
+        chosen.push(Chosen { source: name.clone(), bookmark: bookmark.map(str::to_owned), state, input, selection });
+    }
+    let mut names = BTreeMap::new();
+    for c in &chosen {
+        if let Some(other) = c.bookmark.as_ref().and_then(|b| names.insert(b.clone(), &c.source)) {
+            let message = format!("`{other}` and `{}` have one bookmark; each source needs its own", c.source);
+            return Err(crate::spec::invalid(message));
+        }
+    }
+    Ok(chosen)
+}
+
+fn options(spec: &SourceSpec) -> Result<BookmarkOptions> {
+    Ok(BookmarkOptions::default()
+        .with_identity(spec.identity)
+        .with_look_back(spec.look_back()?)
+        .with_late(spec.late)
+        .with_overwritten(spec.overwritten)
+        .with_limit(Limit { files: spec.limit_files, bytes: spec.limit_bytes })
+        .with_reading(json!({"format": spec.format})))
+}

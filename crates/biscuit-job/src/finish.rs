@@ -1,0 +1,105 @@
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use biscuit_change::Refused;
+use biscuit_core::{Error, Result};
+use biscuit_schema::{Coerced, Coercion, CoercionReport, Compliance, Finding, RefusedRow};
+
+use crate::columns::AddedColumns;
+
+/// Where a row comes from, and what it was there.
+pub(crate) struct Origin<'a> {
+    pub(crate) place: &'a dyn Fn(usize) -> (String, u64),
+    pub(crate) raw: &'a dyn Fn(usize) -> Vec<u8>,
+}
+
+/// What rows go through before they are written: columns are added, the output's contract is applied and looked at. Shared by all that
+/// write.
+#[derive(Debug)]
+pub(crate) struct Finish {
+    added: AddedColumns,
+    coercion: Option<Coercion>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    compliance: Option<Compliance>,
+    report: CoercionReport,
+    refused: Vec<Refused>,
+}
+
+/// What came up.
+pub(crate) struct Finished {
+    pub(crate) report: CoercionReport,
+    pub(crate) refused: Vec<Refused>,
+    pub(crate) findings: Vec<Finding>,
+}
+
+impl Finish {
+    pub(crate) fn new(added: AddedColumns, coercion: Option<Coercion>, compliance: Compliance) -> Self {
+        let state = State { compliance: Some(compliance), report: CoercionReport::default(), refused: vec![] };
+        Self { added, coercion, state: Mutex::new(state) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Rows as they are written.
+    ///
+    /// # Errors
+    /// Those of the columns that are added, and of the contract.
+    pub(crate) fn rows(&self, batch: &RecordBatch, origin: &Origin<'_>) -> Result<RecordBatch> {
+        let mut batch = self.added.add(batch, origin.place)?;
+        // Places in the batch that came of the rows that are left of it.
+        let mut left: Option<Vec<usize>> = None;
+        if let Some(coercion) = &self.coercion {
+            let (file, first) = if batch.num_rows() > 0 { (origin.place)(0) } else { (String::new(), 1) };
+            let Coerced { batch: coerced, kept, refused, report } = coercion.coerce(&batch, &file, first)?;
+            left = kept.map(|kept| kept.values().set_indices().collect());
+            self.state().report.add(&report);
+            self.refuse(refused, None, origin);
+            batch = coerced;
+        }
+        let came = |row: usize| left.as_ref().map_or(row, |left| left[row]);
+        let refused = match &mut self.state().compliance {
+            Some(compliance) => compliance.check(&batch, &|row| (origin.place)(came(row)))?,
+            None => return Err(Error::internal("rows came after the end")),
+        };
+        if refused.is_empty() {
+            return Ok(batch);
+        }
+        let aside: BTreeSet<usize> = refused.iter().map(|r| r.row).collect();
+        self.refuse(refused, Some(&came), origin);
+        let keep: BooleanArray = (0..batch.num_rows()).map(|row| Some(!aside.contains(&row))).collect();
+        filter_record_batch(&batch, &keep).map_err(|e| Error::internal("rows could not be left out").with_source(e))
+    }
+
+    fn refuse(&self, rows: Vec<RefusedRow>, came: Option<&dyn Fn(usize) -> usize>, origin: &Origin<'_>) {
+        for RefusedRow { row, column, code } in rows {
+            let row = came.map_or(row, |came| came(row));
+            let (file, number) = (origin.place)(row);
+            let message = format!("column `{column}` does not comply with the output's contract");
+            let e = Error::data(code, message).with_column(column).at(&file, number);
+            let refused = Refused::new(&file, number, &e, (origin.raw)(row));
+            self.state().refused.push(refused);
+        }
+    }
+
+    /// What came up, when all rows are written.
+    ///
+    /// # Errors
+    /// The rules that stop the run.
+    pub(crate) fn finish(&self) -> Result<Finished> {
+        let mut state = self.state();
+        let findings = state.compliance.take().map_or_else(|| Ok(vec![]), Compliance::finish)?;
+        Ok(Finished {
+            report: std::mem::take(&mut state.report),
+            refused: std::mem::take(&mut state.refused),
+            findings,
+        })
+    }
+}

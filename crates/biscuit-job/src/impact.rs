@@ -1,0 +1,62 @@
+use std::collections::BTreeSet;
+
+use biscuit_bookmark::{Bookmark, RunRef, bookmarks};
+use biscuit_core::{Error, Result};
+use biscuit_dataset::Snapshot;
+
+/// The partitions of a table that rows of these objects, by URL, or of what these runs read, are in: what to rebuild if they were wrong.
+/// Where it is not known of an object, they are all partitions that the runs which read it wrote to.
+///
+/// # Errors
+/// `UnknownBookmark` if the table has none, or not this one; `UnknownRun`; `UnknownInput` for an object that no run has read.
+pub async fn impact(
+    snapshot: &Snapshot,
+    bookmark: Option<&str>,
+    objects: &[String],
+    runs: &[RunRef],
+) -> Result<BTreeSet<String>> {
+    let head = &snapshot.observed.head;
+    let names = match bookmark {
+        Some(name) => vec![name.to_owned()],
+        None => bookmarks(head),
+    };
+    if names.is_empty() || bookmark.is_some_and(|name| !bookmarks(head).iter().any(|n| n == name)) {
+        let message = match bookmark {
+            Some(name) => format!("the table has no bookmark `{name}`"),
+            None => "the table has no bookmark: nothing is known of its input".to_owned(),
+        };
+        return Err(Error::usage("UnknownBookmark", message));
+    }
+    let (mut found, mut read) = (BTreeSet::new(), BTreeSet::new());
+    let mut numbered = 0;
+    let mut unknown = None;
+    for name in names {
+        let state = Bookmark::new(&name)?.load(snapshot.dataset().journal(), head).await?;
+        let mut numbers = BTreeSet::new();
+        for run in runs {
+            match state.number(run) {
+                Ok(number) => drop(numbers.insert(number)),
+                Err(e) => unknown = Some(e),
+            }
+        }
+        numbered += numbers.len();
+        let seen = std::cell::RefCell::new(BTreeSet::new());
+        let wants = |url: &str, run: u64| {
+            let named = objects.iter().any(|o| o == url);
+            if named {
+                seen.borrow_mut().insert(url.to_owned());
+            }
+            named || numbers.contains(&run)
+        };
+        found.extend(state.partitions_of(&wants)?);
+        read.extend(seen.into_inner());
+    }
+    match (unknown.filter(|_| numbered == 0), objects.iter().find(|o| !read.contains(*o))) {
+        (Some(e), _) => Err(e),
+        (None, Some(object)) => {
+            let message = format!("no run that is remembered has read `{object}`");
+            Err(Error::usage("UnknownInput", message).in_file(object))
+        }
+        (None, None) => Ok(found),
+    }
+}

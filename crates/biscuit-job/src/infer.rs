@@ -1,0 +1,111 @@
+use std::sync::Arc;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use biscuit_core::{Error, Result};
+use biscuit_dataset::{DataFile, OpenFile};
+use biscuit_schema::{Conflict, Contract, Inference, apply_rules, usual_rules};
+use tokio::runtime::Handle;
+
+use crate::input::{InputFile, Slices};
+use crate::spec::{CsvSpec, RulesSpec, SourceFormat, invalid};
+
+/// Files that are looked into, and rows of each.
+const FILES: usize = 10;
+const ROWS: usize = 1000;
+
+/// What the columns of these files are, by samples, and by rules of their names. Columns that the output has are of its types.
+pub(crate) async fn infer(
+    files: &[Arc<InputFile>],
+    format: SourceFormat,
+    csv: &CsvSpec,
+    rules: Option<&RulesSpec>,
+    known: Option<&SchemaRef>,
+) -> Result<(Contract, Vec<Conflict>)> {
+    // Spread over all of them: columns come and go with time.
+    let step = files.len().div_ceil(FILES).max(1);
+    let chosen: Vec<_> = files.iter().step_by(step).cloned().collect();
+    let (csv, handle) = (csv.clone(), Handle::current());
+    let inferred = tokio::task::spawn_blocking(move || {
+        let mut inference = Inference::default();
+        for file in &chosen {
+            sample(&mut inference, file, format, &csv, &handle)?;
+        }
+        inference.finish()
+    });
+    let inferred = inferred.await.map_err(|e| Error::internal("an inference was cut off").with_source(e))??;
+    let mut contract = inferred.contract;
+    match rules {
+        None => apply_rules(&mut contract, &usual_rules())?,
+        Some(RulesSpec::Named(name)) if name == "usual" => apply_rules(&mut contract, &usual_rules())?,
+        Some(RulesSpec::Named(name)) if name == "none" => {}
+        Some(RulesSpec::Named(name)) => {
+            return Err(invalid(format!("`{name}` names no rules; there are `usual` and `none`")));
+        }
+        Some(RulesSpec::Listed(rules)) => apply_rules(&mut contract, rules)?,
+    }
+    if let Some(known) = known {
+        let own = Contract::from_arrow(&as_is(known))?;
+        for column in &mut contract.columns {
+            if let Some(known) = own.column(&column.name) {
+                column.column_type = known.column_type.clone();
+            }
+        }
+        let new = |name: &str| contract.column(name).is_none();
+        let mut missing: Vec<_> = own.columns.iter().filter(|c| new(&c.name)).cloned().collect();
+        contract.columns.append(&mut missing);
+    }
+    Ok((contract, inferred.conflicts))
+}
+
+fn as_is(schema: &SchemaRef) -> Schema {
+    Schema::new(schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<_>>())
+}
+
+fn sample(
+    inference: &mut Inference,
+    file: &Arc<InputFile>,
+    format: SourceFormat,
+    csv: &CsvSpec,
+    handle: &Handle,
+) -> Result<()> {
+    match format {
+        SourceFormat::Json => {
+            let Some(slice) = Slices::new(file.text(handle)?, file.clone()).next()? else { return Ok(()) };
+            for (at, line) in slice.bytes.split(|b| *b == b'\n').take(ROWS).enumerate() {
+                // What is no JSON is met again when the rows are read.
+                if let Ok(value) = serde_json::from_slice(line) {
+                    inference.add_json(&file.name, at as u64 + 1, &value);
+                }
+            }
+            Ok(())
+        }
+        SourceFormat::Csv => {
+            if !csv.header {
+                return Err(invalid("CSV without a header needs a contract, which names its columns"));
+            }
+            let delimiter = u8::try_from(csv.delimiter).unwrap_or(b',');
+            let mut reader =
+                ::csv::ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(file.text(handle)?);
+            let failed = |e: ::csv::Error| {
+                Error::data("InvalidCsv", format!("the file is no CSV: {e}")).in_file(&file.name).with_source(e)
+            };
+            let names: Vec<String> =
+                reader.headers().map_err(failed)?.iter().map(|n| n.trim_start_matches('\u{feff}').to_owned()).collect();
+            for record in reader.records().take(ROWS) {
+                let record = record.map_err(failed)?;
+                let line = record.position().map_or(0, ::csv::Position::line);
+                let cell = |c: &str| c.to_owned() != csv.null;
+                let cells = record.iter().map(|c| if cell(c) { c } else { "" });
+                inference.add_texts(&file.name, line, names.iter().map(String::as_str).zip(cells));
+            }
+            Ok(())
+        }
+        _ => {
+            let path = file.name.to_string();
+            let data = DataFile { path, object: file.path.clone(), size: file.size, partition: vec![] };
+            let open = handle.block_on(OpenFile::open(file.store.clone(), data)).map_err(|e| file.failed(e))?;
+            inference.add_schema(&file.name, open.rows(), open.schema());
+            Ok(())
+        }
+    }
+}

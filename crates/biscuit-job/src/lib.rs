@@ -1,0 +1,30 @@
+#![doc = include_str!("../README.md")]
+
+mod changes;
+mod choose;
+mod columns;
+mod decode;
+mod finish;
+mod impact;
+mod infer;
+mod input;
+mod job;
+mod learn;
+mod merge;
+mod query;
+mod read;
+mod report;
+mod spec;
+mod table;
+mod write;
+
+pub use choose::{OpenPlace, PlaceByLocation};
+pub use impact::impact;
+pub use job::{RawToClean, RunOptions};
+pub use learn::learn;
+pub use read::ReadReport;
+pub use report::{JobReport, OutputReport, SourceReport};
+pub use spec::{
+    AuditSpec, ContractSpec, CsvSpec, DatePart, DerivedColumn, JobSpec, OutputMode, OutputSpec, RulesSpec,
+    SourceFormat, SourceSpec,
+};

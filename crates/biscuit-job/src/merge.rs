@@ -1,0 +1,209 @@
+use std::sync::{Arc, Mutex, PoisonError};
+
+use biscuit_bookmark::Output;
+use biscuit_change::{ChangeBatch, Changes, Refused, RowsOptions, row_changes};
+use biscuit_core::{Error, Result};
+use biscuit_merge::{
+    Beside, ChangeFiles, FoundFile, Merge, MergeOptions, MergeReport, MergeSpec, Mode, merged_by, put_aside,
+};
+use biscuit_partition::{By, Calendar, Periods, SnapshotReport, Snapshots};
+use biscuit_schema::Contract;
+use datafusion::arrow::array::RecordBatch;
+use serde_json::json;
+use tokio::runtime::Handle;
+
+use crate::changes::format_of;
+use crate::finish::Finished;
+use crate::job::Work;
+use crate::read::{FileRows, Queue};
+use crate::report::OutputReport;
+use crate::spec::{OutputMode, SourceSpec, invalid};
+use crate::write::{QueryRows, SourceRows, each_rows};
+
+/// Rows, and where they come from: the file, and their numbers there.
+type Placed = (RecordBatch, Arc<str>, Vec<u64>);
+
+impl Work<'_> {
+    /// The source, if it is one of change records.
+    pub(crate) fn changes(&self) -> Option<&SourceSpec> {
+        let source = self.chosen.first().map(|c| &self.job.spec.sources[&c.source])?;
+        source.format.is_changes().then_some(source)
+    }
+
+    /// Merges the change records of the source.
+    pub(crate) async fn merge_changes(mut self, dry_run: bool) -> Result<OutputReport> {
+        let Some(source) = self.changes().cloned() else { return Err(Error::internal("no change records")) };
+        let contract = match self.job.contract(source.contract.as_ref())? {
+            Some(contract) => Some(contract),
+            None => self.job.contract(self.spec.contract.as_ref())?,
+        };
+        let expected = match self.snapshot.known_schema()? {
+            Some(known) => known,
+            None => self.snapshot.schema(&self.snapshot.open_files().await?)?,
+        };
+        let format = format_of(&source, self.spec, contract.clone(), Some(expected))?;
+        let chosen = &self.chosen[0];
+        let found = chosen.files(&chosen.selection.objects)?.into_iter().zip(&chosen.selection.objects);
+        let found = found.map(|(file, object)| FoundFile {
+            name: file.name.to_string(),
+            store: file.store.clone(),
+            path: file.path.clone(),
+            size: file.size,
+            etag: object.etag.clone(),
+        });
+        let changes = ChangeFiles::found(found.collect(), format).changes().await?;
+        self.say_sources(&[]);
+        self.merge(changes, contract.as_ref(), vec![], dry_run).await
+    }
+
+    /// Merges rows that are made of other formats: each is an upsert, unless its operation column says otherwise.
+    pub(crate) async fn merge_rows(mut self, dry_run: bool) -> Result<OutputReport> {
+        let objects: Vec<_> = self
+            .chosen
+            .iter()
+            .map(|c| if c.bookmark.is_some() { c.selection.objects.clone() } else { c.everything() })
+            .collect();
+        let rows = self.rows(&objects).await?;
+        let placed = match self.query(&rows, &objects).await? {
+            Some(query) => {
+                let mut all: Vec<Placed> = Vec::new();
+                for stream in query.run().await? {
+                    let name: Arc<str> = format!("the rows of the output `{}`", self.name).into();
+                    let (mut made, mut seen) = (QueryRows::new(stream, self.name, rows.finish.clone()), 0);
+                    while let Some(batch) = made.next().await? {
+                        let count = batch.num_rows() as u64;
+                        all.push((batch, name.clone(), (seen + 1..=seen + count).collect()));
+                        seen += count;
+                    }
+                }
+                all
+            }
+            None => self.placed(&rows, &objects).await?,
+        };
+        let Finished { report, mut refused, findings } = rows.finish.finish()?;
+        refused.extend(self.say_sources(&rows.readings));
+        self.report.coercion = rows.contract.as_ref().map(|_| report);
+        (self.report.findings, self.report.quarantined) = (findings, refused.len() as u64);
+        let count = placed.iter().map(|(b, ..)| b.num_rows() as u64).sum();
+        self.guard(refused.len() as u64, count)?;
+        let mut options = RowsOptions::default();
+        options.op.clone_from(&self.spec.op);
+        let mut batches: Vec<ChangeBatch> = Vec::new();
+        let mut ignored = 0;
+        for (batch, file, numbers) in placed.into_iter().filter(|(b, ..)| b.num_rows() > 0) {
+            let (changes, left_out) = row_changes(&batch, &file, numbers, &options)?;
+            ignored += left_out;
+            batches.push(changes);
+        }
+        let mut changes = Changes::of(batches);
+        changes.ignored = ignored;
+        self.merge(changes, rows.contract.as_ref(), refused, dry_run).await
+    }
+
+    /// The rows of the only source, in memory.
+    async fn placed(&self, rows: &crate::job::Rows, objects: &[Vec<biscuit_bookmark::Object>]) -> Result<Vec<Placed>> {
+        let chosen = &self.chosen[0];
+        let tasks = rows.readings[0].tasks(&chosen.files(&objects[0])?).await?;
+        let source_file = self.job.spec.sources[&chosen.source].source_file.as_deref();
+        let all: Arc<Mutex<Vec<Placed>>> = Arc::default();
+        let into = all.clone();
+        // A row that was refused behind the source's contract leaves numbers that are those of its neighbours: they are in messages only.
+        let take = move |_: &mut (), _: &Handle, from: &FileRows<'_>, batch: RecordBatch| {
+            let numbers = (0..batch.num_rows()).map(|row| from.number(row)).collect();
+            into.lock().unwrap_or_else(PoisonError::into_inner).push((batch, from.file.name.clone(), numbers));
+            Ok(())
+        };
+        let source = SourceRows {
+            reading: &rows.readings[0],
+            source_file,
+            queue: Queue::new(tasks),
+            finish: &rows.finish,
+            workers: self.workers(objects),
+        };
+        each_rows(source, || (), take, |(), _| Ok(())).await?;
+        Ok(std::mem::take(&mut *all.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    async fn merge(
+        mut self,
+        changes: Changes,
+        contract: Option<&Contract>,
+        refused: Vec<Refused>,
+        dry_run: bool,
+    ) -> Result<OutputReport> {
+        let dataset = self.snapshot.dataset().clone();
+        let (made_key, made_order) = merged_by(&dataset).await?.unwrap_or_default();
+        let of = |f: fn(&Contract) -> &Vec<String>| contract.map(f).cloned().unwrap_or_default();
+        let first = |choices: [Vec<String>; 4]| choices.into_iter().find(|c| !c.is_empty()).unwrap_or_default();
+        let key = first([self.spec.key.clone(), of(|c| &c.key), changes.key.clone(), made_key]);
+        // Adapters say the order that they store.
+        let order = first([changes.order.clone(), self.spec.order.clone(), of(|c| &c.order), made_order]);
+        if changes.is_empty() && changes.refused.is_empty() && (key.is_empty() || order.is_empty()) {
+            return Ok(self.report);
+        }
+        for (what, columns) in [("key", &key), ("order", &order)] {
+            if columns.is_empty() {
+                return Err(invalid(format!(
+                    "the {what} of `{}` is not known: name it, or give a contract",
+                    self.name
+                )));
+            }
+        }
+        let mut beside = Beside::default();
+        for chosen in self.chosen.iter().filter(|c| c.bookmark.is_some()) {
+            if let Some(change) = chosen.state.advance(&chosen.selection, self.run, Output::default())? {
+                beside.state.extend(change.state);
+                beside.facts.extend(change.facts);
+            }
+        }
+        let head = &self.snapshot.observed.head;
+        beside.state.extend(put_aside(dataset.journal(), head, refused).await?);
+        let partition_by =
+            if self.spec.partition_by.is_empty() { of(|c| &c.partition_by) } else { self.spec.partition_by.clone() };
+        let mut options = MergeOptions::default().with_partition_by(partition_by);
+        options.max_quarantined = self.spec.max_quarantined;
+        if contract.is_some_and(|c| c.on_error != biscuit_schema::OnError::Fail) {
+            options.bad_rows = biscuit_change::BadRows::Quarantine;
+        }
+        let spec = MergeSpec::new(key, order)?;
+        let mode = if dry_run { Mode::DryRun } else { Mode::Commit };
+        if self.spec.mode == OutputMode::Snapshot {
+            let periods = self.periods()?;
+            let snapshots = Snapshots::new(dataset, spec, options, periods)?;
+            let report = snapshots.run_on(self.snapshot.clone(), changes, self.run.start, mode, beside).await?;
+            self.snapshot_report(&report);
+        } else {
+            let merge = Merge::new(dataset, spec, options)?;
+            let report = merge.run_on(self.snapshot.clone(), changes, mode, beside).await?;
+            self.merge_report(&report);
+        }
+        Ok(self.report)
+    }
+
+    fn periods(&self) -> Result<Periods> {
+        let granularity = self.spec.granularity.as_deref().unwrap_or_default().parse()?;
+        let calendar = Calendar::new(granularity, self.spec.zone.as_deref().unwrap_or("UTC"))?;
+        let by = self.spec.effective_column.clone().map_or(By::Ingestion, By::Effective);
+        Ok(Periods::new(calendar, by))
+    }
+
+    fn merge_report(&mut self, report: &MergeReport) {
+        let p = &report.partitions;
+        let all = p.added.iter().chain(&p.changed).chain(&p.emptied).filter(|n| !n.is_empty());
+        self.report.partitions = all.cloned().collect();
+        (self.report.outcome, self.report.version) = (report.outcome, report.version);
+        self.report.rows = report.records;
+        self.report.quarantined += report.verdicts.quarantined;
+        self.report.exceptions.clone_from(&report.exceptions);
+        self.report.merge = json!(report);
+    }
+
+    fn snapshot_report(&mut self, report: &SnapshotReport) {
+        self.report.partitions = report.periods.iter().filter(|p| p.is_touched()).map(|p| p.slice.clone()).collect();
+        (self.report.outcome, self.report.version) = (report.outcome, report.version);
+        self.report.rows = report.records;
+        self.report.quarantined += report.verdicts.quarantined;
+        self.report.exceptions.clone_from(&report.exceptions);
+        self.report.merge = json!(report);
+    }
+}

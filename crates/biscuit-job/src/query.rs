@@ -1,0 +1,73 @@
+use std::sync::Arc;
+
+use biscuit_core::{Error, Result};
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::dataframe::DataFrame;
+use datafusion::error::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::displayable;
+use datafusion::physical_plan::execute_stream_partitioned;
+use datafusion::prelude::{SessionConfig, SessionContext};
+
+use crate::read::{Reading, Task, divide};
+use crate::table::source_table;
+
+/// A query over sources.
+pub(crate) struct Query {
+    ctx: SessionContext,
+    frame: DataFrame,
+}
+
+/// A source of a query.
+pub(crate) struct QuerySource<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) reading: &'a Arc<Reading>,
+    pub(crate) source_file: Option<&'a str>,
+    pub(crate) tasks: Vec<Task>,
+}
+
+impl Query {
+    /// Plans a query.
+    ///
+    /// # Errors
+    /// `InvalidSql` for one that cannot be planned: unknown tables and columns, types that do not go together, anything but a query.
+    pub(crate) async fn plan(sql: &str, sources: Vec<QuerySource<'_>>, parallelism: usize) -> Result<Self> {
+        let config = SessionConfig::new().with_target_partitions(parallelism).with_information_schema(false);
+        let ctx = SessionContext::new_with_config(config);
+        for source in sources {
+            let parts = divide(source.tasks, parallelism);
+            let table = source_table(source.reading, source.source_file, parts)?;
+            let registered = ctx.register_table(source.name, Arc::new(table));
+            registered.map_err(|e| invalid(&e))?;
+        }
+        // A query changes nothing: no tables are made, no files written.
+        let options = datafusion::execution::context::SQLOptions::new()
+            .with_allow_ddl(false)
+            .with_allow_dml(false)
+            .with_allow_statements(false);
+        let frame = ctx.sql_with_options(sql, options).await.map_err(|e| invalid(&e))?;
+        Ok(Self { ctx, frame })
+    }
+
+    /// The columns of its rows.
+    pub(crate) fn schema(&self) -> SchemaRef {
+        Arc::new(self.frame.schema().as_arrow().clone())
+    }
+
+    /// How its rows are made, line by line.
+    pub(crate) async fn explain(&self) -> Result<Vec<String>> {
+        let plan = self.frame.clone().create_physical_plan().await.map_err(|e| invalid(&e))?;
+        Ok(displayable(plan.as_ref()).indent(false).to_string().lines().map(str::to_owned).collect())
+    }
+
+    /// The rows, in parts that are made at the same time.
+    pub(crate) async fn run(self) -> Result<Vec<SendableRecordBatchStream>> {
+        let plan = self.frame.create_physical_plan().await.map_err(|e| invalid(&e))?;
+        execute_stream_partitioned(plan, self.ctx.task_ctx()).map_err(|e| invalid(&e))
+    }
+}
+
+fn invalid(e: &DataFusionError) -> Error {
+    let message = e.strip_backtrace();
+    Error::usage("InvalidSql", format!("the query cannot be planned: {message}"))
+}

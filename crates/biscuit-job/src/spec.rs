@@ -1,0 +1,492 @@
+use std::collections::BTreeMap;
+
+use biscuit_bookmark::{Identity, Late, Overwritten};
+use biscuit_core::{Error, Result, parse_duration};
+use biscuit_schema::{Contract, NamingRule};
+use serde::{Deserialize, Serialize};
+use toml::Value;
+
+/// A job, as its file says it. The crate's front page has the form.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct JobSpec {
+    /// Its name.
+    pub name: String,
+    /// Where its rows come from, by name.
+    pub sources: BTreeMap<String, SourceSpec>,
+    /// Where they go, by name; most jobs have one.
+    #[serde(default)]
+    pub outputs: BTreeMap<String, OutputSpec>,
+    /// The only output, under the job's name.
+    target: Option<OutputSpec>,
+    /// The query of the only output.
+    transform: Option<TransformSpec>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TransformSpec {
+    sql: String,
+}
+
+/// What the objects of a source hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum SourceFormat {
+    /// A JSON object on each line; gzip and zstd too.
+    Json,
+    /// CSV; gzip and zstd too.
+    Csv,
+    /// Parquet.
+    Parquet,
+    /// Change records: plain rows with an operation.
+    Rows,
+    /// Change records: Debezium envelopes.
+    Debezium,
+    /// Change records: what AWS DMS writes.
+    Dms,
+}
+
+impl SourceFormat {
+    /// Whether it is one of change records, which are merged and not transformed.
+    pub fn is_changes(self) -> bool {
+        matches!(self, Self::Rows | Self::Debezium | Self::Dms)
+    }
+}
+
+/// One value or several.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Default for OneOrMany {
+    fn default() -> Self {
+        Self::Many(vec![])
+    }
+}
+
+/// A bookmark's name, or that there is none.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+enum BookmarkName {
+    Named(String),
+    On(bool),
+}
+
+/// How columns without a contract are typed.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum RulesSpec {
+    /// `usual` or `none`.
+    Named(String),
+    /// These.
+    Listed(Vec<NamingRule>),
+}
+
+/// A contract, or the file that has it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum ContractSpec {
+    /// A file: TOML or JSON.
+    File(String),
+    /// The contract itself.
+    Inline(Value),
+}
+
+/// How CSV is written.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CsvSpec {
+    /// Between cells.
+    pub delimiter: char,
+    /// Whether the first line has the names of the columns; else they are those of the contract, in its order.
+    pub header: bool,
+    /// The cell that stands for null, besides an empty one.
+    pub null: String,
+}
+
+impl Default for CsvSpec {
+    fn default() -> Self {
+        Self { delimiter: ',', header: true, null: String::new() }
+    }
+}
+
+/// A source.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct SourceSpec {
+    /// Where its objects are: paths or URLs of files, folders or globs.
+    url: OneOrMany,
+    /// What they hold.
+    pub format: SourceFormat,
+    /// The bookmark; that of the source's name, if it is not given.
+    bookmark: Option<BookmarkName>,
+    /// The contract of its rows.
+    pub contract: Option<ContractSpec>,
+    /// How columns are typed without a contract.
+    pub rules: Option<RulesSpec>,
+    /// How CSV is written.
+    #[serde(default)]
+    pub csv: CsvSpec,
+    /// The column that gets the URL of the object that a row comes from.
+    pub source_file: Option<String>,
+    /// When an object that was read is another one.
+    #[serde(default)]
+    pub identity: Identity,
+    /// How far back objects may show up: `24h`, or `none`.
+    pub look_back: Option<String>,
+    /// What happens to objects below that.
+    #[serde(default)]
+    pub late: Late,
+    /// What happens to overwritten objects.
+    #[serde(default)]
+    pub overwritten: Overwritten,
+    /// Objects that a run reads at most.
+    pub limit_files: Option<usize>,
+    /// Bytes that a run reads at most.
+    pub limit_bytes: Option<u64>,
+    /// Whether a run goes on without objects that go while it reads.
+    #[serde(default)]
+    pub allow_missing: bool,
+    /// Of Debezium and DMS: the table, `schema.table`.
+    pub table: Option<String>,
+    /// Of change records: the operation column.
+    pub op: Option<String>,
+    /// Of DMS: the task's `TimestampColumnName`.
+    pub timestamp_column: Option<String>,
+}
+
+impl SourceSpec {
+    /// Its places.
+    pub fn places(&self) -> Vec<String> {
+        match &self.url {
+            OneOrMany::One(url) => vec![url.clone()],
+            OneOrMany::Many(urls) => urls.clone(),
+        }
+    }
+
+    /// The name of its bookmark; none if everything is read every time.
+    pub fn bookmark<'a>(&'a self, source: &'a str) -> Option<&'a str> {
+        match &self.bookmark {
+            None | Some(BookmarkName::On(true)) => Some(source),
+            Some(BookmarkName::Named(name)) => Some(name),
+            Some(BookmarkName::On(false)) => None,
+        }
+    }
+
+    fn check(&self, name: &str) -> Result<()> {
+        let wrong = |what: &str| Err(invalid(format!("source `{name}` {what}")));
+        if self.places().is_empty() {
+            return wrong("has no url");
+        }
+        if self.contract.is_some() && self.rules.is_some() {
+            return wrong("has a contract and rules: a contract names every type");
+        }
+        let changes = [("table", self.table.is_some()), ("op", self.op.is_some())];
+        if let Some((what, _)) = changes.iter().find(|(_, given)| *given && !self.format.is_changes()) {
+            return wrong(&format!("has `{what}`, which goes with a format of change records"));
+        }
+        if self.rules.is_some() && self.format.is_changes() {
+            return wrong("has rules, which do not go with a format of change records");
+        }
+        if !self.csv.delimiter.is_ascii() {
+            return wrong("has a CSV delimiter that is more than one byte");
+        }
+        self.look_back().map(drop)
+    }
+
+    pub(crate) fn look_back(&self) -> Result<Option<std::time::Duration>> {
+        match self.look_back.as_deref() {
+            None => Ok(Some(std::time::Duration::from_secs(24 * 3600))),
+            Some("none") => Ok(None),
+            Some(text) => parse_duration(text).map(Some),
+        }
+    }
+}
+
+/// What happens to the rows that an output has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum OutputMode {
+    /// They stay; each input is in the output once, also if it is read again.
+    Append,
+    /// Partitions that new input reaches are built anew from all input that reaches them.
+    ReplacePartitions,
+    /// They all go.
+    Replace,
+    /// The rows are change records, and the output holds the current state.
+    Merge,
+    /// As merge, one full copy per period.
+    Snapshot,
+}
+
+/// A column that is made of another one.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DerivedColumn {
+    /// The column it is made of: a date, a timestamp, or text that is one.
+    pub from: String,
+    /// What of it.
+    #[serde(rename = "as")]
+    pub part: DatePart,
+}
+
+/// A part of a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum DatePart {
+    /// Its date.
+    Date,
+    /// Its year, as a number.
+    Year,
+    /// Its month, 1 to 12.
+    Month,
+    /// Its day of the month.
+    Day,
+    /// Its hour, 0 to 23.
+    Hour,
+}
+
+/// Columns about the run, added to every row.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuditSpec {
+    /// The column that gets the instant at which the run started.
+    pub processing_datetime: Option<String>,
+    /// The column that gets the run's id.
+    pub run_id: Option<String>,
+}
+
+/// An output.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct OutputSpec {
+    /// The table: a path or URL.
+    pub url: String,
+    /// Where its state is, if not in the default place.
+    pub state: Option<String>,
+    /// What happens to the rows it has.
+    pub mode: OutputMode,
+    /// A query over the sources, by their names.
+    pub sql: Option<String>,
+    /// The sources it reads; all of them, if it is not given.
+    pub sources: Option<Vec<String>>,
+    /// The contract of its rows: types, grain, checks, partition columns, layer.
+    pub contract: Option<ContractSpec>,
+    /// Columns that make folders.
+    #[serde(default)]
+    pub partition_by: Vec<String>,
+    /// Columns that are made of others, by name.
+    #[serde(default)]
+    pub derive: BTreeMap<String, DerivedColumn>,
+    /// Columns about the run.
+    #[serde(default)]
+    pub audit: AuditSpec,
+    /// Of merge and snapshot: the columns that name an entity.
+    #[serde(default)]
+    pub key: Vec<String>,
+    /// Of merge and snapshot: the columns that order its changes.
+    #[serde(default)]
+    pub order: Vec<String>,
+    /// Of merge and snapshot: the operation column of transformed rows.
+    pub op: Option<String>,
+    /// Of snapshot: how long periods are.
+    pub granularity: Option<String>,
+    /// Of snapshot: the time zone in which periods begin.
+    pub zone: Option<String>,
+    /// Of snapshot: the column that says when a record takes effect; by ingestion, if it is not given.
+    pub effective_column: Option<String>,
+    /// The most rows that may be put aside, in percent.
+    #[serde(default = "tenth")]
+    pub max_quarantined: f64,
+    /// Bytes of a file: `target_size = 268435456`.
+    pub target_size: Option<u64>,
+}
+
+fn tenth() -> f64 {
+    0.1
+}
+
+impl OutputSpec {
+    fn check(&self, name: &str, job: &JobSpec) -> Result<()> {
+        let wrong = |what: String| Err(invalid(format!("output `{name}` {what}")));
+        let sources = self.sources(job);
+        if let Some(unknown) = sources.iter().find(|s| !job.sources.contains_key(*s)) {
+            return wrong(format!("reads `{unknown}`, which is no source"));
+        }
+        if sources.is_empty() {
+            return wrong("reads no source".to_owned());
+        }
+        let changes = sources.iter().any(|s| job.sources[s].format.is_changes());
+        let merges = matches!(self.mode, OutputMode::Merge | OutputMode::Snapshot);
+        if changes && (sources.len() > 1 || self.sql.is_some() || !merges) {
+            return wrong(
+                "reads change records: these are merged or snapshot, from one source and without a query".to_owned(),
+            );
+        }
+        if sources.len() > 1 && self.sql.is_none() {
+            return wrong("reads several sources and has no query that brings them together".to_owned());
+        }
+        let only = [
+            ("granularity", self.granularity.is_some(), self.mode == OutputMode::Snapshot),
+            ("effective_column", self.effective_column.is_some(), self.mode == OutputMode::Snapshot),
+            ("key", !self.key.is_empty(), merges),
+            ("order", !self.order.is_empty(), merges),
+            ("op", self.op.is_some(), merges),
+        ];
+        if let Some((what, ..)) = only.iter().find(|(_, given, fits)| *given && !fits) {
+            return wrong(format!("has `{what}`, which does not go with its mode"));
+        }
+        if self.mode == OutputMode::Snapshot && self.granularity.is_none() {
+            return wrong("is a snapshot and does not say its granularity".to_owned());
+        }
+        if changes && (!self.derive.is_empty() || self.audit != AuditSpec::default()) {
+            return wrong("adds columns to change records: their adapters say what is stored".to_owned());
+        }
+        Ok(())
+    }
+
+    /// The sources it reads.
+    pub fn sources(&self, job: &JobSpec) -> Vec<String> {
+        self.sources.clone().unwrap_or_else(|| job.sources.keys().cloned().collect())
+    }
+}
+
+impl JobSpec {
+    /// Reads a job from TOML, with single values set to others: `("sources.orders.url", "s3://other/orders")`.
+    ///
+    /// # Errors
+    /// `InvalidJob` with the place of the mistake.
+    pub fn from_toml(text: &str, set: &[(String, String)]) -> Result<Self> {
+        let table: toml::Table = text.parse().map_err(|e: toml::de::Error| invalid(e.to_string()))?;
+        let mut value = Value::Table(table);
+        for (path, new) in set {
+            put(&mut value, path, new)?;
+        }
+        let mut job: Self =
+            value.try_into().map_err(|e: toml::de::Error| invalid(e.to_string().trim_end().to_owned()))?;
+        match (job.target.take(), job.transform.take()) {
+            (Some(mut target), transform) => {
+                if transform.is_some() && target.sql.is_some() {
+                    return Err(invalid("the target has a query, and there is a [transform] too"));
+                }
+                target.sql = transform.map(|t| t.sql).or(target.sql);
+                job.outputs.insert(job.name.clone(), target);
+            }
+            (None, Some(_)) => return Err(invalid("[transform] goes with [target]; outputs have their own `sql`")),
+            (None, None) => {}
+        }
+        job.check()?;
+        Ok(job)
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.sources.is_empty() {
+            return Err(invalid("there is no source"));
+        }
+        if self.outputs.is_empty() {
+            return Err(invalid("there is no [target], and no output"));
+        }
+        self.sources.iter().try_for_each(|(name, source)| source.check(name))?;
+        self.outputs.iter().try_for_each(|(name, output)| output.check(name, self))
+    }
+}
+
+/// Sets a value by its path: a number, a truth or a list where the text is one, else the text.
+fn put(value: &mut Value, path: &str, new: &str) -> Result<()> {
+    let parsed = format!("v = {new}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("v"));
+    let new = parsed.unwrap_or_else(|| Value::String(new.to_owned()));
+    let mut at = value;
+    let mut parts = path.split('.').peekable();
+    while let Some(part) = parts.next() {
+        let Value::Table(table) = at else {
+            return Err(invalid(format!("`{path}` cannot be set: there is a value above it")));
+        };
+        if part.is_empty() {
+            return Err(invalid(format!("`{path}` is no path of a setting")));
+        }
+        if parts.peek().is_none() {
+            table.insert(part.to_owned(), new);
+            return Ok(());
+        }
+        at = table.entry(part).or_insert_with(|| Value::Table(toml::Table::new()));
+    }
+    Ok(())
+}
+
+/// Reads what a contract spec says; `read` fetches the file.
+pub(crate) fn contract(spec: &ContractSpec, read: impl Fn(&str) -> Result<String>) -> Result<Contract> {
+    match spec {
+        ContractSpec::File(path) => {
+            let text = read(path)?;
+            let json = text.trim_start().starts_with('{');
+            let contract = if json { Contract::from_json(&text) } else { Contract::from_toml(&text) };
+            contract.map_err(|e| e.in_file(path))
+        }
+        ContractSpec::Inline(value) => {
+            let text = toml::to_string(value).map_err(|e| invalid(e.to_string()))?;
+            Contract::from_toml(&text)
+        }
+    }
+}
+
+pub(crate) fn invalid(message: impl Into<String>) -> Error {
+    Error::usage("InvalidJob", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const JOB: &str = "
+        name = 'orders'
+        [sources.orders]
+        url = 'raw/orders'
+        format = 'json'
+        [target]
+        url = 'lake/orders'
+        mode = 'append'
+    ";
+
+    fn set(path: &str, value: &str) -> Result<JobSpec> {
+        JobSpec::from_toml(JOB, &[(path.to_owned(), value.to_owned())])
+    }
+
+    #[test]
+    fn values_are_set_by_their_path() {
+        let job = set("sources.orders.url", "s3://b/orders").unwrap();
+        assert_eq!(job.sources["orders"].places(), ["s3://b/orders"]);
+        assert_eq!(set("sources.orders.limit_files", "7").unwrap().sources["orders"].limit_files, Some(7));
+        assert_eq!(set("target.partition_by", "['a', 'b']").unwrap().outputs["orders"].partition_by, ["a", "b"]);
+        assert_eq!(set("name.x", "1").unwrap_err().code(), "InvalidJob");
+        assert_eq!(job.sources["orders"].bookmark("orders"), Some("orders"));
+        assert_eq!(set("sources.orders.bookmark", "false").unwrap().sources["orders"].bookmark("orders"), None);
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_named() {
+        for (path, value, said) in [
+            ("target.mode", "appendix", "unknown variant `appendix`"),
+            ("target.colour", "red", "unknown field `colour`"),
+            ("target.granularity", "month", "has `granularity`, which does not go with its mode"),
+            ("target.mode", "snapshot", "does not say its granularity"),
+            ("sources.orders.format", "debezium", "reads change records"),
+            ("sources.orders.table", "public.orders", "goes with a format of change records"),
+            ("target.sources", "['none']", "reads `none`, which is no source"),
+            ("sources.orders.url", "[]", "has no url"),
+            ("sources.orders.look_back", "5x", "is not a duration"),
+        ] {
+            let e = set(path, value).unwrap_err();
+            assert!(e.message().contains(said), "{path}: {e}");
+        }
+    }
+}

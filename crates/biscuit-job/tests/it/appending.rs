@@ -1,0 +1,129 @@
+use biscuit_bookmark::{Mode, Replay};
+use biscuit_job::RunOptions;
+
+use crate::lab::Lab;
+
+pub(crate) const EVENTS: &str = "
+    name = 'events'
+    [sources.events]
+    url = 'raw/events'
+    format = 'json'
+    source_file = 'source_file'
+    [sources.events.contract]
+    columns = [
+        {name = 'id', type = 'bigint', nullable = false},
+        {name = 'at', type = 'timestamp'},
+        {name = 'v', type = 'string'},
+    ]
+    [target]
+    url = 'lake/events'
+    mode = 'append'
+    partition_by = ['day']
+    derive = {day = {from = 'at', as = 'date'}}
+";
+
+pub(crate) fn event(id: u32, at: &str) -> String {
+    format!("{{\"id\":{id},\"at\":\"{at}\",\"v\":\"v{id}\"}}\n")
+}
+
+#[tokio::test]
+async fn each_input_is_in_the_table_once_and_late_events_are_in_their_partitions() {
+    let lab = Lab::new();
+    lab.put("raw/events/1.json", event(1, "2024-03-01T10:00:00Z") + &event(2, "2024-03-02T10:00:00Z")).await;
+    let report = lab.run(EVENTS).await.unwrap();
+    assert_eq!((report.outcome, report.outputs[0].rows), ("committed", 2));
+    assert_eq!(report.outputs[0].partitions, ["day=2024-03-01", "day=2024-03-02"]);
+    let before = lab.paths("lake/events").await;
+    let report = lab.run(EVENTS).await.unwrap();
+    assert_eq!((report.outcome, report.outputs[0].version), ("unchanged", 1));
+    assert_eq!(lab.paths("lake/events").await, before);
+    // A late one, and a new one.
+    lab.put("raw/events/2.json", event(3, "2024-03-01T23:59:59Z") + &event(4, "2024-03-03T00:00:00Z")).await;
+    let report = lab.run(EVENTS).await.unwrap();
+    assert_eq!(report.outputs[0].partitions, ["day=2024-03-01", "day=2024-03-03"]);
+    assert_eq!(
+        lab.rows("lake/events").await.trim(),
+        "
+id:bigint | at:timestamp        | v:string | source_file:string | day:date
+1         | 2024-03-01T10:00:00 | v1       | /raw/events/1.json | 2024-03-01
+2         | 2024-03-02T10:00:00 | v2       | /raw/events/1.json | 2024-03-02
+3         | 2024-03-01T23:59:59 | v3       | /raw/events/2.json | 2024-03-01
+4         | 2024-03-03T00:00:00 | v4       | /raw/events/2.json | 2024-03-03
+"
+        .trim()
+    );
+}
+
+#[tokio::test]
+async fn what_was_read_again_replaces_what_it_had_appended() {
+    let lab = Lab::new();
+    for n in 1..=3 {
+        lab.put(&format!("raw/events/{n}.json"), event(n, "2024-03-01T10:00:00Z")).await;
+        lab.run(EVENTS).await.unwrap();
+    }
+    lab.put("raw/events/2.json", event(2, "2024-03-05T10:00:00Z") + &event(9, "2024-03-05T10:00:00Z")).await;
+    let report = lab.run(EVENTS).await.unwrap();
+    assert_eq!((report.outputs[0].rows, report.outputs[0].replaced), (2, 1));
+    assert_eq!(report.outputs[0].sources["events"].selection.counts.overwritten, 1);
+    assert_eq!(lab.column("lake/events", "id").await, ["1", "2", "3", "9"]);
+    let replay = RunOptions::default().with_mode(Mode::Replay(Replay::runs(Some("0"), Some("2")).unwrap().unwrap()));
+    let report = lab.run_with(EVENTS, &replay).await.unwrap();
+    assert_eq!((report.outputs[0].rows, report.outputs[0].replaced), (3, 2));
+    assert_eq!(lab.column("lake/events", "id").await, ["1", "2", "3", "9"]);
+}
+
+#[tokio::test]
+async fn without_a_bookmark_nothing_is_appended() {
+    let lab = Lab::new();
+    lab.put("raw/events/1.json", event(1, "2024-03-01T10:00:00Z")).await;
+    let e = lab.run(&EVENTS.replace("format = 'json'", "format = 'json'\nbookmark = false")).await.unwrap_err();
+    assert_eq!(
+        (e.code(), e.message()),
+        ("InvalidMode", "an output that appends needs a bookmark, so that no input is in it twice")
+    );
+    for mode in [Mode::Full, Mode::ReadOnly] {
+        let e = lab.run_with(EVENTS, &RunOptions::default().with_mode(mode)).await.unwrap_err();
+        assert_eq!(e.code(), "InvalidMode");
+    }
+}
+
+#[tokio::test]
+async fn a_dry_run_says_what_would_be_done_and_does_nothing() {
+    let lab = Lab::new();
+    lab.put("raw/events/1.json", event(1, "2024-03-01T10:00:00Z")).await;
+    let report = lab.run_with(EVENTS, &RunOptions::default().with_dry_run()).await.unwrap();
+    assert_eq!(report.outcome, "planned");
+    let plan = report.outputs[0].plan.join("\n");
+    for line in [
+        "reads 1 files of `events`, 46 bytes",
+        "  /raw/events/1.json",
+        "into columns id bigint, at timestamp, v string, source_file string",
+        "adds them to the table, by day",
+    ] {
+        assert!(plan.contains(line), "{line}\n{plan}");
+    }
+    assert!(lab.paths("lake/events").await.is_empty());
+    assert_eq!(lab.run(EVENTS).await.unwrap().outputs[0].rows, 1);
+}
+
+#[tokio::test]
+async fn a_compacted_table_does_not_lose_track_silently() {
+    let lab = Lab::new();
+    for n in 1..=2 {
+        lab.put(&format!("raw/events/{n}.json"), event(n, "2024-03-01T10:00:00Z")).await;
+        lab.run(EVENTS).await.unwrap();
+    }
+    // Somebody makes one file of the two.
+    let dataset = lab.dataset("lake/events");
+    let journal = dataset.journal();
+    let observed = journal.observe().await.unwrap();
+    let mut replace = journal.replace(&observed);
+    let path = object_store::path::Path::from(format!("lake/events/{}", observed.files[0].path));
+    let bytes = object_store::ObjectStoreExt::get(&*lab.storage.store, &path).await.unwrap().bytes().await.unwrap();
+    replace.stage("day=2024-03-01", "parquet", bytes).await.unwrap();
+    observed.files.iter().for_each(|f| replace.retire(f));
+    replace.commit().await.unwrap();
+    lab.put("raw/events/1.json", event(7, "2024-03-01T10:00:00Z")).await;
+    let e = lab.run(EVENTS).await.unwrap_err();
+    assert_eq!(e.code(), "FilesRewritten");
+}

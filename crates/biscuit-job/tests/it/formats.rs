@@ -1,0 +1,157 @@
+use std::io::Write;
+use std::sync::Arc;
+
+use crate::lab::Lab;
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+
+fn gzip(text: &str) -> Vec<u8> {
+    let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    out.write_all(text.as_bytes()).expect("memory takes it");
+    out.finish().expect("memory takes it")
+}
+
+fn parquet(batch: &RecordBatch) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut writer = parquet::arrow::ArrowWriter::try_new(&mut bytes, batch.schema(), None).expect("a writer");
+    writer.write(batch).expect("rows");
+    writer.close().expect("a footer");
+    bytes
+}
+
+fn job(format: &str, more: &str) -> String {
+    format!(
+        "name = 'j'\n[sources.s]\nurl = 'raw'\nformat = '{format}'\n{more}\n[target]\nurl = 'lake/t'\nmode = 'append'\n"
+    )
+}
+
+const CONTRACT: &str =
+    "[sources.s.contract]\ncolumns = [{name = 'id', type = 'bigint'}, {name = 'zip', type = 'string'}]";
+
+#[tokio::test]
+async fn json_csv_and_parquet_compressed_or_not_are_the_same_rows() {
+    let json = "{\"id\":1,\"zip\":\"02134\"}\n{\"zip\":null,\"id\":2}\n";
+    let csv = "zip,id\n02134,1\n,2\n";
+    let ids: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
+    let zips: ArrayRef = Arc::new(StringArray::from(vec![Some("02134"), None]));
+    let columns = parquet(&RecordBatch::try_from_iter_with_nullable([("id", ids, true), ("zip", zips, true)]).unwrap());
+    let zstd = zstd::encode_all(json.as_bytes(), 1).unwrap();
+    for (format, content) in [
+        ("json", json.as_bytes().to_vec()),
+        ("json", gzip(json)),
+        ("json", zstd),
+        ("csv", csv.as_bytes().to_vec()),
+        ("csv", gzip(csv)),
+        ("csv", format!("\u{feff}{}", csv.replace('\n', "\r\n")).into_bytes()),
+        ("parquet", columns),
+    ] {
+        for contract in [CONTRACT, ""] {
+            let lab = Lab::new();
+            lab.put("raw/a", content.clone()).await;
+            lab.run(&job(format, contract)).await.unwrap();
+            let rows = lab.rows("lake/t").await;
+            let mut lines: Vec<&str> = rows.lines().map(str::trim).collect();
+            lines.sort_unstable();
+            let sorted =
+                |text: &str| text.split(" | ").map(|c| c.trim().to_owned()).collect::<std::collections::BTreeSet<_>>();
+            assert_eq!(sorted(rows.lines().next().unwrap()), sorted("id:bigint | zip:string"), "{format} {contract}");
+            assert_eq!(lab.column("lake/t", "zip").await, ["02134", "null"], "{format} {contract}");
+            assert_eq!(lab.column("lake/t", "id").await, ["1", "2"], "{format} {contract}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn csv_may_have_other_marks_and_no_header() {
+    let lab = Lab::new();
+    lab.put("raw/a.csv", "1;\"a;\nb\"\n2;NULL\n").await;
+    let csv = format!("csv = {{delimiter = ';', header = false, null = 'NULL'}}\n{CONTRACT}");
+    lab.run(&job("csv", &csv)).await.unwrap();
+    assert_eq!(lab.column("lake/t", "id").await, ["1", "2"]);
+    assert!(lab.rows("lake/t").await.contains("null"));
+    let e = lab.run(&job("csv", "csv = {header = false}\nbookmark = 'other'")).await.unwrap_err();
+    assert!(e.message().contains("needs a contract"), "{e}");
+}
+
+#[tokio::test]
+async fn columns_without_a_contract_are_typed_by_samples_and_names_and_stay_what_they_are() {
+    let lab = Lab::new();
+    lab.put(
+        "raw/1.json",
+        "{\"n\":1,\"order_datetime\":\"2024-03-01T10:00:00Z\",\"birth_date\":\"2000-01-01\",\"zip\":2134,\"x\":1.5}\n",
+    )
+    .await;
+    lab.run(&job("json", "")).await.unwrap();
+    let header =
+        |rows: String| rows.lines().next().unwrap().split('|').map(|c| c.trim().to_owned()).collect::<Vec<_>>();
+    let want = ["birth_date:date", "n:bigint", "order_datetime:timestamp", "x:double", "zip:string"];
+    assert_eq!(header(lab.rows("lake/t").await), want);
+    // Another run's samples do not change them: what does not fit stops it.
+    lab.put("raw/2.json", "{\"n\":\"7\",\"x\":2,\"new\":true}\n").await;
+    lab.run(&job("json", "")).await.unwrap();
+    assert_eq!(header(lab.rows("lake/t").await).len(), 6);
+    lab.put("raw/3.json", "{\"n\":\"seven\"}\n").await;
+    let e = lab.run(&job("json", "")).await.unwrap_err();
+    assert_eq!(e.to_string(), "Unparseable: a value of column `n` (bigint) is not of that type (/raw/3.json, row 1)");
+    let rules = "rules = [{match = '*', when = 'double', type = 'decimal(15,2)'}]\nbookmark = 'b'";
+    lab.run(&job("json", rules).replace("lake/t", "lake/u").replace("'raw'", "'raw/1.json'")).await.unwrap();
+    assert!(header(lab.rows("lake/u").await).contains(&"x:decimal(15,2)".to_owned()));
+}
+
+#[tokio::test]
+async fn large_files_are_read_in_parts_and_lines_keep_their_numbers() {
+    let lab = Lab::new();
+    let mut text = String::new();
+    // More than two parts of eight MiB.
+    for n in 0..300_000 {
+        text.push_str(&format!("{{\"id\":{n},\"zip\":\"{:060}\"}}\n", n));
+    }
+    text.push_str("{\"id\":\"x\",\"zip\":\"1\"}\n{\"id\":1,\"zip\":{\"nested\":1}}\nno json\n");
+    lab.put("raw/a.json", text.clone()).await;
+    let e = lab.run(&job("json", CONTRACT)).await.unwrap_err();
+    assert_eq!((e.code(), e.file(), e.row()), ("Unparseable", Some("/raw/a.json"), Some(300_001)));
+    let aside = CONTRACT.replace("columns", "on_error = 'quarantine'\ncolumns");
+    let report = lab.run(&job("json", &aside)).await.unwrap();
+    assert_eq!((report.outputs[0].rows, report.outputs[0].quarantined), (300_000, 3));
+    let refused = biscuit_merge::quarantined(&lab.dataset("lake/t")).await.unwrap();
+    let mut said: Vec<_> = refused.iter().map(|q| (q.refused.row, q.refused.code.as_str())).collect();
+    said.sort_unstable();
+    assert_eq!(said, [(300_001, "Unparseable"), (300_002, "WrongType"), (300_003, "InvalidJson")]);
+    let raw = refused.iter().find(|q| q.refused.row == 300_003).unwrap();
+    assert_eq!(raw.refused.raw, b"no json\n");
+    // The same compressed, where it is read as a whole.
+    let other = Lab::new();
+    other.put("raw/a.json.gz", gzip(&text)).await;
+    let e = other.run(&job("json", CONTRACT)).await.unwrap_err();
+    assert_eq!((e.code(), e.row()), ("Unparseable", Some(300_001)));
+}
+
+#[tokio::test]
+async fn extra_columns_of_json_are_named_or_refused() {
+    let lab = Lab::new();
+    lab.put("raw/a.json", "{\"id\":1,\"extra\":{\"deep\":[1]}}\n\n  \n{\"id\":2}\n").await;
+    let report = lab.run(&job("json", CONTRACT)).await.unwrap();
+    let read = report.outputs[0].sources["s"].read.clone().unwrap();
+    assert_eq!(read.coercion.dropped.into_iter().collect::<Vec<_>>(), ["extra"]);
+    assert_eq!((read.files, read.coercion.rows), (1, 2));
+    lab.put("raw/b.json", "{\"id\":1,\"extra\":1}\n").await;
+    let refuse = CONTRACT.replace("columns", "extra = 'refuse'\ncolumns");
+    let e = lab.run(&job("json", &refuse)).await.unwrap_err();
+    assert_eq!((e.code(), e.file()), ("ExtraColumns", Some("/raw/b.json")));
+    let keep = CONTRACT.replace("columns", "extra = 'keep'\ncolumns");
+    lab.run(&job("json", &keep)).await.unwrap();
+    assert_eq!(lab.column("lake/t", "extra").await, ["1", "null", "null"]);
+}
+
+#[tokio::test]
+async fn records_of_csv_with_other_cells_are_put_aside_with_their_line() {
+    let lab = Lab::new();
+    lab.put("raw/a.csv", "id,zip\n1,a\n2,b,c\n3,d\n").await;
+    let e = lab.run(&job("csv", CONTRACT)).await.unwrap_err();
+    assert_eq!(e.to_string(), "WrongCells: the record has 3 cells, and there are 2 columns (/raw/a.csv, row 3)");
+    let aside = CONTRACT.replace("columns", "on_error = 'quarantine'\ncolumns");
+    let job = job("csv", &aside) + "max_quarantined = 50.0\n";
+    let report = lab.run(&job).await.unwrap();
+    assert_eq!((report.outputs[0].rows, report.outputs[0].quarantined), (2, 1));
+    let refused = biscuit_merge::quarantined(&lab.dataset("lake/t")).await.unwrap();
+    assert_eq!(String::from_utf8(refused[0].refused.raw.clone()).unwrap(), "id,zip\n2,b,c\n");
+}

@@ -1,0 +1,98 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use biscuit_core::{Instant, Result, Run, RunId};
+use biscuit_dataset::{Dataset, Location, OpenLocation};
+use biscuit_job::{JobReport, JobSpec, RawToClean, RunOptions};
+use biscuit_journal::{JournalOptions, Storage};
+use biscuit_testkit::frame_text;
+use datafusion::prelude::SessionContext;
+use object_store::ObjectStoreExt;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+
+/// A lake in memory, whatever the scheme of its URLs.
+#[derive(Debug, Clone)]
+pub(crate) struct Lab {
+    pub(crate) storage: Storage,
+}
+
+#[async_trait]
+impl OpenLocation for Lab {
+    async fn open(&self, url: &str) -> Result<Location> {
+        Location::new(self.storage.clone(), url, url)
+    }
+}
+
+static RUNS: AtomicU64 = AtomicU64::new(1);
+
+/// A run at 12:00 on 2024-03-10.
+pub(crate) fn run() -> Run {
+    let id = RunId::new(format!("run-{}", RUNS.fetch_add(1, Ordering::Relaxed)));
+    Run::new("job", id, "2024-03-10T12:00:00Z".parse().expect("an instant"))
+}
+
+impl Lab {
+    pub(crate) fn new() -> Self {
+        Self::of(Storage::durable(Arc::new(InMemory::new())))
+    }
+
+    pub(crate) fn of(storage: Storage) -> Self {
+        Self { storage }
+    }
+
+    pub(crate) async fn put(&self, path: &str, content: impl Into<Vec<u8>>) {
+        let content: Vec<u8> = content.into();
+        self.storage.store.put(&Path::from(path), content.into()).await.expect("memory takes it");
+    }
+
+    pub(crate) async fn remove(&self, path: &str) {
+        self.storage.store.delete(&Path::from(path)).await.expect("memory forgets it");
+    }
+
+    pub(crate) fn job(&self, toml: &str) -> RawToClean {
+        let spec = JobSpec::from_toml(toml, &[]).expect("a job");
+        RawToClean::new(spec).with_opener(Arc::new(self.clone())).with_parallelism(2)
+    }
+
+    pub(crate) async fn run(&self, toml: &str) -> Result<JobReport> {
+        self.run_with(toml, &RunOptions::default()).await
+    }
+
+    pub(crate) async fn run_with(&self, toml: &str, options: &RunOptions) -> Result<JobReport> {
+        self.job(toml).run(&run(), options).await
+    }
+
+    pub(crate) fn dataset(&self, path: &str) -> Dataset {
+        let location = Location::new(self.storage.clone(), path, path).expect("a place");
+        Dataset::new(location, JournalOptions::default())
+    }
+
+    /// The rows of a table, as the plain Parquet files in its folder say them, sorted.
+    pub(crate) async fn rows(&self, path: &str) -> String {
+        let frame = self.dataset(path).load(&SessionContext::new()).await.expect("a table");
+        frame_text(frame).await.expect("rows")
+    }
+
+    /// The values of one column, sorted.
+    pub(crate) async fn column(&self, path: &str, column: &str) -> Vec<String> {
+        let frame = self.dataset(path).load(&SessionContext::new()).await.expect("a table");
+        let frame = frame.select_columns(&[column]).expect("the column");
+        let text = frame_text(frame).await.expect("rows");
+        let mut values: Vec<String> =
+            text.lines().skip(1).map(|l| l.trim().to_owned()).filter(|l| !l.is_empty()).collect();
+        values.sort();
+        values
+    }
+
+    pub(crate) async fn paths(&self, path: &str) -> Vec<String> {
+        let observed = self.dataset(path).journal().observe().await.expect("a table");
+        observed.files.into_iter().map(|f| f.path).collect()
+    }
+}
+
+/// The instant of the runs, as rows have it.
+pub(crate) fn start() -> Instant {
+    "2024-03-10T12:00:00Z".parse().expect("an instant")
+}

@@ -1,0 +1,10 @@
+//! Jobs as their users see them: raw objects in, clean tables out, each input once.
+
+mod appending;
+mod books;
+mod crash;
+mod formats;
+mod lab;
+mod merging;
+mod partitions;
+mod refusing;

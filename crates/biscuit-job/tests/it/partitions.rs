@@ -1,0 +1,105 @@
+use biscuit_job::{RunOptions, impact};
+
+use crate::appending::{EVENTS, event};
+use crate::lab::Lab;
+
+fn by_partition() -> String {
+    EVENTS.replace("mode = 'append'", "mode = 'replace-partitions'")
+}
+
+#[tokio::test]
+async fn partitions_are_built_of_all_input_that_reaches_them() {
+    let (lab, job) = (Lab::new(), by_partition());
+    lab.put("raw/events/1.json", event(1, "2024-03-01T10:00:00Z") + &event(2, "2024-03-02T10:00:00Z")).await;
+    lab.put("raw/events/2.json", event(3, "2024-03-02T10:00:00Z")).await;
+    lab.run(&job).await.unwrap();
+    let before = lab.paths("lake/events").await;
+    lab.put("raw/events/3.json", event(4, "2024-03-02T11:00:00Z")).await;
+    let report = lab.run(&job).await.unwrap();
+    assert_eq!(report.outputs[0].partitions, ["day=2024-03-02"]);
+    assert_eq!(lab.column("lake/events", "id").await, ["1", "2", "3", "4"]);
+    // The other partition is as it was.
+    let first = before.iter().find(|p| p.starts_with("day=2024-03-01")).unwrap();
+    assert!(lab.paths("lake/events").await.contains(first));
+    assert_eq!(lab.run(&job).await.unwrap().outcome, "unchanged");
+}
+
+#[tokio::test]
+async fn an_overwritten_object_leaves_the_partitions_that_it_had_rows_in() {
+    for (job, mode) in [(by_partition(), "replace-partitions"), (EVENTS.to_owned(), "append")] {
+        let lab = Lab::new();
+        lab.put("raw/events/1.json", event(1, "2024-03-01T10:00:00Z") + &event(2, "2024-03-02T10:00:00Z")).await;
+        lab.put("raw/events/2.json", event(3, "2024-03-02T10:00:00Z")).await;
+        lab.run(&job).await.unwrap();
+        lab.put("raw/events/1.json", event(9, "2024-03-03T10:00:00Z")).await;
+        lab.run(&job).await.unwrap();
+        assert_eq!(lab.column("lake/events", "id").await, ["3", "9"], "{mode}");
+    }
+}
+
+#[tokio::test]
+async fn a_rebuild_replaces_exactly_these_partitions_by_what_their_input_says_now() {
+    for job in [by_partition(), EVENTS.to_owned()] {
+        let lab = Lab::new();
+        for n in 1..=3 {
+            let text = event(n, "2024-03-01T10:00:00Z") + &event(n + 10, &format!("2024-03-0{}T10:00:00Z", n + 1));
+            lab.put(&format!("raw/events/{n}.json"), text).await;
+            lab.run(&job).await.unwrap();
+        }
+        let (rows, before) = (lab.rows("lake/events").await, lab.paths("lake/events").await);
+        let options = RunOptions::default().with_rebuild(["day=2024-03-01"]);
+        let report = lab.run_with(&job, &options).await.unwrap();
+        assert_eq!(
+            (report.outputs[0].rows, report.outputs[0].partitions.clone()),
+            (3, vec!["day=2024-03-01".to_owned()])
+        );
+        assert_eq!(lab.rows("lake/events").await, rows);
+        let kept =
+            |paths: &[String]| paths.iter().filter(|p| !p.starts_with("day=2024-03-01")).cloned().collect::<Vec<_>>();
+        assert_eq!(kept(&lab.paths("lake/events").await), kept(&before));
+        // The run goes on, and what was rebuilt is replaced with the object that it came from.
+        assert_eq!(lab.run(&job).await.unwrap().outcome, "unchanged");
+        lab.put("raw/events/2.json", event(2, "2024-03-01T10:00:00Z")).await;
+        lab.run(&job).await.unwrap();
+        assert_eq!(lab.column("lake/events", "id").await, ["1", "11", "13", "2", "3"]);
+    }
+}
+
+#[tokio::test]
+async fn a_rebuild_that_would_lose_rows_is_refused() {
+    let lab = Lab::new();
+    for n in 1..=2 {
+        lab.put(&format!("raw/events/{n}.json"), event(n, "2024-03-01T10:00:00Z")).await;
+        lab.run(EVENTS).await.unwrap();
+    }
+    let before = lab.rows("lake/events").await;
+    let options = RunOptions::default().with_rebuild(["day=2024-03-01"]);
+    lab.put("raw/events/1.json", event(7, "2024-03-01T10:00:00Z")).await;
+    let e = lab.run_with(EVENTS, &options).await.unwrap_err();
+    assert!(e.code() == "CannotReplace" && e.message().contains("was overwritten since it was read"), "{e}");
+    lab.remove("raw/events/1.json").await;
+    let e = lab.run_with(EVENTS, &options).await.unwrap_err();
+    assert!(e.code() == "CannotReplace" && e.message().contains("is gone"), "{e}");
+    assert_eq!(lab.rows("lake/events").await, before);
+}
+
+#[tokio::test]
+async fn impact_names_the_partitions_that_input_has_reached() {
+    let lab = Lab::new();
+    lab.put("raw/events/1.json", event(1, "2024-03-01T10:00:00Z") + &event(2, "2024-03-02T10:00:00Z")).await;
+    lab.put("raw/events/2.json", event(3, "2024-03-05T10:00:00Z")).await;
+    lab.run(EVENTS).await.unwrap();
+    lab.put("raw/events/3.json", event(4, "2024-03-07T10:00:00Z")).await;
+    lab.run(EVENTS).await.unwrap();
+    let snapshot = lab.dataset("lake/events").view().await.unwrap();
+    let of = async |objects: &[&str], runs: &[&str]| {
+        let objects: Vec<String> = objects.iter().map(|o| format!("/raw/events/{o}.json")).collect();
+        let runs: Vec<_> = runs.iter().map(|r| r.parse().unwrap()).collect();
+        impact(&snapshot, None, &objects, &runs).await.map(|p| p.into_iter().collect::<Vec<_>>())
+    };
+    assert_eq!(of(&["1"], &[]).await.unwrap(), ["day=2024-03-01", "day=2024-03-02"]);
+    assert_eq!(of(&["2"], &[]).await.unwrap(), ["day=2024-03-05"]);
+    assert_eq!(of(&[], &["2"]).await.unwrap(), ["day=2024-03-07"]);
+    assert_eq!(of(&["9"], &[]).await.unwrap_err().code(), "UnknownInput");
+    assert_eq!(of(&[], &["9"]).await.unwrap_err().code(), "UnknownRun");
+}

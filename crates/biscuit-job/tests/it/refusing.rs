@@ -1,0 +1,130 @@
+use biscuit_bookmark::Mode;
+use biscuit_job::{JobSpec, RunOptions};
+
+use crate::appending::{EVENTS, event};
+use crate::lab::Lab;
+
+fn raw() -> String {
+    let contract = "[target.contract]\nlayer = 'raw'\nextra = 'keep'\ncolumns = [{name = 'id', type = 'bigint'}]\n";
+    format!("{EVENTS}{contract}")
+}
+
+#[tokio::test]
+async fn a_raw_table_is_added_to_and_nothing_else() {
+    let lab = Lab::new();
+    lab.put("raw/events/1.json", event(1, "2024-03-01T10:00:00Z")).await;
+    lab.run(&raw()).await.unwrap();
+    lab.put("raw/events/2.json", event(2, "2024-03-01T10:00:00Z")).await;
+    lab.run(&raw()).await.unwrap();
+    lab.put("raw/events/3.json", event(3, "2024-03-01T10:00:00Z")).await;
+    for mode in ["replace", "replace-partitions"] {
+        // By the table, whatever this job's contract says.
+        let e = lab.run(&EVENTS.replace("'append'", &format!("'{mode}'"))).await.unwrap_err();
+        assert_eq!(e.code(), "RawLayer", "{mode}");
+    }
+    let merge = EVENTS.replace("'append'", "'merge'\nkey = ['id']\norder = ['at']").replace("derive", "derive");
+    assert_eq!(lab.run(&merge).await.unwrap_err().code(), "RawLayer");
+    let e = lab.run_with(&raw(), &RunOptions::default().with_rebuild(["day=2024-03-01"])).await.unwrap_err();
+    assert_eq!(e.code(), "RawLayer");
+    // And by the contract, where there is no table yet.
+    let e = lab.run(&raw().replace("'append'", "'replace'").replace("lake/events", "lake/new")).await.unwrap_err();
+    assert_eq!(e.code(), "RawLayer");
+    assert_eq!(lab.column("lake/events", "id").await, ["1", "2"]);
+}
+
+#[tokio::test]
+async fn a_share_of_bad_rows_is_put_aside_and_more_stop_the_run() {
+    let lab = Lab::new();
+    let mut text: String = (0..2000).map(|n| event(n, "2024-03-01T10:00:00Z")).collect();
+    text.push_str("{\"id\":null}\n");
+    lab.put("raw/events/1.json", text.clone()).await;
+    let job = EVENTS.replace("columns = [", "on_error = 'quarantine'\ncolumns = [");
+    let report = lab.run(&job).await.unwrap();
+    assert_eq!((report.outputs[0].rows, report.outputs[0].quarantined), (2000, 1));
+    let losses = &report.outputs[0].sources["events"].read.as_ref().unwrap().coercion.columns["id"];
+    assert_eq!(losses.refused["NullNotAllowed"], 1);
+    lab.put("raw/events/2.json", event(9000, "2024-03-01T10:00:00Z") + "{\"id\":null}\n").await;
+    let e = lab.run(&job).await.unwrap_err();
+    assert_eq!(
+        (e.code(), e.message()),
+        ("TooManyQuarantined", "1 of 2 rows would be put aside, 50.00 percent; at most 0.1 may be (`max_quarantined`)")
+    );
+    assert_eq!(lab.column("lake/events", "id").await.len(), 2000);
+}
+
+#[tokio::test]
+async fn checks_are_looked_at_before_anything_is_written() {
+    let lab = Lab::new();
+    let contract = "
+        [target.contract]
+        grain = ['id']
+        extra = 'keep'
+        columns = [{name = 'id', type = 'bigint'}, {name = 'v', type = 'string'}]
+        [[target.contract.checks]]
+        rule = 'range'
+        column = 'id'
+        max = 100
+        severity = 'quarantine'
+        [[target.contract.checks]]
+        rule = 'rows'
+        min = 1
+    ";
+    let job = format!("{EVENTS}max_quarantined = 50.0\n{contract}");
+    lab.put("raw/events/1.json", event(1, "2024-03-01T10:00:00Z") + &event(101, "2024-03-01T10:00:00Z")).await;
+    let report = lab.run(&job).await.unwrap();
+    assert_eq!((report.outputs[0].rows, report.outputs[0].quarantined), (1, 1));
+    assert_eq!(report.outputs[0].findings[0].first, Some(("/raw/events/1.json".to_owned(), 2)));
+    let refused = biscuit_merge::quarantined(&lab.dataset("lake/events")).await.unwrap();
+    assert_eq!(refused[0].refused.raw, event(101, "2024-03-01T10:00:00Z").into_bytes());
+    lab.put("raw/events/2.json", event(2, "2024-03-01T10:00:00Z") + &event(2, "2024-03-01T10:00:00Z")).await;
+    let e = lab.run(&job).await.unwrap_err();
+    assert_eq!((e.code(), e.file(), e.row()), ("NotUnique", Some("/raw/events/2.json"), Some(2)));
+    assert_eq!(lab.column("lake/events", "id").await, ["1"]);
+}
+
+#[tokio::test]
+async fn types_that_do_not_meet_are_refused_before_they_are_in_the_table() {
+    let lab = Lab::new();
+    lab.put("raw/events/1.json", event(1, "2024-03-01T10:00:00Z")).await;
+    lab.run(EVENTS).await.unwrap();
+    lab.put("raw/events/2.json", event(2, "2024-03-01T10:00:00Z")).await;
+    let other = EVENTS.replace("{name = 'id', type = 'bigint', nullable = false}", "{name = 'id', type = 'string'}");
+    let e = lab.run(&other).await.unwrap_err();
+    assert_eq!(
+        (e.code(), e.message()),
+        (
+            "NoCommonType",
+            "column `id` is bigint so far and string in the rows of `events`: no type holds both without loss"
+        )
+    );
+    assert_eq!(lab.column("lake/events", "id").await, ["1"]);
+}
+
+#[tokio::test]
+async fn columns_that_clash_and_sources_that_share_a_bookmark_are_named() {
+    let lab = Lab::new();
+    lab.put("raw/events/1.json", event(1, "2024-03-01T10:00:00Z")).await;
+    let clash = EVENTS.replace("source_file = 'source_file'", "source_file = 'v'");
+    assert_eq!(lab.run(&clash).await.unwrap_err().code(), "ColumnClash");
+    let two = "
+        name = 'j'
+        [sources.a]
+        url = 'raw/events'
+        format = 'json'
+        bookmark = 'x'
+        [sources.b]
+        url = 'raw/events'
+        format = 'json'
+        bookmark = 'x'
+        [target]
+        url = 'lake/j'
+        mode = 'append'
+        sql = 'SELECT id FROM a UNION ALL SELECT id FROM b'
+    ";
+    let e = lab.run(two).await.unwrap_err();
+    assert_eq!((e.code(), e.message()), ("InvalidJob", "`a` and `b` have one bookmark; each source needs its own"));
+    let e = JobSpec::from_toml(&two.replace("sql =", "zql ="), &[]).unwrap_err();
+    assert!(e.message().contains("zql"), "{e}");
+    let replay = RunOptions::default().with_mode(Mode::Full);
+    assert_eq!(lab.run_with(EVENTS, &replay).await.unwrap_err().code(), "InvalidMode");
+}
