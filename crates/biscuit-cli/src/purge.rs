@@ -2,14 +2,15 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use biscuit_core::{Error, Instant, Result};
-use biscuit_dataset::{Dataset, OpenLocation};
-use biscuit_journal::{JournalOptions, Storage, store_error, tables_around, tables_within};
+use biscuit_dataset::{Dataset, OpenLocation, refuse_raw};
+use biscuit_journal::{Journal, JournalOptions, Storage, store_error, tables_around, tables_within};
 use biscuit_purge::{
     Allow, Answer as Fate, Condition, Done, Item, Keep, Kept, Listed, Mark, Pace, Plan, Rules, Table, Upload,
     carry_out, is_below, is_leaving, manifest_line,
 };
 use clap::{Args, ValueEnum};
 use object_store::ObjectStoreExt;
+use object_store::path::Path as StorePath;
 
 use crate::args::{TableArgs, duration};
 use crate::context::Context;
@@ -152,6 +153,16 @@ pub(crate) async fn run(args: &PurgeArgs, context: &Context) -> Result<Answer> {
     purge.carry_out(&plans, condition.caveat()).await
 }
 
+/// A table that was declared raw is never purged, nor what is around it together with it.
+async fn refuse_raw_tables(storage: &Storage, tables: &[Table]) -> Result<()> {
+    for table in tables.iter().filter(|t| !t.root.is_empty() && !t.state.is_empty()) {
+        let journal = Journal::new(storage.clone(), StorePath::from(table.root.as_str()), JournalOptions::default());
+        let head = journal.with_state_root(StorePath::from(table.state.as_str())).head().await?;
+        refuse_raw(&head, "purged")?;
+    }
+    Ok(())
+}
+
 /// One purge.
 struct Purge<'a> {
     args: &'a PurgeArgs,
@@ -205,6 +216,7 @@ impl Purge<'_> {
             tables.extend(own.journal().protected().await?);
         }
         tables.extend(tables_within(&storage, &listing).await?);
+        refuse_raw_tables(&storage, &tables).await?;
         let cutoff = match (args.before, args.older_than) {
             (Some(before), _) => before,
             (None, age) => look.now.saturating_sub(age.unwrap_or_default()),
@@ -235,6 +247,7 @@ impl Purge<'_> {
         // The plan itself does not show the tables that came since; nor does a listing show what only the plan names.
         tables.extend(tables_within(&storage, &place.store.list(&place.prefix, false).await?).await?);
         tables.extend(tables_within(&storage, &plan.deletes().collect()).await?);
+        refuse_raw_tables(&storage, &tables).await?;
         for object in plan.deletes() {
             let of =
                 |t: &&Table| t.files.contains(&object.key) || (!t.state.is_empty() && is_below(&object.key, &t.state));

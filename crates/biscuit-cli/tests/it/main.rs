@@ -6,4 +6,6 @@ mod errors;
 mod merge;
 mod process;
 mod purge;
+mod run;
+mod schema;
 mod snapshot;

@@ -211,7 +211,7 @@ fn policies_are_printed_without_asking_the_store() {
     assert!(text.contains("arn:aws:s3:::b/lake/t/*") && text.contains("arn:aws:s3:::b/states/t/*"), "{text}");
     assert!(text.contains("s3:DeleteObject") && !text.contains("s3:DeleteObjectVersion"), "{text}");
     let e = f.run(&words.replace("policy purge", "policy nothing"));
-    assert!(e.code == 2 && e.err.contains("`nothing` is none of adopt, compact"), "{}", e.err);
+    assert!(e.code == 2 && e.err.contains("`nothing` is none of adopt, bookmark, compact"), "{}", e.err);
 }
 
 #[test]
