@@ -23,6 +23,10 @@ bench-reduce *ARGS:
 bench-periods *ARGS:
     python3 benches/periods.py {{ARGS}}
 
+# Raw JSON to clean Parquet, beside peers; benches/raw.py --help says what it needs.
+bench-raw *ARGS:
+    python3 benches/raw.py {{ARGS}}
+
 # A hundred thousand objects deleted on an S3 server, beside s5cmd and the AWS command line; benches/delete.py --help says what it needs.
 bench-delete *ARGS:
     python3 benches/delete.py {{ARGS}}
