@@ -123,9 +123,9 @@ make()
 release = build()
 (root / "job.toml").write_text(JOB)
 for name, code in PEERS.items():
-    (root / f"{name}.py").write_text(code)
+    (root / f"peer_{name}.py").write_text(code)
 commands = {"biscuit": [release / "biscuit", "run", root / "job.toml", "--json"]}
-commands.update({name: [sys.executable, root / f"{name}.py", root] for name in PEERS})
+commands.update({name: [sys.executable, root / f"peer_{name}.py", root] for name in PEERS})
 results, want = {s: [] for s in a.systems.split(",")}, None
 for round in range(a.rounds):
     for system in results:

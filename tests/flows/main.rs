@@ -5,6 +5,7 @@ mod dms;
 mod envelopes;
 mod flattened;
 mod foreign;
+mod job;
 mod kill;
 mod kill_s3;
 mod periods_s3;

@@ -139,7 +139,8 @@ impl TableProvider for TableFiles {
             let mut part = PartitionedFile::new(file.file.object.to_string(), file.file.size);
             part.object_meta.location = file.file.object.clone();
             part.partition_values = values;
-            part.arrow_schema = Some(file.schema().clone());
+            // In the file's own units: the engine brings them to the table's.
+            part.arrow_schema = Some(file.metadata().schema().clone());
             split[i % groups].push(part);
         }
         let groups = split.into_iter().filter(|g| !g.is_empty()).map(FileGroup::new).collect();

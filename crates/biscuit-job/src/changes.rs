@@ -22,14 +22,22 @@ pub(crate) fn format_of(
         SourceFormat::Debezium => {
             let mut options = DebeziumOptions::default().with_key(output.key.clone()).with_order(output.order.clone());
             (options.table, options.contract) = (table, contract);
+            options.placeholder.clone_from(&source.placeholder);
             Format::Debezium(options)
         }
         SourceFormat::Dms => {
             let mut options = DmsOptions::default().with_key(output.key.clone()).with_order(output.order.clone());
             (options.table, options.contract, options.expected) = (table, contract, expected);
             options.timestamp_column.clone_from(&source.timestamp_column);
-            if let Some(op) = &source.op {
-                options.op.clone_from(op);
+            let defaults = [
+                (&source.op, &mut options.op),
+                (&source.csv_null, &mut options.null),
+                (&source.before_image, &mut options.before_image),
+            ];
+            for (given, default) in defaults {
+                if let Some(given) = given {
+                    default.clone_from(given);
+                }
             }
             Format::Dms(options)
         }
@@ -37,6 +45,7 @@ pub(crate) fn format_of(
             let mut options = RowsOptions::default();
             (options.contract, options.expected) = (contract, expected);
             options.op.clone_from(&source.op);
+            options.placeholder.clone_from(&source.placeholder);
             Format::Rows(options)
         }
         _ => return Err(invalid("a format of rows has no change records")),

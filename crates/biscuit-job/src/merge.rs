@@ -4,7 +4,7 @@ use biscuit_bookmark::Output;
 use biscuit_change::{ChangeBatch, Changes, Refused, RowsOptions, row_changes};
 use biscuit_core::{Error, Result};
 use biscuit_merge::{
-    Beside, ChangeFiles, FoundFile, Merge, MergeOptions, MergeReport, MergeSpec, Mode, merged_by, put_aside,
+    Beside, ChangeFiles, FoundFile, IgnoreNull, Merge, MergeOptions, MergeReport, MergeSpec, Mode, merged_by, put_aside,
 };
 use biscuit_partition::{By, Calendar, Periods, SnapshotReport, Snapshots};
 use biscuit_schema::Contract;
@@ -165,7 +165,18 @@ impl Work<'_> {
         if contract.is_some_and(|c| c.on_error != biscuit_schema::OnError::Fail) {
             options.bad_rows = biscuit_change::BadRows::Quarantine;
         }
-        let spec = MergeSpec::new(key, order)?;
+        if let Some(percent) = self.spec.max_deleted {
+            options = options.with_max_deleted(percent);
+        }
+        let ignore = match self.spec.ignore_null.as_slice() {
+            [] => IgnoreNull::None,
+            names if names.iter().any(|n| n == "*") => IgnoreNull::All,
+            names => IgnoreNull::Columns(names.to_vec()),
+        };
+        let spec = MergeSpec::new(key, order)?
+            .with_op_rank(&self.spec.op_rank)
+            .with_ignore_null(ignore)
+            .with_drop_columns(self.spec.drop_columns.clone());
         let mode = if dry_run { Mode::DryRun } else { Mode::Commit };
         if self.spec.mode == OutputMode::Snapshot {
             let periods = self.periods()?;

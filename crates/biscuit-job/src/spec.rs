@@ -160,6 +160,12 @@ pub struct SourceSpec {
     pub op: Option<String>,
     /// Of DMS: the task's `TimestampColumnName`.
     pub timestamp_column: Option<String>,
+    /// Of DMS: the task's `CsvNullValue`.
+    pub csv_null: Option<String>,
+    /// Of DMS: the prefix of the columns with the key before an update.
+    pub before_image: Option<String>,
+    /// Of Debezium and rows: what stands for values that were not available.
+    pub placeholder: Option<String>,
 }
 
 impl SourceSpec {
@@ -188,9 +194,17 @@ impl SourceSpec {
         if self.contract.is_some() && self.rules.is_some() {
             return wrong("has a contract and rules: a contract names every type");
         }
-        let changes = [("table", self.table.is_some()), ("op", self.op.is_some())];
-        if let Some((what, _)) = changes.iter().find(|(_, given)| *given && !self.format.is_changes()) {
-            return wrong(&format!("has `{what}`, which goes with a format of change records"));
+        use SourceFormat::{Debezium, Dms, Rows};
+        let formats: [(&str, bool, &[SourceFormat]); 6] = [
+            ("table", self.table.is_some(), &[Debezium, Dms]),
+            ("op", self.op.is_some(), &[Rows, Dms]),
+            ("timestamp_column", self.timestamp_column.is_some(), &[Dms]),
+            ("csv_null", self.csv_null.is_some(), &[Dms]),
+            ("before_image", self.before_image.is_some(), &[Dms]),
+            ("placeholder", self.placeholder.is_some(), &[Debezium, Rows]),
+        ];
+        if let Some((what, ..)) = formats.iter().find(|(_, given, fits)| *given && !fits.contains(&self.format)) {
+            return wrong(&format!("has `{what}`, which does not go with its format"));
         }
         if self.rules.is_some() && self.format.is_changes() {
             return wrong("has rules, which do not go with a format of change records");
@@ -299,6 +313,17 @@ pub struct OutputSpec {
     pub order: Vec<String>,
     /// Of merge and snapshot: the operation column of transformed rows.
     pub op: Option<String>,
+    /// Of merge and snapshot: operation codes for records of equal order, of which the later one wins.
+    #[serde(default)]
+    pub op_rank: Vec<String>,
+    /// Of merge and snapshot: columns in which null means "not given"; `*` for all.
+    #[serde(default)]
+    pub ignore_null: Vec<String>,
+    /// Of merge and snapshot: columns that are used and not stored.
+    #[serde(default)]
+    pub drop_columns: Vec<String>,
+    /// Of merge and snapshot: the most rows of a table of more than 1,000 that may be deleted, in percent.
+    pub max_deleted: Option<f64>,
     /// Of snapshot: how long periods are.
     pub granularity: Option<String>,
     /// Of snapshot: the time zone in which periods begin.
@@ -342,6 +367,11 @@ impl OutputSpec {
             ("key", !self.key.is_empty(), merges),
             ("order", !self.order.is_empty(), merges),
             ("op", self.op.is_some(), merges),
+            ("op_rank", !self.op_rank.is_empty(), merges),
+            ("ignore_null", !self.ignore_null.is_empty(), merges),
+            ("drop_columns", !self.drop_columns.is_empty(), merges),
+            ("max_deleted", self.max_deleted.is_some(), merges),
+            ("zone", self.zone.is_some(), self.mode == OutputMode::Snapshot),
         ];
         if let Some((what, ..)) = only.iter().find(|(_, given, fits)| *given && !fits) {
             return wrong(format!("has `{what}`, which does not go with its mode"));
@@ -480,7 +510,7 @@ mod tests {
             ("target.granularity", "month", "has `granularity`, which does not go with its mode"),
             ("target.mode", "snapshot", "does not say its granularity"),
             ("sources.orders.format", "debezium", "reads change records"),
-            ("sources.orders.table", "public.orders", "goes with a format of change records"),
+            ("sources.orders.table", "public.orders", "has `table`, which does not go with its format"),
             ("target.sources", "['none']", "reads `none`, which is no source"),
             ("sources.orders.url", "[]", "has no url"),
             ("sources.orders.look_back", "5x", "is not a duration"),

@@ -3,10 +3,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{PartitionedWriter, WriteOptions, engine_error};
+use biscuit_dataset::{PartitionedWriter, WriteOptions, conform, engine_error};
 use biscuit_journal::{Journal, StagedFile, Stager};
+use biscuit_schema::plain_type;
 use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::execution::SendableRecordBatchStream;
 use futures::TryStreamExt;
 use tokio::runtime::Handle;
@@ -209,6 +210,10 @@ impl QueryRows {
     pub(crate) async fn next(&mut self) -> Result<Option<RecordBatch>> {
         let next = self.stream.try_next().await.map_err(|e| engine_error(&self.name, e))?;
         let Some(batch) = next else { return Ok(None) };
+        // In the plain types that any engine reads: no views, no milliseconds.
+        let fields = batch.schema_ref().fields().iter();
+        let plain = fields.map(|f| f.as_ref().clone().with_data_type(plain_type(f.data_type())).with_nullable(true));
+        let batch = conform(&batch, &Arc::new(Schema::new(plain.collect::<Vec<_>>())), &self.name)?;
         let first = self.seen + 1;
         self.seen += batch.num_rows() as u64;
         let place = |row: usize| (self.name.clone(), first + row as u64);

@@ -77,7 +77,8 @@ impl Column {
 
     /// The text by which a contract file names its type.
     fn type_text(&self) -> String {
-        let named = self.hive.as_ref().map(ToString::to_string);
+        // An instant has a name here that other readers of types know too.
+        let named = self.hive.as_ref().filter(|h| **h != HiveType::TimestampLocalTz).map(ToString::to_string);
         named.or_else(|| self.column_type.name()).unwrap_or_else(|| self.column_type.arrow().to_string())
     }
 }
@@ -368,7 +369,8 @@ impl Contract {
             let column_type = if is_text { ColumnType::parse("string")? } else { column_type };
             // Only what the Arrow type does not say by itself is worth keeping.
             let hive = hive.ok().filter(|h| {
-                h.arrow() == *column_type.arrow() && HiveType::of_arrow(column_type.arrow()).as_ref() != Some(h)
+                let plain = HiveType::of_arrow(column_type.arrow());
+                h.arrow() == *column_type.arrow() && plain.as_ref() != Some(h) && *h != HiveType::TimestampLocalTz
             });
             Ok(Column {
                 name: c.name,

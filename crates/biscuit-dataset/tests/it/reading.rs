@@ -50,6 +50,20 @@ async fn files_of_other_columns_and_narrower_types_are_one_table() {
 }
 
 #[tokio::test]
+async fn times_in_milliseconds_are_read_as_the_tables_microseconds() {
+    use datafusion::arrow::array::{ArrayRef, RecordBatch, TimestampMillisecondArray};
+    let d = dataset(&memory());
+    let times: ArrayRef = Arc::new(TimestampMillisecondArray::from(vec![Some(1_709_208_000_123), None]));
+    let rows_in_millis = RecordBatch::try_from_iter_with_nullable([("at", times, true)]).expect("a batch");
+    write(&d, &rows_in_millis, WriteMode::Append, &WriteOptions::default()).await.expect("a write");
+    let want = table("at:timestamp\n2024-02-29T12:00:00.123\nnull");
+    assert_rows_eq!(rows(&d).await, want);
+    let after =
+        load(&d).await.filter(col("at").gt(lit(datafusion::common::ScalarValue::TimestampMicrosecond(Some(0), None))));
+    assert_eq!(after.expect("a filter").count().await.expect("rows"), 1);
+}
+
+#[tokio::test]
 async fn partition_columns_of_foreign_tables_get_the_type_of_their_values() {
     let storage = memory();
     let source = dataset(&storage);

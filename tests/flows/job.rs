@@ -1,0 +1,121 @@
+//! `biscuit run`'s job on the capture, end to end: files arrive one after the other, and after each run the rows are PostgreSQL's.
+
+use biscuit_core::{Instant, Run, RunId};
+use biscuit_dataset::{Dataset, Location};
+use biscuit_flows::{
+    checkpoints, comparable, contract, dms_contract, dms_files, flat_lines, lines, rows_of, truth, without_columns,
+    without_schema,
+};
+use biscuit_job::{JobReport, JobSpec, RawToClean, RunOptions};
+use biscuit_journal::JournalOptions;
+use biscuit_schema::Contract;
+use biscuit_testkit::diff_rows;
+
+struct Lake(tempfile::TempDir);
+
+impl Lake {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a folder"))
+    }
+
+    fn put(&self, path: &str, content: impl AsRef<[u8]>) {
+        let path = self.0.path().join(path);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        std::fs::write(path, content).expect("a file");
+    }
+
+    fn dataset(&self) -> Dataset {
+        let url = self.0.path().join("lake/t").display().to_string();
+        Dataset::new(Location::parse(&url).expect("a place"), JournalOptions::default())
+    }
+
+    async fn run(&self, source: &str) -> JobReport {
+        let root = self.0.path().display();
+        let text = format!(
+            "name = 'j'\n[sources.s]\nurl = '{root}/raw'\ncontract = 'c.toml'\n{source}\n\
+             [target]\nurl = '{root}/lake/t'\nmode = 'merge'\nmax_deleted = 100.0\n"
+        );
+        let job = RawToClean::new(JobSpec::from_toml(&text, &[]).expect("a job")).in_folder(self.0.path());
+        let run = Run::new("j", RunId::new("r"), Instant::from_micros(0));
+        job.run(&run, &RunOptions::default()).await.expect("a run")
+    }
+}
+
+/// A contract goes through its file without a loss.
+fn as_file(contract: &Contract) -> String {
+    let text = contract.to_toml().expect("TOML");
+    assert_eq!(&Contract::from_toml(&text).expect("a contract"), contract);
+    text
+}
+
+#[tokio::test]
+async fn debezium_files_as_they_come_give_the_rows_of_each_checkpoint() {
+    let all: Vec<String> = lines().iter().map(|l| without_schema(l)).collect();
+    let marks = checkpoints(&lines());
+    for table in ["customer", "orders", "scratch"] {
+        let (lake, mut begun) = (Lake::new(), 0);
+        lake.put("c.toml", as_file(&contract(table)));
+        for (checkpoint, end) in &marks {
+            lake.put(&format!("raw/{end:05}.jsonl"), all[begun..*end].join("\n"));
+            begun = *end;
+            let source = format!("format = 'debezium'\ntable = 'public.{table}'");
+            let report = lake.run(&source).await;
+            assert_eq!(report.outputs[0].sources["s"].selection.counts.selected, 1);
+            let want = truth(checkpoint, table);
+            if want.num_rows() > 0 {
+                let (got, want) = comparable(table, checkpoint, &rows_of(&lake.dataset()).await, &want);
+                assert_eq!(diff_rows(&[got], &[want]), None, "{table} at {checkpoint}");
+            }
+            assert_eq!(lake.run(&source).await.outcome, "unchanged");
+        }
+    }
+}
+
+#[tokio::test]
+async fn dms_files_as_they_come_give_what_they_can() {
+    let source = "format = 'dms'\ntable = 'public.orders'\ntimestamp_column = 'dms_ts'\nbefore_image = 'BI_'";
+    let lake = Lake::new();
+    lake.put("c.toml", as_file(&dms_contract("orders")));
+    let files = dms_files("parquet-before-image-lobnull");
+    let is_load = |name: &str| name.contains("/LOAD");
+    for load in [true, false] {
+        for (name, bytes) in files.iter().filter(|(name, _)| is_load(name) == load) {
+            lake.put(&format!("raw/{name}"), bytes);
+        }
+        assert_eq!(lake.run(source).await.outcome, "committed");
+    }
+    let rows = without_columns(&rows_of(&lake.dataset()).await, &["tags", "nums", "wake"]);
+    let want = without_columns(&truth("3", "orders"), &["tags", "nums", "wake"]);
+    let (got, want) = comparable("orders", "3", &rows, &want);
+    assert_eq!(diff_rows(&[got], &[want]), None);
+    assert_eq!(lake.run(source).await.outcome, "unchanged");
+}
+
+#[tokio::test]
+async fn the_flattened_stream_is_plain_json_too() {
+    // As rows: what the capture's flattened events hold of one table, appended once, by the day they were committed.
+    let of_table = |line: &String| {
+        let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        let own = line["topic"] == "cdc.public.customer" && line["value"].is_object();
+        own.then(|| line["value"].to_string())
+    };
+    let values: Vec<String> = flat_lines().iter().filter_map(of_table).collect();
+    let lake = Lake::new();
+    let half = values.len() / 2;
+    lake.put("raw/1.json", values[..half].join("\n"));
+    let root = lake.0.path().display().to_string();
+    let job = format!(
+        "name = 'j'\n[sources.s]\nurl = '{root}/raw'\nformat = 'json'\n[target]\nurl = '{root}/lake/t'\nmode = 'append'\n\
+         partition_by = ['day']\nderive = {{day = {{from = 'at', as = 'date'}}}}\n\
+         sql = \"SELECT id, name, __op, __deleted, to_timestamp_millis(CAST(__source_ts_ms AS BIGINT)) AS at FROM s\"\n"
+    );
+    let run = async || {
+        let job = RawToClean::new(JobSpec::from_toml(&job, &[]).expect("a job"));
+        job.run(&Run::new("j", RunId::new("r"), Instant::from_micros(0)), &RunOptions::default()).await.expect("a run")
+    };
+    assert_eq!(run().await.outputs[0].rows as usize, half);
+    lake.put("raw/2.json", values[half..].join("\n"));
+    assert_eq!(run().await.outputs[0].rows as usize, values.len() - half);
+    assert_eq!(rows_of(&lake.dataset()).await.num_rows(), values.len());
+    assert_eq!(run().await.outcome, "unchanged");
+}
