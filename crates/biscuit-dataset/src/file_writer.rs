@@ -15,6 +15,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 
+use crate::dictionary;
 use crate::reader::{ObjectReader, fetch_metadata, parquet_error};
 
 /// Rows of a row group of a new file.
@@ -96,8 +97,29 @@ impl FileWriter {
     /// # Errors
     /// `UnsupportedType` for types that Parquet cannot hold.
     pub fn new(stage: StagedWriter, schema: SchemaRef, options: &ParquetOptions) -> Result<Self> {
-        let arrow =
-            ArrowWriterOptions::new().with_properties(options.properties().build()).with_skip_arrow_metadata(true);
+        Self::with_properties(stage, schema, options.properties().build(), options)
+    }
+
+    /// Starts a file whose first rows will be these: columns whose values hardly repeat there get no dictionary, which would be filled
+    /// and thrown away again. The rows are not written by this.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn like(stage: StagedWriter, rows: &RecordBatch, options: &ParquetOptions) -> Result<Self> {
+        let mut properties = options.properties();
+        for path in dictionary::hardly_repeating(rows) {
+            properties = properties.set_column_dictionary_enabled(path, false);
+        }
+        Self::with_properties(stage, rows.schema(), properties.build(), options)
+    }
+
+    fn with_properties(
+        stage: StagedWriter,
+        schema: SchemaRef,
+        properties: WriterProperties,
+        options: &ParquetOptions,
+    ) -> Result<Self> {
+        let arrow = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
         let writer = AsyncArrowWriter::try_new_with_options(Stage(stage), schema, arrow).map_err(|e| {
             Error::usage("UnsupportedType", format!("these columns make no Parquet file: {e}")).with_source(e)
         })?;

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod dataset;
+mod dictionary;
 mod file;
 mod file_writer;
 mod hive;

@@ -152,7 +152,7 @@ impl PartitionedWriter {
                 (parent, folder) => format!("{parent}/{folder}"),
             };
             let stage = self.stager.writer(&folder, "parquet");
-            self.open.insert(key.clone(), FileWriter::new(stage, rows.schema(), &self.options.parquet)?);
+            self.open.insert(key.clone(), FileWriter::like(stage, rows, &self.options.parquet)?);
         }
         let writer = self.open.get_mut(&key).expect("it was inserted above");
         writer.write(rows).await?;

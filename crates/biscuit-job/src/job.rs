@@ -229,7 +229,7 @@ impl Work<'_> {
         let new = self.chosen.iter().any(|c| c.bookmark.is_some() && !c.selection.objects.is_empty());
         let nothing = options.rebuild.is_empty() && (!reads || (by_bookmark && !new));
         if nothing {
-            self.say_sources(&[]);
+            self.say_sources(&[])?;
             return Ok(self.report);
         }
         if self.changes().is_some() {
@@ -276,19 +276,23 @@ impl Work<'_> {
     }
 
     /// What the report says of the sources.
-    pub(crate) fn say_sources(&mut self, readings: &[Arc<Reading>]) -> Vec<Refused> {
+    ///
+    /// # Errors
+    /// The rules of a source's contract that stop the run.
+    pub(crate) fn say_sources(&mut self, readings: &[Arc<Reading>]) -> Result<Vec<Refused>> {
         let mut refused = Vec::new();
         for (at, chosen) in self.chosen.iter().enumerate() {
             let source = self.report.sources.entry(chosen.source.clone()).or_default();
             source.bookmark.clone_from(&chosen.bookmark);
             source.selection = chosen.selection.clone();
             if let Some(reading) = readings.get(at) {
-                let found = reading.found();
+                let found = reading.found()?;
                 source.read = Some(found.report);
+                self.report.findings.extend(found.findings);
                 refused.extend(found.refused);
             }
         }
-        refused
+        Ok(refused)
     }
 
     /// The share of rows that are put aside has a limit.
@@ -349,18 +353,18 @@ impl Work<'_> {
                     contract
                 }
             };
-            readings.push(Arc::new(Reading::new(spec.format, spec.csv.clone(), Coercion::new(&contract)?)));
+            readings.push(Arc::new(Reading::new(spec.format, spec.csv.clone(), &contract, self.run.start)?));
         }
         let coercion = own.as_ref().map(Coercion::new).transpose()?;
-        // Rows of one source comply with its contract, where the output has none of its own.
-        let checked = match (&own, readings.as_slice(), &self.spec.sql) {
-            (Some(own), ..) => own.clone(),
-            (None, [one], None) => one.coercion.contract().clone(),
-            _ => Contract::default(),
+        let compliance = Compliance::new(own.as_ref().unwrap_or(&Contract::default()), self.run.start)?;
+        // Rows that go there as they are go to the folders that their contract names.
+        let declared = match (&own, readings.as_slice(), &self.spec.sql) {
+            (Some(own), ..) => own.partition_by.clone(),
+            (None, [one], None) => one.coercion.contract().partition_by.clone(),
+            _ => vec![],
         };
-        let compliance = Compliance::new(&checked, self.run.start)?;
         let partition_by = match self.spec.partition_by.as_slice() {
-            [] => checked.partition_by.clone(),
+            [] => declared,
             given => given.to_vec(),
         };
         let finish = Arc::new(Finish::new(added, coercion, compliance));
@@ -485,10 +489,11 @@ impl Work<'_> {
             }
         }
         let Finished { report, mut refused, findings } = rows.finish.finish()?;
-        refused.extend(self.say_sources(&rows.readings));
+        refused.extend(self.say_sources(&rows.readings)?);
         self.guard(refused.len() as u64, written.rows)?;
         self.report.coercion = rows.contract.as_ref().map(|_| report);
-        (self.report.findings, self.report.quarantined) = (findings, refused.len() as u64);
+        self.report.findings.extend(findings);
+        self.report.quarantined = refused.len() as u64;
         (self.report.rows, self.report.files) = (written.rows, written.staged.len() as u64);
         self.retire(replace, &plan, &gone)?;
         let mut partitions = written.folders.clone();
@@ -667,7 +672,7 @@ impl Work<'_> {
         let by =
             if rows.partition_by.is_empty() { String::new() } else { format!(", by {}", rows.partition_by.join(", ")) };
         lines.push(format!("{how}{by}"));
-        self.say_sources(&[]);
+        self.say_sources(&[])?;
         (self.report.plan, self.report.outcome) = (lines, "planned");
         Ok(self.report)
     }

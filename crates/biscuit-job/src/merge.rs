@@ -52,7 +52,7 @@ impl Work<'_> {
             etag: object.etag.clone(),
         });
         let changes = ChangeFiles::found(found.collect(), format).changes().await?;
-        self.say_sources(&[]);
+        self.say_sources(&[])?;
         self.merge(changes, contract.as_ref(), vec![], dry_run).await
     }
 
@@ -81,9 +81,10 @@ impl Work<'_> {
             None => self.placed(&rows, &objects).await?,
         };
         let Finished { report, mut refused, findings } = rows.finish.finish()?;
-        refused.extend(self.say_sources(&rows.readings));
+        refused.extend(self.say_sources(&rows.readings)?);
         self.report.coercion = rows.contract.as_ref().map(|_| report);
-        (self.report.findings, self.report.quarantined) = (findings, refused.len() as u64);
+        self.report.findings.extend(findings);
+        self.report.quarantined = refused.len() as u64;
         let count = placed.iter().map(|(b, ..)| b.num_rows() as u64).sum();
         self.guard(refused.len() as u64, count)?;
         let mut options = RowsOptions::default();

@@ -4,11 +4,14 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 use biscuit_change::Refused;
-use biscuit_core::{Error, Result};
+use biscuit_core::{Error, Instant, Result};
 use biscuit_dataset::{DataFile, OpenFile};
-use biscuit_schema::{Coerced, Coercion, CoercionReport, Extra, Fault, OnError};
+use biscuit_schema::{
+    Coerced, Coercion, CoercionReport, Compliance, Contract, Extra, Fault, Finding, OnError, RefusedRow,
+};
 use futures::StreamExt;
 use serde::Serialize;
 use tokio::runtime::Handle;
@@ -39,6 +42,10 @@ pub(crate) struct Reading {
     pub(crate) coercion: Coercion,
     text: SchemaRef,
     found: Mutex<Found>,
+    /// When the run began, for freshness.
+    now: Instant,
+    /// What the contract's checks have seen, for each time that the source is read: a query may read it twice.
+    checks: Mutex<Vec<Compliance>>,
 }
 
 /// What came up while rows were read.
@@ -46,6 +53,7 @@ pub(crate) struct Reading {
 pub(crate) struct Found {
     pub(crate) report: ReadReport,
     pub(crate) refused: Vec<Refused>,
+    pub(crate) findings: Vec<Finding>,
 }
 
 /// A part of a source that is read by itself.
@@ -100,7 +108,8 @@ pub(crate) fn divide(tasks: Vec<Task>, parts: usize) -> Vec<Vec<Task>> {
 pub(crate) struct FileRows<'a> {
     pub(crate) file: &'a Arc<InputFile>,
     pub(crate) batch: RecordBatch,
-    kept: Option<BooleanArray>,
+    /// Which rows of the piece they are; none if they are all.
+    kept: Option<Vec<usize>>,
     piece: &'a Piece,
     numbers: &'a Numbers<'a>,
 }
@@ -117,10 +126,7 @@ impl FileRows<'_> {
     }
 
     fn input_row(&self, row: usize) -> usize {
-        match &self.kept {
-            None => row,
-            Some(kept) => kept.values().set_indices().nth(row).unwrap_or(row),
-        }
+        self.kept.as_ref().map_or(row, |kept| kept[row])
     }
 }
 
@@ -144,14 +150,27 @@ impl Numbers<'_> {
 }
 
 impl Reading {
-    pub(crate) fn new(format: SourceFormat, csv: CsvSpec, coercion: Coercion) -> Self {
-        let text = text_schema(coercion.contract());
-        Self { format, csv, coercion, text, found: Mutex::default() }
+    /// How objects of this format become rows of a contract.
+    ///
+    /// # Errors
+    /// `InvalidContract`.
+    pub(crate) fn new(format: SourceFormat, csv: CsvSpec, contract: &Contract, now: Instant) -> Result<Self> {
+        let coercion = Coercion::new(contract)?;
+        let checks = Mutex::new(vec![Compliance::new(contract, now)?]);
+        Ok(Self { format, csv, coercion, text: text_schema(contract), found: Mutex::default(), now, checks })
     }
 
     /// What came up; it is asked once, when everything is read.
-    pub(crate) fn found(&self) -> Found {
-        std::mem::take(&mut *self.found.lock().unwrap_or_else(PoisonError::into_inner))
+    ///
+    /// # Errors
+    /// The rules of the contract that stop the run.
+    pub(crate) fn found(&self) -> Result<Found> {
+        let mut found = std::mem::take(&mut *self.found.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
+        if !checks.is_empty() {
+            found.findings = checks.swap_remove(0).finish()?;
+        }
+        Ok(found)
     }
 
     fn note(&self, f: impl FnOnce(&mut Found)) {
@@ -174,7 +193,8 @@ impl Reading {
         Ok(tasks)
     }
 
-    /// Reads tasks until there is none, on a blocking thread. `counts` says whether what comes up is noted.
+    /// Reads tasks until there is none, on a blocking thread. `time` is how often the source was read before: what comes up is noted the
+    /// first time.
     ///
     /// # Errors
     /// What is wrong with the rows, with file and row; those of the store and of `take`.
@@ -182,7 +202,7 @@ impl Reading {
         &self,
         next: &mut dyn FnMut() -> Option<Task>,
         handle: &Handle,
-        counts: bool,
+        time: usize,
         take: &mut dyn FnMut(FileRows<'_>) -> Result<()>,
     ) -> Result<()> {
         let mut json = match self.format {
@@ -198,7 +218,7 @@ impl Reading {
             own.report.bytes = task.bytes();
             let mut bad = Vec::new();
             {
-                let mut piece = |piece: Piece| self.piece(&file, &piece, &numbers, &mut own, take);
+                let mut piece = |piece: Piece| self.piece(&file, &piece, &numbers, time, &mut own, take);
                 let mut refuse = |refused: Refused| {
                     bad.push(refused);
                     Ok(())
@@ -221,7 +241,7 @@ impl Reading {
                 }
                 own.report.coercion.dropped.append(&mut json.extra);
             }
-            if counts {
+            if time == 0 {
                 self.note(|found| {
                     found.report.files += own.report.files;
                     found.report.bytes += own.report.bytes;
@@ -239,6 +259,7 @@ impl Reading {
         file: &Arc<InputFile>,
         piece: &Piece,
         numbers: &Numbers<'_>,
+        time: usize,
         own: &mut Found,
         take: &mut dyn FnMut(FileRows<'_>) -> Result<()>,
     ) -> Result<()> {
@@ -263,10 +284,37 @@ impl Reading {
             let e = e.with_column(row.column).at(&file.name, number);
             own.refused.push(Refused::new(&file.name, number, &e, piece.raw(row.row)));
         }
-        if batch.num_rows() == 0 {
+        let kept = kept.map(|kept| kept.values().set_indices().collect());
+        let mut rows = FileRows { file, batch, kept, piece, numbers };
+        self.check(&mut rows, time, own)?;
+        if rows.batch.num_rows() == 0 { Ok(()) } else { take(rows) }
+    }
+
+    /// Puts rows aside that the contract's checks put aside.
+    fn check(&self, rows: &mut FileRows<'_>, time: usize, own: &mut Found) -> Result<()> {
+        let refused = {
+            let mut checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
+            while checks.len() <= time {
+                checks.push(Compliance::new(self.coercion.contract(), self.now)?);
+            }
+            checks[time].check(&rows.batch, &|row| (rows.file.name.to_string(), rows.number(row)))?
+        };
+        if refused.is_empty() {
             return Ok(());
         }
-        take(FileRows { file, batch, kept, piece, numbers })
+        let mut keep = vec![true; rows.batch.num_rows()];
+        for RefusedRow { row, column, code } in refused {
+            keep[row] = false;
+            let number = rows.number(row);
+            let e = Error::data(code, format!("column `{column}` does not comply with the source's contract"));
+            let e = e.with_column(column).at(&rows.file.name, number);
+            own.refused.push(Refused::new(&rows.file.name, number, &e, rows.raw(row)));
+        }
+        let left: Vec<usize> = (0..keep.len()).filter(|row| keep[*row]).collect();
+        rows.kept = Some(left.into_iter().map(|row| rows.input_row(row)).collect());
+        rows.batch = filter_record_batch(&rows.batch, &BooleanArray::from(keep))
+            .map_err(|e| Error::internal("rows could not be left out").with_source(e))?;
+        Ok(())
     }
 
     /// A line or record that is no row.

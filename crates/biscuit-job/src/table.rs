@@ -1,6 +1,6 @@
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -28,7 +28,7 @@ pub(crate) fn source_table(
             schema: schema.clone(),
             has_file: source_file.is_some(),
             tasks,
-            read: AtomicBool::new(false),
+            read: AtomicUsize::new(0),
         })
     };
     StreamingTable::try_new(schema.clone(), parts.into_iter().map(part).collect())
@@ -64,7 +64,8 @@ struct Part {
     schema: SchemaRef,
     has_file: bool,
     tasks: Vec<Task>,
-    read: AtomicBool,
+    /// How often it was read.
+    read: AtomicUsize,
 }
 
 impl fmt::Debug for Part {
@@ -83,7 +84,7 @@ impl PartitionStream for Part {
         let (sender, handle) = (builder.tx(), Handle::current());
         let (reading, schema, has_file) = (self.reading.clone(), self.schema.clone(), self.has_file);
         let mut tasks = self.tasks.clone().into_iter();
-        let counts = !self.read.swap(true, Ordering::Relaxed);
+        let time = self.read.fetch_add(1, Ordering::Relaxed);
         builder.spawn_blocking(move || {
             let mut take = |rows: crate::read::FileRows<'_>| {
                 let batch = match has_file {
@@ -93,7 +94,7 @@ impl PartitionStream for Part {
                 // Who reads may have seen enough.
                 sender.blocking_send(Ok(batch)).map_err(|_| Error::usage(STOPPED, "the reader has left"))
             };
-            match reading.work(&mut || tasks.next(), &handle, counts, &mut take) {
+            match reading.work(&mut || tasks.next(), &handle, time, &mut take) {
                 Err(e) if e.code() == STOPPED => Ok(()),
                 Err(e) => Err(DataFusionError::External(Box::new(e))),
                 Ok(()) => Ok(()),

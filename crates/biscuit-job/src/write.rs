@@ -120,7 +120,7 @@ pub(crate) async fn each_rows<W: Send + 'static, T: Send + 'static>(
             let (queue, stop, begin, take, end) = &*shared;
             let mut own = begin();
             let mut next = || if stop.load(Ordering::Relaxed) { None } else { queue.next() };
-            let worked = reading.work(&mut next, &handle, true, &mut |rows| {
+            let worked = reading.work(&mut next, &handle, 0, &mut |rows| {
                 let batch = match &source_file {
                     Some(column) => with_file(&rows.batch, column, &rows.file.name)?,
                     None => rows.batch.clone(),

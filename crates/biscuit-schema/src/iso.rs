@@ -11,6 +11,9 @@ use chrono::{NaiveDate, NaiveTime};
 /// ```
 pub fn iso_date_time(text: &str) -> Option<(i128, Option<i32>)> {
     let text = text.trim();
+    if let Some(plain) = plain(text.as_bytes()) {
+        return Some(plain);
+    }
     let split = text.find(['T', 't', ' ']);
     let (date_text, rest) = match split {
         Some(i) => (&text[..i], text[i + 1..].trim_start()),
@@ -22,6 +25,38 @@ pub fn iso_date_time(text: &str) -> Option<(i128, Option<i32>)> {
     }
     let (time_text, zone) = split_zone(rest)?;
     Some((midnight + i128::from(iso_time(time_text)?), zone))
+}
+
+/// The form that machines write, `YYYY-MM-DDTHH:MM:SS[.f…][Z]`; none for any other, which may be one all the same.
+fn plain(b: &[u8]) -> Option<(i128, Option<i32>)> {
+    let marks =
+        b.len() >= 19 && b[4] == b'-' && b[7] == b'-' && matches!(b[10], b'T' | b' ') && b[13] == b':' && b[16] == b':';
+    if !marks {
+        return None;
+    }
+    let digits = |from: usize, to: usize| {
+        b[from..to].iter().try_fold(0i64, |n, b| b.is_ascii_digit().then(|| n * 10 + i64::from(b - b'0')))
+    };
+    let (year, month, day) = (digits(0, 4)?, digits(5, 7)?, digits(8, 10)?);
+    let (hour, minute, second) = (digits(11, 13)?, digits(14, 16)?, digits(17, 19)?);
+    if hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let (fraction, zone) = match b[19..].strip_suffix(b"Z") {
+        Some(fraction) => (fraction, Some(0)),
+        None => (&b[19..], None),
+    };
+    let nanos = match fraction {
+        [] => 0,
+        [b'.', places @ ..] if (1..=9).contains(&places.len()) => {
+            digits(20, 20 + places.len())? * 10i64.pow(9 - places.len() as u32)
+        }
+        _ => return None,
+    };
+    let date = NaiveDate::from_ymd_opt(year as i32, month as u32, day as u32)?;
+    let seconds = (hour * 60 + minute) * 60 + second;
+    let midnight = i128::from(date.to_epoch_days()) * DAY;
+    Some((midnight + i128::from(seconds) * 1_000_000_000 + i128::from(nanos), zone))
 }
 
 const DAY: i128 = 86_400_000_000_000;

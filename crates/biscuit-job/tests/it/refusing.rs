@@ -83,6 +83,23 @@ async fn checks_are_looked_at_before_anything_is_written() {
 }
 
 #[tokio::test]
+async fn a_sources_own_checks_hold_too_also_behind_a_query_that_reads_it_twice() {
+    let lab = Lab::new();
+    let job = EVENTS
+        .replace("columns = [", "grain = ['id']\nchecks = [{rule = 'range', column = 'id', max = 100, severity = 'quarantine'}]\ncolumns = [")
+        .replace("[target]", "[transform]\nsql = 'SELECT a.id, a.at, a.v FROM events a JOIN events b ON a.id = b.id'\n[target]\nmax_quarantined = 50.0");
+    lab.put("raw/events/1.json", event(1, "2024-03-01T10:00:00Z") + &event(101, "2024-03-01T10:00:00Z")).await;
+    let report = lab.run(&job).await.unwrap();
+    assert_eq!((report.outputs[0].rows, report.outputs[0].quarantined), (1, 1));
+    assert_eq!(report.outputs[0].findings[0].rows, 1);
+    let refused = biscuit_merge::quarantined(&lab.dataset("lake/events")).await.unwrap();
+    assert_eq!((refused[0].refused.row, refused[0].refused.code.as_str()), (2, "OutOfRange"));
+    lab.put("raw/events/2.json", event(2, "2024-03-01T10:00:00Z") + &event(2, "2024-03-01T10:00:00Z")).await;
+    let e = lab.run(&job).await.unwrap_err();
+    assert_eq!((e.code(), e.row()), ("NotUnique", Some(2)));
+}
+
+#[tokio::test]
 async fn types_that_do_not_meet_are_refused_before_they_are_in_the_table() {
     let lab = Lab::new();
     lab.put("raw/events/1.json", event(1, "2024-03-01T10:00:00Z")).await;
