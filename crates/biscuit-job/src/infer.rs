@@ -94,8 +94,7 @@ fn sample(
             for record in reader.records().take(ROWS) {
                 let record = record.map_err(failed)?;
                 let line = record.position().map_or(0, ::csv::Position::line);
-                let cell = |c: &str| c.to_owned() != csv.null;
-                let cells = record.iter().map(|c| if cell(c) { c } else { "" });
+                let cells = record.iter().map(|c| if *c == *csv.null { "" } else { c });
                 inference.add_texts(&file.name, line, names.iter().map(String::as_str).zip(cells));
             }
             Ok(())

@@ -224,12 +224,10 @@ impl Reading {
                     Ok(())
                 };
                 match &mut json {
-                    Some(json) => read_json(json, &task, handle, &mut piece, &mut refuse)?,
-                    None if self.format == SourceFormat::Csv => {
-                        self.read_csv(&file, handle, &mut piece, &mut refuse)?
-                    }
-                    None => read_parquet(&file, handle, &mut piece)?,
-                }
+                    Some(json) => read_json(json, &task, handle, &mut piece, &mut refuse),
+                    None if self.format == SourceFormat::Csv => self.read_csv(&file, handle, &mut piece, &mut refuse),
+                    None => read_parquet(&file, handle, &mut piece),
+                }?;
             }
             for refused in bad {
                 self.bad(refused, &numbers, &mut own)?;

@@ -22,7 +22,7 @@ async fn a_raw_table_is_added_to_and_nothing_else() {
         let e = lab.run(&EVENTS.replace("'append'", &format!("'{mode}'"))).await.unwrap_err();
         assert_eq!(e.code(), "RawLayer", "{mode}");
     }
-    let merge = EVENTS.replace("'append'", "'merge'\nkey = ['id']\norder = ['at']").replace("derive", "derive");
+    let merge = EVENTS.replace("'append'", "'merge'\nkey = ['id']\norder = ['at']");
     assert_eq!(lab.run(&merge).await.unwrap_err().code(), "RawLayer");
     let e = lab.run_with(&raw(), &RunOptions::default().with_rebuild(["day=2024-03-01"])).await.unwrap_err();
     assert_eq!(e.code(), "RawLayer");
