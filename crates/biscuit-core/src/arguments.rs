@@ -301,4 +301,65 @@ mod tests {
             Arguments::new([Argument::text("a"), Argument::text("b")]).parse(["--a=", "--b", "-5"], &none).unwrap();
         assert_eq!((args.text("a").unwrap(), args.text("b").unwrap()), ("", "-5"));
     }
+
+    /// The argument table of the original, with the right answers where it crashes, guesses or keeps silent.
+    #[test]
+    fn every_row_of_the_originals_table_has_its_right_answer() {
+        let glue = [
+            "--foo=some_value",
+            "--bar",
+            "value_2",
+            "--JOB_ID=some_job_id",
+            "--JOB_RUN_ID=run_id",
+            "--SECURITY_CONFIGURATION=config",
+            "--continuation-option",
+            "continuation-enabled",
+            "--encryption-type=sse-s3",
+        ];
+        let names =
+            ["foo", "bar", "JOB_ID", "JOB_RUN_ID", "SECURITY_CONFIGURATION", "continuation_option", "encryption_type"];
+        let args = Arguments::new(names.map(Argument::text)).parse(glue, &none).unwrap();
+        let texts: Vec<_> = names.iter().map(|n| args.text(n).unwrap()).collect();
+        let want = ["some_value", "value_2", "some_job_id", "run_id", "config", "continuation-enabled", "sse-s3"];
+        assert_eq!(texts, want);
+        // In whatever order they are asked for, and by hyphens too.
+        assert_eq!((args.text("bar").unwrap(), args.text("foo").unwrap()), ("value_2", "some_value"));
+        assert_eq!(args.text("continuation-option").unwrap(), "continuation-enabled");
+
+        let text = |given: &[&str]| Arguments::new([Argument::text("my-arg")]).parse(given, &none);
+        assert_eq!(text(&["--my_arg=x"]).unwrap().text("my-arg").unwrap(), "x");
+        assert_eq!(text(&["--my-arg", "x"]).unwrap().text("my_arg").unwrap(), "x");
+        for (given, said) in [
+            (&[][..], "--my-arg is required"),
+            (&["--my-arg=a", "--my_arg=b"], "is given 2 times"),
+            (&["--my"], "--my is unknown"),
+            (&["--my-arg", "--x"], "--my-arg has no value"),
+        ] {
+            let e = text(given).unwrap_err();
+            assert!(e.message().contains(said), "{given:?}: {e}");
+        }
+        assert_eq!(text(&["--my-arg=--x"]).unwrap().text("my-arg").unwrap(), "--x");
+        // What was not passed is none, and no value of another type.
+        let optional = Arguments::new([
+            Argument::text("JOB_ID").optional(),
+            Argument::text("job_bookmark_option").with_default("job-bookmark-disable"),
+        ]);
+        let args = optional.parse::<&str>([], &none).unwrap();
+        assert_eq!(
+            (args.optional("JOB_ID"), args.text("job-bookmark-option").unwrap()),
+            (None, "job-bookmark-disable")
+        );
+        // Both ends of a bookmark's range can be read; that one of them is none is the bookmark's error.
+        let ends = Arguments::new([
+            Argument::text("job_bookmark_from").optional(),
+            Argument::text("job_bookmark_to").optional(),
+        ]);
+        let args = ends.parse(["--job-bookmark-from=jr_2", "--job-bookmark-to=jr_4"], &none).unwrap();
+        assert_eq!(
+            (args.optional("job_bookmark_from"), args.optional("job_bookmark_to")),
+            (Some("jr_2"), Some("jr_4"))
+        );
+        // No argument at all.
+        assert!(Arguments::new([]).parse::<&str>([], &none).is_ok());
+    }
 }

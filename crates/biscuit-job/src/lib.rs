@@ -11,11 +11,14 @@ mod input;
 mod job;
 mod learn;
 mod merge;
+mod output;
 mod query;
 mod read;
 mod report;
+mod say_plan;
 mod spec;
 mod table;
+mod work;
 mod write;
 
 pub use choose::{OpenPlace, PlaceByLocation};

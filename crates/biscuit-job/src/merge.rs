@@ -14,10 +14,10 @@ use tokio::runtime::Handle;
 
 use crate::changes::format_of;
 use crate::finish::Finished;
-use crate::job::Work;
 use crate::read::{FileRows, Queue};
 use crate::report::OutputReport;
 use crate::spec::{OutputMode, SourceSpec, invalid};
+use crate::work::Work;
 use crate::write::{QueryRows, SourceRows, each_rows};
 
 /// Rows, and where they come from: the file, and their numbers there.
@@ -102,7 +102,7 @@ impl Work<'_> {
     }
 
     /// The rows of the only source, in memory.
-    async fn placed(&self, rows: &crate::job::Rows, objects: &[Vec<biscuit_bookmark::Object>]) -> Result<Vec<Placed>> {
+    async fn placed(&self, rows: &crate::work::Rows, objects: &[Vec<biscuit_bookmark::Object>]) -> Result<Vec<Placed>> {
         let chosen = &self.chosen[0];
         let tasks = rows.readings[0].tasks(&chosen.files(&objects[0])?).await?;
         let source_file = self.job.spec.sources[&chosen.source].source_file.as_deref();

@@ -3,18 +3,19 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryArray, BooleanArray, ListArray, MapArray, PrimitiveArray,
-    StringArray, StringBuilder, StructArray, new_null_array,
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryArray, BooleanArray, PrimitiveArray, StringArray,
+    StringBuilder, new_null_array,
 };
-use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::buffer::{NullBuffer, ScalarBuffer};
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Field, FieldRef, Fields, Float32Type, Float64Type, Int8Type, Int16Type,
-    Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
-    TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    DataType, Date32Type, Decimal128Type, Field, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+    TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
+    UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use biscuit_core::{Error, Result};
 
 use crate::fault::Fault;
+use crate::nested;
 use crate::reading::{Epoch, Reading, Rounding};
 use crate::scalar::{self, DAY_NANOS, Digits};
 use crate::type_name;
@@ -84,9 +85,9 @@ pub(crate) fn convert(column: &str, array: &ArrayRef, to: &DataType, reading: &R
             };
             convert(column, &plain(&D::List(item.clone()))?, to, reading)
         }
-        (D::List(_), D::List(item)) => list(column, array.as_list(), item, reading),
-        (D::Struct(_), D::Struct(fields)) => structure(column, array.as_struct(), fields, reading),
-        (D::Map(..), D::Map(entry, sorted)) => map(column, array.as_map(), entry, *sorted, reading),
+        (D::List(_), D::List(item)) => nested::list(column, array.as_list(), item, reading),
+        (D::Struct(_), D::Struct(fields)) => nested::structure(column, array.as_struct(), fields, reading),
+        (D::Map(..), D::Map(entry, sorted)) => nested::map(column, array.as_map(), entry, *sorted, reading),
         _ => Err(failed()),
     }
 }
@@ -119,7 +120,7 @@ fn each<T: ArrowPrimitiveType>(
 }
 
 /// The nulls of a column, and those that faults add.
-fn valid(len: usize, nulls: Option<&NullBuffer>, faults: &[(usize, Fault)]) -> Option<NullBuffer> {
+pub(crate) fn valid(len: usize, nulls: Option<&NullBuffer>, faults: &[(usize, Fault)]) -> Option<NullBuffer> {
     if faults.is_empty() {
         return nulls.cloned();
     }
@@ -440,85 +441,6 @@ fn floats(from: &PrimitiveArray<Float64Type>, was_single: bool, to: &DataType, r
         D::Utf8 => Some(Converted::whole(arrow::compute::cast(from, to).ok()?)),
         _ => integer!(to, whole, None),
     }
-}
-
-/// Faults of items, as those of the lists that they are in.
-fn of_lists(offsets: &OffsetBuffer<i32>, faults: &[(usize, Fault)]) -> Vec<(usize, Fault)> {
-    let list = |item: usize| offsets.partition_point(|o| *o as usize <= item) - 1;
-    faults.iter().map(|(item, fault)| (list(*item), *fault)).collect()
-}
-
-fn list(column: &str, from: &ListArray, item: &FieldRef, reading: &Reading) -> Result<Converted> {
-    let made = convert(&format!("{column}[]"), from.values(), item.data_type(), reading)?;
-    let array = ListArray::try_new(item.clone(), from.offsets().clone(), made.array.clone(), from.nulls().cloned());
-    let array = array.map_err(|e| Error::internal("a list could not be made").with_source(e))?;
-    Ok(Converted { array: Arc::new(array), faults: of_lists(from.offsets(), &made.faults), ..made })
-}
-
-fn map(column: &str, from: &MapArray, entry: &FieldRef, sorted: bool, reading: &Reading) -> Result<Converted> {
-    let DataType::Struct(kv) = entry.data_type() else {
-        return Err(no_coercion(column, from.data_type(), &DataType::Map(entry.clone(), sorted)));
-    };
-    let entries = from.entries();
-    // By place: keys and values have other names in every engine.
-    let key = convert(&format!("{column}.key"), entries.column(0), kv[0].data_type(), reading)?;
-    let value = convert(&format!("{column}.value"), entries.column(1), kv[1].data_type(), reading)?;
-    let broken = of_lists(from.offsets(), &key.faults);
-    let mut faults = of_lists(from.offsets(), &value.faults);
-    faults.extend(&broken);
-    faults.sort_by_key(|(row, _)| *row);
-    // A key is never null: a map that has lost one is null as a whole.
-    let nulls = valid(from.len(), from.nulls(), &broken);
-    let keys = if broken.is_empty() { key.array.clone() } else { filled(&key.array)? };
-    let made = StructArray::try_new(kv.clone(), vec![keys, value.array.clone()], None)
-        .and_then(|entries| MapArray::try_new(entry.clone(), from.offsets().clone(), entries, nulls, sorted));
-    let array = made.map_err(|e| Error::internal("a map could not be made").with_source(e))?;
-    Ok(Converted { array: Arc::new(array), faults, rounded: key.rounded + value.rounded, ..value })
-}
-
-/// The same column with some value where it is null.
-fn filled(array: &ArrayRef) -> Result<ArrayRef> {
-    let data = array.to_data().into_builder().nulls(None).build();
-    Ok(arrow::array::make_array(data.map_err(|e| Error::internal("keys could not be filled").with_source(e))?))
-}
-
-fn structure(column: &str, from: &StructArray, fields: &Fields, reading: &Reading) -> Result<Converted> {
-    let (mut arrays, mut faults, mut rounded) = (Vec::new(), Vec::new(), 0);
-    let (mut dropped, mut missing, mut used) = (Vec::new(), Vec::new(), vec![false; from.num_columns()]);
-    for field in fields {
-        let name = format!("{column}.{}", field.name());
-        match place(from.fields().iter(), field.name(), &name)? {
-            Some(at) => {
-                used[at] = true;
-                // What is below a null is no value.
-                let child = masked(from.column(at), from.nulls())?;
-                let made = convert(&name, &child, field.data_type(), reading)?;
-                arrays.push(made.array);
-                faults.extend(made.faults);
-                rounded += made.rounded;
-                dropped.extend(made.dropped);
-                missing.extend(made.missing);
-            }
-            None => {
-                arrays.push(new_null_array(field.data_type(), from.len()));
-                missing.push(name);
-            }
-        }
-    }
-    let unused = from.fields().iter().zip(used).filter(|(_, used)| !used);
-    dropped.extend(unused.map(|(f, _)| format!("{column}.{}", f.name())));
-    faults.sort_by_key(|(row, _)| *row);
-    let nullable: Fields = fields.iter().map(|f| Arc::new(f.as_ref().clone().with_nullable(true))).collect();
-    let array = StructArray::try_new_with_length(nullable, arrays, from.nulls().cloned(), from.len());
-    let array = array.map_err(|e| Error::internal("a struct could not be made").with_source(e))?;
-    Ok(Converted { array: Arc::new(array), faults, rounded, dropped, missing })
-}
-
-fn masked(child: &ArrayRef, nulls: Option<&NullBuffer>) -> Result<ArrayRef> {
-    let Some(nulls) = nulls.filter(|n| n.null_count() > 0) else { return Ok(child.clone()) };
-    let data = child.to_data().into_builder().nulls(NullBuffer::union(Some(nulls), child.nulls())).build();
-    let data = data.map_err(|e| Error::internal("nulls could not be joined").with_source(e))?;
-    Ok(arrow::array::make_array(data))
 }
 
 /// The place of a name: as it is, else but for its letters' case, if only one is like it.

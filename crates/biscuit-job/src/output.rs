@@ -1,0 +1,240 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use biscuit_bookmark::{Object, Output, Replaced};
+use biscuit_core::{Error, Result};
+use biscuit_dataset::LAYER;
+use biscuit_journal::{Outcome, Replace};
+use biscuit_merge::put_aside;
+use biscuit_schema::merge_schemas;
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use serde_json::json;
+
+use crate::finish::Finished;
+use crate::job::RunOptions;
+use crate::report::OutputReport;
+use crate::spec::OutputMode;
+use crate::work::{Rows, Work};
+use crate::write::Written;
+
+impl Work<'_> {
+    /// Writes the rows, or says how.
+    pub(crate) async fn write(mut self, options: &RunOptions) -> Result<OutputReport> {
+        let plan = self.plan(options)?;
+        let mut rows = self.rows(&plan.objects).await?;
+        if options.dry_run {
+            return self.say_plan(&rows, &plan.objects, options).await;
+        }
+        self.snapshot.check_partitioning(&rows.partition_by, write_mode(self.spec.mode))?;
+        let journal = self.snapshot.dataset().journal().clone();
+        let observed = self.snapshot.observed.clone();
+        let mut replace = journal.replace(&observed);
+        match self.put_together(&mut replace, &mut rows, plan).await {
+            Ok(()) => {}
+            Err(e) => {
+                replace.abandon().await?;
+                return Err(journal.explain(e, &observed.head).await);
+            }
+        }
+        let report = serde_json::to_value(&self.report).map_err(|e| Error::internal("a report").with_source(e))?;
+        replace.with_report(report);
+        let committed = replace.commit().await?;
+        self.report.version = committed.version;
+        self.report.outcome = if committed.outcome == Outcome::Committed { "committed" } else { "unchanged" };
+        self.report.exceptions = committed.exceptions.into_iter().map(|e| format!("{}: {}", e.code, e.path)).collect();
+        Ok(self.report)
+    }
+
+    /// Which objects are read, and what goes.
+    fn plan(&mut self, options: &RunOptions) -> Result<Plan> {
+        let mut plan = Plan::default();
+        let rebuild: BTreeSet<String> = options.rebuild.iter().map(|p| p.trim_matches('/').to_owned()).collect();
+        for chosen in &mut self.chosen {
+            let incremental = chosen.bookmark.is_some();
+            let mut replaced = Replaced::default();
+            let objects = match self.spec.mode {
+                _ if !incremental => chosen.everything(),
+                _ if !rebuild.is_empty() => chosen.state.inputs_of(&rebuild, &chosen.input)?,
+                OutputMode::Append => {
+                    replaced = chosen.state.replaced(&mut chosen.selection, &chosen.input)?;
+                    chosen.selection.objects.clone()
+                }
+                OutputMode::Replace => chosen.everything(),
+                _ => chosen.selection.objects.clone(),
+            };
+            plan.objects.push(objects);
+            plan.replaced.push(replaced);
+        }
+        plan.rebuild = (!rebuild.is_empty()).then_some(rebuild);
+        Ok(plan)
+    }
+
+    async fn put_together(&mut self, replace: &mut Replace<'_>, rows: &mut Rows, plan: Plan) -> Result<()> {
+        let by_partition = self.spec.mode == OutputMode::ReplacePartitions;
+        let mut written = self.stage(rows, &plan.objects, replace, plan.rebuild.clone()).await?;
+        let mut gone: BTreeSet<String> = plan.rebuild.clone().unwrap_or_default();
+        if by_partition && plan.rebuild.is_none() {
+            gone.extend(written.folders.iter().cloned());
+            gone.extend(self.former_partitions()?);
+            if let Some(all) = self.others_of(&gone, &plan.objects)? {
+                written = self.stage_again(rows, all, written, replace, &gone).await?;
+            }
+        }
+        let Finished { report, mut refused, findings } = rows.finish.finish()?;
+        refused.extend(self.say_sources(&rows.readings)?);
+        self.guard(refused.len() as u64, written.rows)?;
+        self.report.coercion = rows.contract.as_ref().map(|_| report);
+        self.report.findings.extend(findings);
+        self.report.quarantined = refused.len() as u64;
+        (self.report.rows, self.report.files) = (written.rows, written.staged.len() as u64);
+        self.retire(replace, &plan, &gone)?;
+        let mut partitions = written.folders.clone();
+        partitions.extend(gone);
+        self.report.partitions = partitions.into_iter().filter(|p| !p.is_empty()).collect();
+        self.remember(replace, &written, &plan).await?;
+        self.facts(replace, rows, &written)?;
+        let journal = self.snapshot.dataset().journal();
+        for (name, content) in put_aside(journal, &self.snapshot.observed.head, refused).await? {
+            match content {
+                Some(content) => replace.with_state(&name, content).await?,
+                None => replace.without_state(&name),
+            }
+        }
+        written.staged.into_iter().for_each(|file| replace.publish(file));
+        Ok(())
+    }
+
+    /// Partitions that older versions of overwritten objects have rows in.
+    fn former_partitions(&self) -> Result<BTreeSet<String>> {
+        let mut all = BTreeSet::new();
+        for chosen in self.chosen.iter().filter(|c| c.bookmark.is_some()) {
+            let old: BTreeSet<&str> = chosen.selection.overwritten.iter().map(String::as_str).collect();
+            if !old.is_empty() {
+                all.extend(chosen.state.partitions_of(&|url, _| old.contains(url))?);
+            }
+        }
+        Ok(all)
+    }
+
+    /// All objects that reach these partitions, with those that are new; none if these are all.
+    fn others_of(&self, partitions: &BTreeSet<String>, new: &[Vec<Object>]) -> Result<Option<Vec<Vec<Object>>>> {
+        let (mut all, mut more) = (new.to_vec(), false);
+        for (chosen, all) in self.chosen.iter().zip(&mut all).filter(|(c, _)| c.bookmark.is_some()) {
+            let own: BTreeSet<String> = all.iter().map(|o| o.url.clone()).collect();
+            let others = chosen.state.inputs_besides(partitions, &chosen.input, &|url| own.contains(url))?;
+            more |= !others.is_empty();
+            all.extend(others);
+        }
+        Ok(more.then_some(all))
+    }
+
+    /// Stages partitions of all their input: what is staged of the new objects holds where rows are written as they are.
+    async fn stage_again(
+        &mut self,
+        rows: &mut Rows,
+        all: Vec<Vec<Object>>,
+        written: Written,
+        replace: &Replace<'_>,
+        partitions: &BTreeSet<String>,
+    ) -> Result<Written> {
+        let mut again = self.rows(&all).await?;
+        std::mem::swap(rows, &mut again);
+        let mut staged = self.stage(rows, &all, replace, Some(partitions.clone())).await?;
+        staged.reached = written.reached;
+        Ok(staged)
+    }
+
+    fn retire(&mut self, replace: &mut Replace<'_>, plan: &Plan, gone: &BTreeSet<String>) -> Result<()> {
+        let observed = &self.snapshot.observed;
+        let folder = |path: &str| path.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
+        let mut retired: BTreeSet<&str> = BTreeSet::new();
+        match self.spec.mode {
+            OutputMode::Replace => retired.extend(observed.files.iter().map(|f| f.path.as_str())),
+            _ => {
+                let there = observed.files.iter().filter(|f| gone.contains(&folder(&f.path)));
+                retired.extend(there.map(|f| f.path.as_str()));
+            }
+        }
+        for (chosen, replaced) in self.chosen.iter().zip(&plan.replaced) {
+            let rebuilt = chosen.state.rebuilt_partitions(&replaced.runs);
+            for path in &replaced.files {
+                match observed.file(path) {
+                    Some(file) => drop(retired.insert(&file.path)),
+                    None if rebuilt.contains(&folder(path)) => {}
+                    None => {
+                        let message = format!(
+                            "`{path}`, which holds rows of objects that are read again, is not there any more: it was compacted or replaced; rebuild its partition"
+                        );
+                        return Err(Error::usage("FilesRewritten", message));
+                    }
+                }
+            }
+        }
+        self.report.replaced = retired.len() as u64;
+        observed.files.iter().filter(|f| retired.contains(f.path.as_str())).for_each(|f| replace.retire(f));
+        Ok(())
+    }
+
+    async fn remember(&self, replace: &mut Replace<'_>, written: &Written, plan: &Plan) -> Result<()> {
+        let partitions: Vec<String> = written.folders.iter().cloned().collect();
+        let at = |folder: &String| partitions.binary_search(folder).ok().and_then(|at| u32::try_from(at).ok());
+        let reached = written.reached.iter().map(|(url, f)| (url.clone(), f.iter().filter_map(at).collect())).collect();
+        let files = match self.spec.mode {
+            OutputMode::Append => written.staged.iter().map(|f| f.path().to_owned()).collect(),
+            _ => vec![],
+        };
+        let output = Output { files, partitions, reached };
+        for ((chosen, replaced), objects) in self.chosen.iter().zip(&plan.replaced).zip(&plan.objects) {
+            if chosen.bookmark.is_none() {
+                continue;
+            }
+            let change = match &plan.rebuild {
+                Some(_) if objects.is_empty() => None,
+                Some(_) => Some(chosen.state.rebuild(objects, &chosen.input.places(), self.run, output.clone())?),
+                None => chosen.state.replace(&chosen.selection, self.run, output.clone(), replaced)?,
+            };
+            if let Some(change) = change {
+                change.apply(replace).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn facts(&self, replace: &mut Replace<'_>, rows: &Rows, written: &Written) -> Result<()> {
+        if let Some(layer) = rows.contract.as_ref().and_then(|c| c.layer) {
+            replace.with_meta(LAYER, json!(layer));
+        }
+        let Some(schema) = &written.schema else { return Ok(()) };
+        let all = match self.spec.mode {
+            OutputMode::Replace => schema.clone(),
+            _ => match self.snapshot.known_schema()?.filter(|s| !s.fields().is_empty()) {
+                Some(known) => Arc::new(merge_schemas(&known, schema, &format!("the rows of `{}`", self.name))?),
+                None => schema.clone(),
+            },
+        };
+        // Partition columns are last in a table's rows.
+        let (last, first): (Vec<_>, Vec<_>) =
+            all.fields().iter().cloned().partition(|f| rows.partition_by.contains(f.name()));
+        let all: SchemaRef = Arc::new(Schema::new(first.into_iter().chain(last).collect::<Vec<_>>()));
+        for (name, value) in self.snapshot.facts(&all, &rows.partition_by)? {
+            replace.with_meta(name, value);
+        }
+        Ok(())
+    }
+}
+
+/// Which objects are read, and what goes.
+#[derive(Debug, Default)]
+struct Plan {
+    objects: Vec<Vec<Object>>,
+    replaced: Vec<Replaced>,
+    rebuild: Option<BTreeSet<String>>,
+}
+
+fn write_mode(mode: OutputMode) -> biscuit_dataset::WriteMode {
+    match mode {
+        OutputMode::Replace => biscuit_dataset::WriteMode::ReplaceAll,
+        OutputMode::ReplacePartitions => biscuit_dataset::WriteMode::ReplacePartitions,
+        _ => biscuit_dataset::WriteMode::Append,
+    }
+}

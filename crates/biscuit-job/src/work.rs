@@ -1,0 +1,256 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use biscuit_bookmark::{Mode, Object};
+use biscuit_change::Refused;
+use biscuit_core::{Error, Result, Run};
+use biscuit_dataset::{FileSizing, Snapshot, WriteOptions, refuse_raw};
+use biscuit_journal::Replace;
+use biscuit_schema::{Coercion, Compliance, Contract, Extra, Layer};
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
+
+use crate::choose::Chosen;
+use crate::columns::AddedColumns;
+use crate::finish::Finish;
+use crate::infer::infer;
+use crate::job::{RawToClean, RunOptions};
+use crate::query::{Query, QuerySource};
+use crate::read::{Queue, Reading, Task};
+use crate::report::{OutputReport, SourceReport};
+use crate::spec::{OutputMode, OutputSpec, SourceFormat};
+use crate::write::{SourceRows, Target, Written, write_query, write_rows};
+
+/// The rows of an output, and how they become its own.
+pub(crate) struct Rows {
+    pub(crate) readings: Vec<Arc<Reading>>,
+    pub(crate) finish: Arc<Finish>,
+    pub(crate) partition_by: Vec<String>,
+    pub(crate) contract: Option<Contract>,
+}
+
+/// An output at work.
+pub(crate) struct Work<'a> {
+    pub(crate) job: &'a RawToClean,
+    pub(crate) name: &'a str,
+    pub(crate) spec: &'a OutputSpec,
+    pub(crate) run: &'a Run,
+    pub(crate) snapshot: Snapshot,
+    pub(crate) chosen: Vec<Chosen>,
+    pub(crate) report: OutputReport,
+}
+
+impl Work<'_> {
+    /// Does what the output's mode asks for.
+    pub(crate) async fn go(mut self, options: &RunOptions) -> Result<OutputReport> {
+        self.check_mode(options)?;
+        let reads = self.chosen.iter().any(|c| c.bookmark.is_none() || !c.selection.objects.is_empty());
+        let by_bookmark = self.chosen.iter().any(|c| c.bookmark.is_some());
+        let new = self.chosen.iter().any(|c| c.bookmark.is_some() && !c.selection.objects.is_empty());
+        let nothing = options.rebuild.is_empty() && (!reads || (by_bookmark && !new));
+        if nothing {
+            self.say_sources(&[])?;
+            return Ok(self.report);
+        }
+        if self.changes().is_some() {
+            return self.merge_changes(options.dry_run).await;
+        }
+        match self.spec.mode {
+            OutputMode::Merge | OutputMode::Snapshot => self.merge_rows(options.dry_run).await,
+            _ => self.write(options).await,
+        }
+    }
+
+    fn check_mode(&self, options: &RunOptions) -> Result<()> {
+        let wrong = |what: &str| Err(Error::usage("InvalidMode", what.to_owned()));
+        let head = &self.snapshot.observed.head;
+        let appends = self.spec.mode == OutputMode::Append;
+        if !options.rebuild.is_empty() {
+            if !matches!(self.spec.mode, OutputMode::Append | OutputMode::ReplacePartitions) {
+                return wrong("partitions are rebuilt of outputs that append, or replace partitions");
+            }
+            if options.mode != Mode::Advance {
+                return wrong("a rebuild reads what its partitions were made of, and goes with no other mode");
+            }
+            if self.chosen.iter().all(|c| c.bookmark.is_none()) {
+                return wrong("without a bookmark it is not known what partitions were made of");
+            }
+            refuse_raw(head, "rebuilt")?;
+        }
+        if !appends {
+            refuse_raw(head, "replaced or merged into")?;
+        }
+        if appends && self.chosen.iter().all(|c| c.bookmark.is_none()) {
+            return wrong("an output that appends needs a bookmark, so that no input is in it twice");
+        }
+        let remembers = matches!(options.mode, Mode::Advance);
+        match (self.spec.mode, &options.mode) {
+            (OutputMode::Append, Mode::Full | Mode::ReadOnly) if !options.dry_run => {
+                wrong("an output that appends remembers what it read: reset or rewind its bookmark instead")
+            }
+            (OutputMode::ReplacePartitions | OutputMode::Replace, _) if !remembers && !options.dry_run => {
+                wrong("this output is made of all input that reaches it: rebuild partitions, or rewind its bookmark")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What the report says of the sources.
+    ///
+    /// # Errors
+    /// The rules of a source's contract that stop the run.
+    pub(crate) fn say_sources(&mut self, readings: &[Arc<Reading>]) -> Result<Vec<Refused>> {
+        let mut refused = Vec::new();
+        for (at, chosen) in self.chosen.iter().enumerate() {
+            let source = self.report.sources.entry(chosen.source.clone()).or_default();
+            source.bookmark.clone_from(&chosen.bookmark);
+            source.selection = chosen.selection.clone();
+            if let Some(reading) = readings.get(at) {
+                let found = reading.found()?;
+                source.read = Some(found.report);
+                self.report.findings.extend(found.findings);
+                refused.extend(found.refused);
+            }
+        }
+        Ok(refused)
+    }
+
+    /// The share of rows that are put aside has a limit.
+    pub(crate) fn guard(&self, refused: u64, rows: u64) -> Result<()> {
+        let share = refused as f64 * 100.0 / (refused + rows).max(1) as f64;
+        if refused == 0 || share <= self.spec.max_quarantined {
+            return Ok(());
+        }
+        let most = self.spec.max_quarantined;
+        let message = format!(
+            "{refused} of {} rows would be put aside, {share:.2} percent; at most {most} may be (`max_quarantined`)",
+            refused + rows
+        );
+        Err(Error::data("TooManyQuarantined", message))
+    }
+
+    /// How the rows of the sources become the output's.
+    pub(crate) async fn rows(&mut self, objects: &[Vec<Object>]) -> Result<Rows> {
+        let job = self.job;
+        let own = job.contract(self.spec.contract.as_ref())?;
+        if let Some(layer) = own.as_ref().and_then(|c| c.layer).filter(|l| *l == Layer::Raw)
+            && self.spec.mode != OutputMode::Append
+        {
+            let message =
+                format!("the contract of `{}` declares it {layer:?}: it is added to, and nothing else", self.name);
+            return Err(Error::usage("RawLayer", message.replace("Raw", "raw")));
+        }
+        let known = self.snapshot.known_schema()?.filter(|s| !s.fields().is_empty());
+        let added = AddedColumns::new(&self.spec.audit, self.spec.derive.clone(), self.run);
+        let mut readings = Vec::new();
+        for (chosen, objects) in self.chosen.iter().zip(objects) {
+            let spec = &job.spec.sources[&chosen.source];
+            let contract = match job.contract(spec.contract.as_ref())? {
+                // What is kept besides has types of its own.
+                Some(mut contract) if contract.extra == Extra::Keep && spec.format != SourceFormat::Parquet => {
+                    let files = chosen.files(objects)?;
+                    let rules = spec.rules.as_ref();
+                    let (found, _) = infer(&files, spec.format, &spec.csv, rules, None).await?;
+                    let own = |name: &str| {
+                        let is = |n: &String| n.eq_ignore_ascii_case(name);
+                        contract.columns.iter().any(|c| is(&c.name) || c.reading.renamed_from.iter().any(is))
+                    };
+                    let more: Vec<_> = found.columns.into_iter().filter(|c| !own(&c.name)).collect();
+                    contract.columns.extend(more);
+                    contract
+                }
+                Some(contract) => contract,
+                None => {
+                    let files = chosen.files(objects)?;
+                    // Types of the output's columns hold for rows that go there as they are.
+                    let names: BTreeSet<&str> = added.names().chain(spec.source_file.as_deref()).collect();
+                    let known = known.as_ref().filter(|_| self.spec.sql.is_none()).map(|s| without(s, &names));
+                    let (contract, conflicts) =
+                        infer(&files, spec.format, &spec.csv, spec.rules.as_ref(), known.as_ref()).await?;
+                    conflicts.iter().for_each(|c| tracing::warn!("{c}"));
+                    let report: &mut SourceReport = self.report.sources.entry(chosen.source.clone()).or_default();
+                    report.conflicts = conflicts;
+                    contract
+                }
+            };
+            readings.push(Arc::new(Reading::new(spec.format, spec.csv.clone(), &contract, self.run.start)?));
+        }
+        let coercion = own.as_ref().map(Coercion::new).transpose()?;
+        let compliance = Compliance::new(own.as_ref().unwrap_or(&Contract::default()), self.run.start)?;
+        // Rows that go there as they are go to the folders that their contract names.
+        let declared = match (&own, readings.as_slice(), &self.spec.sql) {
+            (Some(own), ..) => own.partition_by.clone(),
+            (None, [one], None) => one.coercion.contract().partition_by.clone(),
+            _ => vec![],
+        };
+        let partition_by = match self.spec.partition_by.as_slice() {
+            [] => declared,
+            given => given.to_vec(),
+        };
+        let finish = Arc::new(Finish::new(added, coercion, compliance));
+        Ok(Rows { readings, finish, partition_by, contract: own })
+    }
+
+    /// The tasks of each source.
+    async fn tasks(&self, rows: &Rows, objects: &[Vec<Object>]) -> Result<Vec<Vec<Task>>> {
+        let mut tasks = Vec::new();
+        for ((chosen, reading), objects) in self.chosen.iter().zip(&rows.readings).zip(objects) {
+            tasks.push(reading.tasks(&chosen.files(objects)?).await?);
+        }
+        Ok(tasks)
+    }
+
+    pub(crate) async fn query(&self, rows: &Rows, objects: &[Vec<Object>]) -> Result<Option<Query>> {
+        let Some(sql) = &self.spec.sql else { return Ok(None) };
+        let tasks = self.tasks(rows, objects).await?;
+        let mut sources = Vec::new();
+        for ((chosen, reading), tasks) in self.chosen.iter().zip(&rows.readings).zip(tasks) {
+            let source_file = self.job.spec.sources[&chosen.source].source_file.as_deref();
+            sources.push(QuerySource { name: &chosen.source, reading, source_file, tasks });
+        }
+        Query::plan(sql, sources, self.job.parallelism).await.map(Some)
+    }
+
+    /// Threads for so much input: each makes files of its own.
+    pub(crate) fn workers(&self, objects: &[Vec<Object>]) -> usize {
+        let bytes: u64 = objects.iter().flatten().map(|o| o.size).sum();
+        self.job.parallelism.min(usize::try_from(bytes / WORTH + 1).unwrap_or(1))
+    }
+
+    /// Stages the rows of these objects.
+    pub(crate) async fn stage(
+        &self,
+        rows: &Rows,
+        objects: &[Vec<Object>],
+        replace: &Replace<'_>,
+        only: Option<BTreeSet<String>>,
+    ) -> Result<Written> {
+        let mut options = WriteOptions::default().with_partition_by(rows.partition_by.clone());
+        if let Some(size) = self.spec.target_size {
+            options = options.with_sizing(FileSizing::TargetSize(size));
+        }
+        let journal = self.snapshot.dataset().journal().clone();
+        let target = Target { journal, stager: replace.stager(), options, only };
+        if let Some(query) = self.query(rows, objects).await? {
+            return write_query(query.run().await?, self.name, &rows.finish, &target).await;
+        }
+        let [tasks] = <[Vec<Task>; 1]>::try_from(self.tasks(rows, objects).await?)
+            .map_err(|_| Error::internal("several sources without a query"))?;
+        let source_file = self.job.spec.sources[&self.chosen[0].source].source_file.as_deref();
+        let source = SourceRows {
+            reading: &rows.readings[0],
+            source_file,
+            queue: Queue::new(tasks),
+            finish: &rows.finish,
+            workers: self.workers(objects),
+        };
+        write_rows(source, &target).await
+    }
+}
+
+/// Input that another thread is worth its files for.
+const WORTH: u64 = 32 << 20;
+
+fn without(schema: &SchemaRef, names: &BTreeSet<&str>) -> SchemaRef {
+    let fields = schema.fields().iter().filter(|f| !names.contains(f.name().as_str())).cloned();
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
