@@ -274,7 +274,8 @@ async fn check(args: &CheckArgs, context: &Context) -> Result<Answer> {
     // A file may have nulls that there are none of, and orders of columns that nobody sees.
     let matters = |d: &&biscuit_schema::Difference| {
         use biscuit_schema::Difference as D;
-        !matches!(d, D::Loosened { .. } | D::Reordered | D::Widened { .. } | D::Other { .. })
+        let extra = matches!(d, D::Added { .. }) && contract.extra != biscuit_schema::Extra::Refuse;
+        !extra && !matches!(d, D::Loosened { .. } | D::Reordered | D::Widened { .. } | D::Other { .. })
     };
     let of_types: Vec<String> = found.iter().filter(matters).map(ToString::to_string).collect();
     let mut findings = Vec::new();

@@ -34,27 +34,30 @@ pub(crate) async fn infer(
     });
     let inferred = inferred.await.map_err(|e| Error::internal("an inference was cut off").with_source(e))??;
     let mut contract = inferred.contract;
-    match rules {
+    let mut typed = match rules {
         None => apply_rules(&mut contract, &usual_rules())?,
         Some(RulesSpec::Named(name)) if name == "usual" => apply_rules(&mut contract, &usual_rules())?,
-        Some(RulesSpec::Named(name)) if name == "none" => {}
+        Some(RulesSpec::Named(name)) if name == "none" => vec![],
         Some(RulesSpec::Named(name)) => {
             return Err(invalid(format!("`{name}` names no rules; there are `usual` and `none`")));
         }
         Some(RulesSpec::Listed(rules)) => apply_rules(&mut contract, rules)?,
-    }
+    };
     if let Some(known) = known {
         let own = Contract::from_arrow(&as_is(known))?;
         for column in &mut contract.columns {
             if let Some(known) = own.column(&column.name) {
                 column.column_type = known.column_type.clone();
+                typed.push(column.name.clone());
             }
         }
         let new = |name: &str| contract.column(name).is_none();
         let mut missing: Vec<_> = own.columns.iter().filter(|c| new(&c.name)).cloned().collect();
         contract.columns.append(&mut missing);
     }
-    Ok((contract, inferred.conflicts))
+    // Where something else has said the type, samples need not agree.
+    let conflicts = inferred.conflicts.into_iter().filter(|c| !typed.contains(&c.column)).collect();
+    Ok((contract, conflicts))
 }
 
 fn as_is(schema: &SchemaRef) -> Schema {

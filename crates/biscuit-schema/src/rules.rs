@@ -62,11 +62,12 @@ pub fn usual_rules() -> Vec<NamingRule> {
 }
 
 /// Types the columns of a contract by these rules: of several that fit the first one counts. What a rule says stands in place of what
-/// the column said.
+/// the column said. Answers with the columns that a rule was for.
 ///
 /// # Errors
 /// `UnknownType` for a type of a rule.
-pub fn apply_rules(contract: &mut Contract, rules: &[NamingRule]) -> Result<()> {
+pub fn apply_rules(contract: &mut Contract, rules: &[NamingRule]) -> Result<Vec<String>> {
+    let mut typed = Vec::new();
     for column in &mut contract.columns {
         for rule in rules {
             if rule.fits(column)? {
@@ -77,11 +78,12 @@ pub fn apply_rules(contract: &mut Contract, rules: &[NamingRule]) -> Result<()> 
                 let (default, renamed_from) =
                     (column.reading.default.take(), std::mem::take(&mut column.reading.renamed_from));
                 column.reading = Reading { default, renamed_from, ..rule.reading.clone() };
+                typed.push(column.name.clone());
                 break;
             }
         }
     }
-    Ok(())
+    Ok(typed)
 }
 
 /// Whether a name is of a pattern whose only wildcard is `*`.
@@ -111,7 +113,8 @@ mod tests {
         let mut contract = Contract::new(columns).unwrap();
         let mut rules = usual_rules();
         rules.push(NamingRule::new("*", "decimal(15,2)").when("double"));
-        apply_rules(&mut contract, &rules).unwrap();
+        let typed = apply_rules(&mut contract, &rules).unwrap();
+        assert_eq!(typed, ["order_datetime", "birth_date", "zip", "ship_zip", "amount"]);
         let types: Vec<_> = contract.columns.iter().map(|c| c.hive_type().unwrap().to_string()).collect();
         assert_eq!(types, ["timestamp", "date", "string", "string", "string", "decimal(15,2)", "bigint"]);
     }
