@@ -27,8 +27,7 @@ impl Ignored {
 
 /// Why an object is ignored, if it is: by its path below the source, its size, and its storage class.
 pub(crate) fn ignored(relative: &str, size: u64, storage_class: Option<&str>) -> Option<Ignored> {
-    let marked = relative.split('/').any(|s| s.ends_with("_$folder$"));
-    if is_hidden(relative) || marked {
+    if is_hidden(relative) || relative.contains("_$folder$/") {
         return Some(Ignored::Hidden);
     }
     if size == 0 {

@@ -159,7 +159,9 @@ fn look(place: &Place, listed: Listed) -> Option<(Object, Option<Ignored>)> {
         return None;
     }
     let why = ignored(below, listed.size, listed.storage_class.as_deref());
-    let url = format!("{}{}", place.base, listed.key);
+    let mut url = String::with_capacity(place.base.len() + listed.key.len());
+    url.push_str(&place.base);
+    url.push_str(&listed.key);
     let modified = listed.modified.map_or(0, biscuit_core::Instant::as_micros);
     Some((Object { url, size: listed.size, etag: listed.etag, modified }, why))
 }

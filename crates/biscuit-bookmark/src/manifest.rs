@@ -1,4 +1,4 @@
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 
 use biscuit_core::{Error, ErrorKind, Instant, Result};
 use bytes::Bytes;
@@ -155,7 +155,7 @@ impl Manifest {
         let zstd = zstd::stream::read::Decoder::with_buffer(self.packed.as_ref()).map_err(damaged)?;
         let numbers = self.runs.iter().map(|r| r.number).collect();
         Ok(Reader {
-            input: BufReader::with_capacity(1 << 16, zstd),
+            input: Input { zstd, bytes: Vec::new(), at: 0, ended: false },
             numbers,
             entries: self.entries,
             faded: self.faded,
@@ -170,7 +170,7 @@ impl Manifest {
 
 /// Reads the objects of a manifest one after the other.
 pub(crate) struct Reader<'a> {
-    input: BufReader<zstd::stream::read::Decoder<'static, &'a [u8]>>,
+    input: Input<'a>,
     numbers: Vec<u64>,
     entries: u64,
     faded: u64,
@@ -212,14 +212,14 @@ impl Reader<'_> {
         let shared = self.length()?;
         self.url.truncate(shared);
         let suffix = self.length()?;
-        take(&mut self.input, suffix, &mut self.url)?;
+        self.input.take(suffix, &mut self.url)?;
         let run = self.run()?;
         let size = self.number()?;
         self.modified = self.modified.wrapping_add(unzigzag(self.number()?));
         self.etag.clear();
         let etag = self.length()?;
         self.has_etag = etag > 0;
-        take(&mut self.input, etag.saturating_sub(1), &mut self.etag)?;
+        self.input.take(etag.saturating_sub(1), &mut self.etag)?;
         Ok(Some((size, run)))
     }
 
@@ -230,8 +230,9 @@ impl Reader<'_> {
         }
         self.faded -= 1;
         self.last = self.last.wrapping_add(self.number()?);
-        let mut content = [0; 8];
-        self.input.read_exact(&mut content).map_err(damaged)?;
+        let mut content = Vec::with_capacity(8);
+        self.input.take(8, &mut content)?;
+        let content = content.try_into().map_err(|_| damaged("it ends too early"))?;
         let modified = unzigzag(self.number()?);
         let print = Print { url: self.last, content: u64::from_le_bytes(content), modified };
         Ok(Some(Faded { print, run: self.number()? }))
@@ -243,22 +244,7 @@ impl Reader<'_> {
     }
 
     fn number(&mut self) -> Result<u64> {
-        let (mut value, mut shift) = (0u64, 0);
-        loop {
-            let byte = match self.input.fill_buf().map_err(damaged)? {
-                [] => return Err(damaged("it ends too early")),
-                [byte, ..] => *byte,
-            };
-            self.input.consume(1);
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-            shift += 7;
-            if shift > 63 {
-                return Err(damaged("a number that is too large"));
-            }
-        }
+        self.input.number()
     }
 
     fn length(&mut self) -> Result<usize> {
@@ -266,11 +252,55 @@ impl Reader<'_> {
     }
 }
 
-/// Appends so many bytes.
-fn take(input: &mut impl Read, length: usize, to: &mut Vec<u8>) -> Result<()> {
-    let read = input.take(length as u64).read_to_end(to).map_err(damaged)?;
-    if read < length { Err(damaged("it ends too early")) } else { Ok(()) }
+/// What is decompressed and not read yet.
+struct Input<'a> {
+    zstd: zstd::stream::read::Decoder<'static, &'a [u8]>,
+    bytes: Vec<u8>,
+    at: usize,
+    ended: bool,
 }
+
+impl Input<'_> {
+    /// Has so many bytes at hand, or all that are left.
+    fn fill(&mut self, wanted: usize) -> Result<()> {
+        while self.bytes.len() - self.at < wanted && !self.ended {
+            self.bytes.drain(..self.at);
+            self.at = 0;
+            let had = self.bytes.len();
+            let more = wanted.max(1 << 16) as u64;
+            (&mut self.zstd).take(more).read_to_end(&mut self.bytes).map_err(damaged)?;
+            self.ended = self.bytes.len() == had;
+        }
+        Ok(())
+    }
+
+    fn number(&mut self) -> Result<u64> {
+        if self.bytes.len() - self.at < MOST {
+            self.fill(MOST)?;
+        }
+        let mut value = 0u64;
+        for (i, byte) in self.bytes[self.at..].iter().take(MOST).enumerate() {
+            value |= u64::from(byte & 0x7f) << (7 * i);
+            if byte & 0x80 == 0 {
+                self.at += i + 1;
+                return Ok(value);
+            }
+        }
+        Err(damaged("a number has no end"))
+    }
+
+    /// Appends so many bytes.
+    fn take(&mut self, length: usize, to: &mut Vec<u8>) -> Result<()> {
+        self.fill(length)?;
+        let bytes = self.at.checked_add(length).and_then(|end| self.bytes.get(self.at..end));
+        to.extend_from_slice(bytes.ok_or_else(|| damaged("it ends too early"))?);
+        self.at += length;
+        Ok(())
+    }
+}
+
+/// The most bytes of a number.
+const MOST: usize = 10;
 
 /// Writes a manifest: entries by URL and run, then the others by their numbers.
 pub(crate) struct Writer {

@@ -152,6 +152,9 @@ impl Iterator for Iter<'_> {
     }
 }
 
+/// The digits of ETags.
+const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+
 /// What kind of ETag follows, in the lowest bits of the first byte.
 const NO_ETAG: u8 = 0;
 /// 32 hexadecimal digits between quotes, as 16 bytes.
@@ -216,8 +219,18 @@ fn read(bytes: &mut &[u8], before: &mut Before, classes: &[Box<str>]) -> Listed 
         NO_ETAG => None,
         TEXT => Some(pull_text(bytes).to_owned()),
         kind => {
-            let digest: String = take(bytes, 16).iter().map(|b| format!("{b:02x}")).collect();
-            Some(if kind == MD5 { format!("\"{digest}\"") } else { format!("\"{digest}-{}\"", pull(bytes)) })
+            let mut etag = String::with_capacity(34);
+            etag.push('"');
+            for byte in take(bytes, 16) {
+                etag.push(DIGITS[usize::from(byte >> 4)]);
+                etag.push(DIGITS[usize::from(byte & 15)]);
+            }
+            if kind == MD5_OF_PARTS {
+                etag.push('-');
+                etag.push_str(&pull(bytes).to_string());
+            }
+            etag.push('"');
+            Some(etag)
         }
     };
     let version = (flags & VERSION != 0).then(|| pull_text(bytes).to_owned());
