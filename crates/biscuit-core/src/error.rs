@@ -56,6 +56,8 @@ struct Inner {
     kind: ErrorKind,
     code: &'static str,
     message: String,
+    /// Where in the message its first place begins, if it has one.
+    place: Option<usize>,
     details: Vec<(&'static str, String)>,
     column: Option<String>,
     file: Option<String>,
@@ -67,7 +69,9 @@ impl Error {
     /// An error of `kind` with a stable `code` (`NullKey`) and a message that names columns and files, never values.
     pub fn new(kind: ErrorKind, code: &'static str, message: impl Into<String>) -> Self {
         let (message, details) = (message.into(), Vec::new());
-        Self(Box::new(Inner { kind, code, message, details, column: None, file: None, row: None, source: None }))
+        let inner =
+            Inner { kind, code, message, place: None, details, column: None, file: None, row: None, source: None };
+        Self(Box::new(inner))
     }
 
     /// A defect of Biscuit itself.
@@ -110,14 +114,27 @@ impl Error {
 
     /// Appends the place in the input: the file, and the row or line, counted from 1.
     pub fn at(mut self, file: impl fmt::Display, row: u64) -> Self {
-        self.0.message.push_str(&format!(" ({file}, row {row})"));
+        self.placed(&format!(" ({file}, row {row})"));
         (self.0.file, self.0.row) = (Some(file.to_string()), Some(row));
         self
     }
 
+    /// The same error at this place in the input, in place of any it had: where it was found in a part, and told from that.
+    pub fn moved_to(mut self, file: impl fmt::Display, row: u64) -> Self {
+        if let Some(place) = self.0.place.take() {
+            self.0.message.truncate(place);
+        }
+        self.at(file, row)
+    }
+
+    fn placed(&mut self, place: &str) {
+        self.0.place.get_or_insert(self.0.message.len());
+        self.0.message.push_str(place);
+    }
+
     /// Appends the place in the input where only the file is known.
     pub fn in_file(mut self, file: impl fmt::Display) -> Self {
-        self.0.message.push_str(&format!(" ({file})"));
+        self.placed(&format!(" ({file})"));
         self.0.file = Some(file.to_string());
         self
     }
@@ -129,6 +146,7 @@ impl Error {
             kind: i.kind,
             code: i.code,
             message: i.message.clone(),
+            place: i.place,
             details: i.details.clone(),
             column: i.column.clone(),
             file: i.file.clone(),
@@ -205,6 +223,13 @@ mod tests {
         let e = Error::data("NullKey", "column `id` is null").with_detail("key", "secret-42");
         assert!(!e.to_string().contains("secret-42") && !format!("{e:?}").contains("secret-42"));
         assert_eq!(e.details(), [("key", "secret-42".to_owned())]);
+    }
+
+    #[test]
+    fn an_error_is_moved_to_another_place() {
+        let e = Error::data("NullKey", "column `id` is null").at("part", 2).moved_to("a.jsonl", 7);
+        assert_eq!(e.to_string(), "NullKey: column `id` is null (a.jsonl, row 7)");
+        assert_eq!((e.file(), e.row()), (Some("a.jsonl"), Some(7)));
     }
 
     #[test]

@@ -1,11 +1,8 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringBuilder};
-use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
-use arrow::json::reader::{Decoder, ReaderBuilder};
-use biscuit_change::Refused;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use biscuit_core::{Error, Result};
-use biscuit_schema::Contract;
 use bytes::Bytes;
 
 use crate::spec::CsvSpec;
@@ -33,6 +30,16 @@ pub(crate) enum Raw {
     },
     /// What has no text is written as JSON.
     Rows,
+}
+
+/// What should be a row and is none.
+pub(crate) struct BadRow {
+    /// Its number as `Piece::first` counts.
+    pub(crate) row: u64,
+    /// Why, without the place.
+    pub(crate) error: Error,
+    /// What it was.
+    pub(crate) raw: Vec<u8>,
 }
 
 impl Piece {
@@ -64,194 +71,6 @@ pub(crate) fn json_row(batch: &RecordBatch, row: usize) -> Vec<u8> {
     }
 }
 
-/// The type of which text is read first: scalars as text, exactly as they are written, and what is nested around them.
-fn as_text(t: &DataType) -> DataType {
-    let field =
-        |f: &Arc<Field>| Arc::new(f.as_ref().clone().with_data_type(as_text(f.data_type())).with_nullable(true));
-    match t {
-        DataType::List(item) => DataType::List(field(item)),
-        DataType::Struct(fields) => DataType::Struct(fields.iter().map(field).collect()),
-        DataType::Map(entry, sorted) => match entry.data_type() {
-            DataType::Struct(kv) => {
-                let key = Arc::new(Field::new(kv[0].name(), DataType::Utf8, false));
-                let entries = DataType::Struct(Fields::from(vec![key, field(&kv[1])]));
-                DataType::Map(Arc::new(entry.as_ref().clone().with_data_type(entries)), *sorted)
-            }
-            _ => t.clone(),
-        },
-        _ => DataType::Utf8,
-    }
-}
-
-/// The columns of a contract as text, by all names that they may have.
-pub(crate) fn text_schema(contract: &Contract) -> SchemaRef {
-    let mut fields: Vec<Field> = Vec::new();
-    for column in &contract.columns {
-        for name in std::iter::once(&column.name).chain(&column.reading.renamed_from) {
-            if fields.iter().all(|f| f.name() != name) {
-                fields.push(Field::new(name, as_text(column.column_type.arrow()), true));
-            }
-        }
-    }
-    Arc::new(Schema::new(fields))
-}
-
-/// Reads lines of JSON into text columns.
-pub(crate) struct JsonLines {
-    schema: SchemaRef,
-    decoder: Decoder,
-    strict: bool,
-    /// Columns of the lines that the contract does not have.
-    pub(crate) extra: std::collections::BTreeSet<String>,
-}
-
-impl JsonLines {
-    pub(crate) fn new(schema: SchemaRef) -> Result<Self> {
-        Ok(Self { decoder: decoder(&schema, true)?, schema, strict: true, extra: Default::default() })
-    }
-
-    /// Reads whole lines; `bad` gets those that are no JSON object of these columns.
-    ///
-    /// # Errors
-    /// Those of `take` and `bad`.
-    pub(crate) fn read(
-        &mut self,
-        file: &str,
-        bytes: &Bytes,
-        first: u64,
-        take: &mut dyn FnMut(Piece) -> Result<()>,
-        bad: &mut dyn FnMut(Refused) -> Result<()>,
-    ) -> Result<()> {
-        let mut spans: Vec<(usize, usize)> = Vec::with_capacity(BATCH);
-        let (mut line, mut start, mut begun) = (first, 0, first);
-        while start < bytes.len() {
-            let end = memchr::memchr(b'\n', &bytes[start..]).map_or(bytes.len(), |i| start + i + 1);
-            let blank = bytes[start..end].iter().all(u8::is_ascii_whitespace);
-            if blank || spans.len() == BATCH {
-                // Rows of one piece follow one another.
-                self.piece(file, bytes, std::mem::take(&mut spans), begun, take, bad)?;
-                begun = line;
-            }
-            if blank {
-                begun = line + 1;
-            } else {
-                spans.push((start, end));
-            }
-            (line, start) = (line + 1, end);
-        }
-        self.piece(file, bytes, spans, begun, take, bad)
-    }
-
-    fn piece(
-        &mut self,
-        file: &str,
-        bytes: &Bytes,
-        spans: Vec<(usize, usize)>,
-        first: u64,
-        take: &mut dyn FnMut(Piece) -> Result<()>,
-        bad: &mut dyn FnMut(Refused) -> Result<()>,
-    ) -> Result<()> {
-        let (Some((start, _)), Some((_, end))) = (spans.first().copied(), spans.last().copied()) else { return Ok(()) };
-        let text = &bytes[start..end];
-        if let Some(batch) = self.decode(text, spans.len())? {
-            return take(Piece { batch, first, raw: Raw::Lines { bytes: bytes.clone(), spans } });
-        }
-        if self.strict {
-            self.note_extra(bytes, &spans);
-            self.strict = false;
-            if let Some(batch) = self.decode(text, spans.len())? {
-                return take(Piece { batch, first, raw: Raw::Lines { bytes: bytes.clone(), spans } });
-            }
-        }
-        // Some line is none of these rows: line by line.
-        for (at, (a, b)) in spans.into_iter().enumerate() {
-            let row = first + at as u64;
-            match self.decode(&bytes[a..b], 1)? {
-                Some(batch) => {
-                    take(Piece { batch, first: row, raw: Raw::Lines { bytes: bytes.clone(), spans: vec![(a, b)] } })?;
-                }
-                None => {
-                    let e = self.what_is_wrong(&bytes[a..b]).at(file, row);
-                    bad(Refused::new(file, row, &e, bytes[a..b].to_vec()))?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The rows of these lines; none if they are not so many objects of these columns.
-    fn decode(&mut self, text: &[u8], rows: usize) -> Result<Option<RecordBatch>> {
-        let decoded = (|| {
-            let mut at = 0;
-            while at < text.len() {
-                let read = self.decoder.decode(&text[at..])?;
-                if read == 0 {
-                    break;
-                }
-                at += read;
-            }
-            let batch = self.decoder.flush()?;
-            Ok::<_, arrow::error::ArrowError>(batch.filter(|b| at == text.len() && b.num_rows() == rows))
-        })();
-        match decoded {
-            Ok(Some(batch)) => Ok(Some(batch)),
-            _ => {
-                // What is left in it of these lines is not the next ones'.
-                self.decoder = decoder(&self.schema, self.strict)?;
-                Ok(None)
-            }
-        }
-    }
-
-    /// Remembers which columns are in the lines and not in the contract.
-    fn note_extra(&mut self, bytes: &Bytes, spans: &[(usize, usize)]) {
-        self.decoder = match decoder(&self.schema, false) {
-            Ok(decoder) => decoder,
-            Err(_) => return,
-        };
-        for (a, b) in spans {
-            let Ok(serde_json::Value::Object(object)) = serde_json::from_slice(&bytes[*a..*b]) else { continue };
-            let unknown = object.into_iter().map(|(name, _)| name).filter(|n| self.schema.index_of(n).is_err());
-            self.extra.extend(unknown);
-        }
-    }
-
-    fn what_is_wrong(&self, line: &[u8]) -> Error {
-        match serde_json::from_slice::<serde_json::Value>(line) {
-            Err(e) => Error::data("InvalidJson", format!("the line is no JSON: {}", place_free(&e.to_string()))),
-            Ok(serde_json::Value::Object(object)) => {
-                let fits = |name: &str, value: &serde_json::Value| match self.schema.field_with_name(name) {
-                    Ok(f) => match f.data_type() {
-                        DataType::Utf8 => !value.is_object() && !value.is_array(),
-                        DataType::List(_) => value.is_array() || value.is_null(),
-                        _ => value.is_object() || value.is_null(),
-                    },
-                    Err(_) => true,
-                };
-                match object.iter().find(|(name, value)| !fits(name, value)) {
-                    Some((name, _)) => {
-                        let message = format!("column `{name}` is nested otherwise than its type");
-                        Error::data("WrongType", message).with_column(name)
-                    }
-                    None => Error::data("WrongType", "a nested column is not of its type"),
-                }
-            }
-            Ok(_) => Error::data("InvalidJson", "the line is no JSON object"),
-        }
-    }
-}
-
-/// The message of a parser without its own place, which is that in the line.
-fn place_free(message: &str) -> &str {
-    message.split(" at line ").next().unwrap_or(message)
-}
-
-fn decoder(schema: &SchemaRef, strict: bool) -> Result<Decoder> {
-    let builder = ReaderBuilder::new(schema.clone()).with_coerce_primitive(true).with_strict_mode(strict);
-    let made = builder.with_batch_size(BATCH).build_decoder();
-    made.map_err(|e| Error::internal("a JSON reader could not be made").with_source(e))
-}
-
 /// Reads CSV into text columns; `bad` gets records with another number of cells than the header has.
 ///
 /// # Errors
@@ -262,7 +81,7 @@ pub(crate) fn csv_rows(
     spec: &CsvSpec,
     names: Option<Vec<String>>,
     take: &mut dyn FnMut(Piece) -> Result<()>,
-    bad: &mut dyn FnMut(Refused) -> Result<()>,
+    bad: &mut dyn FnMut(BadRow) -> Result<()>,
 ) -> Result<()> {
     let delimiter = u8::try_from(spec.delimiter).unwrap_or(b',');
     let mut reader = csv::ReaderBuilder::new()
@@ -294,8 +113,8 @@ pub(crate) fn csv_rows(
         let at = record.position().map_or(0, csv::Position::line);
         if record.len() != rows.cells.len() {
             let message = format!("the record has {} cells, and there are {} columns", record.len(), rows.cells.len());
-            let e = Error::data("WrongCells", message).at(file, at);
-            bad(Refused::new(file, at, &e, with_header(rows.header.as_deref(), &line(&record, delimiter))))?;
+            let error = Error::data("WrongCells", message);
+            bad(BadRow { row: at, error, raw: with_header(rows.header.as_deref(), &line(&record, delimiter)) })?;
             continue;
         }
         if rows.count == BATCH || (rows.count > 0 && rows.next != at) {

@@ -3,6 +3,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
+use arrow::datatypes::SchemaRef;
 use biscuit_change::Refused;
 use biscuit_core::{Error, Result};
 use biscuit_schema::{Coerced, Coercion, CoercionReport, Compliance, Finding, RefusedRow};
@@ -57,8 +58,16 @@ impl Finish {
         // Places in the batch that came of the rows that are left of it.
         let mut left: Option<Vec<usize>> = None;
         if let Some(coercion) = &self.coercion {
-            let (file, first) = if batch.num_rows() > 0 { (origin.place)(0) } else { (String::new(), 1) };
-            let Coerced { batch: coerced, kept, refused, report } = coercion.coerce(&batch, &file, first)?;
+            let file = if batch.num_rows() > 0 { (origin.place)(0).0 } else { String::new() };
+            // Rows that follow one another here need not do so where they come from.
+            let coerced = coercion.coerce(&batch, &file, 0);
+            let Coerced { batch: coerced, kept, refused, report } = coerced.map_err(|e| match e.row() {
+                Some(row) => {
+                    let (file, number) = (origin.place)(row as usize);
+                    e.moved_to(file, number)
+                }
+                None => e,
+            })?;
             left = kept.map(|kept| kept.values().set_indices().collect());
             self.state().report.add(&report);
             self.refuse(refused, None, origin);
@@ -79,14 +88,21 @@ impl Finish {
     }
 
     fn refuse(&self, rows: Vec<RefusedRow>, came: Option<&dyn Fn(usize) -> usize>, origin: &Origin<'_>) {
-        for RefusedRow { row, column, code } in rows {
-            let row = came.map_or(row, |came| came(row));
+        for refused in rows {
+            let row = came.map_or(refused.row, |came| came(refused.row));
             let (file, number) = (origin.place)(row);
-            let message = format!("column `{column}` does not comply with the output's contract");
-            let e = Error::data(code, message).with_column(column).at(&file, number);
-            let refused = Refused::new(&file, number, &e, (origin.raw)(row));
+            let refused = Refused::new(&file, number, &refused.error().at(&file, number), (origin.raw)(row));
             self.state().refused.push(refused);
         }
+    }
+
+    /// The columns that rows of these columns have in the end.
+    ///
+    /// # Errors
+    /// As [`rows`](Self::rows), of the columns alone.
+    pub(crate) fn schema(&self, schema: &SchemaRef) -> Result<SchemaRef> {
+        let origin = Origin { place: &|_| (String::new(), 0), raw: &|_| vec![] };
+        self.rows(&RecordBatch::new_empty(schema.clone()), &origin).map(|rows| rows.schema())
     }
 
     /// What came up, when all rows are written.

@@ -9,6 +9,8 @@ mod impact;
 mod infer;
 mod input;
 mod job;
+mod json;
+mod json_names;
 mod learn;
 mod merge;
 mod output;

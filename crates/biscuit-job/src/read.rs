@@ -5,19 +5,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::SchemaRef;
 use biscuit_change::Refused;
 use biscuit_core::{Error, Instant, Result};
 use biscuit_dataset::{DataFile, OpenFile};
-use biscuit_schema::{
-    Coerced, Coercion, CoercionReport, Compliance, Contract, Extra, Fault, Finding, OnError, RefusedRow,
-};
+use biscuit_schema::{Coerced, Coercion, CoercionReport, Compliance, Contract, Extra, Finding, OnError, RefusedRow};
 use futures::StreamExt;
 use serde::Serialize;
 use tokio::runtime::Handle;
 
-use crate::decode::{JsonLines, Piece, Raw, csv_rows, text_schema};
+use crate::decode::{BadRow, Piece, Raw, csv_rows};
 use crate::input::{InputFile, SLICE, Slices, lines_before, lines_in};
+use crate::json::JsonLines;
 use crate::spec::{CsvSpec, SourceFormat};
 
 /// What was read of a source, and what was lost.
@@ -40,7 +38,6 @@ pub(crate) struct Reading {
     pub(crate) format: SourceFormat,
     pub(crate) csv: CsvSpec,
     pub(crate) coercion: Coercion,
-    text: SchemaRef,
     found: Mutex<Found>,
     /// When the run began, for freshness.
     now: Instant,
@@ -157,7 +154,7 @@ impl Reading {
     pub(crate) fn new(format: SourceFormat, csv: CsvSpec, contract: &Contract, now: Instant) -> Result<Self> {
         let coercion = Coercion::new(contract)?;
         let checks = Mutex::new(vec![Compliance::new(contract, now)?]);
-        Ok(Self { format, csv, coercion, text: text_schema(contract), found: Mutex::default(), now, checks })
+        Ok(Self { format, csv, coercion, found: Mutex::default(), now, checks })
     }
 
     /// What came up; it is asked once, when everything is read.
@@ -206,7 +203,7 @@ impl Reading {
         take: &mut dyn FnMut(FileRows<'_>) -> Result<()>,
     ) -> Result<()> {
         let mut json = match self.format {
-            SourceFormat::Json => Some(JsonLines::new(self.text.clone())?),
+            SourceFormat::Json => Some(JsonLines::new(self.coercion.contract())?),
             _ => None,
         };
         while let Some(task) = next() {
@@ -219,8 +216,8 @@ impl Reading {
             let mut bad = Vec::new();
             {
                 let mut piece = |piece: Piece| self.piece(&file, &piece, &numbers, time, &mut own, take);
-                let mut refuse = |refused: Refused| {
-                    bad.push(refused);
+                let mut refuse = |row: BadRow| {
+                    bad.push(row);
                     Ok(())
                 };
                 match &mut json {
@@ -229,15 +226,17 @@ impl Reading {
                     None => read_parquet(&file, handle, &mut piece),
                 }?;
             }
-            for refused in bad {
-                self.bad(refused, &numbers, &mut own)?;
+            for row in bad {
+                self.bad(row, &numbers, &mut own)?;
             }
             if let Some(json) = &mut json {
-                if let Some(name) = json.extra.first().filter(|_| self.coercion.contract().extra == Extra::Refuse) {
+                let (extra, renamed) = json.found();
+                if let Some(name) = extra.first().filter(|_| self.coercion.contract().extra == Extra::Refuse) {
                     let message = format!("the contract does not have `{name}`");
                     return Err(Error::data("ExtraColumns", message).with_column(name).in_file(&file.name));
                 }
-                own.report.coercion.dropped.append(&mut json.extra);
+                own.report.coercion.dropped.extend(extra);
+                own.report.coercion.renamed.extend(renamed);
             }
             if time == 0 {
                 self.note(|found| {
@@ -262,25 +261,14 @@ impl Reading {
         take: &mut dyn FnMut(FileRows<'_>) -> Result<()>,
     ) -> Result<()> {
         let coerced = self.coercion.coerce(&piece.batch, &file.name, piece.first);
-        let coerced = match coerced {
-            // The same again, for the number in the message.
-            Err(e) if e.row().is_some() => {
-                self.coercion.coerce(&piece.batch, &file.name, piece.first + numbers.before())
-            }
-            other => other,
-        };
-        let Coerced { batch, kept, refused, mut report } = coerced?;
-        if self.format == SourceFormat::Json {
-            // Names that a column had are in every line as far as the reader is concerned.
-            report.missing.clear();
-        }
+        let Coerced { batch, kept, refused, report } = coerced.map_err(|e| match e.row() {
+            Some(row) => e.moved_to(&file.name, row + numbers.before()),
+            None => e,
+        })?;
         own.report.coercion.add(&report);
         for row in refused {
             let number = piece.first + row.row as u64 + numbers.before();
-            let reason = reason(row.code);
-            let e = Error::data(row.code, format!("a value of column `{}` {reason}", row.column));
-            let e = e.with_column(row.column).at(&file.name, number);
-            own.refused.push(Refused::new(&file.name, number, &e, piece.raw(row.row)));
+            own.refused.push(refuse(&row, file, number, piece.raw(row.row)));
         }
         let kept = kept.map(|kept| kept.values().set_indices().collect());
         let mut rows = FileRows { file, batch, kept, piece, numbers };
@@ -301,12 +289,9 @@ impl Reading {
             return Ok(());
         }
         let mut keep = vec![true; rows.batch.num_rows()];
-        for RefusedRow { row, column, code } in refused {
-            keep[row] = false;
-            let number = rows.number(row);
-            let e = Error::data(code, format!("column `{column}` does not comply with the source's contract"));
-            let e = e.with_column(column).at(&rows.file.name, number);
-            own.refused.push(Refused::new(&rows.file.name, number, &e, rows.raw(row)));
+        for row in refused {
+            keep[row.row] = false;
+            own.refused.push(refuse(&row, rows.file, rows.number(row.row), rows.raw(row.row)));
         }
         let left: Vec<usize> = (0..keep.len()).filter(|row| keep[*row]).collect();
         rows.kept = Some(left.into_iter().map(|row| rows.input_row(row)).collect());
@@ -316,26 +301,14 @@ impl Reading {
     }
 
     /// A line or record that is no row.
-    fn bad(&self, refused: Refused, numbers: &Numbers<'_>, own: &mut Found) -> Result<()> {
-        let Refused { file, row, code, column, message, raw } = refused;
-        let number = row + numbers.before();
-        let plain = message.strip_suffix(&format!(" ({file}, row {row})")).unwrap_or(&message);
-        let code: &'static str = match code.as_str() {
-            "WrongCells" => "WrongCells",
-            "WrongType" => "WrongType",
-            _ => "InvalidJson",
-        };
-        let e = Error::data(code, plain);
-        let e = match column {
-            Some(column) => e.with_column(column),
-            None => e,
-        };
-        let e = e.at(&file, number);
+    fn bad(&self, bad: BadRow, numbers: &Numbers<'_>, own: &mut Found) -> Result<()> {
+        let (file, number) = (&numbers.file.name, bad.row + numbers.before());
+        let e = bad.error.at(file, number);
         if self.coercion.contract().on_error == OnError::Fail {
             return Err(e);
         }
         own.report.invalid += 1;
-        own.refused.push(Refused::new(&file, number, &e, raw));
+        own.refused.push(Refused::new(file, number, &e, bad.raw));
         Ok(())
     }
 
@@ -344,7 +317,7 @@ impl Reading {
         file: &Arc<InputFile>,
         handle: &Handle,
         piece: &mut dyn FnMut(Piece) -> Result<()>,
-        refuse: &mut dyn FnMut(Refused) -> Result<()>,
+        refuse: &mut dyn FnMut(BadRow) -> Result<()>,
     ) -> Result<()> {
         let names = (!self.csv.header)
             .then(|| self.coercion.contract().columns.iter().map(|c| c.name.clone()).collect::<Vec<_>>());
@@ -352,20 +325,8 @@ impl Reading {
     }
 }
 
-fn reason(code: &str) -> &'static str {
-    use Fault as F;
-    let all = [
-        F::Unparseable,
-        F::Overflow,
-        F::PrecisionLoss,
-        F::BadDate,
-        F::BadTime,
-        F::BadEpoch,
-        F::NotABoolean,
-        F::NotANumber,
-        F::NullNotAllowed,
-    ];
-    all.iter().find(|f| f.code() == code).map_or("does not comply", |f| f.reason())
+fn refuse(row: &RefusedRow, file: &InputFile, number: u64, raw: Vec<u8>) -> Refused {
+    Refused::new(&file.name, number, &row.error().at(&file.name, number), raw)
 }
 
 fn read_json(
@@ -373,17 +334,17 @@ fn read_json(
     task: &Task,
     handle: &Handle,
     piece: &mut dyn FnMut(Piece) -> Result<()>,
-    refuse: &mut dyn FnMut(Refused) -> Result<()>,
+    refuse: &mut dyn FnMut(BadRow) -> Result<()>,
 ) -> Result<()> {
     match task {
         Task::Lines(file, range) => {
             let bytes = handle.block_on(lines_in(file, range.clone()))?;
-            json.read(&file.name, &bytes, 1, piece, refuse)
+            json.read(&bytes, 1, piece, refuse)
         }
         Task::Whole(file) => {
             let mut slices = Slices::new(file.text(handle)?, file.clone());
             while let Some(slice) = slices.next()? {
-                json.read(&file.name, &slice.bytes, slice.first, piece, refuse)?;
+                json.read(&slice.bytes, slice.first, piece, refuse)?;
             }
             Ok(())
         }

@@ -5,6 +5,7 @@ use crate::job::RunOptions;
 use crate::report::OutputReport;
 use crate::spec::OutputMode;
 use crate::work::{Rows, Work};
+use crate::write::plain;
 
 impl Work<'_> {
     /// What a run would do, in lines.
@@ -25,7 +26,7 @@ impl Work<'_> {
         }
         let query = self.query(rows, objects).await?;
         let schema = match &query {
-            Some(query) => query.schema(),
+            Some(query) => plain(&query.schema()),
             None => {
                 let source = &self.job.spec.sources[&self.chosen[0].source];
                 crate::table::source_schema(&rows.readings[0], source.source_file.as_deref())
@@ -35,12 +36,9 @@ impl Work<'_> {
             lines.push("by the query".to_owned());
             lines.extend(query.explain().await?.into_iter().map(|l| format!("  {l}")));
         }
-        let columns: Vec<String> = match &rows.contract {
-            Some(contract) => {
-                contract.columns.iter().map(|c| format!("{} {}", c.name, shown(c.column_type.arrow()))).collect()
-            }
-            None => schema.fields().iter().map(|f| format!("{} {}", f.name(), shown(f.data_type()))).collect(),
-        };
+        let schema = rows.finish.schema(&schema)?;
+        let columns: Vec<String> =
+            schema.fields().iter().map(|f| format!("{} {}", f.name(), shown(f.data_type()))).collect();
         lines.push(format!("into columns {}", columns.join(", ")));
         let how = match (self.spec.mode, options.rebuild.as_slice()) {
             (_, [_, ..]) => format!("builds {} anew", options.rebuild.join(", ")),
@@ -62,5 +60,5 @@ impl Work<'_> {
 }
 
 fn shown(t: &datafusion::arrow::datatypes::DataType) -> String {
-    biscuit_schema::type_name(&biscuit_schema::plain_type(t)).unwrap_or_else(|| t.to_string())
+    biscuit_schema::type_name(t).unwrap_or_else(|| t.to_string())
 }

@@ -174,7 +174,7 @@ impl Work<'_> {
             };
             readings.push(Arc::new(Reading::new(spec.format, spec.csv.clone(), &contract, self.run.start)?));
         }
-        let coercion = own.as_ref().map(Coercion::new).transpose()?;
+        let coercion = own.as_ref().map(|c| self.coercion(c, &added)).transpose()?;
         let compliance = Compliance::new(own.as_ref().unwrap_or(&Contract::default()), self.run.start)?;
         // Rows that go there as they are go to the folders that their contract names.
         let declared = match (&own, readings.as_slice(), &self.spec.sql) {
@@ -188,6 +188,17 @@ impl Work<'_> {
         };
         let finish = Arc::new(Finish::new(added, coercion, compliance));
         Ok(Rows { readings, finish, partition_by, contract: own })
+    }
+
+    /// What the job itself names is in the rows, also where the output's contract does not have it: columns that it adds, those that make
+    /// folders, and those that a merge uses and need not store.
+    fn coercion(&self, contract: &Contract, added: &AddedColumns) -> Result<Coercion> {
+        let spec = self.spec;
+        let files = self.chosen.iter().filter_map(|c| self.job.spec.sources[&c.source].source_file.as_deref());
+        let used = spec.partition_by.iter().chain(&spec.order).chain(&spec.drop_columns);
+        let used = used.chain(&spec.op).chain(&spec.effective_column).map(String::as_str);
+        let files = files.filter(|_| spec.sql.is_none());
+        Ok(Coercion::new(contract)?.with_kept(added.names().chain(files).chain(used)))
     }
 
     /// The tasks of each source.

@@ -7,7 +7,7 @@ use biscuit_dataset::{PartitionedWriter, WriteOptions, conform, engine_error};
 use biscuit_journal::{Journal, StagedFile, Stager};
 use biscuit_schema::plain_type;
 use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::execution::SendableRecordBatchStream;
 use futures::TryStreamExt;
 use tokio::runtime::Handle;
@@ -210,14 +210,17 @@ impl QueryRows {
     pub(crate) async fn next(&mut self) -> Result<Option<RecordBatch>> {
         let next = self.stream.try_next().await.map_err(|e| engine_error(&self.name, e))?;
         let Some(batch) = next else { return Ok(None) };
-        // In the plain types that any engine reads: no views, no milliseconds.
-        let fields = batch.schema_ref().fields().iter();
-        let plain = fields.map(|f| f.as_ref().clone().with_data_type(plain_type(f.data_type())).with_nullable(true));
-        let batch = conform(&batch, &Arc::new(Schema::new(plain.collect::<Vec<_>>())), &self.name)?;
+        let batch = conform(&batch, &plain(batch.schema_ref()), &self.name)?;
         let first = self.seen + 1;
         self.seen += batch.num_rows() as u64;
         let place = |row: usize| (self.name.clone(), first + row as u64);
         let raw = |row: usize| crate::decode::json_row(&batch, row);
         self.finish.rows(&batch, &Origin { place: &place, raw: &raw }).map(Some)
     }
+}
+
+/// The columns in the plain types that any engine reads: no views, no milliseconds.
+pub(crate) fn plain(schema: &Schema) -> SchemaRef {
+    let field = |f: &Arc<Field>| f.as_ref().clone().with_data_type(plain_type(f.data_type())).with_nullable(true);
+    Arc::new(Schema::new(schema.fields().iter().map(field).collect::<Vec<_>>()))
 }

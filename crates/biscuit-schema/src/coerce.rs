@@ -40,6 +40,7 @@ use crate::{Contract, check_names, type_name};
 pub struct Coercion {
     contract: Arc<Contract>,
     defaults: Vec<Option<ArrayRef>>,
+    kept: BTreeSet<String>,
 }
 
 /// Rows of a contract.
@@ -64,6 +65,15 @@ pub struct RefusedRow {
     pub column: String,
     /// The stable code of the reason.
     pub code: &'static str,
+    /// The reason as messages say it.
+    pub message: Arc<str>,
+}
+
+impl RefusedRow {
+    /// The error that the row would have been.
+    pub fn error(&self) -> Error {
+        Error::data(self.code, self.message.as_ref()).with_column(&self.column)
+    }
 }
 
 /// What became of the values of a column.
@@ -141,7 +151,13 @@ impl Coercion {
             }
         };
         let defaults = contract.columns.iter().map(default).collect::<Result<_>>()?;
-        Ok(Self { contract: Arc::new(contract.clone()), defaults })
+        Ok(Self { contract: Arc::new(contract.clone()), defaults, kept: BTreeSet::new() })
+    }
+
+    /// The same coercion; these columns stay as they are where the contract does not have them, whatever it says of others.
+    pub fn with_kept<S: AsRef<str>>(mut self, columns: impl IntoIterator<Item = S>) -> Self {
+        self.kept.extend(columns.into_iter().map(|c| c.as_ref().to_ascii_lowercase()));
+        self
     }
 
     /// The contract.
@@ -173,22 +189,29 @@ impl Coercion {
         self.extra(batch, &mut work, &mut fields, &mut arrays)?;
         let Work { refused, mut report, .. } = work;
         report.refused = refused.len() as u64;
-        for (column, code) in refused.values() {
-            *report.columns.entry(column.clone()).or_default().refused.entry(code).or_default() += 1;
+        for (column, fault) in refused.values() {
+            let losses = report.columns.entry(column.name.clone()).or_default();
+            *losses.refused.entry(fault.code()).or_default() += 1;
         }
         let kept = (!refused.is_empty())
             .then(|| BooleanArray::from((0..batch.num_rows()).map(|i| !refused.contains_key(&i)).collect::<Vec<_>>()));
         let batch = assemble(fields, arrays, batch.num_rows(), kept.as_ref())?;
-        let refused = refused.into_iter().map(|(row, (column, code))| RefusedRow { row, column, code }).collect();
+        let refused = refused.into_iter().map(|(row, (column, fault))| RefusedRow {
+            row,
+            column: column.name.clone(),
+            code: fault.code(),
+            message: said(column, fault).into(),
+        });
+        let refused = refused.collect();
         Ok(Coerced { batch, kept, refused, report })
     }
 
-    fn column(
+    fn column<'a>(
         &self,
         batch: &RecordBatch,
-        column: &Column,
+        column: &'a Column,
         default: Option<&ArrayRef>,
-        work: &mut Work<'_>,
+        work: &mut Work<'a>,
     ) -> Result<ArrayRef> {
         let t = column.column_type.arrow();
         let Some(at) = self.find(batch.schema_ref(), column, work)? else {
@@ -253,26 +276,29 @@ impl Coercion {
         fields: &mut Vec<Arc<Field>>,
         arrays: &mut Vec<ArrayRef>,
     ) -> Result<()> {
-        let unused = |work: &Work<'_>| (0..batch.num_columns()).filter(|at| !work.used[*at]).collect::<Vec<_>>();
-        for at in unused(work) {
+        let mut refused = Vec::new();
+        for at in (0..batch.num_columns()).filter(|at| !work.used[*at]) {
             let field = batch.schema_ref().field(at).clone();
             match self.contract.extra {
-                Extra::Drop => drop(work.report.dropped.insert(field.name().clone())),
-                Extra::Keep => {
-                    fields.push(Arc::new(field.with_nullable(true)));
-                    arrays.push(batch.column(at).clone());
+                _ if self.kept.contains(&field.name().to_ascii_lowercase()) => {}
+                Extra::Keep => {}
+                Extra::Drop => {
+                    work.report.dropped.insert(field.name().clone());
+                    continue;
                 }
                 Extra::Refuse => {
-                    let names: Vec<_> = unused(work)
-                        .into_iter()
-                        .map(|at| format!("`{}`", batch.schema_ref().field(at).name()))
-                        .collect();
-                    let message = format!("the contract does not have {}", names.join(", "));
-                    return Err(Error::data("ExtraColumns", message).in_file(work.file));
+                    refused.push(format!("`{}`", field.name()));
+                    continue;
                 }
             }
+            fields.push(Arc::new(field.with_nullable(true)));
+            arrays.push(batch.column(at).clone());
         }
-        Ok(())
+        if refused.is_empty() {
+            return Ok(());
+        }
+        let message = format!("the contract does not have {}", refused.join(", "));
+        Err(Error::data("ExtraColumns", message).in_file(work.file))
     }
 }
 
@@ -281,22 +307,19 @@ struct Work<'a> {
     file: &'a str,
     first: u64,
     used: Vec<bool>,
-    refused: BTreeMap<usize, (String, &'static str)>,
+    refused: BTreeMap<usize, (&'a Column, Fault)>,
     report: CoercionReport,
 }
 
-impl Work<'_> {
+impl<'a> Work<'a> {
     fn losses(&mut self, column: &str) -> &mut Losses {
         self.report.columns.entry(column.to_owned()).or_default()
     }
 
-    fn fault(&mut self, column: &Column, row: usize, fault: Fault, policy: OnError) -> Result<()> {
+    fn fault(&mut self, column: &'a Column, row: usize, fault: Fault, policy: OnError) -> Result<()> {
         match policy {
             OnError::Fail => {
-                let t = column.column_type.arrow();
-                let t = type_name(t).unwrap_or_else(|| t.to_string());
-                let message = format!("a value of column `{}` ({t}) {}", column.name, fault.reason());
-                let e = Error::data(fault.code(), message).with_column(&column.name);
+                let e = Error::data(fault.code(), said(column, fault)).with_column(&column.name);
                 Err(e.at(self.file, self.first + row as u64))
             }
             OnError::Null => {
@@ -304,7 +327,7 @@ impl Work<'_> {
                 Ok(())
             }
             OnError::Quarantine => {
-                self.refused.entry(row).or_insert_with(|| (column.name.clone(), fault.code()));
+                self.refused.entry(row).or_insert((column, fault));
                 Ok(())
             }
         }
@@ -322,6 +345,12 @@ impl Work<'_> {
             missing.values().iter().enumerate().map(|(i, m)| if m { (1, 0) } else { (0, i) }).collect();
         interleave(&[array.as_ref(), value.as_ref()], &from).map_err(internal)
     }
+}
+
+fn said(column: &Column, fault: Fault) -> String {
+    let t = column.column_type.arrow();
+    let t = type_name(t).unwrap_or_else(|| t.to_string());
+    format!("a value of column `{}` ({t}) {}", column.name, fault.reason())
 }
 
 fn repeat(value: &ArrayRef, rows: usize) -> Result<ArrayRef> {

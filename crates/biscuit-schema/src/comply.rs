@@ -92,7 +92,9 @@ impl Compliance {
             if running.check.severity == Severity::Quarantine {
                 let column = running.check.rule.columns().first().copied().unwrap_or_default().to_owned();
                 let code = running.check.rule.code();
-                refused.extend(broken.into_iter().map(|row| RefusedRow { row, column: column.clone(), code }));
+                let message: Arc<str> = format!("the row breaks the rule: {}", words(&running.check.rule)).into();
+                let row = |row| RefusedRow { row, column: column.clone(), code, message: message.clone() };
+                refused.extend(broken.into_iter().map(row));
             }
         }
         refused.sort_by_key(|r| r.row);

@@ -155,3 +155,37 @@ async fn records_of_csv_with_other_cells_are_put_aside_with_their_line() {
     let refused = biscuit_merge::quarantined(&lab.dataset("lake/t")).await.unwrap();
     assert_eq!(String::from_utf8(refused[0].refused.raw.clone()).unwrap(), "id,zip\n2,b,c\n");
 }
+
+#[tokio::test]
+async fn json_columns_are_found_by_names_that_they_had_and_in_any_letter_case() {
+    let contract = "[sources.s.contract]\ncolumns = [
+        {name = 'id', type = 'bigint', nullable = false},
+        {name = 'zip', type = 'string', renamed_from = ['postcode', 'plz']},
+        {name = 'place', type = 'struct<town:string>'},
+    ]";
+    for packed in [false, true] {
+        let lab = Lab::new();
+        let text = "{\"id\":1,\"zip\":\"a\"}\n{\"ID\":2,\"postcode\":\"b\"}\n{\"Id\":3,\"PLZ\":\"c\",\"zip\":null}\n";
+        // What is found late is found too: behind a column that nobody asked for.
+        let more = "{\"id\":4,\"x\":1}\n".to_owned()
+            + &"{\"id\":5,\"x\":1}\n".repeat(10_000)
+            + "{\"iD\":6,\"y\":1,\"ZIP\":\"d\",\"place\":{\"town\":\"t\",\"street\":\"s\"}}\n{\"id\":7,\"zip\":\"e\",\"plz\":\"f\"}\n";
+        for (name, text) in [("1.json", text.to_owned()), ("2.json", more)] {
+            let content = if packed { gzip(&text) } else { text.into_bytes() };
+            lab.put(&format!("raw/{name}"), content).await;
+        }
+        let report = lab.run(&job("json", contract)).await.unwrap();
+        let read = report.outputs[0].sources["s"].read.clone().unwrap();
+        let ids = lab.column("lake/t", "id").await;
+        assert_eq!(
+            (ids.len(), ids.iter().filter(|id| *id != "5").cloned().collect::<String>()),
+            (10_006, "123467".into())
+        );
+        let zips: String = lab.column("lake/t", "zip").await.into_iter().filter(|z| z != "null").collect();
+        assert_eq!(zips, "abcde");
+        // A row that has two names of one column says so.
+        assert_eq!(read.coercion.dropped.into_iter().collect::<Vec<_>>(), ["place.street", "plz", "x", "y"]);
+        let renamed: Vec<String> = read.coercion.renamed.into_iter().map(|(a, b)| format!("{a}>{b}")).collect();
+        assert_eq!(renamed, ["ID>id", "Id>id", "PLZ>zip", "ZIP>zip", "iD>id", "plz>zip", "postcode>zip"]);
+    }
+}

@@ -138,3 +138,14 @@ async fn change_records_of_debezium_and_dms_go_through_the_same_door() {
     assert_eq!(lab.column("lake/orders", "v").await, ["c"]);
     assert_eq!(lab.run(dms).await.unwrap().outcome, "unchanged");
 }
+
+#[tokio::test]
+async fn an_outputs_contract_need_not_have_what_a_merge_uses() {
+    let lab = Lab::new();
+    let contract = "drop_columns = ['note']\n[target.contract]\ncolumns = [{name = 'id', type = 'bigint'}, {name = 'name', type = 'string'}]\n";
+    let job = format!("{MERGE}{contract}").replace("columns = [\n", "columns = [{name = 'note', type = 'string'},\n");
+    lab.put("raw/customers/1.json", change(1, 1, "Ada", "c") + &change(2, 1, "Bob", "c")).await;
+    lab.put("raw/customers/2.json", change(1, 2, "", "d")).await;
+    lab.run(&job).await.unwrap();
+    assert_eq!(lab.column("lake/customers", "id").await, ["2"]);
+}

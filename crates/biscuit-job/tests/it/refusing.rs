@@ -83,6 +83,36 @@ async fn checks_are_looked_at_before_anything_is_written() {
 }
 
 #[tokio::test]
+async fn an_outputs_contract_leaves_what_the_job_adds_and_tells_rows_by_their_own_places() {
+    let lab = Lab::new();
+    let contract = "audit = {run_id = 'run'}\n[target.contract]\ncolumns = [{name = 'id', type = 'tinyint'}]\n";
+    let job = EVENTS.replace("columns = [", "on_error = 'quarantine'\ncolumns = [") + contract;
+    let at = "2024-03-01T10:00:00Z";
+    lab.put("raw/events/1.json", event(1, at)).await;
+    let planned = lab.run_with(&job, &RunOptions::default().with_dry_run()).await.unwrap();
+    let columns = "into columns id tinyint, source_file string, run string, day date";
+    assert!(planned.outputs[0].plan.iter().any(|l| l == columns), "{:?}", planned.outputs[0].plan);
+    for extra in ["drop", "refuse"] {
+        // The source has `at` and `v`, which are asked for by nobody.
+        let of = job.replace("[target.contract]", &format!("[target.contract]\nextra = '{extra}'"));
+        let ran = lab.run(&of.replace("lake/events", &format!("lake/{extra}"))).await;
+        match extra {
+            "drop" => assert_eq!(ran.unwrap().outputs[0].partitions, ["day=2024-03-01"]),
+            _ => assert_eq!(ran.unwrap_err().message(), "the contract does not have `at`, `v` (/raw/events/1.json)"),
+        }
+    }
+    let rows = lab.rows("lake/drop").await;
+    assert_eq!(rows.lines().next().unwrap().trim(), "id:tinyint | source_file:string | run:string | day:date");
+    // The second line is put aside by the source's contract, the third does not fit the output's.
+    lab.put("raw/events/2.json", event(2, at) + "{\"id\":\"x\"}\n" + &event(300, at)).await;
+    let e = lab.run(&job.replace("lake/events", "lake/drop")).await.unwrap_err();
+    assert_eq!(
+        e.to_string(),
+        "Overflow: a value of column `id` (tinyint) does not fit in it (/raw/events/2.json, row 3)"
+    );
+}
+
+#[tokio::test]
 async fn a_sources_own_checks_hold_too_also_behind_a_query_that_reads_it_twice() {
     let lab = Lab::new();
     let job = EVENTS

@@ -1,0 +1,205 @@
+use std::collections::HashMap;
+use std::fmt;
+
+use arrow::datatypes::{DataType, Schema};
+use serde::Deserializer;
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+/// The names that values of JSON may have in them.
+#[derive(Debug)]
+pub(crate) enum Names {
+    /// None that anybody asks for.
+    Any,
+    /// Those of an object's values, whatever their own names are.
+    Values(Box<Names>),
+    /// Those of an object.
+    Object(Object),
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Object {
+    /// What is before the names: those of the objects around it.
+    path: String,
+    at: HashMap<String, usize>,
+    below: Vec<Names>,
+}
+
+/// Names that are no column's.
+#[derive(Debug, Default)]
+pub(crate) struct NewNames {
+    /// Of the lines' objects.
+    pub(crate) top: Vec<String>,
+    /// Of objects within, with the names around them, dots between.
+    pub(crate) nested: Vec<String>,
+}
+
+impl Names {
+    /// The names of these columns.
+    pub(crate) fn of(schema: &Schema) -> Self {
+        Self::object("", schema.fields())
+    }
+
+    fn object(path: &str, fields: &arrow::datatypes::Fields) -> Self {
+        let mut object = Object { path: path.to_owned(), ..Object::default() };
+        for field in fields {
+            object.add(field.name(), Self::within(&format!("{path}{}.", field.name()), field.data_type()));
+        }
+        Self::Object(object)
+    }
+
+    fn within(path: &str, t: &DataType) -> Self {
+        match t {
+            DataType::Struct(fields) => Self::object(path, fields),
+            // Items are called what their list is called.
+            DataType::List(item) => Self::within(path, item.data_type()),
+            DataType::Map(entry, _) => match entry.data_type() {
+                DataType::Struct(kv) if kv.len() == 2 => Self::Values(Box::new(Self::within(path, kv[1].data_type()))),
+                _ => Self::Any,
+            },
+            _ => Self::Any,
+        }
+    }
+
+    /// The names in these lines that are not among them, each once: from now on they are.
+    pub(crate) fn find_new(&mut self, lines: &[u8]) -> NewNames {
+        let mut new = NewNames::default();
+        for line in lines.split(|b| *b == b'\n') {
+            // What is no JSON says nothing about names; it is met when the line is read.
+            let _ = Look { names: self, new: &mut new }.deserialize(&mut serde_json::Deserializer::from_slice(line));
+        }
+        new
+    }
+}
+
+impl Object {
+    fn add(&mut self, name: &str, below: Names) -> usize {
+        self.at.insert(name.to_owned(), self.below.len());
+        self.below.push(below);
+        self.below.len() - 1
+    }
+}
+
+/// Looks into a value.
+struct Look<'a> {
+    names: &'a mut Names,
+    new: &'a mut NewNames,
+}
+
+impl<'de> DeserializeSeed<'de> for Look<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, value: D) -> Result<(), D::Error> {
+        match self.names {
+            Names::Any => value.deserialize_ignored_any(IgnoredAny).map(drop),
+            _ => value.deserialize_any(self),
+        }
+    }
+}
+
+impl<'de> Visitor<'de> for Look<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        match self.names {
+            Names::Object(object) => {
+                while let Some(at) = map.next_key_seed(Key { object, new: self.new })? {
+                    map.next_value_seed(Look { names: &mut object.below[at], new: self.new })?;
+                }
+            }
+            Names::Values(names) => {
+                while map.next_key::<IgnoredAny>()?.is_some() {
+                    map.next_value_seed(Look { names, new: self.new })?;
+                }
+            }
+            Names::Any => while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {},
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        while items.next_element_seed(Look { names: self.names, new: self.new })?.is_some() {}
+        Ok(())
+    }
+
+    // A scalar where there should be an object has no names.
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+/// The place of a name in its object: a new one gets one.
+struct Key<'a> {
+    object: &'a mut Object,
+    new: &'a mut NewNames,
+}
+
+impl<'de> DeserializeSeed<'de> for Key<'_> {
+    type Value = usize;
+
+    fn deserialize<D: Deserializer<'de>>(self, key: D) -> Result<usize, D::Error> {
+        key.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Key<'_> {
+    type Value = usize;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<usize, E> {
+        if let Some(at) = self.object.at.get(name) {
+            return Ok(*at);
+        }
+        match self.object.path.as_str() {
+            "" => self.new.top.push(name.to_owned()),
+            path => self.new.nested.push(format!("{path}{name}")),
+        }
+        Ok(self.object.add(name, Names::Any))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::{Field, Fields};
+
+    use super::*;
+
+    #[test]
+    fn names_that_are_no_columns_are_found_once_at_any_depth() {
+        let address = DataType::Struct(Fields::from(vec![Field::new("zip", DataType::Utf8, true)]));
+        let list = DataType::List(Field::new("item", address, true).into());
+        let schema = Schema::new(vec![Field::new("id", DataType::Utf8, true), Field::new("addresses", list, true)]);
+        let mut names = Names::of(&schema);
+        let lines =
+            b"{\"id\":1,\"addresses\":[{\"zip\":1,\"no\":{\"x\":1}}]}\nnone\n{\"ID\":1,\"a\\tb\":[{}],\"addresses\":7}";
+        let new = names.find_new(lines);
+        assert_eq!((new.top, new.nested), (vec!["ID".to_owned(), "a\tb".to_owned()], vec!["addresses.no".to_owned()]));
+        assert!(names.find_new(lines).top.is_empty());
+    }
+}
