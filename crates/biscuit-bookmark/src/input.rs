@@ -125,6 +125,14 @@ impl Input {
         self.parts.iter().flat_map(|(place, listing)| listing.iter().filter_map(|listed| look(place, listed)))
     }
 
+    /// The objects that are not ignored, each once, by URL.
+    pub fn everything(&self) -> Vec<Object> {
+        let mut all: Vec<Object> = self.objects().filter(|(_, ignored)| ignored.is_none()).map(|(o, _)| o).collect();
+        all.sort();
+        all.dedup_by(|a, b| a.url == b.url);
+        all
+    }
+
     /// The store that an object of the listing is in, and its path there.
     ///
     /// # Errors

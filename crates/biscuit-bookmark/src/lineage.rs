@@ -1,11 +1,11 @@
 //! Which objects an output's files and partitions were made of.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use biscuit_core::{Error, Result};
 
 use crate::input::Input;
-use crate::manifest::{Entry, RunKind, RunRecord};
+use crate::manifest::{Entry, Output, RunKind, RunRecord};
 use crate::object::{Object, Print};
 use crate::select::Selection;
 use crate::state::State;
@@ -20,6 +20,56 @@ pub struct Replaced {
 }
 
 impl State {
+    /// Calls `f` with every object whose rows are in the output, as the runs that wrote them read it. What was taken as read without being
+    /// read may be wherever rows were then, unless a run has read it.
+    fn each_live(&self, f: &mut dyn FnMut(&RunRecord, Entry)) -> Result<()> {
+        let dead: BTreeSet<u64> = self.runs().flat_map(|(r, _)| r.replaced.iter().copied()).collect();
+        let has_rows = |r: &RunRecord| r.kind != RunKind::SetToNow || !r.output.partitions.is_empty();
+        let wrote = |r: &RunRecord| !dead.contains(&r.number) && has_rows(r);
+        let live: BTreeMap<u64, &RunRecord> =
+            self.runs().filter(|(r, _)| wrote(r)).map(|(r, _)| (r.number, r)).collect();
+        let mut read: HashSet<(u64, u64)> = HashSet::new();
+        if live.values().any(|r| r.kind == RunKind::SetToNow) {
+            self.each_entry(&mut |entry| {
+                if live.get(&entry.run).is_some_and(|r| r.kind != RunKind::SetToNow) {
+                    let print = entry.object.print();
+                    read.insert((print.url, print.content));
+                }
+            })?;
+        }
+        self.each_entry(&mut |entry| {
+            let Some(run) = live.get(&entry.run) else { return };
+            let print = entry.object.print();
+            if run.kind != RunKind::SetToNow || !read.contains(&(print.url, print.content)) {
+                f(run, entry);
+            }
+        })
+    }
+
+    /// The partitions that rows of objects are in which the bookmark remembers by name.
+    ///
+    /// # Errors
+    /// `UnreadableBookmark` if the state is damaged.
+    pub fn partitions(&self) -> Result<BTreeSet<String>> {
+        let mut found = BTreeSet::new();
+        self.each_live(&mut |run, entry| found.extend(reached(run, &entry).cloned()))?;
+        Ok(found)
+    }
+
+    /// The objects whose rows are in these partitions, by URL, as far as the bookmark remembers.
+    ///
+    /// # Errors
+    /// As [`partitions`](Self::partitions).
+    pub fn urls_in(&self, partitions: &BTreeSet<String>) -> Result<BTreeSet<String>> {
+        let mut found = BTreeSet::new();
+        self.each_live(&mut |run, entry| {
+            if reached(run, &entry).any(|p| partitions.contains(p)) {
+                found.insert(entry.object.url);
+            }
+        })?;
+        Ok(found)
+    }
+
     /// The objects whose rows are in these partitions, as they are listed: where it is not known of an object, those of all runs that wrote
     /// there.
     ///
@@ -44,28 +94,13 @@ impl State {
             let message = format!("what runs up to {} wrote is not known any more", self.faded());
             return Err(Error::usage("RunForgotten", message));
         }
-        let dead: BTreeSet<u64> = self.runs().flat_map(|(r, _)| r.replaced.iter().copied()).collect();
-        let wrote = |r: &RunRecord| r.kind != RunKind::SetToNow && !dead.contains(&r.number);
-        let live: BTreeMap<u64, &RunRecord> =
-            self.runs().filter(|(r, _)| wrote(r)).map(|(r, _)| (r.number, r)).collect();
         let mut wanted: BTreeMap<String, Print> = BTreeMap::new();
-        for (.., manifest) in &self.manifests {
-            let entry = &mut |entry: Entry| {
-                let Some(run) = live.get(&entry.run) else { return };
-                let all = &run.output.partitions;
-                let is_in = match entry.reached.is_empty() {
-                    true => all.iter().any(|p| partitions.contains(p)),
-                    false => {
-                        entry.reached.iter().filter_map(|at| all.get(*at as usize)).any(|p| partitions.contains(p))
-                    }
-                };
-                if is_in && !has(&entry.object.url) {
-                    // Entries come by run: of one object the last reading counts.
-                    wanted.insert(entry.object.url.clone(), entry.object.print());
-                }
-            };
-            manifest.each(entry, &mut |_| ())?;
-        }
+        self.each_live(&mut |run, entry| {
+            if reached(run, &entry).any(|p| partitions.contains(p)) && !has(&entry.object.url) {
+                // Entries come by run: of one object the last reading counts.
+                wanted.insert(entry.object.url.clone(), entry.object.print());
+            }
+        })?;
         let mut found = Vec::new();
         for (object, _) in input.objects().filter(|(_, ignored)| ignored.is_none()) {
             if let Some(print) = wanted.remove(&object.url) {
@@ -89,25 +124,25 @@ impl State {
     /// others besides, these are added to the selection, since their rows go with its files.
     ///
     /// # Errors
-    /// `CannotReplace` if one of those is gone or has been overwritten since; `RunForgotten` if nothing is known of a run's files.
+    /// `CannotReplace` if one of those is gone or has been overwritten since, or if an object was overwritten that had been taken as read when
+    /// there were rows already, or was read by a run that replaced partitions as a whole; `RunForgotten` if nothing is known of a run's files.
     pub fn replaced(&self, selection: &mut Selection, input: &Input) -> Result<Replaced> {
-        let dead: BTreeSet<u64> = self.runs().flat_map(|(r, _)| r.replaced.iter().copied()).collect();
-        let wrote = |r: &RunRecord| r.kind != RunKind::SetToNow && !dead.contains(&r.number);
-        let live: BTreeMap<u64, &RunRecord> =
-            self.runs().filter(|(r, _)| wrote(r)).map(|(r, _)| (r.number, r)).collect();
         let mut urls_of_run: BTreeMap<u64, Vec<String>> = BTreeMap::new();
         let mut runs_of_url: HashMap<String, Vec<u64>> = HashMap::new();
-        let mut old: BTreeSet<u64> = BTreeSet::new();
+        let mut output_of_run: BTreeMap<u64, Output> = BTreeMap::new();
+        let mut taken: HashSet<String> = HashSet::new();
+        self.each_live(&mut |run, entry| {
+            if run.kind == RunKind::SetToNow {
+                taken.insert(entry.object.url);
+                return;
+            }
+            output_of_run.entry(run.number).or_insert_with(|| run.output.clone());
+            runs_of_url.entry(entry.object.url.clone()).or_default().push(run.number);
+            urls_of_run.entry(run.number).or_default().push(entry.object.url);
+        })?;
+        let mut old: HashSet<u64> = HashSet::new();
         for (.., manifest) in &self.manifests {
-            let entry = &mut |entry: Entry| {
-                if live.contains_key(&entry.run) {
-                    runs_of_url.entry(entry.object.url.clone()).or_default().push(entry.run);
-                    urls_of_run.entry(entry.run).or_default().push(entry.object.url);
-                }
-            };
-            manifest.each(entry, &mut |faded| {
-                old.insert(faded.print.url);
-            })?;
+            manifest.each(&mut |_| (), &mut |faded| old.extend([faded.print.url]))?;
         }
         let mut chosen: BTreeSet<String> = selection.objects.iter().map(|o| o.url.clone()).collect();
         let (mut todo, mut runs) = (chosen.iter().cloned().collect::<Vec<_>>(), BTreeSet::new());
@@ -120,12 +155,30 @@ impl State {
             }
         }
         self.complete(selection, input, chosen)?;
+        let unread = |o: &&Object| taken.contains(&o.url) && !runs_of_url.contains_key(&o.url);
+        if let Some(object) = selection.objects.iter().find(unread) {
+            let message = format!(
+                "`{}` was taken as read, and was overwritten since: which rows of the table were made of it is not known",
+                object.url
+            );
+            return Err(Error::data("CannotReplace", message).in_file(&object.url));
+        }
         let faded = |o: &&Object| old.contains(&o.print().url) && !runs_of_url.contains_key(&o.url);
         if let Some(object) = selection.objects.iter().find(faded) {
             let message = format!("`{}` was read by a run so long ago that its files are not known", object.url);
             return Err(Error::usage("RunForgotten", message));
         }
-        let files = runs.iter().filter_map(|r| live.get(r)).flat_map(|r| r.output.files.iter().cloned()).collect();
+        let mut files = Vec::new();
+        for run in &runs {
+            let output = output_of_run.remove(run).unwrap_or_default();
+            if output.files.is_empty() && !output.partitions.is_empty() {
+                let message = format!(
+                    "rows of objects that are read again are in partitions that run {run} replaced as a whole; replace these partitions again"
+                );
+                return Err(Error::usage("CannotReplace", message));
+            }
+            files.extend(output.files);
+        }
         Ok(Replaced { runs: runs.into_iter().collect(), files })
     }
 
@@ -166,17 +219,19 @@ impl State {
     pub fn partitions_of(&self, wants: &dyn Fn(&str, u64) -> bool) -> Result<BTreeSet<String>> {
         let runs: BTreeMap<u64, &RunRecord> = self.runs().map(|(r, _)| (r.number, r)).collect();
         let mut found = BTreeSet::new();
-        for (.., manifest) in &self.manifests {
-            let entry = &mut |entry: Entry| {
-                let Some(run) = runs.get(&entry.run).filter(|_| wants(&entry.object.url, entry.run)) else { return };
-                let all = &run.output.partitions;
-                match entry.reached.is_empty() {
-                    true => found.extend(all.iter().cloned()),
-                    false => found.extend(entry.reached.iter().filter_map(|at| all.get(*at as usize)).cloned()),
-                }
-            };
-            manifest.each(entry, &mut |_| ())?;
-        }
+        self.each_entry(&mut |entry| {
+            if let Some(run) = runs.get(&entry.run).filter(|_| wants(&entry.object.url, entry.run)) {
+                found.extend(reached(run, &entry).cloned());
+            }
+        })?;
         Ok(found)
     }
+}
+
+/// The partitions that rows of an object are in: all that the run wrote to where it is not known.
+fn reached<'a>(run: &'a RunRecord, entry: &Entry) -> impl Iterator<Item = &'a String> {
+    let all = &run.output.partitions;
+    let known = entry.reached.iter().filter_map(|at| all.get(*at as usize)).collect::<Vec<_>>();
+    let unknown = if entry.reached.is_empty() { all.as_slice() } else { &[] };
+    unknown.iter().chain(known)
 }

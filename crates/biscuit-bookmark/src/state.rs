@@ -176,15 +176,14 @@ impl State {
         Ok(self.with_fact(&fact))
     }
 
-    /// Remembers everything that is there as read, without its being read.
+    /// Remembers everything that is there as read, without its being read. `partitions` are the folders that the output's files are in: rows
+    /// of these objects may be in any of them.
     ///
     /// # Errors
     /// As [`advance`](Self::advance).
-    pub fn set_to_now(&self, input: &Input, run: &Run) -> Result<Change> {
-        let mut objects: Vec<Object> = input.objects().filter(|(_, why)| why.is_none()).map(|(o, _)| o).collect();
-        objects.sort_by(|a, b| a.url.cmp(&b.url));
-        objects.dedup_by(|a, b| a.url == b.url);
-        self.remember(RunKind::SetToNow, &objects, &input.places(), run, Default::default())
+    pub fn set_to_now(&self, input: &Input, run: &Run, partitions: BTreeSet<String>) -> Result<Change> {
+        let output = Output { partitions: partitions.into_iter().collect(), ..Output::default() };
+        self.remember(RunKind::SetToNow, &input.everything(), &input.places(), run, (vec![], output))
     }
 
     /// What a commit has to make true that builds some partitions anew from these objects, which were read before.
@@ -253,29 +252,28 @@ impl State {
     /// What runs read an object of this URL, by number, with what they found.
     pub(crate) fn readings(&self, url: &str) -> Result<Vec<(u64, Object)>> {
         let mut found = Vec::new();
-        for (.., manifest) in &self.manifests {
-            let entry = &mut |entry: Entry| {
-                if entry.object.url == url {
-                    found.push((entry.run, entry.object));
-                }
-            };
-            manifest.each(entry, &mut |_| ())?;
-        }
+        self.each_entry(&mut |entry| {
+            if entry.object.url == url {
+                found.push((entry.run, entry.object));
+            }
+        })?;
         found.sort_by_key(|(run, _)| *run);
         Ok(found)
     }
 
     pub(crate) fn urls_of(&self, wants: &dyn Fn(u64) -> bool) -> Result<BTreeSet<String>> {
         let mut urls = BTreeSet::new();
-        for (.., manifest) in &self.manifests {
-            let entry = &mut |entry: Entry| {
-                if wants(entry.run) {
-                    urls.insert(entry.object.url);
-                }
-            };
-            manifest.each(entry, &mut |_| ())?;
-        }
+        self.each_entry(&mut |entry| {
+            if wants(entry.run) {
+                urls.insert(entry.object.url);
+            }
+        })?;
         Ok(urls)
+    }
+
+    /// Calls `f` with every object that is remembered by name.
+    pub(crate) fn each_entry(&self, f: &mut dyn FnMut(Entry)) -> Result<()> {
+        self.manifests.iter().try_for_each(|(.., manifest)| manifest.each(f, &mut |_| ()))
     }
 
     /// Below this time an object that is not remembered is too late.

@@ -1,4 +1,4 @@
-use biscuit_bookmark::{Bookmark, Change, RunKind, RunRecord, RunRef, State, bookmarks, list};
+use biscuit_bookmark::{Bookmark, BookmarkOptions, Change, RunKind, RunRecord, RunRef, State, bookmarks, list};
 use biscuit_core::{Clock, Error, Result, Run, RunId, SystemClock};
 use biscuit_dataset::{Dataset, Snapshot};
 use biscuit_journal::{Foreign, JournalOptions};
@@ -106,7 +106,10 @@ pub(crate) async fn run(command: &BookmarkCommand, context: &Context) -> Result<
                 let places = places(&args.input, state)?;
                 let input = list(&open_places(&places, context).await?).await?;
                 let start = SystemClock.now();
-                state.set_to_now(&input, &Run::new("biscuit", RunId::new(start.to_string()), start))
+                let run = Run::new("biscuit", RunId::new(start.to_string()), start);
+                // Files that somebody else wrote have rows of the input too.
+                let (_, snapshot) = view(&args.change.table, context).await?;
+                state.set_to_now(&input, &run, snapshot.observed.folders())
             })
             .await
         }
@@ -217,7 +220,9 @@ async fn change(
     let dataset = context.open(&args.table, options).await?;
     let journal = dataset.journal();
     let observed = journal.observe().await?;
-    let state = Bookmark::new(&args.bookmark)?.load(journal, &observed.head).await?;
+    // How many runs are remembered is for those who run.
+    let options = BookmarkOptions::default().with_keep_runs(u64::MAX);
+    let state = Bookmark::new(&args.bookmark)?.with_options(options).load(journal, &observed.head).await?;
     let change = of(&state, context).await?;
     // What is forgotten has to be there; a new bookmark may begin with what is there.
     if change.state.is_empty() {

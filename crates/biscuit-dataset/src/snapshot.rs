@@ -208,12 +208,8 @@ impl Snapshot {
                 self.observed.files.iter().for_each(|f| replace.retire(f));
             }
             WriteMode::ReplacePartitions => {
-                let folder = |path: &str| path.rsplit_once('/').map_or(String::new(), |(f, _)| f.to_owned());
-                self.observed
-                    .files
-                    .iter()
-                    .filter(|f| folders.contains(&folder(&f.path)))
-                    .for_each(|f| replace.retire(f));
+                let there = self.observed.files.iter().filter(|f| folders.contains(f.folder()));
+                there.for_each(|f| replace.retire(f));
             }
         }
         replace.commit().await

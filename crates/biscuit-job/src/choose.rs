@@ -7,7 +7,7 @@ use biscuit_dataset::{OpenLocation, Snapshot};
 use serde_json::json;
 
 use crate::input::InputFile;
-use crate::spec::{JobSpec, SourceSpec};
+use crate::spec::{JobSpec, OutputMode, SourceSpec};
 
 /// Opens places of input: where a job decides how stores are listed.
 #[async_trait::async_trait]
@@ -58,14 +58,6 @@ impl Chosen {
         };
         objects.iter().map(file).collect()
     }
-
-    /// All objects that somebody reads.
-    pub(crate) fn everything(&self) -> Vec<Object> {
-        let mut all: Vec<Object> = self.input.objects().filter(|(_, why)| why.is_none()).map(|(o, _)| o).collect();
-        all.sort();
-        all.dedup_by(|a, b| a.url == b.url);
-        all
-    }
 }
 
 /// What an output reads of its sources, in this mode.
@@ -74,13 +66,13 @@ pub(crate) async fn choose(
     sources: &[String],
     snapshot: &Snapshot,
     places: &dyn OpenPlace,
-    mode: &Mode,
+    (output, mode): (OutputMode, &Mode),
 ) -> Result<Vec<Chosen>> {
     let mut chosen = Vec::new();
     for name in sources {
         let spec = &job.sources[name];
         let bookmark = spec.bookmark(name);
-        let state = Bookmark::new(bookmark.unwrap_or(name))?.with_options(options(spec)?);
+        let state = Bookmark::new(bookmark.unwrap_or(name))?.with_options(options(spec, output)?);
         let state = state.load(snapshot.dataset().journal(), &snapshot.observed.head).await?;
         let mut opened = Vec::new();
         for url in spec.places() {
@@ -106,12 +98,31 @@ pub(crate) async fn choose(
     Ok(chosen)
 }
 
-fn options(spec: &SourceSpec) -> Result<BookmarkOptions> {
-    Ok(BookmarkOptions::default()
+fn options(spec: &SourceSpec, output: OutputMode) -> Result<BookmarkOptions> {
+    let options = match output {
+        // Which rows an object has in the table is asked for as long as they are there.
+        OutputMode::Append | OutputMode::ReplacePartitions => BookmarkOptions::default().with_keep_runs(u64::MAX),
+        _ => BookmarkOptions::default(),
+    };
+    Ok(options
         .with_identity(spec.identity)
         .with_look_back(spec.look_back()?)
         .with_late(spec.late)
         .with_overwritten(spec.overwritten)
         .with_limit(Limit { files: spec.limit_files, bytes: spec.limit_bytes })
         .with_reading(json!({"format": spec.format})))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_partitions_were_made_of_is_not_forgotten() {
+        let job = "name = 'j'\nsources.s = {url = 'raw', format = 'json'}\ntarget = {url = 't', mode = 'append'}";
+        let job = JobSpec::from_toml(job, &[]).unwrap();
+        let keeps = |mode| options(&job.sources["s"], mode).unwrap().keep_runs;
+        assert_eq!((keeps(OutputMode::Append), keeps(OutputMode::ReplacePartitions)), (u64::MAX, u64::MAX));
+        assert_eq!(keeps(OutputMode::Merge), BookmarkOptions::default().keep_runs);
+    }
 }

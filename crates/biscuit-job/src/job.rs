@@ -179,7 +179,8 @@ impl RawToClean {
     ) -> Result<Work<'a>> {
         let dataset = self.dataset(spec).await?;
         let snapshot = if options.dry_run { dataset.view().await? } else { dataset.observe().await? };
-        let chosen = choose(&self.spec, &spec.sources(&self.spec), &snapshot, &*self.places, &options.mode).await?;
+        let sources = spec.sources(&self.spec);
+        let chosen = choose(&self.spec, &sources, &snapshot, &*self.places, (spec.mode, &options.mode)).await?;
         let report = OutputReport {
             name: name.to_owned(),
             url: spec.url.clone(),

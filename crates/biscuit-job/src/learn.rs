@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use biscuit_bookmark::{Object, Place, list};
+use biscuit_bookmark::{Place, list};
 use biscuit_core::{Error, Result};
 use biscuit_schema::{Conflict, Contract};
 
@@ -20,11 +20,8 @@ pub async fn learn(
 ) -> Result<(Contract, Vec<Conflict>)> {
     let input = list(std::slice::from_ref(place)).await?;
     let mut files = Vec::new();
-    let mut objects: Vec<Object> =
-        input.objects().filter(|(_, ignored)| ignored.is_none()).map(|(object, _)| object).collect();
     // What is learned first names the columns, whatever the order of a listing.
-    objects.sort();
-    for object in objects {
+    for object in input.everything() {
         let (store, path) = input.find(&object)?;
         files.push(Arc::new(InputFile::new(&object.url, store, path, object.size, object.etag)));
     }

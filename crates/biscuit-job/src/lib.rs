@@ -13,6 +13,7 @@ mod json;
 mod json_names;
 mod learn;
 mod merge;
+mod origin;
 mod output;
 mod query;
 mod read;

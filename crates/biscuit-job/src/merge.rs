@@ -61,7 +61,7 @@ impl Work<'_> {
         let objects: Vec<_> = self
             .chosen
             .iter()
-            .map(|c| if c.bookmark.is_some() { c.selection.objects.clone() } else { c.everything() })
+            .map(|c| if c.bookmark.is_some() { c.selection.objects.clone() } else { c.input.everything() })
             .collect();
         let rows = self.rows(&objects).await?;
         let placed = match self.query(&rows, &objects).await? {

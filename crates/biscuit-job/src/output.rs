@@ -21,6 +21,9 @@ impl Work<'_> {
     /// Writes the rows, or says how.
     pub(crate) async fn write(mut self, options: &RunOptions) -> Result<OutputReport> {
         let plan = self.plan(options)?;
+        if let Some(partitions) = &plan.rebuild {
+            self.check_rebuild(partitions, &plan.objects).await?;
+        }
         let mut rows = self.rows(&plan.objects).await?;
         if options.dry_run {
             return self.say_plan(&rows, &plan.objects, options).await;
@@ -53,13 +56,13 @@ impl Work<'_> {
             let incremental = chosen.bookmark.is_some();
             let mut replaced = Replaced::default();
             let objects = match self.spec.mode {
-                _ if !incremental => chosen.everything(),
+                _ if !incremental => chosen.input.everything(),
                 _ if !rebuild.is_empty() => chosen.state.inputs_of(&rebuild, &chosen.input)?,
                 OutputMode::Append => {
                     replaced = chosen.state.replaced(&mut chosen.selection, &chosen.input)?;
                     chosen.selection.objects.clone()
                 }
-                OutputMode::Replace => chosen.everything(),
+                OutputMode::Replace => chosen.input.everything(),
                 _ => chosen.selection.objects.clone(),
             };
             plan.objects.push(objects);
@@ -76,7 +79,9 @@ impl Work<'_> {
         if by_partition && plan.rebuild.is_none() {
             gone.extend(written.folders.iter().cloned());
             gone.extend(self.former_partitions()?);
-            if let Some(all) = self.others_of(&gone, &plan.objects)? {
+            let all = self.others_of(&gone, &plan.objects)?;
+            self.check_others(&gone, all.as_ref().unwrap_or(&plan.objects)).await?;
+            if let Some(all) = all {
                 written = self.stage_again(rows, all, written, replace, &gone).await?;
             }
         }
@@ -146,12 +151,11 @@ impl Work<'_> {
 
     fn retire(&mut self, replace: &mut Replace<'_>, plan: &Plan, gone: &BTreeSet<String>) -> Result<()> {
         let observed = &self.snapshot.observed;
-        let folder = |path: &str| path.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
         let mut retired: BTreeSet<&str> = BTreeSet::new();
         match self.spec.mode {
             OutputMode::Replace => retired.extend(observed.files.iter().map(|f| f.path.as_str())),
             _ => {
-                let there = observed.files.iter().filter(|f| gone.contains(&folder(&f.path)));
+                let there = observed.files.iter().filter(|f| gone.contains(f.folder()));
                 retired.extend(there.map(|f| f.path.as_str()));
             }
         }
@@ -160,10 +164,10 @@ impl Work<'_> {
             for path in &replaced.files {
                 match observed.file(path) {
                     Some(file) => drop(retired.insert(&file.path)),
-                    None if rebuilt.contains(&folder(path)) => {}
+                    None if rebuilt.contains(path.rsplit_once('/').map_or("", |(folder, _)| folder)) => {}
                     None => {
                         let message = format!(
-                            "`{path}`, which holds rows of objects that are read again, is not there any more: it was compacted or replaced; rebuild its partition"
+                            "`{path}`, which holds rows of objects that are read again, is not there any more: it was compacted or replaced; run once with the mode `replace-partitions`, which reads all input of its partition"
                         );
                         return Err(Error::usage("FilesRewritten", message));
                     }

@@ -36,6 +36,11 @@ impl Observed {
     pub fn file(&self, path: &str) -> Option<&Retired> {
         self.files.iter().find(|f| f.path == path)
     }
+
+    /// The folders that the table's files are in, relative to the table.
+    pub fn folders(&self) -> BTreeSet<String> {
+        self.files.iter().map(|f| f.folder().to_owned()).collect()
+    }
 }
 
 impl Journal {

@@ -4,6 +4,8 @@ use biscuit_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::names::folder_of;
+
 /// The newest format of records and checkpoints that this crate writes and reads.
 pub(crate) const FORMAT: u32 = 1;
 
@@ -36,6 +38,13 @@ pub struct Retired {
     /// The ETag, as observed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
+}
+
+impl Retired {
+    /// The folder that it is in, relative to the table; empty for the table's own.
+    pub fn folder(&self) -> &str {
+        folder_of(&self.path)
+    }
 }
 
 /// The content of a file that somebody else wrote, who may write another one of this name later.

@@ -40,7 +40,7 @@ async fn set_to_now_remembers_what_is_there_and_reads_nothing() {
     let observed = lab.observe().await;
     let mut replace = lab.journal.replace(&observed);
     let state = lab.state(&BookmarkOptions::default()).await;
-    state.set_to_now(&lab.input().await, &run("now")).unwrap().apply(&mut replace).await.unwrap();
+    state.set_to_now(&lab.input().await, &run("now"), observed.folders()).unwrap().apply(&mut replace).await.unwrap();
     replace.commit().await.unwrap();
     assert!(lab.select(&Mode::Advance).await.objects.is_empty());
     lab.put("7", "10:07", "v1");

@@ -47,6 +47,11 @@ impl Lab {
         self.storage.store.put(&Path::from(path), content.into()).await.expect("memory takes it");
     }
 
+    pub(crate) async fn get(&self, path: &str) -> Vec<u8> {
+        let got = self.storage.store.get(&Path::from(path)).await.expect("memory has it");
+        got.bytes().await.expect("memory has it").to_vec()
+    }
+
     pub(crate) async fn remove(&self, path: &str) {
         self.storage.store.delete(&Path::from(path)).await.expect("memory forgets it");
     }

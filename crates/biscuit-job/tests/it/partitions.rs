@@ -1,7 +1,8 @@
-use biscuit_job::{RunOptions, impact};
+use biscuit_bookmark::{Bookmark, list};
+use biscuit_job::{OpenPlace, PlaceByLocation, RunOptions, impact};
 
 use crate::appending::{EVENTS, event};
-use crate::lab::Lab;
+use crate::lab::{Lab, run};
 
 fn by_partition() -> String {
     EVENTS.replace("mode = 'append'", "mode = 'replace-partitions'")
@@ -81,6 +82,111 @@ async fn a_rebuild_that_would_lose_rows_is_refused() {
     let e = lab.run_with(EVENTS, &options).await.unwrap_err();
     assert!(e.code() == "CannotReplace" && e.message().contains("is gone"), "{e}");
     assert_eq!(lab.rows("lake/events").await, before);
+}
+
+#[tokio::test]
+async fn a_rebuild_of_rows_that_no_input_is_known_of_is_refused() {
+    for job in [by_partition(), EVENTS.to_owned()] {
+        let lab = Lab::new();
+        lab.put("raw/events/1.json", event(1, "2024-03-01T10:00:00Z") + &event(2, "2024-03-02T10:00:00Z")).await;
+        lab.run(&job).await.unwrap();
+        let rebuild = |day: &str| RunOptions::default().with_rebuild([format!("day={day}")]);
+        let e = lab.run_with(&job, &rebuild("2024-03-11")).await.unwrap_err();
+        assert_eq!(
+            (e.code(), e.message()),
+            (
+                "UnknownPartition",
+                "the table has no partition `day=2024-03-11`, and no input is known that has rows in it"
+            )
+        );
+        // Somebody else writes beside it, in a partition of its own and in one of the job's.
+        let ours = lab.paths("lake/events").await;
+        let bytes = lab.get(&format!("lake/events/{}", ours[0])).await;
+        for day in ["2024-03-02", "2024-03-09"] {
+            lab.put(&format!("lake/events/day={day}/part-0.parquet"), bytes.clone()).await;
+        }
+        let before = lab.rows("lake/events").await;
+        let e = lab.run_with(&job, &rebuild("2024-03-09")).await.unwrap_err();
+        assert!(e.code() == "UnknownPartition" && e.message().contains("no input is known that the rows of"), "{e}");
+        let e = lab.run_with(&job, &rebuild("2024-03-02").with_dry_run()).await.unwrap_err();
+        assert_eq!((e.code(), e.file()), ("CannotReplace", Some("day=2024-03-02/part-0.parquet")));
+        assert_eq!(lab.rows("lake/events").await, before);
+        lab.run_with(&job, &rebuild("2024-03-01")).await.unwrap();
+        assert_eq!(lab.rows("lake/events").await, before);
+    }
+}
+
+#[tokio::test]
+async fn rows_of_another_job_in_a_partition_are_not_replaced() {
+    let lab = Lab::new();
+    lab.put("raw/events/1.json", event(1, "2024-03-01T10:00:00Z")).await;
+    lab.put("raw/others/1.json", event(2, "2024-03-01T10:00:00Z")).await;
+    lab.run(&by_partition()).await.unwrap();
+    let other =
+        by_partition().replace("raw/events", "raw/others").replace("events]", "others]").replace("events.", "others.");
+    let e = lab.run(&other).await.unwrap_err();
+    assert_eq!((e.code(), e.file()), ("CannotReplace", Some("/raw/events/1.json")));
+    // Another partition is nobody's.
+    lab.put("raw/others/1.json", event(2, "2024-03-02T10:00:00Z")).await;
+    lab.run(&other).await.unwrap();
+    assert_eq!(lab.column("lake/events", "id").await, ["1", "2"]);
+    // Who appends adds, and a rebuild sees the other's rows.
+    lab.put("raw/others/2.json", event(3, "2024-03-01T10:00:00Z")).await;
+    lab.run(&other.replace("replace-partitions", "append")).await.unwrap();
+    let rebuild = RunOptions::default().with_rebuild(["day=2024-03-01"]);
+    let e = lab.run_with(&by_partition(), &rebuild).await.unwrap_err();
+    assert_eq!((e.code(), e.file()), ("CannotReplace", Some("/raw/others/2.json")));
+    assert_eq!(lab.column("lake/events", "id").await, ["1", "2", "3"]);
+}
+
+/// A table that another tool made of the first two objects, and a bookmark that takes these as read.
+async fn adopted(job: &str) -> Lab {
+    let lab = Lab::new();
+    lab.put("raw/events/1.json", event(1, "2024-03-01T10:00:00Z")).await;
+    lab.put("raw/events/2.json", event(2, "2024-03-01T10:00:00Z") + &event(3, "2024-03-02T10:00:00Z")).await;
+    lab.run(&job.replace("lake/events", "lake/made")).await.unwrap();
+    for path in lab.paths("lake/made").await {
+        let bytes = lab.get(&format!("lake/made/{path}")).await;
+        lab.put(&format!("lake/events/{}", path.replace("biscuit-", "part-")), bytes).await;
+    }
+    let dataset = lab.dataset("lake/events");
+    let observed = dataset.journal().observe().await.unwrap();
+    let state = Bookmark::new("events").unwrap().load(dataset.journal(), &observed.head).await.unwrap();
+    let places = PlaceByLocation(std::sync::Arc::new(lab.clone()));
+    let input = list(&[places.place("/raw/events").await.unwrap()]).await.unwrap();
+    let mut replace = dataset.journal().replace(&observed);
+    state.set_to_now(&input, &run(), observed.folders()).unwrap().apply(&mut replace).await.unwrap();
+    replace.commit().await.unwrap();
+    lab
+}
+
+#[tokio::test]
+async fn what_was_taken_as_read_is_read_for_the_partitions_that_were_there_then() {
+    for job in [by_partition(), EVENTS.to_owned()] {
+        let lab = adopted(&job).await;
+        assert_eq!(lab.run(&job).await.unwrap().outcome, "unchanged");
+        lab.put("raw/events/3.json", event(4, "2024-03-02T11:00:00Z") + &event(5, "2024-03-03T10:00:00Z")).await;
+        for _ in 0..2 {
+            lab.run(&job).await.unwrap();
+            assert_eq!(lab.column("lake/events", "id").await, ["1", "2", "3", "4", "5"]);
+        }
+        let rebuild = RunOptions::default().with_rebuild(["day=2024-03-01", "day=2024-03-02"]);
+        lab.run_with(&job, &rebuild).await.unwrap();
+        assert_eq!(lab.column("lake/events", "id").await, ["1", "2", "3", "4", "5"]);
+    }
+}
+
+#[tokio::test]
+async fn what_was_taken_as_read_and_overwritten_is_not_in_the_table_twice() {
+    let lab = adopted(&by_partition()).await;
+    lab.put("raw/events/2.json", event(7, "2024-03-02T10:00:00Z")).await;
+    lab.run(&by_partition()).await.unwrap();
+    assert_eq!(lab.column("lake/events", "id").await, ["1", "7"]);
+    let lab = adopted(EVENTS).await;
+    lab.put("raw/events/2.json", event(7, "2024-03-02T10:00:00Z")).await;
+    let e = lab.run(EVENTS).await.unwrap_err();
+    assert_eq!((e.code(), e.file()), ("CannotReplace", Some("/raw/events/2.json")));
+    assert_eq!(lab.column("lake/events", "id").await, ["1", "2", "3"]);
 }
 
 #[tokio::test]

@@ -1,0 +1,58 @@
+use std::collections::BTreeSet;
+
+use biscuit_bookmark::{Bookmark, Object, RunKind, bookmarks};
+use biscuit_core::{Error, Result};
+use biscuit_journal::biscuit_nonce;
+
+use crate::work::Work;
+
+impl Work<'_> {
+    /// Partitions that are to be rebuilt are made of input that is known, and of nothing else.
+    ///
+    /// # Errors
+    /// `UnknownPartition` for one that no input is known of; `CannotReplace` for one with files that somebody else wrote, and as
+    /// [`check_others`](Self::check_others).
+    pub(crate) async fn check_rebuild(&self, partitions: &BTreeSet<String>, objects: &[Vec<Object>]) -> Result<()> {
+        let mut known = BTreeSet::new();
+        let mut taken: BTreeSet<&String> = BTreeSet::new();
+        for chosen in self.chosen.iter().filter(|c| c.bookmark.is_some()) {
+            known.extend(chosen.state.partitions()?);
+            let as_read = chosen.state.runs().filter(|(r, _)| r.kind == RunKind::SetToNow);
+            taken.extend(as_read.flat_map(|(r, _)| &r.output.partitions));
+        }
+        let files = &self.snapshot.observed.files;
+        if let Some(unknown) = partitions.iter().find(|p| !known.contains(*p)) {
+            let message = match files.iter().any(|f| f.folder() == unknown) {
+                true => format!("no input is known that the rows of `{unknown}` were made of: they would be lost"),
+                false => format!("the table has no partition `{unknown}`, and no input is known that has rows in it"),
+            };
+            return Err(Error::usage("UnknownPartition", message));
+        }
+        let foreign = files.iter().filter(|f| partitions.contains(f.folder()) && biscuit_nonce(&f.path).is_none());
+        if let Some(file) = foreign.into_iter().find(|f| !taken.contains(&f.folder().to_owned())) {
+            let message = format!("`{}` was written by somebody else: its rows would be lost", file.path);
+            return Err(Error::data("CannotReplace", message).in_file(&file.path));
+        }
+        self.check_others(partitions, objects).await
+    }
+
+    /// What other bookmarks of the table have brought into partitions is among what is read for them.
+    ///
+    /// # Errors
+    /// `CannotReplace` if it is not, since its rows would be lost.
+    pub(crate) async fn check_others(&self, partitions: &BTreeSet<String>, objects: &[Vec<Object>]) -> Result<()> {
+        let head = &self.snapshot.observed.head;
+        let own = |name: &String| self.chosen.iter().any(|c| c.bookmark.as_ref() == Some(name));
+        let read: BTreeSet<&str> = objects.iter().flatten().map(|o| o.url.as_str()).collect();
+        for name in bookmarks(head).into_iter().filter(|n| !own(n)) {
+            let state = Bookmark::new(&name)?.load(self.snapshot.dataset().journal(), head).await?;
+            if let Some(url) = state.urls_in(partitions)?.into_iter().find(|url| !read.contains(url.as_str())) {
+                let message = format!(
+                    "`{url}`, which the bookmark `{name}` has read, has rows in partitions that are built anew, and this job does not read it: they would be lost"
+                );
+                return Err(Error::data("CannotReplace", message).in_file(&url));
+            }
+        }
+        Ok(())
+    }
+}
