@@ -144,19 +144,28 @@ async fn adopted(job: &str) -> Lab {
     let lab = Lab::new();
     lab.put("raw/events/1.json", event(1, "2024-03-01T10:00:00Z")).await;
     lab.put("raw/events/2.json", event(2, "2024-03-01T10:00:00Z") + &event(3, "2024-03-02T10:00:00Z")).await;
-    lab.run(&job.replace("lake/events", "lake/made")).await.unwrap();
+    lab.run(&job.replace("lake/events", "lake/made")).await.expect("the lab works");
     for path in lab.paths("lake/made").await {
         let bytes = lab.get(&format!("lake/made/{path}")).await;
         lab.put(&format!("lake/events/{}", path.replace("biscuit-", "part-")), bytes).await;
     }
     let dataset = lab.dataset("lake/events");
-    let observed = dataset.journal().observe().await.unwrap();
-    let state = Bookmark::new("events").unwrap().load(dataset.journal(), &observed.head).await.unwrap();
+    let observed = dataset.journal().observe().await.expect("the lab works");
+    let state = Bookmark::new("events")
+        .expect("the lab works")
+        .load(dataset.journal(), &observed.head)
+        .await
+        .expect("the lab works");
     let places = PlaceByLocation(std::sync::Arc::new(lab.clone()));
-    let input = list(&[places.place("/raw/events").await.unwrap()]).await.unwrap();
+    let input = list(&[places.place("/raw/events").await.expect("the lab works")]).await.expect("the lab works");
     let mut replace = dataset.journal().replace(&observed);
-    state.set_to_now(&input, &run(), observed.folders()).unwrap().apply(&mut replace).await.unwrap();
-    replace.commit().await.unwrap();
+    state
+        .set_to_now(&input, &run(), observed.folders())
+        .expect("the lab works")
+        .apply(&mut replace)
+        .await
+        .expect("the lab works");
+    replace.commit().await.expect("the lab works");
     lab
 }
 
