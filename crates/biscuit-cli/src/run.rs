@@ -50,6 +50,11 @@ pub(crate) struct RunArgs {
     #[arg(long, num_args = 1.., value_name = "PARTITION")]
     rebuild: Vec<String>,
 
+    /// Of snapshot outputs: the instant for which the run is scheduled, which the current period holds: a retry names the same
+    /// [default: now]
+    #[arg(long, value_name = "INSTANT")]
+    as_of: Option<String>,
+
     /// Print the plan, and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -81,6 +86,7 @@ pub(crate) async fn run(args: &RunArgs, context: &Context) -> Result<Answer> {
     };
     let mut options = RunOptions::default().with_mode(mode).with_rebuild(args.rebuild.iter().map(String::as_str));
     options.output.clone_from(&args.output);
+    options.as_of.clone_from(&args.as_of);
     options.dry_run = args.dry_run;
     let report = job.run(&run, &options).await?;
     let exceptions = report.outputs.iter().any(|o| !o.exceptions.is_empty());

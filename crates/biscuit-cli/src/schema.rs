@@ -1,7 +1,7 @@
 use biscuit_core::{Clock, Error, Instant, Result, SystemClock};
 use biscuit_dataset::{DataFile, OpenFile, OpenLocation};
 use biscuit_job::{CsvSpec, RulesSpec, SourceFormat, learn};
-use biscuit_journal::JournalOptions;
+use biscuit_journal::{JournalOptions, store_error};
 use biscuit_schema::{Compatibility, Compliance, Contract, Projection, TablePlace, differences};
 use clap::{Args, Subcommand, ValueEnum};
 use futures::StreamExt;
@@ -157,7 +157,7 @@ async fn infer(args: &InferArgs, context: &Context) -> Result<Answer> {
         FormatName::Csv => SourceFormat::Csv,
         FormatName::Parquet => SourceFormat::Parquet,
     });
-    let rules = args.no_rules.then(|| RulesSpec::Named("none".to_owned()));
+    let rules = args.no_rules.then_some(RulesSpec::None);
     let csv = CsvSpec { delimiter: args.delimiter, ..CsvSpec::default() };
     let (contract, conflicts) = learn(&place, format, &csv, rules.as_ref()).await?;
     conflicts.iter().for_each(|c| tracing::warn!("{c}"));
@@ -212,18 +212,22 @@ fn projection(text: &str) -> Result<Projection> {
 /// The contract of a table, or one in a file of any form.
 async fn read(url: &str, table: Option<&str>, context: &Context) -> Result<Contract> {
     let location = context.stores.open(url).await?;
-    let got = async { location.storage().store.get(location.path()).await?.bytes().await }.await;
-    let bytes = match got {
-        Ok(bytes) => bytes,
+    let (store, object) = (location.storage().store.clone(), location.path().clone());
+    let failed = |e| store_error("read", &object, e).in_file(url);
+    let size = match store.head(&object).await {
+        Ok(meta) => meta.size,
         // A folder, which is a table.
-        Err(_) => return of_table(&TableArgs { url: url.to_owned(), state: None }, context).await,
+        Err(object_store::Error::NotFound { .. }) => {
+            return of_table(&TableArgs { url: url.to_owned(), state: None }, context).await;
+        }
+        Err(e) => return Err(failed(e)),
     };
-    if bytes.starts_with(b"PAR1") {
-        let store = location.storage().store.clone();
-        let (path, object) = (url.to_owned(), location.path().clone());
-        let file = DataFile { path, object, size: bytes.len() as u64, partition: vec![] };
+    let magic = store.get_range(&object, 0..size.min(4)).await.map_err(failed)?;
+    if magic.as_ref() == b"PAR1" {
+        let file = DataFile { path: url.to_owned(), object, size, partition: vec![] };
         return Contract::from_arrow(OpenFile::open(store, file).await?.schema());
     }
+    let bytes = async { store.get(&object).await?.bytes().await }.await.map_err(failed)?;
     let text = std::str::from_utf8(&bytes)
         .map_err(|e| Error::usage("InvalidContract", "the file is no text").in_file(url).with_source(e))?;
     of_text(text, table).map_err(|e| e.in_file(url))

@@ -46,7 +46,7 @@ pub(crate) struct Chosen {
     /// The name of its bookmark; none if everything is read every time.
     pub(crate) bookmark: Option<String>,
     pub(crate) state: State,
-    pub(crate) input: Input,
+    pub(crate) input: Arc<Input>,
     pub(crate) selection: Selection,
 }
 
@@ -86,7 +86,8 @@ pub(crate) async fn choose(
             let message = format!("{} of the files to replay are not there any more", selection.counts.gone);
             return Err(Error::data("InputGone", message).in_file(url));
         }
-        chosen.push(Chosen { source: name.clone(), bookmark: bookmark.map(str::to_owned), state, input, selection });
+        let (source, bookmark) = (name.clone(), bookmark.map(str::to_owned));
+        chosen.push(Chosen { source, bookmark, state, input: Arc::new(input), selection });
     }
     let mut names = BTreeMap::new();
     for c in &chosen {

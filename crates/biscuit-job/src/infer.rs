@@ -35,12 +35,8 @@ pub(crate) async fn infer(
     let inferred = inferred.await.map_err(|e| Error::internal("an inference was cut off").with_source(e))??;
     let mut contract = inferred.contract;
     let mut typed = match rules {
-        None => apply_rules(&mut contract, &usual_rules())?,
-        Some(RulesSpec::Named(name)) if name == "usual" => apply_rules(&mut contract, &usual_rules())?,
-        Some(RulesSpec::Named(name)) if name == "none" => vec![],
-        Some(RulesSpec::Named(name)) => {
-            return Err(invalid(format!("`{name}` names no rules; there are `usual` and `none`")));
-        }
+        None | Some(RulesSpec::Usual) => apply_rules(&mut contract, &usual_rules())?,
+        Some(RulesSpec::None) => vec![],
         Some(RulesSpec::Listed(rules)) => apply_rules(&mut contract, rules)?,
     };
     if let Some(known) = known {

@@ -9,7 +9,7 @@ use biscuit_schema::Contract;
 
 use crate::choose::{OpenPlace, PlaceByLocation, choose};
 use crate::report::{JobReport, OutputReport};
-use crate::spec::{ContractSpec, JobSpec, OutputSpec, contract, invalid};
+use crate::spec::{ContractSpec, JobSpec, OutputMode, OutputSpec, contract, invalid};
 use crate::work::Work;
 
 /// How a run goes.
@@ -24,6 +24,9 @@ pub struct RunOptions {
     pub dry_run: bool,
     /// The output that runs; all of them, if it is not given.
     pub output: Option<String>,
+    /// Of snapshot: the instant for which the run is scheduled, which the current period holds, the same for each attempt: as `2024-03-01`
+    /// in the output's time zone, or with an offset. Default: when the run started.
+    pub as_of: Option<String>,
 }
 
 impl RunOptions {
@@ -36,6 +39,12 @@ impl RunOptions {
     /// The same options, for building these partitions anew.
     pub fn with_rebuild<S: Into<String>>(mut self, partitions: impl IntoIterator<Item = S>) -> Self {
         self.rebuild = partitions.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The same options, for a run that is scheduled for this instant.
+    pub fn with_as_of(mut self, instant: impl Into<String>) -> Self {
+        self.as_of = Some(instant.into());
         self
     }
 
@@ -125,7 +134,14 @@ impl RawToClean {
             return Err(invalid(format!("the job has no output `{name}`")));
         }
         let wanted = |name: &String| options.output.as_ref().is_none_or(|only| only == name);
-        for (name, spec) in self.spec.outputs.iter().filter(|(name, _)| wanted(name)) {
+        let wanted: Vec<_> = self.spec.outputs.iter().filter(|(name, _)| wanted(name)).collect();
+        if options.as_of.is_some() && wanted.iter().all(|(_, spec)| spec.mode != OutputMode::Snapshot) {
+            return Err(Error::usage(
+                "InvalidMode",
+                "only outputs of mode `snapshot` have a period that holds `as_of`",
+            ));
+        }
+        for (name, spec) in wanted {
             let output = self.output(name, spec, run, options).await?;
             if output.outcome != "unchanged" {
                 report.outcome = output.outcome;
@@ -160,10 +176,14 @@ impl RawToClean {
     async fn output(&self, name: &str, spec: &OutputSpec, run: &Run, options: &RunOptions) -> Result<OutputReport> {
         for _ in 0..MISSING {
             let work = self.begin(name, spec, run, options).await?;
-            let allowed = work.chosen.iter().any(|c| self.spec.sources[&c.source].allow_missing);
+            let allowed = work.chosen.iter().filter(|c| self.spec.sources[&c.source].allow_missing);
+            let allowed: Vec<_> = allowed.map(|c| c.input.clone()).collect();
+            let may_miss = |url: &str| allowed.iter().flat_map(|i| i.everything()).any(|o| o.url == url);
             match work.go(options).await {
                 // It is not in the next listing, and does not count as read.
-                Err(e) if e.code() == "InputGone" && allowed => tracing::warn!("{e}; going on without it"),
+                Err(e) if e.code() == "InputGone" && e.file().is_some_and(may_miss) => {
+                    tracing::warn!("{e}; going on without it");
+                }
                 other => return other,
             }
         }

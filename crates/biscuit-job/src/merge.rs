@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 
 use crate::changes::format_of;
 use crate::finish::Finished;
+use crate::job::RunOptions;
 use crate::read::{FileRows, Queue};
 use crate::report::OutputReport;
 use crate::spec::{OutputMode, SourceSpec, invalid};
@@ -31,7 +32,7 @@ impl Work<'_> {
     }
 
     /// Merges the change records of the source.
-    pub(crate) async fn merge_changes(mut self, dry_run: bool) -> Result<OutputReport> {
+    pub(crate) async fn merge_changes(mut self, options: &RunOptions) -> Result<OutputReport> {
         let Some(source) = self.changes().cloned() else { return Err(Error::internal("no change records")) };
         let contract = match self.job.contract(source.contract.as_ref())? {
             Some(contract) => Some(contract),
@@ -53,11 +54,11 @@ impl Work<'_> {
         });
         let changes = ChangeFiles::found(found.collect(), format).changes().await?;
         self.say_sources(&[])?;
-        self.merge(changes, contract.as_ref(), vec![], dry_run).await
+        self.merge(changes, contract.as_ref(), vec![], options).await
     }
 
     /// Merges rows that are made of other formats: each is an upsert, unless its operation column says otherwise.
-    pub(crate) async fn merge_rows(mut self, dry_run: bool) -> Result<OutputReport> {
+    pub(crate) async fn merge_rows(mut self, options: &RunOptions) -> Result<OutputReport> {
         let objects: Vec<_> = self
             .chosen
             .iter()
@@ -87,18 +88,18 @@ impl Work<'_> {
         self.report.quarantined = refused.len() as u64;
         let count = placed.iter().map(|(b, ..)| b.num_rows() as u64).sum();
         self.guard(refused.len() as u64, count)?;
-        let mut options = RowsOptions::default();
-        options.op.clone_from(&self.spec.op);
+        let mut reading = RowsOptions::default();
+        reading.op.clone_from(&self.spec.op);
         let mut batches: Vec<ChangeBatch> = Vec::new();
         let mut ignored = 0;
         for (batch, file, numbers) in placed.into_iter().filter(|(b, ..)| b.num_rows() > 0) {
-            let (changes, left_out) = row_changes(&batch, &file, numbers, &options)?;
+            let (changes, left_out) = row_changes(&batch, &file, numbers, &reading)?;
             ignored += left_out;
             batches.push(changes);
         }
         let mut changes = Changes::of(batches);
         changes.ignored = ignored;
-        self.merge(changes, rows.contract.as_ref(), refused, dry_run).await
+        self.merge(changes, rows.contract.as_ref(), refused, options).await
     }
 
     /// The rows of the only source, in memory.
@@ -130,7 +131,7 @@ impl Work<'_> {
         changes: Changes,
         contract: Option<&Contract>,
         refused: Vec<Refused>,
-        dry_run: bool,
+        run: &RunOptions,
     ) -> Result<OutputReport> {
         let dataset = self.snapshot.dataset().clone();
         let (made_key, made_order) = merged_by(&dataset).await?.unwrap_or_default();
@@ -178,11 +179,12 @@ impl Work<'_> {
             .with_op_rank(&self.spec.op_rank)
             .with_ignore_null(ignore)
             .with_drop_columns(self.spec.drop_columns.clone());
-        let mode = if dry_run { Mode::DryRun } else { Mode::Commit };
+        let mode = if run.dry_run { Mode::DryRun } else { Mode::Commit };
         if self.spec.mode == OutputMode::Snapshot {
             let periods = self.periods()?;
+            let as_of = run.as_of.as_ref().map_or(Ok(self.run.start), |text| periods.calendar.read(text))?;
             let snapshots = Snapshots::new(dataset, spec, options, periods)?;
-            let report = snapshots.run_on(self.snapshot.clone(), changes, self.run.start, mode, beside).await?;
+            let report = snapshots.run_on(self.snapshot.clone(), changes, as_of, mode, beside).await?;
             self.snapshot_report(&report);
         } else {
             let merge = Merge::new(dataset, spec, options)?;

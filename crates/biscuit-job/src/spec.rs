@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use biscuit_bookmark::{Identity, Late, Overwritten};
+use biscuit_bookmark::{BookmarkOptions, Identity, Late, Overwritten};
 use biscuit_core::{Error, Result, parse_duration};
 use biscuit_schema::{Contract, NamingRule};
 use serde::{Deserialize, Serialize};
@@ -79,13 +79,37 @@ enum BookmarkName {
 }
 
 /// How columns without a contract are typed.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "RulesText")]
+#[non_exhaustive]
 pub enum RulesSpec {
-    /// `usual` or `none`.
-    Named(String),
-    /// These.
+    /// By the usual rules, of columns' names.
+    #[default]
+    Usual,
+    /// By no rules.
+    None,
+    /// By these.
     Listed(Vec<NamingRule>),
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum RulesText {
+    Named(String),
+    Listed(Vec<NamingRule>),
+}
+
+impl TryFrom<RulesText> for RulesSpec {
+    type Error = String;
+
+    fn try_from(text: RulesText) -> Result<Self, String> {
+        match text {
+            RulesText::Named(name) if name == "usual" => Ok(Self::Usual),
+            RulesText::Named(name) if name == "none" => Ok(Self::None),
+            RulesText::Named(name) => Err(format!("`{name}` names no rules; there are `usual` and `none`")),
+            RulesText::Listed(rules) => Ok(Self::Listed(rules)),
+        }
+    }
 }
 
 /// A contract, or the file that has it.
@@ -217,7 +241,7 @@ impl SourceSpec {
 
     pub(crate) fn look_back(&self) -> Result<Option<std::time::Duration>> {
         match self.look_back.as_deref() {
-            None => Ok(Some(std::time::Duration::from_secs(24 * 3600))),
+            None => Ok(BookmarkOptions::default().look_back),
             Some("none") => Ok(None),
             Some(text) => parse_duration(text).map(Some),
         }
@@ -514,6 +538,7 @@ mod tests {
             ("target.sources", "['none']", "reads `none`, which is no source"),
             ("sources.orders.url", "[]", "has no url"),
             ("sources.orders.look_back", "5x", "is not a duration"),
+            ("sources.orders.rules", "usal", "`usal` names no rules"),
         ] {
             let e = set(path, value).unwrap_err();
             assert!(e.message().contains(said), "{path}: {e}");

@@ -52,10 +52,10 @@ impl Work<'_> {
             return Ok(self.report);
         }
         if self.changes().is_some() {
-            return self.merge_changes(options.dry_run).await;
+            return self.merge_changes(options).await;
         }
         match self.spec.mode {
-            OutputMode::Merge | OutputMode::Snapshot => self.merge_rows(options.dry_run).await,
+            OutputMode::Merge | OutputMode::Snapshot => self.merge_rows(options).await,
             _ => self.write(options).await,
         }
     }

@@ -98,12 +98,22 @@ async fn partitions_that_are_replaced_have_each_record_once() {
 async fn an_object_that_goes_while_it_is_read_does_not_count_as_read() {
     // It was listed, and is deleted before it is read.
     let allow = EVENTS.replace("format = 'json'", "format = 'json'\nallow_missing = true");
-    for (job, fails) in [(EVENTS, true), (allow.as_str(), false)] {
+    // What another source may miss is its own.
+    let other = "
+        [sources.other]
+        url = 'raw/other'
+        format = 'json'
+        allow_missing = true
+        [target]
+        sql = 'select * from events'";
+    let other = EVENTS.replace("[target]", other);
+    for (job, fails) in [(EVENTS, true), (allow.as_str(), false), (other.as_str(), true)] {
         let mut codes = Vec::new();
         for at in 1..=40 {
             let lab = Lab::new();
             lab.put("raw/events/1.json", event(1, "2024-03-01T10:00:00Z")).await;
             lab.put("raw/events/2.json", event(2, "2024-03-01T10:00:00Z")).await;
+            lab.put("raw/other/1.json", event(1, "2024-03-01T10:00:00Z")).await;
             let store = biscuit_testkit::FaultStore::new(lab.storage.store.clone(), Fault::Pause, at);
             let storage = lab.storage.with_store(Arc::new(store.clone()));
             let (ran, ()) = futures::join!(

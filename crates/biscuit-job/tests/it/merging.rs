@@ -1,3 +1,5 @@
+use biscuit_job::RunOptions;
+
 use crate::lab::Lab;
 
 const MERGE: &str = "
@@ -80,6 +82,24 @@ async fn a_snapshot_has_one_copy_for_each_period() {
     let report = lab.run(&job).await.unwrap();
     assert_eq!(report.outputs[0].partitions, ["2024-02", "2024-03"]);
     assert_eq!(lab.run(&job).await.unwrap().outcome, "unchanged");
+}
+
+#[tokio::test]
+async fn a_retry_of_a_snapshot_that_begins_in_a_later_period_names_the_scheduled_instant() {
+    let lab = Lab::new();
+    let job = MERGE
+        .replace("mode = 'merge'", "mode = 'snapshot'\ngranularity = 'month'\nzone = 'America/New_York'")
+        .replace("audit = {processing_datetime = 'etl_processing_datetime'}", "");
+    lab.put("raw/customers/1.json", change(1, 1, "Ada", "c")).await;
+    // The day as the clock of the zone shows it, which in UTC is in January for five hours yet.
+    let options = RunOptions::default().with_as_of("2024-02-01");
+    let report = lab.run_with(&job, &options).await.unwrap();
+    assert_eq!(report.outputs[0].partitions, ["2024-02"]);
+    let e = lab.run_with(MERGE, &options).await.unwrap_err();
+    assert_eq!(e.code(), "InvalidMode");
+    lab.put("raw/customers/2.json", change(1, 2, "Ada", "u")).await;
+    let e = lab.run_with(&job, &RunOptions::default().with_as_of("february")).await.unwrap_err();
+    assert_eq!(e.code(), "InvalidInstant");
 }
 
 #[tokio::test]
