@@ -5,6 +5,7 @@ mod args;
 mod aws_args;
 mod bookmark;
 mod bookmark_args;
+mod catalog;
 mod compact;
 mod context;
 mod doctor;

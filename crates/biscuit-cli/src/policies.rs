@@ -30,12 +30,18 @@ pub(crate) fn policies(bucket: &str, root: &str, state: &str) -> Map<String, Val
         list("s3:ListBucket"),
         objects(&[READ, WRITE, DELETE, ABORT, "s3:GetObjectTagging", "s3:PutObjectTagging"], &[&files, &of_state]),
     ]);
-    let purge = policy(vec![
+    let of_purge = vec![
         list("s3:ListBucket"),
         objects(&[READ, DELETE, ABORT], &[&files, &of_state]),
         objects(&[WRITE], &[&of_state]),
         of_bucket(&["s3:ListBucketMultipartUploads"]),
-    ]);
+    ];
+    let of_catalog = json!({
+        "Effect": "Allow", "Action": ["glue:GetPartitions", "glue:BatchDeletePartition"],
+        "Resource": ["arn:aws:glue:*:*:catalog", "arn:aws:glue:*:*:database/DATABASE", "arn:aws:glue:*:*:table/DATABASE/TABLE"],
+    });
+    let purge = policy(of_purge.clone());
+    let dropping = policy([of_purge, vec![of_catalog]].concat());
     let versions = policy(vec![
         list("s3:ListBucket"),
         list("s3:ListBucketVersions"),
@@ -62,8 +68,14 @@ pub(crate) fn policies(bucket: &str, root: &str, state: &str) -> Map<String, Val
     for name in ["show", "verify", "history", "periods", "impact", "schema"] {
         all.insert(name.to_owned(), read.clone());
     }
-    for (name, policy) in [("purge", purge), ("purge-versions", versions), ("lifecycle", lifecycle), ("doctor", doctor)]
-    {
+    let others = [
+        ("purge", purge),
+        ("purge-drop-partitions", dropping),
+        ("purge-versions", versions),
+        ("lifecycle", lifecycle),
+        ("doctor", doctor),
+    ];
+    for (name, policy) in others {
         all.insert(name.to_owned(), policy);
     }
     all

@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use biscuit_catalog::{Partition, TableName};
 use biscuit_core::{Error, Instant, Result};
 use biscuit_dataset::{Dataset, OpenLocation, refuse_raw};
 use biscuit_journal::{Journal, JournalOptions, Storage, store_error, tables_around, tables_within};
@@ -13,6 +14,7 @@ use object_store::ObjectStoreExt;
 use object_store::path::Path as StorePath;
 
 use crate::args::{TableArgs, duration};
+use crate::catalog::CatalogTable;
 use crate::context::Context;
 use crate::manifest::Manifest;
 use crate::output::Answer;
@@ -67,6 +69,10 @@ pub(crate) struct PurgeArgs {
     /// Do what is refused otherwise
     #[arg(long, value_enum, value_delimiter = ',', value_name = "WORDS")]
     pub(crate) allow: Vec<Word>,
+
+    /// Drop partitions of this table from the Glue Data Catalog whose last file the purge takes; they are kept, if it is not given
+    #[arg(long, value_name = "DATABASE.TABLE")]
+    pub(crate) drop_partitions: Option<TableName>,
 
     /// Write what becomes of every object to this path or URL, as lines of JSON
     #[arg(long, value_name = "PATH_OR_URL")]
@@ -139,7 +145,12 @@ pub(crate) async fn run(args: &PurgeArgs, context: &Context) -> Result<Answer> {
         Plan::exact("", [])?;
     }
     let named = TableArgs { url: place.url(&place.prefix), state: args.table.state.clone() };
-    let purge = Purge { args, named, place, context };
+    let catalog = match &args.drop_partitions {
+        // A catalog that cannot be reached, or has no such table, stops the purge before it begins.
+        Some(name) => Some(CatalogTable::open(name, &place, context).await?),
+        None => None,
+    };
+    let purge = Purge { args, named, place, context, catalog };
     if args.superseded {
         return purge.superseded().await;
     }
@@ -170,6 +181,7 @@ struct Purge<'a> {
     named: TableArgs,
     place: Place,
     context: &'a Context,
+    catalog: Option<CatalogTable>,
 }
 
 impl Purge<'_> {
@@ -334,7 +346,9 @@ impl Purge<'_> {
         }
         let mut failed = Failed::default();
         failed.note(manifest.close().await);
-        Ok(purged(&[plan], &done, &failed, caveat, false))
+        let plans = [plan];
+        let dropped = self.drop_partitions(&plans, &mut failed).await;
+        Ok(purged(&plans, &done, &failed, caveat, false, &dropped))
     }
 
     async fn manifest(&self) -> Result<Manifest> {
@@ -343,7 +357,11 @@ impl Purge<'_> {
 
     async fn planned(&self, plans: &[Plan], caveat: Option<&str>) -> Result<Answer> {
         let mut manifest = self.manifest().await?;
-        let answer = planned(plans, caveat, &mut manifest);
+        let emptied = match &self.catalog {
+            Some(catalog) => catalog.emptied(plans, &self.place, true).await?,
+            None => vec![],
+        };
+        let answer = planned(plans, caveat, &mut manifest, &emptied);
         manifest.close().await?;
         Ok(answer)
     }
@@ -369,7 +387,20 @@ impl Purge<'_> {
         if self.args.leftovers {
             failed.note(self.recover().await);
         }
-        Ok(purged(plans, &all, &failed, caveat, self.args.is_by_age()))
+        let dropped = self.drop_partitions(plans, &mut failed).await;
+        Ok(purged(plans, &all, &failed, caveat, self.args.is_by_age(), &dropped))
+    }
+
+    /// Drops the partitions of the catalog that were emptied. What was deleted is deleted, so that an error goes into the report.
+    async fn drop_partitions(&self, plans: &[Plan], failed: &mut Failed) -> Vec<Partition> {
+        let Some(catalog) = &self.catalog else { return vec![] };
+        match catalog.emptied(plans, &self.place, false).await {
+            Ok(emptied) => catalog.drop(emptied, failed).await,
+            Err(e) => {
+                failed.note(Err(e));
+                vec![]
+            }
+        }
     }
 
     /// Deletes folders and half-written files of dead runs on a disk, which no listing shows.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use biscuit_catalog::Partition;
 use biscuit_core::{Error, Result};
 use biscuit_purge::{Done, Listed, Plan};
 use serde_json::{Value, json};
@@ -18,7 +19,7 @@ const NAMED: usize = 10_000;
 const FIRST: usize = 5;
 
 /// The answer of a dry run, or of a run with nothing to do.
-pub(crate) fn planned(plans: &[Plan], caveat: Option<&str>, manifest: &mut Manifest) -> Answer {
+pub(crate) fn planned(plans: &[Plan], caveat: Option<&str>, manifest: &mut Manifest, emptied: &[Partition]) -> Answer {
     let nothing = plans.iter().all(Plan::is_empty);
     let (mut text, mut shown, mut more) = (String::new(), 0, 0_u64);
     let (mut delete, mut abort) = (Vec::new(), Vec::new());
@@ -57,8 +58,10 @@ pub(crate) fn planned(plans: &[Plan], caveat: Option<&str>, manifest: &mut Manif
     let outcome = if nothing { "unchanged" } else { "planned" };
     let _ = writeln!(text, "{outcome}: {}", of(&summary));
     text.push_str(&kept_text(&summary));
+    text.push_str(&catalog_text(emptied, "to drop"));
     let json = json!({
-        "outcome": outcome, "plan": summary, "delete": delete, "abort": abort, "caveats": caveat.into_iter().collect::<Vec<_>>(),
+        "outcome": outcome, "plan": summary, "delete": delete, "abort": abort, "drop_partitions": values(emptied),
+        "caveats": caveat.into_iter().collect::<Vec<_>>(),
     });
     Answer::Report { json, text, exit: 0 }
 }
@@ -92,8 +95,16 @@ impl Failed {
     }
 }
 
-/// The report of a run; `whole` says whether its plans are made of everything that is in the folder.
-pub(crate) fn purged(plans: &[Plan], done: &Done, failed: &Failed, caveat: Option<&str>, whole: bool) -> Answer {
+/// The report of a run; `whole` says whether its plans are made of everything that is in the folder, and `dropped` are the partitions that
+/// the catalog has no more.
+pub(crate) fn purged(
+    plans: &[Plan],
+    done: &Done,
+    failed: &Failed,
+    caveat: Option<&str>,
+    whole: bool,
+    dropped: &[Partition],
+) -> Answer {
     let summary = sum(plans);
     let nothing = plans.iter().all(Plan::is_empty);
     let outcome = match (nothing, done.is_complete()) {
@@ -113,6 +124,7 @@ pub(crate) fn purged(plans: &[Plan], done: &Done, failed: &Failed, caveat: Optio
     failed.first.iter().for_each(|message| text.push_str(&format!("    {message}\n")));
     failed.beside.iter().for_each(|message| text.push_str(&format!("  exception  {message}\n")));
     text.push_str(&kept_text(&summary));
+    text.push_str(&catalog_text(dropped, "dropped"));
     let emptied: Vec<String> = match whole && done.is_complete() {
         true => plans.first().map(Plan::emptied_folders).unwrap_or_default().into_iter().collect(),
         false => vec![],
@@ -120,7 +132,7 @@ pub(crate) fn purged(plans: &[Plan], done: &Done, failed: &Failed, caveat: Optio
     let json = json!({
         "outcome": outcome, "plan": summary, "deleted": done.deleted, "bytes": done.bytes, "absent": done.absent,
         "aborted": done.aborted, "kept": done.kept, "failed": done.failed, "delete_batches": done.batches,
-        "emptied_folders": emptied, "exceptions": failed.beside, "caveats": caveat.into_iter().collect::<Vec<_>>(),
+        "emptied_folders": emptied, "dropped_partitions": values(dropped), "exceptions": failed.beside, "caveats": caveat.into_iter().collect::<Vec<_>>(),
     });
     let exit = if done.is_complete() { failed.exit } else { failed.exit.max(AGAIN) };
     Answer::Report { json, text, exit }
@@ -151,6 +163,19 @@ fn of(summary: &Value) -> String {
 fn kept_text(summary: &Value) -> String {
     let kept = summary["kept"].as_object().into_iter().flatten();
     kept.map(|(why, n)| format!("  kept       {n} {why}\n")).collect()
+}
+
+fn values(partitions: &[Partition]) -> Vec<&[String]> {
+    partitions.iter().map(|p| p.values.as_slice()).collect()
+}
+
+fn catalog_text(partitions: &[Partition], what: &str) -> String {
+    let first: Vec<String> = partitions.iter().take(FIRST).map(|p| p.values.join("/")).collect();
+    let more = if partitions.len() > FIRST { ", …" } else { "" };
+    match partitions.len() {
+        0 => String::new(),
+        n => format!("  catalog    {n} partitions {what}: {}{more}\n", first.join(", ")),
+    }
 }
 
 fn row(object: &Listed) -> String {

@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use aws_sdk_s3::config::RequestChecksumCalculation;
 use biscuit_aws::{Aws, AwsOptions};
 use biscuit_bookmark::Place as InputPlace;
+use biscuit_catalog::Catalog;
 use biscuit_core::Result;
 use biscuit_dataset::{Location, OpenLocation};
 use biscuit_job::{OpenPlace, PlaceByLocation};
@@ -48,6 +49,15 @@ impl Stores {
         }
         let client = aws_sdk_s3::Client::from_conf(config.build());
         Ok(S3Store::new(client, bucket).with_request_payer(settings.request_payer))
+    }
+
+    /// The catalog of a bucket's region.
+    pub(crate) async fn catalog(&self, bucket: &str) -> Result<Catalog> {
+        let aws = self.aws().await;
+        let region = aws.bucket(bucket).await?.config.region().cloned();
+        let config = aws_sdk_glue::config::Builder::from(aws.sdk_config()).region(region);
+        let config = config.interceptor(CountRequests::new(self.counts.clone()));
+        Ok(Catalog::new(aws_sdk_glue::Client::from_conf(config.build())))
     }
 
     /// Where things are deleted: a folder, or the whole of a bucket.

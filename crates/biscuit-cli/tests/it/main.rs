@@ -2,6 +2,7 @@
 
 mod binary;
 mod bookmark;
+mod catalog;
 mod errors;
 mod merge;
 mod process;

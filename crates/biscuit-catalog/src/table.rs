@@ -1,0 +1,54 @@
+use std::fmt;
+use std::str::FromStr;
+
+use biscuit_core::Error;
+
+/// A table of a catalog: `database.table`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TableName {
+    /// The database.
+    pub database: String,
+    /// The table.
+    pub table: String,
+}
+
+impl FromStr for TableName {
+    type Err = Error;
+
+    /// # Errors
+    /// `InvalidTableName` for what is not two names with a dot between them.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text.split_once('.') {
+            Some((database, table)) if !database.is_empty() && !table.is_empty() && !table.contains('.') => {
+                Ok(Self { database: database.to_owned(), table: table.to_owned() })
+            }
+            _ => Err(Error::usage(
+                "InvalidTableName",
+                format!("`{text}` is no table of a catalog: write DATABASE.TABLE"),
+            )),
+        }
+    }
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.database, self.table)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_has_a_database() {
+        let table: TableName = "lake.orders".parse().unwrap();
+        assert_eq!(
+            (table.database.as_str(), table.table.as_str(), table.to_string().as_str()),
+            ("lake", "orders", "lake.orders")
+        );
+        for wrong in ["orders", ".orders", "lake.", "a.b.c", ""] {
+            assert_eq!(wrong.parse::<TableName>().unwrap_err().code(), "InvalidTableName", "{wrong}");
+        }
+    }
+}

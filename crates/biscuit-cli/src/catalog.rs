@@ -1,0 +1,89 @@
+//! Partitions of the Glue Data Catalog whose last files a purge takes.
+
+use std::collections::HashSet;
+
+use biscuit_catalog::{Catalog, Partition, TableName};
+use biscuit_core::{Error, Result};
+use biscuit_purge::{Plan, is_below};
+
+use crate::context::Context;
+use crate::purge_report::Failed;
+use crate::stores::Place;
+
+/// A table of a catalog, and its partitions before anything is deleted.
+#[derive(Debug)]
+pub(crate) struct CatalogTable {
+    catalog: Catalog,
+    name: TableName,
+    partitions: Vec<Partition>,
+}
+
+impl CatalogTable {
+    pub(crate) async fn open(name: &TableName, place: &Place, context: &Context) -> Result<Self> {
+        let Some(s3) = &place.s3 else {
+            return Err(Error::usage("InvalidArguments", "--drop-partitions goes with folders on S3"));
+        };
+        let catalog = context.stores.catalog(s3.bucket()).await?;
+        let partitions = catalog.partitions(name).await?;
+        Ok(Self { catalog, name: name.clone(), partitions })
+    }
+
+    /// Those in which these plans delete something and nothing is left; of a dry run, in which nothing will be left. Entries whose folders
+    /// were empty before are none of the purge's business.
+    pub(crate) async fn emptied(&self, plans: &[Plan], place: &Place, dry_run: bool) -> Result<Vec<Partition>> {
+        let deletes = || plans.iter().flat_map(Plan::deletes);
+        let touched = folders(deletes().map(|o| o.key));
+        let gone: HashSet<String> = if dry_run { deletes().map(|o| o.key).collect() } else { HashSet::new() };
+        let occupied = async |prefix: &str| -> Result<HashSet<String>> {
+            let listing = place.store.list(prefix, false).await?;
+            Ok(folders(listing.iter().map(|o| o.key).filter(|key| is_data(key) && !gone.contains(key))))
+        };
+        let here = occupied(&place.prefix).await?;
+        let mut emptied = Vec::new();
+        for partition in &self.partitions {
+            let Some(folder) = partition.path_in(&place.base).filter(|f| touched.contains(*f)) else { continue };
+            let inside = place.prefix.is_empty() || folder == place.prefix || is_below(folder, &place.prefix);
+            let left = if inside { here.contains(folder) } else { occupied(folder).await?.contains(folder) };
+            if !left {
+                emptied.push(partition.clone());
+            }
+        }
+        Ok(emptied)
+    }
+
+    /// Drops them, and returns those that the catalog has no more.
+    pub(crate) async fn drop(&self, emptied: Vec<Partition>, failed: &mut Failed) -> Vec<Partition> {
+        let dropped = match self.catalog.drop_partitions(&self.name, &emptied).await {
+            Ok(dropped) => dropped.failed,
+            Err(e) => {
+                failed.note(Err(e));
+                return vec![];
+            }
+        };
+        let done = emptied.into_iter().filter(|p| dropped.iter().all(|(values, _)| *values != p.values)).collect();
+        dropped.into_iter().for_each(|(_, e)| failed.note(Err(e)));
+        done
+    }
+}
+
+/// All folders that these keys are in, the outer ones too.
+fn folders(keys: impl Iterator<Item = String>) -> HashSet<String> {
+    let mut folders = HashSet::new();
+    for key in keys {
+        let mut at = key.as_str();
+        while let Some((folder, _)) = at.rsplit_once('/') {
+            if !folders.insert(folder.to_owned()) {
+                break;
+            }
+            at = folder;
+        }
+    }
+    folders
+}
+
+/// Whether an engine reads an object: names that begin with `_` or `.` are passed over by Athena, Spark and Hive, and a key that ends in a
+/// slash is a folder.
+fn is_data(key: &str) -> bool {
+    let name = key.rsplit('/').next().unwrap_or(key);
+    !name.is_empty() && !name.starts_with(['_', '.'])
+}
