@@ -1,5 +1,6 @@
 # The binary that `just dist` makes, and what TLS needs. Build with --platform linux/amd64 or linux/arm64.
-FROM debian:12-slim AS certificates
+# Only files come of this, so that it need not be of the wanted platform.
+FROM --platform=$BUILDPLATFORM debian:12-slim AS certificates
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates
 
 FROM scratch
