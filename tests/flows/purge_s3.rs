@@ -1,6 +1,7 @@
 //! Deleting on a server that speaks S3 (`BISCUIT_TEST_S3`, see `s3.rs`): what depends on the wire and on the store's own clock.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::RequestChecksumCalculation;
@@ -271,10 +272,45 @@ async fn the_listing_has_storage_classes_and_an_excluded_one_stays() {
     let Some(s) = Server::new("class").await else { return };
     s.put("a", "x").await;
     let now = s.list().await.iter().filter_map(|o| o.modified).max().expect("a time");
-    let later = now.saturating_add(std::time::Duration::from_secs(60));
+    let later = now.saturating_add(Duration::from_secs(60));
     let rules = Rules::older_than(&s.prefix, later, later).excluding_storage_class("STANDARD");
     let plan = rules.plan(s.list().await).expect("a plan");
     assert_eq!(plan.objects().map(|(_, d)| d).collect::<Vec<_>>(), [biscuit_purge::Decision::Keep(Keep::StorageClass)]);
+}
+
+// Objects of any age over the wire, which only a server on a folder can have: `BISCUIT_TEST_S3_DISK` is where its buckets are.
+#[tokio::test]
+async fn objects_of_any_age_are_told_apart_by_the_times_that_the_server_says() {
+    let Some(disk) = std::env::var_os("BISCUIT_TEST_S3_DISK") else {
+        println!("skipped: it needs an S3 server on a folder, and BISCUIT_TEST_S3_DISK does not name one");
+        return;
+    };
+    let Some(s) = Server::new("aged").await else { return };
+    let day = Duration::from_secs(24 * 3600);
+    let now = s.store.look(&format!("{}-probe", s.prefix)).await.expect("a look").now;
+    let ages = [("day=1/old", 400), ("day=1/at", 30), ("day=2/young", 29), ("day=2/new", 0)];
+    for (name, days) in ages {
+        s.put(name, name).await;
+        let path = std::path::Path::new(&disk).join(BUCKET).join(s.key(name));
+        let file = std::fs::File::options().write(true).open(path).expect("the object is a file");
+        // A second is told as its last instant.
+        let at = now.saturating_sub(day * days + Duration::from_secs(2)).as_micros();
+        let since = Duration::from_micros(u64::try_from(at).expect("a time of this century"));
+        file.set_modified(std::time::UNIX_EPOCH + since).expect("a time");
+    }
+    let plan = async |keep: u32, grace: Duration| {
+        let rules = Rules::older_than(&s.prefix, now.saturating_sub(day * keep), now).with_grace(grace);
+        rules.plan(s.list().await).expect("a plan")
+    };
+    let keys = |plan: &Plan| plan.deletes().map(|o| o.key[s.prefix.len() + 1..].to_owned()).collect::<Vec<_>>();
+    let month = plan(30, Duration::ZERO).await;
+    assert_eq!(keys(&month), ["day=1/at", "day=1/old"]);
+    assert_eq!(month.emptied_folders().len(), 1);
+    assert_eq!(keys(&plan(30, day).await), ["day=1/old"], "with a day of grace");
+    assert_eq!(keys(&plan(29, Duration::ZERO).await), ["day=1/at", "day=1/old", "day=2/young"]);
+    let (done, lines) = s.go(&month).await;
+    assert_eq!((done.deleted, done.is_complete()), (2, true), "{lines:?}");
+    assert_eq!(s.left().await, ["day=2/new", "day=2/young"]);
 }
 
 /// A bucket for lifecycle rules, which a bucket has as a whole.
@@ -337,10 +373,10 @@ async fn rules_that_are_carried_out_take_staging_and_never_the_journal_or_the_ta
         if s.left().await.len() == stay.len() {
             break;
         }
-        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
     // Some of the server's days more.
-    tokio::time::sleep(std::time::Duration::from_secs(20)).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
     let mut want: Vec<String> = stay.iter().map(|s| (*s).to_owned()).collect();
     want.sort();
     assert_eq!(s.left().await, want);

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# s3s-fs, S3 on a folder, on 127.0.0.1: an object was modified when its file was, so that a test can make one as old as it likes. Not for
+# conditions.   usage: s3s.sh DIR PORT start|stop
+# Needs cargo; builds s3s-fs from crates.io into DIR the first time (five minutes). Buckets are the folders below DIR/data.
+set -euo pipefail
+version=0.14.1
+dir=$1 port=$2 command=$3
+mkdir -p "$dir/data/biscuit-test"
+if [ "$command" = stop ]; then
+  if [ -f "$dir/pid" ]; then kill "$(cat "$dir/pid")" 2>/dev/null || true; rm -f "$dir/pid"; fi
+  exit 0
+fi
+server=$dir/bin/s3s-fs
+if [ ! -x "$server" ]; then
+  cargo install "s3s-fs@$version" --features binary --locked --quiet --root "$dir" --target-dir "$dir/target"
+  rm -rf "$dir/target"
+fi
+"$server" "$dir/data" --host 127.0.0.1 --port "$port" --access-key test --secret-key test >"$dir/log" 2>&1 &
+echo $! >"$dir/pid"
+for _ in $(seq 400); do
+  if curl -s -o /dev/null "http://127.0.0.1:$port/"; then exit 0; fi
+  kill -0 "$(cat "$dir/pid")" || break
+  sleep 0.05
+done
+echo "s3s-fs did not answer; its log is $dir/log" >&2
+exit 1
