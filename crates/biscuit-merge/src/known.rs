@@ -13,7 +13,7 @@ use crate::key_state::KeyState;
 use crate::merge::Merge;
 use crate::prepare::Prepared;
 use crate::resolve::{Prior, Resolved, Resolver};
-use crate::scan::{FileScan, Stored, StoredKey, Wanted, scan};
+use crate::scan::{FileScan, Stored, StoredKey, Wanted, candidates, scan};
 use crate::segment::Kept;
 use crate::spec::Authority;
 use crate::table::RowRef;
@@ -40,22 +40,36 @@ impl Merge {
             content.map(|content| (content.clone(), p.slices.scans.get(content).cloned()))
         };
         let known: Vec<_> = files.clone().map(known).collect();
-        let new = files.clone().zip(&known).filter(|(_, known)| !matches!(known, Some((_, Some(_)))));
-        let new: Vec<_> = new.map(|(i, _)| p.files[i].clone()).collect();
-        let jobs = new.into_iter().map(|file| tokio::spawn(scan(file, wanted.clone())));
+        let mut jobs = Vec::new();
+        for (file, _) in files.clone().zip(&known).filter(|(_, known)| !matches!(known, Some((_, Some(_))))) {
+            let groups = candidates(&p.files[file], &wanted)?;
+            // A large file keeps all cores busy, too.
+            let most = groups.len().div_ceil(self.options.parallelism.max(1)).max(1);
+            jobs.extend(groups.chunks(most).map(|groups| (file, groups.to_vec())));
+        }
+        let jobs = jobs.into_iter().map(|(file, groups)| {
+            let (of_file, wanted) = (p.files[file].clone(), wanted.clone());
+            async move { (file, tokio::spawn(scan(of_file, groups, wanted)).await) }
+        });
         let mut running = stream::iter(jobs).buffered(self.options.parallelism);
+        let mut new: BTreeMap<usize, FileScan> = BTreeMap::new();
+        while let Some((file, done)) = running.next().await {
+            let done = done.map_err(|e| Error::internal("a scan was cut off").with_source(e))??;
+            let scan = new.entry(file).or_default();
+            scan.matches.extend(done.matches);
+            scan.truncated.extend(done.truncated);
+        }
         let mut scans: Vec<Arc<FileScan>> = Vec::with_capacity(files.len());
-        for known in known {
+        for (file, known) in files.clone().zip(known) {
             if let Some((_, Some(scan))) = known {
                 scans.push(scan);
                 continue;
             }
-            let done = running.next().await.ok_or_else(|| Error::internal("a file was not looked at"))?;
-            let scan = Arc::new(done.map_err(|e| Error::internal("a scan was cut off").with_source(e))??);
+            let scan = Arc::new(new.remove(&file).unwrap_or_default());
             known.map(|(content, _)| p.slices.scans.insert(content, scan.clone()));
             scans.push(scan);
         }
-        Ok(Stored::of(&scans, files.start))
+        Ok(Stored::of(&scans, files.start, p.set.keys.len()))
     }
 
     /// The keys of the run with the group they are in, groups together.
@@ -99,7 +113,7 @@ impl Merge {
                 && !p.kept.contains_key(key)
                 && !p.looks_at(*key)
             {
-                let row = stored.rows.get(key);
+                let row = stored.row(*key);
                 let row = row.map(|r| (&r.order, fetched.get(key).copied().unwrap_or(NOT_FETCHED)));
                 if self.resolver(p).simple(*key, row, &p.active(*key), &mut resolved) {
                     continue;
@@ -107,7 +121,7 @@ impl Merge {
             }
             let mut keys: Vec<(u32, Prior)> = Vec::with_capacity(group.len());
             for &(_, key) in group {
-                keys.push((key, self.prior(p, key, stored.rows.get(&key), fetched.get(&key).copied())?));
+                keys.push((key, self.prior(p, key, stored.row(key), fetched.get(&key).copied())?));
             }
             let active: Vec<_> = keys.iter().map(|(k, _)| p.active(*k)).collect();
             let records: Vec<&Record> = active.iter().flat_map(|of_key| of_key.iter()).collect();
@@ -140,7 +154,7 @@ impl Merge {
         let fresh_truncate = p.truncated != p.truncated_before;
         for group in groups.chunk_by(|a, b| a.0 == b.0) {
             for &(_, key) in group {
-                let Some(row) = stored.rows.get(&key) else { continue };
+                let Some(row) = stored.row(key) else { continue };
                 let kept = p.kept.get(&key);
                 let live = kept.and_then(Kept::live).unwrap_or(&row.order);
                 let reload = self.spec.authority == Authority::Reload;

@@ -385,6 +385,7 @@ impl Merge {
             key: &self.spec.key,
             target_size: self.options.target_size,
             row_group_rows: self.options.parquet.row_group_rows.map(|rows| rows as u64),
+            cores: self.options.parallelism.max(1),
         }
     }
 

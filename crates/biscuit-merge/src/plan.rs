@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
@@ -76,6 +77,7 @@ pub(crate) struct Planner<'a> {
     pub(crate) target_size: u64,
     /// The most rows of a row group, where that was chosen.
     pub(crate) row_group_rows: Option<u64>,
+    pub(crate) cores: usize,
 }
 
 /// Rows that are put together at a time.
@@ -180,12 +182,11 @@ impl Planner<'_> {
     pub(crate) fn add(&self, outcomes: Vec<Outcome>, draft: &mut Draft, plan: &mut Plan) {
         let columns = self.target.fields().len();
         for outcome in outcomes {
-            let stored = self.stored.rows.get(&outcome.key);
-            for surplus in stored.iter().flat_map(|s| &s.surplus) {
+            for surplus in self.stored.surplus(outcome.key) {
                 plan.counts.duplicate_target_keys += 1;
                 draft.removed.push(*surplus);
             }
-            let place = stored.map(|s| s.place);
+            let place = self.stored.row(outcome.key).map(|s| s.place);
             match outcome.row {
                 RowChange::Keep => {}
                 RowChange::Remove => {
@@ -239,12 +240,16 @@ impl Planner<'_> {
         }
         let place = |new: &New| new.place.expect("only rows that replace one are looked at");
         replaced.sort_unstable_by_key(|new| place(new));
-        for same in replaced.chunk_by(|a, b| self.group_of(place(a)) == self.group_of(place(b))) {
-            let (file, group) = self.group_of(place(same[0]));
-            let mut edits = Edits::default();
-            edits.replace(&same.iter().map(|new| place(new).row).collect::<Vec<_>>(), &self.gather(same)?)?;
-            plan.print(|| Printed::File(file), b'=', same.iter().copied());
-            plan.edit(file, group, edits)?;
+        let mut groups = replaced.chunk_by(|a, b| self.group_of(place(a)) == self.group_of(place(b))).peekable();
+        while groups.peek().is_some() {
+            let now: Vec<&[&New]> = groups.by_ref().take(self.cores).collect();
+            for (same, rows) in now.iter().zip(self.gather_each(&now)) {
+                let (file, group) = self.group_of(place(same[0]));
+                let mut edits = Edits::default();
+                edits.replace(&same.iter().map(|new| place(new).row).collect::<Vec<_>>(), &rows?)?;
+                plan.print(|| Printed::File(file), b'=', same.iter().copied());
+                plan.edit(file, group, edits)?;
+            }
         }
         for (folder, news) in inserts {
             self.place(&folder, &news, plan)?;
@@ -259,6 +264,17 @@ impl Planner<'_> {
     /// New rows, without partition columns.
     fn gather(&self, news: &[&New]) -> Result<RecordBatch> {
         self.tables.gather(self.target, &self.data, &news.iter().map(|n| &n.cells).collect::<Vec<_>>())
+    }
+
+    /// New rows of several row groups, each on a core of its own.
+    fn gather_each(&self, groups: &[&[&New]]) -> Vec<Result<RecordBatch>> {
+        let [first, others @ ..] = groups else { return vec![] };
+        std::thread::scope(|scope| {
+            let others: Vec<_> = others.iter().map(|news| scope.spawn(|| self.gather(news))).collect();
+            let first = self.gather(first);
+            let joined = others.into_iter().map(|rows| rows.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            std::iter::once(first).chain(joined).collect()
+        })
     }
 
     /// The folder of every row.

@@ -44,39 +44,63 @@ pub(crate) struct StoredKey {
     pub(crate) place: Place,
     /// Its order by its own columns.
     pub(crate) order: Order,
-    /// Further rows of the key, which should not be.
-    pub(crate) surplus: Vec<Place>,
 }
 
 /// What the target holds of the keys of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Stored {
-    pub(crate) rows: HashMap<u32, StoredKey>,
+    /// By key, which of `rows` is its own; keys at the end that have none may be missing.
+    numbers: Vec<u32>,
+    /// As they are in the files.
+    rows: Vec<StoredKey>,
+    /// Further rows of a key, which should not be.
+    surplus: HashMap<u32, Vec<Place>>,
     /// By file from the first one looked at on, rows of other keys that a truncate takes away.
     pub(crate) truncated: Vec<Vec<u64>>,
     /// The number of that file.
     pub(crate) first: usize,
 }
 
+/// No row.
+const NONE: u32 = u32::MAX;
+
 impl Stored {
-    /// Of several rows of one key the newest stands, the last of equally new ones. The files are numbered from `first` on.
-    pub(crate) fn of(scans: &[Arc<FileScan>], first: usize) -> Self {
+    /// Of several rows of one of these many keys the newest stands, the last of equally new ones. The files are numbered from `first` on.
+    pub(crate) fn of(scans: &[Arc<FileScan>], first: usize, keys: usize) -> Self {
         let mut stored = Self { first, ..Self::default() };
+        let matches = scans.iter().map(|scan| scan.matches.len()).sum();
+        if matches > 0 {
+            stored.numbers = vec![NONE; keys];
+            stored.rows.reserve(matches);
+        }
         for (file, scan) in (first..).zip(scans) {
             for m in &scan.matches {
-                let (place, order) = (Place { file, row: m.row }, m.order.clone());
-                match stored.rows.get_mut(&m.key) {
-                    None => drop(stored.rows.insert(m.key, StoredKey { place, order, surplus: vec![] })),
-                    Some(s) if order >= s.order => {
-                        s.surplus.push(std::mem::replace(&mut s.place, place));
-                        s.order = order;
-                    }
-                    Some(s) => s.surplus.push(place),
-                }
+                stored.add(m.key, StoredKey { place: Place { file, row: m.row }, order: m.order.clone() });
             }
             stored.truncated.push(scan.truncated.clone());
         }
         stored
+    }
+
+    fn add(&mut self, key: u32, row: StoredKey) {
+        let number = &mut self.numbers[key as usize];
+        let Some(known) = self.rows.get_mut(*number as usize) else {
+            *number = u32::try_from(self.rows.len()).expect("there are fewer rows than keys");
+            self.rows.push(row);
+            return;
+        };
+        let other = if row.order >= known.order { std::mem::replace(known, row).place } else { row.place };
+        self.surplus.entry(key).or_default().push(other);
+    }
+
+    /// The row of a key.
+    pub(crate) fn row(&self, key: u32) -> Option<&StoredKey> {
+        self.rows.get(*self.numbers.get(key as usize)? as usize)
+    }
+
+    /// Further rows of the key, which should not be.
+    pub(crate) fn surplus(&self, key: u32) -> &[Place] {
+        if self.surplus.is_empty() { &[] } else { self.surplus.get(&key).map_or(&[], Vec::as_slice) }
     }
 }
 
@@ -124,27 +148,31 @@ pub(crate) struct Wanted {
     pub(crate) covers: Covers,
 }
 
-/// Finds the rows of one file that the run is about: in the row groups that may hold its keys by their statistics, by the key
-/// columns alone; then the orders of the rows that were found. A truncate is about all rows, whose orders are read.
+/// The row groups of a file that the run may be about, by their statistics; all of them where a truncate is about all rows.
 ///
 /// # Errors
-/// `MissingColumn`, `NullKey`, `KeyType`, `OrderType`, and those of the file.
-pub(crate) async fn scan(file: OpenFile, wanted: Arc<Wanted>) -> Result<FileScan> {
-    let place = format!("`{}`", file.file.path);
+/// `MissingColumn`.
+pub(crate) fn candidates(file: &OpenFile, wanted: &Wanted) -> Result<Vec<usize>> {
+    let scan = Scan { file, wanted, place: format!("`{}`", file.file.path) };
     let constant = |n: &str| file.file.partition.iter().any(|(p, _)| p == n);
     for k in wanted.spec.key.iter().filter(|k| !constant(k)) {
-        biscuit_schema::column_index(file.schema(), k, &place)?;
+        biscuit_schema::column_index(file.schema(), k, &scan.place)?;
     }
-    let scan = Scan { file: &file, wanted: &wanted, place };
+    scan.candidates()
+}
+
+/// Finds the rows of some row groups of a file that the run is about: by the key columns alone; then the orders of the rows that were found.
+/// A truncate is about all rows, whose orders are read.
+///
+/// # Errors
+/// `NullKey`, `KeyType`, `OrderType`, and those of the file.
+pub(crate) async fn scan(file: OpenFile, groups: Vec<usize>, wanted: Arc<Wanted>) -> Result<FileScan> {
+    let scan = Scan { file: &file, wanted: &wanted, place: format!("`{}`", file.file.path) };
     if wanted.truncated.is_some() {
-        return scan.all().await;
+        return scan.all(&groups).await;
     }
-    let groups = scan.candidates()?;
-    let mut found = FileScan::default();
-    if !groups.is_empty() {
-        found.matches = scan.keys(&groups).await?;
-        scan.orders(&mut found.matches).await?;
-    }
+    let mut found = FileScan { matches: scan.keys(&groups).await?, truncated: vec![] };
+    scan.orders(&mut found.matches).await?;
     Ok(found)
 }
 
@@ -164,15 +192,26 @@ impl Scan<'_> {
     }
 
     fn candidates(&self) -> Result<Vec<usize>> {
+        let all = || (0..self.file.group_starts().len() - 1).collect();
+        if self.wanted.truncated.is_some() {
+            return Ok(all());
+        }
         let keys = &self.wanted.keys;
         let sorted: Vec<&[u8]> = self.wanted.sorted.iter().map(|k| keys.bytes(*k)).collect();
         let first = &self.wanted.spec.key[0];
         if self.file.schema().index_of(first).is_err() {
             // A key column in the path is the same in all rows.
-            return Ok((0..self.file.group_starts().len() - 1).collect());
+            return Ok(all());
         }
         let bounds = Bounds::of(self.file, first)?;
         Ok((0..bounds.len()).filter(|&g| bounds[g].may_hold(&sorted)).collect())
+    }
+
+    /// The numbers of the rows of these row groups.
+    fn numbers(&self, groups: &[usize]) -> impl Iterator<Item = u64> + Send + use<> {
+        let starts = self.file.group_starts();
+        let numbers: Vec<_> = groups.iter().map(|&g| starts[g]..starts[g + 1]).collect();
+        numbers.into_iter().flatten()
     }
 
     async fn keys(&self, groups: &[usize]) -> Result<Vec<Match>> {
@@ -180,9 +219,7 @@ impl Scan<'_> {
         let names: Vec<&str> = spec.key.iter().map(String::as_str).collect();
         let narrow = self.narrow(&names);
         let mut batches = self.file.stream_groups(Some(&names), groups)?;
-        let starts = self.file.group_starts();
-        let numbers: Vec<_> = groups.iter().map(|&g| starts[g]..starts[g + 1]).collect();
-        let mut numbers = numbers.into_iter().flatten();
+        let mut numbers = self.numbers(groups);
         let (mut matches, mut bytes) = (Vec::new(), Vec::new());
         while let Some(batch) = batches.try_next().await? {
             let batch = align(&batch, &self.file.file.partition, &narrow, &self.place)?;
@@ -226,16 +263,17 @@ impl Scan<'_> {
         Ok(())
     }
 
-    async fn all(&self) -> Result<FileScan> {
+    async fn all(&self, groups: &[usize]) -> Result<FileScan> {
         let (wanted, spec) = (self.wanted, &self.wanted.spec);
         let names: Vec<&str> = spec.key.iter().chain(&spec.order).map(String::as_str).collect();
         let narrow = self.narrow(&names);
-        let mut batches = self.file.stream(Some(&names))?;
-        let (mut found, mut number, mut key) = (FileScan::default(), 0, Vec::new());
+        let mut batches = self.file.stream_groups(Some(&names), groups)?;
+        let mut numbers = self.numbers(groups);
+        let (mut found, mut key) = (FileScan::default(), Vec::new());
         while let Some(batch) = batches.try_next().await? {
             let batch = align(&batch, &self.file.file.partition, &narrow, &self.place)?;
             let rows = RowOrders::new(&batch, spec, &self.place)?;
-            for row in 0..batch.num_rows() {
+            for (row, number) in numbers.by_ref().take(batch.num_rows()).enumerate() {
                 rows.key(row, spec, &self.place, number, &mut key)?;
                 let order = || rows.order(row, spec, &self.place, number);
                 if let Some(k) = wanted.keys.find(&key) {
@@ -246,7 +284,6 @@ impl Scan<'_> {
                 {
                     found.truncated.push(number);
                 }
-                number += 1;
             }
         }
         Ok(found)
