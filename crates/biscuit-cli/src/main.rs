@@ -92,7 +92,9 @@ async fn answer(command: &Command, context: &Context) -> Result<Answer> {
 }
 
 fn log(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,biscuit=info"));
+    // What the chain of credentials tries in vain is in the error, if nothing else works.
+    let usual = || EnvFilter::new("warn,biscuit=info,aws_config=error");
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| usual());
     let logs = tracing_subscriber::fmt::layer().with_writer(progress::above_the_bar);
     let logs = match format {
         LogFormat::Text => logs.with_target(false).boxed(),
