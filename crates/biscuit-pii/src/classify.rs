@@ -1,0 +1,67 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use biscuit_core::Result;
+use serde::Serialize;
+
+use crate::detector::{Column, Detector};
+use crate::entity::Entity;
+use crate::hit::Likelihood;
+use crate::redact::Redactor;
+use crate::texts::{distinct_texts, text_parts};
+
+/// What texts of a column hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ColumnClass {
+    /// The path of the column: `address.street`.
+    pub column: String,
+    /// What is in it.
+    pub entity: Entity,
+    /// How many texts were looked at: those that are not null and not empty.
+    pub texts: u64,
+    /// How many are that and nothing else but spaces around it.
+    pub whole: u64,
+    /// How many have it somewhere in them.
+    pub inside: u64,
+}
+
+/// Says what the text columns of a sample hold that is at least so likely: by column, what is in most of its texts first. Columns in which nothing
+/// is found are left out.
+///
+/// # Errors
+/// Those of [`Redactor::hits`].
+pub async fn classify(
+    sample: &RecordBatch,
+    detectors: &[Arc<dyn Detector>],
+    least: Likelihood,
+) -> Result<Vec<ColumnClass>> {
+    let redactor = Redactor::new(detectors.to_vec()).with_least(least);
+    let mut classes = Vec::new();
+    let columns = sample.schema_ref().fields().iter().zip(sample.columns());
+    for (path, array) in columns.flat_map(|(field, array)| text_parts(field, array)) {
+        let distinct = distinct_texts(&array);
+        let texts: Vec<&str> = distinct.iter().map(|(text, _)| text.as_str()).collect();
+        let all: u64 = distinct.iter().map(|(_, count)| count).sum();
+        let mut found: BTreeMap<Entity, (u64, u64)> = BTreeMap::new();
+        for ((text, count), hits) in distinct.iter().zip(redactor.hits(&Column { name: &path, texts: &texts }).await?) {
+            let own: BTreeMap<Entity, bool> = hits.into_iter().fold(BTreeMap::new(), |mut own, hit| {
+                *own.entry(hit.entity).or_default() |= &text[hit.range] == text.trim();
+                own
+            });
+            for (entity, whole) in own {
+                let (wholes, insides) = found.entry(entity).or_default();
+                *insides += count;
+                *wholes += if whole { *count } else { 0 };
+            }
+        }
+        let mut of_column: Vec<ColumnClass> = found
+            .into_iter()
+            .map(|(entity, (whole, inside))| ColumnClass { column: path.clone(), entity, texts: all, whole, inside })
+            .collect();
+        of_column.sort_by_key(|class| std::cmp::Reverse((class.inside, class.whole)));
+        classes.extend(of_column);
+    }
+    Ok(classes)
+}

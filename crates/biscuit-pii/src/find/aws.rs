@@ -1,0 +1,44 @@
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use crate::entity::Entity;
+use crate::find::{after, before, detects_by, matches, regex, stands_alone};
+use crate::hit::{Hit, Likelihood};
+
+/// Keys of AWS: ids, by the prefixes that IAM gives them (IAM user guide, "Understanding unique ID prefixes"), and secrets, which are forty characters
+/// of base64 near words that say so.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Aws;
+
+const WORDS: [&str; 8] = [
+    "aws secret access key",
+    "secret access key",
+    "secret key",
+    "aws secret",
+    "secretaccesskey",
+    "aws",
+    "secret",
+    "credentials",
+];
+
+detects_by!(Aws, |_, text, context| {
+    static ID: LazyLock<Regex> =
+        LazyLock::new(|| regex("(?:AKIA|ASIA|ABIA|ACCA|AGPA|AIDA|AIPA|ANPA|ANVA|APKA|AROA|ASCA)[A-Z2-7]{16}"));
+    static SECRET: LazyLock<Regex> = LazyLock::new(|| regex("[A-Za-z0-9/+]{40}"));
+    let mut hits = matches(&ID, text, |range| {
+        stands_alone(text, &range).then(|| Hit::new(Entity::AWS_ACCESS_KEY, range, Likelihood::Likely))
+    });
+    hits.extend(matches(&SECRET, text, |range| {
+        let own = &text[range.clone()];
+        let goes_on = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric() || matches!(c, '/' | '+' | '='));
+        let alone = !goes_on(after(text, range.end))
+            && (!goes_on(before(text, range.start)) || text[..range.start].ends_with('='));
+        // A digest in hexadecimal digits has forty as well, and letters of one case.
+        let mixed = [char::is_ascii_uppercase as fn(&char) -> bool, char::is_ascii_lowercase, char::is_ascii_digit];
+        let mixed = mixed.iter().all(|kind| own.chars().any(|c| kind(&c)));
+        (alone && mixed && context.says(&range, &WORDS))
+            .then(|| Hit::new(Entity::AWS_SECRET_KEY, range, Likelihood::Likely))
+    }));
+    hits
+});

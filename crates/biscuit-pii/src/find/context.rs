@@ -1,0 +1,78 @@
+/// What is around hits: the text that they are in, and the name of its column.
+pub(crate) struct Context<'a> {
+    column: &'a str,
+    text: &'a str,
+}
+
+/// Characters before a hit, and behind it, whose words count.
+const BEFORE: usize = 60;
+const AFTER: usize = 20;
+
+impl<'a> Context<'a> {
+    pub(crate) fn new(column: &'a str, text: &'a str) -> Self {
+        Self { column, text }
+    }
+
+    /// Whether one of these words, in lower case, is near a hit, or in the name of the column.
+    pub(crate) fn says(&self, range: &std::ops::Range<usize>, words: &[&str]) -> bool {
+        let from = self.text[..range.start].char_indices().rev().take(BEFORE).last().map_or(range.start, |(at, _)| at);
+        let rest = &self.text[range.end..];
+        let to = rest.char_indices().nth(AFTER).map_or(self.text.len(), |(at, _)| range.end + at);
+        [self.column, &self.text[from..range.start], &self.text[range.end..to]].iter().any(|part| has(part, words))
+    }
+}
+
+/// Whether a text has one of these words, whole. Of several words the spaces may be underscores, hyphens or nothing.
+fn has(text: &str, words: &[&str]) -> bool {
+    if text.is_empty() {
+        return false;
+    }
+    let own = split(text).join(" ");
+    let own = format!(" {own} ");
+    words.iter().any(|word| own.contains(&format!(" {word} ")) || own.contains(&format!(" {} ", word.replace(' ', ""))))
+}
+
+/// The words of a text in lower case, also of names like `dateOfBirth` and `date_of_birth`.
+fn split(text: &str) -> Vec<String> {
+    let (mut words, mut word, mut lower) = (Vec::new(), String::new(), false);
+    for c in text.chars() {
+        if !c.is_alphanumeric() || (c.is_uppercase() && lower) {
+            words.push(std::mem::take(&mut word));
+        }
+        lower = c.is_lowercase();
+        if c.is_alphanumeric() {
+            word.extend(c.to_lowercase());
+        }
+    }
+    words.push(word);
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_found_whole_in_texts_and_in_names_of_columns() {
+        for text in ["her passport: ", "PASSPORT_NO", "passportNumber", "Reise-Passport"] {
+            assert!(has(text, &["passport"]), "{text}");
+        }
+        for text in ["", "passports", "compassport", "port"] {
+            assert!(!has(text, &["passport"]), "{text}");
+        }
+        for name in ["date_of_birth", "dateOfBirth", "Date of birth", "dateofbirth", "DATE-OF-BIRTH"] {
+            assert!(has(name, &["date of birth"]), "{name}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_near_counts() {
+        let text = format!("passport {} 123456789", "é".repeat(100));
+        let at = text.len() - 9..text.len();
+        assert!(!Context::new("", &text).says(&at, &["passport"]));
+        assert!(Context::new("passport", &text).says(&at, &["passport"]));
+        let text = "123456789 is her passport";
+        assert!(Context::new("", text).says(&(0..9), &["passport"]));
+    }
+}

@@ -1,0 +1,62 @@
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use crate::entity::Entity;
+use crate::find::{detects_by, digits, is_whole_number, matches, regex};
+use crate::hit::{Hit, Likelihood};
+
+/// Numbers of payment cards: in one, or in the groups in which they are printed with spaces or hyphens between, of an issuer's prefix and length
+/// (ISO/IEC 7812-1), with the check digit of Luhn.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CreditCard;
+
+detects_by!(CreditCard, |_, text, _| {
+    static FORMS: LazyLock<[Regex; 3]> = LazyLock::new(|| {
+        let grouped = |s: &str| {
+            // Four groups of four and what Visa and Maestro may have behind; American Express; Diners Club.
+            format!(
+                r"[0-9]{{4}}{s}(?:[0-9]{{4}}{s}[0-9]{{4}}{s}[0-9]{{4}}(?:{s}[0-9]{{3}})?|[0-9]{{6}}{s}[0-9]{{4,5}})"
+            )
+        };
+        [regex("[0-9]{12,19}"), regex(&grouped(" ")), regex(&grouped("-"))]
+    });
+    let card = |range: std::ops::Range<usize>| {
+        let digits = digits(&text[range.clone()]);
+        let fits = is_whole_number(text, &range) && is_issued(&digits) && luhn(&digits);
+        fits.then(|| Hit::new(Entity::CREDIT_CARD, range, Likelihood::Certain))
+    };
+    FORMS.iter().flat_map(|form| matches(form, text, card)).collect()
+});
+
+/// Whether an issuer has cards with this prefix in this length.
+fn is_issued(digits: &[u32]) -> bool {
+    let prefix = |n: usize| digits[..n].iter().fold(0, |all, d| all * 10 + d);
+    let (one, two, three, four) = (prefix(1), prefix(2), prefix(3), prefix(4));
+    match digits.len() {
+        12 => matches!(two, 50 | 56..=69),
+        13 => one == 4 || matches!(two, 50 | 56..=69),
+        14 => matches!(three, 300..=305 | 309) || matches!(two, 36 | 38 | 39),
+        15 => matches!(two, 34 | 37) || matches!(four, 2014 | 2149) || matches!(two, 50 | 56..=69),
+        16 => {
+            // Visa, Mastercard, the ranges of Discover, UnionPay and Maestro, JCB, Diners Club, Mir.
+            one == 4
+                || matches!(two, 50..=69)
+                || matches!(four, 2221..=2720 | 3528..=3589 | 2200..=2204)
+                || matches!(three, 300..=305 | 309)
+                || matches!(two, 36 | 38 | 39)
+        }
+        17 | 18 => matches!(two, 50 | 56..=69),
+        19 => one == 4 || matches!(two, 36 | 38 | 39 | 50 | 56..=69) || matches!(four, 3528..=3589),
+        _ => false,
+    }
+}
+
+/// The check digit of ISO/IEC 7812-1, annex B.
+fn luhn(digits: &[u32]) -> bool {
+    let value = |(at, digit): (usize, &u32)| match at % 2 {
+        0 => *digit,
+        _ => digit * 2 / 10 + digit * 2 % 10,
+    };
+    digits.iter().rev().enumerate().map(value).sum::<u32>() % 10 == 0
+}

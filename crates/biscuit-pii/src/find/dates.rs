@@ -1,0 +1,63 @@
+use std::sync::LazyLock;
+
+use regex::{Captures, Regex};
+
+use crate::entity::Entity;
+use crate::find::{detects_by, regex, stands_alone};
+use crate::hit::{Hit, Likelihood};
+
+/// Dates, as they are written in many places, and instants of ISO 8601. A date alone is nobody's: it is possible, and a date of birth where the
+/// words around it, or the name of the column, say so.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Dates;
+
+const BIRTH: [&str; 9] =
+    ["birth", "born", "birthday", "birthdate", "date of birth", "dob", "geboren", "geburtsdatum", "naissance"];
+
+detects_by!(Dates, |_, text, context| {
+    static FORMS: LazyLock<[Regex; 6]> = LazyLock::new(|| {
+        let month = "(?i:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)";
+        let time = "(?:T[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]{1,9})?)?(?:Z|[+-][0-9]{2}:?[0-9]{2})?)";
+        [
+            regex(&format!("(?<y>[0-9]{{4}})-(?<m>[0-9]{{2}})-(?<d>[0-9]{{2}}){time}?")),
+            regex("(?<y>[0-9]{4})(?:/(?<m>[0-9]{1,2})/|[.](?<m2>[0-9]{1,2})[.])(?<d>[0-9]{1,2})"),
+            regex(
+                "(?<a>[0-9]{1,2})(?:/(?<b>[0-9]{1,2})/|[.](?<b2>[0-9]{1,2})[.]|-(?<b3>[0-9]{1,2})-)(?<y>[0-9]{4}|[0-9]{2})",
+            ),
+            regex("(?<m>[0-9]{1,2})[/-](?<y>[0-9]{4}|[0-9]{2})"),
+            regex(&format!("(?<d>[0-9]{{1,2}})[ -]{month}[ .,-]+(?<y>[0-9]{{4}}|[0-9]{{2}})")),
+            regex(&format!("{month}[ .]+(?<d>[0-9]{{1,2}})(?:st|nd|rd|th)?,? +(?<y>[0-9]{{4}})")),
+        ]
+    });
+    let mut hits: Vec<Hit> = Vec::new();
+    for form in FORMS.iter() {
+        for found in form.captures_iter(text) {
+            let whole = found.get(0).expect("a match has a whole").range();
+            let taken = hits.iter().any(|hit| hit.range.start < whole.end && whole.start < hit.range.end);
+            let number_goes_on = text[whole.end..].starts_with(['/', '-'])
+                && text[whole.end + 1..].starts_with(|c: char| c.is_ascii_digit());
+            let number_began = text[..whole.start].ends_with(['/', '-', '.']);
+            if taken || number_goes_on || number_began || !stands_alone(text, &whole) || !is_date(&found) {
+                continue;
+            }
+            hits.push(match context.says(&whole, &BIRTH) {
+                true => Hit::new(Entity::DATE_OF_BIRTH, whole, Likelihood::Likely),
+                false => Hit::new(Entity::DATE, whole, Likelihood::Possible),
+            });
+        }
+    }
+    hits.sort_by_key(|hit| hit.range.start);
+    hits
+});
+
+/// Whether month and day are ones; where it is not said which is which, in either order.
+fn is_date(found: &Captures<'_>) -> bool {
+    let number =
+        |names: &[&str]| names.iter().find_map(|n| found.name(n)).map(|m| m.as_str().parse::<u32>().unwrap_or(0));
+    let month = |m: u32| (1..=12).contains(&m);
+    let day = |d: u32| (1..=31).contains(&d);
+    match (number(&["a"]), number(&["b", "b2", "b3"])) {
+        (Some(a), Some(b)) => (month(a) && day(b)) || (day(a) && month(b)),
+        _ => number(&["m", "m2"]).is_none_or(month) && number(&["d"]).is_none_or(day),
+    }
+}

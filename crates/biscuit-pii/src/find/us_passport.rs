@@ -1,0 +1,22 @@
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use crate::entity::Entity;
+use crate::find::{detects_by, is_whole_number, matches, regex};
+use crate::hit::{Hit, Likelihood};
+
+/// Numbers of passports of the United States: nine digits, or a letter and eight. Words around it say whether it is one.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct UsPassport;
+
+const WORDS: [&str; 6] = ["passport", "passports", "passport number", "travel document", "passport no", "passeport"];
+
+detects_by!(UsPassport, |_, text, context| {
+    static FORM: LazyLock<Regex> = LazyLock::new(|| regex("[A-Z][0-9]{8}|[0-9]{9}"));
+    matches(&FORM, text, |range| {
+        let likely = context.says(&range, &WORDS);
+        let likelihood = if likely { Likelihood::Likely } else { Likelihood::Possible };
+        is_whole_number(text, &range).then(|| Hit::new(Entity::US_PASSPORT, range, likelihood))
+    })
+});

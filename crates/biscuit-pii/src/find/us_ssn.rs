@@ -1,0 +1,36 @@
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use crate::entity::Entity;
+use crate::find::{detects_by, is_whole_number, matches, regex};
+use crate::hit::{Hit, Likelihood};
+
+/// Social security numbers of the United States, of areas, groups and serials that are given out (Social Security Administration, "Social
+/// Security Number Randomization"). Nine digits without a separator may be much else.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct UsSsn;
+
+const WORDS: [&str; 6] = ["ssn", "ssns", "ss", "social security", "social security number", "social"];
+
+detects_by!(UsSsn, |_, text, context| {
+    static FORM: LazyLock<Regex> =
+        LazyLock::new(|| regex("[0-9]{3}(?:-[0-9]{2}-|[.][0-9]{2}[.]| [0-9]{2} |[0-9]{2})[0-9]{4}"));
+    matches(&FORM, text, |range| {
+        let number: String = text[range.clone()].chars().filter(char::is_ascii_digit).collect();
+        if !is_whole_number(text, &range) || !is_given_out(&number) {
+            return None;
+        }
+        let likely = range.len() > 9 || context.says(&range, &WORDS);
+        let likelihood = if likely { Likelihood::Likely } else { Likelihood::Possible };
+        Some(Hit::new(Entity::US_SSN, range, likelihood))
+    })
+});
+
+fn is_given_out(number: &str) -> bool {
+    let (area, rest) = number.split_at(3);
+    let (group, serial) = rest.split_at(2);
+    // Numbers that were printed in advertisements.
+    let famous = ["078051120", "219099999", "123456789"].contains(&number) || number.starts_with("98765432");
+    area != "000" && area != "666" && !area.starts_with('9') && group != "00" && serial != "0000" && !famous
+}

@@ -1,0 +1,36 @@
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use crate::entity::Entity;
+
+/// How much says that a hit is what its form looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Likelihood {
+    /// The form fits, and fits much else.
+    Possible,
+    /// The form is rare, or words around it say so too.
+    Likely,
+    /// A check digit, a numbering plan or the like holds.
+    Certain,
+}
+
+/// A part of a text that is personal data.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Hit {
+    /// What it is.
+    pub entity: Entity,
+    /// Where it is, in bytes, at boundaries of characters.
+    pub range: Range<usize>,
+    /// How likely it is that.
+    pub likelihood: Likelihood,
+}
+
+impl Hit {
+    /// A hit in these bytes of a text.
+    pub fn new(entity: Entity, range: Range<usize>, likelihood: Likelihood) -> Self {
+        Self { entity, range, likelihood }
+    }
+}

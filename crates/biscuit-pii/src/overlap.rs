@@ -1,0 +1,58 @@
+use std::cmp::Reverse;
+
+use crate::hit::Hit;
+
+/// The hits of a text in its order, of those that overlap one: it covers all that they cover, so that no end of one stays, and is what the
+/// longest of them is; of equally long ones the likeliest, then the first by name. Hits that only touch stay two.
+pub fn without_overlaps(mut hits: Vec<Hit>) -> Vec<Hit> {
+    hits.sort_by_key(|hit| (hit.range.start, hit.range.end));
+    let mut out: Vec<(Hit, Hit)> = Vec::new();
+    for hit in hits {
+        match out.last_mut() {
+            Some((whole, best)) if hit.range.start < whole.range.end => {
+                whole.range.end = whole.range.end.max(hit.range.end);
+                if rank(&hit) < rank(best) {
+                    *best = hit;
+                }
+            }
+            _ => out.push((hit.clone(), hit)),
+        }
+    }
+    out.into_iter().map(|(whole, best)| Hit { range: whole.range, ..best }).collect()
+}
+
+fn rank(hit: &Hit) -> impl Ord + use<'_> {
+    (Reverse(hit.range.len()), Reverse(hit.likelihood), &hit.entity, hit.range.start)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::entity::Entity;
+    use crate::hit::Likelihood;
+
+    fn any_hit() -> impl Strategy<Value = Hit> {
+        let likelihood = prop_oneof![Just(Likelihood::Possible), Just(Likelihood::Likely), Just(Likelihood::Certain)];
+        let entity = prop_oneof![Just(Entity::URL), Just(Entity::EMAIL_ADDRESS), Just(Entity::IP_ADDRESS)];
+        (entity, 0_usize..40, 1_usize..12, likelihood).prop_map(|(e, at, n, l)| Hit::new(e, at..at + n, l))
+    }
+
+    proptest! {
+        #[test]
+        fn all_that_was_covered_stays_covered_once_whatever_the_order(hits in prop::collection::vec(any_hit(), 0..12), seed in any::<u64>()) {
+            let out = without_overlaps(hits.clone());
+            for byte in 0..60 {
+                let inside = |h: &&Hit| h.range.contains(&byte);
+                let count = out.iter().filter(inside).count();
+                prop_assert_eq!(count, usize::from(hits.iter().any(|h| inside(&h))));
+            }
+            let mut other = hits;
+            let half = other.len().max(1);
+            other.rotate_left(usize::try_from(seed).unwrap_or(0) % half);
+            other.reverse();
+            prop_assert_eq!(without_overlaps(other), out);
+        }
+    }
+}

@@ -1,0 +1,129 @@
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use biscuit_core::{Error, Result};
+
+use crate::action::Action;
+use crate::detector::{Column, Detector, usual_detectors};
+use crate::entity::Entity;
+use crate::hit::{Hit, Likelihood};
+use crate::overlap::without_overlaps;
+use crate::texts::{distinct_texts, with_texts};
+
+/// Finds personal data in columns and replaces it.
+#[derive(Debug, Clone)]
+pub struct Redactor {
+    detectors: Vec<Arc<dyn Detector>>,
+    actions: BTreeMap<Entity, Action>,
+    otherwise: Action,
+    least: Likelihood,
+}
+
+/// A column without its personal data.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Redacted {
+    /// The column, of the same type and length.
+    pub column: ArrayRef,
+    /// How many hits were replaced, by entity.
+    pub counts: BTreeMap<Entity, u64>,
+}
+
+impl Redactor {
+    /// Replaces what these detectors find by its type, if it is likely.
+    pub fn new(detectors: Vec<Arc<dyn Detector>>) -> Self {
+        Self { detectors, actions: BTreeMap::new(), otherwise: Action::Type, least: Likelihood::Likely }
+    }
+
+    /// Replaces what the [usual detectors](usual_detectors) find.
+    pub fn usual() -> Self {
+        Self::new(usual_detectors())
+    }
+
+    /// The same, with another action for an entity.
+    pub fn with_action(mut self, entity: Entity, action: Action) -> Self {
+        self.actions.insert(entity, action);
+        self
+    }
+
+    /// The same, with another action for entities that have none of their own.
+    pub fn with_otherwise(mut self, action: Action) -> Self {
+        self.otherwise = action;
+        self
+    }
+
+    /// The same, for hits that are at least so likely.
+    pub fn with_least(mut self, least: Likelihood) -> Self {
+        self.least = least;
+        self
+    }
+
+    fn action(&self, entity: &Entity) -> &Action {
+        self.actions.get(entity).unwrap_or(&self.otherwise)
+    }
+
+    /// What is to be replaced in each text: hits that are likely enough, none of them overlapping.
+    ///
+    /// # Errors
+    /// `InvalidHit` for a detector whose hits are not inside of their text, or begin or end inside of a character; those of detectors.
+    pub async fn hits(&self, column: &Column<'_>) -> Result<Vec<Vec<Hit>>> {
+        let mut all: Vec<Vec<Hit>> = vec![vec![]; column.texts.len()];
+        for detector in &self.detectors {
+            let found = detector.detect(column).await?;
+            if found.len() != all.len() {
+                let message = format!("{detector:?} has answered for {} of {} texts", found.len(), all.len());
+                return Err(Error::data("InvalidHit", message).with_column(column.name));
+            }
+            for ((all, hits), text) in all.iter_mut().zip(found).zip(column.texts) {
+                let wrong = |hit: &&Hit| hit.range.is_empty() || text.get(hit.range.clone()).is_none();
+                if let Some(hit) = hits.iter().find(wrong) {
+                    let message =
+                        format!("{detector:?} has found {} in no part of the text: {:?}", hit.entity, hit.range);
+                    return Err(Error::data("InvalidHit", message).with_column(column.name));
+                }
+                // What is to stay does not hide what overlaps it.
+                let counts =
+                    |hit: &Hit| hit.likelihood >= self.least && !matches!(self.action(&hit.entity), Action::Keep);
+                all.extend(hits.into_iter().filter(counts));
+            }
+        }
+        Ok(all.into_iter().map(without_overlaps).collect())
+    }
+
+    /// Replaces personal data in the texts of a column, also inside of structs, lists, maps and dictionaries; other columns stay as they are. The
+    /// name of the column says something about its texts, too: nine digits in `ssn` are likely one.
+    ///
+    /// # Errors
+    /// Those of [`hits`](Self::hits).
+    pub async fn redact(&self, name: &str, column: &ArrayRef) -> Result<Redacted> {
+        let distinct = distinct_texts(column);
+        let texts: Vec<&str> = distinct.iter().map(|(text, _)| text.as_str()).collect();
+        let hits = self.hits(&Column { name, texts: &texts }).await?;
+        let (mut new, mut replaced) = (HashMap::new(), BTreeMap::new());
+        for ((text, count), hits) in distinct.iter().zip(&hits).filter(|(_, hits)| !hits.is_empty()) {
+            hits.iter().for_each(|hit| *replaced.entry(hit.entity.clone()).or_default() += count);
+            new.insert(text.as_str(), self.without(text, hits));
+        }
+        if new.is_empty() {
+            return Ok(Redacted { column: column.clone(), counts: replaced });
+        }
+        let own: HashMap<&str, &str> =
+            texts.iter().map(|text| (*text, new.get(text).map_or(*text, String::as_str))).collect();
+        // An empty text is none of them.
+        let column = with_texts(column, &|text| own.get(text).copied().unwrap_or_default())?;
+        Ok(Redacted { column, counts: replaced })
+    }
+
+    /// A text with these hits replaced.
+    fn without(&self, text: &str, hits: &[Hit]) -> String {
+        let (mut out, mut at) = (String::with_capacity(text.len()), 0);
+        for hit in hits {
+            out.push_str(&text[at..hit.range.start]);
+            out.push_str(&self.action(&hit.entity).replace(&hit.entity, &text[hit.range.clone()]));
+            at = hit.range.end;
+        }
+        out.push_str(&text[at..]);
+        out
+    }
+}

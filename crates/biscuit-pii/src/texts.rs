@@ -1,0 +1,103 @@
+//! The texts of a column, also inside of nested ones.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, LargeStringArray, StringArray, StringViewArray, make_array};
+use arrow::datatypes::{DataType, Field};
+use biscuit_core::{Error, Result};
+
+/// What is done with each text of a column, and how often it is there.
+type Each<'a> = dyn FnMut(&str, u64) + 'a;
+
+/// The texts of a column that are neither null nor empty, each once, as they come, with their numbers of rows.
+pub(crate) fn distinct_texts(array: &dyn Array) -> Vec<(String, u64)> {
+    let (mut all, mut numbers) = (Vec::<(String, u64)>::new(), HashMap::<String, usize>::new());
+    each_text(array, &mut |text, count| match numbers.get(text) {
+        Some(at) => all[*at].1 += count,
+        None if text.is_empty() => {}
+        None => {
+            numbers.insert(text.to_owned(), all.len());
+            all.push((text.to_owned(), count));
+        }
+    });
+    all
+}
+
+/// Goes through the texts of a column that are not null. Of a dictionary each value comes once, with its number of rows.
+fn each_text(array: &dyn Array, each: &mut Each<'_>) {
+    match array.data_type() {
+        DataType::Utf8 => array.as_string::<i32>().iter().flatten().for_each(|text| each(text, 1)),
+        DataType::LargeUtf8 => array.as_string::<i64>().iter().flatten().for_each(|text| each(text, 1)),
+        DataType::Utf8View => array.as_string_view().iter().flatten().for_each(|text| each(text, 1)),
+        DataType::Dictionary(..) => {
+            let dictionary = array.as_any_dictionary();
+            let mut counts = vec![0; dictionary.values().len()];
+            for (row, key) in dictionary.normalized_keys().into_iter().enumerate() {
+                if dictionary.keys().is_valid(row) {
+                    counts[key] += 1;
+                }
+            }
+            for (at, count) in counts.into_iter().enumerate().filter(|(_, count)| *count > 0) {
+                each_text(&dictionary.values().slice(at, 1), &mut |text, _| each(text, count));
+            }
+        }
+        DataType::Struct(_) => array.as_struct().columns().iter().for_each(|column| each_text(column, each)),
+        DataType::List(_) => each_text(array.as_list::<i32>().values(), each),
+        DataType::LargeList(_) => each_text(array.as_list::<i64>().values(), each),
+        DataType::FixedSizeList(..) => each_text(array.as_fixed_size_list().values(), each),
+        DataType::Map(..) => each_text(array.as_map().entries(), each),
+        _ => {}
+    }
+}
+
+/// The same column with other texts: null stays null, and the type is the same.
+pub(crate) fn with_texts<'a>(array: &ArrayRef, new: &dyn Fn(&str) -> &'a str) -> Result<ArrayRef> {
+    Ok(match array.data_type() {
+        DataType::Utf8 => Arc::new(array.as_string::<i32>().iter().map(|text| text.map(new)).collect::<StringArray>()),
+        DataType::LargeUtf8 => {
+            Arc::new(array.as_string::<i64>().iter().map(|text| text.map(new)).collect::<LargeStringArray>())
+        }
+        DataType::Utf8View => {
+            Arc::new(array.as_string_view().iter().map(|text| text.map(new)).collect::<StringViewArray>())
+        }
+        of_parts if of_parts.is_nested() || matches!(of_parts, DataType::Dictionary(..)) => {
+            let data = array.to_data();
+            let part = |part| with_texts(&make_array(part), new).map(|part| part.to_data());
+            let parts: Vec<_> = data.child_data().iter().cloned().map(part).collect::<Result<_>>()?;
+            let made = data.into_builder().child_data(parts).build();
+            make_array(made.map_err(|e| Error::internal("a column could not be put together").with_source(e))?)
+        }
+        _ => array.clone(),
+    })
+}
+
+/// The parts of a column that are texts, by their paths: `address.street`.
+pub(crate) fn text_parts(field: &Field, array: &ArrayRef) -> Vec<(String, ArrayRef)> {
+    let name = field.name();
+    let inside = |field: &Field, array: &ArrayRef| {
+        let parts = text_parts(field, array).into_iter();
+        parts.map(|(path, array)| (format!("{name}.{path}"), array)).collect::<Vec<_>>()
+    };
+    let same = |item: &ArrayRef| text_parts(&Field::new(name, item.data_type().clone(), true), item);
+    match array.data_type() {
+        DataType::Struct(fields) => {
+            fields.iter().zip(array.as_struct().columns()).flat_map(|(field, column)| inside(field, column)).collect()
+        }
+        DataType::List(_) => same(array.as_list::<i32>().values()),
+        DataType::LargeList(_) => same(array.as_list::<i64>().values()),
+        DataType::FixedSizeList(..) => same(array.as_fixed_size_list().values()),
+        DataType::Map(..) => {
+            let map = array.as_map();
+            let entries = [("key", map.keys()), ("value", map.values())];
+            entries
+                .into_iter()
+                .flat_map(|(part, array)| inside(&Field::new(part, array.data_type().clone(), true), array))
+                .collect()
+        }
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Dictionary(..) => {
+            vec![(name.clone(), array.clone())]
+        }
+        _ => vec![],
+    }
+}

@@ -1,0 +1,95 @@
+//! The detectors beside the cases of Presidio's own tests, which are not a part of this project: `BISCUIT_CASES` is the folder of `pii-detect.jsonl`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use biscuit_pii::{
+    Column, CreditCard, Dates, Detector, Email, Hit, Iban, Ip, Mac, Phone, UkDrivingLicence, Url, UsDriverLicense,
+    UsItin, UsPassport, UsSsn,
+};
+use serde_json::Value;
+
+/// Where the cases are by default: beside the project.
+fn cases() -> Option<String> {
+    let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/cases");
+    let folder = std::env::var_os("BISCUIT_CASES").map_or(beside, PathBuf::from);
+    std::fs::read_to_string(folder.join("pii-detect.jsonl")).ok()
+}
+
+fn detector(entity: &str) -> Option<Box<dyn Detector>> {
+    Some(match entity {
+        "CREDIT_CARD" => Box::new(CreditCard),
+        "IBAN_CODE" => Box::new(Iban),
+        "US_SSN" => Box::new(UsSsn),
+        "US_ITIN" => Box::new(UsItin),
+        "EMAIL_ADDRESS" => Box::new(Email),
+        "IP_ADDRESS" => Box::new(Ip),
+        "MAC_ADDRESS" => Box::new(Mac),
+        "URL" => Box::new(Url),
+        "DATE_TIME" => Box::new(Dates),
+        "US_PASSPORT" => Box::new(UsPassport),
+        "US_DRIVER_LICENSE" => Box::new(UsDriverLicense),
+        "UK_DRIVING_LICENCE" => Box::new(UkDrivingLicence),
+        "PH_MOBILE_NUMBER" => Box::new(Phone::new(["PH"]).expect("a region")),
+        "TR_PHONE_NUMBER" => Box::new(Phone::new(["TR"]).expect("a region")),
+        _ => return None,
+    })
+}
+
+/// The spans of hits in characters.
+fn spans(text: &str, hits: &[Hit]) -> Vec<(usize, usize)> {
+    let at = |byte: usize| text[..byte].chars().count();
+    let mut spans: Vec<_> = hits.iter().map(|hit| (at(hit.range.start), at(hit.range.end))).collect();
+    spans.sort_unstable();
+    spans
+}
+
+#[derive(Default)]
+struct Score {
+    spans: usize,
+    found: usize,
+    negatives: usize,
+    hit: usize,
+}
+
+#[tokio::test]
+async fn nearly_all_that_presidio_finds_is_found_in_its_exact_span_and_nearly_nothing_else() {
+    let Some(cases) = cases() else {
+        println!("skipped: there is no pii-detect.jsonl; BISCUIT_CASES names its folder");
+        return;
+    };
+    let mut scores: BTreeMap<String, Score> = BTreeMap::new();
+    for line in cases.lines() {
+        let case: Value = serde_json::from_str(line).expect("a case is JSON");
+        let entity = case["entities"][0].as_str().expect("a name").to_owned();
+        let Some(detector) = detector(&entity) else { continue };
+        let text = case["text"].as_str().expect("a text");
+        let hits = detector.detect(&Column { name: "", texts: &[text] }).await.expect("hits").remove(0);
+        let number = |v: &Value| usize::try_from(v.as_u64().expect("a number")).expect("it is small");
+        let found = case["found"].as_array().expect("a list");
+        let want: Vec<_> = found.iter().map(|f| (number(&f[1]), number(&f[2]))).collect();
+        let spans = spans(text, &hits);
+        let score = scores.entry(entity.clone()).or_default();
+        score.spans += want.len();
+        score.found += want.iter().filter(|span| spans.contains(span)).count();
+        if want.is_empty() {
+            score.negatives += 1;
+            score.hit += usize::from(!spans.is_empty());
+        }
+        if spans != want {
+            println!("{entity} {text:?}: {spans:?} instead of {want:?}");
+        }
+    }
+    println!("{:<20} {:>9} {:>10}", "entity", "found", "false");
+    let mut all = Score::default();
+    for (entity, s) in &scores {
+        println!("{entity:<20} {:>4} of {:<4} {:>3} of {:<4}", s.found, s.spans, s.hit, s.negatives);
+        all.spans += s.spans;
+        all.found += s.found;
+        all.negatives += s.negatives;
+        all.hit += s.hit;
+    }
+    println!("{:<20} {:>4} of {:<4} {:>3} of {:<4}", "all", all.found, all.spans, all.hit, all.negatives);
+    assert!(all.found * 100 >= all.spans * 95, "{} of {} were found", all.found, all.spans);
+    assert!(all.hit * 100 <= all.negatives * 2, "{} of {} were hit", all.hit, all.negatives);
+}

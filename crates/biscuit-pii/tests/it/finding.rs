@@ -1,0 +1,169 @@
+//! What is a hit, and how likely it is.
+
+use biscuit_pii::{
+    Aws, Column, CreditCard, Dates, Detector, Email, Entity, Iban, Ip, Likelihood, Names, Phone, Redactor, Url,
+    UsDriverLicense, UsItin, UsPassport, UsSsn,
+};
+use proptest::prelude::*;
+
+async fn found(detector: &dyn Detector, column: &str, text: &str) -> Vec<(String, Likelihood)> {
+    let hits = detector.detect(&Column { name: column, texts: &[text] }).await.expect("hits").remove(0);
+    hits.into_iter().map(|hit| (text[hit.range].to_owned(), hit.likelihood)).collect()
+}
+
+async fn texts(detector: &dyn Detector, text: &str) -> Vec<String> {
+    found(detector, "", text).await.into_iter().map(|(text, _)| text).collect()
+}
+
+use Likelihood::{Certain, Likely, Possible};
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn whatever_a_text_holds_hits_are_inside_of_it_and_do_not_depend_on_others(
+        text in r"([0-9]{1,5}|[A-Za-z]{1,4}|[ .,:;/@%+()_-]|é|ß|🍪|::|ssn|born|\PC){0,24}",
+        other in r"[0-9:@. a-z]{0,20}",
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let redactor = Redactor::usual().with_least(Possible);
+        let hits = |texts: &[&str]| runtime.block_on(redactor.hits(&Column { name: "", texts }));
+        // A hit that begins or ends inside of a character is an error.
+        let alone = hits(&[&text]).expect("hits");
+        let beside = hits(&[&other, &text]).expect("hits");
+        prop_assert_eq!(&alone[0], &beside[1]);
+        prop_assert!(alone[0].windows(2).all(|w| w[0].range.end <= w[1].range.start));
+    }
+}
+
+// S15.
+#[tokio::test]
+async fn a_card_has_its_check_digit_its_issuer_and_a_form_of_cards() {
+    for card in [
+        "4111 1111 1111 1111",
+        "4111-1111-1111-1111",
+        "378282246310005",
+        "3782 822463 10005",
+        "5105105105105100",
+        "2223003122003222",
+        "6011111111111117",
+        "3530111333300000",
+        "30569309025904",
+        "4222222222222",
+    ] {
+        assert_eq!(found(&CreditCard, "", &format!("é {card}.")).await, [(card.to_owned(), Certain)], "{card}");
+    }
+    for other in [
+        "4111 1111 1111 1112",
+        "4111 1111-1111 1111",
+        "94111111111111111",
+        "4111111111111111.5",
+        "0.4111111111111111",
+        "A4111111111111111",
+        "0000000000000000",
+        "1234567812345670",
+    ] {
+        assert_eq!(texts(&CreditCard, other).await, [] as [&str; 0], "{other}");
+    }
+    // A number in front that is none does not hide one.
+    assert_eq!(texts(&CreditCard, "12 4111111111111111 99").await, ["4111111111111111"]);
+}
+
+#[tokio::test]
+async fn an_iban_ends_where_its_country_says() {
+    let own = "GB29 NWBK 6016 1331 9268 19";
+    assert_eq!(texts(&Iban, &format!("to {own} GBP 300")).await, [own]);
+    assert_eq!(texts(&Iban, "DE89370400440532013000").await, ["DE89370400440532013000"]);
+    for other in
+        ["DE89370400440532013001", "DE8937040044053201300", "XX89370400440532013000", "DE893704004405320130001"]
+    {
+        assert_eq!(texts(&Iban, other).await, [] as [&str; 0], "{other}");
+    }
+}
+
+#[tokio::test]
+async fn nine_digits_are_what_the_words_around_them_or_the_column_say() {
+    assert_eq!(found(&UsSsn, "", "536904399").await, [("536904399".to_owned(), Possible)]);
+    assert_eq!(found(&UsSsn, "ssn", "536904399").await, [("536904399".to_owned(), Likely)]);
+    assert_eq!(found(&UsSsn, "customerSsn", "536904399").await, [("536904399".to_owned(), Likely)]);
+    assert_eq!(found(&UsSsn, "", "Social Security: 536904399").await, [("536904399".to_owned(), Likely)]);
+    assert_eq!(found(&UsSsn, "", "536-90-4399").await, [("536-90-4399".to_owned(), Likely)]);
+    for other in
+        ["000-90-4399", "666-90-4399", "936-90-4399", "536-00-4399", "536-90-0000", "536-90 4399", "078-05-1120"]
+    {
+        assert_eq!(texts(&UsSsn, other).await, [] as [&str; 0], "{other}");
+    }
+    assert_eq!(found(&UsPassport, "passport_no", "912803456").await, [("912803456".to_owned(), Likely)]);
+    assert_eq!(found(&UsDriverLicense, "", "her license D1234567").await, [("D1234567".to_owned(), Likely)]);
+    assert_eq!(found(&UsDriverLicense, "", "order 1234567").await, [("1234567".to_owned(), Possible)]);
+    assert_eq!(texts(&UsItin, "911-93-1234").await, [] as [&str; 0]);
+}
+
+#[tokio::test]
+async fn addresses_are_cut_from_what_is_around_them() {
+    assert_eq!(
+        texts(&Email, "<josé.o'hara@bücher.example>, (a@b.co).").await,
+        ["josé.o'hara@bücher.example", "a@b.co"]
+    );
+    assert_eq!(texts(&Email, "mail='a.b@c.org'").await, ["a.b@c.org"]);
+    for other in ["a@b", "@b.com", "a@b.c0", "a@@b.com", "@biscuit/pkg"] {
+        assert_eq!(texts(&Email, other).await, [] as [&str; 0], "{other}");
+    }
+    assert_eq!(texts(&Url, "(see https://x.example/a?b=c).").await, ["https://x.example/a?b=c"]);
+    assert_eq!(found(&Url, "", "main.rs").await, [("main.rs".to_owned(), Possible)]);
+    assert_eq!(texts(&Url, "report.parquet, a.b@c.com").await, [] as [&str; 0]);
+    assert_eq!(texts(&Ip, "from 10.0.0.1:8080 to [::1]").await, ["10.0.0.1", "::1"]);
+}
+
+#[tokio::test]
+async fn phone_numbers_are_those_of_numbering_plans() {
+    let phone = Phone::usual();
+    assert_eq!(found(&phone, "", "+49 30 901820 is open").await, [("+49 30 901820".to_owned(), Certain)]);
+    assert_eq!(found(&phone, "", "(415) 555-2671").await, [("(415) 555-2671".to_owned(), Likely)]);
+    assert_eq!(found(&phone, "", "4155552671").await, [("4155552671".to_owned(), Possible)]);
+    assert_eq!(found(&phone, "phone", "4155552671").await, [("4155552671".to_owned(), Likely)]);
+    for other in ["+1 115 555 2671", "2024-02-29 12:00:00", "1.5555552671", "0000000000"] {
+        assert_eq!(texts(&phone, other).await, [] as [&str; 0], "{other}");
+    }
+    assert_eq!(Phone::new(["XQ"]).unwrap_err().code(), "UnknownRegion");
+    assert_eq!(texts(&Phone::new(["DE"]).unwrap(), "Tel. 030 901820").await, ["030 901820"]);
+}
+
+#[tokio::test]
+async fn a_date_is_one_of_birth_where_that_is_said() {
+    let of = async |column: &str, text: &str| {
+        let hits = Dates.detect(&Column { name: column, texts: &[text] }).await.expect("hits").remove(0);
+        hits.into_iter().map(|hit| (hit.entity, text[hit.range].to_owned())).collect::<Vec<_>>()
+    };
+    let birth = |text: &str| vec![(Entity::DATE_OF_BIRTH, text.to_owned())];
+    assert_eq!(of("", "born on 29 February 1984 in").await, birth("29 February 1984"));
+    assert_eq!(of("date_of_birth", "1984-02-29").await, birth("1984-02-29"));
+    assert_eq!(of("", "shipped 1984-02-29").await, [(Entity::DATE, "1984-02-29".to_owned())]);
+    for other in ["1984-13-01", "32.1.1984", "1/2/3/4", "10.0.0.1", "v1.2.2024.7"] {
+        assert_eq!(of("", other).await, [], "{other}");
+    }
+}
+
+#[tokio::test]
+async fn keys_of_aws_are_told_from_digests() {
+    let (id, secret) = ("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY");
+    assert_eq!(texts(&Aws, id).await, [id]);
+    assert_eq!(texts(&Aws, &format!("aws_secret_access_key={secret}")).await, [secret]);
+    assert_eq!(texts(&Aws, secret).await, [] as [&str; 0]);
+    assert_eq!(texts(&Aws, "secret da39a3ee5e6b4b0d3255bfef95601890afd80709").await, [] as [&str; 0]);
+}
+
+#[tokio::test]
+async fn names_are_those_of_dictionaries() {
+    let usual = Names::usual();
+    assert_eq!(
+        found(&usual, "", "Dear Mary J. O'Neil, Maria Garcia wrote").await[1],
+        ("Maria Garcia".to_owned(), Likely)
+    );
+    assert_eq!(found(&usual, "", "Mary Ann Smith").await, [("Mary Ann Smith".to_owned(), Likely)]);
+    assert_eq!(found(&usual, "", "John F. Kennedy").await, [("John F. Kennedy".to_owned(), Likely)]);
+    assert_eq!(found(&usual, "", "Mary had a lamb").await, [("Mary".to_owned(), Possible)]);
+    assert_eq!(texts(&usual, "mark the price").await, [] as [&str; 0]);
+    let own = Names::new(["Éva"], ["Kovács"]);
+    assert_eq!(found(&own, "", "– Éva Kovács").await, [("Éva Kovács".to_owned(), Likely)]);
+}

@@ -1,0 +1,5 @@
+//! What detectors find, and what becomes of it.
+
+mod cases;
+mod finding;
+mod redacting;

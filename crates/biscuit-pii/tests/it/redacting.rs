@@ -1,0 +1,154 @@
+//! What becomes of columns.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, DictionaryArray, Int32Array, Int64Array, LargeStringArray, ListBuilder, RecordBatch,
+    StringArray, StringBuilder, StringViewArray, StructArray,
+};
+use arrow::datatypes::{DataType, Field, Int32Type};
+use async_trait::async_trait;
+use biscuit_core::Result;
+use biscuit_pii::{
+    Action, Column, Detector, Entity, HashKey, Hit, Likelihood, Redactor, classify, usual_detectors, without_overlaps,
+};
+
+fn column(texts: &[Option<&str>]) -> ArrayRef {
+    Arc::new(StringArray::from(texts.to_vec()))
+}
+
+async fn one(redactor: &Redactor, text: &str) -> String {
+    let redacted = redactor.redact("", &column(&[Some(text)])).await.expect("a column");
+    redacted.column.as_string::<i32>().value(0).to_owned()
+}
+
+// S01.
+#[tokio::test]
+async fn null_stays_null_and_an_empty_text_stays_empty() {
+    #[derive(Debug)]
+    struct Asked;
+    #[async_trait]
+    impl Detector for Asked {
+        async fn detect(&self, column: &Column<'_>) -> Result<Vec<Vec<Hit>>> {
+            assert!(column.texts.is_empty(), "nobody is asked about nothing");
+            Ok(vec![])
+        }
+    }
+    let nothing = column(&[None, Some(""), None]);
+    let redacted = Redactor::new(vec![Arc::new(Asked)]).redact("x", &nothing).await.unwrap();
+    assert_eq!((&redacted.column, redacted.counts.len()), (&nothing, 0));
+}
+
+// S14.
+#[tokio::test]
+async fn overlapping_hits_become_one_and_offsets_hold_among_long_characters() {
+    let text = "🍪é https://x.example/?to=josé@example.com&n=ﷺ and 4111 1111 1111 1111 🍪";
+    assert_eq!(one(&Redactor::usual(), text).await, "🍪é <URL> and <CREDIT_CARD> 🍪");
+    // What stays hides nothing.
+    let keeps = Redactor::usual().with_action(Entity::URL, Action::Keep);
+    assert_eq!(one(&keeps, "https://x.example/?to=a@example.com&x").await, "https://x.example/?to=<EMAIL_ADDRESS>&x");
+    let hits = [
+        Hit::new(Entity::EMAIL_ADDRESS, 4..12, Likelihood::Certain),
+        Hit::new(Entity::URL, 0..6, Likelihood::Likely),
+        Hit::new(Entity::PHONE_NUMBER, 12..14, Likelihood::Likely),
+    ];
+    let want = [
+        Hit::new(Entity::EMAIL_ADDRESS, 0..12, Likelihood::Certain),
+        Hit::new(Entity::PHONE_NUMBER, 12..14, Likelihood::Likely),
+    ];
+    assert_eq!(without_overlaps(hits.to_vec()), want);
+}
+
+// S13, as far as redaction goes.
+#[tokio::test]
+async fn hashes_are_keyed_and_join() {
+    let key = |byte| HashKey::new(vec![byte; 32], "email").unwrap();
+    let hashing = |byte| Redactor::usual().with_otherwise(Action::hash(key(byte)));
+    let (a, b) = (one(&hashing(1), "a@example.com wrote").await, one(&hashing(1), "to a@example.com").await);
+    let hash = a.strip_suffix(" wrote").unwrap();
+    assert_eq!(format!("to {hash}"), b);
+    assert!(hash.starts_with("<EMAIL_ADDRESS:") && hash.len() == "<EMAIL_ADDRESS:>".len() + 32, "{hash}");
+    assert_ne!(one(&hashing(2), "a@example.com wrote").await, a);
+}
+
+#[tokio::test]
+async fn texts_of_every_kind_and_inside_of_others_are_redacted_and_the_type_stays() {
+    let redactor = Redactor::usual();
+    let texts = ["a@example.com", "x"];
+    let dictionary = DictionaryArray::<Int32Type>::new(
+        Int32Array::from(vec![Some(0), None, Some(1), Some(0)]),
+        Arc::new(StringArray::from(texts.to_vec())),
+    );
+    let mut list = ListBuilder::new(StringBuilder::new());
+    list.append_value(texts.map(Some));
+    list.append_null();
+    let field = Arc::new(Field::new("mail", DataType::Utf8, true));
+    let of_struct = StructArray::from(vec![(field, column(&texts.map(Some)))]);
+    let columns: Vec<(ArrayRef, u64)> = vec![
+        (Arc::new(LargeStringArray::from(texts.to_vec())), 1),
+        (Arc::new(StringViewArray::from(texts.to_vec())), 1),
+        (Arc::new(dictionary), 2),
+        (Arc::new(list.finish()), 1),
+        (Arc::new(of_struct), 1),
+    ];
+    for (column, count) in columns {
+        let redacted = redactor.redact("mail", &column).await.unwrap();
+        let (new, kind) = (redacted.column, column.data_type());
+        assert_eq!((new.data_type(), new.len(), new.nulls()), (kind, column.len(), column.nulls()));
+        assert_eq!(redacted.counts[&Entity::EMAIL_ADDRESS], count, "{kind}");
+        let said = format!("{new:?}");
+        assert!(said.contains("<EMAIL_ADDRESS>") && !said.contains("a@example.com"), "{said}");
+    }
+    let numbers: ArrayRef = Arc::new(Int64Array::from(vec![4_111_111_111_111_111]));
+    assert_eq!(&redactor.redact("card", &numbers).await.unwrap().column, &numbers);
+}
+
+#[tokio::test]
+async fn what_is_only_possible_stays_unless_that_is_lowered() {
+    let text = "536904399 and 12";
+    assert_eq!(one(&Redactor::usual(), text).await, text);
+    let lowered = Redactor::usual().with_least(Likelihood::Possible);
+    assert_eq!(
+        one(&lowered, text).await,
+        "<US_DRIVER_LICENSE> and 12",
+        "of equally long and likely ones the first by name"
+    );
+    let redacted = Redactor::usual().redact("ssn", &column(&[Some(text)])).await.unwrap();
+    assert_eq!(redacted.column.as_string::<i32>().value(0), "<US_SSN> and 12");
+}
+
+#[tokio::test]
+async fn hits_of_a_detector_that_are_nowhere_are_an_error() {
+    #[derive(Debug)]
+    struct Wrong(std::ops::Range<usize>);
+    #[async_trait]
+    impl Detector for Wrong {
+        async fn detect(&self, column: &Column<'_>) -> Result<Vec<Vec<Hit>>> {
+            let hit = Hit::new(Entity::new("ADDRESS"), self.0.clone(), Likelihood::Certain);
+            Ok(column.texts.iter().map(|_| vec![hit.clone()]).collect())
+        }
+    }
+    for range in [0..9, 1..2, 1..1] {
+        let e =
+            Redactor::new(vec![Arc::new(Wrong(range.clone()))]).redact("at", &column(&[Some("é")])).await.unwrap_err();
+        assert_eq!((e.code(), e.column()), ("InvalidHit", Some("at")), "{range:?}");
+        assert!(!e.to_string().contains('é'), "{e}");
+    }
+    let own = Redactor::new(vec![Arc::new(Wrong(0..2))]);
+    assert_eq!(one(&own, "é!").await, "<ADDRESS>!");
+}
+
+#[tokio::test]
+async fn columns_are_classified_by_what_is_in_them() {
+    let mails = column(&[Some("a@example.com"), Some(" b@example.org "), None, Some("")]);
+    let notes = column(&[Some("call a@example.com"), Some("ok"), Some("ok"), Some("536-90-4399")]);
+    let field = Arc::new(Field::new("mail", DataType::Utf8, true));
+    let nested: ArrayRef = Arc::new(StructArray::from(vec![(field, mails.clone())]));
+    let sample = RecordBatch::try_from_iter([("note", notes), ("contact", nested)]).unwrap();
+    let classes = classify(&sample, &usual_detectors(), Likelihood::Likely).await.unwrap();
+    let said: Vec<_> =
+        classes.iter().map(|c| (c.column.as_str(), c.entity.name(), c.texts, c.whole, c.inside)).collect();
+    let want =
+        [("note", "EMAIL_ADDRESS", 4, 0, 1), ("note", "US_SSN", 4, 1, 1), ("contact.mail", "EMAIL_ADDRESS", 2, 2, 2)];
+    assert_eq!(said.iter().collect::<std::collections::BTreeSet<_>>(), want.iter().collect());
+}
