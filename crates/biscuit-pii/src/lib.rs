@@ -9,6 +9,7 @@ mod hash_key;
 mod hit;
 mod overlap;
 mod redact;
+mod remove;
 mod texts;
 
 pub use crate::action::Action;
@@ -23,3 +24,4 @@ pub use crate::hash_key::HashKey;
 pub use crate::hit::{Hit, Likelihood};
 pub use crate::overlap::without_overlaps;
 pub use crate::redact::{Redacted, Redactor};
+pub use crate::remove::remove;

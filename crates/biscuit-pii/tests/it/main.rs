@@ -3,3 +3,4 @@
 mod cases;
 mod finding;
 mod redacting;
+mod removing;
