@@ -62,6 +62,7 @@ async fn what_hive_paths_cannot_say_is_refused_and_changes_nothing() {
     assert!(paths(&d).await.is_empty());
 }
 
+// X16 of the purge cases.
 #[tokio::test]
 async fn replacing_partitions_leaves_the_others_alone() {
     let d = dataset(&memory());

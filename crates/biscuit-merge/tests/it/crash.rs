@@ -83,6 +83,7 @@ async fn race(storage: Storage) {
     check(storage, 0).await;
 }
 
+// X20 of the purge cases.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_runs_at_once_exactly_one_wins() {
     for _ in 0..20 {
