@@ -63,37 +63,39 @@ CONF
   monmaptool --create --clobber --fsid "$fsid" --addv a "[v1:127.0.0.1:$((port + 1))]" "$dir/monmap" >/dev/null
   ceph-mon -i a --mkfs --monmap "$dir/monmap"
 fi
-# Waits until a command succeeds, as long as a daemon is alive.
+# Waits until a command succeeds, two minutes or so, as long as the monitor is alive.
 await() {
-  local daemon=$1
-  shift
-  until "$@" >/dev/null 2>&1; do
-    if ! kill -0 "$(cat "$dir/$daemon.pid")" 2>/dev/null; then
-      echo "$daemon has ended; its log is in $dir/log" >&2
-      exit 1
-    fi
+  for _ in $(seq 300); do
+    if "$@" >/dev/null 2>&1; then return; fi
+    if ! kill -0 "$(cat "$dir/mon.pid")" 2>/dev/null; then break; fi
     sleep 0.3
   done
+  echo "'$*' does not succeed; the logs are in $dir/log" >&2
+  exit 1
 }
-run() { "$@" >"$dir/log/$1.out" 2>&1 & }
-run ceph-mon -i a -f
-echo $! >"$dir/mon.pid"
-await mon timeout 5 ceph -s
+# Starts a daemon, unless it runs. The monitor refuses what asks it before it has said who it is ("wrong fsid", EPERM), by which daemons end
+# and commands fail now and then; the next try is late enough.
+runs() {
+  local daemon=$1
+  shift
+  if ! kill -0 "$(cat "$dir/$daemon.pid" 2>/dev/null)" 2>/dev/null; then
+    "$@" >"$dir/log/$1.out" 2>&1 &
+    echo $! >"$dir/$daemon.pid"
+  fi
+}
+runs mon ceph-mon -i a -f
+await timeout 5 ceph -s
 if [ $new = 1 ]; then
   uuid=$(cat /proc/sys/kernel/random/uuid)
-  ceph osd new "$uuid" >/dev/null
+  await ceph osd new "$uuid"
   ceph-osd -i 0 --mkfs --osd-uuid "$uuid" >"$dir/log/mkfs.out" 2>&1
-  ceph osd set noscrub >/dev/null 2>&1
-  ceph osd set nodeep-scrub >/dev/null 2>&1
+  await ceph osd set noscrub
+  await ceph osd set nodeep-scrub
 fi
-run ceph-osd -i 0 -f
-echo $! >"$dir/osd.pid"
-up() { ceph osd stat | grep -q '1 up'; }
-await osd up
-run radosgw -n client.rgw.a -f
-echo $! >"$dir/rgw.pid"
-await rgw curl -s -o /dev/null "http://127.0.0.1:$port/"
+osd() { runs osd ceph-osd -i 0 -f && ceph osd stat | grep -q '1 up'; }
+await osd
+gateway() { runs rgw radosgw -n client.rgw.a -f && curl -s -o /dev/null "http://127.0.0.1:$port/"; }
+await gateway
 if [ $new = 1 ]; then
-  radosgw-admin -n client.rgw.a user create --uid=test --display-name=test \
-    --access-key=AKTEST --secret-key=SKTEST12345 >/dev/null 2>&1
+  await radosgw-admin -n client.rgw.a user create --uid=test --display-name=test --access-key=AKTEST --secret-key=SKTEST12345
 fi
