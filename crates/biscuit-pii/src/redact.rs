@@ -102,16 +102,13 @@ impl Redactor {
         let hits = self.hits(&Column { name, texts: &texts }).await?;
         let (mut new, mut replaced) = (HashMap::new(), BTreeMap::new());
         for ((text, count), hits) in distinct.iter().zip(&hits).filter(|(_, hits)| !hits.is_empty()) {
-            hits.iter().for_each(|hit| *replaced.entry(hit.entity.clone()).or_default() += count);
+            // Values of a dictionary that no row has are replaced, and do not count.
+            if *count > 0 {
+                hits.iter().for_each(|hit| *replaced.entry(hit.entity.clone()).or_default() += count);
+            }
             new.insert(text.as_str(), self.without(text, hits));
         }
-        if new.is_empty() {
-            return Ok(Redacted { column: column.clone(), counts: replaced });
-        }
-        let own: HashMap<&str, &str> =
-            texts.iter().map(|text| (*text, new.get(text).map_or(*text, String::as_str))).collect();
-        // An empty text is none of them.
-        let column = with_texts(column, &|text| own.get(text).copied().unwrap_or_default())?;
+        let column = if new.is_empty() { column.clone() } else { with_texts(column, &new)? };
         Ok(Redacted { column, counts: replaced })
     }
 

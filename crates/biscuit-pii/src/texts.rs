@@ -24,7 +24,8 @@ pub(crate) fn distinct_texts(array: &dyn Array) -> Vec<(String, u64)> {
     all
 }
 
-/// Goes through the texts of a column that are not null. Of a dictionary each value comes once, with its number of rows.
+/// Goes through all texts that a column holds, also those that no row shows: of a dictionary each value comes once, with its number of rows, which
+/// may be none.
 fn each_text(array: &dyn Array, each: &mut Each<'_>) {
     match array.data_type() {
         DataType::Utf8 => array.as_string::<i32>().iter().flatten().for_each(|text| each(text, 1)),
@@ -38,41 +39,38 @@ fn each_text(array: &dyn Array, each: &mut Each<'_>) {
                     counts[key] += 1;
                 }
             }
-            for (at, count) in counts.into_iter().enumerate().filter(|(_, count)| *count > 0) {
+            for (at, count) in counts.into_iter().enumerate() {
                 each_text(&dictionary.values().slice(at, 1), &mut |text, _| each(text, count));
             }
         }
-        DataType::Struct(_) => array.as_struct().columns().iter().for_each(|column| each_text(column, each)),
-        DataType::List(_) => each_text(array.as_list::<i32>().values(), each),
-        DataType::LargeList(_) => each_text(array.as_list::<i64>().values(), each),
-        DataType::FixedSizeList(..) => each_text(array.as_fixed_size_list().values(), each),
-        DataType::Map(..) => each_text(array.as_map().entries(), each),
-        _ => {}
+        _ => array.to_data().child_data().iter().for_each(|part| each_text(&make_array(part.clone()), each)),
     }
 }
 
-/// The same column with other texts: null stays null, and the type is the same.
-pub(crate) fn with_texts<'a>(array: &ArrayRef, new: &dyn Fn(&str) -> &'a str) -> Result<ArrayRef> {
+/// The same column with other texts in the place of some: null stays null, and the type is the same.
+pub(crate) fn with_texts(array: &ArrayRef, new: &HashMap<&str, String>) -> Result<ArrayRef> {
+    fn in_place_of<'a>(text: &'a str, new: &'a HashMap<&str, String>) -> &'a str {
+        new.get(text).map_or(text, String::as_str)
+    }
+    let other = |text: Option<_>| text.map(|text| in_place_of(text, new));
     Ok(match array.data_type() {
-        DataType::Utf8 => Arc::new(array.as_string::<i32>().iter().map(|text| text.map(new)).collect::<StringArray>()),
-        DataType::LargeUtf8 => {
-            Arc::new(array.as_string::<i64>().iter().map(|text| text.map(new)).collect::<LargeStringArray>())
-        }
-        DataType::Utf8View => {
-            Arc::new(array.as_string_view().iter().map(|text| text.map(new)).collect::<StringViewArray>())
-        }
-        of_parts if of_parts.is_nested() || matches!(of_parts, DataType::Dictionary(..)) => {
+        DataType::Utf8 => Arc::new(array.as_string::<i32>().iter().map(other).collect::<StringArray>()),
+        DataType::LargeUtf8 => Arc::new(array.as_string::<i64>().iter().map(other).collect::<LargeStringArray>()),
+        DataType::Utf8View => Arc::new(array.as_string_view().iter().map(other).collect::<StringViewArray>()),
+        _ => {
             let data = array.to_data();
+            if data.child_data().is_empty() {
+                return Ok(array.clone());
+            }
             let part = |part| with_texts(&make_array(part), new).map(|part| part.to_data());
             let parts: Vec<_> = data.child_data().iter().cloned().map(part).collect::<Result<_>>()?;
             let made = data.into_builder().child_data(parts).build();
             make_array(made.map_err(|e| Error::internal("a column could not be put together").with_source(e))?)
         }
-        _ => array.clone(),
     })
 }
 
-/// The parts of a column that are texts, by their paths: `address.street`.
+/// The parts of a column that may hold texts, by their paths: `address.street`.
 pub(crate) fn text_parts(field: &Field, array: &ArrayRef) -> Vec<(String, ArrayRef)> {
     let name = field.name();
     let inside = |field: &Field, array: &ArrayRef| {
@@ -95,9 +93,6 @@ pub(crate) fn text_parts(field: &Field, array: &ArrayRef) -> Vec<(String, ArrayR
                 .flat_map(|(part, array)| inside(&Field::new(part, array.data_type().clone(), true), array))
                 .collect()
         }
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Dictionary(..) => {
-            vec![(name.clone(), array.clone())]
-        }
-        _ => vec![],
+        _ => vec![(name.clone(), array.clone())],
     }
 }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, DictionaryArray, Int32Array, Int64Array, LargeStringArray, ListBuilder, RecordBatch,
-    StringArray, StringBuilder, StringViewArray, StructArray,
+    Array, ArrayRef, AsArray, DictionaryArray, Int32Array, Int64Array, LargeStringArray, ListBuilder, ListViewArray,
+    RecordBatch, RunArray, StringArray, StringBuilder, StringViewArray, StructArray, UnionArray,
 };
-use arrow::datatypes::{DataType, Field, Int32Type};
+use arrow::datatypes::{DataType, Field, Int32Type, UnionFields};
 use async_trait::async_trait;
 use biscuit_core::Result;
 use biscuit_pii::{
@@ -101,6 +101,28 @@ async fn texts_of_every_kind_and_inside_of_others_are_redacted_and_the_type_stay
     }
     let numbers: ArrayRef = Arc::new(Int64Array::from(vec![4_111_111_111_111_111]));
     assert_eq!(&redactor.redact("card", &numbers).await.unwrap().column, &numbers);
+}
+
+#[tokio::test]
+async fn what_holds_texts_in_a_rare_way_loses_none_and_what_no_row_shows_is_replaced_too() {
+    let texts: ArrayRef = column(&[Some("a@example.com"), Some("kept")]);
+    let ends = Int32Array::from(vec![1, 3]);
+    let run_ends: ArrayRef = Arc::new(RunArray::<Int32Type>::try_new(&ends, &texts).expect("runs"));
+    let item = Arc::new(Field::new("item", DataType::Utf8, true));
+    let views: ArrayRef = Arc::new(ListViewArray::new(item, vec![0, 1].into(), vec![1, 1].into(), texts.clone(), None));
+    let fields = UnionFields::try_new([0], [Field::new("t", DataType::Utf8, true)]).expect("fields");
+    let union: ArrayRef =
+        Arc::new(UnionArray::try_new(fields, vec![0, 0].into(), None, vec![texts.clone()]).expect("a union"));
+    for column in [run_ends, views, union] {
+        let new = Redactor::usual().redact("mail", &column).await.unwrap().column;
+        assert_eq!((new.data_type(), new.len()), (column.data_type(), column.len()));
+        let said = format!("{new:?}");
+        assert!(said.contains("<EMAIL_ADDRESS>") && said.contains("kept") && !said.contains("a@example.com"), "{said}");
+    }
+    let unused: ArrayRef = Arc::new(DictionaryArray::<Int32Type>::new(Int32Array::from(vec![1]), texts));
+    let redacted = Redactor::usual().redact("mail", &unused).await.unwrap();
+    assert!(!format!("{:?}", redacted.column).contains("a@example.com"));
+    assert!(redacted.counts.is_empty(), "{:?}", redacted.counts);
 }
 
 #[tokio::test]
