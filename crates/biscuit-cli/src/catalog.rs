@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use biscuit_catalog::{Catalog, Partition, TableName};
 use biscuit_core::{Error, Result};
+use biscuit_journal::is_hidden;
 use biscuit_purge::{Plan, is_below};
 
 use crate::context::Context;
@@ -36,7 +37,10 @@ impl CatalogTable {
         let gone: HashSet<String> = if dry_run { deletes().map(|o| o.key).collect() } else { HashSet::new() };
         let occupied = async |prefix: &str| -> Result<HashSet<String>> {
             let listing = place.store.list(prefix, false).await?;
-            Ok(folders(listing.iter().map(|o| o.key).filter(|key| is_data(key) && !gone.contains(key))))
+            let hidden = |key: &str| is_hidden(key.strip_prefix(prefix).unwrap_or(key).trim_start_matches('/'));
+            // What engines pass over is no file of a partition, nor is the mark of a folder.
+            let is_file = |key: &String| !key.ends_with('/') && !hidden(key) && !gone.contains(key);
+            Ok(folders(listing.iter().map(|o| o.key).filter(is_file)))
         };
         let here = occupied(&place.prefix).await?;
         let mut emptied = Vec::new();
@@ -79,11 +83,4 @@ fn folders(keys: impl Iterator<Item = String>) -> HashSet<String> {
         }
     }
     folders
-}
-
-/// Whether an engine reads an object: names that begin with `_` or `.` are passed over by Athena, Spark and Hive, and a key that ends in a
-/// slash is a folder.
-fn is_data(key: &str) -> bool {
-    let name = key.rsplit('/').next().unwrap_or(key);
-    !name.is_empty() && !name.starts_with(['_', '.'])
 }

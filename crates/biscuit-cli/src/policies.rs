@@ -36,12 +36,8 @@ pub(crate) fn policies(bucket: &str, root: &str, state: &str) -> Map<String, Val
         objects(&[WRITE], &[&of_state]),
         of_bucket(&["s3:ListBucketMultipartUploads"]),
     ];
-    let of_catalog = json!({
-        "Effect": "Allow", "Action": ["glue:GetPartitions", "glue:BatchDeletePartition"],
-        "Resource": ["arn:aws:glue:*:*:catalog", "arn:aws:glue:*:*:database/DATABASE", "arn:aws:glue:*:*:table/DATABASE/TABLE"],
-    });
     let purge = policy(of_purge.clone());
-    let dropping = policy([of_purge, vec![of_catalog]].concat());
+    let dropping = policy([of_purge, vec![of_catalog()]].concat());
     let versions = policy(vec![
         list("s3:ListBucket"),
         list("s3:ListBucketVersions"),
@@ -79,4 +75,13 @@ pub(crate) fn policies(bucket: &str, root: &str, state: &str) -> Map<String, Val
         all.insert(name.to_owned(), policy);
     }
     all
+}
+
+/// What dropping partitions takes; whoever uses it puts the names in.
+fn of_catalog() -> Value {
+    let arn = |what: &str| format!("arn:aws:glue:*:*:{what}");
+    json!({
+        "Effect": "Allow", "Action": ["glue:GetPartitions", "glue:BatchDeletePartition"],
+        "Resource": [arn("catalog"), arn("database/DATABASE"), arn("table/DATABASE/TABLE")],
+    })
 }

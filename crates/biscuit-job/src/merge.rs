@@ -1,6 +1,6 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
-use biscuit_bookmark::Output;
+use biscuit_bookmark::{Object, Output};
 use biscuit_change::{ChangeBatch, Changes, Refused, RowsOptions, row_changes};
 use biscuit_core::{Error, Result};
 use biscuit_merge::{
@@ -15,11 +15,11 @@ use tokio::runtime::Handle;
 use crate::changes::format_of;
 use crate::finish::Finished;
 use crate::job::RunOptions;
-use crate::read::{FileRows, Queue};
+use crate::read::FileRows;
 use crate::report::OutputReport;
 use crate::spec::{OutputMode, SourceSpec, invalid};
-use crate::work::Work;
-use crate::write::{QueryRows, SourceRows, each_rows};
+use crate::work::{Rows, Work};
+use crate::write::{QueryRows, each_rows};
 
 /// Rows, and where they come from: the file, and their numbers there.
 type Placed = (RecordBatch, Arc<str>, Vec<u64>);
@@ -103,10 +103,7 @@ impl Work<'_> {
     }
 
     /// The rows of the only source, in memory.
-    async fn placed(&self, rows: &crate::work::Rows, objects: &[Vec<biscuit_bookmark::Object>]) -> Result<Vec<Placed>> {
-        let chosen = &self.chosen[0];
-        let tasks = rows.readings[0].tasks(&chosen.files(&objects[0])?).await?;
-        let source_file = self.job.spec.sources[&chosen.source].source_file.as_deref();
+    async fn placed(&self, rows: &Rows, objects: &[Vec<Object>]) -> Result<Vec<Placed>> {
         let all: Arc<Mutex<Vec<Placed>>> = Arc::default();
         let into = all.clone();
         // A row that was refused behind the source's contract leaves numbers that are those of its neighbours: they are in messages only.
@@ -115,14 +112,7 @@ impl Work<'_> {
             into.lock().unwrap_or_else(PoisonError::into_inner).push((batch, from.file.name.clone(), numbers));
             Ok(())
         };
-        let source = SourceRows {
-            reading: &rows.readings[0],
-            source_file,
-            queue: Queue::new(tasks),
-            finish: &rows.finish,
-            workers: self.workers(objects),
-        };
-        each_rows(source, || (), take, |(), _| Ok(())).await?;
+        each_rows(self.only_source(rows, objects).await?, || (), take, |(), _| Ok(())).await?;
         Ok(std::mem::take(&mut *all.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 

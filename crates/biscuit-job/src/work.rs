@@ -222,7 +222,7 @@ impl Work<'_> {
     }
 
     /// Threads for so much input: each makes files of its own.
-    pub(crate) fn workers(&self, objects: &[Vec<Object>]) -> usize {
+    fn workers(&self, objects: &[Vec<Object>]) -> usize {
         let bytes: u64 = objects.iter().flatten().map(|o| o.size).sum();
         self.job.parallelism.min(usize::try_from(bytes / WORTH + 1).unwrap_or(1))
     }
@@ -244,17 +244,20 @@ impl Work<'_> {
         if let Some(query) = self.query(rows, objects).await? {
             return write_query(query.run().await?, self.name, &rows.finish, &target).await;
         }
+        write_rows(self.only_source(rows, objects).await?, &target).await
+    }
+
+    /// The rows of the only source of an output without a query.
+    pub(crate) async fn only_source<'b>(&'b self, rows: &'b Rows, objects: &[Vec<Object>]) -> Result<SourceRows<'b>> {
         let [tasks] = <[Vec<Task>; 1]>::try_from(self.tasks(rows, objects).await?)
             .map_err(|_| Error::internal("several sources without a query"))?;
-        let source_file = self.job.spec.sources[&self.chosen[0].source].source_file.as_deref();
-        let source = SourceRows {
+        Ok(SourceRows {
             reading: &rows.readings[0],
-            source_file,
+            source_file: self.job.spec.sources[&self.chosen[0].source].source_file.as_deref(),
             queue: Queue::new(tasks),
             finish: &rows.finish,
             workers: self.workers(objects),
-        };
-        write_rows(source, &target).await
+        })
     }
 }
 
