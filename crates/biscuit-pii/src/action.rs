@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use crate::entity::Entity;
 use crate::hash_key::HashKey;
+use crate::tokens::tokenizer::Tokenizer;
 
 /// What becomes of a hit.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +22,8 @@ pub enum Action {
     },
     /// `<EMAIL_ADDRESS:` and its keyed hash: the same text, the same hash.
     Hash(Arc<HashKey>),
+    /// Its token.
+    Tokenize(Arc<Tokenizer>),
     /// It stays as it is.
     Keep,
 }
@@ -36,10 +39,16 @@ impl Action {
         Self::Hash(Arc::new(key))
     }
 
-    /// What stands in the place of a text.
-    pub(crate) fn replace(&self, entity: &Entity, text: &str) -> String {
+    /// Replaces by tokens.
+    pub fn tokenize(tokenizer: Tokenizer) -> Self {
+        Self::Tokenize(Arc::new(tokenizer))
+    }
+
+    /// What stands in the place of a text; `token` is its token, where that is asked for.
+    pub(crate) fn replace(&self, entity: &Entity, text: &str, token: Option<&String>) -> String {
         match self {
             Self::Type => format!("<{entity}>"),
+            Self::Tokenize(_) => token.cloned().unwrap_or_else(|| format!("<{entity}>")),
             Self::Mask => masked(text, 0, 0),
             Self::Partial { first, last } => masked(text, *first, *last),
             Self::Hash(key) => format!("<{entity}:{}>", key.hash(text)),
@@ -48,7 +57,8 @@ impl Action {
     }
 }
 
-fn masked(text: &str, first: usize, last: usize) -> String {
+/// The text with a `*` for each letter and digit but so many at its ends.
+pub(crate) fn masked(text: &str, first: usize, last: usize) -> String {
     let all = text.chars().filter(|c| c.is_alphanumeric()).count();
     let (first, last) = if (first + last) * 2 > all { (0, 0) } else { (first, last) };
     let mut at = 0;
@@ -68,12 +78,12 @@ mod tests {
 
     #[test]
     fn masks_keep_the_form_and_never_show_most_of_a_text() {
-        let phone = |first, last| Action::partial(first, last).replace(&Entity::PHONE_NUMBER, "+49 (30) 901-820");
+        let phone = |first, last| masked("+49 (30) 901-820", first, last);
         assert_eq!(phone(2, 2), "+49 (**) ***-*20");
         assert_eq!(phone(0, 0), "+** (**) ***-***");
         assert_eq!(phone(3, 4), "+** (**) ***-***", "seven of ten would be shown");
-        assert_eq!(Action::partial(1, 1).replace(&Entity::PERSON_NAME, "Éva"), "***");
-        assert_eq!(Action::partial(1, 0).replace(&Entity::PERSON_NAME, "Éva"), "É**");
-        assert_eq!(Action::Keep.replace(&Entity::URL, "x"), "x");
+        assert_eq!(masked("Éva", 1, 1), "***");
+        assert_eq!(masked("Éva", 1, 0), "É**");
+        assert_eq!(Action::Keep.replace(&Entity::URL, "x", None), "x");
     }
 }

@@ -3,18 +3,28 @@
 mod action;
 mod classify;
 mod detector;
+mod encrypt;
 mod entity;
 mod find;
 mod hash_key;
 mod hit;
+mod keys;
 mod overlap;
+mod part;
+mod policy;
+mod protect;
 mod redact;
 mod remove;
 mod texts;
+mod tokens;
 
 pub use crate::action::Action;
 pub use crate::classify::{ColumnClass, classify};
 pub use crate::detector::{Column, Detector, usual_detectors};
+pub use crate::encrypt::cells::{Cells, Decrypted, Encrypted};
+pub use crate::encrypt::form::Form;
+pub use crate::encrypt::messages::Messages;
+pub use crate::encrypt::subjects::Subjects;
 pub use crate::entity::Entity;
 pub use crate::find::{
     Aws, CreditCard, Dates, Email, Iban, Ip, Mac, Names, Phone, UkDrivingLicence, Url, UsDriverLicense, UsItin,
@@ -22,6 +32,31 @@ pub use crate::find::{
 };
 pub use crate::hash_key::HashKey;
 pub use crate::hit::{Hit, Likelihood};
+pub use crate::keys::cache::{KeyCache, Limits};
+pub use crate::keys::key_file::{KeyFile, Wrapping};
+pub use crate::keys::provider::{DataKey, KeyContext, KeyProvider, SealedKey};
+pub use crate::keys::roots::Roots;
+pub use crate::keys::secret::Secret;
+pub use crate::keys::wrapping::WrappingKeys;
 pub use crate::overlap::without_overlaps;
+pub use crate::policy::{Encryption, Hashing, KeyUse, Policy, Redaction, Replacement, TokenKind, Tokens, Treatment};
+pub use crate::protect::{Means, Protected, Protector, Treated};
 pub use crate::redact::{Redacted, Redactor};
 pub use crate::remove::remove;
+pub use crate::tokens::audit::{Access, Audit, AuditEntry, AuditFile};
+pub use crate::tokens::conformance::store_conformance;
+pub use crate::tokens::digits::Alphabet;
+pub use crate::tokens::embedded::FileStore;
+pub use crate::tokens::memory::MemoryStore;
+pub use crate::tokens::normalize::Normalization;
+pub use crate::tokens::store::{Record, Store};
+pub use crate::tokens::tokenizer::{Detokenized, Tokenizer};
+
+/// Bytes as lower-case hexadecimal digits.
+fn hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)]))
+        .collect()
+}

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
@@ -95,32 +95,55 @@ impl Redactor {
     /// name of the column says something about its texts, too: nine digits in `ssn` are likely one.
     ///
     /// # Errors
-    /// Those of [`hits`](Self::hits).
+    /// Those of [`hits`](Self::hits) and of tokenizers.
     pub async fn redact(&self, name: &str, column: &ArrayRef) -> Result<Redacted> {
         let distinct = distinct_texts(column);
         let texts: Vec<&str> = distinct.iter().map(|(text, _)| text.as_str()).collect();
         let hits = self.hits(&Column { name, texts: &texts }).await?;
+        let tokens = self.tokens(&texts, &hits).await?;
         let (mut new, mut replaced) = (HashMap::new(), BTreeMap::new());
         for ((text, count), hits) in distinct.iter().zip(&hits).filter(|(_, hits)| !hits.is_empty()) {
             // Values of a dictionary that no row has are replaced, and do not count.
             if *count > 0 {
                 hits.iter().for_each(|hit| *replaced.entry(hit.entity.clone()).or_default() += count);
             }
-            new.insert(text.as_str(), self.without(text, hits));
+            new.insert(text.as_str(), self.without(text, hits, &tokens));
         }
         let column = if new.is_empty() { column.clone() } else { with_texts(column, &new)? };
         Ok(Redacted { column, counts: replaced })
     }
 
+    /// The tokens of the hits that become some, by entity and text.
+    async fn tokens<'a>(&self, texts: &[&'a str], hits: &[Vec<Hit>]) -> Result<Tokens<'a>> {
+        let mut wanted: BTreeMap<&Entity, BTreeSet<&'a str>> = BTreeMap::new();
+        for (text, hit) in texts.iter().zip(hits).flat_map(|(text, hits)| hits.iter().map(move |hit| (text, hit))) {
+            if matches!(self.action(&hit.entity), Action::Tokenize(_)) {
+                wanted.entry(&hit.entity).or_default().insert(&text[hit.range.clone()]);
+            }
+        }
+        let mut all = Tokens::new();
+        for (entity, texts) in wanted {
+            let Action::Tokenize(tokenizer) = self.action(entity) else { continue };
+            let texts: Vec<&str> = texts.into_iter().collect();
+            let tokens = tokenizer.tokens(&texts).await?;
+            all.insert(entity.clone(), texts.into_iter().zip(tokens).collect());
+        }
+        Ok(all)
+    }
+
     /// A text with these hits replaced.
-    fn without(&self, text: &str, hits: &[Hit]) -> String {
+    fn without(&self, text: &str, hits: &[Hit], tokens: &Tokens<'_>) -> String {
         let (mut out, mut at) = (String::with_capacity(text.len()), 0);
         for hit in hits {
+            let found = &text[hit.range.clone()];
+            let token = tokens.get(&hit.entity).and_then(|tokens| tokens.get(found));
             out.push_str(&text[at..hit.range.start]);
-            out.push_str(&self.action(&hit.entity).replace(&hit.entity, &text[hit.range.clone()]));
+            out.push_str(&self.action(&hit.entity).replace(&hit.entity, found, token));
             at = hit.range.end;
         }
         out.push_str(&text[at..]);
         out
     }
 }
+
+type Tokens<'a> = BTreeMap<Entity, HashMap<&'a str, String>>;

@@ -47,6 +47,12 @@ fn each_text(array: &dyn Array, each: &mut Each<'_>) {
     }
 }
 
+/// The column with each of its texts that is not empty changed by this; each different one is changed once.
+pub(crate) fn map_texts(array: &ArrayRef, map: &mut dyn FnMut(&str) -> String) -> Result<ArrayRef> {
+    let distinct = distinct_texts(array);
+    with_texts(array, &distinct.iter().map(|(text, _)| (text.as_str(), map(text))).collect())
+}
+
 /// The same column with other texts in the place of some: null stays null, and the type is the same.
 pub(crate) fn with_texts(array: &ArrayRef, new: &HashMap<&str, String>) -> Result<ArrayRef> {
     fn in_place_of<'a>(text: &'a str, new: &'a HashMap<&str, String>) -> &'a str {

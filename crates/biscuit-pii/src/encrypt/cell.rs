@@ -1,0 +1,142 @@
+//! The compact form of an encrypted value.
+//!
+//! ```text
+//! of a column   1 | version of the root key, 2 bytes | salt, 16 | counter, 4 | ciphertext | tag, 16
+//! of a subject  2 | subject, 16 | which of its keys, 8 | nonce, 12           | ciphertext | tag, 16
+//! ```
+//!
+//! The key of a column is HKDF-SHA-256 of the root key with the salt, which is random for each column and batch, so that a counter is
+//! nonce enough; that of a subject is random, and so are its nonces. Table, column and everything before the ciphertext are authenticated.
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use biscuit_core::{Error, Result};
+
+use crate::keys::secret::Secret;
+
+pub(crate) const SALT: usize = 16;
+pub(crate) const TAG: usize = 16;
+pub(crate) const SUBJECT: usize = 16;
+pub(crate) const MADE: usize = 8;
+pub(crate) const NONCE: usize = 12;
+pub(crate) const OF_COLUMN: u8 = 1;
+pub(crate) const OF_SUBJECT: u8 = 2;
+pub(crate) const COLUMN_HEAD: usize = 1 + 2 + SALT + 4;
+pub(crate) const SUBJECT_HEAD: usize = 1 + SUBJECT + MADE + NONCE;
+
+/// Which key a cell is sealed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum KeyOf {
+    Column { version: u16, salt: [u8; SALT] },
+    Subject { subject: [u8; SUBJECT], made: [u8; MADE] },
+}
+
+/// A cell in its parts.
+pub(crate) struct Cell<'a> {
+    pub(crate) key: KeyOf,
+    head: &'a [u8],
+    nonce: [u8; NONCE],
+    sealed: &'a [u8],
+    tag: &'a [u8],
+}
+
+/// What a cell is bound to: the table and the column, each behind its length.
+pub(crate) fn binding(table: &str, column: &str) -> Vec<u8> {
+    let mut out = vec![];
+    for part in [table, column] {
+        out.extend((part.len() as u32).to_be_bytes());
+        out.extend(part.as_bytes());
+    }
+    out
+}
+
+pub(crate) fn cipher(key: &Secret) -> Result<LessSafeKey> {
+    let key = UnboundKey::new(&AES_256_GCM, key.expose()).map_err(|_| Error::internal("AES-256 takes 32 bytes"))?;
+    Ok(LessSafeKey::new(key))
+}
+
+pub(crate) fn counted(counter: u32) -> [u8; NONCE] {
+    let mut nonce = [0; NONCE];
+    nonce[NONCE - 4..].copy_from_slice(&counter.to_be_bytes());
+    nonce
+}
+
+/// Appends to `out`, whose last `head` bytes are the head of the cell, what the value becomes. `aad` is the binding and the head.
+pub(crate) fn seal(
+    cipher: &LessSafeKey,
+    nonce: [u8; NONCE],
+    aad: &[u8],
+    value: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    let begin = out.len();
+    out.extend_from_slice(value);
+    let nonce = Nonce::assume_unique_for_key(nonce);
+    let tag = cipher.seal_in_place_separate_tag(nonce, Aad::from(aad), &mut out[begin..]);
+    out.extend_from_slice(tag.map_err(|_| Error::internal("a value could not be encrypted"))?.as_ref());
+    Ok(())
+}
+
+impl<'a> Cell<'a> {
+    /// None if these bytes are no cell.
+    pub(crate) fn read(bytes: &'a [u8]) -> Option<Self> {
+        let length = match *bytes.first()? {
+            OF_COLUMN => COLUMN_HEAD,
+            OF_SUBJECT => SUBJECT_HEAD,
+            _ => return None,
+        };
+        let (head, rest) = bytes.split_at_checked(length)?;
+        let (sealed, tag) = rest.split_at_checked(rest.len().checked_sub(TAG)?)?;
+        let (key, nonce) = if head[0] == OF_COLUMN {
+            let (version, rest) = head[1..].split_first_chunk::<2>()?;
+            let (salt, counter) = rest.split_first_chunk::<SALT>()?;
+            let version = u16::from_be_bytes(*version);
+            (KeyOf::Column { version, salt: *salt }, counted(u32::from_be_bytes(counter.try_into().ok()?)))
+        } else {
+            let (subject, rest) = head[1..].split_first_chunk::<SUBJECT>()?;
+            let (made, nonce) = rest.split_first_chunk::<MADE>()?;
+            (KeyOf::Subject { subject: *subject, made: *made }, nonce.try_into().ok()?)
+        };
+        Some(Self { key, head, nonce, sealed, tag })
+    }
+
+    /// Appends the value to `out`; false if it is not one that was sealed with this key for this place.
+    pub(crate) fn open(&self, cipher: &LessSafeKey, binding: &[u8], aad: &mut Vec<u8>, out: &mut Vec<u8>) -> bool {
+        aad.clear();
+        aad.extend_from_slice(binding);
+        aad.extend_from_slice(self.head);
+        let begin = out.len();
+        out.resize(begin + self.sealed.len(), 0);
+        let nonce = Nonce::assume_unique_for_key(self.nonce);
+        let opened = cipher.open_separate_gather(nonce, Aad::from(&aad[..]), self.sealed, self.tag, &mut out[begin..]);
+        if opened.is_err() {
+            out.truncate(begin);
+        }
+        opened.is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(hex: &str) -> Vec<u8> {
+        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+    }
+
+    #[test]
+    fn the_cipher_is_that_of_the_specification_of_gcm() {
+        // McGrew and Viega, "The Galois/Counter Mode of Operation", test case 16.
+        let key = bytes("feffe9928665731c6d6a8f9467308308feffe9928665731c6d6a8f9467308308");
+        let nonce = bytes("cafebabefacedbaddecaf888").try_into().unwrap();
+        let plain = bytes(
+            "d9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a721c3c0c95956809532fcf0e2449a6b525b16aedf5aa0de657ba637b39",
+        );
+        let sealed = bytes(
+            "522dc1f099567d07f47f37a32a84427d643a8cdcbfe5c0c97598a2bd2555d1aa8cb08e48590dbb3da7b08b1056828838c5f61e6393ba7a0abcc9f66276fc6ece0f4e1768cddf8853bb2d551b",
+        );
+        let mut out = vec![7];
+        let aad = bytes("feedfacedeadbeeffeedfacedeadbeefabaddad2");
+        seal(&cipher(&Secret::new(key)).unwrap(), nonce, &aad, &plain, &mut out).unwrap();
+        assert_eq!(out, [&[7], &sealed[..]].concat());
+    }
+}

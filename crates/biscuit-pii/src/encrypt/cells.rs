@@ -1,0 +1,294 @@
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::{Array, ArrayRef, AsArray, LargeBinaryArray};
+use arrow::compute::cast;
+use arrow::datatypes::DataType;
+use aws_lc_rs::aead::LessSafeKey;
+use biscuit_core::{Clock, Error, Result, SystemClock};
+
+use crate::encrypt::cell::{
+    COLUMN_HEAD, Cell, KeyOf, NONCE, OF_COLUMN, OF_SUBJECT, SALT, SUBJECT, SUBJECT_HEAD, TAG, binding, cipher, counted,
+    seal,
+};
+use crate::encrypt::form::{Form, Made, as_bytes, cannot_decrypt, opened};
+use crate::encrypt::subjects::{SubjectKey, Subjects};
+use crate::keys::cache::{Limits, Used};
+use crate::keys::roots::Roots;
+use crate::keys::secret::random;
+
+/// Encrypts columns value by value, and decrypts them: AES-256-GCM, 39 bytes more than the value (53 with a key of its subject).
+///
+/// A value is whole by itself: rows may be merged, moved to other files and sorted. It is bound to its table, its column and the version of its key,
+/// and does not open anywhere else.
+#[derive(Debug)]
+pub struct Cells {
+    roots: Roots,
+    table: String,
+    form: Form,
+    limits: Limits,
+    clock: Arc<dyn Clock>,
+    subjects: Option<Arc<Subjects>>,
+    keys: Mutex<HashMap<String, BatchKey>>,
+}
+
+/// The key of a column, for a batch and those that come soon behind it.
+#[derive(Debug)]
+struct BatchKey {
+    cipher: Arc<LessSafeKey>,
+    salt: [u8; SALT],
+    used: Used,
+}
+
+/// A column that was decrypted.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Decrypted {
+    /// The values.
+    pub column: ArrayRef,
+    /// How many are null because the key of their subject was deleted.
+    pub forgotten: u64,
+}
+
+/// A column that was encrypted with keys of subjects.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Encrypted {
+    /// The encrypted values.
+    pub column: ArrayRef,
+    /// How many are null because their subject was forgotten, and does not come back.
+    pub forgotten: u64,
+}
+
+impl Cells {
+    /// Values of a table. Its name is bound into them: another one does not open them.
+    pub fn new(roots: Roots, table: impl Into<String>) -> Self {
+        let (table, form, limits, clock) = (table.into(), Form::default(), Limits::default(), Arc::new(SystemClock));
+        Self { roots, table, form, limits, clock, subjects: None, keys: Mutex::default() }
+    }
+
+    /// The same, storing values in this form. Both are read.
+    pub fn with_form(mut self, form: Form) -> Self {
+        self.form = form;
+        self
+    }
+
+    /// The same with other limits for the key of a column.
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// The same with another clock.
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The same, with keys of subjects.
+    pub fn with_subjects(mut self, subjects: Arc<Subjects>) -> Self {
+        self.subjects = Some(subjects);
+        self
+    }
+
+    /// The form in which values are stored.
+    pub fn form(&self) -> Form {
+        self.form
+    }
+
+    /// Encrypts the values of a column. Null stays null; an empty text stays empty, and shows that it is. Numbers, dates and the like are
+    /// encrypted as the text that they are cast to.
+    ///
+    /// # Errors
+    /// `CannotEncrypt` for a column whose values have no text, `TooManyBytes` for more than 2 GiB at once.
+    pub fn encrypt(&self, column: &str, values: &ArrayRef) -> Result<ArrayRef> {
+        let bytes = as_bytes(column, values)?;
+        let bytes = bytes.as_binary::<i64>();
+        let mut made = made_for(column, bytes, COLUMN_HEAD)?;
+        let mut aad = binding(&self.table, column);
+        let bound = aad.len();
+        // A batch is one use of a key, unless it alone is above the limit.
+        let most = usize::try_from(self.limits.messages.min(1 << 32)).unwrap_or(usize::MAX).max(1);
+        for begin in (0..bytes.len()).step_by(most) {
+            let part = bytes.slice(begin, most.min(bytes.len() - begin));
+            let (cipher, salt, first) = self.batch_key(column, &part)?;
+            aad.truncate(bound);
+            aad.push(OF_COLUMN);
+            aad.extend(self.roots.current().to_be_bytes());
+            aad.extend(salt);
+            aad.extend([0; 4]);
+            let mut counter = first;
+            for value in part.iter() {
+                if let Some(value) = value.filter(|value| !value.is_empty()) {
+                    aad[bound + COLUMN_HEAD - 4..].copy_from_slice(&counter.to_be_bytes());
+                    made.bytes().extend_from_slice(&aad[bound..]);
+                    seal(&cipher, counted(counter), &aad, value, made.bytes())?;
+                    counter = counter.wrapping_add(1);
+                }
+                made.end();
+            }
+        }
+        self.form.store(column, made.finish(bytes.nulls().cloned())?, values.data_type())
+    }
+
+    /// The key for so many more values, its salt, and the first counter that is free.
+    fn batch_key(&self, column: &str, values: &LargeBinaryArray) -> Result<(Arc<LessSafeKey>, [u8; SALT], u32)> {
+        let (now, count, bytes) = (self.clock.now(), values.len() as u64, values.values().len() as u64);
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(key) = keys.get_mut(column)
+            && let Some(first) = key.used.take(&self.limits, now, count, bytes)
+        {
+            return Ok((key.cipher.clone(), key.salt, first as u32));
+        }
+        let mut salt = [0; SALT];
+        random(&mut salt)?;
+        let cipher = Arc::new(column_cipher(&self.roots, self.roots.current(), &salt)?);
+        let mut used = Used::new(now);
+        used.take(&self.limits, now, count, bytes);
+        keys.insert(column.to_owned(), BatchKey { cipher: cipher.clone(), salt, used });
+        Ok((cipher, salt, 0))
+    }
+
+    /// Encrypts each value with the key of its subject: of the person in `subjects`, row by row. Deleting that key makes all of it unreadable,
+    /// wherever there are copies. Values of subjects that were forgotten become null.
+    ///
+    /// # Errors
+    /// Those of [`encrypt`](Self::encrypt); `NullSubject` for a value without a subject; those of the store; `NoSubjects` without
+    /// [`with_subjects`](Self::with_subjects).
+    pub async fn encrypt_for(&self, column: &str, values: &ArrayRef, subjects: &ArrayRef) -> Result<Encrypted> {
+        let store = self.subjects()?;
+        let bytes = as_bytes(column, values)?;
+        let bytes = bytes.as_binary::<i64>();
+        let names = names_of(subjects)?;
+        let names = names.as_string::<i64>();
+        let sealed_at = |row: usize| bytes.is_valid(row) && !bytes.value(row).is_empty();
+        let mut wanted: BTreeMap<&str, Option<SubjectKey>> = BTreeMap::new();
+        for row in (0..bytes.len()).filter(|row| sealed_at(*row)) {
+            if names.is_null(row) {
+                let message = format!("column `{column}`, row {} of the batch: the value has no subject", row + 1);
+                return Err(Error::data("NullSubject", message).with_column(column));
+            }
+            wanted.entry(names.value(row)).or_default();
+        }
+        let list: Vec<&str> = wanted.keys().copied().collect();
+        for (name, key) in list.iter().zip(store.keys(&list).await?) {
+            wanted.insert(name, key);
+        }
+        let mut made = made_for(column, bytes, SUBJECT_HEAD)?;
+        let mut aad = binding(&self.table, column);
+        let (bound, mut forgotten) = (aad.len(), 0);
+        let mut valid: Vec<bool> = (0..bytes.len()).map(|row| bytes.is_valid(row)).collect();
+        for row in 0..bytes.len() {
+            match sealed_at(row).then(|| &wanted[names.value(row)]) {
+                Some(Some(key)) => {
+                    let mut nonce = [0; NONCE];
+                    random(&mut nonce)?;
+                    aad.truncate(bound);
+                    aad.push(OF_SUBJECT);
+                    aad.extend(key.subject);
+                    aad.extend(key.made);
+                    aad.extend(nonce);
+                    made.bytes().extend_from_slice(&aad[bound..]);
+                    seal(&key.cipher, nonce, &aad, bytes.value(row), made.bytes())?;
+                }
+                Some(None) => (valid[row], forgotten) = (false, forgotten + 1),
+                None => {}
+            }
+            made.end();
+        }
+        let column = self.form.store(column, made.finish(Some(valid.into()))?, values.data_type())?;
+        Ok(Encrypted { column, forgotten })
+    }
+
+    /// Decrypts a column to values of this type. What was encrypted with the key of a subject that was forgotten is null, and counted.
+    ///
+    /// # Errors
+    /// `CannotDecrypt` with the row for a value that is not one of this table and column, or was changed, or is not of this type;
+    /// `UnknownKeyVersion` for one whose root key is not there; `UnknownSubject` for one whose subject the store does not know, which then is
+    /// another store; those of the store.
+    pub async fn decrypt(&self, column: &str, stored: &ArrayRef, to: &DataType) -> Result<Decrypted> {
+        let bytes = Form::load(column, stored)?;
+        let bytes = bytes.as_binary::<i64>();
+        let subjects = self.subject_keys(bytes).await?;
+        let mut ciphers: HashMap<(u16, [u8; SALT]), LessSafeKey> = HashMap::new();
+        let mut made = Made::with_capacity(column, bytes.len(), bytes.values().len())?;
+        let (binding, mut aad) = (binding(&self.table, column), vec![]);
+        let mut valid: Vec<bool> = (0..bytes.len()).map(|row| bytes.is_valid(row)).collect();
+        let mut forgotten = 0;
+        for (row, value) in bytes.iter().enumerate() {
+            if let Some(value) = value.filter(|value| !value.is_empty()) {
+                let cell = Cell::read(value).ok_or_else(|| cannot_decrypt(column, row, "is not an encrypted one"))?;
+                let key = match cell.key {
+                    KeyOf::Column { version, salt } => match ciphers.entry((version, salt)) {
+                        Entry::Occupied(there) => Some(&*there.into_mut()),
+                        Entry::Vacant(place) => Some(&*place.insert(column_cipher(&self.roots, version, &salt)?)),
+                    },
+                    KeyOf::Subject { subject, made } => match subjects.get(&subject) {
+                        // Another key is one that the subject had before it was forgotten.
+                        Some(key) => key.as_ref().filter(|key| key.made == made).map(|key| &*key.cipher),
+                        None => return Err(unknown_subject(column, row)),
+                    },
+                };
+                match key {
+                    Some(key) if cell.open(key, &binding, &mut aad, made.bytes()) => {}
+                    Some(_) => {
+                        let why = format!("is not one of column `{column}` of table `{}`, or was changed", self.table);
+                        return Err(cannot_decrypt(column, row, &why));
+                    }
+                    None => (valid[row], forgotten) = (false, forgotten + 1),
+                }
+            }
+            made.end();
+        }
+        let column = opened(column, made.finish(Some(valid.into()))?, to)?;
+        Ok(Decrypted { column, forgotten })
+    }
+
+    /// The keys of all subjects of a column that the store knows; none for those that were forgotten.
+    async fn subject_keys(&self, bytes: &LargeBinaryArray) -> Result<HashMap<[u8; SUBJECT], Option<SubjectKey>>> {
+        let of = |cell: Cell<'_>| match cell.key {
+            KeyOf::Subject { subject, .. } => Some(subject),
+            KeyOf::Column { .. } => None,
+        };
+        let mut wanted: Vec<[u8; SUBJECT]> = bytes.iter().flatten().filter_map(Cell::read).filter_map(of).collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        if wanted.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let keys = self.subjects()?.fetch(&wanted).await?;
+        Ok(wanted.into_iter().zip(keys).filter_map(|(subject, key)| Some((subject, key?))).collect())
+    }
+
+    fn subjects(&self) -> Result<&Subjects> {
+        self.subjects.as_deref().ok_or_else(|| {
+            Error::usage("NoSubjects", "values are encrypted with keys of subjects, and no store of such keys is given")
+        })
+    }
+}
+
+fn unknown_subject(column: &str, row: usize) -> Error {
+    let message = format!(
+        "column `{column}`, row {} of the batch: the store does not know the subject of the value, not even as forgotten: it is another store",
+        row + 1
+    );
+    Error::data("UnknownSubject", message).with_column(column)
+}
+
+fn made_for(column: &str, bytes: &LargeBinaryArray, head: usize) -> Result<Made> {
+    let (first, last) = (bytes.value_offsets()[0], bytes.value_offsets()[bytes.len()]);
+    Made::with_capacity(column, bytes.len(), (last - first) as usize + bytes.len() * (head + TAG))
+}
+
+fn column_cipher(roots: &Roots, version: u16, salt: &[u8; SALT]) -> Result<LessSafeKey> {
+    cipher(&roots.derive(version, salt, &["biscuit cell"], 32)?)
+}
+
+/// Subjects as text.
+pub(crate) fn names_of(subjects: &ArrayRef) -> Result<ArrayRef> {
+    cast(subjects, &DataType::LargeUtf8).map_err(|e| {
+        let message = format!("subjects are a {}, which has no text", subjects.data_type());
+        Error::usage("CannotEncrypt", message).with_source(e)
+    })
+}

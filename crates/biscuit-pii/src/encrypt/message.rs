@@ -1,0 +1,313 @@
+//! The message of the AWS Encryption SDK, version 2: <https://github.com/awslabs/aws-encryption-sdk-specification>, `data-format`.
+
+use std::collections::BTreeMap;
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::hkdf::{HKDF_SHA512, Salt};
+use aws_lc_rs::signature::{ECDSA_P384_SHA384_ASN1, UnparsedPublicKey};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use biscuit_core::{Error, Result};
+use zeroize::Zeroizing;
+
+use crate::keys::provider::{DataKey, KeyContext, SealedKey};
+use crate::keys::roots::Length;
+use crate::keys::secret::{Secret, random};
+
+/// AES-256-GCM, HKDF-SHA-512, key commitment.
+const COMMITTED: u16 = 0x0478;
+/// The same, signed by ECDSA P-384.
+const SIGNED: u16 = 0x0578;
+const VERSION: u8 = 2;
+const FRAMED: u8 = 2;
+const WHOLE: u8 = 1;
+const FRAME_LENGTH: u32 = 4096;
+const ID: usize = 32;
+const IV: usize = 12;
+const TAG: usize = 16;
+const LAST: u32 = u32::MAX;
+const PUBLIC_KEY: &str = "aws-crypto-public-key";
+
+fn invalid(message: &str) -> Error {
+    Error::data("InvalidMessage", format!("this is no message that can be opened: {message}"))
+}
+
+/// An encryption context as messages and raw keyrings authenticate it: the number of pairs and the pairs, by their keys' bytes; nothing for none.
+///
+/// # Errors
+/// `InvalidContext` for what has no room.
+pub(crate) fn context_bytes(context: &KeyContext) -> Result<Vec<u8>> {
+    let mut out = vec![];
+    if context.is_empty() {
+        return Ok(out);
+    }
+    let length = |n: usize| {
+        u16::try_from(n)
+            .map_err(|_| Error::usage("InvalidContext", "an encryption context has no more than 65,535 bytes"))
+    };
+    out.extend(length(context.len())?.to_be_bytes());
+    for text in context.iter().flat_map(|(name, value)| [name, value]) {
+        out.extend(length(text.len())?.to_be_bytes());
+        out.extend(text.as_bytes());
+    }
+    length(out.len())?;
+    Ok(out)
+}
+
+/// The key of a message, and what shows that it is the one.
+fn derived(secret: &Secret, suite: u16, id: &[u8]) -> Result<(LessSafeKey, [u8; 32])> {
+    let failed = |_| Error::internal("the key of a message could not be derived");
+    let prk = Salt::new(HKDF_SHA512, id).extract(secret.expose());
+    let (mut key, mut commitment) = (Zeroizing::new([0; 32]), [0; 32]);
+    prk.expand(&[&suite.to_be_bytes(), b"DERIVEKEY"], Length(32))
+        .and_then(|okm| okm.fill(&mut key[..]))
+        .map_err(failed)?;
+    prk.expand(&[b"COMMITKEY"], Length(32)).and_then(|okm| okm.fill(&mut commitment)).map_err(failed)?;
+    let key = UnboundKey::new(&AES_256_GCM, &key[..]).map_err(failed)?;
+    Ok((LessSafeKey::new(key), commitment))
+}
+
+fn body_aad(id: &[u8], kind: &str, number: u32, length: usize) -> Vec<u8> {
+    [id, kind.as_bytes(), &number.to_be_bytes(), &(length as u64).to_be_bytes()].concat()
+}
+
+const FRAME: &str = "AWSKMSEncryptionClient Frame";
+const FINAL_FRAME: &str = "AWSKMSEncryptionClient Final Frame";
+const SINGLE_BLOCK: &str = "AWSKMSEncryptionClient Single Block";
+
+fn nonce_of(number: u32) -> Nonce {
+    let mut iv = [0; IV];
+    iv[IV - 4..].copy_from_slice(&number.to_be_bytes());
+    Nonce::assume_unique_for_key(iv)
+}
+
+/// A message: suite 0478, frames of 4,096 bytes.
+pub(crate) fn seal(plain: &[u8], key: &DataKey, context: &KeyContext) -> Result<Vec<u8>> {
+    let failed = |_| Error::internal("a message could not be sealed");
+    let mut id = [0; ID];
+    random(&mut id)?;
+    let (cipher, commitment) = derived(&key.secret, COMMITTED, &id)?;
+    let context = context_bytes(context)?;
+    let sealed = key.sealed.to_bytes()?;
+    let mut out = Vec::with_capacity(plain.len() + context.len() + sealed.len() + 160);
+    out.push(VERSION);
+    out.extend(COMMITTED.to_be_bytes());
+    out.extend(id);
+    out.extend((context.len() as u16).to_be_bytes());
+    out.extend(context);
+    out.extend(1u16.to_be_bytes());
+    out.extend(sealed);
+    out.push(FRAMED);
+    out.extend(FRAME_LENGTH.to_be_bytes());
+    out.extend(commitment);
+    let tag = cipher.seal_in_place_separate_tag(nonce_of(0), Aad::from(&out[..]), &mut []).map_err(failed)?;
+    out.extend(tag.as_ref());
+    let full = plain.len().saturating_sub(1) / FRAME_LENGTH as usize;
+    let mut frames = plain.chunks(FRAME_LENGTH as usize);
+    let mut number = 0u32;
+    for at in 0..=full {
+        // An empty text is one empty frame.
+        let (frame, last) = (frames.next().unwrap_or_default(), at == full);
+        number = number.checked_add(1).filter(|n| *n < LAST).ok_or_else(|| invalid("it has too many frames"))?;
+        if last {
+            out.extend(LAST.to_be_bytes());
+        }
+        out.extend(number.to_be_bytes());
+        out.extend(nonce_of(number).as_ref());
+        if last {
+            out.extend((frame.len() as u32).to_be_bytes());
+        }
+        let begin = out.len();
+        out.extend(frame);
+        let aad = body_aad(&id, if last { FINAL_FRAME } else { FRAME }, number, frame.len());
+        let tag =
+            cipher.seal_in_place_separate_tag(nonce_of(number), Aad::from(aad), &mut out[begin..]).map_err(failed)?;
+        out.extend(tag.as_ref());
+    }
+    Ok(out)
+}
+
+/// A message whose header was read and not yet checked.
+#[derive(Debug)]
+pub(crate) struct Message<'a> {
+    suite: u16,
+    id: &'a [u8],
+    /// What it is for, as it says.
+    pub(crate) context: KeyContext,
+    /// Its data key, sealed once or several times.
+    pub(crate) keys: Vec<SealedKey>,
+    content: u8,
+    frame_length: usize,
+    commitment: &'a [u8],
+    header: &'a [u8],
+    tag: &'a [u8],
+    body: &'a [u8],
+    all: &'a [u8],
+}
+
+/// Bytes from the front.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, n: usize) -> Result<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(n).ok_or_else(|| invalid("it ends too early"))?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn number<const N: usize>(&mut self) -> Result<u64> {
+        Ok(self.take(N)?.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+    }
+
+    fn short(&mut self) -> Result<usize> {
+        Ok(self.number::<2>()? as usize)
+    }
+
+    fn counted(&mut self) -> Result<&'a [u8]> {
+        let length = self.short()?;
+        self.take(length)
+    }
+
+    fn text(&mut self) -> Result<String> {
+        let text = std::str::from_utf8(self.counted()?).map_err(|_| invalid("a text in it is not UTF-8"))?;
+        Ok(text.to_owned())
+    }
+}
+
+impl<'a> Message<'a> {
+    pub(crate) fn read(bytes: &'a [u8]) -> Result<Self> {
+        let mut at = Reader(bytes);
+        match at.number::<1>()? {
+            2 => {}
+            1 => return Err(uncommitted("version 1")),
+            _ => return Err(invalid("it is of an unknown version")),
+        }
+        let suite = at.short()? as u16;
+        if suite != COMMITTED && suite != SIGNED {
+            return Err(uncommitted(&format!("suite {suite:04x}")));
+        }
+        let id = at.take(ID)?;
+        let context = read_context(&mut at)?;
+        let mut keys = vec![];
+        for _ in 0..at.short()? {
+            let (provider, info, bytes) = (at.text()?, at.counted()?.to_vec(), at.counted()?.to_vec());
+            keys.push(SealedKey { provider, info, bytes });
+        }
+        let content = at.take(1)?[0];
+        let frame_length = at.number::<4>()? as usize;
+        if !matches!((content, frame_length), (FRAMED, 1..) | (WHOLE, 0)) {
+            return Err(invalid("its content is of no known type"));
+        }
+        let commitment = at.take(32)?;
+        let header = &bytes[..bytes.len() - at.0.len()];
+        let tag = at.take(TAG)?;
+        Ok(Self { suite, id, context, keys, content, frame_length, commitment, header, tag, body: at.0, all: bytes })
+    }
+
+    /// What is in it. `unwritten` is the part of the context that it was sealed for and does not carry.
+    ///
+    /// # Errors
+    /// `InvalidMessage` if anything in it is not what was sealed with this key.
+    pub(crate) fn open(&self, secret: &Secret, unwritten: &KeyContext) -> Result<Zeroizing<Vec<u8>>> {
+        let (cipher, commitment) = derived(secret, self.suite, self.id)?;
+        verify_slices_are_equal(&commitment, self.commitment).map_err(|_| invalid("its key is another one"))?;
+        let aad = Aad::from([self.header, &context_bytes(unwritten)?].concat());
+        let checked = cipher.open_separate_gather(nonce_of(0), aad, &[], self.tag, &mut []);
+        checked.map_err(|_| invalid("its header is not the one that was sealed"))?;
+        let mut at = Reader(self.body);
+        let plain = match self.content {
+            WHOLE => self.open_whole(&cipher, &mut at)?,
+            _ => self.open_frames(&cipher, &mut at)?,
+        };
+        if self.suite == SIGNED {
+            self.verify(&mut at)?;
+        }
+        if at.0.is_empty() { Ok(plain) } else { Err(invalid("there is something behind its end")) }
+    }
+
+    fn open_part(&self, cipher: &LessSafeKey, aad: &[u8], sealed: &[&[u8]; 3], out: &mut Vec<u8>) -> Result<()> {
+        let [iv, content, tag] = sealed;
+        let nonce = Nonce::try_assume_unique_for_key(iv).map_err(|_| invalid("a nonce is too short"))?;
+        let begin = out.len();
+        out.resize(begin + content.len(), 0);
+        let opened = cipher.open_separate_gather(nonce, Aad::from(aad), content, tag, &mut out[begin..]);
+        opened.map_err(|_| invalid("its content is not what was sealed"))
+    }
+
+    fn open_whole(&self, cipher: &LessSafeKey, at: &mut Reader<'a>) -> Result<Zeroizing<Vec<u8>>> {
+        let mut plain = Zeroizing::new(vec![]);
+        let iv = at.take(IV)?;
+        let length = usize::try_from(at.number::<8>()?).map_err(|_| invalid("it is too long"))?;
+        let sealed = [iv, at.take(length)?, at.take(TAG)?];
+        self.open_part(cipher, &body_aad(self.id, SINGLE_BLOCK, 1, length), &sealed, &mut plain)?;
+        Ok(plain)
+    }
+
+    fn open_frames(&self, cipher: &LessSafeKey, at: &mut Reader<'a>) -> Result<Zeroizing<Vec<u8>>> {
+        // Not grown: what is outgrown would not be wiped.
+        let mut plain = Zeroizing::new(Vec::with_capacity(at.0.len()));
+        for number in 1u32.. {
+            let mut read = at.number::<4>()? as u32;
+            let last = read == LAST;
+            if last {
+                read = at.number::<4>()? as u32;
+            }
+            if read != number {
+                return Err(invalid("its frames are not in order"));
+            }
+            let iv = at.take(IV)?;
+            let length = if last { at.number::<4>()? as usize } else { self.frame_length };
+            if length > self.frame_length {
+                return Err(invalid("its last frame is too long"));
+            }
+            let sealed = [iv, at.take(length)?, at.take(TAG)?];
+            let aad = body_aad(self.id, if last { FINAL_FRAME } else { FRAME }, number, length);
+            self.open_part(cipher, &aad, &sealed, &mut plain)?;
+            if last {
+                break;
+            }
+        }
+        Ok(plain)
+    }
+
+    /// Reads the footer and looks whether whoever wrote the header has signed all of it.
+    fn verify(&self, at: &mut Reader<'a>) -> Result<()> {
+        let signed = &self.all[..self.all.len() - at.0.len()];
+        let signature = at.counted()?;
+        let key = self.context.get(PUBLIC_KEY).ok_or_else(|| invalid("it is signed, and does not say by whom"))?;
+        let key = BASE64_STANDARD.decode(key).map_err(|_| invalid("its public key is not base64"))?;
+        let verified = UnparsedPublicKey::new(&ECDSA_P384_SHA384_ASN1, key).verify(signed, signature);
+        verified.map_err(|_| invalid("its signature is wrong"))
+    }
+}
+
+fn read_context(at: &mut Reader<'_>) -> Result<KeyContext> {
+    let mut context = BTreeMap::new();
+    let mut inside = Reader(at.counted()?);
+    if inside.0.is_empty() {
+        return Ok(context);
+    }
+    let count = inside.short()?;
+    let mut before: Option<&[u8]> = None;
+    for _ in 0..count {
+        let key = inside.counted()?;
+        let key_text = std::str::from_utf8(key).map_err(|_| invalid("a text in it is not UTF-8"))?;
+        // Only one form of a context is authenticated.
+        if before.is_some_and(|before| before >= key) {
+            return Err(invalid("its context is not in order"));
+        }
+        before = Some(key);
+        context.insert(key_text.to_owned(), inside.text()?);
+    }
+    if count == 0 || !inside.0.is_empty() {
+        return Err(invalid("the length of its context is wrong"));
+    }
+    Ok(context)
+}
+
+fn uncommitted(what: &str) -> Error {
+    let message = format!(
+        "a message of {what} does not commit to its key, so that it can be made to open to different texts; only suites 0478 and 0578 are opened"
+    );
+    Error::data("UncommittedMessage", message)
+}

@@ -1,0 +1,218 @@
+use std::collections::BTreeMap;
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use biscuit_core::{Error, Result};
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use crate::keys::provider::{KeyProvider, SealedKey};
+use crate::keys::roots::{Roots, root_context};
+use crate::keys::secret::Secret;
+use crate::keys::wrapping::WrappingKeys;
+
+/// What seals the root keys of a key file.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Wrapping {
+    /// Keys in the file itself: whoever reads the file has everything.
+    Local(WrappingKeys),
+    /// A key of AWS KMS, by its ARN or alias: the file alone is worth nothing.
+    Kms(String),
+}
+
+/// Root keys, sealed, and what seals them: a small TOML file.
+///
+/// ```toml
+/// [wrapping]
+/// kms = "alias/pii"       # or: current = "1", and the keys in [wrapping.keys]
+///
+/// [roots]
+/// current = 1
+///
+/// [roots.keys]
+/// 1 = "…"
+/// ```
+#[derive(Debug, Clone)]
+pub struct KeyFile {
+    wrapping: Wrapping,
+    current: u16,
+    roots: BTreeMap<u16, SealedKey>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    wrapping: WrittenWrapping,
+    roots: WrittenRoots,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenWrapping {
+    kms: Option<String>,
+    current: Option<String>,
+    #[serde(default)]
+    keys: BTreeMap<String, Zeroizing<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenRoots {
+    current: u16,
+    keys: BTreeMap<String, String>,
+}
+
+/// The namespace of local keys.
+const NAMESPACE: &str = "biscuit";
+
+const HEAD: &str = "\
+# Keys of Biscuit. Without this file, nothing that was encrypted or tokenized with it is readable again: keep copies of it.
+# Run `biscuit pii keygen --rotate` for new keys; old ones stay, to read what was made with them.
+";
+
+impl KeyFile {
+    /// A file with a first root key, sealed by `provider`, which is what `wrapping` names.
+    ///
+    /// # Errors
+    /// Those of the provider.
+    pub async fn new(wrapping: Wrapping, provider: &dyn KeyProvider) -> Result<Self> {
+        Self { wrapping, current: 0, roots: BTreeMap::new() }.with_new_root(provider).await
+    }
+
+    /// A file with a wrapping key of its own.
+    ///
+    /// # Errors
+    /// Those of [`Secret::random`].
+    pub async fn local() -> Result<Self> {
+        let keys = WrappingKeys::new(NAMESPACE, "1", Secret::random()?)?;
+        Self::new(Wrapping::Local(keys.clone()), &keys).await
+    }
+
+    /// The same with a new root key, which becomes the current one.
+    ///
+    /// # Errors
+    /// Those of the provider, and `InvalidKeyFile` behind version 65,535.
+    pub async fn with_new_root(mut self, provider: &dyn KeyProvider) -> Result<Self> {
+        let last = self.roots.keys().last().copied().unwrap_or(0);
+        self.current = last.checked_add(1).ok_or_else(|| invalid("there are no more versions"))?;
+        let key = provider.generate(&root_context()).await?;
+        self.roots.insert(self.current, key.sealed);
+        Ok(self)
+    }
+
+    /// The same with new keys: a new root key, sealed by a new wrapping key where these are local. What was made before stays readable.
+    ///
+    /// # Errors
+    /// Those of [`with_new_root`](Self::with_new_root).
+    pub async fn rotated(mut self, provider: &dyn KeyProvider) -> Result<Self> {
+        let Wrapping::Local(keys) = &self.wrapping else { return self.with_new_root(provider).await };
+        let numbers = keys.keys().keys().filter_map(|name| name.parse::<u32>().ok());
+        let name = (numbers.max().unwrap_or(0).saturating_add(1)).to_string();
+        let mut new = WrappingKeys::new(NAMESPACE, name, Secret::random()?)?;
+        for (name, key) in keys.keys() {
+            new = new.with_key(name.clone(), key.clone())?;
+        }
+        self.wrapping = Wrapping::Local(new.clone());
+        self.with_new_root(&new).await
+    }
+
+    /// What seals its root keys.
+    pub fn wrapping(&self) -> &Wrapping {
+        &self.wrapping
+    }
+
+    /// The version of root keys that is current.
+    pub fn current(&self) -> u16 {
+        self.current
+    }
+
+    /// Its root keys.
+    ///
+    /// # Errors
+    /// Those of [`Roots::unseal`].
+    pub async fn roots(&self, provider: &dyn KeyProvider) -> Result<Roots> {
+        Roots::unseal(provider, self.current, &self.roots).await
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// `InvalidKeyFile`, which says what is wrong and shows no key.
+    pub fn parse(text: &str) -> Result<Self> {
+        let written: Written = toml::from_str(text).map_err(|e| {
+            // Its text, unlike the message, shows the line, which may be a key.
+            let line = e.span().map(|span| text[..span.start.min(text.len())].lines().count().max(1));
+            let at = line.map_or(String::new(), |line| format!(" in line {line}"));
+            invalid(format!("{}{at}", e.message()))
+        })?;
+        let wrapping = match written.wrapping {
+            WrittenWrapping { kms: Some(key), current: None, keys } if keys.is_empty() => Wrapping::Kms(key),
+            WrittenWrapping { kms: None, current: Some(current), keys } => Wrapping::Local(local(&current, keys)?),
+            _ => return Err(invalid("[wrapping] has either `kms`, or `current` and [wrapping.keys]")),
+        };
+        let mut roots = BTreeMap::new();
+        for (version, key) in written.roots.keys {
+            let number = version.parse().map_err(|_| invalid(format!("`{version}` is no version of a root key")))?;
+            let bytes =
+                BASE64_STANDARD.decode(key).map_err(|_| invalid(format!("root key {version} is not base64")))?;
+            let sealed = SealedKey::from_bytes(&bytes)
+                .map_err(|_| invalid(format!("root key {version} is not what `biscuit pii keygen` writes")))?;
+            roots.insert(number, sealed);
+        }
+        let current = written.roots.current;
+        if !roots.contains_key(&current) {
+            return Err(invalid(format!("the current root key, {current}, is not in [roots.keys]")));
+        }
+        Ok(Self { wrapping, current, roots })
+    }
+
+    /// The text of the file.
+    ///
+    /// # Errors
+    /// Those of [`SealedKey::to_bytes`].
+    pub fn to_text(&self) -> Result<Zeroizing<String>> {
+        let mut out = Zeroizing::new(String::with_capacity(4096));
+        let quoted = |text: &str| toml::Value::from(text).to_string();
+        out.push_str(HEAD);
+        out.push_str("\n[wrapping]\n");
+        match &self.wrapping {
+            Wrapping::Kms(key) => out.push_str(&format!("kms = {}\n", quoted(key))),
+            Wrapping::Local(keys) => {
+                out.push_str(&format!("current = {}\n\n[wrapping.keys]\n", quoted(keys.current())));
+                for (name, key) in keys.keys() {
+                    let key = Zeroizing::new(BASE64_STANDARD.encode(key.expose()));
+                    out.push_str(&quoted(name));
+                    out.push_str(" = \"");
+                    out.push_str(&key);
+                    out.push_str("\"\n");
+                }
+            }
+        }
+        out.push_str(&format!("\n[roots]\ncurrent = {}\n\n[roots.keys]\n", self.current));
+        for (version, key) in &self.roots {
+            out.push_str(&format!("{version} = \"{}\"\n", BASE64_STANDARD.encode(key.to_bytes()?)));
+        }
+        Ok(out)
+    }
+}
+
+fn local(current: &str, keys: BTreeMap<String, Zeroizing<String>>) -> Result<WrappingKeys> {
+    let mut secrets = BTreeMap::new();
+    for (name, key) in keys {
+        let bytes = BASE64_STANDARD.decode(key.as_bytes());
+        let bytes = bytes.map_err(|_| invalid(format!("the wrapping key `{name}` is not base64")))?;
+        secrets.insert(name, Secret::from(Zeroizing::new(bytes)));
+    }
+    let Some(key) = secrets.remove(current) else {
+        return Err(invalid(format!("the current wrapping key, `{current}`, is not in [wrapping.keys]")));
+    };
+    let mut all = WrappingKeys::new(NAMESPACE, current, key)?;
+    for (name, key) in secrets {
+        all = all.with_key(name, key)?;
+    }
+    Ok(all)
+}
+
+fn invalid(message: impl std::fmt::Display) -> Error {
+    Error::usage("InvalidKeyFile", format!("this is no key file: {message}"))
+}

@@ -1,0 +1,8 @@
+//! Where keys come from.
+
+pub(crate) mod cache;
+pub(crate) mod key_file;
+pub(crate) mod provider;
+pub(crate) mod roots;
+pub(crate) mod secret;
+pub(crate) mod wrapping;

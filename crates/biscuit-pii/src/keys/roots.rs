@@ -1,0 +1,128 @@
+use std::collections::BTreeMap;
+
+use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
+use biscuit_core::{Error, Result};
+use zeroize::Zeroizing;
+
+use crate::keys::provider::{KeyContext, KeyProvider, SealedKey};
+use crate::keys::secret::Secret;
+
+/// The keys that all others are derived from, by version: what is new is made with the current one, what is old is read with its own.
+#[derive(Debug, Clone)]
+pub struct Roots {
+    current: u16,
+    keys: BTreeMap<u16, Secret>,
+}
+
+/// What root keys are sealed for.
+pub(crate) fn root_context() -> KeyContext {
+    KeyContext::from([("purpose".into(), "biscuit-root".into())])
+}
+
+impl Roots {
+    /// Root keys of at least 32 bytes, by version, one of which is the current one.
+    ///
+    /// # Errors
+    /// `UnknownKeyVersion` if the current one is not among them, `WeakKey` for a shorter one.
+    pub fn new(current: u16, keys: BTreeMap<u16, Secret>) -> Result<Self> {
+        if let Some((version, key)) = keys.iter().find(|(_, key)| key.expose().len() < 32) {
+            let message = format!("root key {version} has {} bytes; 32 are needed", key.expose().len());
+            return Err(Error::usage("WeakKey", message));
+        }
+        let roots = Self { current, keys };
+        roots.key(current)?;
+        Ok(roots)
+    }
+
+    /// A single random root key that is nowhere else: what is made with it ends with it. For tests.
+    ///
+    /// # Errors
+    /// Those of [`Secret::random`].
+    pub fn in_memory() -> Result<Self> {
+        Self::new(1, BTreeMap::from([(1, Secret::random()?)]))
+    }
+
+    /// Root keys that this provider unseals.
+    ///
+    /// # Errors
+    /// `CannotUnseal` for one that the provider has no key for, and those of the provider and of [`new`](Self::new).
+    pub async fn unseal(provider: &dyn KeyProvider, current: u16, sealed: &BTreeMap<u16, SealedKey>) -> Result<Self> {
+        let mut keys = BTreeMap::new();
+        for (version, sealed) in sealed {
+            let key = provider.unseal(sealed, &root_context()).await?.ok_or_else(|| {
+                let name =
+                    String::from_utf8_lossy(&sealed.info).chars().take_while(|c| !c.is_control()).collect::<String>();
+                let message =
+                    format!("root key {version} is sealed by `{}` {name}, which is not at hand", sealed.provider);
+                Error::usage("CannotUnseal", message)
+            })?;
+            keys.insert(*version, key);
+        }
+        Self::new(current, keys)
+    }
+
+    /// The version that new values are made with.
+    pub fn current(&self) -> u16 {
+        self.current
+    }
+
+    /// All versions, the current one first.
+    pub(crate) fn versions(&self) -> impl Iterator<Item = u16> {
+        let others = self.keys.keys().copied().filter(|version| *version != self.current);
+        std::iter::once(self.current).chain(others)
+    }
+
+    fn key(&self, version: u16) -> Result<&Secret> {
+        self.keys.get(&version).ok_or_else(|| {
+            let known: Vec<String> = self.keys.keys().map(u16::to_string).collect();
+            let message = format!("there is no root key {version}, only {}", known.join(", "));
+            Error::usage("UnknownKeyVersion", message)
+        })
+    }
+
+    /// A key of so many bytes for one purpose: HKDF-SHA-256 (RFC 5869) of the root key, with the parts of the purpose behind their lengths.
+    pub(crate) fn derive(&self, version: u16, salt: &[u8], purpose: &[&str], bytes: usize) -> Result<Secret> {
+        let lengths: Vec<[u8; 4]> = purpose.iter().map(|part| (part.len() as u32).to_be_bytes()).collect();
+        let info: Vec<&[u8]> =
+            purpose.iter().zip(&lengths).flat_map(|(part, length)| [&length[..], part.as_bytes()]).collect();
+        let mut out = Zeroizing::new(vec![0; bytes]);
+        let key = Salt::new(HKDF_SHA256, salt).extract(self.key(version)?.expose());
+        let made = key.expand(&info, Length(bytes)).and_then(|okm| okm.fill(&mut out));
+        made.map_err(|_| Error::internal("a key could not be derived"))?;
+        Ok(Secret::from(out))
+    }
+}
+
+pub(crate) struct Length(pub(crate) usize);
+
+impl KeyType for Length {
+    fn len(&self) -> usize {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn derived_keys_depend_on_version_salt_and_purpose() {
+        let roots = Roots::new(2, BTreeMap::from([(1, Secret::new([1; 32])), (2, Secret::new([2; 32]))])).unwrap();
+        let derive = |version, salt: &[u8], purpose: &[&str]| roots.derive(version, salt, purpose, 32).unwrap();
+        let all = [
+            derive(2, b"", &["a", "bc"]),
+            derive(1, b"", &["a", "bc"]),
+            derive(2, b"x", &["a", "bc"]),
+            derive(2, b"", &["ab", "c"]),
+            derive(2, b"", &["abc"]),
+        ];
+        for (at, key) in all.iter().enumerate() {
+            assert!(!all[..at].contains(key), "{at}");
+        }
+        assert_eq!(roots.versions().collect::<Vec<_>>(), [2, 1]);
+        assert_eq!(roots.derive(3, b"", &["a"], 32).unwrap_err().code(), "UnknownKeyVersion");
+        assert_eq!(Roots::new(3, roots.keys.clone()).unwrap_err().code(), "UnknownKeyVersion");
+        assert_eq!(Roots::new(1, BTreeMap::from([(1, Secret::new([0; 31]))])).unwrap_err().code(), "WeakKey");
+        assert!(!format!("{roots:?}").contains("[2"), "keys are not printed: {roots:?}");
+    }
+}

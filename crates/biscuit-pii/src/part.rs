@@ -1,0 +1,114 @@
+//! Parts of columns by their paths: `address.street`. A path goes into structs, and through lists and the values of maps.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StructArray, make_array};
+use arrow::datatypes::{DataType, FieldRef, Fields, Schema};
+use biscuit_core::{Error, Result};
+
+fn failed(e: arrow::error::ArrowError) -> Error {
+    Error::internal("rows could not be put together").with_source(e)
+}
+
+fn missing(path: &str, there: &Fields) -> Error {
+    let names: Vec<&str> = there.iter().map(|field| field.name().as_str()).collect();
+    Error::usage("MissingColumn", format!("there is no column `{path}`; there are {}", names.join(", ")))
+        .with_column(path)
+}
+
+/// The values of a list's items or a map's values, and what else that array is made of.
+fn items(array: &ArrayRef) -> Option<ArrayRef> {
+    match array.data_type() {
+        DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..) => {
+            Some(make_array(array.to_data().child_data()[0].clone()))
+        }
+        DataType::Map(..) => Some(array.as_map().values().clone()),
+        _ => None,
+    }
+}
+
+/// The part of some rows that has this path: of nested ones, its values one behind the other.
+///
+/// # Errors
+/// `MissingColumn`.
+pub(crate) fn part(rows: &RecordBatch, path: &str) -> Result<ArrayRef> {
+    let fields = rows.schema_ref().fields();
+    let mut steps = path.split('.');
+    let at = steps.next().and_then(|name| fields.find(name));
+    let (at, _) = at.ok_or_else(|| missing(path, fields))?;
+    let mut array = rows.column(at).clone();
+    for step in steps {
+        while let Some(inside) = items(&array) {
+            array = inside;
+        }
+        let DataType::Struct(fields) = array.data_type() else {
+            return Err(missing(path, fields));
+        };
+        let (at, _) = fields.find(step).ok_or_else(|| missing(path, fields))?;
+        array = array.as_struct().column(at).clone();
+    }
+    Ok(array)
+}
+
+/// The rows with another part of that path, of as many values; its type may be another one.
+pub(crate) fn with_part(rows: &RecordBatch, path: &str, new: ArrayRef) -> Result<RecordBatch> {
+    let steps: Vec<&str> = path.split('.').collect();
+    let schema = rows.schema_ref();
+    let (at, field) = schema.fields().find(steps[0]).ok_or_else(|| missing(path, schema.fields()))?;
+    let (field, column) = replaced(field, rows.column(at), &steps[1..], new)?;
+    let mut fields: Vec<FieldRef> = schema.fields().iter().cloned().collect();
+    let mut columns = rows.columns().to_vec();
+    (fields[at], columns[at]) = (field, column);
+    let schema = Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    RecordBatch::try_new_with_options(schema, columns, &options).map_err(failed)
+}
+
+fn of_type(field: &FieldRef, kind: DataType) -> FieldRef {
+    Arc::new(field.as_ref().clone().with_data_type(kind))
+}
+
+fn replaced(field: &FieldRef, array: &ArrayRef, steps: &[&str], new: ArrayRef) -> Result<(FieldRef, ArrayRef)> {
+    let Some(step) = steps.first() else {
+        let nullable = field.is_nullable() || new.null_count() > 0;
+        let field = field.as_ref().clone().with_data_type(new.data_type().clone()).with_nullable(nullable);
+        return Ok((Arc::new(field), new));
+    };
+    let internal = || Error::internal("a path that was found is there");
+    let made = match array.data_type() {
+        DataType::Struct(fields) => {
+            let of = array.as_struct();
+            let (at, inner) = fields.find(step).ok_or_else(internal)?;
+            let (inner, column) = replaced(inner, of.column(at), &steps[1..], new)?;
+            let mut fields: Vec<FieldRef> = fields.iter().cloned().collect();
+            let mut columns = of.columns().to_vec();
+            (fields[at], columns[at]) = (inner, column);
+            let made = StructArray::try_new_with_length(fields.into(), columns, of.nulls().cloned(), of.len());
+            Arc::new(made.map_err(failed)?) as ArrayRef
+        }
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+            let data = array.to_data();
+            let (item, values) = replaced(item, &make_array(data.child_data()[0].clone()), steps, new)?;
+            let kind = match array.data_type() {
+                DataType::List(_) => DataType::List(item),
+                DataType::LargeList(_) => DataType::LargeList(item),
+                DataType::FixedSizeList(_, size) => DataType::FixedSizeList(item, *size),
+                _ => return Err(internal()),
+            };
+            let made = data.into_builder().data_type(kind).child_data(vec![values.to_data()]).build();
+            make_array(made.map_err(failed)?)
+        }
+        DataType::Map(entries, sorted) => {
+            let map = array.as_map();
+            let DataType::Struct(fields) = entries.data_type() else { return Err(internal()) };
+            let (value, values) = replaced(&fields[1], map.values(), steps, new)?;
+            let fields = Fields::from(vec![fields[0].clone(), value]);
+            let entries = of_type(entries, DataType::Struct(fields.clone()));
+            let structs = StructArray::try_new(fields, vec![map.keys().clone(), values], None).map_err(failed)?;
+            let data = array.to_data().into_builder().data_type(DataType::Map(entries, *sorted));
+            make_array(data.child_data(vec![structs.to_data()]).build().map_err(failed)?)
+        }
+        _ => return Err(internal()),
+    };
+    Ok((of_type(field, made.data_type().clone()), made))
+}

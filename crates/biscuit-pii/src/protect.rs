@@ -1,0 +1,452 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use biscuit_core::{Error, Result};
+use serde::Serialize;
+
+use crate::action::{Action, masked};
+use crate::detector::{Detector, usual_detectors};
+use crate::encrypt::cells::Cells;
+use crate::encrypt::form::Form;
+use crate::encrypt::messages::Messages;
+use crate::encrypt::subjects::Subjects;
+use crate::entity::Entity;
+use crate::find::Phone;
+use crate::hash_key::HashKey;
+use crate::keys::cache::{KeyCache, Limits};
+use crate::keys::provider::{KeyContext, KeyProvider};
+use crate::keys::roots::Roots;
+use crate::part::{part, with_part};
+use crate::policy::{Encryption, KeyUse, Policy, Redaction, Replacement, TokenKind, Tokens, Treatment};
+use crate::redact::Redactor;
+use crate::remove::remove;
+use crate::texts::{distinct_texts, map_texts};
+use crate::tokens::audit::Access;
+use crate::tokens::store::Store;
+use crate::tokens::tokenizer::Tokenizer;
+
+/// What a policy works with. What a policy does not need, need not be there.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Means {
+    /// Root keys.
+    pub roots: Option<Roots>,
+    /// Where data keys of messages come from.
+    pub provider: Option<Arc<dyn KeyProvider>>,
+    /// Where tokens and keys of subjects are kept.
+    pub store: Option<Arc<dyn Store>>,
+    /// Detectors besides the usual ones.
+    pub detectors: Vec<Arc<dyn Detector>>,
+}
+
+impl Means {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The same with root keys.
+    pub fn with_roots(mut self, roots: Roots) -> Self {
+        self.roots = Some(roots);
+        self
+    }
+
+    /// The same with a key provider for messages.
+    pub fn with_provider(mut self, provider: Arc<dyn KeyProvider>) -> Self {
+        self.provider = Some(provider);
+        self
+    }
+
+    /// The same with a store.
+    pub fn with_store(mut self, store: Arc<dyn Store>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// The same with one more detector.
+    pub fn with_detector(mut self, detector: Arc<dyn Detector>) -> Self {
+        self.detectors.push(detector);
+        self
+    }
+
+    fn roots(&self, path: &str) -> Result<Roots> {
+        self.roots.clone().ok_or_else(|| {
+            let message =
+                format!("column `{path}` needs keys, and [pii] names no key file; `biscuit pii keygen` makes one");
+            Error::usage("NoKeys", message).with_column(path)
+        })
+    }
+
+    fn store(&self, path: &str) -> Result<Arc<dyn Store>> {
+        self.store.clone().ok_or_else(|| {
+            let message = format!("column `{path}` needs a store, and [pii] names none: `store = \"tokens.redb\"`");
+            Error::usage("NoStore", message).with_column(path)
+        })
+    }
+}
+
+/// A policy that is ready to be applied, batch by batch.
+#[derive(Debug)]
+pub struct Protector {
+    table: String,
+    subject: Option<String>,
+    columns: Vec<(String, Ready)>,
+}
+
+#[derive(Debug)]
+enum Ready {
+    Keep,
+    Remove,
+    Redact(Redactor),
+    Mask { first: usize, last: usize },
+    Hash(Box<HashKey>),
+    Cells(Cells),
+    OfSubject(Cells),
+    Messages(Messages),
+    Tokenize(Tokenizer),
+}
+
+/// Rows without personal data.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Protected {
+    /// The rows, as many as before.
+    pub rows: RecordBatch,
+    /// What was done, by path.
+    pub columns: BTreeMap<String, Treated>,
+}
+
+/// What was done to a column.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Treated {
+    /// How many values were treated: those that are not null.
+    pub values: u64,
+    /// How many hits were replaced, by entity.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub found: BTreeMap<Entity, u64>,
+    /// How many values are null because their subject was forgotten.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub forgotten: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+impl Treated {
+    /// Adds what was done to other rows.
+    pub fn add(&mut self, other: &Self) {
+        self.values += other.values;
+        self.forgotten += other.forgotten;
+        for (entity, count) in &other.found {
+            *self.found.entry(entity.clone()).or_default() += count;
+        }
+    }
+}
+
+impl Protector {
+    /// Makes everything ready. `table` is the name that is bound into what is encrypted, if the policy names none; `classes` are the columns of
+    /// the contract that have one.
+    ///
+    /// # Errors
+    /// `NoKeys`, `NoStore`, `NoProvider`, `NoSubject` for what a column needs and is not there; those of [`Policy::treatments`].
+    pub fn new<'a>(
+        policy: &Policy,
+        table: &str,
+        classes: impl IntoIterator<Item = (&'a str, &'a str)>,
+        means: &Means,
+    ) -> Result<Self> {
+        let table = policy.table.as_deref().unwrap_or(table).to_owned();
+        let mut columns = vec![];
+        for (path, (treatment, class)) in policy.treatments(classes)? {
+            let name = class.as_deref().unwrap_or_else(|| path.rsplit('.').next().unwrap_or(&path));
+            let ready = ready(&treatment, &table, &path, name, policy, means)?;
+            columns.push((path, ready));
+        }
+        Ok(Self { table, subject: policy.subject.clone(), columns })
+    }
+
+    /// The name that is bound into what is encrypted.
+    pub fn table(&self) -> &str {
+        &self.table
+    }
+
+    /// The paths that it treats.
+    pub fn columns(&self) -> impl Iterator<Item = &str> {
+        self.columns.iter().map(|(path, _)| path.as_str())
+    }
+
+    /// The schema of rows of this one behind it.
+    ///
+    /// # Errors
+    /// Those of [`apply`](Self::apply).
+    pub async fn schema(&self, of: &SchemaRef) -> Result<SchemaRef> {
+        let rows = self.apply(&RecordBatch::new_empty(of.clone())).await?.rows;
+        let mut fields = vec![];
+        for field in rows.schema_ref().fields() {
+            // A value may be null behind it, since its subject was forgotten.
+            let inside = format!("{}.", field.name());
+            let forgets = self.columns.iter().any(|(path, ready)| {
+                matches!(ready, Ready::OfSubject(_)) && (path == field.name() || path.starts_with(&inside))
+            });
+            fields.push(field.as_ref().clone().with_nullable(field.is_nullable() || forgets));
+        }
+        Ok(Arc::new(Schema::new_with_metadata(fields, rows.schema_ref().metadata().clone())))
+    }
+
+    /// Treats all columns of some rows.
+    ///
+    /// # Errors
+    /// `MissingColumn` for a path that is not there, so that a misspelt one protects nothing silently; those of each treatment.
+    pub async fn apply(&self, rows: &RecordBatch) -> Result<Protected> {
+        let (mut out, mut columns, mut gone) = (rows.clone(), BTreeMap::new(), vec![]);
+        for (path, ready) in &self.columns {
+            let values = part(rows, path)?;
+            let mut treated = Treated { values: (values.len() - values.null_count()) as u64, ..Treated::default() };
+            match ready {
+                Ready::Keep => {}
+                Ready::Remove => gone.push(path.as_str()),
+                _ => {
+                    let new = self.treat(path, ready, &values, rows, &mut treated).await?;
+                    out = with_part(&out, path, new)?;
+                }
+            }
+            columns.insert(path.clone(), treated);
+        }
+        Ok(Protected { rows: if gone.is_empty() { out } else { remove(&out, &gone)? }, columns })
+    }
+
+    async fn treat(
+        &self,
+        path: &str,
+        ready: &Ready,
+        values: &ArrayRef,
+        rows: &RecordBatch,
+        treated: &mut Treated,
+    ) -> Result<ArrayRef> {
+        match ready {
+            Ready::Keep | Ready::Remove => Ok(values.clone()),
+            Ready::Redact(redactor) => {
+                if !holds_text(values.data_type()) {
+                    let message = format!(
+                        "column `{path}` is a {}; detectors read text: mask, hash, encrypt or tokenize it",
+                        values.data_type()
+                    );
+                    return Err(Error::usage("NotText", message).with_column(path));
+                }
+                let redacted = redactor.redact(path, values).await?;
+                treated.found = redacted.counts;
+                Ok(redacted.column)
+            }
+            Ready::Mask { first, last } => map_texts(&as_text(path, values)?, &mut |text| masked(text, *first, *last)),
+            Ready::Hash(key) => map_texts(&as_text(path, values)?, &mut |text| key.hash(text)),
+            Ready::Tokenize(tokenizer) => tokenizer.tokenize(path, values).await,
+            Ready::Cells(cells) => cells.encrypt(path, values),
+            Ready::Messages(messages) => messages.encrypt(path, values).await,
+            Ready::OfSubject(cells) => {
+                let subject = self.subject.as_deref().unwrap_or_default();
+                let subjects = part(rows, subject)?;
+                if subjects.len() != values.len() {
+                    let message = format!("column `{path}` has several values in a row, and `{subject}` one");
+                    return Err(Error::usage("CannotEncrypt", message).with_column(path));
+                }
+                let encrypted = cells.encrypt_for(path, values, &subjects).await?;
+                treated.forgotten = encrypted.forgotten;
+                Ok(encrypted.column)
+            }
+        }
+    }
+
+    /// The rows with these columns as they were before: decrypted, and detokenized once that is written down. Values of those that were forgotten are
+    /// null. `kinds` are the types of columns that were no text.
+    ///
+    /// # Errors
+    /// `NoWayBack` for a column that was masked, redacted, hashed, removed or is not treated; `MissingColumn`; those of decrypting and detokenizing.
+    pub async fn reveal<S: AsRef<str>>(
+        &self,
+        rows: &RecordBatch,
+        columns: &[S],
+        kinds: &BTreeMap<String, DataType>,
+        access: &Access,
+    ) -> Result<Protected> {
+        let (mut out, mut done) = (rows.clone(), BTreeMap::new());
+        for path in columns.iter().map(AsRef::as_ref) {
+            let values = part(rows, path)?;
+            let ready = self.columns.iter().find(|(of, _)| of == path).map(|(_, ready)| ready);
+            let to = kinds.get(path).cloned().unwrap_or(DataType::Utf8);
+            let counts = (values.len() - values.null_count()) as u64;
+            let (column, forgotten) = match ready {
+                Some(Ready::Tokenize(tokenizer)) => {
+                    let back = tokenizer.detokenize(path, &values, access).await?;
+                    let column =
+                        if back.column.data_type().is_nested() { back.column } else { kind(path, &back.column, &to)? };
+                    (column, back.forgotten)
+                }
+                Some(Ready::Cells(cells) | Ready::OfSubject(cells)) => {
+                    access.record(&self.table, path, counts, counts)?;
+                    let back = cells.decrypt(path, &values, &to).await?;
+                    (back.column, back.forgotten)
+                }
+                Some(Ready::Messages(messages)) => {
+                    access.record(&self.table, path, counts, counts)?;
+                    (messages.decrypt(path, &values, &to).await?, 0)
+                }
+                _ => {
+                    let message = format!("column `{path}` is neither encrypted nor tokenized: there is no way back");
+                    return Err(Error::usage("NoWayBack", message).with_column(path));
+                }
+            };
+            out = with_part(&out, path, column)?;
+            done.insert(path.to_owned(), Treated { values: counts, found: BTreeMap::new(), forgotten });
+        }
+        Ok(Protected { rows: out, columns: done })
+    }
+
+    /// The tokens in a column whose values were to be forgotten: of each, what is behind it is deleted.
+    ///
+    /// # Errors
+    /// `NoWayBack` for a column that is not tokenized; those of [`Tokenizer::forget`].
+    pub async fn forget_tokens(&self, path: &str, tokens: &[&str]) -> Result<u64> {
+        match self.columns.iter().find(|(of, _)| of == path) {
+            Some((_, Ready::Tokenize(tokenizer))) => tokenizer.forget(tokens).await,
+            _ => {
+                let message = format!("column `{path}` is not tokenized");
+                Err(Error::usage("NoWayBack", message).with_column(path))
+            }
+        }
+    }
+
+    /// The distinct tokens of a column that is tokenized in a store.
+    ///
+    /// # Errors
+    /// `MissingColumn`.
+    pub fn tokens_of(&self, rows: &RecordBatch, path: &str) -> Result<Vec<String>> {
+        Ok(distinct_texts(&part(rows, path)?).into_iter().map(|(text, _)| text).collect())
+    }
+}
+
+fn kind(path: &str, column: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+    cast(column, to).map_err(|_| {
+        let message = format!("column `{path}` was detokenized, and a value in it is no {to}");
+        Error::data("CannotDetokenize", message).with_column(path)
+    })
+}
+
+fn holds_text(kind: &DataType) -> bool {
+    match kind {
+        DataType::Dictionary(_, of) => holds_text(of),
+        DataType::Struct(fields) => fields.iter().any(|field| holds_text(field.data_type())),
+        DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::FixedSizeList(item, _)
+        | DataType::Map(item, _) => holds_text(item.data_type()),
+        DataType::Null => true,
+        kind => kind.is_string(),
+    }
+}
+
+/// The column, or the text of its numbers, dates and the like.
+fn as_text(path: &str, values: &ArrayRef) -> Result<ArrayRef> {
+    if holds_text(values.data_type()) && values.data_type() != &DataType::Null {
+        return Ok(values.clone());
+    }
+    cast(values, &DataType::Utf8).map_err(|e| {
+        let message = format!("column `{path}` is a {}, which has no text", values.data_type());
+        Error::usage("NotText", message).with_column(path).with_source(e)
+    })
+}
+
+fn ready(treatment: &Treatment, table: &str, path: &str, name: &str, policy: &Policy, means: &Means) -> Result<Ready> {
+    Ok(match treatment {
+        Treatment::Keep => Ready::Keep,
+        Treatment::Remove => Ready::Remove,
+        Treatment::Mask => Ready::Mask { first: 0, last: 0 },
+        Treatment::Partial { first, last } => Ready::Mask { first: *first, last: *last },
+        Treatment::Redact(how) => Ready::Redact(redactor(how, path, means)?),
+        Treatment::Hash(how) => {
+            Ready::Hash(Box::new(HashKey::of(&means.roots(path)?, how.namespace.as_deref().unwrap_or(name))?))
+        }
+        Treatment::Tokenize(how) => Ready::Tokenize(tokenizer(how, path, name, means)?),
+        Treatment::Encrypt(how) => encryption(how, table, path, policy, means)?,
+    })
+}
+
+fn encryption(how: &Encryption, table: &str, path: &str, policy: &Policy, means: &Means) -> Result<Ready> {
+    let nested = path.contains('.');
+    let form = if nested { Form::Text } else { how.form };
+    Ok(match how.key {
+        KeyUse::Column => Ready::Cells(Cells::new(means.roots(path)?, table).with_form(form)),
+        KeyUse::Subject => {
+            if policy.subject.is_none() {
+                let message = format!(
+                    "column `{path}` has keys of subjects, and [pii] does not say which column is the `subject`"
+                );
+                return Err(Error::usage("NoSubject", message).with_column(path));
+            }
+            let subjects = Arc::new(Subjects::new(means.store(path)?, means.roots(path)?));
+            let cells = Cells::new(means.roots(path)?, table).with_form(form).with_subjects(subjects);
+            Ready::OfSubject(cells)
+        }
+        KeyUse::Message => {
+            let Some(provider) = means.provider.clone() else {
+                let message = format!("column `{path}` is to hold messages, and there is no key provider for them");
+                return Err(Error::usage("NoProvider", message).with_column(path));
+            };
+            let context = KeyContext::from([("table".to_owned(), table.to_owned())]);
+            let messages = Messages::new(KeyCache::new(provider, Limits::default()), context).with_form(form);
+            Ready::Messages(messages)
+        }
+    })
+}
+
+fn tokenizer(how: &Tokens, path: &str, name: &str, means: &Means) -> Result<Tokenizer> {
+    let (roots, namespace) = (means.roots(path)?, how.namespace.as_deref().unwrap_or(name));
+    let tokenizer = match how.kind {
+        TokenKind::Random => Tokenizer::random(roots, namespace, means.store(path)?)?,
+        TokenKind::Keyed => match means.store.clone() {
+            Some(store) => Tokenizer::keyed_in(roots, namespace, store)?,
+            None => Tokenizer::keyed(roots, namespace)?,
+        },
+        TokenKind::Siv => Tokenizer::siv(roots, namespace)?,
+        TokenKind::Ff1 => Tokenizer::ff1(roots, namespace, how.alphabet)?,
+    };
+    let tokenizer = match how.version {
+        Some(version) => tokenizer.with_version(version)?,
+        None => tokenizer,
+    };
+    Ok(tokenizer.with_normalization(how.normalize.clone()))
+}
+
+fn redactor(how: &Redaction, path: &str, means: &Means) -> Result<Redactor> {
+    let mut detectors = usual_detectors();
+    if !how.phone_regions.is_empty() {
+        detectors.push(Arc::new(Phone::new(how.phone_regions.iter().map(String::as_str))?));
+    }
+    detectors.extend(means.detectors.iter().cloned());
+    let action = |entity: Option<&Entity>, replacement: &Replacement| {
+        Ok(match replacement {
+            Replacement::Type => Action::Type,
+            Replacement::Mask => Action::Mask,
+            Replacement::Partial { first, last } => Action::partial(*first, *last),
+            Replacement::Hash => Action::hash(HashKey::of(&means.roots(path)?, "redacted")?),
+            Replacement::Keep => Action::Keep,
+            Replacement::Tokenize(tokens) => {
+                let name = entity.map_or("redacted", Entity::name);
+                Action::tokenize(tokenizer(tokens, path, name, means)?)
+            }
+        })
+    };
+    let mut redactor = Redactor::new(detectors).with_otherwise(action(None, &how.replace)?);
+    if let Some(least) = how.least {
+        redactor = redactor.with_least(least);
+    }
+    for (entity, replacement) in &how.entities {
+        redactor = redactor.with_action(entity.clone(), action(Some(entity), replacement)?);
+    }
+    Ok(redactor)
+}

@@ -1,0 +1,104 @@
+use std::fmt;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use biscuit_core::{Clock, Error, ErrorKind, Result, SystemClock};
+use serde::Serialize;
+
+/// That somebody asked for values behind tokens. It holds neither.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct AuditEntry {
+    /// When, in RFC 3339.
+    pub at: String,
+    /// Who.
+    pub who: String,
+    /// What for.
+    pub why: String,
+    /// Of which namespace.
+    pub namespace: String,
+    /// In which column.
+    pub column: String,
+    /// How many tokens.
+    pub tokens: u64,
+    /// How many different ones.
+    pub distinct: u64,
+}
+
+/// Where it is written down who asked for values behind tokens.
+pub trait Audit: fmt::Debug + Send + Sync {
+    /// Writes it down before any value is shown; if that fails, none is.
+    fn record(&self, entry: &AuditEntry) -> Result<()>;
+}
+
+const _: fn(&dyn Audit) = |_| {};
+
+/// Who asks for values, what for, and where that is written down.
+#[derive(Debug, Clone)]
+pub struct Access {
+    pub(crate) who: String,
+    pub(crate) why: String,
+    audit: Arc<dyn Audit>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Access {
+    /// Somebody's access for a reason.
+    ///
+    /// # Errors
+    /// `NoReason` if either is blank.
+    pub fn new(who: impl Into<String>, why: impl Into<String>, audit: Arc<dyn Audit>) -> Result<Self> {
+        let (who, why) = (who.into(), why.into());
+        if who.trim().is_empty() || why.trim().is_empty() {
+            return Err(Error::usage("NoReason", "who asks for values behind tokens says who it is, and what for"));
+        }
+        Ok(Self { who, why, audit, clock: Arc::new(SystemClock) })
+    }
+
+    /// The same with another clock.
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    pub(crate) fn record(&self, namespace: &str, column: &str, tokens: u64, distinct: u64) -> Result<()> {
+        self.audit.record(&AuditEntry {
+            at: self.clock.now().to_string(),
+            who: self.who.clone(),
+            why: self.why.clone(),
+            namespace: namespace.into(),
+            column: column.into(),
+            tokens,
+            distinct,
+        })
+    }
+}
+
+/// A file to which a line of JSON is appended for each access, durable before values are shown.
+#[derive(Debug, Clone)]
+pub struct AuditFile(PathBuf);
+
+impl AuditFile {
+    /// Appends to this file.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+}
+
+impl Audit for AuditFile {
+    fn record(&self, entry: &AuditEntry) -> Result<()> {
+        let mut line = serde_json::to_vec(entry).map_err(|e| Error::internal("an entry is JSON").with_source(e))?;
+        line.push(b'\n');
+        let write = || {
+            let mut file = OpenOptions::new().append(true).create(true).open(&self.0)?;
+            file.write_all(&line)?;
+            file.sync_all()
+        };
+        write().map_err(|e| {
+            let message = format!("nothing was detokenized, since the audit {} could not be written", self.0.display());
+            Error::new(ErrorKind::Unavailable, "NoAudit", message).with_source(e)
+        })
+    }
+}

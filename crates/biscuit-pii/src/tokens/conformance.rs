@@ -1,0 +1,75 @@
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::tokens::store::{Record, Store};
+
+/// What a [`Store`] has to do, tried on an empty one. It panics where something is not so.
+///
+/// # Panics
+/// If the store does not keep one of its promises.
+pub async fn store_conformance(store: Arc<dyn Store>) {
+    let record = |key: &str, value: &str, alias: Option<&str>| Record {
+        key: key.into(),
+        value: value.into(),
+        alias: alias.map(Into::into),
+    };
+    let get = async |keys: &[&str]| {
+        let keys: Vec<String> = keys.iter().map(|key| (*key).into()).collect();
+        store.get(&keys).await.expect("records are read")
+    };
+    assert_eq!(get(&[]).await, [], "no keys");
+    assert_eq!(get(&["a"]).await, [None], "nothing is there yet");
+    assert_eq!(store.insert(vec![]).await.expect("nothing is put"), []);
+
+    let (a, b) = (record("a", "1", Some("x")), record("b", "", None));
+    assert_eq!(store.insert(vec![a.clone(), b.clone()]).await.expect("put"), [a.clone(), b.clone()]);
+    let other = store.insert(vec![record("a", "2", Some("y")), record("c", "3", None)]).await.expect("put");
+    assert_eq!(other, [a.clone(), record("c", "3", None)], "the first wins, and the loser learns what it is");
+    assert_eq!(get(&["b", "a", "none", "a"]).await, [Some(b), Some(a.clone()), None, Some(a.clone())]);
+
+    let found = eventually(async || {
+        let found = store.find(&["x".into(), "y".into()]).await.expect("records are found");
+        found[0].is_some().then_some(found)
+    });
+    assert_eq!(found.await, [Some(a), None], "the alias of a record that lost is none");
+
+    store.replace(record("a", "9", None)).await.expect("replaced");
+    assert_eq!(get(&["a"]).await, [Some(record("a", "9", None))]);
+    eventually(async || store.find(&["x".into()]).await.expect("found")[0].is_none().then_some(())).await;
+
+    let many: Vec<Record> = (0..250).map(|n| record(&format!("many-{n}"), &n.to_string(), None)).collect();
+    assert_eq!(store.insert(many.clone()).await.expect("put"), many, "more than fit into one request");
+    let keys: Vec<String> = many.iter().map(|record| record.key.clone()).collect();
+    let there: Vec<Record> = store.get(&keys).await.expect("read").into_iter().flatten().collect();
+    assert_eq!(there, many);
+    one_wins(&store).await;
+}
+
+/// Of many at once, one wins.
+async fn one_wins(store: &Arc<dyn Store>) {
+    for round in 0..8 {
+        let contend = |n: usize| {
+            let (store, key) = (store.clone(), format!("race-{round}"));
+            tokio::spawn(async move {
+                let mine = Record { key, value: n.to_string().into_bytes(), alias: Some(format!("race-{round}-{n}")) };
+                store.insert(vec![mine]).await.expect("put").remove(0)
+            })
+        };
+        let mut winners = HashSet::new();
+        for task in (0..16).map(contend).collect::<Vec<_>>() {
+            winners.insert(task.await.expect("a task ends").value);
+        }
+        assert_eq!(winners.len(), 1, "all of one key get the same record");
+    }
+}
+
+/// What is so after a while: a second name is found a little later in some stores.
+async fn eventually<T>(mut of: impl AsyncFnMut() -> Option<T>) -> T {
+    for _ in 0..100 {
+        if let Some(there) = of().await {
+            return there;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("it is not so after five seconds")
+}

@@ -1,0 +1,189 @@
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use biscuit_core::{Error, ErrorKind, Result};
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+
+use crate::tokens::store::{Record, Store};
+
+/// Records by key: the length of the alias in two bytes, the alias, the value.
+const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("records");
+/// Keys by alias.
+const ALIASES: TableDefinition<'_, &str, &str> = TableDefinition::new("aliases");
+
+/// A store in a file (redb): one process at a time, each call durable when it returns.
+pub struct FileStore {
+    path: PathBuf,
+    database: Arc<Database>,
+}
+
+impl fmt::Debug for FileStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileStore").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// How often a file that another process has open is asked for.
+const PAUSE: Duration = Duration::from_millis(50);
+
+impl FileStore {
+    /// Opens the file, or makes it; on Unix, only its owner can read it. While another process has it open, waits for so long.
+    ///
+    /// # Errors
+    /// `StoreInUse` if it is still open then; `StoreFailed` for a file that is no such store, or that cannot be made.
+    pub async fn open(path: impl Into<PathBuf>, patience: Duration) -> Result<Self> {
+        let path = path.into();
+        let tries = patience.as_millis() / PAUSE.as_millis();
+        for tried in 0.. {
+            match open(&path).await? {
+                Some(database) => return Ok(Self { path, database: Arc::new(database) }),
+                None if tried < tries => tokio::time::sleep(PAUSE).await,
+                None => break,
+            }
+        }
+        let message = format!(
+            "the store {} is open in another process; one at a time can have it. Run again when that one has ended, or use DynamoDB",
+            path.display()
+        );
+        Err(Error::new(ErrorKind::Unavailable, "StoreInUse", message))
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Database) -> Result<T, redb::Error> + Send + 'static,
+    ) -> Result<T> {
+        let database = self.database.clone();
+        let done = tokio::task::spawn_blocking(move || work(&database)).await;
+        done.map_err(|e| Error::internal("a thread of the store has ended").with_source(e))?
+            .map_err(|e| failed(&self.path, e))
+    }
+}
+
+fn failed(path: &Path, e: impl Into<redb::Error>) -> Error {
+    let e = e.into();
+    let message = format!("the store {} could not be read or written: {e}", path.display());
+    Error::new(ErrorKind::Unavailable, "StoreFailed", message).with_source(e)
+}
+
+/// None while another process has it.
+async fn open(path: &Path) -> Result<Option<Database>> {
+    let at = path.to_owned();
+    let opened = tokio::task::spawn_blocking(move || {
+        private(&at).map_err(|e| DatabaseError::Storage(redb::StorageError::Io(e)))?;
+        Database::create(&at)
+    });
+    let database = match opened.await.map_err(|e| Error::internal("a thread of the store has ended").with_source(e))? {
+        Ok(database) => database,
+        Err(DatabaseError::DatabaseAlreadyOpen) => return Ok(None),
+        Err(e) => return Err(failed(path, e)),
+    };
+    let tables = || -> Result<(), redb::Error> {
+        let write = database.begin_write()?;
+        write.open_table(RECORDS)?;
+        write.open_table(ALIASES)?;
+        write.commit()?;
+        Ok(())
+    };
+    tables().map_err(|e| failed(path, e))?;
+    Ok(Some(database))
+}
+
+/// Makes the file, for nobody else to read, if it is not there.
+fn private(path: &Path) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(e),
+        _ => Ok(()),
+    }
+}
+
+fn bytes_of(record: &Record) -> Vec<u8> {
+    let alias = record.alias.as_deref().unwrap_or_default();
+    [&(alias.len() as u16).to_be_bytes(), alias.as_bytes(), &record.value].concat()
+}
+
+fn record_of(key: &str, bytes: &[u8]) -> Record {
+    let (length, rest) = bytes.split_first_chunk::<2>().unwrap_or((&[0, 0], &[]));
+    let (alias, value) = rest.split_at(usize::from(u16::from_be_bytes(*length)).min(rest.len()));
+    let alias = Some(String::from_utf8_lossy(alias).into_owned()).filter(|alias| !alias.is_empty());
+    Record { key: key.to_owned(), value: value.to_vec(), alias }
+}
+
+#[async_trait]
+impl Store for FileStore {
+    async fn get(&self, keys: &[String]) -> Result<Vec<Option<Record>>> {
+        let keys = keys.to_vec();
+        self.run(move |database| {
+            let table = database.begin_read()?.open_table(RECORDS)?;
+            let one = |key: &String| Ok(table.get(key.as_str())?.map(|bytes| record_of(key, bytes.value())));
+            keys.iter().map(one).collect()
+        })
+        .await
+    }
+
+    async fn find(&self, aliases: &[String]) -> Result<Vec<Option<Record>>> {
+        let aliases = aliases.to_vec();
+        self.run(move |database| {
+            let read = database.begin_read()?;
+            let (names, records) = (read.open_table(ALIASES)?, read.open_table(RECORDS)?);
+            let one = |alias: &String| {
+                let Some(key) = names.get(alias.as_str())? else { return Ok(None) };
+                Ok(records.get(key.value())?.map(|bytes| record_of(key.value(), bytes.value())))
+            };
+            aliases.iter().map(one).collect()
+        })
+        .await
+    }
+
+    async fn insert(&self, records: Vec<Record>) -> Result<Vec<Record>> {
+        self.run(move |database| {
+            let write = database.begin_write()?;
+            let mut out = Vec::with_capacity(records.len());
+            {
+                let (mut table, mut aliases) = (write.open_table(RECORDS)?, write.open_table(ALIASES)?);
+                for record in records {
+                    let there = table.get(record.key.as_str())?.map(|bytes| record_of(&record.key, bytes.value()));
+                    out.push(match there {
+                        Some(there) => there,
+                        None => {
+                            table.insert(record.key.as_str(), bytes_of(&record).as_slice())?;
+                            if let Some(alias) = &record.alias {
+                                aliases.insert(alias.as_str(), record.key.as_str())?;
+                            }
+                            record
+                        }
+                    });
+                }
+            }
+            write.commit()?;
+            Ok(out)
+        })
+        .await
+    }
+
+    async fn replace(&self, record: Record) -> Result<()> {
+        self.run(move |database| {
+            let write = database.begin_write()?;
+            {
+                let (mut table, mut aliases) = (write.open_table(RECORDS)?, write.open_table(ALIASES)?);
+                let before = table.get(record.key.as_str())?.and_then(|bytes| record_of("", bytes.value()).alias);
+                if let Some(alias) = before {
+                    aliases.remove(alias.as_str())?;
+                }
+                table.insert(record.key.as_str(), bytes_of(&record).as_slice())?;
+                if let Some(alias) = &record.alias {
+                    aliases.insert(alias.as_str(), record.key.as_str())?;
+                }
+            }
+            write.commit()?;
+            Ok(())
+        })
+        .await
+    }
+}

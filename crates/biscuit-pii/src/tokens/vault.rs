@@ -1,0 +1,160 @@
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aws_lc_rs::aead::{Aad, Nonce};
+use biscuit_core::{Error, Result};
+use zeroize::Zeroizing;
+
+use crate::encrypt::cell::{NONCE, cipher, seal};
+use crate::hex;
+use crate::keys::roots::Roots;
+use crate::keys::secret::random;
+use crate::tokens::store::{Record, Store};
+
+/// A keyed hash of a value, by the version of the root key.
+pub(crate) type Macs = Vec<(u16, [u8; 32])>;
+
+/// Tokens that are kept in a store, each with its value sealed.
+///
+/// ```text
+/// key    token:<version>:<HMAC-SHA-256 of namespace and value>
+/// alias  the token
+/// value  version of the root key, 2 bytes | nonce, 12 | sealed value | tag, 16; nothing once the value was forgotten
+/// ```
+pub(crate) struct Vault {
+    store: Arc<dyn Store>,
+    held: Mutex<HashMap<[u8; 32], String>>,
+}
+
+impl fmt::Debug for Vault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vault").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+/// Tokens that are held at once.
+const HELD: usize = 200_000;
+
+/// Records that are put at once.
+const AT_ONCE: usize = 1000;
+
+fn key_of((version, mac): &(u16, [u8; 32])) -> String {
+    format!("token:{version}:{}", hex(mac))
+}
+
+impl Vault {
+    pub(crate) fn new(store: Arc<dyn Store>) -> Self {
+        Self { store, held: Mutex::default() }
+    }
+
+    /// The token of each value, of which each comes once; `new` makes one for a value that has none.
+    pub(crate) async fn tokens(
+        &self,
+        roots: &Roots,
+        namespace: &str,
+        values: &[&str],
+        macs: &[Macs],
+        new: impl Fn(usize) -> Result<String> + Send + Sync,
+    ) -> Result<Vec<String>> {
+        let mut tokens: Vec<Option<String>> = {
+            let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+            macs.iter().map(|macs| held.get(&macs[0].1).cloned()).collect()
+        };
+        // Of the current root key first: the others are asked about what that one does not know.
+        let versions = 0..macs.first().map_or(0, Vec::len);
+        let mut older = vec![];
+        for version in versions {
+            let open: Vec<usize> = (0..tokens.len()).filter(|at| tokens[*at].is_none()).collect();
+            let keys: Vec<String> = open.iter().map(|at| key_of(&macs[*at][version])).collect();
+            for (at, record) in open.into_iter().zip(self.store.get(&keys).await?) {
+                tokens[at] = record.map(token_of).transpose()?;
+                if version > 0 && tokens[at].is_some() {
+                    older.push(at);
+                }
+            }
+        }
+        let open: Vec<usize> = (0..tokens.len()).filter(|at| tokens[*at].is_none()).collect();
+        let put: Vec<usize> = older.iter().copied().chain(open).collect();
+        for put in put.chunks(AT_ONCE) {
+            let record = |at: &usize| {
+                // What was found with another root key keeps its token, and is there for the current one from now on.
+                let token = tokens[*at].clone().map_or_else(|| new(*at), Ok)?;
+                record(roots, namespace, &macs[*at][0], token, values[*at])
+            };
+            let records = put.iter().map(record).collect::<Result<Vec<_>>>()?;
+            for (at, winner) in put.iter().zip(self.store.insert(records).await?) {
+                tokens[*at] = Some(token_of(winner)?);
+            }
+        }
+        let tokens: Vec<String> = tokens.into_iter().flatten().collect();
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.len() + tokens.len() > HELD {
+            held.clear();
+        }
+        for (macs, token) in macs.iter().zip(&tokens) {
+            held.entry(macs[0].1).or_insert_with(|| token.clone());
+        }
+        Ok(tokens)
+    }
+
+    /// The value of each token.
+    pub(crate) async fn values(&self, roots: &Roots, namespace: &str, tokens: &[&str]) -> Result<Vec<Behind>> {
+        let aliases: Vec<String> = tokens.iter().map(|token| (*token).to_owned()).collect();
+        let records = self.store.find(&aliases).await?;
+        let value = |(token, record): (&&str, Option<Record>)| match record {
+            None => Ok(Behind::Unknown),
+            Some(record) if record.value.is_empty() => Ok(Behind::Forgotten),
+            Some(record) => open(roots, namespace, token, &record.value),
+        };
+        tokens.iter().zip(records).map(value).collect()
+    }
+
+    /// Deletes the value behind a token, which keeps standing for it.
+    pub(crate) async fn forget(&self, token: &str, macs: &Macs) -> Result<()> {
+        for mac in macs {
+            let key = key_of(mac);
+            let there = self.store.get(std::slice::from_ref(&key)).await?.into_iter().flatten().next();
+            if there.is_some() {
+                self.store.replace(Record { key, value: vec![], alias: Some(token.to_owned()) }).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is behind a token.
+#[derive(Debug)]
+pub(crate) enum Behind {
+    Value(Zeroizing<String>),
+    Forgotten,
+    Unknown,
+}
+
+fn token_of(record: Record) -> Result<String> {
+    record.alias.ok_or_else(|| Error::data("InvalidRecord", "the store holds a record of a token that has none"))
+}
+
+fn record(roots: &Roots, namespace: &str, mac: &(u16, [u8; 32]), token: String, value: &str) -> Result<Record> {
+    let version = roots.current();
+    let mut sealed = version.to_be_bytes().to_vec();
+    let mut nonce = [0; NONCE];
+    random(&mut nonce)?;
+    sealed.extend(nonce);
+    // A key for each token: random nonces are for a few billion messages of a key.
+    let key = roots.derive(version, token.as_bytes(), &["biscuit token value", namespace], 32)?;
+    seal(&cipher(&key)?, nonce, token.as_bytes(), value.as_bytes(), &mut sealed)?;
+    Ok(Record { key: key_of(mac), value: sealed, alias: Some(token) })
+}
+
+fn open(roots: &Roots, namespace: &str, token: &str, sealed: &[u8]) -> Result<Behind> {
+    let parts = sealed.split_first_chunk::<2>().and_then(|(v, rest)| Some((v, rest.split_first_chunk::<NONCE>()?)));
+    let Some((version, (nonce, sealed))) = parts else { return Ok(Behind::Unknown) };
+    let key = roots.derive(u16::from_be_bytes(*version), token.as_bytes(), &["biscuit token value", namespace], 32)?;
+    let mut bytes = Zeroizing::new(sealed.to_vec());
+    let nonce = Nonce::assume_unique_for_key(*nonce);
+    let opened = cipher(&key)?.open_in_place(nonce, Aad::from(token.as_bytes()), &mut bytes);
+    // A token of another namespace is as good as unknown.
+    let text = opened.ok().and_then(|bytes| std::str::from_utf8(bytes).ok());
+    Ok(text.map_or(Behind::Unknown, |text| Behind::Value(Zeroizing::new(text.to_owned()))))
+}

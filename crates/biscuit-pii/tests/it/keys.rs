@@ -1,0 +1,175 @@
+//! Where keys come from, and how long they are used.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use biscuit_core::{Clock, Instant, Result};
+use biscuit_pii::{
+    DataKey, KeyCache, KeyContext, KeyFile, KeyProvider, Limits, Roots, SealedKey, Secret, Tokenizer, Wrapping,
+    WrappingKeys,
+};
+
+/// A clock that is set.
+#[derive(Debug, Default)]
+pub(crate) struct SetClock(AtomicI64);
+
+impl SetClock {
+    pub(crate) fn forward(&self, by: Duration) {
+        self.0.fetch_add(by.as_micros() as i64, Ordering::SeqCst);
+    }
+}
+
+impl Clock for SetClock {
+    fn now(&self) -> Instant {
+        Instant::from_micros(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// Counts what is asked of a provider.
+#[derive(Debug)]
+pub(crate) struct Counted {
+    of: WrappingKeys,
+    pub(crate) made: AtomicU64,
+    pub(crate) unsealed: AtomicU64,
+}
+
+impl Counted {
+    pub(crate) fn new() -> Self {
+        Self {
+            of: WrappingKeys::in_memory().expect("the keys are good"),
+            made: AtomicU64::new(0),
+            unsealed: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn calls(&self) -> (u64, u64) {
+        (self.made.load(Ordering::SeqCst), self.unsealed.load(Ordering::SeqCst))
+    }
+}
+
+#[async_trait]
+impl KeyProvider for Counted {
+    async fn generate(&self, context: &KeyContext) -> Result<DataKey> {
+        self.made.fetch_add(1, Ordering::SeqCst);
+        self.of.generate(context).await
+    }
+
+    async fn unseal(&self, sealed: &SealedKey, context: &KeyContext) -> Result<Option<Secret>> {
+        self.unsealed.fetch_add(1, Ordering::SeqCst);
+        self.of.unseal(sealed, context).await
+    }
+}
+
+fn context(value: &str) -> KeyContext {
+    KeyContext::from([("table".into(), value.into())])
+}
+
+#[tokio::test]
+async fn a_data_key_opens_with_its_wrapping_key_for_its_context_and_no_other() {
+    let old = WrappingKeys::new("ns", "old", Secret::new([1; 16])).unwrap();
+    let new =
+        WrappingKeys::new("ns", "new", Secret::new([2; 32])).unwrap().with_key("old", Secret::new([1; 16])).unwrap();
+    let key = old.generate(&context("a")).await.unwrap();
+    assert_eq!(new.unseal(&key.sealed, &context("a")).await.unwrap(), Some(key.secret.clone()));
+    assert_eq!(new.unseal(&key.sealed, &context("b")).await.unwrap_err().code(), "CannotUnseal");
+    let other = WrappingKeys::new("ns", "old", Secret::new([3; 16])).unwrap();
+    assert_eq!(other.unseal(&key.sealed, &context("a")).await.unwrap_err().code(), "CannotUnseal");
+    let elsewhere = WrappingKeys::new("elsewhere", "old", Secret::new([1; 16])).unwrap();
+    assert_eq!(elsewhere.unseal(&key.sealed, &context("a")).await.unwrap(), None, "of another namespace");
+    for at in 0..key.sealed.bytes.len() {
+        let mut damaged = key.sealed.clone();
+        damaged.bytes[at] ^= 1;
+        assert_eq!(old.unseal(&damaged, &context("a")).await.unwrap_err().code(), "CannotUnseal", "byte {at}");
+    }
+    assert_eq!(WrappingKeys::new("ns", "x", Secret::new([1; 31])).unwrap_err().code(), "WeakKey");
+    assert_ne!(old.generate(&context("a")).await.unwrap().secret, key.secret);
+}
+
+#[tokio::test]
+async fn a_cached_key_is_used_within_its_limits_and_for_its_context() {
+    let (provider, clock) = (Arc::new(Counted::new()), Arc::new(SetClock::default()));
+    let limits = Limits::default().with_messages(3).with_bytes(100).with_age(Duration::from_secs(60));
+    let cache = KeyCache::new(provider.clone(), limits).with_clock(clock.clone());
+    let made = async |table: &str, bytes: u64| {
+        let before = provider.calls().0;
+        cache.data_key(&context(table), bytes).await.unwrap();
+        provider.calls().0 - before
+    };
+    assert_eq!([made("a", 10).await, made("a", 10).await, made("a", 10).await], [1, 0, 0]);
+    assert_eq!(made("a", 10).await, 1, "three messages");
+    assert_eq!(made("b", 10).await, 1, "another context");
+    assert_eq!(made("a", 91).await, 1, "more than 100 bytes");
+    assert_eq!(made("c", 1000).await, 1, "one message may be above the limit");
+    assert_eq!(made("b", 10).await, 0);
+    clock.forward(Duration::from_secs(60));
+    assert_eq!(made("b", 10).await, 1, "a minute");
+
+    let key = cache.data_key(&context("d"), 1).await.unwrap();
+    let unsealed = async || {
+        let before = provider.calls().1;
+        assert_eq!(cache.unseal(&key.sealed, &context("d")).await.unwrap(), Some(key.secret.clone()));
+        provider.calls().1 - before
+    };
+    assert_eq!([unsealed().await, unsealed().await], [1, 0]);
+    clock.forward(Duration::from_secs(60));
+    assert_eq!(unsealed().await, 1);
+}
+
+#[tokio::test]
+async fn a_key_file_is_written_read_and_rotated_and_older_versions_stay() {
+    let file = KeyFile::local().await.unwrap();
+    let Wrapping::Local(keys) = file.wrapping().clone() else { panic!() };
+    let text = file.to_text().unwrap();
+    let read = KeyFile::parse(&text).unwrap();
+    let before = read.roots(&keys).await.unwrap();
+    let rotated = KeyFile::parse(&read.rotated(&keys).await.unwrap().to_text().unwrap()).unwrap();
+    let Wrapping::Local(keys) = rotated.wrapping().clone() else { panic!() };
+    assert_eq!((rotated.current(), keys.current()), (2, "2"));
+    let after = rotated.roots(&keys).await.unwrap();
+    // What was made with the first version is read with the second one there.
+    let siv = |roots: &Roots| Tokenizer::siv(roots.clone(), "x").unwrap();
+    let old = siv(&before).tokens(&["value"]).await.unwrap();
+    let new = siv(&after).tokens(&["value"]).await.unwrap();
+    assert!(old[0].starts_with("siv1_") && new[0].starts_with("siv2_"));
+    let shown = format!("{file:?} {rotated:?} {before:?}");
+    let secret = text.lines().find_map(|line| line.strip_prefix("\"1\" = \"")).unwrap();
+    assert!(secret.len() > 40 && !shown.contains(&secret[..16]), "keys are not printed");
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_key_file_says_why_and_shows_no_key() {
+    let file = KeyFile::local().await.unwrap();
+    let text = file.to_text().unwrap();
+    let key = text.lines().find_map(|line| line.strip_prefix("\"1\" = \"")).unwrap().trim_end_matches('"');
+    let said = |text: &str| {
+        let e = KeyFile::parse(text).unwrap_err();
+        assert_eq!(e.code(), "InvalidKeyFile");
+        assert!(!e.to_string().contains(&key[..8]) && !format!("{e:?}").contains(&key[..8]), "{e}");
+        e.message().to_owned()
+    };
+    let wrong = |from: &str, to: &str| said(&text.replacen(from, to, 1));
+    insta_like(&[
+        (wrong("current = 1", "current = 7"), "the current root key, 7, is not in [roots.keys]"),
+        (wrong("current = \"1\"", "current = \"7\""), "the current wrapping key, `7`, is not in [wrapping.keys]"),
+        (wrong(key, "!!"), "the wrapping key `1` is not base64"),
+        (
+            wrong("current = \"1\"", "kms = \"alias/x\""),
+            "[wrapping] has either `kms`, or `current` and [wrapping.keys]",
+        ),
+        (wrong("[roots]", "[root]"), "unknown field `root`"),
+        (wrong(&format!("\"{key}\""), key), "line"),
+    ]);
+    let missing = Roots::unseal(&WrappingKeys::in_memory().unwrap(), 1, &BTreeMap::new()).await.unwrap_err();
+    assert_eq!(missing.code(), "UnknownKeyVersion");
+    let other = file.roots(&WrappingKeys::new("elsewhere", "1", Secret::new([0; 32])).unwrap()).await.unwrap_err();
+    assert_eq!(other.to_string(), "CannotUnseal: root key 1 is sealed by `biscuit` 1, which is not at hand");
+}
+
+fn insta_like(all: &[(String, &str)]) {
+    for (said, part) in all {
+        assert!(said.contains(part), "{said} does not say {part}");
+    }
+}

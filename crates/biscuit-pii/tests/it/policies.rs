@@ -1,0 +1,235 @@
+//! Policies: what they say, and what becomes of rows.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, RecordBatch, StringArray, StructArray};
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::{DataType, Field, Fields};
+use biscuit_core::Result;
+use biscuit_pii::{
+    Access, Audit, AuditEntry, Entity, Means, MemoryStore, Policy, Protector, Roots, Secret, Treatment, WrappingKeys,
+};
+
+#[derive(Debug, Default)]
+struct Entries(Mutex<Vec<AuditEntry>>);
+
+impl Audit for Entries {
+    fn record(&self, entry: &AuditEntry) -> Result<()> {
+        self.0.lock().expect("the rows are made").push(entry.clone());
+        Ok(())
+    }
+}
+
+fn access() -> Access {
+    Access::new("tests", "a test", Arc::new(Entries::default())).expect("the rows are made")
+}
+
+fn roots() -> Roots {
+    Roots::new(1, BTreeMap::from([(1, Secret::new([1; 32]))])).expect("the rows are made")
+}
+
+fn means(store: &Arc<MemoryStore>) -> Means {
+    Means::new()
+        .with_roots(roots())
+        .with_store(store.clone())
+        .with_provider(Arc::new(WrappingKeys::in_memory().expect("the rows are made")))
+}
+
+fn texts(values: &[Option<&str>]) -> ArrayRef {
+    Arc::new(StringArray::from(values.to_vec()))
+}
+
+fn customers() -> RecordBatch {
+    let street = texts(&[Some("Main St 1"), Some("Elm St 2"), None]);
+    let city = texts(&[Some("Rome"), Some("Oslo"), None]);
+    let address = StructArray::from(vec![
+        (Arc::new(Field::new("street", DataType::Utf8, true)), street),
+        (Arc::new(Field::new("city", DataType::Utf8, true)), city),
+    ]);
+    let phones = Fields::from(vec![Field::new("number", DataType::Utf8, true)]);
+    let numbers = StructArray::new(phones.clone(), vec![texts(&[Some("+49 30 901820"), Some("555"), Some("")])], None);
+    let item = Arc::new(Field::new_list_field(DataType::Struct(phones), true));
+    let phones = ListArray::new(item, OffsetBuffer::from_lengths([2, 0, 1]), Arc::new(numbers), None);
+    RecordBatch::try_from_iter([
+        ("id", Arc::new(Int64Array::from(vec![1, 2, 3])) as ArrayRef),
+        ("ssn", texts(&[Some("123-45-6789"), None, Some("")])),
+        ("email", texts(&[Some("a@b.c"), Some("d@e.f"), None])),
+        ("bio", texts(&[Some("write to a@b.com"), Some("nothing"), None])),
+        ("tax", Arc::new(Int64Array::from(vec![Some(912_345_678), None, Some(7)]))),
+        ("address", Arc::new(address)),
+        ("phones", Arc::new(phones)),
+    ])
+    .expect("the rows are made")
+}
+
+fn shown(rows: &RecordBatch, column: &str) -> Vec<Option<String>> {
+    let column = arrow::compute::cast(rows.column_by_name(column).expect("the rows are made"), &DataType::Utf8)
+        .expect("the rows are made");
+    column.as_string::<i32>().iter().map(|text| text.map(str::to_owned)).collect()
+}
+
+#[tokio::test]
+async fn each_column_is_treated_as_its_policy_says_and_the_others_stay() {
+    let policy = Policy::parse(
+        r#"
+        subject = "id"
+        [columns]
+        ssn = { tokenize = { kind = "ff1" } }
+        email = { encrypt = { key = "subject" } }
+        bio = "redact"
+        tax = { tokenize = { kind = "keyed", namespace = "tax" } }
+        "address.street" = "remove"
+        "address.city" = { encrypt = { key = "message" } }
+        "phones.number" = { partial = { last = 2 } }
+        "#,
+    )
+    .unwrap();
+    let store = Arc::new(MemoryStore::new());
+    let protector = Protector::new(&policy, "customer", [], &means(&store)).unwrap();
+    let before = customers();
+    let protected = protector.apply(&before).await.unwrap();
+    let rows = &protected.rows;
+    assert_eq!(rows.schema(), protector.schema(&before.schema()).await.unwrap(), "an empty batch has the same schema");
+    assert_eq!(rows.column(0), before.column(0));
+    assert_eq!(shown(rows, "bio"), [Some("write to <EMAIL_ADDRESS>".into()), Some("nothing".into()), None]);
+    assert_eq!(protected.columns["bio"].found, BTreeMap::from([(Entity::EMAIL_ADDRESS, 1)]));
+    let tax = shown(rows, "tax");
+    assert!(tax[0].as_ref().unwrap().starts_with("tok1_") && tax[1].is_none(), "{tax:?}");
+    let address = rows.column_by_name("address").unwrap().as_struct();
+    assert_eq!(address.fields().len(), 1);
+    assert_eq!(address.column_by_name("city").unwrap().data_type(), &DataType::Utf8, "inside, values stay text");
+    let phones = rows.column_by_name("phones").unwrap().as_list::<i32>();
+    let numbers = phones.values().as_struct().column(0).as_string::<i32>();
+    assert_eq!(numbers.iter().flatten().collect::<Vec<_>>(), ["+** ** ****20", "***", ""]);
+    assert_eq!(phones.value_offsets(), [0, 2, 2, 3]);
+    assert_eq!(rows.column_by_name("email").unwrap().data_type(), &DataType::Binary);
+
+    let kinds = BTreeMap::from([("tax".to_owned(), DataType::Int64)]);
+    let back = protector.reveal(rows, &["ssn", "email", "tax", "address.city"], &kinds, &access()).await.unwrap().rows;
+    for column in ["ssn", "email", "tax"] {
+        assert_eq!(back.column_by_name(column), before.column_by_name(column), "{column}");
+    }
+    let city = back.column_by_name("address").unwrap().as_struct().column(0);
+    assert_eq!(city, before.column_by_name("address").unwrap().as_struct().column(1));
+    for column in ["bio", "phones.number", "id"] {
+        let e = protector.reveal(rows, &[column], &kinds, &access()).await.unwrap_err();
+        assert_eq!(e.code(), "NoWayBack");
+    }
+}
+
+#[tokio::test]
+async fn classes_of_a_contract_are_treated_and_one_that_is_not_named_stops_the_job() {
+    let policy = |text: &str| Policy::parse(text).unwrap();
+    let classes = [("email", "email"), ("ssn", "ssn"), ("bio", "text")];
+    let says = "[columns]\nbio = 'keep'\n[classes]\nemail = 'hash'\nssn = 'remove'\n";
+    let protector = Protector::new(&policy(says), "t", classes, &Means::new().with_roots(roots())).unwrap();
+    let rows = protector.apply(&customers()).await.unwrap().rows;
+    assert!(rows.column_by_name("ssn").is_none() && shown(&rows, "bio") == shown(&customers(), "bio"));
+    assert_eq!(shown(&rows, "email")[0].as_ref().unwrap().len(), 32);
+    let e =
+        Protector::new(&policy("[classes]\nemail = 'mask'\nssn = 'mask'"), "t", classes, &Means::new()).unwrap_err();
+    assert_eq!(
+        e.to_string(),
+        "UntreatedClass: column `bio` has the class `text`, and [pii] says nothing about either; `keep` lets it through"
+    );
+    // Parts of a column that are named are its treatment.
+    let parts = "[columns]\n'address.street' = 'mask'\n";
+    Protector::new(&policy(parts), "t", [("address", "address")], &Means::new()).unwrap();
+    // The class is the namespace, so that columns of other names join.
+    let tokens = async |column: &str| {
+        let policy = policy("[classes]\nemail = { tokenize = { kind = 'siv' } }");
+        let protector = Protector::new(&policy, "t", [(column, "email")], &Means::new().with_roots(roots())).unwrap();
+        let rows = RecordBatch::try_from_iter([(column, texts(&[Some("a@b.c")]))]).unwrap();
+        shown(&protector.apply(&rows).await.unwrap().rows, column)
+    };
+    assert_eq!(tokens("email").await, tokens("contact").await);
+}
+
+#[tokio::test]
+async fn what_is_missing_is_said_before_anything_is_read() {
+    let code = |text: &str, means: &Means| {
+        let e = Protector::new(&Policy::parse(text).unwrap(), "t", [], means).unwrap_err();
+        assert_eq!(e.column(), Some("c"));
+        e.code()
+    };
+    let roots = Means::new().with_roots(roots());
+    assert_eq!(code("[columns]\nc = 'encrypt'", &Means::new()), "NoKeys");
+    assert_eq!(code("[columns]\nc = 'hash'", &Means::new()), "NoKeys");
+    assert_eq!(code("[columns]\nc = 'tokenize'", &roots), "NoStore");
+    assert_eq!(code("[columns]\nc = { encrypt = { key = 'subject' } }", &roots), "NoSubject");
+    assert_eq!(code("subject = 'id'\n[columns]\nc = { encrypt = { key = 'subject' } }", &roots), "NoStore");
+    assert_eq!(code("[columns]\nc = { encrypt = { key = 'message' } }", &roots), "NoProvider");
+
+    let apply = async |text: &str| {
+        let protector = Protector::new(&Policy::parse(text).unwrap(), "t", [], &roots).unwrap();
+        protector.apply(&customers()).await.unwrap_err().to_string()
+    };
+    assert_eq!(
+        apply("[columns]\nemial = 'mask'").await,
+        "MissingColumn: there is no column `emial`; there are id, ssn, email, bio, tax, address, phones"
+    );
+    assert_eq!(
+        apply("[columns]\n'address.zip' = 'mask'").await,
+        "MissingColumn: there is no column `address.zip`; there are street, city"
+    );
+    assert!(apply("[columns]\ntax = 'redact'").await.starts_with("NotText: column `tax` is a Int64"));
+    assert!(apply("[columns]\naddress = 'encrypt'").await.starts_with("CannotEncrypt"));
+}
+
+#[test]
+fn a_policy_that_is_none_says_why() {
+    let said = |text: &str| Policy::parse(text).unwrap_err().to_string();
+    for (text, part) in [
+        ("[columns]\nssn = 'sha256'", "a plain sha256 is no secret"),
+        ("[columns]\nssn = 'SHA-256'", "unknown variant `SHA-256`, expected one of `keep`, `remove`"),
+        ("[columns]\nssn = 'partial'", "{ partial = { last = 4 } }"),
+        ("[columns]\nssn = { tokenize = { kind = 'ff3' } }", "unknown variant `ff3`"),
+        ("[columns]\nssn = { tokenise = {} }", "unknown variant `tokenise`"),
+        ("[columns]\nssn = { partial = { lsat = 4 } }", "unknown field `lsat`"),
+        ("[colums]\nssn = 'keep'", "unknown field `colums`"),
+    ] {
+        assert!(said(text).starts_with("InvalidPolicy") && said(text).contains(part), "{}", said(text));
+    }
+    let policy = Policy::parse("keys = 'k'\n[columns]\na = 'keep'\nb = { redact = { replace = 'mask' } }").unwrap();
+    assert_eq!(policy.columns["a"], Treatment::Keep);
+}
+
+#[tokio::test]
+async fn hits_become_the_tokens_that_whole_values_have() {
+    let policy = Policy::parse(
+        "[columns]\nemail = { tokenize = { kind = 'siv' } }\n\
+         bio = { redact = { replace = 'mask', entities = { EMAIL_ADDRESS = { tokenize = { kind = 'siv', namespace = 'email' } } } } }",
+    )
+    .unwrap();
+    let protector = Protector::new(&policy, "t", [], &Means::new().with_roots(roots())).unwrap();
+    let rows = RecordBatch::try_from_iter([
+        ("email", texts(&[Some("ann@example.com")])),
+        ("bio", texts(&[Some("ann@example.com has 4111 1111 1111 1111, says ann@example.com")])),
+    ])
+    .unwrap();
+    let rows = protector.apply(&rows).await.unwrap().rows;
+    let token = shown(&rows, "email")[0].clone().unwrap();
+    assert_eq!(shown(&rows, "bio")[0].as_deref(), Some(&*format!("{token} has **** **** **** ****, says {token}")));
+}
+
+#[tokio::test]
+async fn no_column_after_it_has_a_value_of_before() {
+    let policy = Policy::parse(
+        "[columns]\nssn = 'mask'\nemail = 'encrypt'\nbio = 'redact'\ntax = 'hash'\n'address.street' = 'remove'",
+    )
+    .unwrap();
+    let protector = Protector::new(&policy, "t", [], &Means::new().with_roots(roots())).unwrap();
+    let rows = protector.apply(&customers()).await.unwrap().rows;
+    fn collect(data: &arrow::array::ArrayData, bytes: &mut Vec<u8>) {
+        data.buffers().iter().for_each(|buffer| bytes.extend_from_slice(buffer.as_slice()));
+        data.child_data().iter().for_each(|child| collect(child, bytes));
+    }
+    let mut bytes = vec![];
+    for column in ["ssn", "email", "bio", "tax", "address"] {
+        collect(&rows.column_by_name(column).unwrap().to_data(), &mut bytes);
+    }
+    for canary in ["123-45-6789", "a@b.c", "d@e.f", "a@b.com", "912345678", "Main St", "Elm St"] {
+        assert!(!bytes.windows(canary.len()).any(|part| part == canary.as_bytes()), "{canary}");
+    }
+}

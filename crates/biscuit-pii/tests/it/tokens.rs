@@ -1,0 +1,411 @@
+//! Tokens, their stores, and the way back.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray};
+use arrow::compute::cast;
+use arrow::datatypes::DataType;
+use async_trait::async_trait;
+use biscuit_core::{Error, Result};
+use biscuit_pii::{
+    Access, Alphabet, Audit, AuditEntry, AuditFile, FileStore, MemoryStore, Normalization, Record, Roots, Secret,
+    Store, Tokenizer, store_conformance,
+};
+use proptest::prelude::*;
+
+use crate::keys::SetClock;
+
+fn roots(current: u16, versions: u16) -> Roots {
+    Roots::new(current, (1..=versions).map(|v| (v, Secret::new([v as u8; 32]))).collect::<BTreeMap<_, _>>())
+        .expect("the keys are good")
+}
+
+fn texts(values: &[Option<&str>]) -> ArrayRef {
+    Arc::new(StringArray::from(values.to_vec()))
+}
+
+#[derive(Debug, Default)]
+struct Entries(Mutex<Vec<AuditEntry>>);
+
+impl Audit for Entries {
+    fn record(&self, entry: &AuditEntry) -> Result<()> {
+        self.0.lock().expect("the keys are good").push(entry.clone());
+        Ok(())
+    }
+}
+
+fn access() -> Access {
+    Access::new("tests", "a test", Arc::new(Entries::default())).expect("the keys are good")
+}
+
+/// Counts what is asked of a store.
+#[derive(Debug, Default)]
+struct Counted {
+    of: MemoryStore,
+    got: AtomicU64,
+    put: AtomicU64,
+}
+
+#[async_trait]
+impl Store for Counted {
+    async fn get(&self, keys: &[String]) -> Result<Vec<Option<Record>>> {
+        assert_eq!(keys.iter().collect::<HashSet<_>>().len(), keys.len(), "no key twice");
+        self.got.fetch_add(keys.len() as u64, Ordering::SeqCst);
+        self.of.get(keys).await
+    }
+
+    async fn find(&self, aliases: &[String]) -> Result<Vec<Option<Record>>> {
+        self.of.find(aliases).await
+    }
+
+    async fn insert(&self, records: Vec<Record>) -> Result<Vec<Record>> {
+        self.put.fetch_add(records.len() as u64, Ordering::SeqCst);
+        self.of.insert(records).await
+    }
+
+    async fn replace(&self, record: Record) -> Result<()> {
+        self.of.replace(record).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_stores_of_this_crate_are_stores() {
+    store_conformance(Arc::new(MemoryStore::new())).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokens.redb");
+    store_conformance(Arc::new(FileStore::open(&path, Duration::ZERO).await.unwrap())).await;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    let again = FileStore::open(&path, Duration::ZERO).await.unwrap();
+    let there = again.get(&["b".into(), "a".into()]).await.unwrap();
+    assert!(there.iter().all(Option::is_some), "it is there when the file is opened again");
+}
+
+#[tokio::test]
+async fn a_store_in_a_file_is_for_one_at_a_time_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokens.redb");
+    let first = FileStore::open(&path, Duration::ZERO).await.unwrap();
+    let e = FileStore::open(&path, Duration::from_millis(100)).await.unwrap_err();
+    assert_eq!(e.code(), "StoreInUse");
+    let waiting = tokio::spawn(FileStore::open(path.clone(), Duration::from_secs(30)));
+    tokio::time::sleep(Duration::from_millis(120)).await;
+    drop(first);
+    waiting.await.unwrap().unwrap();
+    std::fs::write(folder.path().join("other"), "no store").unwrap();
+    let e = FileStore::open(folder.path().join("other"), Duration::ZERO).await.unwrap_err();
+    assert_eq!(e.code(), "StoreFailed");
+    assert_eq!(std::fs::read(folder.path().join("other")).unwrap(), b"no store");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn one_value_has_one_token_from_64_tasks() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = FileStore::open(folder.path().join("tokens.redb"), Duration::ZERO).await.unwrap();
+    let stores: [Arc<dyn Store>; 2] = [Arc::new(MemoryStore::new()), Arc::new(file)];
+    for store in stores {
+        let task = |n: usize| {
+            // A tokenizer for each, so that none of them knows what another one has.
+            let tokenizer = Tokenizer::random(roots(1, 1), "ssn", store.clone()).unwrap();
+            tokio::spawn(async move {
+                let values: Vec<String> = (0..40).map(|at| format!("value {}", (at * 7 + n) % 40)).collect();
+                let asked: Vec<&str> = values.iter().map(String::as_str).collect();
+                let tokens = tokenizer.tokens(&asked).await.unwrap();
+                values.into_iter().zip(tokens).collect::<BTreeMap<_, _>>()
+            })
+        };
+        let mut all = HashSet::new();
+        for task in (0..64).map(task).collect::<Vec<_>>() {
+            all.insert(task.await.unwrap());
+        }
+        assert_eq!(all.len(), 1, "all have the same tokens");
+        let tokens: HashSet<String> = all.into_iter().next().unwrap().into_values().collect();
+        assert_eq!(tokens.len(), 40);
+        assert!(tokens.iter().all(|token| token.len() == 36 && token.starts_with("tok_")));
+    }
+}
+
+/// Says of every key that it is absent, as a store does to two that ask at once.
+#[derive(Debug)]
+struct Absent(Arc<MemoryStore>);
+
+#[async_trait]
+impl Store for Absent {
+    async fn get(&self, keys: &[String]) -> Result<Vec<Option<Record>>> {
+        Ok(vec![None; keys.len()])
+    }
+
+    async fn find(&self, aliases: &[String]) -> Result<Vec<Option<Record>>> {
+        self.0.find(aliases).await
+    }
+
+    async fn insert(&self, records: Vec<Record>) -> Result<Vec<Record>> {
+        self.0.insert(records).await
+    }
+
+    async fn replace(&self, record: Record) -> Result<()> {
+        self.0.replace(record).await
+    }
+}
+
+#[tokio::test]
+async fn of_two_that_both_read_absent_one_token_is_stored_and_both_give_it() {
+    let kept = Arc::new(MemoryStore::new());
+    let one = async || {
+        Tokenizer::random(roots(1, 1), "n", Arc::new(Absent(kept.clone()))).unwrap().tokens(&["new"]).await.unwrap()
+    };
+    let (first, second) = (one().await, one().await);
+    assert_eq!(first, second);
+    assert_eq!(kept.records().len(), 1);
+    assert_eq!(kept.records()[0].alias.as_ref(), Some(&first[0]));
+}
+
+#[tokio::test]
+async fn what_is_the_same_after_normalizing_has_one_token() {
+    let (nfc, nfd) = (" JOSÉ@x.com", "jose\u{301}@x.com ");
+    let store = Arc::new(MemoryStore::new());
+    let plain = Tokenizer::random(roots(1, 1), "a", store.clone()).unwrap();
+    let tokens = plain.tokens(&[nfc, nfd, "josé@x.com"]).await.unwrap();
+    assert_eq!(tokens.iter().collect::<HashSet<_>>().len(), 3);
+    let steps = [Normalization::Trim, Normalization::Nfc, Normalization::Lowercase];
+    let normal = || Tokenizer::random(roots(1, 1), "b", store.clone()).unwrap().with_normalization(steps);
+    let tokens = normal().tokens(&[nfc, nfd, "josé@x.com", "  "]).await.unwrap();
+    assert_eq!(tokens.iter().collect::<HashSet<_>>().len(), 2);
+    assert_eq!(tokens[3], "", "nothing but spaces is empty");
+    let back = normal().detokenize("c", &texts(&[Some(&tokens[1])]), &access()).await.unwrap().column;
+    assert_eq!(&back, &texts(&[Some(nfc)]), "the value as it came first");
+    for kind in [Tokenizer::keyed(roots(1, 1), "b").unwrap(), Tokenizer::siv(roots(1, 1), "b").unwrap()] {
+        let tokens = kind.with_normalization(steps).tokens(&[nfc, nfd]).await.unwrap();
+        assert_eq!(tokens[0], tokens[1]);
+    }
+}
+
+fn all_kinds(namespace: &str, store: &Arc<MemoryStore>) -> Vec<Tokenizer> {
+    vec![
+        Tokenizer::random(roots(1, 1), namespace, store.clone()).expect("the keys are good"),
+        Tokenizer::keyed(roots(1, 1), namespace).expect("the keys are good"),
+        Tokenizer::keyed_in(roots(1, 1), namespace, store.clone()).expect("the keys are good"),
+        Tokenizer::siv(roots(1, 1), namespace).expect("the keys are good"),
+        Tokenizer::ff1(roots(1, 1), namespace, Alphabet::Digits).expect("the keys are good"),
+    ]
+}
+
+#[tokio::test]
+async fn another_namespace_has_other_tokens_and_does_not_read_them() {
+    let store = Arc::new(MemoryStore::new());
+    let (emails, logins) = (all_kinds("email", &store), all_kinds("login", &store));
+    for (email, login) in emails.iter().zip(&logins) {
+        let (ours, theirs) = (email.tokens(&["123456789"]).await.unwrap(), login.tokens(&["123456789"]).await.unwrap());
+        assert_ne!(ours, theirs, "{email:?}");
+        assert_eq!(ours, email.tokens(&["123456789"]).await.unwrap());
+        if format!("{email:?}").contains("Ff1") || format!("{email:?}").contains("Keyed(None)") {
+            continue;
+        }
+        let e = login.detokenize("c", &texts(&[Some(&theirs[0]), Some(&ours[0])]), &access()).await.unwrap_err();
+        assert_eq!(
+            e.to_string(),
+            "UnknownToken: column `c`, row 2 of the batch: there is a text that is no token of `login`"
+        );
+    }
+    let kept = format!("{:?}", store.records());
+    assert!(!kept.contains("123456789"), "no clear text in a store");
+}
+
+#[tokio::test]
+async fn tokens_come_back_to_the_exact_values_and_it_is_written_down_who_asked() {
+    let store = Arc::new(MemoryStore::new());
+    let values = texts(&[Some("123-45-6789"), None, Some(""), Some("987-65-4321"), Some("123-45-6789")]);
+    for tokenizer in all_kinds("ssn", &store) {
+        let tokens = tokenizer.tokenize("ssn", &values).await.unwrap();
+        let shown = tokens.as_string::<i32>();
+        assert!(shown.is_null(1) && shown.value(2).is_empty() && shown.value(0) == shown.value(4));
+        assert!(!shown.iter().flatten().any(|token| token.contains("123-45-6789")), "{shown:?}");
+        let entries = Arc::new(Entries::default());
+        let access = Access::new("ann", "ticket 7", entries.clone()).unwrap().with_clock(Arc::new(SetClock::default()));
+        let back = tokenizer.detokenize("ssn", &tokens, &access).await;
+        let written = entries.0.lock().unwrap().clone();
+        assert_eq!(
+            serde_json::to_string(&written).unwrap(),
+            r#"[{"at":"1970-01-01T00:00:00Z","who":"ann","why":"ticket 7","namespace":"ssn","column":"ssn","tokens":3,"distinct":2}]"#
+        );
+        match back {
+            Ok(back) => assert_eq!((&back.column, back.forgotten), (&values, 0), "{tokenizer:?}"),
+            Err(e) => assert_eq!(e.code(), "OneWay"),
+        }
+    }
+    let e = Access::new("ann", " ", Arc::new(Entries::default())).unwrap_err();
+    assert_eq!(e.code(), "NoReason");
+}
+
+#[tokio::test]
+async fn where_it_cannot_be_written_down_nothing_is_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let tokenizer = Tokenizer::siv(roots(1, 1), "n").unwrap();
+    let tokens = tokenizer.tokenize("c", &texts(&[Some("v")])).await.unwrap();
+    let with = |path| Access::new("ann", "why", Arc::new(AuditFile::new(path))).unwrap();
+    let e = tokenizer.detokenize("c", &tokens, &with(folder.path().join("no/such/folder"))).await.unwrap_err();
+    assert_eq!(e.code(), "NoAudit");
+    let path = folder.path().join("audit.jsonl");
+    for _ in 0..2 {
+        tokenizer.detokenize("c", &tokens, &with(path.clone())).await.unwrap();
+    }
+    let lines = std::fs::read_to_string(path).unwrap();
+    assert_eq!(lines.lines().count(), 2);
+    assert!(!lines.contains("siv1_"), "neither values nor tokens are in it: {lines}");
+}
+
+#[tokio::test]
+async fn a_million_rows_of_a_thousand_values_ask_a_thousand_times() {
+    let store = Arc::new(Counted::default());
+    let tokenizer = Tokenizer::random(roots(1, 1), "n", store.clone()).unwrap();
+    let values: ArrayRef = Arc::new((0..8000).map(|n| Some(format!("value {}", n % 1000))).collect::<StringArray>());
+    for _ in 0..125 {
+        tokenizer.tokenize("c", &values).await.unwrap();
+    }
+    assert_eq!((store.got.load(Ordering::SeqCst), store.put.load(Ordering::SeqCst)), (1000, 1000));
+    let known = Tokenizer::random(roots(1, 1), "n", store.clone()).unwrap();
+    for _ in 0..125 {
+        known.tokenize("c", &values).await.unwrap();
+    }
+    assert_eq!(
+        (store.got.load(Ordering::SeqCst), store.put.load(Ordering::SeqCst)),
+        (2000, 1000),
+        "nothing new is put"
+    );
+}
+
+#[tokio::test]
+async fn null_and_empty_ask_for_nothing() {
+    #[derive(Debug)]
+    struct Refuses;
+    #[async_trait]
+    impl Store for Refuses {
+        async fn get(&self, keys: &[String]) -> Result<Vec<Option<Record>>> {
+            if keys.is_empty() { Ok(vec![]) } else { Err(Error::internal("asked")) }
+        }
+        async fn find(&self, aliases: &[String]) -> Result<Vec<Option<Record>>> {
+            if aliases.is_empty() { Ok(vec![]) } else { Err(Error::internal("asked")) }
+        }
+        async fn insert(&self, _: Vec<Record>) -> Result<Vec<Record>> {
+            Ok(vec![])
+        }
+        async fn replace(&self, _: Record) -> Result<()> {
+            Err(Error::internal("asked"))
+        }
+    }
+    let tokenizer = Tokenizer::random(roots(1, 1), "n", Arc::new(Refuses)).unwrap();
+    let values = texts(&[None, Some("")]);
+    assert_eq!(&tokenizer.tokenize("c", &values).await.unwrap(), &values);
+    assert_eq!(&tokenizer.detokenize("c", &values, &access()).await.unwrap().column, &values);
+}
+
+#[tokio::test]
+async fn a_random_token_outlives_a_rotation_and_the_others_say_their_version() {
+    let store = Arc::new(MemoryStore::new());
+    let random = |current, versions| Tokenizer::random(roots(current, versions), "n", store.clone()).unwrap();
+    let first = random(1, 1).tokens(&["v"]).await.unwrap();
+    assert_eq!(random(2, 2).tokens(&["v"]).await.unwrap(), first);
+    assert_eq!(store.records().len(), 2, "it is there for the new key as well");
+    // So that the old key can go one day.
+    let only_new = Roots::new(2, BTreeMap::from([(2, Secret::new([2; 32]))])).unwrap();
+    let only_new = Tokenizer::random(only_new, "n", store.clone()).unwrap();
+    assert_eq!(only_new.tokens(&["v"]).await.unwrap(), first);
+    let token = texts(&[Some(&first[0])]);
+    assert_eq!(&only_new.detokenize("c", &token, &access()).await.unwrap().column, &texts(&[Some("v")]));
+    // While a newer key is there already and not yet used.
+    let new = random(2, 2).tokens(&["w"]).await.unwrap();
+    assert_eq!(random(1, 2).tokens(&["w"]).await.unwrap(), new);
+
+    let keyed = |current, versions| Tokenizer::keyed(roots(current, versions), "n").unwrap();
+    let (old, new) = (keyed(1, 2).tokens(&["v"]).await.unwrap(), keyed(2, 2).tokens(&["v"]).await.unwrap());
+    assert!(old[0].starts_with("tok1_") && new[0].starts_with("tok2_"), "{old:?} {new:?}");
+    let ff1 = |current| Tokenizer::ff1(roots(current, 2), "n", Alphabet::Digits).unwrap();
+    let token = ff1(1).tokens(&["123456789"]).await.unwrap();
+    assert_eq!(ff1(2).with_version(1).unwrap().tokens(&["123456789"]).await.unwrap(), token);
+    assert_eq!(ff1(2).with_version(3).unwrap_err().code(), "UnknownKeyVersion");
+    assert_eq!(keyed(1, 1).with_version(1).unwrap_err().code(), "NotFf1");
+}
+
+#[tokio::test]
+async fn ff1_keeps_the_form_and_refuses_small_domains() {
+    let digits = Tokenizer::ff1(roots(1, 1), "ssn", Alphabet::Digits).unwrap();
+    let tokens = digits.tokens(&["123-45-6789", "123-45-6780"]).await.unwrap();
+    for token in &tokens {
+        let form: String = token.chars().map(|c| if c.is_ascii_digit() { '9' } else { c }).collect();
+        assert_eq!(form, "999-99-9999");
+    }
+    assert_ne!(tokens[0], tokens[1]);
+    let e = digits.tokenize("zip", &texts(&[None, Some("123456"), Some("90210")])).await.unwrap_err();
+    assert_eq!(
+        e.to_string(),
+        "SmallDomain: column `zip`, row 3 of the batch: a value of 5 characters has fewer than a million forms, and FF1 would hide nothing; it takes 6 characters (NIST SP 800-38G)"
+    );
+    let e = digits.tokenize("plate", &texts(&[Some("AB 123456")])).await.unwrap_err();
+    assert_eq!((e.code(), e.column()), ("OtherCharacter", Some("plate")));
+    let letters = Tokenizer::ff1(roots(1, 1), "plate", Alphabet::Alphanumeric).unwrap();
+    let token = letters.tokenize("plate", &texts(&[Some("AB-12cd")])).await.unwrap();
+    assert_eq!(&letters.detokenize("plate", &token, &access()).await.unwrap().column, &texts(&[Some("AB-12cd")]));
+    assert_eq!(letters.tokens(&["ab1"]).await.unwrap_err().code(), "SmallDomain");
+    let number: ArrayRef = Arc::new(Int64Array::from(vec![1234567]));
+    let token = digits.tokenize("n", &number).await.unwrap();
+    assert_eq!(
+        &cast(&digits.detokenize("n", &token, &access()).await.unwrap().column, &DataType::Int64).unwrap(),
+        &number
+    );
+}
+
+#[tokio::test]
+async fn a_forgotten_value_has_its_token_and_no_way_back() {
+    let store = Arc::new(MemoryStore::new());
+    let tokenizer = |current| Tokenizer::random(roots(current, 2), "ssn", store.clone()).unwrap();
+    let tokens = tokenizer(1).tokens(&["one", "two"]).await.unwrap();
+    assert_eq!(tokenizer(2).tokens(&["one"]).await.unwrap()[0], tokens[0]);
+    assert_eq!(tokenizer(2).forget(&[&tokens[0]]).await.unwrap(), 1);
+    assert_eq!(tokenizer(2).forget(&[&tokens[0]]).await.unwrap(), 0, "again");
+    for current in [1, 2] {
+        let column = texts(&[Some(&tokens[0]), Some(&tokens[1])]);
+        let back = tokenizer(current).detokenize("c", &column, &access()).await.unwrap();
+        assert_eq!((back.column, back.forgotten), (texts(&[None, Some("two")]), 1));
+        assert_eq!(tokenizer(current).tokens(&["one"]).await.unwrap()[0], tokens[0], "it joins as before");
+    }
+    let sealed = store.records().into_iter().filter(|record| record.alias.as_ref() == Some(&tokens[0]));
+    assert!(
+        sealed.clone().count() == 2 && sealed.into_iter().all(|record| record.value.is_empty()),
+        "in both versions"
+    );
+    assert_eq!(tokenizer(1).forget(&["tok_x"]).await.unwrap_err().code(), "UnknownToken");
+    let siv = Tokenizer::siv(roots(1, 1), "n").unwrap();
+    assert_eq!(siv.forget(&["x"]).await.unwrap_err().code(), "NoStore");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_values_come_back_and_equal_ones_have_equal_tokens(values in proptest::collection::vec(".{0,20}", 1..20)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let store = Arc::new(MemoryStore::new());
+            let column: ArrayRef = Arc::new(StringArray::from(values.clone()));
+            for tokenizer in &all_kinds("n", &store)[..4] {
+                let tokens = tokenizer.tokenize("c", &column).await.unwrap();
+                let tokens = tokens.as_string::<i32>();
+                for (a, token) in values.iter().zip(tokens.iter().flatten()) {
+                    for (b, other) in values.iter().zip(tokens.iter().flatten()) {
+                        assert_eq!(a == b, token == other);
+                    }
+                }
+                if !format!("{tokenizer:?}").contains("Keyed(None)") {
+                    let tokens: ArrayRef = Arc::new(tokens.clone());
+                    assert_eq!(&tokenizer.detokenize("c", &tokens, &access()).await.unwrap().column, &column);
+                }
+            }
+        });
+    }
+}
