@@ -1,0 +1,219 @@
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::primitives::Blob;
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, AttributeValue, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType,
+    KeysAndAttributes, Projection, ProjectionType, ReturnValuesOnConditionCheckFailure, ScalarAttributeType,
+    TableStatus,
+};
+use biscuit_core::{Error, ErrorKind, Result};
+use biscuit_pii::{Record, Store};
+use futures::stream::{self, StreamExt, TryStreamExt};
+
+use crate::error::failed;
+
+/// What `BatchGetItem` takes at once (API reference of DynamoDB).
+const BATCH: usize = 100;
+/// Requests under way at once.
+const AT_ONCE: usize = 16;
+/// How often what was not processed is asked for again, with pauses that double from the first one on.
+const TRIES: u32 = 10;
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How often a record is looked for by its alias: the index is a moment behind the table.
+const LOOKS: u32 = 5;
+
+const KEY: &str = "pk";
+const VALUE: &str = "v";
+const ALIAS: &str = "t";
+const INDEX: &str = "by-token";
+
+/// A store in a table of DynamoDB, for any number of processes.
+///
+/// The table has the partition key `pk` (a string) and, to find records by their tokens, an index `by-token` on `t` (a string) with all attributes.
+/// First writes are `PutItem` under the condition that there is none: DynamoDB's batch writes have no conditions and are not used.
+#[derive(Debug, Clone)]
+pub struct DynamoStore {
+    client: Client,
+    table: String,
+}
+
+impl DynamoStore {
+    /// Records in this table, which is there.
+    pub fn new(client: Client, table: impl Into<String>) -> Self {
+        Self { client, table: table.into() }
+    }
+
+    /// Makes the table, billed by request, if there is none, and waits until it is there.
+    ///
+    /// # Errors
+    /// `Refused`, `ServiceUnavailable`, `NoCredentials`.
+    pub async fn create_table(&self) -> Result<()> {
+        let built = |e| Error::internal("a table is described").with_source(e);
+        let text = |name| {
+            let attribute = AttributeDefinition::builder().attribute_name(name);
+            attribute.attribute_type(ScalarAttributeType::S).build().map_err(built)
+        };
+        let hash =
+            |name| KeySchemaElement::builder().attribute_name(name).key_type(KeyType::Hash).build().map_err(built);
+        let index = GlobalSecondaryIndex::builder().index_name(INDEX).key_schema(hash(ALIAS)?);
+        let all = Projection::builder().projection_type(ProjectionType::All).build();
+        let index = index.projection(all).build().map_err(built)?;
+        let ask = self.client.create_table().table_name(&self.table).billing_mode(BillingMode::PayPerRequest);
+        let ask = ask.key_schema(hash(KEY)?).attribute_definitions(text(KEY)?).attribute_definitions(text(ALIAS)?);
+        if let Err(e) = ask.global_secondary_indexes(index).send().await
+            && !e.as_service_error().is_some_and(|e| e.is_resource_in_use_exception())
+        {
+            return Err(self.failed("make", |doing| failed!(aws_sdk_dynamodb, doing, e)));
+        }
+        for _ in 0..600 {
+            let answer = self.client.describe_table().table_name(&self.table).send().await;
+            let answer = answer.map_err(|e| self.failed("look at", |doing| failed!(aws_sdk_dynamodb, doing, e)))?;
+            if answer.table.and_then(|table| table.table_status) == Some(TableStatus::Active) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        let message = format!("the DynamoDB table `{}` is not active after five minutes", self.table);
+        Err(Error::new(ErrorKind::Unavailable, "ServiceUnavailable", message))
+    }
+
+    fn failed(&self, doing: &str, e: impl FnOnce(&str) -> Error) -> Error {
+        e(&format!("{doing} the DynamoDB table `{}`", self.table))
+    }
+
+    /// Up to 100 records by different keys.
+    async fn batch(&self, keys: Vec<String>) -> Result<Vec<Record>> {
+        let (mut found, mut wanted) = (vec![], keys.iter().map(|key| key_of(key)).collect::<Vec<_>>());
+        for tried in 0..TRIES {
+            let ask = KeysAndAttributes::builder().set_keys(Some(wanted)).consistent_read(true).build();
+            let ask = ask.map_err(|e| Error::internal("keys are asked for").with_source(e))?;
+            let answer = self.client.batch_get_item().request_items(&self.table, ask).send().await;
+            let answer = answer.map_err(|e| self.failed("read", |doing| failed!(aws_sdk_dynamodb, doing, e)))?;
+            let items = answer.responses.unwrap_or_default().remove(&self.table).unwrap_or_default();
+            for item in items {
+                found.push(self.record(&item)?);
+            }
+            wanted = answer.unprocessed_keys.unwrap_or_default().remove(&self.table).map_or(vec![], |left| left.keys);
+            if wanted.is_empty() {
+                return Ok(found);
+            }
+            tracing::debug!(table = self.table, unprocessed = wanted.len(), "DynamoDB asks to be asked again");
+            tokio::time::sleep(pause(tried)).await;
+        }
+        let message = format!(
+            "the DynamoDB table `{}` has not processed {} of {} keys after {TRIES} tries: it has too little capacity",
+            self.table,
+            wanted.len(),
+            keys.len()
+        );
+        Err(Error::new(ErrorKind::Unavailable, "ServiceUnavailable", message))
+    }
+
+    /// Puts a record if there is none with its key, and gives the one that is there.
+    async fn put_new(&self, record: Record) -> Result<Record> {
+        let ask = self.client.put_item().table_name(&self.table).set_item(Some(item_of(&record)));
+        let ask = ask.condition_expression(format!("attribute_not_exists({KEY})"));
+        let ask = ask.return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let e = match ask.send().await {
+            Ok(_) => return Ok(record),
+            Err(e) => e,
+        };
+        match e.as_service_error() {
+            Some(PutItemError::ConditionalCheckFailedException(lost)) => match lost.item() {
+                Some(item) => self.record(item),
+                // A service that does not say what is there is asked.
+                None => self.batch(vec![record.key]).await?.pop().ok_or_else(|| {
+                    let message = format!("a record of the DynamoDB table `{}` was there and is gone", self.table);
+                    Error::conflict("RecordGone", message)
+                }),
+            },
+            _ => Err(self.failed("write to", |doing| failed!(aws_sdk_dynamodb, doing, e))),
+        }
+    }
+
+    /// The record with this alias.
+    async fn find_one(&self, alias: &str) -> Result<Option<Record>> {
+        for look in 0..LOOKS {
+            let ask = self.client.query().table_name(&self.table).index_name(INDEX);
+            let ask = ask.key_condition_expression("#t = :t").expression_attribute_names("#t", ALIAS);
+            let answer = ask.expression_attribute_values(":t", AttributeValue::S(alias.to_owned())).send().await;
+            let answer = answer.map_err(|e| {
+                self.failed("look into the index `by-token` of", |doing| failed!(aws_sdk_dynamodb, doing, e))
+            })?;
+            // A token may be there for several versions of the keys; the last one is that of the newest.
+            let records =
+                answer.items.unwrap_or_default().iter().map(|item| self.record(item)).collect::<Result<Vec<_>>>()?;
+            if let Some(record) = records.into_iter().max_by(|a, b| a.key.cmp(&b.key)) {
+                return Ok(Some(record));
+            }
+            if look + 1 < LOOKS {
+                tokio::time::sleep(pause(look)).await;
+            }
+        }
+        Ok(None)
+    }
+
+    fn record(&self, item: &HashMap<String, AttributeValue>) -> Result<Record> {
+        let text = |name| item.get(name).and_then(|value| value.as_s().ok()).cloned();
+        let value = item.get(VALUE).and_then(|value| value.as_b().ok());
+        match (text(KEY), value) {
+            (Some(key), Some(value)) => Ok(Record { key, value: value.as_ref().to_vec(), alias: text(ALIAS) }),
+            _ => {
+                let message = format!(
+                    "an item of the DynamoDB table `{}` is no record: it is used for something else",
+                    self.table
+                );
+                Err(Error::data("InvalidRecord", message))
+            }
+        }
+    }
+}
+
+fn pause(tried: u32) -> Duration {
+    FIRST_PAUSE.saturating_mul(1 << tried.min(16)).min(LONGEST_PAUSE)
+}
+
+fn key_of(key: &str) -> HashMap<String, AttributeValue> {
+    HashMap::from([(KEY.to_owned(), AttributeValue::S(key.to_owned()))])
+}
+
+fn item_of(record: &Record) -> HashMap<String, AttributeValue> {
+    let mut item = key_of(&record.key);
+    item.insert(VALUE.into(), AttributeValue::B(Blob::new(record.value.clone())));
+    if let Some(alias) = &record.alias {
+        item.insert(ALIAS.into(), AttributeValue::S(alias.clone()));
+    }
+    item
+}
+
+#[async_trait]
+impl Store for DynamoStore {
+    async fn get(&self, keys: &[String]) -> Result<Vec<Option<Record>>> {
+        // A request with a key that comes twice is refused.
+        let distinct: Vec<String> = keys.iter().collect::<BTreeSet<_>>().into_iter().cloned().collect();
+        let batches: Vec<Vec<String>> = distinct.chunks(BATCH).map(<[String]>::to_vec).collect();
+        let found = stream::iter(batches.into_iter().map(|batch| self.batch(batch))).buffer_unordered(AT_ONCE);
+        let found: Vec<Vec<Record>> = found.try_collect().await?;
+        let found: HashMap<String, Record> = found.into_iter().flatten().map(|r| (r.key.clone(), r)).collect();
+        Ok(keys.iter().map(|key| found.get(key).cloned()).collect())
+    }
+
+    async fn find(&self, aliases: &[String]) -> Result<Vec<Option<Record>>> {
+        let looks: Vec<_> = aliases.iter().map(|alias| self.find_one(alias)).collect();
+        stream::iter(looks).buffered(AT_ONCE).try_collect().await
+    }
+
+    async fn insert(&self, records: Vec<Record>) -> Result<Vec<Record>> {
+        stream::iter(records.into_iter().map(|record| self.put_new(record))).buffered(AT_ONCE).try_collect().await
+    }
+
+    async fn replace(&self, record: Record) -> Result<()> {
+        let put = self.client.put_item().table_name(&self.table).set_item(Some(item_of(&record))).send().await;
+        put.map(drop).map_err(|e| self.failed("write to", |doing| failed!(aws_sdk_dynamodb, doing, e)))
+    }
+}

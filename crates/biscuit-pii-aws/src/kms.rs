@@ -1,0 +1,101 @@
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use aws_sdk_kms::Client;
+use aws_sdk_kms::error::ProvideErrorMetadata;
+use aws_sdk_kms::primitives::Blob;
+use aws_sdk_kms::types::DataKeySpec;
+use biscuit_core::{Error, Result};
+use biscuit_pii::{DataKey, KeyContext, KeyProvider, SealedKey, Secret};
+use zeroize::Zeroizing;
+
+use crate::error::failed;
+
+/// The provider of data keys that KMS has sealed, in messages of the AWS Encryption SDK.
+const PROVIDER: &str = "aws-kms";
+
+/// Data keys of AWS KMS: `GenerateDataKey` and `Decrypt`, with the context as the encryption context, which is in CloudTrail.
+#[derive(Debug, Clone)]
+pub struct Kms {
+    client: Client,
+    key: String,
+    older: Vec<String>,
+}
+
+impl Kms {
+    /// Data keys sealed by this key: its id, its ARN or an alias (`alias/pii`).
+    pub fn new(client: Client, key: impl Into<String>) -> Self {
+        Self { client, key: key.into(), older: vec![] }
+    }
+
+    /// The same, unsealing also what another key has sealed.
+    pub fn with_older(mut self, key: impl Into<String>) -> Self {
+        self.older.push(key.into());
+        self
+    }
+}
+
+fn context_of(context: &KeyContext) -> Option<HashMap<String, String>> {
+    let pairs = context.iter().map(|(name, value)| (name.clone(), value.clone()));
+    Some(pairs.collect()).filter(|pairs: &HashMap<_, _>| !pairs.is_empty())
+}
+
+/// A secret that the client has given away.
+fn secret_of(blob: Option<Blob>) -> Option<Secret> {
+    Some(Secret::from(Zeroizing::new(blob?.into_inner()))).filter(|secret| secret.expose().len() == 32)
+}
+
+#[async_trait]
+impl KeyProvider for Kms {
+    async fn generate(&self, context: &KeyContext) -> Result<DataKey> {
+        let ask = self.client.generate_data_key().key_id(&self.key).key_spec(DataKeySpec::Aes256);
+        let answer = ask.set_encryption_context(context_of(context)).send().await;
+        let answer = answer.map_err(|e| {
+            let doing = format!("get a data key of the KMS key `{}`", self.key);
+            failed!(aws_sdk_kms, &doing, e)
+        })?;
+        let (Some(arn), Some(sealed)) = (answer.key_id, answer.ciphertext_blob) else {
+            return Err(Error::internal("KMS has answered without a sealed key"));
+        };
+        let secret = secret_of(answer.plaintext).ok_or_else(|| Error::internal("KMS has answered without a key"))?;
+        let sealed = SealedKey { provider: PROVIDER.into(), info: arn.into_bytes(), bytes: sealed.into_inner() };
+        Ok(DataKey { secret, sealed })
+    }
+
+    async fn unseal(&self, sealed: &SealedKey, context: &KeyContext) -> Result<Option<Secret>> {
+        let Some(arn) = std::str::from_utf8(&sealed.info).ok().filter(|_| sealed.provider == PROVIDER) else {
+            return Ok(None);
+        };
+        for key in std::iter::once(&self.key).chain(&self.older) {
+            // Of an id or an alias only KMS knows which key it is; it refuses what another one has sealed.
+            if key.contains(":key/") && key != arn {
+                continue;
+            }
+            let ask = self.client.decrypt().key_id(key).ciphertext_blob(Blob::new(sealed.bytes.clone()));
+            let e = match ask.set_encryption_context(context_of(context)).send().await {
+                Ok(answer) => {
+                    // Whatever was asked for, this is the key that has answered.
+                    if answer.key_id.as_deref() != Some(arn) {
+                        continue;
+                    }
+                    let none = || Error::internal("KMS has answered without a key");
+                    return secret_of(answer.plaintext).map(Some).ok_or_else(none);
+                }
+                Err(e) => e,
+            };
+            match e.as_service_error().and_then(|e| e.code()) {
+                Some("IncorrectKeyException") => {}
+                Some("InvalidCiphertextException") => {
+                    let message =
+                        format!("a data key was not sealed by `{arn}`, or not for what it is used for, or is damaged");
+                    return Err(Error::data("CannotUnseal", message));
+                }
+                _ => {
+                    let doing = format!("unseal a data key with the KMS key `{key}`");
+                    return Err(failed!(aws_sdk_kms, &doing, e));
+                }
+            }
+        }
+        Ok(None)
+    }
+}

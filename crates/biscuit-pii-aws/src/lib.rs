@@ -1,0 +1,10 @@
+#![doc = include_str!("../README.md")]
+
+mod comprehend;
+mod dynamo;
+mod error;
+mod kms;
+
+pub use crate::comprehend::Comprehend;
+pub use crate::dynamo::DynamoStore;
+pub use crate::kms::Kms;
