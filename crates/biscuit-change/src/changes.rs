@@ -118,11 +118,24 @@ impl ChangeBatch {
             None => 0,
             Some(Raws::Text { spans, .. }) => spans.iter().map(|s| s.len() + size_of_val(s)).sum(),
             Some(Raws::Rows(rows)) => rows.get_array_memory_size(),
+            Some(Raws::Each(all)) => all.iter().map(|raw| raw.len() + size_of_val(raw)).sum(),
         };
         let moves: usize = self.moves.iter().map(|m| m.key.get_array_memory_size()).sum();
         let each = size_of::<Op>() + size_of::<u64>();
         let codes = size_of::<Arc<str>>() * self.codes.len();
         self.rows.get_array_memory_size() + raw + moves + codes + each * self.ops.len()
+    }
+
+    /// The same records, of which others are put aside than what was in the file: sealed ones.
+    ///
+    /// # Errors
+    /// Those of `seal`.
+    pub fn map_raw(mut self, mut seal: impl FnMut(Vec<u8>) -> Result<Vec<u8>>) -> Result<Self> {
+        if let Some(RawRows(raws)) = self.raw.take() {
+            let sealed = (0..self.ops.len()).map(|row| seal(raws.get(row)?).map(Arc::from)).collect::<Result<_>>()?;
+            self.raw = Some(RawRows(Raws::Each(sealed)));
+        }
+        Ok(self)
     }
 
     /// A record that is put aside for this error.

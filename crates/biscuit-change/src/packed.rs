@@ -81,6 +81,7 @@ impl ChangeBatch {
                 let records = spans.iter().map(|s: &Range<usize>| &text[s.clone()]);
                 add(RAW.to_owned(), Arc::new(StringArray::from_iter_values(records)));
             }
+            Some(Raws::Each(all)) => add(RAW.to_owned(), Arc::new(all.iter().map(Some).collect::<BinaryArray>())),
             Some(Raws::Rows(rows)) => {
                 let own = rows.schema().metadata().clone();
                 metadata.extend(own.into_iter().map(|(k, v)| (format!("{OF_RAW}{k}"), v)));
@@ -172,6 +173,9 @@ fn raws(column: &ArrayRef, schema: &Schema) -> Result<Raws> {
         let rows = RecordBatch::try_new_with_options(Arc::new(schema), rows.columns().to_vec(), &options);
         return Ok(Raws::Rows(rows.map_err(failed)?));
     }
+    if let Some(each) = column.as_binary_opt::<i32>() {
+        return Ok(Raws::Each(each.iter().map(|raw| Arc::from(raw.unwrap_or_default())).collect()));
+    }
     if *column.data_type() != DataType::Utf8 {
         return Err(damaged());
     }
@@ -233,7 +237,8 @@ mod tests {
         let metadata = HashMap::from([("avro.schema".to_owned(), "{}".to_owned())]);
         let schema = Arc::new(as_rows.schema().as_ref().clone().with_metadata(metadata));
         let as_rows = Raws::Rows(as_rows.with_schema(schema).expect("the same columns"));
-        for raw in [None, Some(text), Some(as_rows)] {
+        let each = Raws::Each([&b"1"[..], b"", b"\xff"].map(Arc::from).to_vec());
+        for raw in [None, Some(text), Some(as_rows), Some(each)] {
             let before = batch(raw);
             let after = ChangeBatch::unpack(&before.pack().unwrap()).unwrap();
             assert_eq!(after.rows.columns(), before.rows.columns());

@@ -58,6 +58,8 @@ pub(crate) enum Raws {
     Text { text: Arc<str>, header: Option<Arc<str>>, spans: Vec<Range<usize>> },
     /// Rows of a file that holds columns.
     Rows(RecordBatch),
+    /// Each record by itself.
+    Each(Vec<Arc<[u8]>>),
 }
 
 impl Raws {
@@ -68,6 +70,7 @@ impl Raws {
                 let spans = rows.iter().map(|&r| spans[r as usize].clone()).collect();
                 Self::Text { text: text.clone(), header: header.clone(), spans }
             }
+            Self::Each(all) => Self::Each(rows.iter().map(|&r| all[r as usize].clone()).collect()),
             Self::Rows(batch) => Self::Rows(
                 take_record_batch(batch, &UInt32Array::from(rows.to_vec()))
                     .map_err(|e| Error::internal("rows could not be picked").with_source(e))?,
@@ -86,6 +89,7 @@ impl Raws {
                 })
             }
             Self::Rows(batch) => one_row(&batch.slice(row, 1)),
+            Self::Each(all) => Ok(all[row].to_vec()),
         }
     }
 }

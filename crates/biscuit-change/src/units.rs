@@ -67,6 +67,6 @@ pub(crate) fn picked(raws: &Raws, picks: Vec<Pick>) -> Result<Raws> {
     }
     match raws {
         Raws::Text { text, header, .. } => Ok(Raws::Text { text: text.clone(), header: header.clone(), spans: all }),
-        Raws::Rows(_) => raws.pick(&rows),
+        Raws::Rows(_) | Raws::Each(_) => raws.pick(&rows),
     }
 }

@@ -106,6 +106,12 @@ impl Error {
         self
     }
 
+    /// The same error with other details: where values are not to be shown even on request.
+    pub fn map_details(mut self, f: impl Fn(&str) -> String) -> Self {
+        self.0.details.iter_mut().for_each(|(_, value)| *value = f(value));
+        self
+    }
+
     /// Says which column it is about; the message names it already.
     pub fn with_column(mut self, column: impl Into<String>) -> Self {
         self.0.column = Some(column.into());

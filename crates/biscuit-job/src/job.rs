@@ -5,9 +5,11 @@ use biscuit_bookmark::Mode;
 use biscuit_core::{Error, Result, Run};
 use biscuit_dataset::{ByUrl, Dataset, OpenLocation};
 use biscuit_journal::{Interrupt, JournalOptions};
+use biscuit_pii::{Means, MemoryStore, Policy};
 use biscuit_schema::Contract;
 
 use crate::choose::{OpenPlace, PlaceByLocation, choose};
+use crate::pii::{LocalMeans, OpenMeans};
 use crate::report::{JobReport, OutputReport};
 use crate::spec::{ContractSpec, JobSpec, OutputMode, OutputSpec, contract, invalid};
 use crate::work::Work;
@@ -63,6 +65,7 @@ pub struct RawToClean {
     places: Arc<dyn OpenPlace>,
     folder: PathBuf,
     interrupt: Arc<Interrupt>,
+    means: Arc<dyn OpenMeans>,
     pub(crate) parallelism: usize,
 }
 
@@ -76,6 +79,7 @@ impl RawToClean {
             opener,
             folder: PathBuf::new(),
             interrupt: Arc::default(),
+            means: Arc::new(LocalMeans),
             parallelism: std::thread::available_parallelism().map_or(1, usize::from),
         }
     }
@@ -102,6 +106,12 @@ impl RawToClean {
     /// The same job; its commits can be stopped by this.
     pub fn with_interrupt(mut self, interrupt: Arc<Interrupt>) -> Self {
         self.interrupt = interrupt;
+        self
+    }
+
+    /// The same job; what its policy on personal data names is opened in another way.
+    pub fn with_means(mut self, means: Arc<dyn OpenMeans>) -> Self {
+        self.means = means;
         self
     }
 
@@ -141,8 +151,13 @@ impl RawToClean {
                 "only outputs of mode `snapshot` have a period that holds `as_of`",
             ));
         }
+        let means = match &self.spec.pii {
+            Some(policy) if options.dry_run => Some(unstored(policy, &*self.means, &self.folder).await?),
+            Some(policy) => Some(self.means.open(policy, &self.folder).await?),
+            None => None,
+        };
         for (name, spec) in wanted {
-            let output = self.output(name, spec, run, options).await?;
+            let output = self.output(name, spec, run, (options, means.as_ref())).await?;
             if output.outcome != "unchanged" {
                 report.outcome = output.outcome;
             }
@@ -173,9 +188,15 @@ impl RawToClean {
         spec.map(|spec| contract(spec, read)).transpose()
     }
 
-    async fn output(&self, name: &str, spec: &OutputSpec, run: &Run, options: &RunOptions) -> Result<OutputReport> {
+    async fn output(
+        &self,
+        name: &str,
+        spec: &OutputSpec,
+        run: &Run,
+        (options, means): (&RunOptions, Option<&Means>),
+    ) -> Result<OutputReport> {
         for _ in 0..MISSING {
-            let work = self.begin(name, spec, run, options).await?;
+            let work = self.begin(name, spec, run, (options, means)).await?;
             let allowed = work.chosen.iter().filter(|c| self.spec.sources[&c.source].allow_missing);
             let allowed: Vec<_> = allowed.map(|c| c.input.clone()).collect();
             let may_miss = |url: &str| allowed.iter().flat_map(|i| i.everything()).any(|o| o.url == url);
@@ -187,7 +208,7 @@ impl RawToClean {
                 other => return other,
             }
         }
-        self.begin(name, spec, run, options).await?.go(options).await
+        self.begin(name, spec, run, (options, means)).await?.go(options).await
     }
 
     async fn begin<'a>(
@@ -195,7 +216,7 @@ impl RawToClean {
         name: &'a str,
         spec: &'a OutputSpec,
         run: &'a Run,
-        options: &RunOptions,
+        (options, means): (&RunOptions, Option<&Means>),
     ) -> Result<Work<'a>> {
         let dataset = self.dataset(spec).await?;
         let snapshot = if options.dry_run { dataset.view().await? } else { dataset.observe().await? };
@@ -209,8 +230,16 @@ impl RawToClean {
             mode: Some(spec.mode),
             ..OutputReport::default()
         };
-        Ok(Work { job: self, name, spec, run, snapshot, chosen, report })
+        Ok(Work { job: self, name, spec, run, snapshot, chosen, report, means: means.cloned(), guards: vec![] })
     }
+}
+
+/// What a policy works with where nothing is changed: a store that is made when it is opened is not opened.
+async fn unstored(policy: &Policy, means: &dyn OpenMeans, folder: &Path) -> Result<Means> {
+    let mut without = policy.clone();
+    let stored = without.store.take().is_some();
+    let means = means.open(&without, folder).await?;
+    Ok(if stored { means.with_store(Arc::new(MemoryStore::new())) } else { means })
 }
 
 /// How often a run begins again without files that went while it read.

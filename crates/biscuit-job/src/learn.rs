@@ -1,11 +1,14 @@
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use biscuit_bookmark::{Place, list};
-use biscuit_core::{Error, Result};
+use biscuit_core::{Error, Instant, Result};
 use biscuit_schema::{Conflict, Contract};
+use tokio::runtime::Handle;
 
 use crate::infer::infer;
 use crate::input::InputFile;
+use crate::read::{FileRows, Reading, Task};
 use crate::spec::{CsvSpec, RulesSpec, SourceFormat};
 
 /// The contract of the objects at a place, by samples of them, with what samples do not agree on.
@@ -18,6 +21,50 @@ pub async fn learn(
     csv: &CsvSpec,
     rules: Option<&RulesSpec>,
 ) -> Result<(Contract, Vec<Conflict>)> {
+    let (files, format) = files_at(place, format).await?;
+    infer(&files, format, csv, rules, None).await
+}
+
+/// The first rows of the objects at a place, so many of each: all columns, typed as [`learn`] types them.
+///
+/// # Errors
+/// Those of [`learn`], and of rows that cannot be read.
+pub async fn sample(
+    place: &Place,
+    format: Option<SourceFormat>,
+    csv: &CsvSpec,
+    rows_of_each: usize,
+    now: Instant,
+) -> Result<Vec<RecordBatch>> {
+    let (files, format) = files_at(place, format).await?;
+    let (contract, _) = infer(&files, format, csv, Some(&RulesSpec::None), None).await?;
+    let reading = Arc::new(Reading::new(format, csv.clone(), &contract, now)?);
+    let mut all = vec![];
+    for file in &files {
+        let (reading, handle, file) = (reading.clone(), Handle::current(), file.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            let (mut task, mut batches, mut left) = (Some(Task::Whole(file)), vec![], rows_of_each);
+            let mut take = |rows: FileRows<'_>| {
+                let batch = rows.batch.slice(0, left.min(rows.batch.num_rows()));
+                left -= batch.num_rows();
+                batches.push(batch);
+                // The rest is not read.
+                if left == 0 { Err(Error::usage(ENOUGH, "these are enough")) } else { Ok(()) }
+            };
+            match reading.work(&mut || task.take(), &handle, 0, &mut take) {
+                Err(e) if e.code() != ENOUGH => Err(e),
+                _ => Ok(batches),
+            }
+        });
+        all.extend(read.await.map_err(|e| Error::internal("a thread that reads was cut off").with_source(e))??);
+    }
+    Ok(all)
+}
+
+const ENOUGH: &str = "Enough";
+
+/// The objects at a place, and what they hold.
+async fn files_at(place: &Place, format: Option<SourceFormat>) -> Result<(Vec<Arc<InputFile>>, SourceFormat)> {
     let input = list(std::slice::from_ref(place)).await?;
     let mut files = Vec::new();
     // What is learned first names the columns, whatever the order of a listing.
@@ -32,7 +79,7 @@ pub async fn learn(
         Some(format) => format,
         None => by_name(&first.name, &first.bytes(0..first.size.min(4)).await?)?,
     };
-    infer(&files, format, csv, rules, None).await
+    Ok((files, format))
 }
 
 /// The format of a file, by its first bytes and its name.

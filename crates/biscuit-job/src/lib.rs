@@ -15,6 +15,7 @@ mod learn;
 mod merge;
 mod origin;
 mod output;
+mod pii;
 mod query;
 mod read;
 mod report;
@@ -27,7 +28,8 @@ mod write;
 pub use choose::{OpenPlace, PlaceByLocation};
 pub use impact::impact;
 pub use job::{RawToClean, RunOptions};
-pub use learn::learn;
+pub use learn::{learn, sample};
+pub use pii::{LocalMeans, OpenMeans};
 pub use read::ReadReport;
 pub use report::{JobReport, OutputReport, SourceReport};
 pub use spec::{

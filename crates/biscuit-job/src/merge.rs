@@ -15,9 +15,10 @@ use tokio::runtime::Handle;
 use crate::changes::format_of;
 use crate::finish::Finished;
 use crate::job::RunOptions;
+use crate::pii::{all_seen, needs_contract};
 use crate::read::FileRows;
 use crate::report::OutputReport;
-use crate::spec::{OutputMode, SourceSpec, invalid};
+use crate::spec::{OutputMode, SourceFormat, SourceSpec, invalid};
 use crate::work::{Rows, Work};
 use crate::write::{QueryRows, each_rows};
 
@@ -42,6 +43,10 @@ impl Work<'_> {
             Some(known) => known,
             None => self.snapshot.schema(&self.snapshot.open_files().await?)?,
         };
+        let guard = self.guard_for(contract.as_ref())?;
+        if guard.is_some() && contract.is_none() && source.format != SourceFormat::Debezium {
+            return Err(needs_contract(&self.chosen[0].source));
+        }
         let format = format_of(&source, self.spec, contract.clone(), Some(expected))?;
         let chosen = &self.chosen[0];
         let found = chosen.files(&chosen.selection.objects)?.into_iter().zip(&chosen.selection.objects);
@@ -52,7 +57,14 @@ impl Work<'_> {
             size: file.size,
             etag: object.etag.clone(),
         });
-        let changes = ChangeFiles::found(found.collect(), format).changes().await?;
+        let mut changes = ChangeFiles::found(found.collect(), format).changes().await?;
+        if let Some(guard) = guard {
+            changes = guard.changes(changes).await?;
+            self.guards.push(guard);
+            if !changes.is_empty() {
+                all_seen(&self.guards)?;
+            }
+        }
         self.say_sources(&[])?;
         self.merge(changes, contract.as_ref(), vec![], options).await
     }
@@ -141,6 +153,11 @@ impl Work<'_> {
                 )));
             }
         }
+        let partition_by =
+            if self.spec.partition_by.is_empty() { of(|c| &c.partition_by) } else { self.spec.partition_by.clone() };
+        for guard in &self.guards {
+            guard.check(&key, &order, &partition_by)?;
+        }
         let mut beside = Beside::default();
         for chosen in self.chosen.iter().filter(|c| c.bookmark.is_some()) {
             if let Some(change) = chosen.state.advance(&chosen.selection, self.run, Output::default())? {
@@ -148,10 +165,9 @@ impl Work<'_> {
                 beside.facts.extend(change.facts);
             }
         }
+        let refused = self.sealed(refused)?;
         let head = &self.snapshot.observed.head;
         beside.state.extend(put_aside(dataset.journal(), head, refused).await?);
-        let partition_by =
-            if self.spec.partition_by.is_empty() { of(|c| &c.partition_by) } else { self.spec.partition_by.clone() };
         let mut options = MergeOptions::default().with_partition_by(partition_by);
         options.max_quarantined = self.spec.max_quarantined;
         if contract.is_some_and(|c| c.on_error != biscuit_schema::OnError::Fail) {

@@ -88,6 +88,7 @@ impl Work<'_> {
         let Finished { report, mut refused, findings } = rows.finish.finish()?;
         refused.extend(self.say_sources(&rows.readings)?);
         self.guard(refused.len() as u64, written.rows)?;
+        let refused = self.sealed(refused)?;
         self.report.coercion = rows.contract.as_ref().map(|_| report);
         self.report.findings.extend(findings);
         self.report.quarantined = refused.len() as u64;

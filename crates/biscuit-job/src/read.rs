@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
+use arrow::datatypes::SchemaRef;
 use biscuit_change::Refused;
 use biscuit_core::{Error, Instant, Result};
 use biscuit_dataset::{DataFile, OpenFile};
@@ -16,6 +17,7 @@ use tokio::runtime::Handle;
 use crate::decode::{BadRow, Piece, Raw, csv_rows};
 use crate::input::{InputFile, SLICE, Slices, lines_before, lines_in};
 use crate::json::JsonLines;
+use crate::pii::Guarded;
 use crate::spec::{CsvSpec, SourceFormat};
 
 /// What was read of a source, and what was lost.
@@ -38,6 +40,10 @@ pub(crate) struct Reading {
     pub(crate) format: SourceFormat,
     pub(crate) csv: CsvSpec,
     pub(crate) coercion: Coercion,
+    /// What becomes of personal data.
+    guard: Option<Arc<Guarded>>,
+    /// The columns of the rows, behind that.
+    pub(crate) schema: SchemaRef,
     found: Mutex<Found>,
     /// When the run began, for freshness.
     now: Instant,
@@ -154,7 +160,18 @@ impl Reading {
     pub(crate) fn new(format: SourceFormat, csv: CsvSpec, contract: &Contract, now: Instant) -> Result<Self> {
         let coercion = Coercion::new(contract)?;
         let checks = Mutex::new(vec![Compliance::new(contract, now)?]);
-        Ok(Self { format, csv, coercion, found: Mutex::default(), now, checks })
+        let schema = Arc::new(contract.to_arrow());
+        Ok(Self { format, csv, coercion, guard: None, schema, found: Mutex::default(), now, checks })
+    }
+
+    /// The same, of rows without personal data.
+    ///
+    /// # Errors
+    /// Those of treatments that do not go with their columns.
+    pub(crate) async fn with_guard(mut self, guard: Arc<Guarded>) -> Result<Self> {
+        self.schema = guard.schema(&self.schema).await?;
+        self.guard = Some(guard);
+        Ok(self)
     }
 
     /// What came up; it is asked once, when everything is read.
@@ -273,6 +290,10 @@ impl Reading {
         let kept = kept.map(|kept| kept.values().set_indices().collect());
         let mut rows = FileRows { file, batch, kept, piece, numbers };
         self.check(&mut rows, time, own)?;
+        if let Some(guard) = &self.guard {
+            let place = |row: usize| (file.name.to_string(), rows.number(row));
+            rows.batch = numbers.handle.block_on(guard.rows(&rows.batch, place))?;
+        }
         if rows.batch.num_rows() == 0 { Ok(()) } else { take(rows) }
     }
 

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use biscuit_bookmark::Selection;
+use biscuit_pii::Treated;
 use biscuit_schema::{CoercionReport, Conflict, Finding};
 use serde::Serialize;
 use serde_json::Value;
@@ -54,6 +55,9 @@ pub struct OutputReport {
     /// What the output's contract lost, filled in, and left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub coercion: Option<CoercionReport>,
+    /// What was done to personal data, by column.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub pii: BTreeMap<String, Treated>,
     /// Rules that rows do not comply with.
     pub findings: Vec<Finding>,
     /// What the merge reports, or the snapshot.

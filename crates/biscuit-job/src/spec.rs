@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use biscuit_bookmark::{BookmarkOptions, Identity, Late, Overwritten};
 use biscuit_core::{Error, Result, parse_duration};
+use biscuit_pii::Policy;
 use biscuit_schema::{Contract, NamingRule};
 use serde::{Deserialize, Serialize};
 use toml::Value;
@@ -20,6 +21,8 @@ pub struct JobSpec {
     pub outputs: BTreeMap<String, OutputSpec>,
     /// The only output, under the job's name.
     target: Option<OutputSpec>,
+    /// What becomes of personal data.
+    pub pii: Option<Policy>,
     /// The query of the only output.
     transform: Option<TransformSpec>,
 }

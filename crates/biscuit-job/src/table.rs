@@ -37,8 +37,7 @@ pub(crate) fn source_table(
 
 /// The columns of a source's rows.
 pub(crate) fn source_schema(reading: &Reading, source_file: Option<&str>) -> SchemaRef {
-    let mut fields: Vec<Field> =
-        reading.coercion.contract().to_arrow().fields().iter().map(|f| f.as_ref().clone()).collect();
+    let mut fields: Vec<Field> = reading.schema.fields().iter().map(|f| f.as_ref().clone()).collect();
     fields.extend(source_file.map(|name| Field::new(name, DataType::Utf8, true)));
     Arc::new(Schema::new(fields))
 }

@@ -6,6 +6,7 @@ use biscuit_change::Refused;
 use biscuit_core::{Error, Result, Run};
 use biscuit_dataset::{FileSizing, Snapshot, WriteOptions, refuse_raw};
 use biscuit_journal::Replace;
+use biscuit_pii::Means;
 use biscuit_schema::{Coercion, Compliance, Contract, Extra, Layer};
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 
@@ -14,6 +15,7 @@ use crate::columns::AddedColumns;
 use crate::finish::Finish;
 use crate::infer::infer;
 use crate::job::{RawToClean, RunOptions};
+use crate::pii::{Guarded, all_seen};
 use crate::query::{Query, QuerySource};
 use crate::read::{Queue, Reading, Task};
 use crate::report::{OutputReport, SourceReport};
@@ -37,11 +39,24 @@ pub(crate) struct Work<'a> {
     pub(crate) snapshot: Snapshot,
     pub(crate) chosen: Vec<Chosen>,
     pub(crate) report: OutputReport,
+    /// What the job's policy on personal data works with.
+    pub(crate) means: Option<Means>,
+    /// What became of personal data, by source.
+    pub(crate) guards: Vec<Arc<Guarded>>,
 }
 
 impl Work<'_> {
     /// Does what the output's mode asks for.
-    pub(crate) async fn go(mut self, options: &RunOptions) -> Result<OutputReport> {
+    pub(crate) async fn go(self, options: &RunOptions) -> Result<OutputReport> {
+        // Values are details of errors, which are shown on request; those of personal data are not.
+        let guard = self.guard_for(None)?;
+        self.work(options).await.map_err(|e| match &guard {
+            Some(guard) => guard.tagged(e),
+            None => e,
+        })
+    }
+
+    async fn work(mut self, options: &RunOptions) -> Result<OutputReport> {
         self.check_mode(options)?;
         let reads = self.chosen.iter().any(|c| c.bookmark.is_none() || !c.selection.objects.is_empty());
         let by_bookmark = self.chosen.iter().any(|c| c.bookmark.is_some());
@@ -140,6 +155,11 @@ impl Work<'_> {
             return Err(Error::usage("RawLayer", message.replace("Raw", "raw")));
         }
         let known = self.snapshot.known_schema()?.filter(|s| !s.fields().is_empty());
+        // What is treated has another type in the table than where it comes from.
+        let treated = match &known {
+            Some(known) => self.treated(known)?,
+            None => BTreeSet::new(),
+        };
         let added = AddedColumns::new(&self.spec.audit, self.spec.derive.clone(), self.run);
         let mut readings = Vec::new();
         for (chosen, objects) in self.chosen.iter().zip(objects) {
@@ -162,7 +182,8 @@ impl Work<'_> {
                 None => {
                     let files = chosen.files(objects)?;
                     // Types of the output's columns hold for rows that go there as they are.
-                    let names: BTreeSet<&str> = added.names().chain(spec.source_file.as_deref()).collect();
+                    let names = added.names().chain(spec.source_file.as_deref());
+                    let names: BTreeSet<&str> = names.chain(treated.iter().map(String::as_str)).collect();
                     let known = known.as_ref().filter(|_| self.spec.sql.is_none()).map(|s| without(s, &names));
                     let (contract, conflicts) =
                         infer(&files, spec.format, &spec.csv, spec.rules.as_ref(), known.as_ref()).await?;
@@ -172,8 +193,17 @@ impl Work<'_> {
                     contract
                 }
             };
-            readings.push(Arc::new(Reading::new(spec.format, spec.csv.clone(), &contract, self.run.start)?));
+            let reading = Reading::new(spec.format, spec.csv.clone(), &contract, self.run.start)?;
+            let reading = match self.guard_for(Some(&contract))? {
+                Some(guard) => {
+                    self.guards.push(guard.clone());
+                    reading.with_guard(guard).await?
+                }
+                None => reading,
+            };
+            readings.push(Arc::new(reading));
         }
+        all_seen(&self.guards)?;
         let coercion = own.as_ref().map(|c| self.coercion(c, &added)).transpose()?;
         let compliance = Compliance::new(own.as_ref().unwrap_or(&Contract::default()), self.run.start)?;
         // Rows that go there as they are go to the folders that their contract names.
@@ -188,6 +218,34 @@ impl Work<'_> {
         };
         let finish = Arc::new(Finish::new(added, coercion, compliance));
         Ok(Rows { readings, finish, partition_by, contract: own })
+    }
+
+    /// What becomes of personal data in rows of this contract, if the job has a policy.
+    pub(crate) fn guard_for(&self, contract: Option<&Contract>) -> Result<Option<Arc<Guarded>>> {
+        let (Some(policy), Some(means)) = (&self.job.spec.pii, &self.means) else { return Ok(None) };
+        let guard = Guarded::new(policy, means, (self.name, self.spec.mode), contract)?;
+        Ok(Some(Arc::new(guard)))
+    }
+
+    /// The columns of a table that are other ones in the sources.
+    fn treated(&self, known: &SchemaRef) -> Result<BTreeSet<String>> {
+        let Some(guard) = self.guard_for(None)? else { return Ok(BTreeSet::new()) };
+        let names = known.fields().iter().map(|f| f.name().clone());
+        Ok(names.filter(|name| guard.treats(name)).collect())
+    }
+
+    /// What is put aside, and what the report says of personal data.
+    ///
+    /// # Errors
+    /// `NoKeys` if there is nothing to seal rows with that are put aside.
+    pub(crate) fn sealed(&mut self, refused: Vec<Refused>) -> Result<Vec<Refused>> {
+        for (path, treated) in self.guards.iter().flat_map(|guard| guard.done()) {
+            self.report.pii.entry(path).or_default().add(&treated);
+        }
+        match self.guards.first() {
+            Some(guard) => guard.refused(refused),
+            None => Ok(refused),
+        }
     }
 
     /// What the job itself names is in the rows, also where the output's contract does not have it: columns that it adds, those that make

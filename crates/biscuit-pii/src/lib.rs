@@ -52,6 +52,9 @@ pub use crate::tokens::normalize::Normalization;
 pub use crate::tokens::store::{Record, Store};
 pub use crate::tokens::tokenizer::{Detokenized, Tokenizer};
 
+/// What errors call the rows that they were given; whoever knows the file says that in its place ([`Error::moved_to`](biscuit_core::Error::moved_to)).
+const BATCH: &str = "the batch";
+
 /// Bytes as lower-case hexadecimal digits.
 fn hex(bytes: &[u8]) -> String {
     bytes

@@ -1,5 +1,7 @@
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::compute::cast;
@@ -10,6 +12,7 @@ use serde::Serialize;
 use crate::action::{Action, masked};
 use crate::detector::{Detector, usual_detectors};
 use crate::encrypt::cells::Cells;
+use crate::encrypt::digests::Digests;
 use crate::encrypt::form::Form;
 use crate::encrypt::messages::Messages;
 use crate::encrypt::subjects::Subjects;
@@ -17,6 +20,7 @@ use crate::entity::Entity;
 use crate::find::Phone;
 use crate::hash_key::HashKey;
 use crate::keys::cache::{KeyCache, Limits};
+use crate::keys::key_file::{KeyFile, Wrapping};
 use crate::keys::provider::{KeyContext, KeyProvider};
 use crate::keys::roots::Roots;
 use crate::part::{part, with_part};
@@ -25,6 +29,7 @@ use crate::redact::Redactor;
 use crate::remove::remove;
 use crate::texts::{distinct_texts, map_texts};
 use crate::tokens::audit::Access;
+use crate::tokens::embedded::FileStore;
 use crate::tokens::store::Store;
 use crate::tokens::tokenizer::Tokenizer;
 
@@ -88,12 +93,53 @@ impl Means {
     }
 }
 
+impl Means {
+    /// What a policy names on this machine: its key file, and its store in a file, both relative to a folder. Another process that has the store
+    /// is waited for, half a minute.
+    ///
+    /// # Errors
+    /// `NeedsAws` for keys of KMS and stores in DynamoDB; `InvalidKeyFile`; those of [`FileStore::open`].
+    pub async fn open_local(policy: &Policy, folder: &Path) -> Result<Self> {
+        let mut means = Self::new();
+        if let Some(keys) = &policy.keys {
+            let file = KeyFile::open(&folder.join(keys))?;
+            let Wrapping::Local(provider) = file.wrapping() else {
+                return Err(needs_aws("the key file names a key of KMS"));
+            };
+            means = means.with_roots(file.roots(provider).await?).with_provider(Arc::new(provider.clone()));
+        }
+        match &policy.store {
+            Some(store) if store.starts_with(DYNAMODB) => Err(needs_aws("the store is in DynamoDB")),
+            Some(store) => Ok(means.with_store(Arc::new(FileStore::open(folder.join(store), PATIENCE).await?))),
+            None => Ok(means),
+        }
+    }
+}
+
+fn needs_aws(what: &str) -> Error {
+    Error::usage("NeedsAws", format!("{what}, which biscuit-pii-aws opens"))
+}
+
+/// What the name of a table of DynamoDB stands behind.
+const DYNAMODB: &str = "dynamodb:";
+/// How long a store that another process has is waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+impl Policy {
+    /// The table of DynamoDB that is its store, if it is one.
+    pub fn dynamodb(&self) -> Option<&str> {
+        self.store.as_deref()?.strip_prefix(DYNAMODB)
+    }
+}
+
 /// A policy that is ready to be applied, batch by batch.
 #[derive(Debug)]
 pub struct Protector {
     table: String,
     subject: Option<String>,
     columns: Vec<(String, Ready)>,
+    /// Root keys, where equal rows are to be equal behind it.
+    repeats: Option<Roots>,
 }
 
 #[derive(Debug)]
@@ -168,7 +214,46 @@ impl Protector {
             let ready = ready(&treatment, &table, &path, name, policy, means)?;
             columns.push((path, ready));
         }
-        Ok(Self { table, subject: policy.subject.clone(), columns })
+        Ok(Self { table, subject: policy.subject.clone(), columns, repeats: None })
+    }
+
+    /// The same, of which equal rows come out equal: for rows that are merged, or made again by a rerun. Encrypting takes some microseconds a value then.
+    ///
+    /// # Errors
+    /// `CannotRepeat` for messages, which are different each time, and for encrypted values inside of nested columns.
+    pub fn repeatable(mut self, means: &Means) -> Result<Self> {
+        for (path, ready) in &self.columns {
+            let why = match ready {
+                Ready::Messages(_) => "messages of the AWS Encryption SDK are different each time",
+                Ready::Cells(_) | Ready::OfSubject(_) if path.contains('.') => "it is inside of another column",
+                Ready::Cells(_) | Ready::OfSubject(_) => {
+                    self.repeats = Some(means.roots(path)?);
+                    continue;
+                }
+                _ => continue,
+            };
+            let message = format!(
+                "column `{path}` cannot be encrypted so that equal rows stay equal, which a merge needs: {why}"
+            );
+            return Err(Error::usage("CannotRepeat", message).with_column(path));
+        }
+        Ok(self)
+    }
+
+    /// Whether a column comes out so that equal values, and no others, stay equal: what a key or a partition needs.
+    pub fn keeps_equality(&self, column: &str) -> bool {
+        let inside = format!("{column}.");
+        self.columns
+            .iter()
+            .filter(|(path, _)| path == column || path.starts_with(&inside))
+            .all(|(_, ready)| matches!(ready, Ready::Keep | Ready::Hash(_) | Ready::Tokenize(_)))
+    }
+
+    /// Whether a column, or a part of it, is changed by it.
+    pub fn treats(&self, column: &str) -> bool {
+        let inside = format!("{column}.");
+        let changes = |ready: &Ready| !matches!(ready, Ready::Keep);
+        self.columns.iter().any(|(path, ready)| (path == column || path.starts_with(&inside)) && changes(ready))
     }
 
     /// The name that is bound into what is encrypted.
@@ -204,15 +289,29 @@ impl Protector {
     /// # Errors
     /// `MissingColumn` for a path that is not there, so that a misspelt one protects nothing silently; those of each treatment.
     pub async fn apply(&self, rows: &RecordBatch) -> Result<Protected> {
+        self.apply_to(rows, &|_| true).await
+    }
+
+    /// Treats the columns that some rows have: for rows that come in several shapes. Whoever uses it looks that each path is somewhere.
+    ///
+    /// # Errors
+    /// Those of each treatment; `MissingColumn` for a part of a column that is there.
+    pub async fn apply_to_present(&self, rows: &RecordBatch) -> Result<Protected> {
+        let schema = rows.schema();
+        self.apply_to(rows, &|path| schema.column_with_name(path.split('.').next().unwrap_or(path)).is_some()).await
+    }
+
+    async fn apply_to(&self, rows: &RecordBatch, wanted: &(dyn Fn(&str) -> bool + Sync)) -> Result<Protected> {
         let (mut out, mut columns, mut gone) = (rows.clone(), BTreeMap::new(), vec![]);
-        for (path, ready) in &self.columns {
+        let digests = self.repeats.as_ref().map(|roots| Digests::of(roots, rows)).transpose()?;
+        for (path, ready) in self.columns.iter().filter(|(path, _)| wanted(path)) {
             let values = part(rows, path)?;
             let mut treated = Treated { values: (values.len() - values.null_count()) as u64, ..Treated::default() };
             match ready {
                 Ready::Keep => {}
                 Ready::Remove => gone.push(path.as_str()),
                 _ => {
-                    let new = self.treat(path, ready, &values, rows, &mut treated).await?;
+                    let new = self.treat(path, ready, &values, (rows, digests.as_ref()), &mut treated).await?;
                     out = with_part(&out, path, new)?;
                 }
             }
@@ -226,7 +325,7 @@ impl Protector {
         path: &str,
         ready: &Ready,
         values: &ArrayRef,
-        rows: &RecordBatch,
+        (rows, digests): (&RecordBatch, Option<&Digests>),
         treated: &mut Treated,
     ) -> Result<ArrayRef> {
         match ready {
@@ -246,7 +345,10 @@ impl Protector {
             Ready::Mask { first, last } => map_texts(&as_text(path, values)?, &mut |text| masked(text, *first, *last)),
             Ready::Hash(key) => map_texts(&as_text(path, values)?, &mut |text| key.hash(text)),
             Ready::Tokenize(tokenizer) => tokenizer.tokenize(path, values).await,
-            Ready::Cells(cells) => cells.encrypt(path, values),
+            Ready::Cells(cells) => match digests {
+                Some(rows) => cells.encrypt_repeatably(path, values, rows),
+                None => cells.encrypt(path, values),
+            },
             Ready::Messages(messages) => messages.encrypt(path, values).await,
             Ready::OfSubject(cells) => {
                 let subject = self.subject.as_deref().unwrap_or_default();
@@ -255,7 +357,7 @@ impl Protector {
                     let message = format!("column `{path}` has several values in a row, and `{subject}` one");
                     return Err(Error::usage("CannotEncrypt", message).with_column(path));
                 }
-                let encrypted = cells.encrypt_for(path, values, &subjects).await?;
+                let encrypted = cells.encrypt_of(path, values, &subjects, digests).await?;
                 treated.forgotten = encrypted.forgotten;
                 Ok(encrypted.column)
             }

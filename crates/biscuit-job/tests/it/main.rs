@@ -7,4 +7,5 @@ mod formats;
 mod lab;
 mod merging;
 mod partitions;
+mod pii;
 mod refusing;

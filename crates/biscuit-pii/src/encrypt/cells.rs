@@ -12,7 +12,8 @@ use crate::encrypt::cell::{
     COLUMN_HEAD, Cell, KeyOf, NONCE, OF_COLUMN, OF_SUBJECT, SALT, SUBJECT, SUBJECT_HEAD, TAG, binding, cipher, counted,
     seal,
 };
-use crate::encrypt::form::{Form, Made, as_bytes, cannot_decrypt, opened};
+use crate::encrypt::digests::Digests;
+use crate::encrypt::form::{Form, Made, as_bytes, cannot_decrypt, in_row, opened};
 use crate::encrypt::subjects::{SubjectKey, Subjects};
 use crate::keys::cache::{Limits, Used};
 use crate::keys::roots::Roots;
@@ -150,6 +151,35 @@ impl Cells {
         Ok((cipher, salt, 0))
     }
 
+    /// Encrypts the values of a column so that equal rows have equal values behind it: the salt of a value is a keyed hash of its whole row, of which
+    /// `rows` has a digest for each. So a record that is read twice is the same record, which merges and reruns need. Values of rows that differ anywhere
+    /// are as different as those of [`encrypt`](Self::encrypt). Each value has a key of its own, which takes some microseconds.
+    ///
+    /// # Errors
+    /// Those of [`encrypt`](Self::encrypt).
+    pub(crate) fn encrypt_repeatably(&self, column: &str, values: &ArrayRef, rows: &Digests) -> Result<ArrayRef> {
+        let bytes = as_bytes(column, values)?;
+        let bytes = bytes.as_binary::<i64>();
+        let mut made = made_for(column, bytes, COLUMN_HEAD)?;
+        let mut aad = binding(&self.table, column);
+        let bound = aad.len();
+        for (row, value) in bytes.iter().enumerate() {
+            if let Some(value) = value.filter(|value| !value.is_empty()) {
+                let salt: [u8; SALT] = rows.part(row, column);
+                let cipher = column_cipher(&self.roots, self.roots.current(), &salt)?;
+                aad.truncate(bound);
+                aad.push(OF_COLUMN);
+                aad.extend(self.roots.current().to_be_bytes());
+                aad.extend(salt);
+                aad.extend([0; 4]);
+                made.bytes().extend_from_slice(&aad[bound..]);
+                seal(&cipher, counted(0), &aad, value, made.bytes())?;
+            }
+            made.end();
+        }
+        self.form.store(column, made.finish(bytes.nulls().cloned())?, values.data_type())
+    }
+
     /// Encrypts each value with the key of its subject: of the person in `subjects`, row by row. Deleting that key makes all of it unreadable,
     /// wherever there are copies. Values of subjects that were forgotten become null.
     ///
@@ -157,6 +187,17 @@ impl Cells {
     /// Those of [`encrypt`](Self::encrypt); `NullSubject` for a value without a subject; those of the store; `NoSubjects` without
     /// [`with_subjects`](Self::with_subjects).
     pub async fn encrypt_for(&self, column: &str, values: &ArrayRef, subjects: &ArrayRef) -> Result<Encrypted> {
+        self.encrypt_of(column, values, subjects, None).await
+    }
+
+    /// The same, with nonces that are keyed hashes of the rows where digests of these are given.
+    pub(crate) async fn encrypt_of(
+        &self,
+        column: &str,
+        values: &ArrayRef,
+        subjects: &ArrayRef,
+        rows: Option<&Digests>,
+    ) -> Result<Encrypted> {
         let store = self.subjects()?;
         let bytes = as_bytes(column, values)?;
         let bytes = bytes.as_binary::<i64>();
@@ -166,8 +207,8 @@ impl Cells {
         let mut wanted: BTreeMap<&str, Option<SubjectKey>> = BTreeMap::new();
         for row in (0..bytes.len()).filter(|row| sealed_at(*row)) {
             if names.is_null(row) {
-                let message = format!("column `{column}`, row {} of the batch: the value has no subject", row + 1);
-                return Err(Error::data("NullSubject", message).with_column(column));
+                let message = format!("column `{column}`: the value has no subject");
+                return Err(in_row(Error::data("NullSubject", message), column, row));
             }
             wanted.entry(names.value(row)).or_default();
         }
@@ -182,8 +223,10 @@ impl Cells {
         for row in 0..bytes.len() {
             match sealed_at(row).then(|| &wanted[names.value(row)]) {
                 Some(Some(key)) => {
-                    let mut nonce = [0; NONCE];
-                    random(&mut nonce)?;
+                    let nonce = match rows {
+                        Some(rows) => rows.part(row, column),
+                        None => random_nonce()?,
+                    };
                     aad.truncate(bound);
                     aad.push(OF_SUBJECT);
                     aad.extend(key.subject);
@@ -268,12 +311,17 @@ impl Cells {
     }
 }
 
+fn random_nonce() -> Result<[u8; NONCE]> {
+    let mut nonce = [0; NONCE];
+    random(&mut nonce)?;
+    Ok(nonce)
+}
+
 fn unknown_subject(column: &str, row: usize) -> Error {
     let message = format!(
-        "column `{column}`, row {} of the batch: the store does not know the subject of the value, not even as forgotten: it is another store",
-        row + 1
+        "column `{column}`: the store does not know the subject of the value, not even as forgotten: it is another store"
     );
-    Error::data("UnknownSubject", message).with_column(column)
+    in_row(Error::data("UnknownSubject", message), column, row)
 }
 
 fn made_for(column: &str, bytes: &LargeBinaryArray, head: usize) -> Result<Made> {

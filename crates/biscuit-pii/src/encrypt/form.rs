@@ -150,6 +150,10 @@ pub(crate) fn opened(column: &str, bytes: BinaryArray, to: &DataType) -> Result<
 }
 
 pub(crate) fn cannot_decrypt(column: &str, row: usize, why: &str) -> Error {
-    let message = format!("column `{column}`, row {} of the batch: the value {why}", row + 1);
-    Error::data("CannotDecrypt", message).with_column(column)
+    in_row(Error::data("CannotDecrypt", format!("column `{column}`: the value {why}")), column, row)
+}
+
+/// The error with its column, and its row in the batch.
+pub(crate) fn in_row(e: Error, column: &str, row: usize) -> Error {
+    e.with_column(column).at(crate::BATCH, row as u64 + 1)
 }

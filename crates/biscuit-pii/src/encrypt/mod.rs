@@ -2,6 +2,7 @@
 
 pub(crate) mod cell;
 pub(crate) mod cells;
+pub(crate) mod digests;
 pub(crate) mod form;
 pub(crate) mod message;
 pub(crate) mod messages;

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use biscuit_core::{Error, Result};
@@ -134,6 +135,23 @@ impl KeyFile {
         Roots::unseal(provider, self.current, &self.roots).await
     }
 
+    /// Reads it from the disk. A warning says if others may read a file that has wrapping keys.
+    ///
+    /// # Errors
+    /// `InvalidKeyFile`.
+    pub fn open(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map(Zeroizing::new);
+        let text = text.map_err(|e| {
+            let message = format!("the key file {} cannot be read: {e}", path.display());
+            Error::usage("InvalidKeyFile", message).with_source(e)
+        })?;
+        let file = Self::parse(&text).map_err(|e| e.in_file(path.display()))?;
+        if matches!(file.wrapping, Wrapping::Local(_)) && is_open(path) {
+            tracing::warn!("others than its owner can read the key file {}", path.display());
+        }
+        Ok(file)
+    }
+
     /// Reads it.
     ///
     /// # Errors
@@ -194,6 +212,17 @@ impl KeyFile {
         }
         Ok(out)
     }
+}
+
+#[cfg(unix)]
+fn is_open(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o077 != 0)
+}
+
+#[cfg(not(unix))]
+fn is_open(_: &Path) -> bool {
+    false
 }
 
 fn local(current: &str, keys: BTreeMap<String, Zeroizing<String>>) -> Result<WrappingKeys> {

@@ -8,6 +8,7 @@ use aws_lc_rs::hmac;
 use biscuit_core::{Error, Result};
 use zeroize::Zeroizing;
 
+use crate::encrypt::form::in_row;
 use crate::hex;
 use crate::keys::roots::Roots;
 use crate::keys::secret::random;
@@ -317,8 +318,11 @@ fn texts_of(column: &str, values: &ArrayRef) -> Result<ArrayRef> {
 fn placed(column: &str, texts: &ArrayRef, text: &str, e: &Error) -> Error {
     let flat = cast(texts, &DataType::LargeUtf8).ok();
     let row = flat.and_then(|flat| flat.as_string::<i64>().iter().position(|value| value == Some(text)));
-    let row = row.map_or(String::new(), |row| format!(", row {} of the batch", row + 1));
-    Error::new(e.kind(), e.code(), format!("column `{column}`{row}: {}", e.message())).with_column(column)
+    let e = Error::new(e.kind(), e.code(), format!("column `{column}`: {}", e.message()));
+    match row {
+        Some(row) => in_row(e, column, row),
+        None => e.with_column(column),
+    }
 }
 
 /// The column with null in the place of these texts.

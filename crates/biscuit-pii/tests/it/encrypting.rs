@@ -82,7 +82,7 @@ async fn a_value_opens_in_its_table_and_column_only_and_unchanged() {
     let e = cells.decrypt("login", &sealed, &DataType::Utf8).await.unwrap_err();
     assert_eq!(
         e.to_string(),
-        "CannotDecrypt: column `login`, row 1 of the batch: the value is not one of column `login` of table `customer`, or was changed"
+        "CannotDecrypt: column `login`: the value is not one of column `login` of table `customer`, or was changed (the batch, row 1)"
     );
     let other = Cells::new(roots(1, 1), "supplier");
     assert_eq!(other.decrypt("email", &sealed, &DataType::Utf8).await.unwrap_err().code(), "CannotDecrypt");
@@ -112,7 +112,7 @@ async fn a_value_opens_in_its_table_and_column_only_and_unchanged() {
     let e = cells.decrypt("email", &some(), &DataType::Utf8).await.unwrap_err();
     assert_eq!(
         e.message(),
-        "column `email`, row 1 of the batch: the value is not base64url",
+        "column `email`: the value is not base64url (the batch, row 1)",
         "no value is in a message"
     );
 }
@@ -273,7 +273,7 @@ async fn a_value_without_a_subject_is_an_error_and_an_empty_one_needs_none() {
     let cells = Cells::new(roots(1, 1), "t").with_subjects(subjects);
     let ids = texts(&[None, None, Some("s"), None]);
     let e = cells.encrypt_for("c", &texts(&[None, Some(""), Some("v"), Some("w")]), &ids).await.unwrap_err();
-    assert_eq!(e.to_string(), "NullSubject: column `c`, row 4 of the batch: the value has no subject");
+    assert_eq!(e.to_string(), "NullSubject: column `c`: the value has no subject (the batch, row 4)");
     let e = Cells::new(roots(1, 1), "t").encrypt_for("c", &ids, &ids).await.unwrap_err();
     assert_eq!(e.code(), "NoSubjects");
 }
@@ -294,7 +294,7 @@ async fn columns_of_messages_ask_for_one_key_and_open_in_their_table_and_column_
     let e = of.decrypt("login", &sealed, &DataType::Utf8).await.unwrap_err();
     assert_eq!(
         e.message(),
-        "column `login`, row 1 of the batch: the value does not open: a message is for another `column`"
+        "column `login`: the value does not open: a message is for another `column` (the batch, row 1)"
     );
     let e = messages(&provider, "supplier").decrypt("email", &sealed, &DataType::Utf8).await.unwrap_err();
     assert_eq!(e.code(), "CannotDecrypt");

@@ -210,7 +210,7 @@ async fn another_namespace_has_other_tokens_and_does_not_read_them() {
         let e = login.detokenize("c", &texts(&[Some(&theirs[0]), Some(&ours[0])]), &access()).await.unwrap_err();
         assert_eq!(
             e.to_string(),
-            "UnknownToken: column `c`, row 2 of the batch: there is a text that is no token of `login`"
+            "UnknownToken: column `c`: there is a text that is no token of `login` (the batch, row 2)"
         );
     }
     let kept = format!("{:?}", store.records());
@@ -344,7 +344,7 @@ async fn ff1_keeps_the_form_and_refuses_small_domains() {
     let e = digits.tokenize("zip", &texts(&[None, Some("123456"), Some("90210")])).await.unwrap_err();
     assert_eq!(
         e.to_string(),
-        "SmallDomain: column `zip`, row 3 of the batch: a value of 5 characters has fewer than a million forms, and FF1 would hide nothing; it takes 6 characters (NIST SP 800-38G)"
+        "SmallDomain: column `zip`: a value of 5 characters has fewer than a million forms, and FF1 would hide nothing; it takes 6 characters (NIST SP 800-38G) (the batch, row 3)"
     );
     let e = digits.tokenize("plate", &texts(&[Some("AB 123456")])).await.unwrap_err();
     assert_eq!((e.code(), e.column()), ("OtherCharacter", Some("plate")));

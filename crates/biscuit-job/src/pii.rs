@@ -1,0 +1,252 @@
+//! `[pii]`: rows are treated where they are read, so that nothing behind it has seen what they were: no query and what it spills, no merge and
+//! its tombstones, no statistics.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::{ArrayRef, AsArray, BinaryArray, RecordBatch};
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use biscuit_change::{ChangeBatch, Changes, Refused};
+use biscuit_core::{Error, Result};
+use biscuit_pii::{Cells, Form, HashKey, Means, Policy, Protector, Treated};
+use biscuit_schema::Contract;
+
+use crate::spec::{OutputMode, invalid};
+
+/// Opens what a policy names: its key file, and its store.
+#[async_trait]
+pub trait OpenMeans: std::fmt::Debug + Send + Sync {
+    /// What a policy works with; paths are relative to the folder.
+    async fn open(&self, policy: &Policy, folder: &Path) -> Result<Means>;
+}
+
+const _: fn(&dyn OpenMeans) = |_| {};
+
+/// Key files and stores on this machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LocalMeans;
+
+#[async_trait]
+impl OpenMeans for LocalMeans {
+    async fn open(&self, policy: &Policy, folder: &Path) -> Result<Means> {
+        Means::open_local(policy, folder).await
+    }
+}
+
+/// The column that sealed records of the quarantine are bound to.
+const QUARANTINE: &str = "quarantine";
+/// What a sealed record begins with.
+const SEALED: &str = "biscuit-sealed:";
+
+/// What becomes of the rows of a source.
+#[derive(Debug)]
+pub(crate) struct Guarded {
+    protector: Protector,
+    /// What seals rows that are put aside; none without keys.
+    seal: Option<Cells>,
+    /// By column.
+    tags: BTreeMap<String, HashKey>,
+    /// The columns that the policy itself names, without those that were seen.
+    unseen: Mutex<BTreeSet<String>>,
+    done: Mutex<BTreeMap<String, Treated>>,
+}
+
+impl Guarded {
+    /// What a policy says of the rows of a source with this contract, for an output.
+    ///
+    /// # Errors
+    /// Those of [`Protector::new`] and [`Protector::repeatable`].
+    pub(crate) fn new(
+        policy: &Policy,
+        means: &Means,
+        (output, mode): (&str, OutputMode),
+        contract: Option<&Contract>,
+    ) -> Result<Self> {
+        let columns = contract.map(|c| c.columns.as_slice()).unwrap_or_default();
+        let classes: Vec<(&str, &str)> =
+            columns.iter().filter_map(|c| Some((c.name.as_str(), c.pii.as_deref()?))).collect();
+        let mut protector = Protector::new(policy, output, classes.iter().copied(), means)?;
+        if matches!(mode, OutputMode::Merge | OutputMode::Snapshot) {
+            protector = protector.repeatable(means)?;
+        }
+        let seal = means.roots.clone().map(|roots| Cells::new(roots, protector.table()).with_form(Form::Text));
+        let mut tags = BTreeMap::new();
+        if let Some(roots) = &means.roots {
+            for path in protector.columns() {
+                let class = classes.iter().find(|(column, _)| *column == path).map_or(path, |(_, class)| class);
+                tags.insert(path.to_owned(), HashKey::of(roots, class)?);
+            }
+        }
+        let unseen = Mutex::new(policy.columns.keys().cloned().collect());
+        Ok(Self { protector, seal, tags, unseen, done: Mutex::default() })
+    }
+
+    /// The columns behind it.
+    ///
+    /// # Errors
+    /// Those of the treatments, for columns that they do not go with.
+    pub(crate) async fn schema(&self, schema: &SchemaRef) -> Result<SchemaRef> {
+        self.see(schema);
+        // Only the columns that are there: a policy is one of all sources.
+        let empty = self.protector.apply_to_present(&RecordBatch::new_empty(schema.clone())).await?.rows;
+        Ok(empty.schema())
+    }
+
+    fn see(&self, schema: &SchemaRef) {
+        let mut unseen = self.unseen.lock().unwrap_or_else(PoisonError::into_inner);
+        unseen.retain(|path| schema.column_with_name(path.split('.').next().unwrap_or(path)).is_none());
+    }
+
+    /// Columns that the policy names and no row had.
+    pub(crate) fn unseen(&self) -> BTreeSet<String> {
+        self.unseen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What was done, by column.
+    pub(crate) fn done(&self) -> BTreeMap<String, Treated> {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether a column is treated.
+    pub(crate) fn treats(&self, column: &str) -> bool {
+        self.protector.treats(column)
+    }
+
+    /// Rows without personal data. `place` says where a row of them, from 0, comes from.
+    ///
+    /// # Errors
+    /// Those of the treatments, with file and row.
+    pub(crate) async fn rows(&self, rows: &RecordBatch, place: impl Fn(usize) -> (String, u64)) -> Result<RecordBatch> {
+        self.see(rows.schema_ref());
+        let protected = self.protector.apply_to_present(rows).await.map_err(|e| match e.row() {
+            Some(row) => {
+                let (file, number) = place(usize::try_from(row).unwrap_or(usize::MAX).saturating_sub(1));
+                e.moved_to(file, number)
+            }
+            None => e,
+        })?;
+        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        for (path, treated) in &protected.columns {
+            done.entry(path.clone()).or_default().add(treated);
+        }
+        Ok(protected.rows)
+    }
+
+    /// Change records without personal data: their rows, the keys of the other halves of key updates, and what is put aside of them.
+    ///
+    /// # Errors
+    /// As [`rows`](Self::rows).
+    pub(crate) async fn changes(&self, mut changes: Changes) -> Result<Changes> {
+        let mut batches = Vec::with_capacity(changes.batches.len());
+        for batch in changes.batches {
+            batches.push(self.batch(batch).await?);
+        }
+        changes.batches = batches;
+        changes.refused = self.refused(changes.refused)?;
+        let key = changes.key.iter().find(|column| !self.protector.keeps_equality(column));
+        key.map_or(Ok(()), |column| Err(not_equal("key", column)))?;
+        Ok(changes)
+    }
+
+    async fn batch(&self, mut batch: ChangeBatch) -> Result<ChangeBatch> {
+        let place = |row: usize| (batch.file.to_string(), batch.places.get(row).copied().unwrap_or_default());
+        let rows = self.rows(&batch.rows, place).await?;
+        let given =
+            |name: &str| batch.rows.schema_ref().index_of(name).ok().and_then(|at| batch.given.get(at).cloned());
+        batch.given = rows.schema_ref().fields().iter().map(|field| given(field.name()).flatten()).collect();
+        batch.rows = rows;
+        for half in &mut batch.moves {
+            half.key = self.protector.apply_to_present(&half.key).await?.rows;
+        }
+        batch.map_raw(|raw| self.seal(&raw))
+    }
+
+    /// Records that are put aside, sealed.
+    ///
+    /// # Errors
+    /// `NoKeys` if there is nothing to seal them with.
+    pub(crate) fn refused(&self, refused: Vec<Refused>) -> Result<Vec<Refused>> {
+        let seal = |mut refused: Refused| {
+            refused.raw = self.seal(&refused.raw)?;
+            Ok(refused)
+        };
+        refused.into_iter().map(seal).collect()
+    }
+
+    fn seal(&self, raw: &[u8]) -> Result<Vec<u8>> {
+        let Some(cells) = &self.seal else {
+            let message =
+                "rows are put aside, and [pii] names no key file to seal them with; `biscuit pii keygen` makes one";
+            return Err(Error::usage("NoKeys", message));
+        };
+        if raw.starts_with(SEALED.as_bytes()) {
+            return Ok(raw.to_vec());
+        }
+        let one: ArrayRef = Arc::new(BinaryArray::from(vec![raw]));
+        let sealed = cells.encrypt(QUARANTINE, &one)?;
+        Ok(format!("{SEALED}{}", sealed.as_string::<i32>().value(0)).into_bytes())
+    }
+
+    /// The error with keyed tags in the place of values, if it is about a column that is treated.
+    pub(crate) fn tagged(&self, e: Error) -> Error {
+        let Some(column) = e.column().map(str::to_owned).filter(|column| self.treats(column)) else { return e };
+        match self.tags.get(&column) {
+            Some(tag) => e.map_details(|value| tag.tag(value)),
+            None => e.map_details(|_| format!("<{column}>")),
+        }
+    }
+
+    /// What a merge needs of the columns that it works with.
+    ///
+    /// # Errors
+    /// `TreatedColumn` for a column of the key or a partition whose equal values do not stay equal, and for one that orders.
+    pub(crate) fn check(&self, key: &[String], order: &[String], partition_by: &[String]) -> Result<()> {
+        for (what, columns) in [("key", key), ("partition", partition_by)] {
+            if let Some(column) = columns.iter().find(|column| !self.protector.keeps_equality(column)) {
+                return Err(not_equal(what, column));
+            }
+        }
+        match order.iter().find(|column| self.treats(column)) {
+            Some(column) => {
+                let message = format!("column `{column}` orders the changes, and [pii] changes it");
+                Err(Error::usage("TreatedColumn", message).with_column(column))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn not_equal(what: &str, column: &str) -> Error {
+    let message = format!(
+        "column `{column}` is one of the {what}: it can be tokenized or hashed, so that equal values stay equal, or kept"
+    );
+    Error::usage("TreatedColumn", message).with_column(column)
+}
+
+/// Names that a policy has and no source.
+///
+/// # Errors
+/// `MissingColumn`: a misspelt name would protect nothing.
+pub(crate) fn all_seen(guards: &[Arc<Guarded>]) -> Result<()> {
+    let Some(mut unseen) = guards.first().map(|guard| guard.unseen()) else { return Ok(()) };
+    for guard in &guards[1..] {
+        let also = guard.unseen();
+        unseen.retain(|path| also.contains(path));
+    }
+    match unseen.first() {
+        Some(path) => {
+            let message = format!("[pii] names `{path}`, and no source has such a column");
+            Err(Error::usage("MissingColumn", message).with_column(path))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Formats whose columns are typed by the table that they go to need a contract, since the table has other types behind a treatment.
+pub(crate) fn needs_contract(source: &str) -> Error {
+    invalid(format!(
+        "source `{source}` needs a contract: with [pii], the table does not say which types its columns have"
+    ))
+}

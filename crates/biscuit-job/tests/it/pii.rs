@@ -1,0 +1,202 @@
+//! `[pii]` of a job.
+
+use std::collections::BTreeMap;
+use std::path::Path as Folder;
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use async_trait::async_trait;
+use biscuit_core::Result;
+use biscuit_job::{JobReport, OpenMeans};
+use biscuit_pii::{Cells, Means, MemoryStore, Policy, Roots, Secret};
+use datafusion::prelude::SessionContext;
+
+use crate::lab::{Lab, run};
+
+/// The same keys and the same store for all runs of a test.
+#[derive(Debug, Clone)]
+struct Kept(Arc<MemoryStore>);
+
+fn roots() -> Roots {
+    Roots::new(1, BTreeMap::from([(1, Secret::new([1; 32]))])).expect("a key")
+}
+
+#[async_trait]
+impl OpenMeans for Kept {
+    async fn open(&self, policy: &Policy, _: &Folder) -> Result<Means> {
+        let means = if policy.keys.is_some() { Means::new().with_roots(roots()) } else { Means::new() };
+        Ok(if policy.store.is_some() { means.with_store(self.0.clone()) } else { means })
+    }
+}
+
+impl Kept {
+    fn new() -> Self {
+        Self(Arc::new(MemoryStore::new()))
+    }
+
+    async fn run(&self, lab: &Lab, job: &str) -> Result<JobReport> {
+        lab.job(job).with_means(Arc::new(self.clone())).run(&run(), &Default::default()).await
+    }
+}
+
+const JOB: &str = "
+    name = 'customers'
+    [sources.changes]
+    url = 'raw/customers'
+    format = 'json'
+    [sources.changes.contract]
+    columns = [
+        {name = 'ssn', type = 'string', nullable = false, pii = 'ssn'},
+        {name = 'seq', type = 'bigint', nullable = false},
+        {name = 'email', type = 'string', pii = 'email'},
+        {name = 'bio', type = 'string'},
+        {name = 'op', type = 'string'},
+    ]
+    [target]
+    url = 'lake/customers'
+    mode = 'merge'
+    key = ['ssn']
+    order = ['seq']
+    op = 'op'
+    [pii]
+    keys = 'keys.toml'
+    store = 'tokens.redb'
+    columns = { bio = 'redact' }
+    classes = { ssn = 'tokenize', email = 'encrypt' }
+";
+
+fn change(ssn: &str, seq: u32, email: &str, bio: &str, op: &str) -> String {
+    format!("{{\"ssn\":\"{ssn}\",\"seq\":{seq},\"email\":\"{email}\",\"bio\":\"{bio}\",\"op\":\"{op}\"}}\n")
+}
+
+/// The e-mail addresses of the table, decrypted.
+async fn emails(lab: &Lab) -> Vec<String> {
+    let cells = Cells::new(roots(), "customers");
+    let frame = lab.dataset("lake/customers").load(&SessionContext::new()).await.expect("a table");
+    let mut all = vec![];
+    for batch in frame.select_columns(&["email"]).expect("a column").collect().await.expect("rows") {
+        let opened = cells.decrypt("email", batch.column(0), &DataType::Utf8).await.expect("cells").column;
+        let opened = opened.as_any().downcast_ref::<arrow::array::StringArray>().expect("text");
+        all.extend(opened.iter().map(|email| email.unwrap_or("null").to_owned()));
+    }
+    all.sort();
+    all
+}
+
+#[tokio::test]
+async fn rows_are_merged_by_tokens_and_a_record_that_comes_twice_is_one() {
+    let (lab, kept) = (Lab::new(), Kept::new());
+    let ann = change("111-11-1111", 1, "ann@x.com", "call 192.0.2.7", "c");
+    lab.put("raw/customers/1.json", ann.clone() + &change("222-22-2222", 1, "ben@x.com", "", "c") + &ann).await;
+    let report = kept.run(&lab, JOB).await.unwrap();
+    let output = &report.outputs[0];
+    assert_eq!((output.merge["verdicts"]["inserted"].as_u64(), output.pii["ssn"].values), (Some(2), 3));
+    assert_eq!(output.pii["bio"].found.values().sum::<u64>(), 2);
+    assert_eq!(emails(&lab).await, ["ann@x.com", "ben@x.com"]);
+    assert_eq!(lab.column("lake/customers", "bio").await, ["\"\"", "call <IP_ADDRESS>"]);
+    // The same record once more, an update, a delete and a late record of what was deleted.
+    lab.put("raw/customers/2.json", ann + &change("222-22-2222", 3, "", "", "d")).await;
+    kept.run(&lab, JOB).await.unwrap();
+    lab.put(
+        "raw/customers/3.json",
+        change("222-22-2222", 2, "late@x.com", "", "u") + &change("111-11-1111", 2, "new@x.com", "", "u"),
+    )
+    .await;
+    let report = kept.run(&lab, JOB).await.unwrap();
+    assert_eq!(report.outputs[0].merge["verdicts"]["late"], 1);
+    assert_eq!(emails(&lab).await, ["new@x.com"]);
+    let tokens = lab.column("lake/customers", "ssn").await;
+    assert!(tokens.len() == 1 && tokens[0].starts_with("tok_"), "{tokens:?}");
+}
+
+#[tokio::test]
+async fn what_is_put_aside_is_sealed_and_needs_a_key() {
+    let (lab, kept) = (Lab::new(), Kept::new());
+    let job = JOB
+        .replace("columns = [", "on_error = 'quarantine'\ncolumns = [")
+        .replace("op = 'op'\n", "op = 'op'\nmax_quarantined = 60.0\n");
+    let bad = "{\"ssn\":\"333-33-3333\",\"seq\":\"x\",\"email\":\"bad@x.com\",\"op\":\"u\"}\n";
+    lab.put("raw/customers/1.json", change("111-11-1111", 1, "ann@x.com", "", "c") + bad).await;
+    kept.run(&lab, &job).await.unwrap();
+    let refused = biscuit_merge::quarantined(&lab.dataset("lake/customers")).await.unwrap();
+    let raw = String::from_utf8(refused[0].refused.raw.clone()).unwrap();
+    let sealed = raw.strip_prefix("biscuit-sealed:").unwrap();
+    let sealed: arrow::array::ArrayRef = Arc::new(arrow::array::StringArray::from(vec![sealed]));
+    let opened = Cells::new(roots(), "customers").decrypt("quarantine", &sealed, &DataType::Utf8).await.unwrap().column;
+    let opened = opened.as_any().downcast_ref::<arrow::array::StringArray>().unwrap().value(0).to_owned();
+    assert_eq!(opened.trim(), bad.trim());
+
+    let lab = Lab::new();
+    lab.put("raw/customers/1.json", bad).await;
+    let without = job.replace("keys = 'keys.toml'", "").replace("'tokenize'", "'keep'").replace("'encrypt'", "'mask'");
+    let e = kept.run(&lab, &without.replace("60.0", "100.0")).await.unwrap_err();
+    assert_eq!(e.code(), "NoKeys", "{e}");
+    assert!(lab.paths("lake/customers").await.is_empty(), "nothing was changed");
+}
+
+#[tokio::test]
+async fn what_does_not_go_together_is_said_before_anything_is_written() {
+    let (lab, kept) = (Lab::new(), Kept::new());
+    lab.put("raw/customers/1.json", change("111-11-1111", 1, "ann@x.com", "", "c")).await;
+    let code = async |from: &str, to: &str| {
+        let e = kept.run(&lab, &JOB.replace(from, to)).await.unwrap_err();
+        (e.code(), e.column().unwrap_or_default().to_owned())
+    };
+    let is = |code: &'static str, column: &str| (code, column.to_owned());
+    assert_eq!(code("bio = 'redact'", "boi = 'redact'").await, is("MissingColumn", "boi"));
+    assert_eq!(code("ssn = 'tokenize'", "ssn = 'encrypt'").await, is("TreatedColumn", "ssn"));
+    assert_eq!(code("ssn = 'tokenize'", "ssn = { partial = { last = 4 } }").await, is("TreatedColumn", "ssn"));
+    assert_eq!(code("bio = 'redact'", "seq = 'hash'").await, is("TreatedColumn", "seq"));
+    assert_eq!(code("ssn = 'tokenize', email", "email").await, is("UntreatedClass", "ssn"));
+    assert_eq!(code("email = 'encrypt'", "email = { encrypt = { key = 'message' } }").await, is("NoProvider", "email"));
+    assert_eq!(code("store = 'tokens.redb'", "").await, is("NoStore", "ssn"));
+    assert!(lab.paths("lake/customers").await.is_empty());
+}
+
+#[tokio::test]
+async fn a_value_that_cannot_be_treated_is_named_by_file_and_row_and_not_shown() {
+    let (lab, kept) = (Lab::new(), Kept::new());
+    lab.put("raw/customers/1.json", change("111-11-1111", 1, "a", "", "c") + &change("12345", 1, "b", "", "c")).await;
+    let job = JOB.replace("ssn = 'tokenize'", "ssn = { tokenize = { kind = 'ff1' } }");
+    let e = kept.run(&lab, &job).await.unwrap_err();
+    assert_eq!((e.code(), e.row(), e.column()), ("SmallDomain", Some(2), Some("ssn")));
+    assert!(e.to_string().ends_with("raw/customers/1.json, row 2)") && !e.to_string().contains("12345"), "{e}");
+    // Details of errors are values: of personal data they are tags, also where values are asked for.
+    let lab = Lab::new();
+    let job = JOB.replace("{name = 'email', type = 'string'", "{name = 'email', type = 'bigint'");
+    lab.put("raw/customers/1.json", change("111-11-1111", 1, "ann@x.com", "", "c")).await;
+    let e = kept.run(&lab, &job).await.unwrap_err();
+    assert_eq!(e.column(), Some("email"), "{e}");
+    let details = format!("{:?}", e.details());
+    assert!(!details.contains("ann@x.com") && !e.to_string().contains("ann@x.com"), "{details}");
+    assert!(e.details().iter().all(|(_, value)| value.starts_with("<email")), "{details}");
+}
+
+#[tokio::test]
+async fn a_query_and_an_appended_table_have_only_what_was_treated() {
+    let (lab, kept) = (Lab::new(), Kept::new());
+    let job = JOB
+        .replace(
+            "[target]",
+            "[transform]\nsql = \"SELECT ssn, email, upper(bio) AS bio FROM changes WHERE ssn LIKE 'tok_%'\"\n[target]",
+        )
+        .replace("mode = 'merge'\n    key = ['ssn']\n    order = ['seq']\n    op = 'op'", "mode = 'append'");
+    lab.put("raw/customers/1.json", change("111-11-1111", 1, "ann@x.com", "at ann@x.com", "c")).await;
+    kept.run(&lab, &job).await.unwrap();
+    lab.put("raw/customers/2.json", change("111-11-1111", 2, "ann@x.com", "", "c")).await;
+    kept.run(&lab, &job).await.unwrap();
+    assert_eq!(emails(&lab).await, ["ann@x.com", "ann@x.com"]);
+    assert_eq!(lab.column("lake/customers", "bio").await, ["\"\"", "AT <EMAIL_ADDRESS>"]);
+    let tokens = lab.column("lake/customers", "ssn").await;
+    assert_eq!((tokens.len(), &tokens[0]), (2, &tokens[1]), "it joins");
+}
+
+#[tokio::test]
+async fn a_dry_run_makes_no_token() {
+    let (lab, kept) = (Lab::new(), Kept::new());
+    lab.put("raw/customers/1.json", change("111-11-1111", 1, "ann@x.com", "", "c")).await;
+    let options = biscuit_job::RunOptions::default().with_dry_run();
+    let report = lab.job(JOB).with_means(Arc::new(kept.clone())).run(&run(), &options).await.unwrap();
+    assert_eq!(report.outcome, "planned");
+    assert!(kept.0.records().is_empty());
+}

@@ -1,0 +1,64 @@
+use std::fmt;
+
+use arrow::array::RecordBatch;
+use arrow::row::{RowConverter, SortField};
+use aws_lc_rs::hmac;
+use biscuit_core::{Error, Result};
+
+use crate::keys::roots::Roots;
+
+/// A keyed hash of each row of a batch.
+pub(crate) struct Digests {
+    key: hmac::Key,
+    rows: Vec<[u8; 32]>,
+}
+
+impl fmt::Debug for Digests {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Digests({} rows)", self.rows.len())
+    }
+}
+
+fn sha_256(tag: &hmac::Tag) -> [u8; 32] {
+    *tag.as_ref().first_chunk().expect("SHA-256 has 32 bytes")
+}
+
+impl Digests {
+    /// Of all columns of these rows.
+    ///
+    /// # Errors
+    /// `CannotRepeat` for columns of a kind whose values cannot be compared.
+    pub(crate) fn of(roots: &Roots, rows: &RecordBatch) -> Result<Self> {
+        let key = roots.derive(roots.current(), b"", &["biscuit row"], 32)?;
+        let key = hmac::Key::new(hmac::HMAC_SHA256, key.expose());
+        let failed = |e| {
+            let message = "rows have columns whose values cannot be compared, so that equal rows cannot be told";
+            Error::usage("CannotRepeat", message).with_source(e)
+        };
+        let schema = rows.schema();
+        let fields = schema.fields().iter().map(|field| SortField::new(field.data_type().clone())).collect();
+        let converter = RowConverter::new(fields).map_err(failed)?;
+        let encoded = converter.convert_columns(rows.columns()).map_err(failed)?;
+        // Columns by name and number, so that a row of other columns is another one.
+        let names = schema.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join("\0");
+        let row = |row: arrow::row::Row<'_>| {
+            let mut mac = hmac::Context::with_key(&key);
+            mac.update(&(names.len() as u64).to_be_bytes());
+            mac.update(names.as_bytes());
+            mac.update(row.as_ref());
+            sha_256(&mac.sign())
+        };
+        let rows = encoded.iter().map(row).collect();
+        Ok(Self { key, rows })
+    }
+
+    /// Bytes for a column of a row: other ones for each column, and the same for equal rows.
+    pub(crate) fn part<const N: usize>(&self, row: usize, column: &str) -> [u8; N] {
+        let mut mac = hmac::Context::with_key(&self.key);
+        mac.update(&self.rows[row]);
+        mac.update(column.as_bytes());
+        let mut part = [0; N];
+        part.copy_from_slice(&sha_256(&mac.sign())[..N]);
+        part
+    }
+}
