@@ -6,12 +6,13 @@ mod options;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_config::{BehaviorVersion, Region};
 use biscuit_core::{Clock, Error, ErrorKind, Result, SystemClock};
 use object_store::aws::{AmazonS3, AmazonS3Builder, Checksum};
 
 use crate::credentials::Chain;
 pub use crate::options::AwsOptions;
+pub use aws_config::SdkConfig;
 
 /// The region of stores that have none: S3-compatible ones take any.
 const ANY_REGION: &str = "us-east-1";

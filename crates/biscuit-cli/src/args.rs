@@ -10,6 +10,7 @@ use crate::doctor::DoctorArgs;
 use crate::lifecycle::LifecycleCommand;
 use crate::parquet_args::{ParquetArgs, bytes};
 use crate::periods::PeriodsArgs;
+use crate::pii::{ForgetArgs, PiiCommand};
 use crate::purge::PurgeArgs;
 use crate::run::{ImpactArgs, RunArgs};
 use crate::schema::SchemaCommand;
@@ -81,6 +82,11 @@ pub(crate) enum Command {
     /// Which input files were read, by which run; why one is not; forget, rewind
     #[command(subcommand)]
     Bookmark(BookmarkCommand),
+    /// Personal data: keys, what columns hold, tables in which it is treated, and the way back
+    #[command(subcommand)]
+    Pii(PiiCommand),
+    /// Forget subjects: delete their keys, what is behind their tokens, their rows
+    Forget(Box<ForgetArgs>),
     /// Finish what a run left unfinished, and clean up after dead runs; safe to schedule
     Recover(RecoverArgs),
     /// Make what is in the folder the table: foreign files, or a table that is not what its journal says

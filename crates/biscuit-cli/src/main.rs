@@ -12,11 +12,13 @@ mod doctor;
 mod history;
 mod lifecycle;
 mod manifest;
+mod means;
 mod merge;
 mod meter;
 mod output;
 mod parquet_args;
 mod periods;
+mod pii;
 mod policies;
 mod progress;
 mod purge;
@@ -79,6 +81,8 @@ async fn answer(command: &Command, context: &Context) -> Result<Answer> {
         Command::Impact(args) => run::reached(args, context).await,
         Command::Schema(command) => schema::run(command, context).await,
         Command::Bookmark(command) => bookmark::run(command, context).await,
+        Command::Pii(command) => pii::run(command, context).await,
+        Command::Forget(args) => pii::forget(args, context).await,
         Command::Recover(args) => recover::run(args, context).await,
         Command::Adopt(args) => adopt::run(args, context).await,
         Command::Compact(args) => compact::run(args, context).await,

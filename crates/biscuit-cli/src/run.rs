@@ -72,6 +72,7 @@ pub(crate) async fn run(args: &RunArgs, context: &Context) -> Result<Answer> {
     let job = RawToClean::new(spec)
         .with_opener(context.stores.clone())
         .with_places(std::sync::Arc::new(CliPlaces(context.stores.clone())))
+        .with_means(std::sync::Arc::new(crate::means::CliMeans(context.stores.clone())))
         .with_interrupt(context.interrupt.clone())
         .in_folder(Path::new(&args.job).parent().unwrap_or(Path::new("")));
     let start = SystemClock.now();

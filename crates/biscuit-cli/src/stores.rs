@@ -60,6 +60,16 @@ impl Stores {
         Ok(Catalog::new(aws_sdk_glue::Client::from_conf(config.build())))
     }
 
+    /// The settings for clients of other services.
+    pub(crate) async fn sdk_config(&self) -> &biscuit_aws::SdkConfig {
+        self.aws().await.sdk_config()
+    }
+
+    /// Amazon Comprehend.
+    pub(crate) async fn comprehend(&self) -> aws_sdk_comprehend::Client {
+        aws_sdk_comprehend::Client::new(self.sdk_config().await)
+    }
+
     /// Where things are deleted: a folder, or the whole of a bucket.
     pub(crate) async fn place(&self, url: &str) -> Result<Place> {
         if let Some((bucket, path)) = on_s3(url) {

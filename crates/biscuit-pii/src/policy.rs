@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 
 use biscuit_core::{Error, Result};
 use serde::de::value::MapAccessDeserializer;
@@ -196,6 +197,34 @@ impl Policy {
     /// `InvalidPolicy`, which says what is wrong and where.
     pub fn parse(text: &str) -> Result<Self> {
         toml::from_str(text).map_err(|e| Error::usage("InvalidPolicy", format!("this is no policy: {e}")))
+    }
+
+    /// The same with the places of keys and store relative to a folder.
+    pub fn in_folder(mut self, folder: &Path) -> Self {
+        let below = |place: &mut String| {
+            if !place.contains(':') {
+                *place = folder.join(&*place).to_string_lossy().into_owned();
+            }
+        };
+        self.keys.iter_mut().for_each(below);
+        self.store.iter_mut().for_each(below);
+        self
+    }
+
+    /// The same for these columns only, of which each is named, or has a class by its name.
+    ///
+    /// # Errors
+    /// `MissingColumn` for one that the policy does not name.
+    pub fn only(&self, columns: &[String]) -> Result<Self> {
+        let mut only = Self { columns: BTreeMap::new(), ..self.clone() };
+        for column in columns {
+            let Some(treatment) = self.columns.get(column).or_else(|| self.classes.get(column)) else {
+                let message = format!("the policy says nothing about `{column}`");
+                return Err(Error::usage("MissingColumn", message).with_column(column));
+            };
+            only.columns.insert(column.clone(), treatment.clone());
+        }
+        Ok(only)
     }
 
     /// The treatment of each column: those that are named, and those of a contract, whose columns and classes these are.

@@ -423,6 +423,29 @@ impl Protector {
         }
     }
 
+    /// Whether a store has the values of a column, behind its tokens.
+    pub fn keeps_values(&self, path: &str) -> bool {
+        let tokenizes = |ready: &Ready| matches!(ready, Ready::Tokenize(tokenizer) if tokenizer.keeps_values());
+        self.columns.iter().any(|(of, ready)| of == path && tokenizes(ready))
+    }
+
+    /// What stands in a column for these values.
+    ///
+    /// # Errors
+    /// `NoWayBack` for a column that is neither tokenized nor hashed; those of the store.
+    pub async fn tokens_for(&self, path: &str, values: &[String]) -> Result<Vec<String>> {
+        let values: Vec<&str> = values.iter().map(String::as_str).collect();
+        match self.columns.iter().find(|(of, _)| of == path).map(|(_, ready)| ready) {
+            Some(Ready::Tokenize(tokenizer)) => tokenizer.tokens(&values).await,
+            Some(Ready::Hash(key)) => Ok(values.into_iter().map(|value| key.hash(value)).collect()),
+            _ => {
+                let message =
+                    format!("column `{path}` is neither tokenized nor hashed, so that nothing is found by it");
+                Err(Error::usage("NoWayBack", message).with_column(path))
+            }
+        }
+    }
+
     /// The distinct tokens of a column that is tokenized in a store.
     ///
     /// # Errors

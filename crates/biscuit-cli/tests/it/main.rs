@@ -5,6 +5,7 @@ mod bookmark;
 mod catalog;
 mod errors;
 mod merge;
+mod pii;
 mod process;
 mod purge;
 mod run;

@@ -130,6 +130,11 @@ impl Tokenizer {
         &self.namespace
     }
 
+    /// Whether values are in a store, behind their tokens.
+    pub fn keeps_values(&self) -> bool {
+        matches!(self.kind, Kind::Random(_) | Kind::Keyed(Some(_)))
+    }
+
     /// The keyed hash of a normalised value, with each version.
     fn macs(&self, value: &str) -> Macs {
         let mac = |(version, key): &(u16, hmac::Key)| (*version, *as_32(hmac::sign(key, value.as_bytes()).as_ref()));

@@ -1,0 +1,83 @@
+//! What policies on personal data name: key files, KMS, stores.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use biscuit_core::{Error, Result};
+use biscuit_dataset::OpenLocation;
+use biscuit_job::OpenMeans;
+use biscuit_journal::store_error;
+use biscuit_pii::{FileStore, KeyFile, KeyProvider, Means, Policy, Wrapping};
+use biscuit_pii_aws::{DynamoStore, Kms};
+use object_store::ObjectStoreExt;
+
+use crate::stores::Stores;
+
+/// How long a store that another process has is waited for.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// Opens what a policy names, also on AWS.
+#[derive(Debug)]
+pub(crate) struct CliMeans(pub(crate) Arc<Stores>);
+
+#[async_trait]
+impl OpenMeans for CliMeans {
+    async fn open(&self, policy: &Policy, folder: &Path) -> Result<Means> {
+        let mut means = Means::new();
+        if let Some(keys) = &policy.keys {
+            let file = key_file(keys, folder, &self.0).await?;
+            let provider = provider(&file, &self.0).await;
+            means = means.with_roots(file.roots(&*provider).await?).with_provider(provider);
+        }
+        match (policy.dynamodb(), &policy.store) {
+            (Some(table), _) => Ok(means.with_store(Arc::new(self.0.dynamodb(table).await))),
+            (None, Some(store)) => {
+                let path = folder.join(store.trim_start_matches("file://"));
+                if store.contains("://") && !store.starts_with("file://") {
+                    let message = format!(
+                        "`{store}` is no store of tokens: name a file on this machine, or `dynamodb:` and a table"
+                    );
+                    return Err(Error::usage("InvalidPolicy", message));
+                }
+                Ok(means.with_store(Arc::new(FileStore::open(path, PATIENCE).await?)))
+            }
+            (None, None) => Ok(means),
+        }
+    }
+}
+
+/// A key file by a path, relative to a folder, or a URL.
+pub(crate) async fn key_file(place: &str, folder: &Path, stores: &Stores) -> Result<KeyFile> {
+    if !place.contains("://") {
+        return KeyFile::open(&folder.join(place));
+    }
+    let location = stores.open(place).await?;
+    let failed = |e| store_error("read", location.path(), e).in_file(place);
+    let bytes = async { location.storage().store.get(location.path()).await?.bytes().await }.await.map_err(failed)?;
+    let text = std::str::from_utf8(&bytes);
+    let text = text.map_err(|_| Error::usage("InvalidKeyFile", "the key file is no text").in_file(place))?;
+    KeyFile::parse(text).map_err(|e| e.in_file(place))
+}
+
+/// What seals the root keys of a file.
+pub(crate) async fn provider(file: &KeyFile, stores: &Stores) -> Arc<dyn KeyProvider> {
+    match file.wrapping() {
+        Wrapping::Kms(key) => Arc::new(stores.kms(key).await),
+        Wrapping::Local(keys) => Arc::new(keys.clone()),
+        // A way of sealing that this command does not know is none of ours.
+        other => unreachable!("{other:?}"),
+    }
+}
+
+impl Stores {
+    /// A key of KMS.
+    pub(crate) async fn kms(&self, key: &str) -> Kms {
+        Kms::new(aws_sdk_kms::Client::new(self.sdk_config().await), key)
+    }
+
+    /// A table of DynamoDB.
+    pub(crate) async fn dynamodb(&self, table: &str) -> DynamoStore {
+        DynamoStore::new(aws_sdk_dynamodb::Client::new(self.sdk_config().await), table)
+    }
+}

@@ -1,0 +1,554 @@
+//! `biscuit pii`: keys, what columns hold, and the way there and back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+use biscuit_core::{Clock, Error, ErrorKind, Result, Run, RunId, SystemClock};
+use biscuit_dataset::{OpenFile, OpenLocation};
+use biscuit_job::{CsvSpec, JobSpec, OpenMeans, RawToClean, RunOptions, sample};
+use biscuit_journal::JournalOptions;
+use biscuit_pii::{
+    Access, AuditFile, ColumnClass, Detector, KeyFile, Likelihood, Policy, Protector, Wrapping, classify,
+    usual_detectors,
+};
+use biscuit_pii_aws::Comprehend;
+use biscuit_schema::ColumnType;
+use clap::{Args, Subcommand, ValueEnum};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::compute::concat_batches;
+use datafusion::arrow::datatypes::DataType;
+use futures::StreamExt;
+use object_store::ObjectStoreExt;
+use serde_json::{Value, json};
+
+use crate::args::TableArgs;
+use crate::bookmark_args::open_place;
+use crate::context::Context;
+use crate::means::{CliMeans, key_file, provider};
+use crate::output::Answer;
+use crate::stores::CliPlaces;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PiiCommand {
+    /// Make a key file, or new keys in one that is there
+    Keygen(KeygenArgs),
+    /// Say which columns hold personal data, by samples
+    Scan(ScanArgs),
+    /// Make a table of files in which personal data is treated by a policy
+    Apply(ApplyArgs),
+    /// Show values behind tokens, and encrypted ones, once it is written down who asks for them
+    Detokenize(DetokenizeArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeygenArgs {
+    /// The key file
+    file: String,
+
+    /// Seal its root keys by this key of KMS: an id, an ARN or an alias; without it, by a key in the file itself
+    #[arg(long, value_name = "KEY")]
+    kms: Option<String>,
+
+    /// Add new keys to the file, which become current; what was made with the old ones stays readable
+    #[arg(long, conflicts_with = "kms")]
+    rotate: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Likely {
+    Possible,
+    Likely,
+    Certain,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ScanArgs {
+    /// Files, a folder or a glob
+    url: String,
+
+    /// Rows that are looked at, of each file
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    rows: usize,
+
+    /// What is at least so likely
+    #[arg(long, value_enum, default_value = "likely")]
+    least: Likely,
+
+    /// Ask Amazon Comprehend as well, in this language (en, es): each distinct text costs money
+    #[arg(long, value_name = "LANGUAGE")]
+    comprehend: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ApplyArgs {
+    /// Files, a folder or a glob
+    url: String,
+
+    /// The table's folder: what is in it is replaced
+    table: String,
+
+    /// The policy: a file of its own, or a job's file with [pii]
+    #[arg(long, value_name = "FILE")]
+    policy: String,
+
+    /// What the files hold; by their names, if not given
+    #[arg(long, value_enum)]
+    format: Option<crate::schema::FormatName>,
+
+    /// A contract whose classes are treated
+    #[arg(long, value_name = "FILE")]
+    contract: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DetokenizeArgs {
+    /// The table; not needed with --token
+    url: Option<String>,
+
+    /// The policy that it was made with: a file of its own, or a job's file with [pii]
+    #[arg(long, value_name = "FILE")]
+    policy: String,
+
+    /// The columns, by path; of another type than text as `born:date`
+    #[arg(long, required = true, value_delimiter = ',', value_name = "COLUMNS")]
+    columns: Vec<String>,
+
+    /// Single tokens of the column, instead of a table
+    #[arg(long, num_args = 1.., value_name = "TOKEN", conflicts_with = "url")]
+    token: Vec<String>,
+
+    /// What for
+    #[arg(long, value_name = "REASON")]
+    why: String,
+
+    /// Who asks [default: the user's name]
+    #[arg(long, value_name = "NAME", env = "USER")]
+    who: String,
+
+    /// Where it is written down, line by line
+    #[arg(long, value_name = "FILE")]
+    audit: String,
+
+    /// The Parquet file that gets the rows
+    #[arg(long, value_name = "FILE", required_unless_present = "token")]
+    out: Option<String>,
+
+    /// The name that was bound into what is encrypted, if the policy has none [default: the job's name, or the folder's]
+    #[arg(long, value_name = "NAME")]
+    table_name: Option<String>,
+}
+
+pub(crate) async fn run(command: &PiiCommand, context: &Context) -> Result<Answer> {
+    match command {
+        PiiCommand::Keygen(args) => keygen(args, context).await,
+        PiiCommand::Scan(args) => scan(args, context).await,
+        PiiCommand::Apply(args) => apply(args, context).await,
+        PiiCommand::Detokenize(args) => detokenize(args, context).await,
+    }
+}
+
+async fn keygen(args: &KeygenArgs, context: &Context) -> Result<Answer> {
+    let path = Path::new(&args.file);
+    let file = if args.rotate {
+        let file = key_file(&args.file, Path::new(""), &context.stores).await?;
+        let provider = provider(&file, &context.stores).await;
+        file.rotated(&*provider).await?
+    } else if let Some(key) = &args.kms {
+        KeyFile::new(Wrapping::Kms(key.clone()), &context.stores.kms(key).await).await?
+    } else {
+        KeyFile::local().await?
+    };
+    write_private(path, file.to_text()?.as_bytes(), args.rotate)?;
+    let sealed = match file.wrapping() {
+        Wrapping::Kms(key) => format!("sealed by {key}"),
+        _ => "with the key that seals it: whoever reads the file has everything".to_owned(),
+    };
+    let text = format!("root key {} is in {}, {sealed}\n", file.current(), args.file);
+    Ok(Answer::Report { json: json!({"file": args.file, "current": file.current()}), text, exit: 0 })
+}
+
+/// Writes a file that only its owner can read, whole or not at all. One that is there is replaced only where that is wanted: keys in it may be the
+/// only ones.
+fn write_private(path: &Path, content: &[u8], replace: bool) -> Result<()> {
+    let failed = |e: std::io::Error| {
+        let message = format!("`{}` cannot be written: {e}", path.display());
+        Error::usage("CannotWrite", message).with_source(e)
+    };
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let beside = Path::new(&beside);
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let write = || {
+        let mut file = options.open(beside)?;
+        file.write_all(content)?;
+        file.sync_all()
+    };
+    write().map_err(failed)?;
+    let placed = if replace { std::fs::rename(beside, path) } else { std::fs::hard_link(beside, path) };
+    let removed = if replace { Ok(()) } else { std::fs::remove_file(beside) };
+    match placed {
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+            let message = format!("`{}` is there already; `--rotate` adds keys to it", path.display());
+            Err(Error::usage("KeyFileExists", message))
+        }
+        placed => placed.and(removed).map_err(failed),
+    }
+}
+
+async fn scan(args: &ScanArgs, context: &Context) -> Result<Answer> {
+    let place = open_place(&args.url, context).await?;
+    let batches = sample(&place, None, &CsvSpec::default(), args.rows, SystemClock.now()).await?;
+    let mut detectors: Vec<Arc<dyn Detector>> = usual_detectors();
+    if let Some(language) = &args.comprehend {
+        detectors.push(Arc::new(Comprehend::new(context.stores.comprehend().await, language)?));
+    }
+    let least = match args.least {
+        Likely::Possible => Likelihood::Possible,
+        Likely::Likely => Likelihood::Likely,
+        Likely::Certain => Likelihood::Certain,
+    };
+    let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+    let mut classes: Vec<ColumnClass> = vec![];
+    for batch in &batches {
+        for class in classify(batch, &detectors, least).await? {
+            match classes.iter_mut().find(|c| (&c.column, &c.entity) == (&class.column, &class.entity)) {
+                Some(known) => {
+                    known.texts += class.texts;
+                    known.whole += class.whole;
+                    known.inside += class.inside;
+                }
+                None => classes.push(class),
+            }
+        }
+    }
+    let columns: BTreeSet<&str> = classes.iter().map(|class| class.column.as_str()).collect();
+    let mut text = format!("{rows} rows: {} columns hold personal data\n", columns.len());
+    let width = classes.iter().map(|class| class.column.len()).max().unwrap_or(0);
+    for class in &classes {
+        let (column, entity, texts) = (&class.column, class.entity.name(), class.texts);
+        text.push_str(&format!(
+            "  {column:width$}  {entity:<20} {} of {texts} texts, {} have it in them\n",
+            class.whole, class.inside
+        ));
+    }
+    Ok(Answer::Report { json: json!({"rows": rows, "columns": classes}), text, exit: 0 })
+}
+
+/// A policy in a file of its own, or in that of a job, whose name it goes with.
+fn policy_of(path: &str) -> Result<(Policy, Option<String>)> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Error::usage("InvalidPolicy", format!("`{path}` cannot be read: {e}")).with_source(e))?;
+    let table = text.parse::<toml::Table>().ok();
+    if table.is_some_and(|table| table.contains_key("pii") && table.contains_key("sources")) {
+        let job = JobSpec::from_toml(&text, &[]).map_err(|e| e.in_file(path))?;
+        let policy = job.pii.ok_or_else(|| Error::internal("a job with [pii]"))?;
+        // Of a job with one output, which is bound into what it encrypts.
+        let name = job.outputs.keys().next().filter(|_| job.outputs.len() == 1).cloned();
+        return Ok((policy, name));
+    }
+    Ok((Policy::parse(&text).map_err(|e| e.in_file(path))?, None))
+}
+
+fn folder_of(path: &str) -> &Path {
+    Path::new(path).parent().unwrap_or(Path::new(""))
+}
+
+/// The last part of a URL: what a table is called.
+fn name_of(url: &str) -> &str {
+    let plain = url.trim_end_matches('/');
+    plain.rsplit('/').next().unwrap_or(plain)
+}
+
+async fn apply(args: &ApplyArgs, context: &Context) -> Result<Answer> {
+    let (policy, _) = policy_of(&args.policy)?;
+    let name = policy.table.clone().unwrap_or_else(|| name_of(&args.table).to_owned());
+    let format = match args.format {
+        Some(format) => format!("{format:?}").to_lowercase(),
+        None => guess(&args.url)?.to_owned(),
+    };
+    let quoted = |text: &str| toml::Value::from(text).to_string();
+    let contract =
+        args.contract.as_ref().map_or(String::new(), |contract| format!("contract = {}\n", quoted(contract)));
+    let job = format!(
+        "name = {}\n[sources.files]\nurl = {}\nformat = {}\nbookmark = false\n{contract}[target]\nurl = {}\nmode = 'replace'\n",
+        quoted(&name),
+        quoted(&args.url),
+        quoted(&format),
+        quoted(&args.table),
+    );
+    let mut spec = JobSpec::from_toml(&job, &[])?;
+    let folder = folder_of(&args.policy);
+    spec.pii = Some(policy.in_folder(folder));
+    let job = RawToClean::new(spec)
+        .with_opener(context.stores.clone())
+        .with_places(Arc::new(CliPlaces(context.stores.clone())))
+        .with_means(Arc::new(CliMeans(context.stores.clone())))
+        .with_interrupt(context.interrupt.clone());
+    let start = SystemClock.now();
+    let run = Run::new(name, RunId::new(start.to_string()), start);
+    let report = job.run(&run, &RunOptions::default()).await?;
+    let output = &report.outputs[0];
+    let mut text = format!("{}: {} rows in {} files at {}\n", report.outcome, output.rows, output.files, output.url);
+    for (column, treated) in &output.pii {
+        text.push_str(&format!("  {column}  {}\n", json!(treated)));
+    }
+    Ok(Answer::Report { json: json!(output), text, exit: 0 })
+}
+
+/// What files hold, by their name.
+fn guess(url: &str) -> Result<&'static str> {
+    let plain = url.trim_end_matches(".gz").trim_end_matches(".zst").to_lowercase();
+    let ends = |endings: &[&str]| endings.iter().any(|e| plain.ends_with(e));
+    match () {
+        () if ends(&[".json", ".jsonl", ".ndjson"]) => Ok("json"),
+        () if ends(&[".csv", ".tsv"]) => Ok("csv"),
+        () if ends(&[".parquet"]) => Ok("parquet"),
+        () => {
+            let message = format!("`{url}` does not say what it holds: name it by --format");
+            Err(Error::usage("UnknownFormat", message))
+        }
+    }
+}
+
+/// The columns that are wanted, and the types of those that are no text.
+fn wanted(columns: &[String]) -> Result<(Vec<String>, BTreeMap<String, DataType>)> {
+    let (mut names, mut kinds) = (vec![], BTreeMap::new());
+    for column in columns {
+        let (name, kind) = column.split_once(':').map_or((column.as_str(), None), |(name, kind)| (name, Some(kind)));
+        if let Some(kind) = kind {
+            kinds.insert(name.to_owned(), ColumnType::parse(kind)?.arrow().clone());
+        }
+        names.push(name.to_owned());
+    }
+    Ok((names, kinds))
+}
+
+async fn detokenize(args: &DetokenizeArgs, context: &Context) -> Result<Answer> {
+    let (policy, job) = policy_of(&args.policy)?;
+    let of_url = args.url.as_deref().map(name_of);
+    let name = args.table_name.clone().or(job).or(of_url.map(str::to_owned)).unwrap_or_default();
+    let means = CliMeans(context.stores.clone()).open(&policy, folder_of(&args.policy)).await?;
+    let (columns, kinds) = wanted(&args.columns)?;
+    let protector = Protector::new(&policy.only(&columns)?, &name, [], &means)?;
+    let access = Access::new(&args.who, &args.why, Arc::new(AuditFile::new(&args.audit)))?;
+    let Some(url) = &args.url else { return of_tokens(args, &protector, &columns, &access).await };
+    let dataset = context.open(&TableArgs { url: url.clone(), state: None }, JournalOptions::default()).await?;
+    let mut batches = vec![];
+    let mut forgotten = 0;
+    for file in dataset.view().await?.open_files().await? {
+        for batch in read(&file).await? {
+            let revealed = protector.reveal(&batch, &columns, &kinds, &access).await.map_err(|e| match e.row() {
+                Some(row) => e.moved_to(&file.file.path, row),
+                None => e,
+            })?;
+            forgotten += revealed.columns.values().map(|treated| treated.forgotten).sum::<u64>();
+            batches.push(revealed.rows);
+        }
+    }
+    let out = args.out.as_deref().unwrap_or_default();
+    let rows = write(out, &batches, context).await?;
+    let json = json!({"rows": rows, "file": out, "forgotten": forgotten});
+    let text = format!("{rows} rows are in {out}; {forgotten} values are null, since they were forgotten\n");
+    Ok(Answer::Report { json, text, exit: 0 })
+}
+
+async fn read(file: &OpenFile) -> Result<Vec<RecordBatch>> {
+    let (mut rows, mut all) = (file.stream(None)?, vec![]);
+    while let Some(batch) = rows.next().await {
+        all.push(batch?);
+    }
+    // In one piece, so that numbers of rows are those of the file.
+    let Some(first) = all.first() else { return Ok(vec![]) };
+    let whole = concat_batches(&first.schema(), &all);
+    Ok(vec![whole.map_err(|e| Error::internal("rows could not be put together").with_source(e))?])
+}
+
+async fn of_tokens(
+    args: &DetokenizeArgs,
+    protector: &Protector,
+    columns: &[String],
+    access: &Access,
+) -> Result<Answer> {
+    let [column] = columns else {
+        return Err(Error::usage("InvalidArguments", "single tokens are those of one column"));
+    };
+    let tokens: datafusion::arrow::array::ArrayRef =
+        Arc::new(datafusion::arrow::array::StringArray::from(args.token.clone()));
+    let rows = RecordBatch::try_from_iter([(column.as_str(), tokens)])
+        .map_err(|e| Error::internal("tokens are a column").with_source(e))?;
+    let back = protector.reveal(&rows, columns, &BTreeMap::new(), access).await?.rows;
+    let values = datafusion::arrow::array::AsArray::as_string::<i32>(back.column(0).as_ref());
+    let (mut json_lines, mut text) = (String::new(), String::new());
+    for (token, value) in args.token.iter().zip(values.iter()) {
+        json_lines.push_str(&format!("{}\n", json!({"token": token, "value": value})));
+        text.push_str(&format!("{token}  {}\n", value.unwrap_or("(forgotten)")));
+    }
+    Ok(Answer::Rows { json_lines, text })
+}
+
+/// Writes rows to a Parquet file that only its owner can read, where that is a file of this machine.
+async fn write(place: &str, batches: &[RecordBatch], context: &Context) -> Result<usize> {
+    let failed = |e: parquet::errors::ParquetError| {
+        Error::new(ErrorKind::Internal, "CannotWrite", format!("`{place}` cannot be written")).with_source(e)
+    };
+    let Some(first) = batches.first() else {
+        return Err(Error::data("NotFound", "there are no rows"));
+    };
+    let mut bytes = vec![];
+    let mut writer = parquet::arrow::ArrowWriter::try_new(&mut bytes, first.schema(), None).map_err(failed)?;
+    for batch in batches {
+        let batch = batch.clone().with_schema(first.schema());
+        let batch = batch.map_err(|e| Error::internal("files of a table have its columns").with_source(e))?;
+        writer.write(&batch).map_err(failed)?;
+    }
+    writer.close().map_err(failed)?;
+    if place.contains("://") {
+        let location = context.stores.open(place).await?;
+        let put = location.storage().store.put(location.path(), bytes.into()).await;
+        put.map_err(|e| biscuit_journal::store_error("write", location.path(), e))?;
+    } else {
+        write_private(Path::new(place), &bytes, false)?;
+    }
+    Ok(batches.iter().map(RecordBatch::num_rows).sum())
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ForgetArgs {
+    /// Whose values: as the subject column had them
+    #[arg(long, required = true, num_args = 1.., value_name = "SUBJECT")]
+    subject: Vec<String>,
+
+    /// The policy: its store holds the keys of subjects
+    #[arg(long, value_name = "FILE", required_unless_present = "erase_from")]
+    policy: Option<String>,
+
+    /// Delete the rows of the subjects from this table: files that have them are written anew
+    #[arg(long, value_name = "TABLE", requires = "column")]
+    erase_from: Option<String>,
+
+    /// The column of that table that has the subjects; where the policy tokenizes it, their tokens are looked for
+    #[arg(long, value_name = "COLUMN")]
+    column: Option<String>,
+
+    /// Before that, delete what is behind the tokens of these columns of their rows, which join as before
+    #[arg(long, value_delimiter = ',', value_name = "COLUMNS", requires = "erase_from")]
+    tokens: Vec<String>,
+
+    /// Keep the rows: only what is behind their tokens goes
+    #[arg(long, requires = "tokens")]
+    keep_rows: bool,
+
+    /// Say what would be done, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// `biscuit forget`.
+pub(crate) async fn forget(args: &ForgetArgs, context: &Context) -> Result<Answer> {
+    let mut json = json!({"subjects": args.subject.len()});
+    let mut text = String::new();
+    let opened = match &args.policy {
+        Some(path) => {
+            let (policy, job) = policy_of(path)?;
+            let means = CliMeans(context.stores.clone()).open(&policy, folder_of(path)).await?;
+            Some((policy, job, means))
+        }
+        None => None,
+    };
+    // Tokens of their rows first: behind an erasure they are not found any more.
+    if let Some(table) = &args.erase_from {
+        let column = args.column.as_deref().unwrap_or_default();
+        let mut values = args.subject.clone();
+        if let Some((policy, job, means)) = &opened {
+            let name = job.clone().unwrap_or_else(|| name_of(table).to_owned());
+            let protector = Protector::new(policy, &name, [], means)?;
+            if protector.treats(column) {
+                values = protector.tokens_for(column, &args.subject).await?;
+            }
+            for tokens in &args.tokens {
+                let of = rows_of(table, column, &values, tokens, &protector, context).await?;
+                let of: Vec<&str> = of.iter().map(String::as_str).collect();
+                let forgotten =
+                    if args.dry_run { of.len() as u64 } else { protector.forget_tokens(tokens, &of).await? };
+                json["tokens"][tokens] = json!(forgotten);
+                text.push_str(&format!("{tokens}: what is behind {forgotten} tokens is deleted\n"));
+            }
+        }
+        if !args.keep_rows {
+            let dataset =
+                context.open(&TableArgs { url: table.clone(), state: None }, JournalOptions::default()).await?;
+            let mode = if args.dry_run { biscuit_rewrite::Mode::DryRun } else { biscuit_rewrite::Mode::Commit };
+            let report = biscuit_rewrite::erase(&dataset, column, &values, mode).await?;
+            text.push_str(&format!(
+                "{}: {} of {} rows erased from {} files, version {}\n",
+                report.outcome, report.erased, report.rows, report.files, report.version
+            ));
+            json["erased"] = json!(report);
+        }
+        if let Some((policy, job, means)) = opened.as_ref().filter(|_| !args.dry_run) {
+            // Their own tokens, where these are in the store, stand for nobody any more.
+            let name = job.clone().unwrap_or_else(|| name_of(table).to_owned());
+            let protector = Protector::new(policy, &name, [], means)?;
+            if protector.keeps_values(column) {
+                let values: Vec<&str> = values.iter().map(String::as_str).collect();
+                protector.forget_tokens(column, &values).await?;
+            }
+        }
+    }
+    if let Some((policy, _, means)) = &opened
+        && policy.subject.is_some()
+    {
+        let (Some(store), Some(roots)) = (means.store.clone(), means.roots.clone()) else {
+            return Err(Error::usage(
+                "NoStore",
+                "the policy names no store, or no key file: there are no keys of subjects",
+            ));
+        };
+        let subjects = biscuit_pii::Subjects::new(store, roots);
+        for subject in args.subject.iter().filter(|_| !args.dry_run) {
+            subjects.forget(subject).await?;
+        }
+        let what = if args.dry_run { "would be" } else { "are" };
+        text.push_str(&format!(
+            "the keys of {} subjects {what} deleted: their values are unreadable everywhere\n",
+            args.subject.len()
+        ));
+        json["keys_deleted"] = json!(if args.dry_run { 0 } else { args.subject.len() });
+    }
+    json["outcome"] = Value::from(if args.dry_run { "planned" } else { "done" });
+    Ok(Answer::Report { json, text, exit: 0 })
+}
+
+/// The texts of a column in the rows in which another one has these values.
+async fn rows_of(
+    table: &str,
+    column: &str,
+    values: &[String],
+    tokens: &str,
+    protector: &Protector,
+    context: &Context,
+) -> Result<BTreeSet<String>> {
+    let dataset = context.open(&TableArgs { url: table.to_owned(), state: None }, JournalOptions::default()).await?;
+    let mut all = BTreeSet::new();
+    for file in dataset.view().await?.open_files().await? {
+        for batch in read(&file).await? {
+            let of = batch.column_by_name(column).ok_or_else(|| {
+                Error::usage("MissingColumn", format!("there is no column `{column}` in `{table}`")).with_column(column)
+            })?;
+            let text = datafusion::arrow::compute::cast(of, &DataType::LargeUtf8)
+                .map_err(|e| Error::usage("NotText", format!("column `{column}` has no text")).with_source(e))?;
+            let text = datafusion::arrow::array::AsArray::as_string::<i64>(text.as_ref());
+            let keep: datafusion::arrow::array::BooleanArray =
+                text.iter().map(|t| Some(t.is_some_and(|t| values.iter().any(|v| v == t)))).collect();
+            let rows = datafusion::arrow::compute::filter_record_batch(&batch, &keep)
+                .map_err(|e| Error::internal("rows could not be picked").with_source(e))?;
+            all.extend(protector.tokens_of(&rows, tokens)?);
+        }
+    }
+    Ok(all)
+}

@@ -1,0 +1,338 @@
+//! `biscuit pii`, `forget`, `[pii]` of jobs: and that nothing of what was treated is in any byte that is written or said.
+
+use std::path::Path;
+
+use base64::prelude::{BASE64_STANDARD_NO_PAD, Engine as _};
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use serde_json::Value;
+
+use crate::binary::Folder;
+
+const POLICY: &str = r#"
+keys = "keys.toml"
+store = "tokens.redb"
+subject = "id"
+
+[columns]
+ssn = "tokenize"
+name = { encrypt = { key = "subject" } }
+email = "encrypt"
+bio = "redact"
+phone = { partial = { last = 4 } }
+"#;
+
+const ROWS: &str = r#"{"id":1,"ssn":"123-45-6789","name":"Ann Canary","email":"ann.canary@example.com","bio":"write to ann.canary@example.com","phone":"+1 212-555-0100"}
+{"id":2,"ssn":"234-56-7890","name":"Ben Canary","email":"ben.canary@example.com","bio":"nothing here","phone":"+1 212-555-0101"}
+{"id":3,"ssn":"123-45-6789","name":"Ann Canary","email":null,"bio":"","phone":"n/a"}
+"#;
+
+fn with_keys() -> Folder {
+    let f = Folder::new();
+    let ran = f.run("pii keygen keys.toml");
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{}", ran.out);
+    f.write("policy.toml", POLICY);
+    f.write("customers.jsonl", ROWS);
+    f
+}
+
+#[test]
+fn keys_are_made_rotated_and_never_replaced() {
+    let f = with_keys();
+    let first = std::fs::read_to_string(f.path().join("keys.toml")).unwrap();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::metadata(f.path().join("keys.toml")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    let again = f.run("pii keygen keys.toml");
+    assert_eq!(again.code, 2);
+    assert_eq!(again.err, "error: KeyFileExists: `keys.toml` is there already; `--rotate` adds keys to it\n");
+    assert_eq!(std::fs::read_to_string(f.path().join("keys.toml")).unwrap(), first);
+    let rotated = f.run("pii keygen keys.toml --rotate --json");
+    assert_eq!(rotated.json()["current"], 2);
+    let second = std::fs::read_to_string(f.path().join("keys.toml")).unwrap();
+    let old = first.lines().find(|line| line.starts_with("1 = ")).unwrap();
+    assert!(second.contains(old), "the old root key stays");
+    assert!(!f.path().join("keys.toml.new").exists());
+}
+
+#[test]
+fn columns_are_scanned_treated_and_shown_again_to_those_who_say_why() {
+    let f = with_keys();
+    let scan = f.run("pii scan customers.jsonl --json");
+    assert_eq!(scan.code, 0, "{}", scan.err);
+    let found: Vec<(String, String)> = scan.json()["columns"].as_array().unwrap().iter().map(text_of).collect();
+    for (column, entity) in
+        [("ssn", "US_SSN"), ("email", "EMAIL_ADDRESS"), ("bio", "EMAIL_ADDRESS"), ("phone", "PHONE_NUMBER")]
+    {
+        assert!(found.contains(&(column.into(), entity.into())), "{column}: {found:?}");
+    }
+    let said = f.run("pii scan customers.jsonl");
+    assert!(said.out.starts_with("3 rows: ") && !said.out.contains("anary"), "{}", said.out);
+
+    let applied = f.run("pii apply customers.jsonl clean/customers --policy policy.toml --json");
+    assert_eq!(applied.code, 0, "{}", applied.err);
+    assert_eq!(applied.json()["pii"]["ssn"]["values"], 3);
+    let mut rows: Vec<Value> = f.rows("clean/customers").iter().map(|row| serde_json::from_str(row).unwrap()).collect();
+    rows.sort_by_key(|row| row["id"].as_i64());
+    assert_eq!((&rows[0]["bio"], &rows[0]["phone"]), (&"write to <EMAIL_ADDRESS>".into(), &"+* ***-***-0100".into()));
+    assert_eq!(rows[0]["ssn"], rows[2]["ssn"], "it joins");
+    let token = rows[0]["ssn"].as_str().unwrap().to_owned();
+
+    let asked = "pii detokenize --policy policy.toml --columns ssn --audit audit.jsonl --who tests";
+    let none = f.run(&format!("{asked} --token {token}"));
+    assert_eq!(none.code, 2, "without a reason: {}", none.out);
+    let ran = f.run(&format!("{asked} --why ticket-7 --token {token}"));
+    assert_eq!(ran.out, format!("{token}  123-45-6789\n"), "{}", ran.err);
+    let unknown = f.run(&format!("{asked} --why ticket-7 --token tok_0"));
+    assert_eq!(unknown.code, 3);
+    assert!(unknown.err.starts_with("error: UnknownToken: column `ssn`: "), "{}", unknown.err);
+    let whole = "pii detokenize clean/customers --policy policy.toml --columns ssn,name,email --audit audit.jsonl --who tests --why ticket-8 --out back.parquet";
+    let ran = f.run(whole);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!(ran.out, "3 rows are in back.parquet; 0 values are null, since they were forgotten\n");
+    let back = f.run("pii scan back.parquet --json").json()["columns"].to_string();
+    assert!(back.contains("US_SSN") && back.contains("EMAIL_ADDRESS"), "{back}");
+    let audit = std::fs::read_to_string(f.path().join("audit.jsonl")).unwrap();
+    assert_eq!(audit.lines().count(), 2 + 3, "{audit}");
+    assert!(!audit.contains("anary") && !audit.contains("6789"), "{audit}");
+    let column = f.run(
+        "pii detokenize clean/customers --policy policy.toml --columns bio --audit a --who t --why w --out x.parquet",
+    );
+    assert_eq!(column.code, 2);
+    assert!(column.err.starts_with("error: NoWayBack: column `bio`"), "{}", column.err);
+}
+
+fn text_of(class: &Value) -> (String, String) {
+    (class["column"].as_str().unwrap_or_default().to_owned(), class["entity"].as_str().unwrap_or_default().to_owned())
+}
+
+#[test]
+fn tokens_are_equal_from_two_processes() {
+    let f = with_keys();
+    let apply = |table: &'static str| {
+        let at = f.path().to_owned();
+        std::thread::spawn(move || {
+            let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_biscuit"));
+            let words = ["pii", "apply", "customers.jsonl", table, "--policy", "policy.toml"];
+            command.args(words).current_dir(at).output().expect("the binary runs")
+        })
+    };
+    // The store is for one at a time: the other one waits.
+    let (one, other) = (apply("clean/a"), apply("clean/b"));
+    for ran in [one, other] {
+        let ran = ran.join().unwrap();
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    }
+    let tokens = |table: &str| -> Vec<String> {
+        let rows = f.rows(table);
+        rows.iter().map(|row| serde_json::from_str::<Value>(row).unwrap()["ssn"].to_string()).collect()
+    };
+    assert_eq!(tokens("clean/a"), tokens("clean/b"));
+}
+
+#[test]
+fn a_subject_that_was_forgotten_is_unreadable_in_every_table_and_does_not_come_back() {
+    let f = with_keys();
+    for table in ["clean/january", "clean/february"] {
+        let ran = f.run(&format!("pii apply customers.jsonl {table} --policy policy.toml"));
+        assert_eq!(ran.code, 0, "{}", ran.err);
+    }
+    let names = |table: &str, name: &str| {
+        let words = format!(
+            "pii detokenize {table} --policy policy.toml --columns name --audit audit.jsonl --who t --why w --out {name} --table-name {} --json",
+            table.rsplit('/').next().unwrap_or(table)
+        );
+        let ran = f.run(&words);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        ran.json()["forgotten"].as_u64().unwrap()
+    };
+    assert_eq!(names("clean/january", "1.parquet"), 0);
+    let dry = f.run("forget --subject 1 --policy policy.toml --dry-run");
+    assert_eq!((dry.code, names("clean/january", "2.parquet")), (0, 0), "{}", dry.err);
+    let ran = f.run("forget --subject 1 --policy policy.toml");
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!(ran.out, "the keys of 1 subjects are deleted: their values are unreadable everywhere\n");
+    assert_eq!((names("clean/january", "3.parquet"), names("clean/february", "4.parquet")), (1, 1));
+    let again = f.run("pii apply customers.jsonl clean/march --policy policy.toml --json");
+    assert_eq!(again.json()["pii"]["name"]["forgotten"], 1);
+
+    // Rows go from a table without keys of subjects, and what is behind their tokens.
+    let ran =
+        f.run("forget --subject 2 --policy policy.toml --erase-from clean/january --column id --tokens ssn --json");
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!((&ran.json()["erased"]["erased"], &ran.json()["tokens"]["ssn"]), (&1.into(), &1.into()));
+    assert_eq!(f.rows("clean/january").len(), 2);
+    let rows = f.rows("clean/february");
+    let ben: Value = serde_json::from_str(rows.iter().find(|row| row.contains("\"id\":2")).unwrap()).unwrap();
+    let token = ben["ssn"].as_str().unwrap();
+    let ran =
+        f.run(&format!("pii detokenize --policy policy.toml --columns ssn --audit a --who t --why w --token {token}"));
+    assert_eq!(ran.out, format!("{token}  (forgotten)\n"), "it joins, and says nothing");
+    let verified = f.run("verify clean/january");
+    assert_eq!(verified.code, 0, "{}{}", verified.out, verified.err);
+}
+
+#[test]
+fn mistakes_in_policies_and_keys_are_named() {
+    let f = with_keys();
+    let said = |words: &str| {
+        let ran = f.run(words);
+        assert_ne!(ran.code, 0, "{words}: {}", ran.out);
+        ran.err
+    };
+    f.write("bad.toml", "[columns]\nssn = 'sha256'\n");
+    let e = said("pii apply customers.jsonl t --policy bad.toml");
+    assert!(e.contains("InvalidPolicy") && e.contains("a plain sha256 is no secret") && e.contains("bad.toml"), "{e}");
+    f.write("missing.toml", "keys = 'none.toml'\n[columns]\nssn = 'hash'\n");
+    let e = said("pii apply customers.jsonl t --policy missing.toml");
+    assert!(e.starts_with("error: InvalidKeyFile: the key file none.toml cannot be read"), "{e}");
+    f.write("misspelt.toml", "[columns]\nsnn = 'mask'\n");
+    let e = said("pii apply customers.jsonl t --policy misspelt.toml");
+    assert!(e.starts_with("error: MissingColumn: [pii] names `snn`, and no source has such a column"), "{e}");
+    assert!(!f.path().join("t").exists(), "nothing was written");
+}
+
+/// All bytes of a file, and those of its pages if it is one of Parquet.
+fn bytes_of(path: &Path) -> Vec<u8> {
+    let mut bytes = std::fs::read(path).expect("a file");
+    if bytes.starts_with(b"PAR1") {
+        let file = std::fs::File::open(path).expect("a file");
+        let reader = SerializedFileReader::new(file).expect("Parquet");
+        for group in 0..reader.num_row_groups() {
+            let group = reader.get_row_group(group).expect("a row group");
+            for column in 0..group.num_columns() {
+                let mut pages = group.get_column_page_reader(column).expect("pages");
+                while let Some(page) = pages.get_next_page().expect("a page") {
+                    bytes.extend_from_slice(page.buffer());
+                }
+            }
+        }
+    }
+    bytes
+}
+
+const JOB: &str = r#"
+name = "customer"
+
+[sources.changes]
+url = "raw/*.jsonl"
+format = "debezium"
+table = "public.customer"
+
+[sources.changes.contract]
+on_error = "quarantine"
+columns = [
+    {name = "ssn", type = "string", nullable = false, pii = "ssn"},
+    {name = "email", type = "string", pii = "email"},
+    {name = "bio", type = "string"},
+    {name = "age", type = "int", pii = "age"},
+    {name = "note", type = "string"},
+]
+
+[target]
+url = "lake/customer"
+mode = "merge"
+key = ["ssn"]
+max_quarantined = 90.0
+
+[pii]
+keys = "keys.toml"
+store = "tokens.redb"
+columns = { bio = "redact", note = "remove" }
+
+[pii.classes]
+ssn = "tokenize"
+email = "encrypt"
+age = "mask"
+"#;
+
+/// A line of Debezium. `headers` say the other half of a key update.
+fn event(lsn: u32, op: &str, before: &Value, after: &Value, headers: &Value) -> String {
+    let key = if after.is_null() { &before["ssn"] } else { &after["ssn"] };
+    let value = serde_json::json!({
+        "before": before, "after": after, "op": op, "ts_ms": lsn,
+        "source": {"schema": "public", "table": "customer", "lsn": lsn, "connector": "postgresql", "snapshot": "false"},
+    });
+    let line =
+        serde_json::json!({"topic": "cdc.public.customer", "headers": headers, "key": {"ssn": key}, "value": value});
+    format!("{line}\n")
+}
+
+#[test]
+fn no_canary_is_in_any_byte_that_a_job_writes_or_says() {
+    let f = with_keys();
+    f.write("job.toml", JOB);
+    let canaries = [
+        "900-00-0001",
+        "900-00-0002",
+        "900-00-0003",
+        "900-00-0009",
+        "canary.one@example.com",
+        "canary.two@example.com",
+        "canary.bio@example.com",
+        "4917",
+        "canary note",
+        "canary.moved@example.com",
+        "canary-age",
+    ];
+    let row = |ssn: &str, email: &str, age: Value| serde_json::json!({"ssn": ssn, "email": email, "bio": "mail canary.bio@example.com", "age": age, "note": "canary note"});
+    let (none, no_headers) = (Value::Null, serde_json::json!({}));
+    let create = |lsn, after: Value| event(lsn, "c", &none, &after, &no_headers);
+    let one = row("900-00-0001", "canary.one@example.com", 4917.into());
+    let two = row("900-00-0002", "canary.two@example.com", 4917.into());
+    // An age that is none: it is put aside.
+    let bad = row("900-00-0003", "canary.two@example.com", "canary-age".into());
+    f.write("raw/1.jsonl", create(1, one.clone()) + &create(2, two.clone()) + &create(3, bad.clone()));
+    let mut said = String::new();
+    let mut run = |words: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_biscuit"));
+        let ran = command
+            .args(words.split_whitespace())
+            .current_dir(f.path())
+            .env("RUST_LOG", "trace")
+            .output()
+            .expect("it runs");
+        said.push_str(&String::from_utf8_lossy(&ran.stdout));
+        said.push_str(&String::from_utf8_lossy(&ran.stderr));
+        ran.status.code()
+    };
+    assert_eq!(run("run job.toml --show-values --json"), Some(0));
+    // A delete, whose tombstone has the key; a key update; a late record of the deleted one.
+    let moved = row("900-00-0009", "canary.moved@example.com", 4917.into());
+    let header = |which: &str, ssn: &str| serde_json::json!({which: {"ssn": ssn}});
+    f.write(
+        "raw/2.jsonl",
+        event(10, "d", &one, &none, &no_headers)
+            + &event(11, "d", &two, &none, &header("__debezium.newkey", "900-00-0009"))
+            + &event(12, "c", &none, &moved, &header("__debezium.oldkey", "900-00-0002"))
+            + &event(5, "u", &none, &one, &no_headers),
+    );
+    assert_eq!(run("run job.toml --show-values"), Some(0));
+    assert_eq!(run("quarantine list lake/customer --show-values"), Some(0));
+    assert_eq!(run("show lake/customer"), Some(0));
+    assert_eq!(run("history lake/customer"), Some(0));
+    assert_eq!(run("verify lake/customer"), Some(0));
+    // A run that fails, with values shown.
+    f.write("raw/3.jsonl", create(20, bad));
+    f.write("strict.toml", JOB.replace("on_error = \"quarantine\"", "on_error = \"fail\""));
+    assert_eq!(run("run strict.toml --show-values"), Some(3));
+    assert_eq!(f.rows("lake/customer").len(), 1);
+
+    let mut files = f.files("lake");
+    files.extend(f.files("tokens.redb"));
+    files.push((f.path().join("tokens.redb"), 0, std::time::SystemTime::UNIX_EPOCH));
+    assert!(files.iter().any(|(path, ..)| path.to_string_lossy().contains("quarantine")), "{files:?}");
+    assert!(files.iter().any(|(path, ..)| path.to_string_lossy().contains("keys-")), "tombstones: {files:?}");
+    for canary in canaries {
+        for form in [canary.to_owned(), BASE64_STANDARD_NO_PAD.encode(canary)] {
+            assert!(!said.contains(&form), "{form} was said");
+            for (path, ..) in &files {
+                let bytes = bytes_of(path);
+                let there = bytes.windows(form.len()).any(|part| part == form.as_bytes());
+                assert!(!there, "{form} is in {}", path.display());
+            }
+        }
+    }
+}
