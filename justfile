@@ -31,6 +31,10 @@ bench-raw *ARGS:
 bench-delete *ARGS:
     python3 benches/delete.py {{ARGS}}
 
+# What encrypting and tokenizing values costs, beside the cipher alone.
+bench-pii:
+    cargo bench -p biscuit-pii
+
 # Static binaries for Linux in dist/, by cargo-zigbuild and zig (pip install cargo-zigbuild ziglang).
 dist:
     rustup target add x86_64-unknown-linux-musl aarch64-unknown-linux-musl

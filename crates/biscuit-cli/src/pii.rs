@@ -15,7 +15,7 @@ use biscuit_pii::{
 };
 use biscuit_pii_aws::Comprehend;
 use biscuit_schema::ColumnType;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::DataType;
@@ -56,13 +56,6 @@ pub(crate) struct KeygenArgs {
     rotate: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Likely {
-    Possible,
-    Likely,
-    Certain,
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct ScanArgs {
     /// Files, a folder or a glob
@@ -73,8 +66,8 @@ pub(crate) struct ScanArgs {
     rows: usize,
 
     /// What is at least so likely
-    #[arg(long, value_enum, default_value = "likely")]
-    least: Likely,
+    #[arg(long, default_value = "likely", value_parser = likelihood, value_name = "possible|likely|certain")]
+    least: Likelihood,
 
     /// Ask Amazon Comprehend as well, in this language (en, es): each distinct text costs money
     #[arg(long, value_name = "LANGUAGE")]
@@ -138,6 +131,10 @@ pub(crate) struct DetokenizeArgs {
     /// The name that was bound into what is encrypted, if the policy has none [default: the job's name, or the folder's]
     #[arg(long, value_name = "NAME")]
     table_name: Option<String>,
+}
+
+fn likelihood(text: &str) -> Result<Likelihood, String> {
+    serde_json::from_value(json!(text)).map_err(|_| "one of possible, likely, certain".to_owned())
 }
 
 pub(crate) async fn run(command: &PiiCommand, context: &Context) -> Result<Answer> {
@@ -207,15 +204,10 @@ async fn scan(args: &ScanArgs, context: &Context) -> Result<Answer> {
     if let Some(language) = &args.comprehend {
         detectors.push(Arc::new(Comprehend::new(context.stores.comprehend().await, language)?));
     }
-    let least = match args.least {
-        Likely::Possible => Likelihood::Possible,
-        Likely::Likely => Likelihood::Likely,
-        Likely::Certain => Likelihood::Certain,
-    };
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
     let mut classes: Vec<ColumnClass> = vec![];
     for batch in &batches {
-        for class in classify(batch, &detectors, least).await? {
+        for class in classify(batch, &detectors, args.least).await? {
             match classes.iter_mut().find(|c| (&c.column, &c.entity) == (&class.column, &class.entity)) {
                 Some(known) => {
                     known.texts += class.texts;

@@ -70,11 +70,24 @@ pub(crate) fn policies(bucket: &str, root: &str, state: &str) -> Map<String, Val
         ("purge-versions", versions),
         ("lifecycle", lifecycle),
         ("doctor", doctor),
+        // Besides those of the commands that have a policy on personal data.
+        ("pii-kms", of_service(&["kms:GenerateDataKey", "kms:Decrypt"], "arn:aws:kms:REGION:ACCOUNT:key/KEY")),
+        ("pii-dynamodb", of_service(&["dynamodb:BatchGetItem", "dynamodb:PutItem"], TOKENS)),
+        ("pii-detokenize", of_service(&["dynamodb:Query"], &format!("{TOKENS}/index/by-token"))),
+        ("pii-comprehend", of_service(&["comprehend:DetectPiiEntities"], "*")),
     ];
     for (name, policy) in others {
         all.insert(name.to_owned(), policy);
     }
     all
+}
+
+/// The table of tokens; whoever uses it puts the names in.
+const TOKENS: &str = "arn:aws:dynamodb:REGION:ACCOUNT:table/TABLE";
+
+fn of_service(actions: &[&str], resource: &str) -> Value {
+    let statement = json!({"Effect": "Allow", "Action": actions, "Resource": resource});
+    json!({"Version": "2012-10-17", "Statement": [statement]})
 }
 
 /// What dropping partitions takes; whoever uses it puts the names in.

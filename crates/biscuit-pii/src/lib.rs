@@ -40,7 +40,7 @@ pub use crate::keys::secret::Secret;
 pub use crate::keys::wrapping::WrappingKeys;
 pub use crate::overlap::without_overlaps;
 pub use crate::policy::{Encryption, Hashing, KeyUse, Policy, Redaction, Replacement, TokenKind, Tokens, Treatment};
-pub use crate::protect::{Means, Protected, Protector, Treated};
+pub use crate::protect::{Means, Protected, Protector, Treated, hash_texts, mask_texts};
 pub use crate::redact::{Redacted, Redactor};
 pub use crate::remove::remove;
 pub use crate::tokens::audit::{Access, Audit, AuditEntry, AuditFile};

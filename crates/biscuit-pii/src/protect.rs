@@ -342,8 +342,8 @@ impl Protector {
                 treated.found = redacted.counts;
                 Ok(redacted.column)
             }
-            Ready::Mask { first, last } => map_texts(&as_text(path, values)?, &mut |text| masked(text, *first, *last)),
-            Ready::Hash(key) => map_texts(&as_text(path, values)?, &mut |text| key.hash(text)),
+            Ready::Mask { first, last } => mask_texts(path, values, *first, *last),
+            Ready::Hash(key) => hash_texts(path, values, key),
             Ready::Tokenize(tokenizer) => tokenizer.tokenize(path, values).await,
             Ready::Cells(cells) => match digests {
                 Some(rows) => cells.encrypt_repeatably(path, values, rows),
@@ -453,6 +453,23 @@ impl Protector {
     pub fn tokens_of(&self, rows: &RecordBatch, path: &str) -> Result<Vec<String>> {
         Ok(distinct_texts(&part(rows, path)?).into_iter().map(|(text, _)| text).collect())
     }
+}
+
+/// The texts of a column with a `*` for each letter and digit but so many at their ends; where that would show more than half of them, none is
+/// shown. Numbers, dates and the like become text.
+///
+/// # Errors
+/// `NotText` for a column whose values have no text.
+pub fn mask_texts(column: &str, values: &ArrayRef, first: usize, last: usize) -> Result<ArrayRef> {
+    map_texts(&as_text(column, values)?, &mut |text| masked(text, first, last))
+}
+
+/// Keyed hashes of the texts of a column.
+///
+/// # Errors
+/// As for [`mask_texts`].
+pub fn hash_texts(column: &str, values: &ArrayRef, key: &HashKey) -> Result<ArrayRef> {
+    map_texts(&as_text(column, values)?, &mut |text| key.hash(text))
 }
 
 fn kind(path: &str, column: &ArrayRef, to: &DataType) -> Result<ArrayRef> {

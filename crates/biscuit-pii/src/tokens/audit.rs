@@ -63,7 +63,11 @@ impl Access {
         self
     }
 
-    pub(crate) fn record(&self, namespace: &str, column: &str, tokens: u64, distinct: u64) -> Result<()> {
+    /// Writes down that somebody asks for values of a namespace, in a column: so many, of which so many are different.
+    ///
+    /// # Errors
+    /// Those of the audit.
+    pub fn record(&self, namespace: &str, column: &str, tokens: u64, distinct: u64) -> Result<()> {
         self.audit.record(&AuditEntry {
             at: self.clock.now().to_string(),
             who: self.who.clone(),

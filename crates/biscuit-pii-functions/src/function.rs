@@ -1,0 +1,168 @@
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use biscuit_core::Error;
+use biscuit_pii::{hash_texts, mask_texts};
+use datafusion::arrow::array::ArrayRef;
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::{Result, ScalarValue};
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::async_udf::AsyncScalarUDFImpl;
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
+
+use crate::functions::Functions;
+
+/// Which function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    Redact,
+    Mask,
+    Hash,
+    Encrypt,
+    Decrypt,
+    Tokenize,
+    Detokenize,
+}
+
+/// A function of DataFusion.
+#[derive(Debug)]
+pub(crate) struct Function {
+    kind: Kind,
+    of: Arc<Functions>,
+    signature: Signature,
+}
+
+impl Function {
+    pub(crate) fn new(kind: Kind, of: Arc<Functions>) -> Self {
+        // What is random, or in a store, is not folded into one constant.
+        let volatility = match kind {
+            Kind::Redact | Kind::Mask | Kind::Hash => Volatility::Stable,
+            _ => Volatility::Volatile,
+        };
+        Self { kind, of, signature: Signature::variadic_any(volatility) }
+    }
+}
+
+impl PartialEq for Function {
+    fn eq(&self, other: &Self) -> bool {
+        self.kind == other.kind && Arc::ptr_eq(&self.of, &other.of)
+    }
+}
+
+impl Eq for Function {}
+
+impl Hash for Function {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.kind.hash(state);
+        Arc::as_ptr(&self.of).hash(state);
+    }
+}
+
+fn wrong(e: Error) -> DataFusionError {
+    DataFusionError::External(Box::new(e))
+}
+
+/// A constant argument, as text.
+fn constant(name: &str, args: &[ColumnarValue], at: usize, what: &str) -> Result<String> {
+    let text = match args.get(at) {
+        Some(ColumnarValue::Scalar(
+            ScalarValue::Utf8(text) | ScalarValue::LargeUtf8(text) | ScalarValue::Utf8View(text),
+        )) => text.clone(),
+        _ => None,
+    };
+    text.ok_or_else(|| wrong(Error::usage("InvalidArguments", format!("{name} takes {what} as a constant text"))))
+}
+
+/// A constant number.
+fn number(name: &str, args: &[ColumnarValue], at: usize) -> Result<usize> {
+    let number = match args.get(at) {
+        Some(ColumnarValue::Scalar(ScalarValue::Int64(Some(n)))) => usize::try_from(*n).ok(),
+        _ => None,
+    };
+    number.ok_or_else(|| wrong(Error::usage("InvalidArguments", format!("{name} takes constant numbers, not below 0"))))
+}
+
+impl ScalarUDFImpl for Function {
+    fn name(&self) -> &str {
+        match self.kind {
+            Kind::Redact => "pii_redact",
+            Kind::Mask => "pii_mask",
+            Kind::Hash => "pii_hash",
+            Kind::Encrypt => "pii_encrypt",
+            Kind::Decrypt => "pii_decrypt",
+            Kind::Tokenize => "pii_tokenize",
+            Kind::Detokenize => "pii_detokenize",
+        }
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, args: &[DataType]) -> Result<DataType> {
+        let (least, most) = match self.kind {
+            Kind::Redact => (1, 1),
+            Kind::Mask => (3, 3),
+            Kind::Hash | Kind::Encrypt | Kind::Decrypt => (2, 2),
+            Kind::Tokenize | Kind::Detokenize => (2, 3),
+        };
+        if !(least..=most).contains(&args.len()) {
+            let message = format!("{} takes {least} to {most} arguments, not {}", self.name(), args.len());
+            return Err(wrong(Error::usage("InvalidArguments", message)));
+        }
+        Ok(match (&args[0], self.kind) {
+            (_, Kind::Encrypt) => DataType::Binary,
+            (_, Kind::Decrypt) => DataType::Utf8,
+            (text @ (DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View), _) => text.clone(),
+            (kind, Kind::Redact) => {
+                let message = format!("{} takes texts, not a {kind}", self.name());
+                return Err(wrong(Error::usage("NotText", message)));
+            }
+            _ => DataType::Utf8,
+        })
+    }
+
+    fn invoke_with_args(&self, _: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        Err(wrong(Error::internal("the function is asynchronous")))
+    }
+}
+
+#[async_trait]
+impl AsyncScalarUDFImpl for Function {
+    async fn invoke_async_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let (name, of, given) = (self.name(), &self.of, &args.args);
+        let values: ArrayRef = given[0].to_array(args.number_rows)?;
+        let namespace = || constant(name, given, 1, "a namespace");
+        let kind =
+            || if given.len() > 2 { constant(name, given, 2, "a kind of tokens") } else { Ok("random".to_owned()) };
+        let made = match self.kind {
+            Kind::Redact => of.redactor.redact("", &values).await.map(|redacted| redacted.column),
+            Kind::Mask => mask_texts(name, &values, number(name, given, 1)?, number(name, given, 2)?),
+            Kind::Hash => of.hash_key(&namespace()?).and_then(|key| hash_texts(name, &values, &key)),
+            Kind::Encrypt => {
+                let column = constant(name, given, 1, "the name of a column")?;
+                of.cells().and_then(|cells| cells.encrypt(&column, &values))
+            }
+            Kind::Decrypt => {
+                let column = constant(name, given, 1, "the name of a column")?;
+                let cells = of.cells().map_err(wrong)?;
+                let count = (values.len() - values.null_count()) as u64;
+                of.access().and_then(|access| access.record(&column, &column, count, count)).map_err(wrong)?;
+                cells.decrypt(&column, &values, &DataType::Utf8).await.map(|decrypted| decrypted.column)
+            }
+            Kind::Tokenize => {
+                let (namespace, kind) = (namespace()?, kind()?);
+                let tokenizer = of.tokenizer(&namespace, &kind).map_err(wrong)?;
+                tokenizer.tokenize(&namespace, &values).await
+            }
+            Kind::Detokenize => {
+                let (namespace, kind) = (namespace()?, kind()?);
+                let tokenizer = of.tokenizer(&namespace, &kind).map_err(wrong)?;
+                let access = of.access().map_err(wrong)?;
+                tokenizer.detokenize(&namespace, &values, access).await.map(|back| back.column)
+            }
+        };
+        made.map(ColumnarValue::Array).map_err(wrong)
+    }
+}

@@ -1,0 +1,99 @@
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use biscuit_core::{Error, Result};
+use biscuit_pii::{Access, Alphabet, Cells, HashKey, Means, Redactor, Roots, Tokenizer};
+use datafusion::logical_expr::async_udf::AsyncScalarUDF;
+use datafusion::prelude::SessionContext;
+
+use crate::function::{Function, Kind};
+
+/// What the functions work with.
+#[derive(Debug)]
+pub struct Functions {
+    means: Means,
+    table: String,
+    access: Option<Access>,
+    pub(crate) redactor: Redactor,
+    tokenizers: Mutex<HashMap<(String, String), Arc<Tokenizer>>>,
+    cells: Mutex<Option<Arc<Cells>>>,
+}
+
+impl Functions {
+    /// Functions with these means; `table` is bound into what is encrypted.
+    pub fn new(means: Means, table: impl Into<String>) -> Self {
+        let (tokenizers, cells, redactor) = (Mutex::default(), Mutex::default(), Redactor::usual());
+        Self { means, table: table.into(), access: None, redactor, tokenizers, cells }
+    }
+
+    /// The same, also showing what was encrypted and tokenized, with what this access writes down.
+    pub fn with_access(mut self, access: Access) -> Self {
+        self.access = Some(access);
+        self
+    }
+
+    /// The same, redacting with other detectors and actions.
+    pub fn with_redactor(mut self, redactor: Redactor) -> Self {
+        self.redactor = redactor;
+        self
+    }
+
+    /// Makes them functions of a session.
+    pub fn register(self, ctx: &SessionContext) {
+        let shared = Arc::new(self);
+        let kinds = [Kind::Redact, Kind::Mask, Kind::Hash, Kind::Encrypt, Kind::Tokenize];
+        let back = [Kind::Decrypt, Kind::Detokenize];
+        let back = back.into_iter().filter(|_| shared.access.is_some());
+        for kind in kinds.into_iter().chain(back) {
+            let function = AsyncScalarUDF::new(Arc::new(Function::new(kind, shared.clone())));
+            ctx.register_udf(function.into_scalar_udf());
+        }
+    }
+
+    pub(crate) fn access(&self) -> Result<&Access> {
+        self.access.as_ref().ok_or_else(|| Error::usage("NoAccess", "nobody has said who asks, and what for"))
+    }
+
+    fn roots(&self) -> Result<Roots> {
+        self.means.roots.clone().ok_or_else(|| Error::usage("NoKeys", "the function needs keys, and there are none"))
+    }
+
+    pub(crate) fn hash_key(&self, namespace: &str) -> Result<HashKey> {
+        HashKey::of(&self.roots()?, namespace)
+    }
+
+    /// The same for all calls: keys of a column are used for several batches.
+    pub(crate) fn cells(&self) -> Result<Arc<Cells>> {
+        let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*cells {
+            Some(cells) => Ok(cells.clone()),
+            None => Ok(cells.insert(Arc::new(Cells::new(self.roots()?, &self.table))).clone()),
+        }
+    }
+
+    pub(crate) fn tokenizer(&self, namespace: &str, kind: &str) -> Result<Arc<Tokenizer>> {
+        let mut all = self.tokenizers.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (namespace.to_owned(), kind.to_owned());
+        if let Some(tokenizer) = all.get(&key) {
+            return Ok(tokenizer.clone());
+        }
+        let (roots, store) = (self.roots()?, self.means.store.clone());
+        let tokenizer = match (kind, store) {
+            ("random", Some(store)) => Tokenizer::random(roots, namespace, store)?,
+            ("random", None) => {
+                return Err(Error::usage("NoStore", "random tokens need a store, and there is none; `siv` needs none"));
+            }
+            ("keyed", Some(store)) => Tokenizer::keyed_in(roots, namespace, store)?,
+            ("keyed", None) => Tokenizer::keyed(roots, namespace)?,
+            ("siv", _) => Tokenizer::siv(roots, namespace)?,
+            ("ff1", _) => Tokenizer::ff1(roots, namespace, Alphabet::Digits)?,
+            (other, _) => {
+                let message = format!("`{other}` is no kind of token: random, keyed, siv, ff1");
+                return Err(Error::usage("UnknownKind", message));
+            }
+        };
+        let tokenizer = Arc::new(tokenizer);
+        all.insert(key, tokenizer.clone());
+        Ok(tokenizer)
+    }
+}

@@ -1,0 +1,6 @@
+#![doc = include_str!("../README.md")]
+
+mod function;
+mod functions;
+
+pub use crate::functions::Functions;

@@ -1,0 +1,141 @@
+//! What encrypting and tokenizing values costs, beside what it is made of. Prints ratios; `cargo bench -p biscuit-pii`.
+
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use arrow::array::{ArrayRef, StringArray};
+use arrow::datatypes::DataType;
+use async_trait::async_trait;
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use biscuit_core::Result;
+use biscuit_pii::{
+    Cells, KeyCache, KeyContext, Limits, MemoryStore, Messages, Record, Roots, Secret, Store, Tokenizer, WrappingKeys,
+};
+
+const CELLS: usize = 10_000_000;
+const BATCH: usize = 8192;
+const ROUNDS: usize = 5;
+
+/// Counts requests as DynamoDB would have them: 100 keys each, a put for each record.
+#[derive(Debug, Default)]
+struct Requests {
+    of: MemoryStore,
+    gets: AtomicU64,
+    puts: AtomicU64,
+}
+
+#[async_trait]
+impl Store for Requests {
+    async fn get(&self, keys: &[String]) -> Result<Vec<Option<Record>>> {
+        self.gets.fetch_add(keys.len().div_ceil(100) as u64, Ordering::Relaxed);
+        self.of.get(keys).await
+    }
+
+    async fn find(&self, aliases: &[String]) -> Result<Vec<Option<Record>>> {
+        self.of.find(aliases).await
+    }
+
+    async fn insert(&self, records: Vec<Record>) -> Result<Vec<Record>> {
+        self.puts.fetch_add(records.len() as u64, Ordering::Relaxed);
+        self.of.insert(records).await
+    }
+
+    async fn replace(&self, record: Record) -> Result<()> {
+        self.of.replace(record).await
+    }
+}
+
+/// The median seconds of some rounds.
+fn median(mut work: impl FnMut()) -> f64 {
+    let mut seconds: Vec<f64> = (0..ROUNDS)
+        .map(|_| {
+            let begin = Instant::now();
+            work();
+            begin.elapsed().as_secs_f64()
+        })
+        .collect();
+    seconds.sort_by(f64::total_cmp);
+    seconds[ROUNDS / 2]
+}
+
+/// The cipher alone, with a counter as its nonce.
+fn cipher_alone() {
+    let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &[7; 32]).expect("32 bytes"));
+    let mut cell = [7u8; 100];
+    for counter in 0..CELLS as u64 {
+        let mut nonce = [0; 12];
+        nonce[4..].copy_from_slice(&counter.to_be_bytes());
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let _ = black_box(key.seal_in_place_separate_tag(nonce, Aad::empty(), &mut cell).expect("sealed"));
+    }
+}
+
+fn roots() -> Roots {
+    Roots::new(1, BTreeMap::from([(1, Secret::new([1; 32]))])).expect("a key")
+}
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let line = |what: &str, seconds: f64, cells: usize, base: f64| {
+        let rate = cells as f64 / seconds / 1e6;
+        println!("| {what} | {rate:.2} M/s | {:.2} |", rate / (CELLS as f64 / base / 1e6));
+    };
+    let base = median(cipher_alone);
+    println!("{CELLS} cells of 100 bytes in batches of {BATCH}, one core, median of {ROUNDS} rounds\n");
+    println!("| | cells | of the cipher alone |\n|---|---|---|");
+    line("AES-256-GCM of aws-lc-rs alone, counter nonce", base, CELLS, base);
+
+    let cells = Cells::new(roots(), "t");
+    let batch: ArrayRef = Arc::new((0..BATCH).map(|n| Some(format!("{n:0100}"))).collect::<StringArray>());
+    let batches = CELLS / BATCH;
+    let encrypt = median(|| {
+        for _ in 0..batches {
+            black_box(cells.encrypt("c", &batch).expect("encrypted"));
+        }
+    });
+    line("`Cells::encrypt`", encrypt, batches * BATCH, base);
+    let sealed = cells.encrypt("c", &batch).expect("encrypted");
+    let decrypt = median(|| {
+        for _ in 0..batches {
+            black_box(runtime.block_on(cells.decrypt("c", &sealed, &DataType::Utf8)).expect("decrypted"));
+        }
+    });
+    line("`Cells::decrypt`", decrypt, batches * BATCH, base);
+
+    let keys = KeyCache::new(Arc::new(WrappingKeys::in_memory().expect("a key")), Limits::default());
+    let messages = Messages::new(keys, KeyContext::from([("table".into(), "t".into())]));
+    let few = 30;
+    let seal = median(|| {
+        for _ in 0..few {
+            black_box(runtime.block_on(messages.encrypt("c", &batch)).expect("encrypted"));
+        }
+    });
+    line("`Messages::encrypt`, one cached data key", seal, few * BATCH, base);
+
+    let thousand: ArrayRef =
+        Arc::new((0..BATCH).map(|n| Some(format!("customer-{:04}@example.com", n % 1000))).collect::<StringArray>());
+    let store = Arc::new(Requests::default());
+    let tokenizer = || Tokenizer::random(roots(), "email", store.clone()).expect("a tokenizer");
+    runtime.block_on(tokenizer().tokenize("c", &thousand)).expect("tokens");
+    println!("\n1,000 new values: {} reads of 100, {} conditional puts", take(&store.gets), take(&store.puts));
+    let mut reads = 0;
+    let tokenize = median(|| {
+        let tokenizer = tokenizer();
+        for _ in 0..batches {
+            black_box(runtime.block_on(tokenizer.tokenize("c", &thousand)).expect("tokens"));
+        }
+        reads = take(&store.gets);
+    });
+    let rate = (batches * BATCH) as f64 / tokenize / 1e6;
+    println!(
+        "{CELLS} cells with 1,000 known values: {reads} reads of 100, {} puts, {rate:.2} M cells/s",
+        take(&store.puts)
+    );
+}
+
+fn take(count: &AtomicU64) -> u64 {
+    count.swap(0, Ordering::Relaxed)
+}
