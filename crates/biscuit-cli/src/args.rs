@@ -239,6 +239,22 @@ pub(crate) struct QuarantineShowArgs {
     /// Print at most so many records
     #[arg(long)]
     pub(crate) limit: Option<usize>,
+
+    /// Open records that a job with `[pii]` has sealed, by its policy: once it is written down who asks for them
+    #[arg(long, value_name = "FILE", requires = "why", requires = "audit")]
+    pub(crate) policy: Option<String>,
+
+    /// What for
+    #[arg(long, value_name = "REASON")]
+    pub(crate) why: Option<String>,
+
+    /// Who asks [default: the user's name]
+    #[arg(long, value_name = "NAME", env = "USER", default_value = "unknown", hide_default_value = true)]
+    pub(crate) who: String,
+
+    /// Where it is written down, line by line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) audit: Option<String>,
 }
 
 #[derive(Debug, Args)]

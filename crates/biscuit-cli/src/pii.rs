@@ -6,11 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use biscuit_core::{Clock, Error, ErrorKind, Result, Run, RunId, SystemClock};
-use biscuit_dataset::{OpenFile, OpenLocation};
-use biscuit_job::{CsvSpec, JobSpec, OpenMeans, RawToClean, RunOptions, sample};
+use biscuit_dataset::{Dataset, OpenFile, OpenLocation};
+use biscuit_job::{CsvSpec, JobSpec, OpenMeans, RawToClean, RunOptions, sample, unsealed};
 use biscuit_journal::JournalOptions;
+use biscuit_merge::{discard, quarantined};
 use biscuit_pii::{
-    Access, AuditFile, ColumnClass, Detector, KeyFile, Likelihood, Policy, Protector, Wrapping, classify,
+    Access, AuditFile, ColumnClass, Detector, KeyFile, Likelihood, Means, Policy, Protector, Wrapping, classify,
     usual_detectors,
 };
 use biscuit_pii_aws::Comprehend;
@@ -82,7 +83,7 @@ pub(crate) struct ApplyArgs {
     /// The table's folder: what is in it is replaced
     table: String,
 
-    /// The policy: a file of its own, or a job's file with [pii]
+    /// The policy: a file of its own, or a job's file with `[pii]`
     #[arg(long, value_name = "FILE")]
     policy: String,
 
@@ -100,7 +101,7 @@ pub(crate) struct DetokenizeArgs {
     /// The table; not needed with --token
     url: Option<String>,
 
-    /// The policy that it was made with: a file of its own, or a job's file with [pii]
+    /// The policy that it was made with: a file of its own, or a job's file with `[pii]`
     #[arg(long, value_name = "FILE")]
     policy: String,
 
@@ -246,6 +247,24 @@ fn policy_of(path: &str) -> Result<(Policy, Option<String>)> {
     Ok((Policy::parse(&text).map_err(|e| e.in_file(path))?, None))
 }
 
+/// A policy with what it works with, and the name that is bound into what it encrypts.
+#[derive(Debug)]
+pub(crate) struct OpenPolicy {
+    pub(crate) policy: Policy,
+    pub(crate) means: Means,
+    pub(crate) table: String,
+}
+
+impl OpenPolicy {
+    /// For a table, whose folder has its name where neither the policy nor a job says it.
+    pub(crate) async fn open(path: &str, table: &str, context: &Context) -> Result<Self> {
+        let (policy, job) = policy_of(path)?;
+        let means = CliMeans(context.stores.clone()).open(&policy, folder_of(path)).await?;
+        let table = policy.table.clone().or(job).unwrap_or_else(|| name_of(table).to_owned());
+        Ok(Self { policy, means, table })
+    }
+}
+
 fn folder_of(path: &str) -> &Path {
     Path::new(path).parent().unwrap_or(Path::new(""))
 }
@@ -321,15 +340,13 @@ fn wanted(columns: &[String]) -> Result<(Vec<String>, BTreeMap<String, DataType>
 }
 
 async fn detokenize(args: &DetokenizeArgs, context: &Context) -> Result<Answer> {
-    let (policy, job) = policy_of(&args.policy)?;
-    let of_url = args.url.as_deref().map(name_of);
-    let name = args.table_name.clone().or(job).or(of_url.map(str::to_owned)).unwrap_or_default();
-    let means = CliMeans(context.stores.clone()).open(&policy, folder_of(&args.policy)).await?;
+    let open = OpenPolicy::open(&args.policy, args.url.as_deref().unwrap_or_default(), context).await?;
+    let name = args.table_name.as_ref().unwrap_or(&open.table);
     let (columns, kinds) = wanted(&args.columns)?;
-    let protector = Protector::new(&policy.only(&columns)?, &name, [], &means)?;
+    let protector = Protector::new(&open.policy.only(&columns)?, name, [], &open.means)?;
     let access = Access::new(&args.who, &args.why, Arc::new(AuditFile::new(&args.audit)))?;
     let Some(url) = &args.url else { return of_tokens(args, &protector, &columns, &access).await };
-    let dataset = context.open(&TableArgs { url: url.clone(), state: None }, JournalOptions::default()).await?;
+    let dataset = context.open(&of_url(url), JournalOptions::default()).await?;
     let mut batches = vec![];
     let mut forgotten = 0;
     for file in dataset.view().await?.open_files().await? {
@@ -442,60 +459,16 @@ pub(crate) struct ForgetArgs {
 
 /// `biscuit forget`.
 pub(crate) async fn forget(args: &ForgetArgs, context: &Context) -> Result<Answer> {
-    let mut json = json!({"subjects": args.subject.len()});
-    let mut text = String::new();
-    let opened = match &args.policy {
-        Some(path) => {
-            let (policy, job) = policy_of(path)?;
-            let means = CliMeans(context.stores.clone()).open(&policy, folder_of(path)).await?;
-            Some((policy, job, means))
-        }
+    let mut said = Said { json: json!({"subjects": args.subject.len()}), text: String::new() };
+    let open = match &args.policy {
+        Some(path) => Some(OpenPolicy::open(path, args.erase_from.as_deref().unwrap_or_default(), context).await?),
         None => None,
     };
-    // Tokens of their rows first: behind an erasure they are not found any more.
     if let Some(table) = &args.erase_from {
-        let column = args.column.as_deref().unwrap_or_default();
-        let mut values = args.subject.clone();
-        if let Some((policy, job, means)) = &opened {
-            let name = job.clone().unwrap_or_else(|| name_of(table).to_owned());
-            let protector = Protector::new(policy, &name, [], means)?;
-            if protector.treats(column) {
-                values = protector.tokens_for(column, &args.subject).await?;
-            }
-            for tokens in &args.tokens {
-                let of = rows_of(table, column, &values, tokens, &protector, context).await?;
-                let of: Vec<&str> = of.iter().map(String::as_str).collect();
-                let forgotten =
-                    if args.dry_run { of.len() as u64 } else { protector.forget_tokens(tokens, &of).await? };
-                json["tokens"][tokens] = json!(forgotten);
-                text.push_str(&format!("{tokens}: what is behind {forgotten} tokens is deleted\n"));
-            }
-        }
-        if !args.keep_rows {
-            let dataset =
-                context.open(&TableArgs { url: table.clone(), state: None }, JournalOptions::default()).await?;
-            let mode = if args.dry_run { biscuit_rewrite::Mode::DryRun } else { biscuit_rewrite::Mode::Commit };
-            let report = biscuit_rewrite::erase(&dataset, column, &values, mode).await?;
-            text.push_str(&format!(
-                "{}: {} of {} rows erased from {} files, version {}\n",
-                report.outcome, report.erased, report.rows, report.files, report.version
-            ));
-            json["erased"] = json!(report);
-        }
-        if let Some((policy, job, means)) = opened.as_ref().filter(|_| !args.dry_run) {
-            // Their own tokens, where these are in the store, stand for nobody any more.
-            let name = job.clone().unwrap_or_else(|| name_of(table).to_owned());
-            let protector = Protector::new(policy, &name, [], means)?;
-            if protector.keeps_values(column) {
-                let values: Vec<&str> = values.iter().map(String::as_str).collect();
-                protector.forget_tokens(column, &values).await?;
-            }
-        }
+        forget_rows(args, table, open.as_ref(), &mut said, context).await?;
     }
-    if let Some((policy, _, means)) = &opened
-        && policy.subject.is_some()
-    {
-        let (Some(store), Some(roots)) = (means.store.clone(), means.roots.clone()) else {
+    if let Some(open) = open.as_ref().filter(|open| open.policy.subject.is_some()) {
+        let (Some(store), Some(roots)) = (open.means.store.clone(), open.means.roots.clone()) else {
             return Err(Error::usage(
                 "NoStore",
                 "the policy names no store, or no key file: there are no keys of subjects",
@@ -505,15 +478,119 @@ pub(crate) async fn forget(args: &ForgetArgs, context: &Context) -> Result<Answe
         for subject in args.subject.iter().filter(|_| !args.dry_run) {
             subjects.forget(subject).await?;
         }
-        let what = if args.dry_run { "would be" } else { "are" };
-        text.push_str(&format!(
-            "the keys of {} subjects {what} deleted: their values are unreadable everywhere\n",
-            args.subject.len()
+        let (count, what) = (args.subject.len(), if args.dry_run { "would be" } else { "are" });
+        said.text.push_str(&format!(
+            "the keys of {count} subjects {what} deleted: their values are unreadable everywhere\n"
         ));
-        json["keys_deleted"] = json!(if args.dry_run { 0 } else { args.subject.len() });
+        said.json["keys_deleted"] = json!(if args.dry_run { 0 } else { count });
+    }
+    let Said { mut json, mut text } = said;
+    if text.is_empty() {
+        text.push_str("nothing is forgotten: the policy has no subject, and no table is named\n");
     }
     json["outcome"] = Value::from(if args.dry_run { "planned" } else { "done" });
     Ok(Answer::Report { json, text, exit: 0 })
+}
+
+/// What a report is made of.
+struct Said {
+    json: Value,
+    text: String,
+}
+
+/// Takes the rows of subjects out of a table: what is behind their tokens first, since behind an erasure they are not found any more.
+async fn forget_rows(
+    args: &ForgetArgs,
+    table: &str,
+    open: Option<&OpenPolicy>,
+    said: &mut Said,
+    context: &Context,
+) -> Result<()> {
+    let column = args.column.as_deref().unwrap_or_default();
+    let mut values = args.subject.clone();
+    let protector =
+        open.map(|open| Protector::new(&open.policy.all_named(), &open.table, [], &open.means)).transpose()?;
+    if let Some(protector) = &protector {
+        if protector.treats(column) {
+            values = protector.tokens_for(column, &args.subject).await?;
+        }
+        for tokens in &args.tokens {
+            let of = rows_of(table, column, &values, tokens, protector, context).await?;
+            let of: Vec<&str> = of.iter().map(String::as_str).collect();
+            let count = if args.dry_run { of.len() as u64 } else { protector.forget_tokens(tokens, &of).await? };
+            said.json["tokens"][tokens] = json!(count);
+            said.text.push_str(&format!("{tokens}: what is behind {count} tokens is deleted\n"));
+        }
+    }
+    if !args.keep_rows {
+        let dataset = context.open(&of_url(table), JournalOptions::default()).await?;
+        let mode = if args.dry_run { biscuit_rewrite::Mode::DryRun } else { biscuit_rewrite::Mode::Commit };
+        let report = biscuit_rewrite::erase(&dataset, column, &values, mode).await?;
+        let (outcome, erased, rows, files) = (report.outcome, report.erased, report.rows, report.files);
+        said.text.push_str(&format!("{outcome}: {erased} of {rows} rows erased from {files} files\n"));
+        said.json["erased"] = json!(report);
+        forget_put_aside(args, &dataset, open, said).await?;
+    }
+    // Their own tokens, where these are in the store, stand for nobody any more.
+    if let Some(protector) = protector.filter(|protector| !args.dry_run && protector.keeps_values(column)) {
+        let values: Vec<&str> = values.iter().map(String::as_str).collect();
+        protector.forget_tokens(column, &values).await?;
+    }
+    Ok(())
+}
+
+fn of_url(table: &str) -> TableArgs {
+    TableArgs { url: table.to_owned(), state: None }
+}
+
+/// Takes the records of subjects out of the quarantine: those of JSON whose column has one of them, before or after, sealed or not. Of others it is not known
+/// whose they are, and they are counted.
+async fn forget_put_aside(
+    args: &ForgetArgs,
+    dataset: &Dataset,
+    open: Option<&OpenPolicy>,
+    said: &mut Said,
+) -> Result<()> {
+    let column = args.column.as_deref().unwrap_or_default();
+    let (mut theirs, mut unknown) = (vec![], 0u64);
+    for record in quarantined(dataset).await? {
+        let raw = match open {
+            Some(open) => unsealed(&open.means, &open.table, &record.refused.raw).await.ok(),
+            None => Some(record.refused.raw.clone()),
+        };
+        match raw.and_then(|raw| serde_json::from_slice::<Value>(&raw).ok()) {
+            Some(record_json) if has(&record_json, column, &args.subject) => theirs.push(record.refused),
+            Some(_) => {}
+            None => unknown += 1,
+        }
+    }
+    if !theirs.is_empty() && !args.dry_run {
+        discard(dataset, &theirs).await?;
+    }
+    said.json["quarantine"] = json!({"discarded": theirs.len(), "unknown": unknown});
+    if !theirs.is_empty() || unknown > 0 {
+        let count = theirs.len();
+        said.text.push_str(&format!(
+            "quarantine: {count} records discarded; of {unknown} others, which are not JSON or do not open, it is not known whose they are\n"
+        ));
+    }
+    Ok(())
+}
+
+/// Whether a field of that name has one of these values, however deep.
+fn has(json: &Value, column: &str, values: &[String]) -> bool {
+    let is = |value: &Value| match value {
+        Value::String(text) => values.contains(text),
+        Value::Number(number) => values.contains(&number.to_string()),
+        _ => false,
+    };
+    match json {
+        Value::Object(fields) => {
+            fields.iter().any(|(name, value)| (name == column && is(value)) || has(value, column, values))
+        }
+        Value::Array(items) => items.iter().any(|item| has(item, column, values)),
+        _ => false,
+    }
 }
 
 /// The texts of a column in the rows in which another one has these values.
@@ -525,7 +602,7 @@ async fn rows_of(
     protector: &Protector,
     context: &Context,
 ) -> Result<BTreeSet<String>> {
-    let dataset = context.open(&TableArgs { url: table.to_owned(), state: None }, JournalOptions::default()).await?;
+    let dataset = context.open(&of_url(table), JournalOptions::default()).await?;
     let mut all = BTreeSet::new();
     for file in dataset.view().await?.open_files().await? {
         for batch in read(&file).await? {

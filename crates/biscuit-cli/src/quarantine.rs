@@ -1,14 +1,18 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use biscuit_core::Result;
+use biscuit_job::unsealed;
 use biscuit_journal::JournalOptions;
 use biscuit_merge::{Quarantined, quarantined};
+use biscuit_pii::{Access, AuditFile};
 use serde_json::{Value, json};
 
 use crate::args::{QuarantineCommand, QuarantineShowArgs, TableArgs};
 use crate::context::Context;
 use crate::merge::retry;
 use crate::output::Answer;
+use crate::pii::OpenPolicy;
 
 pub(crate) async fn run(command: &QuarantineCommand, context: &Context) -> Result<Answer> {
     match command {
@@ -36,7 +40,10 @@ async fn list(args: &TableArgs, context: &Context) -> Result<Answer> {
 }
 
 async fn show(args: &QuarantineShowArgs, context: &Context) -> Result<Answer> {
-    let records = quarantined(&context.open(&args.table, JournalOptions::default()).await?).await?;
+    let mut records = quarantined(&context.open(&args.table, JournalOptions::default()).await?).await?;
+    if let Some(policy) = &args.policy {
+        records = opened(records, policy, args, context).await?;
+    }
     let chosen = records.iter().filter(|q| args.code.as_ref().is_none_or(|c| *c == q.refused.code));
     let (mut text, mut json_lines) = (String::new(), String::new());
     for q in chosen.take(args.limit.unwrap_or(usize::MAX)) {
@@ -49,6 +56,23 @@ async fn show(args: &QuarantineShowArgs, context: &Context) -> Result<Answer> {
         json_lines.push_str(&format!("{}\n", as_json(q)));
     }
     Ok(Answer::Rows { json_lines, text })
+}
+
+/// The records as they came, where a job has sealed them.
+async fn opened(
+    mut records: Vec<Quarantined>,
+    policy: &str,
+    args: &QuarantineShowArgs,
+    context: &Context,
+) -> Result<Vec<Quarantined>> {
+    let policy = OpenPolicy::open(policy, &args.table.url, context).await?;
+    let audit = AuditFile::new(args.audit.as_deref().unwrap_or_default());
+    let access = Access::new(&args.who, args.why.as_deref().unwrap_or_default(), Arc::new(audit))?;
+    access.record(&policy.table, "quarantine", records.len() as u64, records.len() as u64)?;
+    for record in &mut records {
+        record.refused.raw = unsealed(&policy.means, &policy.table, &record.refused.raw).await?;
+    }
+    Ok(records)
 }
 
 fn as_json(q: &Quarantined) -> Value {

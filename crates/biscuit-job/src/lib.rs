@@ -29,7 +29,7 @@ pub use choose::{OpenPlace, PlaceByLocation};
 pub use impact::impact;
 pub use job::{RawToClean, RunOptions};
 pub use learn::{learn, sample};
-pub use pii::{LocalMeans, OpenMeans};
+pub use pii::{LocalMeans, OpenMeans, unsealed};
 pub use read::ReadReport;
 pub use report::{JobReport, OutputReport, SourceReport};
 pub use spec::{

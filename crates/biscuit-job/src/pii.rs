@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{ArrayRef, AsArray, BinaryArray, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use biscuit_change::{ChangeBatch, Changes, Refused};
 use biscuit_core::{Error, Result};
-use biscuit_pii::{Cells, Form, HashKey, Means, Policy, Protector, Treated};
+use biscuit_pii::{Cells, HashKey, Means, Policy, Protector, Treated};
 use biscuit_schema::Contract;
 
 use crate::spec::{OutputMode, invalid};
@@ -39,6 +39,20 @@ impl OpenMeans for LocalMeans {
 const QUARANTINE: &str = "quarantine";
 /// What a sealed record begins with.
 const SEALED: &str = "biscuit-sealed:";
+
+/// A record of the quarantine of a job with a policy, as it came.
+///
+/// # Errors
+/// `CannotDecrypt` for one that other keys have sealed, or for another table; `NoKeys`.
+pub async fn unsealed(means: &Means, table: &str, raw: &[u8]) -> Result<Vec<u8>> {
+    let sealed = std::str::from_utf8(raw).ok().and_then(|raw| raw.strip_prefix(SEALED));
+    let Some(sealed) = sealed else { return Ok(raw.to_vec()) };
+    let roots = means
+        .roots
+        .clone()
+        .ok_or_else(|| Error::usage("NoKeys", "records are sealed, and the policy names no key file"))?;
+    Ok(Cells::new(roots, table).unseal(QUARANTINE, sealed).await?.to_vec())
+}
 
 /// What becomes of the rows of a source.
 #[derive(Debug)]
@@ -71,7 +85,7 @@ impl Guarded {
         if matches!(mode, OutputMode::Merge | OutputMode::Snapshot) {
             protector = protector.repeatable(means)?;
         }
-        let seal = means.roots.clone().map(|roots| Cells::new(roots, protector.table()).with_form(Form::Text));
+        let seal = means.roots.clone().map(|roots| Cells::new(roots, protector.table()));
         let mut tags = BTreeMap::new();
         if let Some(roots) = &means.roots {
             for path in protector.columns() {
@@ -184,9 +198,8 @@ impl Guarded {
         if raw.starts_with(SEALED.as_bytes()) {
             return Ok(raw.to_vec());
         }
-        let one: ArrayRef = Arc::new(BinaryArray::from(vec![raw]));
-        let sealed = cells.encrypt(QUARANTINE, &one)?;
-        Ok(format!("{SEALED}{}", sealed.as_string::<i32>().value(0)).into_bytes())
+        // Equal records stay equal: one that is put aside again, by a rerun, is there once.
+        Ok(format!("{SEALED}{}", cells.seal(QUARANTINE, raw)?).into_bytes())
     }
 
     /// The error with keyed tags in the place of values, if it is about a column that is treated.

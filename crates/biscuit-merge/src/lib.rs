@@ -46,7 +46,7 @@ pub use frame::merge_and_retain_last;
 pub use merge::Merge;
 pub use options::MergeOptions;
 pub use prepare::{merged_by, stored_spec};
-pub use quarantine::{Quarantined, put_aside, quarantined};
+pub use quarantine::{Quarantined, discard, put_aside, quarantined};
 pub use report::{FileCounts, MergeReport, Partitions, RowCounts, SliceFiles, SliceReport, Verdicts};
 pub use retract::{Effective, KeyAndOrder, Retraction, Retractions, key_and_order};
 pub use segment::{HeldKey, held_keys};

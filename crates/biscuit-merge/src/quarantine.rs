@@ -159,6 +159,27 @@ pub async fn put_aside(journal: &Journal, head: &Head, refused: Vec<Refused>) ->
     Ok(change.drop.into_iter().map(|name| (name, None)).chain(write).collect())
 }
 
+/// Takes records out of the quarantine of a table, for good; gives the version without them.
+///
+/// # Errors
+/// `Conflict` if another run was first; those of the journal.
+pub async fn discard(dataset: &Dataset, records: &[Refused]) -> Result<u64> {
+    let journal = dataset.journal();
+    let observed = journal.observe().await?;
+    let head = &observed.head;
+    let change = Quarantine::load(journal, head).await?.take(records, &[], head.version + 1)?;
+    if change.is_empty() {
+        return Ok(head.version);
+    }
+    let mut replace = journal.replace(&observed);
+    change.drop.iter().for_each(|name| replace.without_state(name));
+    if let Some((name, content)) = change.write {
+        replace.with_state(&name, content).await?;
+    }
+    replace.with_report(serde_json::json!({"discarded": records.len()}));
+    Ok(replace.commit().await?.version)
+}
+
 /// The records in the quarantine of a table, in the order in which they came.
 ///
 /// # Errors

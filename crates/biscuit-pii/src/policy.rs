@@ -227,6 +227,15 @@ impl Policy {
         Ok(only)
     }
 
+    /// The same, taking the name of each class as that of a column as well: for tables whose contract is not at hand.
+    pub fn all_named(&self) -> Self {
+        let mut all = self.clone();
+        for (class, treatment) in &self.classes {
+            all.columns.entry(class.clone()).or_insert_with(|| treatment.clone());
+        }
+        all
+    }
+
     /// The treatment of each column: those that are named, and those of a contract, whose columns and classes these are.
     ///
     /// # Errors

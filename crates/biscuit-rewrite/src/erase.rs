@@ -73,7 +73,7 @@ async fn erase_from(
         ..EraseReport::default()
     };
     let (mut units, mut wanted) = (vec![], 0);
-    let mut replace = dataset.journal().replace(&snapshot.observed);
+    let mut retired = vec![];
     for file in &files {
         let gone = numbers(file, column, values).await?;
         if gone.is_empty() {
@@ -81,7 +81,7 @@ async fn erase_from(
         }
         (report.files, report.erased) = (report.files + 1, report.erased + gone.len() as u64);
         let listed = snapshot.observed.file(&file.file.path);
-        replace.retire(listed.ok_or_else(|| Error::internal("a file of the snapshot was not observed"))?);
+        retired.push(listed.ok_or_else(|| Error::internal("a file of the snapshot was not observed"))?);
         if gone.len() as u64 == file.rows() {
             continue;
         }
@@ -96,6 +96,8 @@ async fn erase_from(
     if mode == Mode::DryRun {
         return Ok(report);
     }
+    let mut replace = dataset.journal().replace(&snapshot.observed);
+    retired.into_iter().for_each(|listed| replace.retire(listed));
     let stager = replace.stager();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let written = match rewrite_units(units, &stager, session(cores, None)?).await {

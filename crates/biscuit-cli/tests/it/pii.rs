@@ -194,6 +194,34 @@ fn mistakes_in_policies_and_keys_are_named() {
     assert!(!f.path().join("t").exists(), "nothing was written");
 }
 
+#[test]
+fn what_is_put_aside_is_sealed_shown_to_who_says_why_and_forgotten() {
+    let f = with_keys();
+    f.write("job.toml", JOB);
+    let row =
+        |ssn: &str, age: Value| serde_json::json!({"ssn": ssn, "email": null, "bio": null, "age": age, "note": null});
+    let create = |lsn, ssn: &str| event(lsn, "c", &Value::Null, &row(ssn, "none".into()), &serde_json::json!({}));
+    let good = event(1, "c", &Value::Null, &row("900-00-0001", 7.into()), &serde_json::json!({}));
+    f.write("raw/1.jsonl", good + &create(2, "900-00-0002") + &create(3, "900-00-0003"));
+    assert_eq!(f.run("run job.toml").code, 0);
+    let shown = f.run("quarantine show lake/customer");
+    assert!(shown.out.contains("biscuit-sealed:") && !shown.out.contains("900-00"), "{}", shown.out);
+    let asked = "quarantine show lake/customer --policy job.toml --audit audit.jsonl --who t";
+    assert_eq!(f.run(asked).code, 2, "without a reason");
+    let opened = f.run(&format!("{asked} --why ticket-9"));
+    assert!(opened.out.contains("900-00-0002") && opened.out.contains("900-00-0003"), "{}{}", opened.out, opened.err);
+    assert!(std::fs::read_to_string(f.path().join("audit.jsonl")).unwrap().contains("ticket-9"));
+    let forget = "forget --subject 900-00-0002 --policy job.toml --erase-from lake/customer --column ssn";
+    let dry = f.run(&format!("{forget} --dry-run --json"));
+    assert_eq!((dry.code, dry.json()["quarantine"]["discarded"].as_u64()), (0, Some(1)), "{}", dry.err);
+    let ran = f.run(forget);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(ran.out.contains("quarantine: 1 records discarded; of 0 others"), "{}", ran.out);
+    let left = f.run(&format!("{asked} --why ticket-9"));
+    assert!(!left.out.contains("900-00-0002") && left.out.contains("900-00-0003"), "{}", left.out);
+    assert_eq!(f.rows("lake/customer").len(), 1);
+}
+
 /// All bytes of a file, and those of its pages if it is one of Parquet.
 fn bytes_of(path: &Path) -> Vec<u8> {
     let mut bytes = std::fs::read(path).expect("a file");

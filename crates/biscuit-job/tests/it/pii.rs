@@ -125,6 +125,15 @@ async fn what_is_put_aside_is_sealed_and_needs_a_key() {
     let opened = Cells::new(roots(), "customers").decrypt("quarantine", &sealed, &DataType::Utf8).await.unwrap().column;
     let opened = opened.as_any().downcast_ref::<arrow::array::StringArray>().unwrap().value(0).to_owned();
     assert_eq!(opened.trim(), bad.trim());
+    // Read again, it is put aside once.
+    lab.put(
+        "raw/customers/1.json",
+        change("111-11-1111", 1, "ann@x.com", "", "c") + bad + &change("444-44-4444", 1, "x@x.com", "", "c"),
+    )
+    .await;
+    let report = kept.run(&lab, &job).await.unwrap();
+    assert_eq!(report.outputs[0].quarantined, 1);
+    assert_eq!(biscuit_merge::quarantined(&lab.dataset("lake/customers")).await.unwrap().len(), 1);
 
     let lab = Lab::new();
     lab.put("raw/customers/1.json", bad).await;

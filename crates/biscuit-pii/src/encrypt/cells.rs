@@ -2,10 +2,11 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{Array, ArrayRef, AsArray, LargeBinaryArray};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, LargeBinaryArray, RecordBatch, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use aws_lc_rs::aead::LessSafeKey;
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use biscuit_core::{Clock, Error, Result, SystemClock};
 
 use crate::encrypt::cell::{
@@ -18,6 +19,7 @@ use crate::encrypt::subjects::{SubjectKey, Subjects};
 use crate::keys::cache::{Limits, Used};
 use crate::keys::roots::Roots;
 use crate::keys::secret::random;
+use zeroize::Zeroizing;
 
 /// Encrypts columns value by value, and decrypts them: AES-256-GCM, 39 bytes more than the value (53 with a key of its subject).
 ///
@@ -242,6 +244,29 @@ impl Cells {
         }
         let column = self.form.store(column, made.finish(Some(valid.into()))?, values.data_type())?;
         Ok(Encrypted { column, forgotten })
+    }
+
+    /// Encrypts single bytes, as text, so that equal ones are equal behind it: what is put aside twice is put aside once.
+    ///
+    /// # Errors
+    /// `Internal`.
+    pub fn seal(&self, column: &str, bytes: &[u8]) -> Result<String> {
+        let one: ArrayRef = Arc::new(BinaryArray::from(vec![bytes]));
+        let row = RecordBatch::try_from_iter([(column, one.clone())]);
+        let row = row.map_err(|e| Error::internal("a value is a row").with_source(e))?;
+        let sealed = self.encrypt_repeatably(column, &one, &Digests::of(&self.roots, &row)?)?;
+        let sealed = Form::load(column, &sealed)?;
+        Ok(BASE64_URL_SAFE_NO_PAD.encode(sealed.as_binary::<i64>().value(0)))
+    }
+
+    /// The bytes that [`seal`](Self::seal) has encrypted.
+    ///
+    /// # Errors
+    /// Those of [`decrypt`](Self::decrypt).
+    pub async fn unseal(&self, column: &str, sealed: &str) -> Result<Zeroizing<Vec<u8>>> {
+        let one: ArrayRef = Arc::new(StringArray::from(vec![sealed]));
+        let opened = self.decrypt(column, &one, &DataType::Binary).await?.column;
+        Ok(Zeroizing::new(opened.as_binary::<i32>().value(0).to_vec()))
     }
 
     /// Decrypts a column to values of this type. What was encrypted with the key of a subject that was forgotten is null, and counted.
