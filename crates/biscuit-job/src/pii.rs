@@ -174,6 +174,10 @@ impl Guarded {
         for half in &mut batch.moves {
             half.key = self.protector.apply_to_present(&half.key).await?.rows;
         }
+        if self.seal.is_none() {
+            // There is nothing to seal a record with that would be put aside: it stops the run.
+            batch.raw = None;
+        }
         batch.map_raw(|raw| self.seal(&raw))
     }
 
@@ -195,9 +199,6 @@ impl Guarded {
                 "rows are put aside, and [pii] names no key file to seal them with; `biscuit pii keygen` makes one";
             return Err(Error::usage("NoKeys", message));
         };
-        if raw.starts_with(SEALED.as_bytes()) {
-            return Ok(raw.to_vec());
-        }
         // Equal records stay equal: one that is put aside again, by a rerun, is there once.
         Ok(format!("{SEALED}{}", cells.seal(QUARANTINE, raw)?).into_bytes())
     }
@@ -220,6 +221,12 @@ impl Guarded {
             if let Some(column) = columns.iter().find(|column| !self.protector.keeps_equality(column)) {
                 return Err(not_equal(what, column));
             }
+        }
+        if let Some(column) = key.iter().chain(partition_by).find(|column| self.protector.changes_with_keys(column)) {
+            let message = format!(
+                "column `{column}` is one of the key or a partition, there are several versions of the keys, and it would come out otherwise with a new one: name the `version` that the table was begun with"
+            );
+            return Err(Error::usage("UnpinnedVersion", message).with_column(column));
         }
         match order.iter().find(|column| self.treats(column)) {
             Some(column) => {

@@ -9,7 +9,7 @@ use crate::detector::{Column, Detector};
 use crate::entity::Entity;
 use crate::hit::Likelihood;
 use crate::redact::Redactor;
-use crate::texts::{distinct_texts, text_parts};
+use crate::texts::{as_text, distinct_texts, text_parts};
 
 /// What texts of a column hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -41,6 +41,8 @@ pub async fn classify(
     let mut classes = Vec::new();
     let columns = sample.schema_ref().fields().iter().zip(sample.columns());
     for (path, array) in columns.flat_map(|(field, array)| text_parts(field, array)) {
+        // A number may be one of a card, a date one of birth.
+        let Ok(array) = as_text(&path, &array) else { continue };
         let distinct = distinct_texts(&array);
         let texts: Vec<&str> = distinct.iter().map(|(text, _)| text.as_str()).collect();
         let all: u64 = distinct.iter().map(|(_, count)| count).sum();

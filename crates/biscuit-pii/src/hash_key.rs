@@ -37,8 +37,16 @@ impl HashKey {
     /// # Errors
     /// `Internal` if it cannot be derived.
     pub fn of(roots: &Roots, namespace: impl Into<String>) -> Result<Self> {
+        Self::of_version(roots, roots.current(), namespace)
+    }
+
+    /// The key of a namespace that one version of the root keys makes.
+    ///
+    /// # Errors
+    /// `UnknownKeyVersion`.
+    pub fn of_version(roots: &Roots, version: u16, namespace: impl Into<String>) -> Result<Self> {
         let namespace = namespace.into();
-        let key = roots.derive(roots.current(), b"", &["biscuit hash", &namespace], 32)?;
+        let key = roots.derive(version, b"", &["biscuit hash", &namespace], 32)?;
         Self::new(key.expose(), namespace)
     }
 

@@ -50,12 +50,33 @@ pub(crate) fn part(rows: &RecordBatch, path: &str) -> Result<ArrayRef> {
     Ok(array)
 }
 
+/// Whether a path has one value in each row: it does not go through a list or a map.
+pub(crate) fn is_one_a_row(schema: &Schema, path: &str) -> bool {
+    let mut fields = schema.fields().clone();
+    let mut steps = path.split('.').peekable();
+    while let Some(step) = steps.next() {
+        let Some((_, field)) = fields.find(step) else { return false };
+        match field.data_type() {
+            DataType::Struct(inside) => fields = inside.clone(),
+            _ => return steps.peek().is_none(),
+        }
+    }
+    true
+}
+
+/// Whether a column may hold null where it could not before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Nulls {
+    AsBefore,
+    Allowed,
+}
+
 /// The rows with another part of that path, of as many values; its type may be another one.
-pub(crate) fn with_part(rows: &RecordBatch, path: &str, new: ArrayRef) -> Result<RecordBatch> {
+pub(crate) fn with_part(rows: &RecordBatch, path: &str, new: ArrayRef, nulls: Nulls) -> Result<RecordBatch> {
     let steps: Vec<&str> = path.split('.').collect();
     let schema = rows.schema_ref();
     let (at, field) = schema.fields().find(steps[0]).ok_or_else(|| missing(path, schema.fields()))?;
-    let (field, column) = replaced(field, rows.column(at), &steps[1..], new)?;
+    let (field, column) = replaced(field, rows.column(at), &steps[1..], (new, nulls))?;
     let mut fields: Vec<FieldRef> = schema.fields().iter().cloned().collect();
     let mut columns = rows.columns().to_vec();
     (fields[at], columns[at]) = (field, column);
@@ -68,9 +89,14 @@ fn of_type(field: &FieldRef, kind: DataType) -> FieldRef {
     Arc::new(field.as_ref().clone().with_data_type(kind))
 }
 
-fn replaced(field: &FieldRef, array: &ArrayRef, steps: &[&str], new: ArrayRef) -> Result<(FieldRef, ArrayRef)> {
+fn replaced(
+    field: &FieldRef,
+    array: &ArrayRef,
+    steps: &[&str],
+    (new, nulls): (ArrayRef, Nulls),
+) -> Result<(FieldRef, ArrayRef)> {
     let Some(step) = steps.first() else {
-        let nullable = field.is_nullable() || new.null_count() > 0;
+        let nullable = field.is_nullable() || nulls == Nulls::Allowed;
         let field = field.as_ref().clone().with_data_type(new.data_type().clone()).with_nullable(nullable);
         return Ok((Arc::new(field), new));
     };
@@ -79,7 +105,7 @@ fn replaced(field: &FieldRef, array: &ArrayRef, steps: &[&str], new: ArrayRef) -
         DataType::Struct(fields) => {
             let of = array.as_struct();
             let (at, inner) = fields.find(step).ok_or_else(internal)?;
-            let (inner, column) = replaced(inner, of.column(at), &steps[1..], new)?;
+            let (inner, column) = replaced(inner, of.column(at), &steps[1..], (new, nulls))?;
             let mut fields: Vec<FieldRef> = fields.iter().cloned().collect();
             let mut columns = of.columns().to_vec();
             (fields[at], columns[at]) = (inner, column);
@@ -88,7 +114,7 @@ fn replaced(field: &FieldRef, array: &ArrayRef, steps: &[&str], new: ArrayRef) -
         }
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
             let data = array.to_data();
-            let (item, values) = replaced(item, &make_array(data.child_data()[0].clone()), steps, new)?;
+            let (item, values) = replaced(item, &make_array(data.child_data()[0].clone()), steps, (new, nulls))?;
             let kind = match array.data_type() {
                 DataType::List(_) => DataType::List(item),
                 DataType::LargeList(_) => DataType::LargeList(item),
@@ -101,7 +127,7 @@ fn replaced(field: &FieldRef, array: &ArrayRef, steps: &[&str], new: ArrayRef) -
         DataType::Map(entries, sorted) => {
             let map = array.as_map();
             let DataType::Struct(fields) = entries.data_type() else { return Err(internal()) };
-            let (value, values) = replaced(&fields[1], map.values(), steps, new)?;
+            let (value, values) = replaced(&fields[1], map.values(), steps, (new, nulls))?;
             let fields = Fields::from(vec![fields[0].clone(), value]);
             let entries = of_type(entries, DataType::Struct(fields.clone()));
             let structs = StructArray::try_new(fields, vec![map.keys().clone(), values], None).map_err(failed)?;

@@ -130,6 +130,8 @@ pub enum Replacement {
 pub struct Hashing {
     /// Equal values of a namespace have equal hashes; the class or the name of the column if none is given.
     pub namespace: Option<String>,
+    /// The version of the keys; the current one if none is given.
+    pub version: Option<u16>,
 }
 
 /// How values are encrypted.
@@ -170,7 +172,7 @@ pub struct Tokens {
     pub normalize: Vec<Normalization>,
     /// What FF1 encrypts.
     pub alphabet: Alphabet,
-    /// The version of the keys for FF1, whose tokens do not say it; the current one if none is given.
+    /// The version of the keys, for tokens that are made of nothing else; the current one if none is given.
     pub version: Option<u16>,
 }
 

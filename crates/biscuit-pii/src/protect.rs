@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType, SchemaRef};
 use biscuit_core::{Error, Result};
 use serde::Serialize;
 
@@ -23,11 +23,11 @@ use crate::keys::cache::{KeyCache, Limits};
 use crate::keys::key_file::{KeyFile, Wrapping};
 use crate::keys::provider::{KeyContext, KeyProvider};
 use crate::keys::roots::Roots;
-use crate::part::{part, with_part};
+use crate::part::{Nulls, is_one_a_row, part, with_part};
 use crate::policy::{Encryption, KeyUse, Policy, Redaction, Replacement, TokenKind, Tokens, Treatment};
 use crate::redact::Redactor;
 use crate::remove::remove;
-use crate::texts::{distinct_texts, map_texts};
+use crate::texts::{as_text, distinct_texts, map_texts};
 use crate::tokens::audit::Access;
 use crate::tokens::embedded::FileStore;
 use crate::tokens::store::Store;
@@ -138,6 +138,8 @@ pub struct Protector {
     table: String,
     subject: Option<String>,
     columns: Vec<(String, Ready)>,
+    /// Columns that come out otherwise with another version of the keys, of which there are several.
+    unpinned: Vec<String>,
     /// Root keys, where equal rows are to be equal behind it.
     repeats: Option<Roots>,
 }
@@ -208,13 +210,24 @@ impl Protector {
         means: &Means,
     ) -> Result<Self> {
         let table = policy.table.as_deref().unwrap_or(table).to_owned();
-        let mut columns = vec![];
+        let (mut columns, mut unpinned) = (vec![], vec![]);
+        let several = means.roots.as_ref().is_some_and(|roots| roots.versions().count() > 1);
         for (path, (treatment, class)) in policy.treatments(classes)? {
             let name = class.as_deref().unwrap_or_else(|| path.rsplit('.').next().unwrap_or(&path));
             let ready = ready(&treatment, &table, &path, name, policy, means)?;
+            let of_a_version = match (&treatment, &ready) {
+                (Treatment::Hash(how), _) => how.version.is_none(),
+                (Treatment::Tokenize(how), Ready::Tokenize(tokenizer)) => {
+                    how.version.is_none() && !tokenizer.keeps_values()
+                }
+                _ => false,
+            };
+            if several && of_a_version {
+                unpinned.push(path.clone());
+            }
             columns.push((path, ready));
         }
-        Ok(Self { table, subject: policy.subject.clone(), columns, repeats: None })
+        Ok(Self { table, subject: policy.subject.clone(), columns, unpinned, repeats: None })
     }
 
     /// The same, of which equal rows come out equal: for rows that are merged, or made again by a rerun. Encrypting takes some microseconds a value then.
@@ -249,6 +262,11 @@ impl Protector {
             .all(|(_, ready)| matches!(ready, Ready::Keep | Ready::Hash(_) | Ready::Tokenize(_)))
     }
 
+    /// Whether new keys would give a column other values than it has: a table that has it as its key would hold each entity twice.
+    pub fn changes_with_keys(&self, column: &str) -> bool {
+        self.unpinned.iter().any(|path| path == column)
+    }
+
     /// Whether a column, or a part of it, is changed by it.
     pub fn treats(&self, column: &str) -> bool {
         let inside = format!("{column}.");
@@ -271,17 +289,7 @@ impl Protector {
     /// # Errors
     /// Those of [`apply`](Self::apply).
     pub async fn schema(&self, of: &SchemaRef) -> Result<SchemaRef> {
-        let rows = self.apply(&RecordBatch::new_empty(of.clone())).await?.rows;
-        let mut fields = vec![];
-        for field in rows.schema_ref().fields() {
-            // A value may be null behind it, since its subject was forgotten.
-            let inside = format!("{}.", field.name());
-            let forgets = self.columns.iter().any(|(path, ready)| {
-                matches!(ready, Ready::OfSubject(_)) && (path == field.name() || path.starts_with(&inside))
-            });
-            fields.push(field.as_ref().clone().with_nullable(field.is_nullable() || forgets));
-        }
-        Ok(Arc::new(Schema::new_with_metadata(fields, rows.schema_ref().metadata().clone())))
+        Ok(self.apply(&RecordBatch::new_empty(of.clone())).await?.rows.schema())
     }
 
     /// Treats all columns of some rows.
@@ -312,7 +320,9 @@ impl Protector {
                 Ready::Remove => gone.push(path.as_str()),
                 _ => {
                     let new = self.treat(path, ready, &values, (rows, digests.as_ref()), &mut treated).await?;
-                    out = with_part(&out, path, new)?;
+                    // A subject may be forgotten: also where none is yet, so that all batches have the same columns.
+                    let nulls = if matches!(ready, Ready::OfSubject(_)) { Nulls::Allowed } else { Nulls::AsBefore };
+                    out = with_part(&out, path, new, nulls)?;
                 }
             }
             columns.insert(path.clone(), treated);
@@ -353,8 +363,10 @@ impl Protector {
             Ready::OfSubject(cells) => {
                 let subject = self.subject.as_deref().unwrap_or_default();
                 let subjects = part(rows, subject)?;
-                if subjects.len() != values.len() {
-                    let message = format!("column `{path}` has several values in a row, and `{subject}` one");
+                if !is_one_a_row(rows.schema_ref(), path) || !is_one_a_row(rows.schema_ref(), subject) {
+                    let message = format!(
+                        "column `{path}`, or `{subject}`, may have several values in a row: keys of subjects are for one"
+                    );
                     return Err(Error::usage("CannotEncrypt", message).with_column(path));
                 }
                 let encrypted = cells.encrypt_of(path, values, &subjects, digests).await?;
@@ -403,7 +415,7 @@ impl Protector {
                     return Err(Error::usage("NoWayBack", message).with_column(path));
                 }
             };
-            out = with_part(&out, path, column)?;
+            out = with_part(&out, path, column, Nulls::Allowed)?;
             done.insert(path.to_owned(), Treated { values: counts, found: BTreeMap::new(), forgotten });
         }
         Ok(Protected { rows: out, columns: done })
@@ -429,14 +441,14 @@ impl Protector {
         self.columns.iter().any(|(of, ready)| of == path && tokenizes(ready))
     }
 
-    /// What stands in a column for these values.
+    /// What stands in a column for these values; values that have no token yet get none, and are left out.
     ///
     /// # Errors
     /// `NoWayBack` for a column that is neither tokenized nor hashed; those of the store.
     pub async fn tokens_for(&self, path: &str, values: &[String]) -> Result<Vec<String>> {
         let values: Vec<&str> = values.iter().map(String::as_str).collect();
         match self.columns.iter().find(|(of, _)| of == path).map(|(_, ready)| ready) {
-            Some(Ready::Tokenize(tokenizer)) => tokenizer.tokens(&values).await,
+            Some(Ready::Tokenize(tokenizer)) => Ok(tokenizer.known(&values).await?.into_iter().flatten().collect()),
             Some(Ready::Hash(key)) => Ok(values.into_iter().map(|value| key.hash(value)).collect()),
             _ => {
                 let message =
@@ -473,7 +485,8 @@ pub fn hash_texts(column: &str, values: &ArrayRef, key: &HashKey) -> Result<Arra
 }
 
 fn kind(path: &str, column: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
-    cast(column, to).map_err(|_| {
+    let strict = CastOptions { safe: false, ..CastOptions::default() };
+    cast_with_options(column, to, &strict).map_err(|_| {
         let message = format!("column `{path}` was detokenized, and a value in it is no {to}");
         Error::data("CannotDetokenize", message).with_column(path)
     })
@@ -492,17 +505,6 @@ fn holds_text(kind: &DataType) -> bool {
     }
 }
 
-/// The column, or the text of its numbers, dates and the like.
-fn as_text(path: &str, values: &ArrayRef) -> Result<ArrayRef> {
-    if holds_text(values.data_type()) && values.data_type() != &DataType::Null {
-        return Ok(values.clone());
-    }
-    cast(values, &DataType::Utf8).map_err(|e| {
-        let message = format!("column `{path}` is a {}, which has no text", values.data_type());
-        Error::usage("NotText", message).with_column(path).with_source(e)
-    })
-}
-
 fn ready(treatment: &Treatment, table: &str, path: &str, name: &str, policy: &Policy, means: &Means) -> Result<Ready> {
     Ok(match treatment {
         Treatment::Keep => Ready::Keep,
@@ -511,7 +513,8 @@ fn ready(treatment: &Treatment, table: &str, path: &str, name: &str, policy: &Po
         Treatment::Partial { first, last } => Ready::Mask { first: *first, last: *last },
         Treatment::Redact(how) => Ready::Redact(redactor(how, path, means)?),
         Treatment::Hash(how) => {
-            Ready::Hash(Box::new(HashKey::of(&means.roots(path)?, how.namespace.as_deref().unwrap_or(name))?))
+            let (roots, namespace) = (means.roots(path)?, how.namespace.as_deref().unwrap_or(name));
+            Ready::Hash(Box::new(HashKey::of_version(&roots, how.version.unwrap_or(roots.current()), namespace)?))
         }
         Treatment::Tokenize(how) => Ready::Tokenize(tokenizer(how, path, name, means)?),
         Treatment::Encrypt(how) => encryption(how, table, path, policy, means)?,

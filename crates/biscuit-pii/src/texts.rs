@@ -4,8 +4,51 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, LargeStringArray, StringArray, StringViewArray, make_array};
+use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field};
 use biscuit_core::{Error, Result};
+
+/// Whether each value in a column of this type is text: of nested ones, each leaf.
+pub(crate) fn is_all_text(kind: &DataType) -> bool {
+    match kind {
+        DataType::Dictionary(_, of) => is_all_text(of),
+        DataType::RunEndEncoded(_, of) => is_all_text(of.data_type()),
+        DataType::Struct(fields) => fields.iter().all(|field| is_all_text(field.data_type())),
+        DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::ListView(item)
+        | DataType::LargeListView(item)
+        | DataType::FixedSizeList(item, _)
+        | DataType::Map(item, _) => is_all_text(item.data_type()),
+        kind => kind.is_string(),
+    }
+}
+
+/// The column where all of it is text, or the text of its numbers, dates and the like.
+///
+/// # Errors
+/// `NotText` for bytes, and for nested columns that hold anything else than text: it would stay in clear.
+pub(crate) fn as_text(column: &str, values: &ArrayRef) -> Result<ArrayRef> {
+    let kind = values.data_type();
+    if is_all_text(kind) {
+        return Ok(values.clone());
+    }
+    let scalar = match kind {
+        DataType::Dictionary(_, of) => of,
+        kind => kind,
+    };
+    let none = scalar.is_nested()
+        || scalar.is_binary()
+        || matches!(scalar, DataType::FixedSizeBinary(_) | DataType::BinaryView);
+    let strict = CastOptions { safe: false, ..CastOptions::default() };
+    // The cause quotes a value.
+    let text = if none { None } else { cast_with_options(values, &DataType::Utf8, &strict).ok() };
+    text.ok_or_else(|| {
+        let message =
+            format!("column `{column}` is a {kind}, which is not text throughout: name the parts of it that are");
+        Error::usage("NotText", message).with_column(column)
+    })
+}
 
 /// What is done with each text of a column, and how often it is there.
 type Each<'a> = dyn FnMut(&str, u64) + 'a;

@@ -4,7 +4,7 @@ use biscuit_core::{Error, Result};
 use biscuit_dataset::{Dataset, OpenFile, Snapshot, refuse_raw};
 use biscuit_journal::Outcome;
 use datafusion::arrow::array::{Array, AsArray};
-use datafusion::arrow::compute::cast;
+use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::{DataType, Schema};
 use futures::StreamExt;
 use serde::Serialize;
@@ -142,9 +142,13 @@ async fn numbers(file: &OpenFile, column: &str, values: &[String]) -> Result<Vec
     let mut rows = file.stream(Some(&[column]))?;
     while let Some(batch) = rows.next().await {
         let batch = batch?;
-        let text = cast(batch.column(0), &DataType::LargeUtf8).map_err(|e| {
-            let message = format!("column `{column}` is a {}, which has no text", batch.column(0).data_type());
-            Error::usage("NotText", message).with_column(column).with_source(e)
+        let strict = CastOptions { safe: false, ..CastOptions::default() };
+        let kind = batch.column(0).data_type();
+        let text = Some(batch.column(0)).filter(|_| !kind.is_nested());
+        let text = text.and_then(|text| cast_with_options(text, &DataType::LargeUtf8, &strict).ok());
+        let text = text.ok_or_else(|| {
+            let message = format!("column `{column}` is a {kind}, which has no text");
+            Error::usage("NotText", message).with_column(column)
         })?;
         let text = text.as_string::<i64>();
         let is_one = |row: &usize| text.is_valid(*row) && values.iter().any(|value| value == text.value(*row));

@@ -167,7 +167,7 @@ impl Cells {
         let bound = aad.len();
         for (row, value) in bytes.iter().enumerate() {
             if let Some(value) = value.filter(|value| !value.is_empty()) {
-                let salt: [u8; SALT] = rows.part(row, column);
+                let salt: [u8; SALT] = rows.part(row, &aad[..bound], value);
                 let cipher = column_cipher(&self.roots, self.roots.current(), &salt)?;
                 aad.truncate(bound);
                 aad.push(OF_COLUMN);
@@ -226,7 +226,7 @@ impl Cells {
             match sealed_at(row).then(|| &wanted[names.value(row)]) {
                 Some(Some(key)) => {
                     let nonce = match rows {
-                        Some(rows) => rows.part(row, column),
+                        Some(rows) => rows.part(row, &aad[..bound], bytes.value(row)),
                         None => random_nonce()?,
                     };
                     aad.truncate(bound);

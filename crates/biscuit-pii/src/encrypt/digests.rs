@@ -52,11 +52,14 @@ impl Digests {
         Ok(Self { key, rows })
     }
 
-    /// Bytes for a column of a row: other ones for each column, and the same for equal rows.
-    pub(crate) fn part<const N: usize>(&self, row: usize, column: &str) -> [u8; N] {
+    /// Bytes for a value of a row: other ones for each place that it is bound to, and for each value, so that what is the same for two of them is the
+    /// same value in the same place of equal rows.
+    pub(crate) fn part<const N: usize>(&self, row: usize, binding: &[u8], value: &[u8]) -> [u8; N] {
         let mut mac = hmac::Context::with_key(&self.key);
         mac.update(&self.rows[row]);
-        mac.update(column.as_bytes());
+        mac.update(&(binding.len() as u64).to_be_bytes());
+        mac.update(binding);
+        mac.update(value);
         let mut part = [0; N];
         part.copy_from_slice(&sha_256(&mac.sign())[..N]);
         part

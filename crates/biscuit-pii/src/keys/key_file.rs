@@ -161,7 +161,10 @@ impl KeyFile {
             // Its text, unlike the message, shows the line, which may be a key.
             let line = e.span().map(|span| text[..span.start.min(text.len())].lines().count().max(1));
             let at = line.map_or(String::new(), |line| format!(" in line {line}"));
-            invalid(format!("{}{at}", e.message()))
+            // Some messages quote what is there.
+            let said =
+                Some(e.message()).filter(|said| said.starts_with("unknown field") || said.starts_with("missing field"));
+            invalid(format!("{}{at}", said.unwrap_or("it is not written as one")))
         })?;
         let wrapping = match written.wrapping {
             WrittenWrapping { kms: Some(key), current: None, keys } if keys.is_empty() => Wrapping::Kms(key),

@@ -12,7 +12,7 @@ pub enum Alphabet {
     /// `0` to `9`.
     #[default]
     Digits,
-    /// `0` to `9` and `a` to `z`; capital letters stay capital, which shows where they were.
+    /// `0` to `9` and `a` to `z`. Capital letters are refused, since the way back could not tell them: normalise by `lowercase`.
     Alphanumeric,
 }
 
@@ -58,7 +58,8 @@ impl Digits {
     /// `SmallDomain` for a value of too few characters, `OtherCharacter` for a letter or digit that is not of the alphabet and would stay in clear.
     pub(crate) fn convert(&self, value: &str, way: Way) -> Result<String> {
         let radix = self.alphabet.radix();
-        if value.chars().any(|c| c.is_alphanumeric() && !(c.is_ascii() && c.is_digit(radix))) {
+        if value.chars().any(|c| c.is_alphanumeric() && (!c.is_ascii() || c.is_ascii_uppercase() || !c.is_digit(radix)))
+        {
             let message = format!(
                 "a value has a letter or digit that is none of the {radix} that FF1 is to encrypt, and would stay readable"
             );
@@ -84,8 +85,7 @@ impl Digits {
             if !c.is_alphanumeric() {
                 return c;
             }
-            let new = made.next().and_then(|n| char::from_digit(u32::from(n), radix)).unwrap_or(c);
-            if c.is_ascii_uppercase() { new.to_ascii_uppercase() } else { new }
+            made.next().and_then(|n| char::from_digit(u32::from(n), radix)).unwrap_or(c)
         };
         Ok(value.chars().map(put).collect())
     }

@@ -12,8 +12,7 @@ fn cipher(roots: &Roots, version: u16, namespace: &str) -> Result<Aes256Siv> {
     Aes256Siv::new_from_slice(key.expose()).map_err(|_| Error::internal("AES-SIV takes 64 bytes"))
 }
 
-pub(crate) fn token(roots: &Roots, namespace: &str, value: &str) -> Result<String> {
-    let version = roots.current();
+pub(crate) fn token(roots: &Roots, version: u16, namespace: &str, value: &str) -> Result<String> {
     let sealed = cipher(roots, version, namespace)?.encrypt([namespace.as_bytes()], value.as_bytes());
     let sealed = sealed.map_err(|_| Error::internal("a value could not be encrypted"))?;
     Ok(format!("siv{version}_{}", BASE64_URL_SAFE_NO_PAD.encode(sealed)))

@@ -12,7 +12,7 @@ use crate::encrypt::form::in_row;
 use crate::hex;
 use crate::keys::roots::Roots;
 use crate::keys::secret::random;
-use crate::texts::{distinct_texts, with_texts};
+use crate::texts::{as_text, distinct_texts, with_texts};
 use crate::tokens::audit::Access;
 use crate::tokens::digits::{Alphabet, Digits, Way};
 use crate::tokens::normalize::{Normalization, normalized};
@@ -27,6 +27,8 @@ pub struct Tokenizer {
     namespace: String,
     kind: Kind,
     steps: Vec<Normalization>,
+    /// With which tokens are made that are in no store.
+    version: u16,
     /// By version, the current one first.
     macs: Vec<(u16, hmac::Key)>,
 }
@@ -36,7 +38,7 @@ enum Kind {
     Random(Vault),
     Keyed(Option<Vault>),
     Siv,
-    Ff1 { alphabet: Alphabet, version: u16 },
+    Ff1(Alphabet),
 }
 
 /// A column of values that were behind tokens.
@@ -57,7 +59,8 @@ impl Tokenizer {
             Ok((version, hmac::Key::new(hmac::HMAC_SHA256, key.expose())))
         };
         let macs = roots.versions().map(key).collect::<Result<_>>()?;
-        Ok(Self { roots, namespace, kind, steps: vec![], macs })
+        let version = roots.current();
+        Ok(Self { roots, namespace, kind, steps: vec![], version, macs })
     }
 
     /// Random tokens, `tok_` and 32 hexadecimal digits, in a store: without it, not even the keys say what a token stands for. A token outlives
@@ -101,20 +104,19 @@ impl Tokenizer {
     /// # Errors
     /// As for [`random`](Self::random).
     pub fn ff1(roots: Roots, namespace: impl Into<String>, alphabet: Alphabet) -> Result<Self> {
-        let version = roots.current();
-        Self::new(roots, namespace, Kind::Ff1 { alphabet, version })
+        Self::new(roots, namespace, Kind::Ff1(alphabet))
     }
 
-    /// The same with tokens of FF1 by another version of the keys than the current one.
+    /// The same with tokens by another version of the keys than the current one, so that they stay the same when there is a newer one.
     ///
     /// # Errors
-    /// `UnknownKeyVersion`; `NotFf1` for tokens that carry their version.
-    pub fn with_version(mut self, new: u16) -> Result<Self> {
-        self.roots.derive(new, b"", &["biscuit token"], 32)?;
-        match &mut self.kind {
-            Kind::Ff1 { version, .. } => *version = new,
-            _ => return Err(Error::usage("NotFf1", "only tokens of FF1 do not carry the version of their keys")),
+    /// `UnknownKeyVersion`; `InStore` for tokens in a store, which stay the same by themselves.
+    pub fn with_version(mut self, version: u16) -> Result<Self> {
+        self.roots.derive(version, b"", &["biscuit token"], 32)?;
+        if self.keeps_values() {
+            return Err(Error::usage("InStore", "tokens in a store outlive new versions of the keys"));
         }
+        self.version = version;
         Ok(self)
     }
 
@@ -151,18 +153,45 @@ impl Tokenizer {
 
     /// Says with an error which value it is about.
     async fn tokens_or(&self, values: &[&str]) -> Result<Vec<String>, (Option<usize>, Error)> {
-        let plain: Vec<Zeroizing<String>> =
-            values.iter().map(|value| Zeroizing::new(normalized(value, &self.steps))).collect();
+        let plain = self.normalized(values);
         match &self.kind {
-            Kind::Siv => each(&plain, |value| siv::token(&self.roots, &self.namespace, value)),
-            Kind::Ff1 { alphabet, version } => {
-                let digits = Digits::new(&self.roots, *version, &self.namespace, *alphabet).map_err(|e| (None, e))?;
+            Kind::Siv => each(&plain, |value| siv::token(&self.roots, self.version, &self.namespace, value)),
+            Kind::Ff1(alphabet) => {
+                let digits =
+                    Digits::new(&self.roots, self.version, &self.namespace, *alphabet).map_err(|e| (None, e))?;
                 each(&plain, |value| digits.convert(value, Way::There))
             }
-            Kind::Keyed(None) => each(&plain, |value| Ok(self.keyed_token(&self.macs(value)[0]))),
+            Kind::Keyed(None) => each(&plain, |value| {
+                let macs = self.macs(value);
+                let mac = macs.iter().find(|(version, _)| *version == self.version);
+                mac.map(|mac| self.keyed_token(mac)).ok_or_else(|| Error::internal("the version was looked for before"))
+            }),
             Kind::Random(vault) | Kind::Keyed(Some(vault)) => {
                 self.kept_tokens(vault, values, &plain).await.map_err(|e| (None, e))
             }
+        }
+    }
+
+    /// Values without what does not matter of them. One of which nothing would be left stays as it is: it is not the same as all others of that kind.
+    fn normalized(&self, values: &[&str]) -> Vec<Zeroizing<String>> {
+        let one = |value: &&str| {
+            let plain = normalized(value, &self.steps);
+            Zeroizing::new(if plain.is_empty() { (*value).to_owned() } else { plain })
+        };
+        values.iter().map(one).collect()
+    }
+
+    /// The token of each value that has one; none is made.
+    ///
+    /// # Errors
+    /// Those of [`tokens`](Self::tokens).
+    pub async fn known(&self, values: &[&str]) -> Result<Vec<Option<String>>> {
+        match &self.kind {
+            Kind::Random(vault) | Kind::Keyed(Some(vault)) => {
+                let macs: Vec<Macs> = self.normalized(values).iter().map(|value| self.macs(value)).collect();
+                vault.known(&macs).await
+            }
+            _ => Ok(self.tokens(values).await?.into_iter().map(Some).collect()),
         }
     }
 
@@ -199,9 +228,9 @@ impl Tokenizer {
     /// and an empty text stays empty.
     ///
     /// # Errors
-    /// Those of [`tokens`](Self::tokens), with column and row; `CannotTokenize` for a column whose values have no text.
+    /// Those of [`tokens`](Self::tokens), with column and row; `NotText` for a column whose values are not text throughout.
     pub async fn tokenize(&self, column: &str, values: &ArrayRef) -> Result<ArrayRef> {
-        let texts = texts_of(column, values)?;
+        let texts = as_text(column, values)?;
         let distinct = distinct_texts(&texts);
         let asked: Vec<&str> = distinct.iter().map(|(text, _)| text.as_str()).collect();
         let tokens = self.tokens_or(&asked).await.map_err(|(at, e)| match at {
@@ -217,7 +246,7 @@ impl Tokenizer {
     /// `UnknownToken` with column and row for a text that is no token of this namespace; `OneWay` for tokens without a way back; `NoAudit`
     /// if it could not be written down; those of the store.
     pub async fn detokenize(&self, column: &str, tokens: &ArrayRef, access: &Access) -> Result<Detokenized> {
-        let texts = texts_of(column, tokens)?;
+        let texts = as_text(column, tokens)?;
         let distinct = distinct_texts(&texts);
         let asked: Vec<&str> = distinct.iter().map(|(text, _)| text.as_str()).collect();
         let count = distinct.iter().map(|(_, count)| count).sum();
@@ -248,8 +277,8 @@ impl Tokenizer {
         match &self.kind {
             Kind::Random(vault) | Kind::Keyed(Some(vault)) => vault.values(&self.roots, &self.namespace, tokens).await,
             Kind::Siv => tokens.iter().map(|t| Ok(known(siv::value(&self.roots, &self.namespace, t)?))).collect(),
-            Kind::Ff1 { alphabet, version } => {
-                let digits = Digits::new(&self.roots, *version, &self.namespace, *alphabet)?;
+            Kind::Ff1(alphabet) => {
+                let digits = Digits::new(&self.roots, self.version, &self.namespace, *alphabet)?;
                 tokens
                     .iter()
                     .map(|token| Ok(known(digits.convert(token, Way::Back).ok().map(Zeroizing::new))))
@@ -277,7 +306,7 @@ impl Tokenizer {
         for (at, behind) in vault.values(&self.roots, &self.namespace, tokens).await?.into_iter().enumerate() {
             match behind {
                 Behind::Value(value) => {
-                    vault.forget(tokens[at], &self.macs(&normalized(&value, &self.steps))).await?;
+                    vault.forget(tokens[at], &self.macs(&self.normalized(&[&value])[0])).await?;
                     forgotten += 1;
                 }
                 Behind::Forgotten => {}
@@ -304,19 +333,6 @@ fn each(
         if value.is_empty() { Ok(String::new()) } else { token(value).map_err(|e| (Some(at), e)) }
     };
     values.iter().enumerate().map(one).collect()
-}
-
-/// A column whose values are texts, or hold some.
-fn texts_of(column: &str, values: &ArrayRef) -> Result<ArrayRef> {
-    match values.data_type() {
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Ok(values.clone()),
-        DataType::Dictionary(_, of) if of.is_string() => Ok(values.clone()),
-        kind if kind.is_nested() => Ok(values.clone()),
-        kind => cast(values, &DataType::Utf8).map_err(|e| {
-            let message = format!("column `{column}` is a {kind}, which has no text");
-            Error::usage("CannotTokenize", message).with_column(column).with_source(e)
-        }),
-    }
 }
 
 /// The same error with the column and, where the column is flat, the row.

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -61,17 +61,17 @@ impl Vault {
             let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
             macs.iter().map(|macs| held.get(&macs[0].1).cloned()).collect()
         };
-        // Of the current root key first: the others are asked about what that one does not know.
-        let versions = 0..macs.first().map_or(0, Vec::len);
-        let mut older = vec![];
-        for version in versions {
-            let open: Vec<usize> = (0..tokens.len()).filter(|at| tokens[*at].is_none()).collect();
-            let keys: Vec<String> = open.iter().map(|at| key_of(&macs[*at][version])).collect();
-            for (at, record) in open.into_iter().zip(self.store.get(&keys).await?) {
-                tokens[at] = record.map(token_of).transpose()?;
-                if version > 0 && tokens[at].is_some() {
-                    older.push(at);
-                }
+        let (mut older, mut forgotten) = (vec![], HashSet::new());
+        let open: Vec<usize> = (0..tokens.len()).filter(|at| tokens[*at].is_none()).collect();
+        let of: Vec<&Macs> = open.iter().map(|at| &macs[*at]).collect();
+        for (at, found) in open.into_iter().zip(self.records(&of).await?) {
+            let Some((version, record)) = found else { continue };
+            if record.value.is_empty() {
+                forgotten.insert(at);
+            }
+            tokens[at] = Some(token_of(record)?);
+            if version > 0 {
+                older.push(at);
             }
         }
         let open: Vec<usize> = (0..tokens.len()).filter(|at| tokens[*at].is_none()).collect();
@@ -80,6 +80,9 @@ impl Vault {
             let record = |at: &usize| {
                 // What was found with another root key keeps its token, and is there for the current one from now on.
                 let token = tokens[*at].clone().map_or_else(|| new(*at), Ok)?;
+                if forgotten.contains(at) {
+                    return Ok(Record { key: key_of(&macs[*at][0]), value: vec![], alias: Some(token) });
+                }
                 record(roots, namespace, &macs[*at][0], token, values[*at])
             };
             let records = put.iter().map(record).collect::<Result<Vec<_>>>()?;
@@ -96,6 +99,28 @@ impl Vault {
             held.entry(macs[0].1).or_insert_with(|| token.clone());
         }
         Ok(tokens)
+    }
+
+    /// The token of each value that has one.
+    pub(crate) async fn known(&self, macs: &[Macs]) -> Result<Vec<Option<String>>> {
+        let macs: Vec<&Macs> = macs.iter().collect();
+        let found = self.records(&macs).await?;
+        found.into_iter().map(|found| found.map(|(_, record)| token_of(record)).transpose()).collect()
+    }
+
+    /// The record of each value, and with which of the versions it was found: with the current root key first, the others are asked about what that
+    /// one does not know.
+    async fn records(&self, macs: &[&Macs]) -> Result<Vec<Option<(usize, Record)>>> {
+        let mut all: Vec<Option<(usize, Record)>> = vec![None; macs.len()];
+        let versions = 0..macs.first().map_or(0, |macs| macs.len());
+        for version in versions {
+            let open: Vec<usize> = (0..all.len()).filter(|at| all[*at].is_none()).collect();
+            let keys: Vec<String> = open.iter().map(|at| key_of(&macs[*at][version])).collect();
+            for (at, record) in open.into_iter().zip(self.store.get(&keys).await?) {
+                all[at] = record.map(|record| (version, record));
+            }
+        }
+        Ok(all)
     }
 
     /// The value of each token.

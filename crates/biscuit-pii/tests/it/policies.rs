@@ -177,6 +177,77 @@ async fn what_is_missing_is_said_before_anything_is_read() {
     assert!(apply("[columns]\naddress = 'encrypt'").await.starts_with("CannotEncrypt"));
 }
 
+#[tokio::test]
+async fn what_would_stay_in_clear_is_refused() {
+    let store = Arc::new(MemoryStore::new());
+    let apply = async |text: &str| {
+        let protector = Protector::new(&Policy::parse(text).unwrap(), "t", [], &means(&store)).unwrap();
+        let numbers = ListArray::new(
+            Arc::new(Field::new_list_field(DataType::Int64, true)),
+            OffsetBuffer::from_lengths([1, 1]),
+            Arc::new(Int64Array::from(vec![12_125_550_100, 7])),
+            None,
+        );
+        let bytes: ArrayRef = Arc::new(arrow::array::BinaryArray::from(vec![&b"\xff"[..], b"a"]));
+        let emails = texts(&[Some("a@b.c"), Some("d@e.f")]);
+        let emails = ListArray::new(
+            Arc::new(Field::new_list_field(DataType::Utf8, true)),
+            OffsetBuffer::from_lengths([2, 0]),
+            emails,
+            None,
+        );
+        let rows = RecordBatch::try_from_iter([
+            ("id", Arc::new(Int64Array::from(vec![1, 2])) as ArrayRef),
+            ("numbers", Arc::new(numbers)),
+            ("bytes", bytes),
+            ("emails", Arc::new(emails)),
+        ]);
+        protector.apply(&rows.unwrap()).await.map(drop).map_err(|e| e.code())
+    };
+    for treatment in ["'mask'", "'hash'", "'tokenize'", "{ partial = { last = 2 } }"] {
+        assert_eq!(apply(&format!("[columns]\nnumbers = {treatment}")).await, Err("NotText"), "{treatment}");
+        assert_eq!(apply(&format!("[columns]\nbytes = {treatment}")).await, Err("NotText"), "{treatment}");
+        assert_eq!(apply(&format!("[columns]\nemails = {treatment}")).await, Ok(()), "{treatment}");
+    }
+    let subject = "subject = 'id'\n[columns]\n'phones.number' = { encrypt = { key = 'subject' } }";
+    let protector = Protector::new(&Policy::parse(subject).unwrap(), "t", [], &means(&store)).unwrap();
+    // Three rows and three numbers, which are not one for each.
+    assert_eq!(protector.apply(&customers()).await.unwrap_err().code(), "CannotEncrypt");
+}
+
+#[tokio::test]
+async fn equal_rows_come_out_equal_and_no_nonce_is_used_for_two_values() {
+    let rows = |email: &str, born: ArrayRef| {
+        RecordBatch::try_from_iter([("email", texts(&[Some(email), Some(email)])), ("born", born)]).unwrap()
+    };
+    let micros: ArrayRef = Arc::new(arrow::array::TimestampMicrosecondArray::from(vec![5, 5]));
+    let zoned: ArrayRef = Arc::new(arrow::array::TimestampMicrosecondArray::from(vec![5, 5]).with_timezone("UTC"));
+    let apply = async |table: &str, rows: &RecordBatch| {
+        let policy = Policy::parse("[columns]\nemail = 'encrypt'\nborn = 'encrypt'").unwrap();
+        let means = Means::new().with_roots(roots());
+        let protector = Protector::new(&policy, table, [], &means).unwrap().repeatable(&means).unwrap();
+        protector.apply(rows).await.unwrap().rows
+    };
+    let cell =
+        |rows: &RecordBatch, column: &str| rows.column_by_name(column).unwrap().as_binary::<i32>().value(0).to_vec();
+    let first = apply("a", &rows("x@y.z", micros.clone())).await;
+    assert_eq!(first, apply("a", &rows("x@y.z", micros.clone())).await, "a record that is read twice is one");
+    assert_eq!(cell(&first, "email"), first.column(0).as_binary::<i32>().value(1));
+    // The salt is what the key is made of, with a counter that is 0.
+    let salt = |rows: &RecordBatch, column: &str| cell(rows, column)[3..19].to_vec();
+    let others = [
+        apply("b", &rows("x@y.z", micros.clone())).await,
+        apply("a", &rows("x@y.w", micros)).await,
+        apply("a", &rows("x@y.z", zoned)).await,
+    ];
+    for other in &others[..2] {
+        assert_ne!(salt(&first, "email"), salt(other, "email"));
+    }
+    // Of a column whose type has changed, other text is encrypted.
+    assert_ne!(salt(&first, "born"), salt(&others[2], "born"));
+    assert_ne!(salt(&first, "born"), salt(&first, "email"));
+}
+
 #[test]
 fn a_policy_that_is_none_says_why() {
     let said = |text: &str| Policy::parse(text).unwrap_err().to_string();
