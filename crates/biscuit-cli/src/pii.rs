@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use biscuit_core::{Clock, Error, ErrorKind, Result, Run, RunId, SystemClock};
-use biscuit_dataset::{Dataset, OpenFile, OpenLocation};
+use biscuit_dataset::{Dataset, OpenFile, OpenLocation, align};
 use biscuit_job::{CsvSpec, JobSpec, OpenMeans, RawToClean, RunOptions, sample, unsealed};
 use biscuit_journal::JournalOptions;
 use biscuit_merge::{discard, quarantined};
@@ -28,7 +28,7 @@ use crate::args::TableArgs;
 use crate::bookmark_args::open_place;
 use crate::context::Context;
 use crate::means::{CliMeans, key_file, provider};
-use crate::output::Answer;
+use crate::output::{AGAIN, Answer};
 use crate::stores::CliPlaces;
 
 #[derive(Debug, Subcommand)]
@@ -129,9 +129,13 @@ pub(crate) struct DetokenizeArgs {
     #[arg(long, value_name = "FILE", required_unless_present = "token")]
     out: Option<String>,
 
-    /// The name that was bound into what is encrypted, if the policy has none [default: the job's name, or the folder's]
+    /// The name that was bound into what is encrypted, if the policy has none [default: the job's output's, or the folder's]
     #[arg(long, value_name = "NAME")]
     table_name: Option<String>,
+
+    /// The contract that says which columns have a class, where the policy is not that of a job
+    #[arg(long, value_name = "FILE")]
+    contract: Option<String>,
 }
 
 fn likelihood(text: &str) -> Result<Likelihood, String> {
@@ -158,7 +162,10 @@ async fn keygen(args: &KeygenArgs, context: &Context) -> Result<Answer> {
     } else {
         KeyFile::local().await?
     };
-    write_private(path, file.to_text()?.as_bytes(), args.rotate)?;
+    write_private(path, file.to_text()?.as_bytes(), args.rotate).map_err(|e| match e.code() {
+        "FileExists" => Error::usage("FileExists", format!("{}; `--rotate` adds keys to it", e.message())),
+        _ => e,
+    })?;
     let sealed = match file.wrapping() {
         Wrapping::Kms(key) => format!("sealed by {key}"),
         _ => "with the key that seals it: whoever reads the file has everything".to_owned(),
@@ -186,13 +193,14 @@ fn write_private(path: &Path, content: &[u8], replace: bool) -> Result<()> {
         file.write_all(content)?;
         file.sync_all()
     };
-    write().map_err(failed)?;
-    let placed = if replace { std::fs::rename(beside, path) } else { std::fs::hard_link(beside, path) };
-    let removed = if replace { Ok(()) } else { std::fs::remove_file(beside) };
+    let placed =
+        write().and_then(|()| if replace { std::fs::rename(beside, path) } else { std::fs::hard_link(beside, path) });
+    // What was not put in its place does not stay: it is secret.
+    let removed = if replace && placed.is_ok() { Ok(()) } else { std::fs::remove_file(beside) };
     match placed {
-        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
-            let message = format!("`{}` is there already; `--rotate` adds keys to it", path.display());
-            Err(Error::usage("KeyFileExists", message))
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && path.exists() => {
+            let message = format!("`{}` is there already, and is not replaced", path.display());
+            Err(Error::usage("FileExists", message))
         }
         placed => placed.and(removed).map_err(failed),
     }
@@ -232,36 +240,59 @@ async fn scan(args: &ScanArgs, context: &Context) -> Result<Answer> {
     Ok(Answer::Report { json: json!({"rows": rows, "columns": classes}), text, exit: 0 })
 }
 
-/// A policy in a file of its own, or in that of a job, whose name it goes with.
-fn policy_of(path: &str) -> Result<(Policy, Option<String>)> {
+/// A policy in a file of its own, or in that of a job.
+fn policy_of(path: &str) -> Result<(Policy, Option<JobSpec>)> {
     let text = std::fs::read_to_string(path)
         .map_err(|e| Error::usage("InvalidPolicy", format!("`{path}` cannot be read: {e}")).with_source(e))?;
     let table = text.parse::<toml::Table>().ok();
     if table.is_some_and(|table| table.contains_key("pii") && table.contains_key("sources")) {
-        let job = JobSpec::from_toml(&text, &[]).map_err(|e| e.in_file(path))?;
-        let policy = job.pii.ok_or_else(|| Error::internal("a job with [pii]"))?;
-        // Of a job with one output, which is bound into what it encrypts.
-        let name = job.outputs.keys().next().filter(|_| job.outputs.len() == 1).cloned();
-        return Ok((policy, name));
+        let mut job = JobSpec::from_toml(&text, &[]).map_err(|e| e.in_file(path))?;
+        let policy = job.pii.take().ok_or_else(|| Error::internal("a job with a policy"))?;
+        return Ok((policy, Some(job)));
     }
     Ok((Policy::parse(&text).map_err(|e| e.in_file(path))?, None))
 }
 
-/// A policy with what it works with, and the name that is bound into what it encrypts.
+/// A policy with what it works with, the name that is bound into what it encrypts, and the columns that have a class.
 #[derive(Debug)]
 pub(crate) struct OpenPolicy {
     pub(crate) policy: Policy,
     pub(crate) means: Means,
     pub(crate) table: String,
+    classes: Vec<(String, String)>,
 }
 
 impl OpenPolicy {
-    /// For a table, whose folder has its name where neither the policy nor a job says it.
-    pub(crate) async fn open(path: &str, table: &str, context: &Context) -> Result<Self> {
-        let (policy, job) = policy_of(path)?;
+    /// For a table. Its name is that of the policy, else that of the job's output which it is, else that of its folder; the contract says which columns
+    /// have a class, where the policy is not a job's.
+    pub(crate) async fn open(path: &str, table: &str, contract: Option<&str>, context: &Context) -> Result<Self> {
+        let (mut policy, job) = policy_of(path)?;
         let means = CliMeans(context.stores.clone()).open(&policy, folder_of(path)).await?;
-        let table = policy.table.clone().or(job).unwrap_or_else(|| name_of(table).to_owned());
-        Ok(Self { policy, means, table })
+        let classes = match (contract, &job) {
+            (Some(contract), _) => {
+                let contract = crate::schema::read(contract, None, context).await?;
+                contract.columns.into_iter().filter_map(|c| Some((c.name, c.pii?))).collect()
+            }
+            (None, Some(job)) => job.classes(folder_of(path))?,
+            (None, None) => {
+                policy = policy.all_named();
+                vec![]
+            }
+        };
+        let output = job.as_ref().and_then(|job| {
+            let is = |url: &str| url.trim_end_matches('/') == table.trim_end_matches('/');
+            let of_url = job.outputs.iter().find(|(_, output)| is(&output.url));
+            of_url
+                .or_else(|| job.outputs.iter().next().filter(|_| job.outputs.len() == 1))
+                .map(|(name, _)| name.clone())
+        });
+        let table = policy.table.clone().or(output).unwrap_or_else(|| name_of(table).to_owned());
+        Ok(Self { policy, means, table, classes })
+    }
+
+    fn protector(&self, table: &str) -> Result<Protector> {
+        let classes = self.classes.iter().map(|(column, class)| (column.as_str(), class.as_str()));
+        Protector::new(&self.policy, table, classes, &self.means)
     }
 }
 
@@ -340,17 +371,23 @@ fn wanted(columns: &[String]) -> Result<(Vec<String>, BTreeMap<String, DataType>
 }
 
 async fn detokenize(args: &DetokenizeArgs, context: &Context) -> Result<Answer> {
-    let open = OpenPolicy::open(&args.policy, args.url.as_deref().unwrap_or_default(), context).await?;
+    let url = args.url.as_deref().unwrap_or_default();
+    let open = OpenPolicy::open(&args.policy, url, args.contract.as_deref(), context).await?;
     let name = args.table_name.as_ref().unwrap_or(&open.table);
     let (columns, kinds) = wanted(&args.columns)?;
-    let protector = Protector::new(&open.policy.only(&columns)?, name, [], &open.means)?;
+    let protector = open.protector(name)?;
     let access = Access::new(&args.who, &args.why, Arc::new(AuditFile::new(&args.audit)))?;
     let Some(url) = &args.url else { return of_tokens(args, &protector, &columns, &access).await };
     let dataset = context.open(&of_url(url), JournalOptions::default()).await?;
     let mut batches = vec![];
     let mut forgotten = 0;
-    for file in dataset.view().await?.open_files().await? {
+    let snapshot = dataset.view().await?;
+    let files = snapshot.open_files().await?;
+    let schema = snapshot.schema(&files)?;
+    for file in files {
         for batch in read(&file).await? {
+            // With the columns of its path, and in those of the table.
+            let batch = align(&batch, &file.file.partition, &schema, &file.file.path)?;
             let revealed = protector.reveal(&batch, &columns, &kinds, &access).await.map_err(|e| match e.row() {
                 Some(row) => e.moved_to(&file.file.path, row),
                 None => e,
@@ -445,8 +482,12 @@ pub(crate) struct ForgetArgs {
     column: Option<String>,
 
     /// Before that, delete what is behind the tokens of these columns of their rows, which join as before
-    #[arg(long, value_delimiter = ',', value_name = "COLUMNS", requires = "erase_from")]
+    #[arg(long, value_delimiter = ',', value_name = "COLUMNS", requires = "erase_from", requires = "policy")]
     tokens: Vec<String>,
+
+    /// The contract that says which columns have a class, where the policy is not that of a job
+    #[arg(long, value_name = "FILE")]
+    contract: Option<String>,
 
     /// Keep the rows: only what is behind their tokens goes
     #[arg(long, requires = "tokens")]
@@ -459,9 +500,13 @@ pub(crate) struct ForgetArgs {
 
 /// `biscuit forget`.
 pub(crate) async fn forget(args: &ForgetArgs, context: &Context) -> Result<Answer> {
-    let mut said = Said { json: json!({"subjects": args.subject.len()}), text: String::new() };
+    let json = json!({"subjects": args.subject.len()});
+    let mut said = Said { json, text: String::new(), found: false, exceptions: false };
     let open = match &args.policy {
-        Some(path) => Some(OpenPolicy::open(path, args.erase_from.as_deref().unwrap_or_default(), context).await?),
+        Some(path) => {
+            let table = args.erase_from.as_deref().unwrap_or_default();
+            Some(OpenPolicy::open(path, table, args.contract.as_deref(), context).await?)
+        }
         None => None,
     };
     if let Some(table) = &args.erase_from {
@@ -482,20 +527,30 @@ pub(crate) async fn forget(args: &ForgetArgs, context: &Context) -> Result<Answe
         said.text.push_str(&format!(
             "the keys of {count} subjects {what} deleted: their values are unreadable everywhere\n"
         ));
+        said.found = true;
         said.json["keys_deleted"] = json!(if args.dry_run { 0 } else { count });
     }
-    let Said { mut json, mut text } = said;
+    let Said { mut json, text, found, exceptions } = said;
     if text.is_empty() {
-        text.push_str("nothing is forgotten: the policy has no subject, and no table is named\n");
+        let message = "nothing would be forgotten: the policy has no `subject`, and no table is named by --erase-from";
+        return Err(Error::usage("NothingToForget", message));
     }
-    json["outcome"] = Value::from(if args.dry_run { "planned" } else { "done" });
-    Ok(Answer::Report { json, text, exit: 0 })
+    json["outcome"] = Value::from(match (args.dry_run, found) {
+        (true, _) => "planned",
+        (false, true) => "done",
+        (false, false) => "nothing found",
+    });
+    Ok(Answer::Report { json, text, exit: if exceptions { AGAIN } else { 0 } })
 }
 
 /// What a report is made of.
 struct Said {
     json: Value,
     text: String,
+    /// Whether there was anything of the subjects.
+    found: bool,
+    /// Whether another run has to take care of something.
+    exceptions: bool,
 }
 
 /// Takes the rows of subjects out of a table: what is behind their tokens first, since behind an erasure they are not found any more.
@@ -518,6 +573,7 @@ async fn forget_rows(
             let of = rows_of(table, column, &values, tokens, protector, context).await?;
             let of: Vec<&str> = of.iter().map(String::as_str).collect();
             let count = if args.dry_run { of.len() as u64 } else { protector.forget_tokens(tokens, &of).await? };
+            said.found |= count > 0;
             said.json["tokens"][tokens] = json!(count);
             said.text.push_str(&format!("{tokens}: what is behind {count} tokens is deleted\n"));
         }
@@ -528,6 +584,9 @@ async fn forget_rows(
         let report = biscuit_rewrite::erase(&dataset, column, &values, mode).await?;
         let (outcome, erased, rows, files) = (report.outcome, report.erased, report.rows, report.files);
         said.text.push_str(&format!("{outcome}: {erased} of {rows} rows erased from {files} files\n"));
+        report.exceptions.iter().for_each(|e| said.text.push_str(&format!("  exception   {e}\n")));
+        said.found |= erased > 0;
+        said.exceptions |= !report.exceptions.is_empty();
         said.json["erased"] = json!(report);
         forget_put_aside(args, &dataset, open, said).await?;
     }
@@ -564,6 +623,7 @@ async fn forget_put_aside(
             None => unknown += 1,
         }
     }
+    said.found |= !theirs.is_empty();
     if !theirs.is_empty() && !args.dry_run {
         discard(dataset, &theirs).await?;
     }

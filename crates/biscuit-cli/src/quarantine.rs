@@ -65,7 +65,7 @@ async fn opened(
     args: &QuarantineShowArgs,
     context: &Context,
 ) -> Result<Vec<Quarantined>> {
-    let policy = OpenPolicy::open(policy, &args.table.url, context).await?;
+    let policy = OpenPolicy::open(policy, &args.table.url, None, context).await?;
     let audit = AuditFile::new(args.audit.as_deref().unwrap_or_default());
     let access = Access::new(&args.who, args.why.as_deref().unwrap_or_default(), Arc::new(audit))?;
     access.record(&policy.table, "quarantine", records.len() as u64, records.len() as u64)?;

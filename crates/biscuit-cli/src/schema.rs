@@ -210,7 +210,7 @@ fn projection(text: &str) -> Result<Projection> {
 }
 
 /// The contract of a table, or one in a file of any form.
-async fn read(url: &str, table: Option<&str>, context: &Context) -> Result<Contract> {
+pub(crate) async fn read(url: &str, table: Option<&str>, context: &Context) -> Result<Contract> {
     let location = context.stores.open(url).await?;
     let (store, object) = (location.storage().store.clone(), location.path().clone());
     let failed = |e| store_error("read", &object, e).in_file(url);

@@ -37,6 +37,8 @@ impl OpenMeans for LocalMeans {
 
 /// The column that sealed records of the quarantine are bound to.
 const QUARANTINE: &str = "quarantine";
+/// What stands before the classes among the names that were not seen yet; no path begins so.
+const CLASS: &str = "class ";
 /// What a sealed record begins with.
 const SEALED: &str = "biscuit-sealed:";
 
@@ -93,7 +95,10 @@ impl Guarded {
                 tags.insert(path.to_owned(), HashKey::of(roots, class)?);
             }
         }
-        let unseen = Mutex::new(policy.columns.keys().cloned().collect());
+        // A class is seen where a column has it.
+        let unmatched = policy.classes.keys().filter(|class| !classes.iter().any(|(_, of)| of == class));
+        let unmatched = unmatched.map(|class| format!("{CLASS}{class}"));
+        let unseen = Mutex::new(policy.columns.keys().cloned().chain(unmatched).collect());
         Ok(Self { protector, seal, tags, unseen, done: Mutex::default() })
     }
 
@@ -110,7 +115,9 @@ impl Guarded {
 
     fn see(&self, schema: &SchemaRef) {
         let mut unseen = self.unseen.lock().unwrap_or_else(PoisonError::into_inner);
-        unseen.retain(|path| schema.column_with_name(path.split('.').next().unwrap_or(path)).is_none());
+        unseen.retain(|path| {
+            path.starts_with(CLASS) || schema.column_with_name(path.split('.').next().unwrap_or(path)).is_none()
+        });
     }
 
     /// Columns that the policy names and no row had.
@@ -121,6 +128,12 @@ impl Guarded {
     /// What was done, by column.
     pub(crate) fn done(&self) -> BTreeMap<String, Treated> {
         self.done.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether the policy says something about a column, if only that it stays.
+    pub(crate) fn knows(&self, column: &str) -> bool {
+        let inside = format!("{column}.");
+        self.protector.columns().any(|path| path == column || path.starts_with(&inside))
     }
 
     /// Whether a column is treated.
@@ -256,10 +269,18 @@ pub(crate) fn all_seen(guards: &[Arc<Guarded>]) -> Result<()> {
         unseen.retain(|path| also.contains(path));
     }
     match unseen.first() {
-        Some(path) => {
-            let message = format!("[pii] names `{path}`, and no source has such a column");
-            Err(Error::usage("MissingColumn", message).with_column(path))
-        }
+        Some(path) => match path.strip_prefix(CLASS) {
+            Some(class) => {
+                let message = format!(
+                    "[pii] has the class `{class}`, and no contract of a source gives it to a column: nothing would be treated by it"
+                );
+                Err(Error::usage("UnusedClass", message))
+            }
+            None => {
+                let message = format!("[pii] names `{path}`, and no source has such a column");
+                Err(Error::usage("MissingColumn", message).with_column(path))
+            }
+        },
         None => Ok(()),
     }
 }

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use biscuit_bookmark::{BookmarkOptions, Identity, Late, Overwritten};
 use biscuit_core::{Error, Result, parse_duration};
@@ -444,6 +445,32 @@ impl JobSpec {
         }
         job.check()?;
         Ok(job)
+    }
+
+    /// The columns that contracts give a class, with it: those of sources, and of outputs whose only source has no contract. Files of contracts are
+    /// relative to the folder.
+    ///
+    /// # Errors
+    /// `InvalidContract`.
+    pub fn classes(&self, folder: &Path) -> Result<Vec<(String, String)>> {
+        let read = |path: &str| {
+            std::fs::read_to_string(folder.join(path)).map_err(|e| {
+                Error::usage("InvalidContract", format!("the contract `{path}` cannot be read: {e}")).with_source(e)
+            })
+        };
+        let sources = self.sources.values().filter_map(|source| source.contract.as_ref());
+        let outputs = self.outputs.values().filter_map(|output| output.contract.as_ref());
+        let mut classes = vec![];
+        for spec in sources.chain(outputs) {
+            for column in contract(spec, read)?.columns {
+                if let Some(class) = column.pii
+                    && !classes.iter().any(|(known, _)| *known == column.name)
+                {
+                    classes.push((column.name, class));
+                }
+            }
+        }
+        Ok(classes)
     }
 
     fn check(&self) -> Result<()> {

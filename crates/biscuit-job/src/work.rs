@@ -194,7 +194,12 @@ impl Work<'_> {
                 }
             };
             let reading = Reading::new(spec.format, spec.csv.clone(), &contract, self.run.start)?;
-            let reading = match self.guard_for(Some(&contract))? {
+            // Without a contract of its own and a query, the rows are the output's.
+            let declared = match (&spec.contract, &self.spec.sql) {
+                (None, None) => own.as_ref().unwrap_or(&contract),
+                _ => &contract,
+            };
+            let reading = match self.guard_for(Some(declared))? {
                 Some(guard) => {
                     self.guards.push(guard.clone());
                     reading.with_guard(guard).await?
@@ -204,6 +209,17 @@ impl Work<'_> {
             readings.push(Arc::new(reading));
         }
         all_seen(&self.guards)?;
+        if let Some(own) = own.as_ref().filter(|_| !self.guards.is_empty() && self.spec.sql.is_none()) {
+            let untreated =
+                |c: &&biscuit_schema::Column| c.pii.is_some() && !self.guards.iter().any(|guard| guard.knows(&c.name));
+            if let Some(column) = own.columns.iter().find(untreated) {
+                let message = format!(
+                    "column `{}` of the output has a class, and the source's contract does not give it one",
+                    column.name
+                );
+                return Err(Error::usage("UntreatedClass", message).with_column(&column.name));
+            }
+        }
         let coercion = own.as_ref().map(|c| self.coercion(c, &added)).transpose()?;
         let compliance = Compliance::new(own.as_ref().unwrap_or(&Contract::default()), self.run.start)?;
         // Rows that go there as they are go to the folders that their contract names.

@@ -213,22 +213,6 @@ impl Policy {
         self
     }
 
-    /// The same for these columns only, of which each is named, or has a class by its name.
-    ///
-    /// # Errors
-    /// `MissingColumn` for one that the policy does not name.
-    pub fn only(&self, columns: &[String]) -> Result<Self> {
-        let mut only = Self { columns: BTreeMap::new(), ..self.clone() };
-        for column in columns {
-            let Some(treatment) = self.columns.get(column).or_else(|| self.classes.get(column)) else {
-                let message = format!("the policy says nothing about `{column}`");
-                return Err(Error::usage("MissingColumn", message).with_column(column));
-            };
-            only.columns.insert(column.clone(), treatment.clone());
-        }
-        Ok(only)
-    }
-
     /// The same, taking the name of each class as that of a column as well: for tables whose contract is not at hand.
     pub fn all_named(&self) -> Self {
         let mut all = self.clone();

@@ -34,7 +34,8 @@ pub struct EraseReport {
 }
 
 /// Deletes the rows in which a column, as text, is one of these values, and writes the files that have them anew; all other files stay as they
-/// are: name and ETag. What is kept of keys beside the rows is not touched, and nor are older versions of a bucket.
+/// are: name and ETag. What is kept of keys beside the rows is not touched, and nor are older versions of a bucket; a bloom filter that a row group had may
+/// still answer "perhaps" for a value that is gone.
 ///
 /// # Errors
 /// `MissingColumn`; `RawLayer` for a table that is only added to; `Conflict` if another run was first; those of the store. After any of them the

@@ -47,7 +47,10 @@ fn keys_are_made_rotated_and_never_replaced() {
     }
     let again = f.run("pii keygen keys.toml");
     assert_eq!(again.code, 2);
-    assert_eq!(again.err, "error: KeyFileExists: `keys.toml` is there already; `--rotate` adds keys to it\n");
+    assert_eq!(
+        again.err,
+        "error: FileExists: `keys.toml` is there already, and is not replaced; `--rotate` adds keys to it\n"
+    );
     assert_eq!(std::fs::read_to_string(f.path().join("keys.toml")).unwrap(), first);
     let rotated = f.run("pii keygen keys.toml --rotate --json");
     assert_eq!(rotated.json()["current"], 2);
@@ -170,6 +173,13 @@ fn a_subject_that_was_forgotten_is_unreadable_in_every_table_and_does_not_come_b
     let ran =
         f.run(&format!("pii detokenize --policy policy.toml --columns ssn --audit a --who t --why w --token {token}"));
     assert_eq!(ran.out, format!("{token}  (forgotten)\n"), "it joins, and says nothing");
+    let none = f.run("forget --subject 77 --policy policy.toml --erase-from clean/january --column id --json");
+    assert_eq!((none.code, &none.json()["erased"]["erased"]), (0, &0.into()));
+    let ran = f.run("forget --subject 2 --erase-from clean/january --column id --tokens ssn");
+    assert_eq!(ran.code, 2, "tokens are those of a policy: {}", ran.out);
+    f.write("plain.toml", "keys = 'keys.toml'\n[columns]\nssn = 'hash'\n");
+    let ran = f.run("forget --subject 2 --policy plain.toml");
+    assert!(ran.code == 2 && ran.err.starts_with("error: NothingToForget"), "{}{}", ran.out, ran.err);
     let verified = f.run("verify clean/january");
     assert_eq!(verified.code, 0, "{}{}", verified.out, verified.err);
 }

@@ -159,7 +159,37 @@ async fn what_does_not_go_together_is_said_before_anything_is_written() {
     assert_eq!(code("ssn = 'tokenize', email", "email").await, is("UntreatedClass", "ssn"));
     assert_eq!(code("email = 'encrypt'", "email = { encrypt = { key = 'message' } }").await, is("NoProvider", "email"));
     assert_eq!(code("store = 'tokens.redb'", "").await, is("NoStore", "ssn"));
+    assert_eq!(code("classes = {", "classes = { phone = 'mask',").await, is("UnusedClass", ""));
+    // An output's contract does not treat anything by itself.
+    let of_output = "url = 'lake/customers'\n    contract = { columns = [{ name = 'bio', type = 'string', pii = 'text' }, { name = 'op', type = 'string', pii = 'text' }] }";
+    assert_eq!(code("url = 'lake/customers'", of_output).await, is("UntreatedClass", "op"));
     assert!(lab.paths("lake/customers").await.is_empty());
+}
+
+/// Means of which the root keys are rotated.
+#[derive(Debug)]
+struct Rotated;
+
+#[async_trait]
+impl OpenMeans for Rotated {
+    async fn open(&self, _: &Policy, _: &Folder) -> Result<Means> {
+        let keys = BTreeMap::from([(1, Secret::new([1; 32])), (2, Secret::new([2; 32]))]);
+        Ok(Means::new().with_roots(Roots::new(2, keys)?))
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_new_keys_would_change_has_a_version() {
+    let lab = Lab::new();
+    lab.put("raw/customers/1.json", change("111-11-1111", 1, "ann@x.com", "", "c")).await;
+    let hashed = JOB.replace("ssn = 'tokenize'", "ssn = 'hash'");
+    Kept::new().run(&lab, &hashed).await.unwrap();
+    lab.put("raw/customers/2.json", change("111-11-1111", 2, "new@x.com", "", "u")).await;
+    let run_with = async |job: &str| lab.job(job).with_means(Arc::new(Rotated)).run(&run(), &Default::default()).await;
+    let e = run_with(&hashed).await.unwrap_err();
+    assert_eq!((e.code(), e.column()), ("UnpinnedVersion", Some("ssn")));
+    run_with(&hashed.replace("ssn = 'hash'", "ssn = { hash = { version = 1 } }")).await.unwrap();
+    assert_eq!(lab.column("lake/customers", "ssn").await.len(), 1, "the entity is there once");
 }
 
 #[tokio::test]

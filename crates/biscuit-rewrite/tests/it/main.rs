@@ -2,6 +2,7 @@
 
 mod compacting;
 mod differential;
+mod erasing;
 mod following;
 mod lab;
 mod memory;
