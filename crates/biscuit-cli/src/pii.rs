@@ -563,8 +563,7 @@ async fn forget_rows(
 ) -> Result<()> {
     let column = args.column.as_deref().unwrap_or_default();
     let mut values = args.subject.clone();
-    let protector =
-        open.map(|open| Protector::new(&open.policy.all_named(), &open.table, [], &open.means)).transpose()?;
+    let protector = open.map(|open| open.protector(&open.table)).transpose()?;
     if let Some(protector) = &protector {
         if protector.treats(column) {
             values = protector.tokens_for(column, &args.subject).await?;

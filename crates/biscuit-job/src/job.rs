@@ -157,7 +157,7 @@ impl RawToClean {
             None => None,
         };
         for (name, spec) in wanted {
-            let output = self.output(name, spec, run, (options, means.as_ref())).await?;
+            let output = Box::pin(self.output(name, spec, run, (options, means.as_ref()))).await?;
             if output.outcome != "unchanged" {
                 report.outcome = output.outcome;
             }

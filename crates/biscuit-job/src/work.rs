@@ -50,7 +50,8 @@ impl Work<'_> {
     pub(crate) async fn go(self, options: &RunOptions) -> Result<OutputReport> {
         // Values are details of errors, which are shown on request; those of personal data are not.
         let guard = self.guard_for(None)?;
-        self.work(options).await.map_err(|e| match &guard {
+        // On the heap: the futures of a job that goes through everything are larger than a thread's stack likes.
+        Box::pin(self.work(options)).await.map_err(|e| match &guard {
             Some(guard) => guard.tagged(e),
             None => e,
         })
@@ -67,11 +68,11 @@ impl Work<'_> {
             return Ok(self.report);
         }
         if self.changes().is_some() {
-            return self.merge_changes(options).await;
+            return Box::pin(self.merge_changes(options)).await;
         }
         match self.spec.mode {
-            OutputMode::Merge | OutputMode::Snapshot => self.merge_rows(options).await,
-            _ => self.write(options).await,
+            OutputMode::Merge | OutputMode::Snapshot => Box::pin(self.merge_rows(options)).await,
+            _ => Box::pin(self.write(options)).await,
         }
     }
 

@@ -232,6 +232,45 @@ fn what_is_put_aside_is_sealed_shown_to_who_says_why_and_forgotten() {
     assert_eq!(f.rows("lake/customer").len(), 1);
 }
 
+#[test]
+fn a_column_is_found_by_the_class_that_the_job_s_contract_gives_it() {
+    let f = with_keys();
+    let job = r#"
+        name = "people"
+        [sources.people]
+        url = "people.jsonl"
+        format = "json"
+        contract = "people.contract.toml"
+        [target]
+        url = "lake/people"
+        mode = "append"
+        [pii]
+        keys = "keys.toml"
+        store = "tokens.redb"
+        classes = { national_id = "tokenize" }
+    "#;
+    f.write("people.job.toml", job);
+    f.write("people.contract.toml", "[[columns]]\nname = \"id\"\ntype = \"bigint\"\n[[columns]]\nname = \"social\"\ntype = \"string\"\npii = \"national_id\"\n");
+    f.write("people.jsonl", "{\"id\":1,\"social\":\"123-45-6789\"}\n{\"id\":2,\"social\":\"234-56-7890\"}\n");
+    assert_eq!(f.run("run people.job.toml").code, 0);
+    let asked = "--policy people.job.toml --columns social --audit audit.jsonl --who t --why w --out back.parquet";
+    let ran = f.run(&format!("pii detokenize lake/people {asked}"));
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let forget = "forget --subject 123-45-6789 --policy people.job.toml --erase-from lake/people --column social --tokens social";
+    let ran = f.run(&format!("{forget} --json"));
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!((&ran.json()["erased"]["erased"], &ran.json()["tokens"]["social"]), (&1.into(), &1.into()));
+    let again = f.run(&format!("{forget} --json")).json();
+    assert_eq!((&again["outcome"], &again["erased"]["erased"]), (&"nothing found".into(), &0.into()));
+    assert_eq!(f.rows("lake/people").len(), 1);
+    // Without the contract nothing would be treated.
+    f.write("alone.toml", "keys = \"keys.toml\"\nstore = \"tokens.redb\"\nclasses = { national_id = \"tokenize\" }\n");
+    let ran = f.run("pii apply people.jsonl clear --policy alone.toml");
+    assert!(ran.err.starts_with("error: UnusedClass: "), "{}{}", ran.out, ran.err);
+    let ran = f.run("pii apply people.jsonl treated --policy alone.toml --contract people.contract.toml");
+    assert_eq!(ran.code, 0, "{}", ran.err);
+}
+
 /// All bytes of a file, and those of its pages if it is one of Parquet.
 fn bytes_of(path: &Path) -> Vec<u8> {
     let mut bytes = std::fs::read(path).expect("a file");
