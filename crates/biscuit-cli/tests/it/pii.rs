@@ -233,6 +233,25 @@ fn what_is_put_aside_is_sealed_shown_to_who_says_why_and_forgotten() {
 }
 
 #[test]
+fn records_are_masked_without_keys_unless_one_has_to_be_put_aside() {
+    let f = Folder::new();
+    let job = JOB.split("[pii]").next().unwrap().replace(r#", pii = "ssn""#, "");
+    let job = job.replace(r#", pii = "email""#, "").replace(r#", pii = "age""#, "");
+    f.write("job.toml", format!("{job}[pii]\ncolumns = {{ email = \"mask\", note = \"remove\" }}\n"));
+    let row =
+        |age: Value| serde_json::json!({"ssn": "900-00-0001", "email": "a@b.c", "bio": null, "age": age, "note": "n"});
+    let no_headers = serde_json::json!({});
+    f.write("raw/1.jsonl", event(1, "c", &Value::Null, &row(7.into()), &no_headers));
+    let ran = f.run("run job.toml");
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(f.rows("lake/customer")[0].contains("\"email\":\"*@*.*\""));
+    f.write("raw/2.jsonl", event(2, "u", &Value::Null, &row("none".into()), &no_headers));
+    let ran = f.run("run job.toml");
+    assert!(ran.code == 2 && ran.err.contains("error: NoKeys: rows are put aside"), "{} {}", ran.code, ran.err);
+    assert_eq!(f.rows("lake/customer").len(), 1);
+}
+
+#[test]
 fn a_column_is_found_by_the_class_that_the_job_s_contract_gives_it() {
     let f = with_keys();
     let job = r#"

@@ -166,11 +166,18 @@ async fn columns_are_classified_by_what_is_in_them() {
     let notes = column(&[Some("call a@example.com"), Some("ok"), Some("ok"), Some("536-90-4399")]);
     let field = Arc::new(Field::new("mail", DataType::Utf8, true));
     let nested: ArrayRef = Arc::new(StructArray::from(vec![(field, mails.clone())]));
-    let sample = RecordBatch::try_from_iter([("note", notes), ("contact", nested)]).unwrap();
+    // Numbers are what they are written as.
+    let cards: ArrayRef =
+        Arc::new(arrow::array::Int64Array::from(vec![Some(4_111_111_111_111_111), Some(7), None, None]));
+    let sample = RecordBatch::try_from_iter([("note", notes), ("contact", nested), ("card", cards)]).unwrap();
     let classes = classify(&sample, &usual_detectors(), Likelihood::Likely).await.unwrap();
     let said: Vec<_> =
         classes.iter().map(|c| (c.column.as_str(), c.entity.name(), c.texts, c.whole, c.inside)).collect();
-    let want =
-        [("note", "EMAIL_ADDRESS", 4, 0, 1), ("note", "US_SSN", 4, 1, 1), ("contact.mail", "EMAIL_ADDRESS", 2, 2, 2)];
+    let want = [
+        ("note", "EMAIL_ADDRESS", 4, 0, 1),
+        ("note", "US_SSN", 4, 1, 1),
+        ("contact.mail", "EMAIL_ADDRESS", 2, 2, 2),
+        ("card", "CREDIT_CARD", 2, 1, 1),
+    ];
     assert_eq!(said.iter().collect::<std::collections::BTreeSet<_>>(), want.iter().collect());
 }
