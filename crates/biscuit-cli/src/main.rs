@@ -9,6 +9,7 @@ mod catalog;
 mod compact;
 mod context;
 mod doctor;
+mod forget;
 mod history;
 mod lifecycle;
 mod manifest;
@@ -82,7 +83,7 @@ async fn answer(command: &Command, context: &Context) -> Result<Answer> {
         Command::Schema(command) => schema::run(command, context).await,
         Command::Bookmark(command) => bookmark::run(command, context).await,
         Command::Pii(command) => pii::run(command, context).await,
-        Command::Forget(args) => pii::forget(args, context).await,
+        Command::Forget(args) => forget::run(args, context).await,
         Command::Recover(args) => recover::run(args, context).await,
         Command::Adopt(args) => adopt::run(args, context).await,
         Command::Compact(args) => compact::run(args, context).await,

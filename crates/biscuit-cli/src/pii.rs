@@ -6,10 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use biscuit_core::{Clock, Error, ErrorKind, Result, Run, RunId, SystemClock};
-use biscuit_dataset::{Dataset, OpenFile, OpenLocation, align};
-use biscuit_job::{CsvSpec, JobSpec, OpenMeans, RawToClean, RunOptions, sample, unsealed};
+use biscuit_dataset::{OpenFile, OpenLocation, align};
+use biscuit_job::{CsvSpec, JobSpec, OpenMeans, RawToClean, RunOptions, sample};
 use biscuit_journal::JournalOptions;
-use biscuit_merge::{discard, quarantined};
 use biscuit_pii::{
     Access, AuditFile, ColumnClass, Detector, KeyFile, Likelihood, Means, Policy, Protector, Wrapping, classify,
     usual_detectors,
@@ -22,13 +21,13 @@ use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::DataType;
 use futures::StreamExt;
 use object_store::ObjectStoreExt;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::args::TableArgs;
 use crate::bookmark_args::open_place;
 use crate::context::Context;
 use crate::means::{CliMeans, key_file, provider};
-use crate::output::{AGAIN, Answer};
+use crate::output::Answer;
 use crate::stores::CliPlaces;
 
 #[derive(Debug, Subcommand)]
@@ -290,7 +289,7 @@ impl OpenPolicy {
         Ok(Self { policy, means, table, classes })
     }
 
-    fn protector(&self, table: &str) -> Result<Protector> {
+    pub(crate) fn protector(&self, table: &str) -> Result<Protector> {
         let classes = self.classes.iter().map(|(column, class)| (column.as_str(), class.as_str()));
         Protector::new(&self.policy, table, classes, &self.means)
     }
@@ -403,7 +402,8 @@ async fn detokenize(args: &DetokenizeArgs, context: &Context) -> Result<Answer> 
     Ok(Answer::Report { json, text, exit: 0 })
 }
 
-async fn read(file: &OpenFile) -> Result<Vec<RecordBatch>> {
+/// The rows of a file, in one piece.
+pub(crate) async fn read(file: &OpenFile) -> Result<Vec<RecordBatch>> {
     let (mut rows, mut all) = (file.stream(None)?, vec![]);
     while let Some(batch) = rows.next().await {
         all.push(batch?);
@@ -463,220 +463,7 @@ async fn write(place: &str, batches: &[RecordBatch], context: &Context) -> Resul
     Ok(batches.iter().map(RecordBatch::num_rows).sum())
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct ForgetArgs {
-    /// Whose values: as the subject column had them
-    #[arg(long, required = true, num_args = 1.., value_name = "SUBJECT")]
-    subject: Vec<String>,
-
-    /// The policy: its store holds the keys of subjects
-    #[arg(long, value_name = "FILE", required_unless_present = "erase_from")]
-    policy: Option<String>,
-
-    /// Delete the rows of the subjects from this table: files that have them are written anew
-    #[arg(long, value_name = "TABLE", requires = "column")]
-    erase_from: Option<String>,
-
-    /// The column of that table that has the subjects; where the policy tokenizes it, their tokens are looked for
-    #[arg(long, value_name = "COLUMN")]
-    column: Option<String>,
-
-    /// Before that, delete what is behind the tokens of these columns of their rows, which join as before
-    #[arg(long, value_delimiter = ',', value_name = "COLUMNS", requires = "erase_from", requires = "policy")]
-    tokens: Vec<String>,
-
-    /// The contract that says which columns have a class, where the policy is not that of a job
-    #[arg(long, value_name = "FILE")]
-    contract: Option<String>,
-
-    /// Keep the rows: only what is behind their tokens goes
-    #[arg(long, requires = "tokens")]
-    keep_rows: bool,
-
-    /// Say what would be done, and change nothing
-    #[arg(long)]
-    dry_run: bool,
-}
-
-/// `biscuit forget`.
-pub(crate) async fn forget(args: &ForgetArgs, context: &Context) -> Result<Answer> {
-    let json = json!({"subjects": args.subject.len()});
-    let mut said = Said { json, text: String::new(), found: false, exceptions: false };
-    let open = match &args.policy {
-        Some(path) => {
-            let table = args.erase_from.as_deref().unwrap_or_default();
-            Some(OpenPolicy::open(path, table, args.contract.as_deref(), context).await?)
-        }
-        None => None,
-    };
-    if let Some(table) = &args.erase_from {
-        forget_rows(args, table, open.as_ref(), &mut said, context).await?;
-    }
-    if let Some(open) = open.as_ref().filter(|open| open.policy.subject.is_some()) {
-        let (Some(store), Some(roots)) = (open.means.store.clone(), open.means.roots.clone()) else {
-            return Err(Error::usage(
-                "NoStore",
-                "the policy names no store, or no key file: there are no keys of subjects",
-            ));
-        };
-        let subjects = biscuit_pii::Subjects::new(store, roots);
-        for subject in args.subject.iter().filter(|_| !args.dry_run) {
-            subjects.forget(subject).await?;
-        }
-        let (count, what) = (args.subject.len(), if args.dry_run { "would be" } else { "are" });
-        said.text.push_str(&format!(
-            "the keys of {count} subjects {what} deleted: their values are unreadable everywhere\n"
-        ));
-        said.found = true;
-        said.json["keys_deleted"] = json!(if args.dry_run { 0 } else { count });
-    }
-    let Said { mut json, text, found, exceptions } = said;
-    if text.is_empty() {
-        let message = "nothing would be forgotten: the policy has no `subject`, and no table is named by --erase-from";
-        return Err(Error::usage("NothingToForget", message));
-    }
-    json["outcome"] = Value::from(match (args.dry_run, found) {
-        (true, _) => "planned",
-        (false, true) => "done",
-        (false, false) => "nothing found",
-    });
-    Ok(Answer::Report { json, text, exit: if exceptions { AGAIN } else { 0 } })
-}
-
-/// What a report is made of.
-struct Said {
-    json: Value,
-    text: String,
-    /// Whether there was anything of the subjects.
-    found: bool,
-    /// Whether another run has to take care of something.
-    exceptions: bool,
-}
-
-/// Takes the rows of subjects out of a table: what is behind their tokens first, since behind an erasure they are not found any more.
-async fn forget_rows(
-    args: &ForgetArgs,
-    table: &str,
-    open: Option<&OpenPolicy>,
-    said: &mut Said,
-    context: &Context,
-) -> Result<()> {
-    let column = args.column.as_deref().unwrap_or_default();
-    let mut values = args.subject.clone();
-    let protector = open.map(|open| open.protector(&open.table)).transpose()?;
-    if let Some(protector) = &protector {
-        if protector.treats(column) {
-            values = protector.tokens_for(column, &args.subject).await?;
-        }
-        for tokens in &args.tokens {
-            let of = rows_of(table, column, &values, tokens, protector, context).await?;
-            let of: Vec<&str> = of.iter().map(String::as_str).collect();
-            let count = if args.dry_run { of.len() as u64 } else { protector.forget_tokens(tokens, &of).await? };
-            said.found |= count > 0;
-            said.json["tokens"][tokens] = json!(count);
-            said.text.push_str(&format!("{tokens}: what is behind {count} tokens is deleted\n"));
-        }
-    }
-    if !args.keep_rows {
-        let dataset = context.open(&of_url(table), JournalOptions::default()).await?;
-        let mode = if args.dry_run { biscuit_rewrite::Mode::DryRun } else { biscuit_rewrite::Mode::Commit };
-        let report = biscuit_rewrite::erase(&dataset, column, &values, mode).await?;
-        let (outcome, erased, rows, files) = (report.outcome, report.erased, report.rows, report.files);
-        said.text.push_str(&format!("{outcome}: {erased} of {rows} rows erased from {files} files\n"));
-        report.exceptions.iter().for_each(|e| said.text.push_str(&format!("  exception   {e}\n")));
-        said.found |= erased > 0;
-        said.exceptions |= !report.exceptions.is_empty();
-        said.json["erased"] = json!(report);
-        forget_put_aside(args, &dataset, open, said).await?;
-    }
-    // Their own tokens, where these are in the store, stand for nobody any more.
-    if let Some(protector) = protector.filter(|protector| !args.dry_run && protector.keeps_values(column)) {
-        let values: Vec<&str> = values.iter().map(String::as_str).collect();
-        protector.forget_tokens(column, &values).await?;
-    }
-    Ok(())
-}
-
-fn of_url(table: &str) -> TableArgs {
+/// A table whose state is in its usual place.
+pub(crate) fn of_url(table: &str) -> TableArgs {
     TableArgs { url: table.to_owned(), state: None }
-}
-
-/// Takes the records of subjects out of the quarantine: those of JSON whose column has one of them, before or after, sealed or not. Of others it is not known
-/// whose they are, and they are counted.
-async fn forget_put_aside(
-    args: &ForgetArgs,
-    dataset: &Dataset,
-    open: Option<&OpenPolicy>,
-    said: &mut Said,
-) -> Result<()> {
-    let column = args.column.as_deref().unwrap_or_default();
-    let (mut theirs, mut unknown) = (vec![], 0u64);
-    for record in quarantined(dataset).await? {
-        let raw = match open {
-            Some(open) => unsealed(&open.means, &open.table, &record.refused.raw).await.ok(),
-            None => Some(record.refused.raw.clone()),
-        };
-        match raw.and_then(|raw| serde_json::from_slice::<Value>(&raw).ok()) {
-            Some(record_json) if has(&record_json, column, &args.subject) => theirs.push(record.refused),
-            Some(_) => {}
-            None => unknown += 1,
-        }
-    }
-    said.found |= !theirs.is_empty();
-    if !theirs.is_empty() && !args.dry_run {
-        discard(dataset, &theirs).await?;
-    }
-    said.json["quarantine"] = json!({"discarded": theirs.len(), "unknown": unknown});
-    if !theirs.is_empty() || unknown > 0 {
-        let count = theirs.len();
-        said.text.push_str(&format!(
-            "quarantine: {count} records discarded; of {unknown} others, which are not JSON or do not open, it is not known whose they are\n"
-        ));
-    }
-    Ok(())
-}
-
-/// Whether a field of that name has one of these values, however deep.
-fn has(json: &Value, column: &str, values: &[String]) -> bool {
-    let is = |value: &Value| match value {
-        Value::String(text) => values.contains(text),
-        Value::Number(number) => values.contains(&number.to_string()),
-        _ => false,
-    };
-    match json {
-        Value::Object(fields) => {
-            fields.iter().any(|(name, value)| (name == column && is(value)) || has(value, column, values))
-        }
-        Value::Array(items) => items.iter().any(|item| has(item, column, values)),
-        _ => false,
-    }
-}
-
-/// The texts of a column in the rows in which another one has these values.
-async fn rows_of(
-    table: &str,
-    column: &str,
-    values: &[String],
-    tokens: &str,
-    protector: &Protector,
-    context: &Context,
-) -> Result<BTreeSet<String>> {
-    let dataset = context.open(&of_url(table), JournalOptions::default()).await?;
-    let mut all = BTreeSet::new();
-    for file in dataset.view().await?.open_files().await? {
-        for batch in read(&file).await? {
-            let of = batch.column_by_name(column).ok_or_else(|| {
-                Error::usage("MissingColumn", format!("there is no column `{column}` in `{table}`")).with_column(column)
-            })?;
-            let text = datafusion::arrow::compute::cast(of, &DataType::LargeUtf8)
-                .map_err(|e| Error::usage("NotText", format!("column `{column}` has no text")).with_source(e))?;
-            let text = datafusion::arrow::array::AsArray::as_string::<i64>(text.as_ref());
-            let keep: datafusion::arrow::array::BooleanArray =
-                text.iter().map(|t| Some(t.is_some_and(|t| values.iter().any(|v| v == t)))).collect();
-            let rows = datafusion::arrow::compute::filter_record_batch(&batch, &keep)
-                .map_err(|e| Error::internal("rows could not be picked").with_source(e))?;
-            all.extend(protector.tokens_of(&rows, tokens)?);
-        }
-    }
-    Ok(all)
 }
