@@ -27,27 +27,23 @@ pub struct ColumnClass {
     pub inside: u64,
 }
 
-/// Says what the text columns of a sample hold that is at least so likely: by column, what is in most of its texts first. Columns in which nothing
-/// is found are left out.
+/// Says what the columns of a sample hold that is at least so likely: by column, what is in most of its texts first; numbers and dates are what they are
+/// written as. Columns in which nothing is found are left out. Batches may have different columns.
 ///
 /// # Errors
 /// Those of [`Redactor::hits`].
 pub async fn classify(
-    sample: &RecordBatch,
+    sample: &[RecordBatch],
     detectors: &[Arc<dyn Detector>],
     least: Likelihood,
 ) -> Result<Vec<ColumnClass>> {
     let redactor = Redactor::new(detectors.to_vec()).with_least(least);
     let mut classes = Vec::new();
-    let columns = sample.schema_ref().fields().iter().zip(sample.columns());
-    for (path, array) in columns.flat_map(|(field, array)| text_parts(field, array)) {
-        // A number may be one of a card, a date one of birth.
-        let Ok(array) = as_text(&path, &array) else { continue };
-        let distinct = distinct_texts(&array);
-        let texts: Vec<&str> = distinct.iter().map(|(text, _)| text.as_str()).collect();
-        let all: u64 = distinct.iter().map(|(_, count)| count).sum();
+    for (column, counts) in texts_by_column(sample) {
+        let texts: Vec<&str> = counts.keys().map(String::as_str).collect();
+        let all: u64 = counts.values().sum();
         let mut found: BTreeMap<Entity, (u64, u64)> = BTreeMap::new();
-        for ((text, count), hits) in distinct.iter().zip(redactor.hits(&Column { name: &path, texts: &texts }).await?) {
+        for ((text, count), hits) in counts.iter().zip(redactor.hits(&Column { name: &column, texts: &texts }).await?) {
             let own: BTreeMap<Entity, bool> = hits.into_iter().fold(BTreeMap::new(), |mut own, hit| {
                 *own.entry(hit.entity).or_default() |= &text[hit.range] == text.trim();
                 own
@@ -58,12 +54,30 @@ pub async fn classify(
                 *wholes += if whole { *count } else { 0 };
             }
         }
-        let mut of_column: Vec<ColumnClass> = found
-            .into_iter()
-            .map(|(entity, (whole, inside))| ColumnClass { column: path.clone(), entity, texts: all, whole, inside })
-            .collect();
+        let class =
+            |(entity, (whole, inside))| ColumnClass { column: column.clone(), entity, texts: all, whole, inside };
+        let mut of_column: Vec<ColumnClass> = found.into_iter().map(class).collect();
         of_column.sort_by_key(|class| std::cmp::Reverse((class.inside, class.whole)));
         classes.extend(of_column);
     }
     Ok(classes)
+}
+
+/// The texts of each column, with their numbers of rows, in the order in which columns come first.
+fn texts_by_column(sample: &[RecordBatch]) -> Vec<(String, BTreeMap<String, u64>)> {
+    let mut all: Vec<(String, BTreeMap<String, u64>)> = vec![];
+    for batch in sample {
+        let columns = batch.schema_ref().fields().iter().zip(batch.columns());
+        for (path, array) in columns.flat_map(|(field, array)| text_parts(field, array)) {
+            let Ok(texts) = as_text(&path, &array) else { continue };
+            let at = all.iter().position(|(known, _)| *known == path).unwrap_or_else(|| {
+                all.push((path, BTreeMap::new()));
+                all.len() - 1
+            });
+            for (text, count) in distinct_texts(&texts) {
+                *all[at].1.entry(text).or_default() += count;
+            }
+        }
+    }
+    all
 }

@@ -9,10 +9,13 @@ mod find;
 mod hash_key;
 mod hit;
 mod keys;
+mod mac;
+mod means;
 mod overlap;
 mod part;
 mod policy;
 mod protect;
+mod ready;
 mod redact;
 mod remove;
 mod texts;
@@ -38,9 +41,10 @@ pub use crate::keys::provider::{DataKey, KeyContext, KeyProvider, SealedKey};
 pub use crate::keys::roots::Roots;
 pub use crate::keys::secret::Secret;
 pub use crate::keys::wrapping::WrappingKeys;
+pub use crate::means::Means;
 pub use crate::overlap::without_overlaps;
 pub use crate::policy::{Encryption, Hashing, KeyUse, Policy, Redaction, Replacement, TokenKind, Tokens, Treatment};
-pub use crate::protect::{Means, Protected, Protector, Treated, hash_texts, mask_texts};
+pub use crate::protect::{Protected, Protector, Treated, hash_texts, mask_texts};
 pub use crate::redact::{Redacted, Redactor};
 pub use crate::remove::remove;
 pub use crate::tokens::audit::{Access, Audit, AuditEntry, AuditFile};
@@ -51,15 +55,3 @@ pub use crate::tokens::memory::MemoryStore;
 pub use crate::tokens::normalize::Normalization;
 pub use crate::tokens::store::{Record, Store};
 pub use crate::tokens::tokenizer::{Detokenized, Tokenizer};
-
-/// What errors call the rows that they were given; whoever knows the file says that in its place ([`Error::moved_to`](biscuit_core::Error::moved_to)).
-const BATCH: &str = "the batch";
-
-/// Bytes as lower-case hexadecimal digits.
-fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .flat_map(|byte| [byte >> 4, byte & 15])
-        .map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)]))
-        .collect()
-}

@@ -1,136 +1,23 @@
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::DataType;
 use biscuit_core::{Error, Result};
 use serde::Serialize;
 
-use crate::action::{Action, masked};
-use crate::detector::{Detector, usual_detectors};
-use crate::encrypt::cells::Cells;
+use crate::action::masked;
 use crate::encrypt::digests::Digests;
-use crate::encrypt::form::Form;
-use crate::encrypt::messages::Messages;
-use crate::encrypt::subjects::Subjects;
 use crate::entity::Entity;
-use crate::find::Phone;
 use crate::hash_key::HashKey;
-use crate::keys::cache::{KeyCache, Limits};
-use crate::keys::key_file::{KeyFile, Wrapping};
-use crate::keys::provider::{KeyContext, KeyProvider};
 use crate::keys::roots::Roots;
+use crate::means::Means;
 use crate::part::{Nulls, is_one_a_row, part, with_part};
-use crate::policy::{Encryption, KeyUse, Policy, Redaction, Replacement, TokenKind, Tokens, Treatment};
-use crate::redact::Redactor;
+use crate::policy::{Policy, Treatment};
+use crate::ready::{Ready, ready};
 use crate::remove::remove;
-use crate::texts::{as_text, distinct_texts, map_texts};
+use crate::texts::{as_text, distinct_texts, is_all_text, map_texts};
 use crate::tokens::audit::Access;
-use crate::tokens::embedded::FileStore;
-use crate::tokens::store::Store;
-use crate::tokens::tokenizer::Tokenizer;
-
-/// What a policy works with. What a policy does not need, need not be there.
-#[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub struct Means {
-    /// Root keys.
-    pub roots: Option<Roots>,
-    /// Where data keys of messages come from.
-    pub provider: Option<Arc<dyn KeyProvider>>,
-    /// Where tokens and keys of subjects are kept.
-    pub store: Option<Arc<dyn Store>>,
-    /// Detectors besides the usual ones.
-    pub detectors: Vec<Arc<dyn Detector>>,
-}
-
-impl Means {
-    /// Nothing yet.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// The same with root keys.
-    pub fn with_roots(mut self, roots: Roots) -> Self {
-        self.roots = Some(roots);
-        self
-    }
-
-    /// The same with a key provider for messages.
-    pub fn with_provider(mut self, provider: Arc<dyn KeyProvider>) -> Self {
-        self.provider = Some(provider);
-        self
-    }
-
-    /// The same with a store.
-    pub fn with_store(mut self, store: Arc<dyn Store>) -> Self {
-        self.store = Some(store);
-        self
-    }
-
-    /// The same with one more detector.
-    pub fn with_detector(mut self, detector: Arc<dyn Detector>) -> Self {
-        self.detectors.push(detector);
-        self
-    }
-
-    fn roots(&self, path: &str) -> Result<Roots> {
-        self.roots.clone().ok_or_else(|| {
-            let message =
-                format!("column `{path}` needs keys, and [pii] names no key file; `biscuit pii keygen` makes one");
-            Error::usage("NoKeys", message).with_column(path)
-        })
-    }
-
-    fn store(&self, path: &str) -> Result<Arc<dyn Store>> {
-        self.store.clone().ok_or_else(|| {
-            let message = format!("column `{path}` needs a store, and [pii] names none: `store = \"tokens.redb\"`");
-            Error::usage("NoStore", message).with_column(path)
-        })
-    }
-}
-
-impl Means {
-    /// What a policy names on this machine: its key file, and its store in a file, both relative to a folder. Another process that has the store
-    /// is waited for, half a minute.
-    ///
-    /// # Errors
-    /// `NeedsAws` for keys of KMS and stores in DynamoDB; `InvalidKeyFile`; those of [`FileStore::open`].
-    pub async fn open_local(policy: &Policy, folder: &Path) -> Result<Self> {
-        let mut means = Self::new();
-        if let Some(keys) = &policy.keys {
-            let file = KeyFile::open(&folder.join(keys))?;
-            let Wrapping::Local(provider) = file.wrapping() else {
-                return Err(needs_aws("the key file names a key of KMS"));
-            };
-            means = means.with_roots(file.roots(provider).await?).with_provider(Arc::new(provider.clone()));
-        }
-        match &policy.store {
-            Some(store) if store.starts_with(DYNAMODB) => Err(needs_aws("the store is in DynamoDB")),
-            Some(store) => Ok(means.with_store(Arc::new(FileStore::open(folder.join(store), PATIENCE).await?))),
-            None => Ok(means),
-        }
-    }
-}
-
-fn needs_aws(what: &str) -> Error {
-    Error::usage("NeedsAws", format!("{what}, which biscuit-pii-aws opens"))
-}
-
-/// What the name of a table of DynamoDB stands behind.
-const DYNAMODB: &str = "dynamodb:";
-/// How long a store that another process has is waited for.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-impl Policy {
-    /// The table of DynamoDB that is its store, if it is one.
-    pub fn dynamodb(&self) -> Option<&str> {
-        self.store.as_deref()?.strip_prefix(DYNAMODB)
-    }
-}
 
 /// A policy that is ready to be applied, batch by batch.
 #[derive(Debug)]
@@ -142,19 +29,6 @@ pub struct Protector {
     unpinned: Vec<String>,
     /// Root keys, where equal rows are to be equal behind it.
     repeats: Option<Roots>,
-}
-
-#[derive(Debug)]
-enum Ready {
-    Keep,
-    Remove,
-    Redact(Redactor),
-    Mask { first: usize, last: usize },
-    Hash(Box<HashKey>),
-    Cells(Cells),
-    OfSubject(Cells),
-    Messages(Messages),
-    Tokenize(Tokenizer),
 }
 
 /// Rows without personal data.
@@ -214,7 +88,7 @@ impl Protector {
         let several = means.roots.as_ref().is_some_and(|roots| roots.versions().count() > 1);
         for (path, (treatment, class)) in policy.treatments(classes)? {
             let name = class.as_deref().unwrap_or_else(|| path.rsplit('.').next().unwrap_or(&path));
-            let ready = ready(&treatment, &table, &path, name, policy, means)?;
+            let ready = ready(&treatment, (&table, &path, name), policy, means)?;
             let of_a_version = match (&treatment, &ready) {
                 (Treatment::Hash(how), _) => how.version.is_none(),
                 (Treatment::Tokenize(how), Ready::Tokenize(tokenizer)) => {
@@ -253,13 +127,16 @@ impl Protector {
         Ok(self)
     }
 
+    /// What becomes of a column, and of parts of it.
+    fn of<'a>(&'a self, column: &'a str) -> impl Iterator<Item = &'a Ready> {
+        let is =
+            move |path: &str| path.strip_prefix(column).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        self.columns.iter().filter(move |(path, _)| is(path)).map(|(_, ready)| ready)
+    }
+
     /// Whether a column comes out so that equal values, and no others, stay equal: what a key or a partition needs.
     pub fn keeps_equality(&self, column: &str) -> bool {
-        let inside = format!("{column}.");
-        self.columns
-            .iter()
-            .filter(|(path, _)| path == column || path.starts_with(&inside))
-            .all(|(_, ready)| matches!(ready, Ready::Keep | Ready::Hash(_) | Ready::Tokenize(_)))
+        self.of(column).all(|ready| matches!(ready, Ready::Keep | Ready::Hash(_) | Ready::Tokenize(_)))
     }
 
     /// Whether new keys would give a column other values than it has: a table that has it as its key would hold each entity twice.
@@ -267,11 +144,14 @@ impl Protector {
         self.unpinned.iter().any(|path| path == column)
     }
 
+    /// Whether it says something about a column, or a part of it, if only that it stays.
+    pub fn names(&self, column: &str) -> bool {
+        self.of(column).next().is_some()
+    }
+
     /// Whether a column, or a part of it, is changed by it.
     pub fn treats(&self, column: &str) -> bool {
-        let inside = format!("{column}.");
-        let changes = |ready: &Ready| !matches!(ready, Ready::Keep);
-        self.columns.iter().any(|(path, ready)| (path == column || path.starts_with(&inside)) && changes(ready))
+        self.of(column).any(|ready| !matches!(ready, Ready::Keep))
     }
 
     /// The name that is bound into what is encrypted.
@@ -282,14 +162,6 @@ impl Protector {
     /// The paths that it treats.
     pub fn columns(&self) -> impl Iterator<Item = &str> {
         self.columns.iter().map(|(path, _)| path.as_str())
-    }
-
-    /// The schema of rows of this one behind it.
-    ///
-    /// # Errors
-    /// Those of [`apply`](Self::apply).
-    pub async fn schema(&self, of: &SchemaRef) -> Result<SchemaRef> {
-        Ok(self.apply(&RecordBatch::new_empty(of.clone())).await?.rows.schema())
     }
 
     /// Treats all columns of some rows.
@@ -341,9 +213,9 @@ impl Protector {
         match ready {
             Ready::Keep | Ready::Remove => Ok(values.clone()),
             Ready::Redact(redactor) => {
-                if !holds_text(values.data_type()) {
+                if !is_all_text(values.data_type()) && values.data_type() != &DataType::Null {
                     let message = format!(
-                        "column `{path}` is a {}; detectors read text: mask, hash, encrypt or tokenize it",
+                        "column `{path}` is a {}; detectors read text: mask, hash, encrypt or tokenize it, or name the parts of it that are text",
                         values.data_type()
                     );
                     return Err(Error::usage("NotText", message).with_column(path));
@@ -490,108 +362,4 @@ fn kind(path: &str, column: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
         let message = format!("column `{path}` was detokenized, and a value in it is no {to}");
         Error::data("CannotDetokenize", message).with_column(path)
     })
-}
-
-fn holds_text(kind: &DataType) -> bool {
-    match kind {
-        DataType::Dictionary(_, of) => holds_text(of),
-        DataType::Struct(fields) => fields.iter().any(|field| holds_text(field.data_type())),
-        DataType::List(item)
-        | DataType::LargeList(item)
-        | DataType::FixedSizeList(item, _)
-        | DataType::Map(item, _) => holds_text(item.data_type()),
-        DataType::Null => true,
-        kind => kind.is_string(),
-    }
-}
-
-fn ready(treatment: &Treatment, table: &str, path: &str, name: &str, policy: &Policy, means: &Means) -> Result<Ready> {
-    Ok(match treatment {
-        Treatment::Keep => Ready::Keep,
-        Treatment::Remove => Ready::Remove,
-        Treatment::Mask => Ready::Mask { first: 0, last: 0 },
-        Treatment::Partial { first, last } => Ready::Mask { first: *first, last: *last },
-        Treatment::Redact(how) => Ready::Redact(redactor(how, path, means)?),
-        Treatment::Hash(how) => {
-            let (roots, namespace) = (means.roots(path)?, how.namespace.as_deref().unwrap_or(name));
-            Ready::Hash(Box::new(HashKey::of_version(&roots, how.version.unwrap_or(roots.current()), namespace)?))
-        }
-        Treatment::Tokenize(how) => Ready::Tokenize(tokenizer(how, path, name, means)?),
-        Treatment::Encrypt(how) => encryption(how, table, path, policy, means)?,
-    })
-}
-
-fn encryption(how: &Encryption, table: &str, path: &str, policy: &Policy, means: &Means) -> Result<Ready> {
-    let nested = path.contains('.');
-    let form = if nested { Form::Text } else { how.form };
-    Ok(match how.key {
-        KeyUse::Column => Ready::Cells(Cells::new(means.roots(path)?, table).with_form(form)),
-        KeyUse::Subject => {
-            if policy.subject.is_none() {
-                let message = format!(
-                    "column `{path}` has keys of subjects, and [pii] does not say which column is the `subject`"
-                );
-                return Err(Error::usage("NoSubject", message).with_column(path));
-            }
-            let subjects = Arc::new(Subjects::new(means.store(path)?, means.roots(path)?));
-            let cells = Cells::new(means.roots(path)?, table).with_form(form).with_subjects(subjects);
-            Ready::OfSubject(cells)
-        }
-        KeyUse::Message => {
-            let Some(provider) = means.provider.clone() else {
-                let message = format!("column `{path}` is to hold messages, and there is no key provider for them");
-                return Err(Error::usage("NoProvider", message).with_column(path));
-            };
-            let context = KeyContext::from([("table".to_owned(), table.to_owned())]);
-            let messages = Messages::new(KeyCache::new(provider, Limits::default()), context).with_form(form);
-            Ready::Messages(messages)
-        }
-    })
-}
-
-fn tokenizer(how: &Tokens, path: &str, name: &str, means: &Means) -> Result<Tokenizer> {
-    let (roots, namespace) = (means.roots(path)?, how.namespace.as_deref().unwrap_or(name));
-    let tokenizer = match how.kind {
-        TokenKind::Random => Tokenizer::random(roots, namespace, means.store(path)?)?,
-        TokenKind::Keyed => match means.store.clone() {
-            Some(store) => Tokenizer::keyed_in(roots, namespace, store)?,
-            None => Tokenizer::keyed(roots, namespace)?,
-        },
-        TokenKind::Siv => Tokenizer::siv(roots, namespace)?,
-        TokenKind::Ff1 => Tokenizer::ff1(roots, namespace, how.alphabet)?,
-    };
-    let tokenizer = match how.version {
-        Some(version) => tokenizer.with_version(version)?,
-        None => tokenizer,
-    };
-    Ok(tokenizer.with_normalization(how.normalize.clone()))
-}
-
-fn redactor(how: &Redaction, path: &str, means: &Means) -> Result<Redactor> {
-    let mut detectors = usual_detectors();
-    if !how.phone_regions.is_empty() {
-        detectors.push(Arc::new(Phone::new(how.phone_regions.iter().map(String::as_str))?));
-    }
-    detectors.extend(means.detectors.iter().cloned());
-    let action = |entity: Option<&Entity>, replacement: &Replacement| {
-        Ok(match replacement {
-            Replacement::Type => Action::Type,
-            Replacement::Mask => Action::Mask,
-            Replacement::Partial { first, last } => Action::partial(*first, *last),
-            Replacement::Hash => Action::hash(HashKey::of(&means.roots(path)?, "redacted")?),
-            Replacement::Keep => Action::Keep,
-            Replacement::Tokenize(tokens) => {
-                let name = entity.map_or("redacted", Entity::name);
-                Action::tokenize(tokenizer(tokens, path, name, means)?)
-            }
-        })
-    };
-    let mut redactor = Redactor::new(detectors).with_otherwise(action(None, &how.replace)?);
-    if let Some(least) = how.least {
-        redactor = redactor.with_least(least);
-    }
-    for (entity, replacement) in &how.entities {
-        redactor = redactor.with_action(entity.clone(), action(Some(entity), replacement)?);
-    }
-    Ok(redactor)
 }

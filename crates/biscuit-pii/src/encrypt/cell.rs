@@ -10,8 +10,9 @@
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use biscuit_core::{Error, Result};
+use zeroize::Zeroizing;
 
-use crate::keys::secret::Secret;
+use crate::keys::secret::{Secret, random};
 
 pub(crate) const SALT: usize = 16;
 pub(crate) const TAG: usize = 16;
@@ -74,6 +75,26 @@ pub(crate) fn seal(
     let tag = cipher.seal_in_place_separate_tag(nonce, Aad::from(aad), &mut out[begin..]);
     out.extend_from_slice(tag.map_err(|_| Error::internal("a value could not be encrypted"))?.as_ref());
     Ok(())
+}
+
+/// What was sealed with this nonce and these bytes beside it, the tag at its end; none if it was not.
+pub(crate) fn unseal(
+    cipher: &LessSafeKey,
+    nonce: [u8; NONCE],
+    aad: &[u8],
+    sealed: &[u8],
+) -> Option<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(sealed.to_vec());
+    let length = cipher.open_in_place(Nonce::assume_unique_for_key(nonce), Aad::from(aad), &mut bytes).ok()?.len();
+    bytes.truncate(length);
+    Some(bytes)
+}
+
+/// A nonce for a key that has no counter.
+pub(crate) fn random_nonce() -> Result<[u8; NONCE]> {
+    let mut nonce = [0; NONCE];
+    random(&mut nonce)?;
+    Ok(nonce)
 }
 
 impl<'a> Cell<'a> {

@@ -10,8 +10,8 @@ use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use biscuit_core::{Clock, Error, Result, SystemClock};
 
 use crate::encrypt::cell::{
-    COLUMN_HEAD, Cell, KeyOf, NONCE, OF_COLUMN, OF_SUBJECT, SALT, SUBJECT, SUBJECT_HEAD, TAG, binding, cipher, counted,
-    seal,
+    COLUMN_HEAD, Cell, KeyOf, OF_COLUMN, OF_SUBJECT, SALT, SUBJECT, SUBJECT_HEAD, TAG, binding, cipher, counted,
+    random_nonce, seal,
 };
 use crate::encrypt::digests::Digests;
 use crate::encrypt::form::{Form, Made, as_bytes, cannot_decrypt, in_row, opened};
@@ -93,11 +93,6 @@ impl Cells {
     pub fn with_subjects(mut self, subjects: Arc<Subjects>) -> Self {
         self.subjects = Some(subjects);
         self
-    }
-
-    /// The form in which values are stored.
-    pub fn form(&self) -> Form {
-        self.form
     }
 
     /// Encrypts the values of a column. Null stays null; an empty text stays empty, and shows that it is. Numbers, dates and the like are
@@ -334,12 +329,6 @@ impl Cells {
             Error::usage("NoSubjects", "values are encrypted with keys of subjects, and no store of such keys is given")
         })
     }
-}
-
-fn random_nonce() -> Result<[u8; NONCE]> {
-    let mut nonce = [0; NONCE];
-    random(&mut nonce)?;
-    Ok(nonce)
 }
 
 fn unknown_subject(column: &str, row: usize) -> Error {

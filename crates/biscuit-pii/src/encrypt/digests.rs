@@ -6,6 +6,7 @@ use aws_lc_rs::hmac;
 use biscuit_core::{Error, Result};
 
 use crate::keys::roots::Roots;
+use crate::mac::{mac, mac_key};
 
 /// A keyed hash of each row of a batch.
 pub(crate) struct Digests {
@@ -19,10 +20,6 @@ impl fmt::Debug for Digests {
     }
 }
 
-fn sha_256(tag: &hmac::Tag) -> [u8; 32] {
-    *tag.as_ref().first_chunk().expect("SHA-256 has 32 bytes")
-}
-
 impl Digests {
     /// Of all columns of these rows.
     ///
@@ -30,7 +27,7 @@ impl Digests {
     /// `CannotRepeat` for columns of a kind whose values cannot be compared.
     pub(crate) fn of(roots: &Roots, rows: &RecordBatch) -> Result<Self> {
         let key = roots.derive(roots.current(), b"", &["biscuit row"], 32)?;
-        let key = hmac::Key::new(hmac::HMAC_SHA256, key.expose());
+        let key = mac_key(key.expose());
         let failed = |e| {
             let message = "rows have columns whose values cannot be compared, so that equal rows cannot be told";
             Error::usage("CannotRepeat", message).with_source(e)
@@ -41,13 +38,8 @@ impl Digests {
         let encoded = converter.convert_columns(rows.columns()).map_err(failed)?;
         // Columns by name and number, so that a row of other columns is another one.
         let names = schema.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join("\0");
-        let row = |row: arrow::row::Row<'_>| {
-            let mut mac = hmac::Context::with_key(&key);
-            mac.update(&(names.len() as u64).to_be_bytes());
-            mac.update(names.as_bytes());
-            mac.update(row.as_ref());
-            sha_256(&mac.sign())
-        };
+        let length = (names.len() as u64).to_be_bytes();
+        let row = |row: arrow::row::Row<'_>| mac(&key, &[&length, names.as_bytes(), row.as_ref()]);
         let rows = encoded.iter().map(row).collect();
         Ok(Self { key, rows })
     }
@@ -55,13 +47,10 @@ impl Digests {
     /// Bytes for a value of a row: other ones for each place that it is bound to, and for each value, so that what is the same for two of them is the
     /// same value in the same place of equal rows.
     pub(crate) fn part<const N: usize>(&self, row: usize, binding: &[u8], value: &[u8]) -> [u8; N] {
-        let mut mac = hmac::Context::with_key(&self.key);
-        mac.update(&self.rows[row]);
-        mac.update(&(binding.len() as u64).to_be_bytes());
-        mac.update(binding);
-        mac.update(value);
+        let length = (binding.len() as u64).to_be_bytes();
+        let mac = mac(&self.key, &[&self.rows[row], &length, binding, value]);
         let mut part = [0; N];
-        part.copy_from_slice(&sha_256(&mac.sign())[..N]);
+        part.copy_from_slice(&mac[..N]);
         part
     }
 }

@@ -109,7 +109,7 @@ impl Form {
             }
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
                 let texts = casted(column, stored, &DataType::LargeUtf8)?;
-                let mut made = Made::with_capacity(column, texts.len(), texts.get_buffer_memory_size().min(1 << 20))?;
+                let mut made = Made::with_capacity(column, texts.len(), texts.as_string::<i64>().values().len())?;
                 for (row, text) in texts.as_string::<i64>().iter().enumerate() {
                     let decoded = BASE64_URL_SAFE_NO_PAD.decode_vec(text.unwrap_or_default(), made.bytes());
                     decoded.map_err(|_| cannot_decrypt(column, row, "is not base64url"))?;
@@ -153,7 +153,10 @@ pub(crate) fn cannot_decrypt(column: &str, row: usize, why: &str) -> Error {
     in_row(Error::data("CannotDecrypt", format!("column `{column}`: the value {why}")), column, row)
 }
 
+/// What errors call the rows that they were given; whoever knows the file says that in its place ([`Error::moved_to`]).
+const BATCH: &str = "the batch";
+
 /// The error with its column, and its row in the batch.
 pub(crate) fn in_row(e: Error, column: &str, row: usize) -> Error {
-    e.with_column(column).at(crate::BATCH, row as u64 + 1)
+    e.with_column(column).at(BATCH, row as u64 + 1)
 }

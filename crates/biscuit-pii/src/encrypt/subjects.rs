@@ -5,9 +5,10 @@ use std::time::Duration;
 use aws_lc_rs::aead::LessSafeKey;
 use biscuit_core::{Clock, Error, Instant, Result, SystemClock};
 
-use crate::encrypt::cell::{MADE, NONCE, SUBJECT, TAG, cipher, seal};
+use crate::encrypt::cell::{MADE, NONCE, SUBJECT, TAG, cipher, random_nonce, seal, unseal};
 use crate::keys::roots::Roots;
 use crate::keys::secret::{Secret, random};
+use crate::mac::{hex, mac, mac_key};
 use crate::tokens::store::{Record, Store};
 
 /// A key for each subject, kept in a store: whoever deletes one makes all that was encrypted with it unreadable, in every file and old version.
@@ -147,12 +148,9 @@ impl Subjects {
     /// A keyed hash of the subject: 16 bytes of HMAC-SHA-256.
     fn id(&self, version: u16, subject: &str) -> Result<[u8; SUBJECT]> {
         let key = self.roots.derive(version, b"", &["biscuit subject id"], 32)?;
-        let mac = aws_lc_rs::hmac::sign(
-            &aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, key.expose()),
-            subject.as_bytes(),
-        );
+        let mac = mac(&mac_key(key.expose()), &[subject.as_bytes()]);
         let mut id = [0; SUBJECT];
-        id.copy_from_slice(&mac.as_ref()[..SUBJECT]);
+        id.copy_from_slice(&mac[..SUBJECT]);
         Ok(id)
     }
 
@@ -162,8 +160,7 @@ impl Subjects {
         let mut value = vec![0; MADE];
         random(&mut value)?;
         value.extend(version.to_be_bytes());
-        let mut nonce = [0; NONCE];
-        random(&mut nonce)?;
+        let nonce = random_nonce()?;
         value.extend(nonce);
         let aad = [id, &value[..]].concat();
         let key = cipher(&self.roots.derive(version, id, &["biscuit subject key"], 32)?)?;
@@ -181,11 +178,8 @@ impl Subjects {
         let (head, sealed) = value.split_at(HEAD);
         let version = u16::from_be_bytes([head[MADE], head[MADE + 1]]);
         let key = cipher(&self.roots.derive(version, &subject, &["biscuit subject key"], 32)?)?;
-        let nonce = aws_lc_rs::aead::Nonce::try_assume_unique_for_key(&head[MADE + 2..]).map_err(|_| invalid())?;
-        let mut opened = zeroize::Zeroizing::new(sealed.to_vec());
-        let aad = aws_lc_rs::aead::Aad::from([&subject, head].concat());
-        let length = key.open_in_place(nonce, aad, &mut opened).map_err(|_| invalid())?.len();
-        opened.truncate(length);
+        let nonce = head[MADE + 2..].try_into().map_err(|_| invalid())?;
+        let opened = unseal(&key, nonce, &[&subject, head].concat(), sealed).ok_or_else(invalid)?;
         let cipher = Arc::new(cipher(&Secret::from(opened))?);
         let mut made = [0; MADE];
         made.copy_from_slice(&head[..MADE]);
@@ -194,5 +188,5 @@ impl Subjects {
 }
 
 fn key_of(id: &[u8; SUBJECT]) -> String {
-    format!("subject:{}", crate::hex(id))
+    format!("subject:{}", hex(id))
 }

@@ -9,9 +9,9 @@ use biscuit_core::{Error, Result};
 use zeroize::Zeroizing;
 
 use crate::encrypt::form::in_row;
-use crate::hex;
 use crate::keys::roots::Roots;
 use crate::keys::secret::random;
+use crate::mac::{hex, mac, mac_key};
 use crate::texts::{as_text, distinct_texts, with_texts};
 use crate::tokens::audit::Access;
 use crate::tokens::digits::{Alphabet, Digits, Way};
@@ -56,7 +56,7 @@ impl Tokenizer {
         let namespace = namespace.into();
         let key = |version| {
             let key = roots.derive(version, b"", &["biscuit token", &namespace], 32)?;
-            Ok((version, hmac::Key::new(hmac::HMAC_SHA256, key.expose())))
+            Ok((version, mac_key(key.expose())))
         };
         let macs = roots.versions().map(key).collect::<Result<_>>()?;
         let version = roots.current();
@@ -127,11 +127,6 @@ impl Tokenizer {
         self
     }
 
-    /// Its namespace.
-    pub fn namespace(&self) -> &str {
-        &self.namespace
-    }
-
     /// Whether values are in a store, behind their tokens.
     pub fn keeps_values(&self) -> bool {
         matches!(self.kind, Kind::Random(_) | Kind::Keyed(Some(_)))
@@ -139,8 +134,7 @@ impl Tokenizer {
 
     /// The keyed hash of a normalised value, with each version.
     fn macs(&self, value: &str) -> Macs {
-        let mac = |(version, key): &(u16, hmac::Key)| (*version, *as_32(hmac::sign(key, value.as_bytes()).as_ref()));
-        self.macs.iter().map(mac).collect()
+        self.macs.iter().map(|(version, key)| (*version, mac(key, &[value.as_bytes()]))).collect()
     }
 
     /// The token of each value; an empty one stays empty. Values may come several times; each different one is asked for once.
@@ -320,10 +314,6 @@ impl Tokenizer {
     }
 }
 
-fn as_32(mac: &[u8]) -> &[u8; 32] {
-    mac.first_chunk().expect("SHA-256 has 32 bytes")
-}
-
 /// A token for each value that is not empty.
 fn each(
     values: &[Zeroizing<String>],
@@ -351,12 +341,14 @@ fn nulled(column: &str, texts: &ArrayRef, gone: &HashMap<&str, u64>) -> Result<A
     if gone.is_empty() {
         return Ok(texts.clone());
     }
-    let flat = cast(texts, &DataType::LargeUtf8).map_err(|e| {
+    if texts.data_type().is_nested() {
         let message =
             format!("values of column `{column}` were forgotten, and inside of nested columns they cannot be null");
-        Error::usage("CannotDetokenize", message).with_column(column).with_source(e)
-    })?;
+        return Err(Error::usage("CannotDetokenize", message).with_column(column));
+    }
+    let internal = |e| Error::internal("text is text").with_source(e);
+    let flat = cast(texts, &DataType::LargeUtf8).map_err(internal)?;
     let kept = flat.as_string::<i64>().iter().map(|text| text.filter(|text| !gone.contains_key(text)));
     let kept: ArrayRef = Arc::new(kept.collect::<arrow::array::LargeStringArray>());
-    cast(&kept, texts.data_type()).map_err(|e| Error::internal("text is text").with_source(e))
+    cast(&kept, texts.data_type()).map_err(internal)
 }

@@ -2,14 +2,12 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aws_lc_rs::aead::{Aad, Nonce};
 use biscuit_core::{Error, Result};
 use zeroize::Zeroizing;
 
-use crate::encrypt::cell::{NONCE, cipher, seal};
-use crate::hex;
+use crate::encrypt::cell::{NONCE, cipher, random_nonce, seal, unseal};
 use crate::keys::roots::Roots;
-use crate::keys::secret::random;
+use crate::mac::hex;
 use crate::tokens::store::{Record, Store};
 
 /// A keyed hash of a value, by the version of the root key.
@@ -163,8 +161,7 @@ fn token_of(record: Record) -> Result<String> {
 fn record(roots: &Roots, namespace: &str, mac: &(u16, [u8; 32]), token: String, value: &str) -> Result<Record> {
     let version = roots.current();
     let mut sealed = version.to_be_bytes().to_vec();
-    let mut nonce = [0; NONCE];
-    random(&mut nonce)?;
+    let nonce = random_nonce()?;
     sealed.extend(nonce);
     // A key for each token: random nonces are for a few billion messages of a key.
     let key = roots.derive(version, token.as_bytes(), &["biscuit token value", namespace], 32)?;
@@ -176,10 +173,8 @@ fn open(roots: &Roots, namespace: &str, token: &str, sealed: &[u8]) -> Result<Be
     let parts = sealed.split_first_chunk::<2>().and_then(|(v, rest)| Some((v, rest.split_first_chunk::<NONCE>()?)));
     let Some((version, (nonce, sealed))) = parts else { return Ok(Behind::Unknown) };
     let key = roots.derive(u16::from_be_bytes(*version), token.as_bytes(), &["biscuit token value", namespace], 32)?;
-    let mut bytes = Zeroizing::new(sealed.to_vec());
-    let nonce = Nonce::assume_unique_for_key(*nonce);
-    let opened = cipher(&key)?.open_in_place(nonce, Aad::from(token.as_bytes()), &mut bytes);
+    let opened = unseal(&cipher(&key)?, *nonce, token.as_bytes(), sealed);
     // A token of another namespace is as good as unknown.
-    let text = opened.ok().and_then(|bytes| std::str::from_utf8(bytes).ok());
+    let text = opened.as_ref().and_then(|bytes| std::str::from_utf8(bytes).ok());
     Ok(text.map_or(Behind::Unknown, |text| Behind::Value(Zeroizing::new(text.to_owned()))))
 }

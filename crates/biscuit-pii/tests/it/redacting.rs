@@ -170,12 +170,13 @@ async fn columns_are_classified_by_what_is_in_them() {
     let cards: ArrayRef =
         Arc::new(arrow::array::Int64Array::from(vec![Some(4_111_111_111_111_111), Some(7), None, None]));
     let sample = RecordBatch::try_from_iter([("note", notes), ("contact", nested), ("card", cards)]).unwrap();
-    let classes = classify(&sample, &usual_detectors(), Likelihood::Likely).await.unwrap();
+    let classes =
+        classify(&[sample.clone(), sample.slice(3, 1)], &usual_detectors(), Likelihood::Likely).await.unwrap();
     let said: Vec<_> =
         classes.iter().map(|c| (c.column.as_str(), c.entity.name(), c.texts, c.whole, c.inside)).collect();
     let want = [
-        ("note", "EMAIL_ADDRESS", 4, 0, 1),
-        ("note", "US_SSN", 4, 1, 1),
+        ("note", "EMAIL_ADDRESS", 5, 0, 1),
+        ("note", "US_SSN", 5, 2, 2),
         ("contact.mail", "EMAIL_ADDRESS", 2, 2, 2),
         ("card", "CREDIT_CARD", 2, 1, 1),
     ];

@@ -37,7 +37,7 @@ impl Audit for Entries {
     }
 }
 
-fn access() -> Access {
+pub(crate) fn access() -> Access {
     Access::new("tests", "a test", Arc::new(Entries::default())).expect("the keys are good")
 }
 
