@@ -4,19 +4,17 @@ use std::collections::BTreeSet;
 
 use biscuit_core::{Error, Result};
 use biscuit_dataset::Dataset;
-use biscuit_job::unsealed;
+use biscuit_job::put_aside_of;
 use biscuit_journal::JournalOptions;
-use biscuit_merge::{discard, quarantined};
-use biscuit_pii::{Protector, Subjects};
+use biscuit_merge::discard;
+use biscuit_pii::{Means, Subjects};
+use biscuit_rewrite::{Mode, erase, rows_with};
 use clap::Args;
-use datafusion::arrow::array::{AsArray, BooleanArray};
-use datafusion::arrow::compute::{cast, filter_record_batch};
-use datafusion::arrow::datatypes::DataType;
 use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::output::{AGAIN, Answer};
-use crate::pii::{OpenPolicy, of_url, read};
+use crate::pii::{OpenPolicy, of_url};
 
 #[derive(Debug, Args)]
 pub(crate) struct ForgetArgs {
@@ -118,13 +116,17 @@ async fn forget_rows(
 ) -> Result<()> {
     let column = args.column.as_deref().unwrap_or_default();
     let mut values = args.subject.clone();
+    let dataset = context.open(&of_url(table), JournalOptions::default()).await?;
     let protector = open.map(|open| open.protector(&open.table)).transpose()?;
     if let Some(protector) = &protector {
         if protector.treats(column) {
             values = protector.tokens_for(column, &args.subject).await?;
         }
         for tokens in &args.tokens {
-            let of = rows_of(table, column, &values, tokens, protector, context).await?;
+            let mut of = BTreeSet::new();
+            for rows in rows_with(&dataset, column, &values).await? {
+                of.extend(protector.tokens_of(&rows, tokens)?);
+            }
             let of: Vec<&str> = of.iter().map(String::as_str).collect();
             let count = if args.dry_run { of.len() as u64 } else { protector.forget_tokens(tokens, &of).await? };
             said.found |= count > 0;
@@ -133,9 +135,8 @@ async fn forget_rows(
         }
     }
     if !args.keep_rows {
-        let dataset = context.open(&of_url(table), JournalOptions::default()).await?;
-        let mode = if args.dry_run { biscuit_rewrite::Mode::DryRun } else { biscuit_rewrite::Mode::Commit };
-        let report = biscuit_rewrite::erase(&dataset, column, &values, mode).await?;
+        let mode = if args.dry_run { Mode::DryRun } else { Mode::Commit };
+        let report = erase(&dataset, column, &values, mode).await?;
         let (outcome, erased, rows, files) = (report.outcome, report.erased, report.rows, report.files);
         said.text.push_str(&format!("{outcome}: {erased} of {rows} rows erased from {files} files\n"));
         report.exceptions.iter().for_each(|e| said.text.push_str(&format!("  exception   {e}\n")));
@@ -152,82 +153,26 @@ async fn forget_rows(
     Ok(())
 }
 
-/// Takes the records of subjects out of the quarantine: those of JSON whose column has one of them, before or after, sealed or not. Of others it is not known
-/// whose they are, and they are counted.
+/// Takes the records of subjects out of the quarantine.
 async fn forget_put_aside(
     args: &ForgetArgs,
     dataset: &Dataset,
     open: Option<&OpenPolicy>,
     said: &mut Said,
 ) -> Result<()> {
-    let column = args.column.as_deref().unwrap_or_default();
-    let (mut theirs, mut unknown) = (vec![], 0u64);
-    for record in quarantined(dataset).await? {
-        let raw = match open {
-            Some(open) => unsealed(&open.means, &open.table, &record.refused.raw).await.ok(),
-            None => Some(record.refused.raw.clone()),
-        };
-        match raw.and_then(|raw| serde_json::from_slice::<Value>(&raw).ok()) {
-            Some(record_json) if has(&record_json, column, &args.subject) => theirs.push(record.refused),
-            Some(_) => {}
-            None => unknown += 1,
-        }
+    let none = Means::new();
+    let sealed_by = open.map_or((&none, ""), |open| (&open.means, open.table.as_str()));
+    let found = put_aside_of(dataset, sealed_by, args.column.as_deref().unwrap_or_default(), &args.subject).await?;
+    let (count, unknown) = (found.theirs.len(), found.unknown);
+    said.found |= count > 0;
+    if count > 0 && !args.dry_run {
+        discard(dataset, &found.theirs).await?;
     }
-    said.found |= !theirs.is_empty();
-    if !theirs.is_empty() && !args.dry_run {
-        discard(dataset, &theirs).await?;
-    }
-    said.json["quarantine"] = json!({"discarded": theirs.len(), "unknown": unknown});
-    if !theirs.is_empty() || unknown > 0 {
-        let count = theirs.len();
+    said.json["quarantine"] = json!({"discarded": count, "unknown": unknown});
+    if count > 0 || unknown > 0 {
         said.text.push_str(&format!(
             "quarantine: {count} records discarded; of {unknown} others, which are not JSON or do not open, it is not known whose they are\n"
         ));
     }
     Ok(())
-}
-
-/// Whether a field of that name has one of these values, however deep.
-fn has(json: &Value, column: &str, values: &[String]) -> bool {
-    let is = |value: &Value| match value {
-        Value::String(text) => values.contains(text),
-        Value::Number(number) => values.contains(&number.to_string()),
-        _ => false,
-    };
-    match json {
-        Value::Object(fields) => {
-            fields.iter().any(|(name, value)| (name == column && is(value)) || has(value, column, values))
-        }
-        Value::Array(items) => items.iter().any(|item| has(item, column, values)),
-        _ => false,
-    }
-}
-
-/// The texts of a column in the rows in which another one has these values.
-async fn rows_of(
-    table: &str,
-    column: &str,
-    values: &[String],
-    tokens: &str,
-    protector: &Protector,
-    context: &Context,
-) -> Result<BTreeSet<String>> {
-    let dataset = context.open(&of_url(table), JournalOptions::default()).await?;
-    let mut all = BTreeSet::new();
-    for file in dataset.view().await?.open_files().await? {
-        for batch in read(&file).await? {
-            let of = batch.column_by_name(column).ok_or_else(|| {
-                Error::usage("MissingColumn", format!("there is no column `{column}` in `{table}`")).with_column(column)
-            })?;
-            let text = cast(of, &DataType::LargeUtf8)
-                .map_err(|e| Error::usage("NotText", format!("column `{column}` has no text")).with_source(e))?;
-            let text = text.as_string::<i64>();
-            let keep: BooleanArray =
-                text.iter().map(|t| Some(t.is_some_and(|t| values.iter().any(|v| v == t)))).collect();
-            let rows = filter_record_batch(&batch, &keep)
-                .map_err(|e| Error::internal("rows could not be picked").with_source(e))?;
-            all.extend(protector.tokens_of(&rows, tokens)?);
-        }
-    }
-    Ok(all)
 }

@@ -8,14 +8,11 @@ use biscuit_core::{Error, Result};
 use biscuit_dataset::OpenLocation;
 use biscuit_job::OpenMeans;
 use biscuit_journal::store_error;
-use biscuit_pii::{FileStore, KeyFile, KeyProvider, Means, Policy, Wrapping};
+use biscuit_pii::{KeyFile, KeyProvider, Means, Policy, Wrapping};
 use biscuit_pii_aws::{DynamoStore, Kms};
 use object_store::ObjectStoreExt;
 
 use crate::stores::Stores;
-
-/// How long a store that another process has is waited for.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Opens what a policy names, also on AWS.
 #[derive(Debug)]
@@ -27,23 +24,16 @@ impl OpenMeans for CliMeans {
         let mut means = Means::new();
         if let Some(keys) = &policy.keys {
             let file = key_file(keys, folder, &self.0).await?;
-            let provider = provider(&file, &self.0).await;
+            let provider = provider(&file, &self.0).await?;
             means = means.with_roots(file.roots(&*provider).await?).with_provider(provider);
         }
-        match (policy.dynamodb(), &policy.store) {
-            (Some(table), _) => Ok(means.with_store(Arc::new(self.0.dynamodb(table).await))),
-            (None, Some(store)) => {
-                let path = folder.join(store.trim_start_matches("file://"));
-                if store.contains("://") && !store.starts_with("file://") {
-                    let message = format!(
-                        "`{store}` is no store of tokens: name a file on this machine, or `dynamodb:` and a table"
-                    );
-                    return Err(Error::usage("InvalidPolicy", message));
-                }
-                Ok(means.with_store(Arc::new(FileStore::open(path, PATIENCE).await?)))
-            }
-            (None, None) => Ok(means),
+        if let Some(table) = policy.dynamodb() {
+            return Ok(means.with_store(Arc::new(self.0.dynamodb(table).await)));
         }
+        Ok(match policy.file_store(folder).await? {
+            Some(store) => means.with_store(Arc::new(store)),
+            None => means,
+        })
     }
 }
 
@@ -61,12 +51,11 @@ pub(crate) async fn key_file(place: &str, folder: &Path, stores: &Stores) -> Res
 }
 
 /// What seals the root keys of a file.
-pub(crate) async fn provider(file: &KeyFile, stores: &Stores) -> Arc<dyn KeyProvider> {
+pub(crate) async fn provider(file: &KeyFile, stores: &Stores) -> Result<Arc<dyn KeyProvider>> {
     match file.wrapping() {
-        Wrapping::Kms(key) => Arc::new(stores.kms(key).await),
-        Wrapping::Local(keys) => Arc::new(keys.clone()),
-        // A way of sealing that this command does not know is none of ours.
-        other => unreachable!("{other:?}"),
+        Wrapping::Kms(key) => Ok(Arc::new(stores.kms(key).await)),
+        Wrapping::Local(keys) => Ok(Arc::new(keys.clone())),
+        _ => Err(Error::usage("InvalidKeyFile", "the key file is sealed in a way that this command does not know")),
     }
 }
 

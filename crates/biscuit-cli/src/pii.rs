@@ -7,11 +7,10 @@ use std::sync::Arc;
 
 use biscuit_core::{Clock, Error, ErrorKind, Result, Run, RunId, SystemClock};
 use biscuit_dataset::{OpenFile, OpenLocation, align};
-use biscuit_job::{CsvSpec, JobSpec, OpenMeans, RawToClean, RunOptions, sample};
+use biscuit_job::{CsvSpec, JobSpec, OpenMeans, RawToClean, RunOptions, format_at, sample};
 use biscuit_journal::JournalOptions;
 use biscuit_pii::{
-    Access, AuditFile, ColumnClass, Detector, KeyFile, Likelihood, Means, Policy, Protector, Wrapping, classify,
-    usual_detectors,
+    Access, AuditFile, Detector, KeyFile, Likelihood, Means, Policy, Protector, Wrapping, classify, usual_detectors,
 };
 use biscuit_pii_aws::Comprehend;
 use biscuit_schema::ColumnType;
@@ -154,7 +153,7 @@ async fn keygen(args: &KeygenArgs, context: &Context) -> Result<Answer> {
     let path = Path::new(&args.file);
     let file = if args.rotate {
         let file = key_file(&args.file, Path::new(""), &context.stores).await?;
-        let provider = provider(&file, &context.stores).await;
+        let provider = provider(&file, &context.stores).await?;
         file.rotated(&*provider).await?
     } else if let Some(key) = &args.kms {
         KeyFile::new(Wrapping::Kms(key.clone()), &context.stores.kms(key).await).await?
@@ -213,19 +212,7 @@ async fn scan(args: &ScanArgs, context: &Context) -> Result<Answer> {
         detectors.push(Arc::new(Comprehend::new(context.stores.comprehend().await, language)?));
     }
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-    let mut classes: Vec<ColumnClass> = vec![];
-    for batch in &batches {
-        for class in classify(batch, &detectors, args.least).await? {
-            match classes.iter_mut().find(|c| (&c.column, &c.entity) == (&class.column, &class.entity)) {
-                Some(known) => {
-                    known.texts += class.texts;
-                    known.whole += class.whole;
-                    known.inside += class.inside;
-                }
-                None => classes.push(class),
-            }
-        }
-    }
+    let classes = classify(&batches, &detectors, args.least).await?;
     let columns: BTreeSet<&str> = classes.iter().map(|class| class.column.as_str()).collect();
     let mut text = format!("{rows} rows: {} columns hold personal data\n", columns.len());
     let width = classes.iter().map(|class| class.column.len()).max().unwrap_or(0);
@@ -309,8 +296,8 @@ async fn apply(args: &ApplyArgs, context: &Context) -> Result<Answer> {
     let (policy, _) = policy_of(&args.policy)?;
     let name = policy.table.clone().unwrap_or_else(|| name_of(&args.table).to_owned());
     let format = match args.format {
-        Some(format) => format!("{format:?}").to_lowercase(),
-        None => guess(&args.url)?.to_owned(),
+        Some(format) => format.of_source(),
+        None => format_at(&open_place(&args.url, context).await?).await?,
     };
     let quoted = |text: &str| toml::Value::from(text).to_string();
     let contract =
@@ -319,7 +306,7 @@ async fn apply(args: &ApplyArgs, context: &Context) -> Result<Answer> {
         "name = {}\n[sources.files]\nurl = {}\nformat = {}\nbookmark = false\n{contract}[target]\nurl = {}\nmode = 'replace'\n",
         quoted(&name),
         quoted(&args.url),
-        quoted(&format),
+        json!(format),
         quoted(&args.table),
     );
     let mut spec = JobSpec::from_toml(&job, &[])?;
@@ -339,21 +326,6 @@ async fn apply(args: &ApplyArgs, context: &Context) -> Result<Answer> {
         text.push_str(&format!("  {column}  {}\n", json!(treated)));
     }
     Ok(Answer::Report { json: json!(output), text, exit: 0 })
-}
-
-/// What files hold, by their name.
-fn guess(url: &str) -> Result<&'static str> {
-    let plain = url.trim_end_matches(".gz").trim_end_matches(".zst").to_lowercase();
-    let ends = |endings: &[&str]| endings.iter().any(|e| plain.ends_with(e));
-    match () {
-        () if ends(&[".json", ".jsonl", ".ndjson"]) => Ok("json"),
-        () if ends(&[".csv", ".tsv"]) => Ok("csv"),
-        () if ends(&[".parquet"]) => Ok("parquet"),
-        () => {
-            let message = format!("`{url}` does not say what it holds: name it by --format");
-            Err(Error::usage("UnknownFormat", message))
-        }
-    }
 }
 
 /// The columns that are wanted, and the types of those that are no text.
@@ -403,7 +375,7 @@ async fn detokenize(args: &DetokenizeArgs, context: &Context) -> Result<Answer> 
 }
 
 /// The rows of a file, in one piece.
-pub(crate) async fn read(file: &OpenFile) -> Result<Vec<RecordBatch>> {
+async fn read(file: &OpenFile) -> Result<Vec<RecordBatch>> {
     let (mut rows, mut all) = (file.stream(None)?, vec![]);
     while let Some(batch) = rows.next().await {
         all.push(batch?);

@@ -70,16 +70,21 @@ pub(crate) fn policies(bucket: &str, root: &str, state: &str) -> Map<String, Val
         ("purge-versions", versions),
         ("lifecycle", lifecycle),
         ("doctor", doctor),
-        // Besides those of the commands that have a policy on personal data.
+    ];
+    for (name, policy) in others.into_iter().chain(of_personal_data()) {
+        all.insert(name.to_owned(), policy);
+    }
+    all
+}
+
+/// What keys, stores and detectors of policies on personal data take, besides the commands themselves.
+fn of_personal_data() -> [(&'static str, Value); 4] {
+    [
         ("pii-kms", of_service(&["kms:GenerateDataKey", "kms:Decrypt"], "arn:aws:kms:REGION:ACCOUNT:key/KEY")),
         ("pii-dynamodb", of_service(&["dynamodb:BatchGetItem", "dynamodb:PutItem"], TOKENS)),
         ("pii-detokenize", of_service(&["dynamodb:Query"], &format!("{TOKENS}/index/by-token"))),
         ("pii-comprehend", of_service(&["comprehend:DetectPiiEntities"], "*")),
-    ];
-    for (name, policy) in others {
-        all.insert(name.to_owned(), policy);
-    }
-    all
+    ]
 }
 
 /// The table of tokens; whoever uses it puts the names in.

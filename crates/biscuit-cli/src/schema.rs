@@ -32,6 +32,16 @@ pub(crate) enum FormatName {
     Parquet,
 }
 
+impl FormatName {
+    pub(crate) fn of_source(self) -> SourceFormat {
+        match self {
+            Self::Json => SourceFormat::Json,
+            Self::Csv => SourceFormat::Csv,
+            Self::Parquet => SourceFormat::Parquet,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(crate) enum AsName {
     /// A contract file
@@ -152,11 +162,7 @@ pub(crate) async fn run(command: &SchemaCommand, context: &Context) -> Result<An
 
 async fn infer(args: &InferArgs, context: &Context) -> Result<Answer> {
     let place = open_place(&args.url, context).await?;
-    let format = args.format.map(|f| match f {
-        FormatName::Json => SourceFormat::Json,
-        FormatName::Csv => SourceFormat::Csv,
-        FormatName::Parquet => SourceFormat::Parquet,
-    });
+    let format = args.format.map(FormatName::of_source);
     let rules = args.no_rules.then_some(RulesSpec::None);
     let csv = CsvSpec { delimiter: args.delimiter, ..CsvSpec::default() };
     let (contract, conflicts) = learn(&place, format, &csv, rules.as_ref()).await?;

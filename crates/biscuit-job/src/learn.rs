@@ -63,6 +63,14 @@ pub async fn sample(
 
 const ENOUGH: &str = "Enough";
 
+/// What the objects at a place hold, by the first one's first bytes and name.
+///
+/// # Errors
+/// `NotFound` if there is no object; `UnknownFormat`.
+pub async fn format_at(place: &Place) -> Result<SourceFormat> {
+    Ok(files_at(place, None).await?.1)
+}
+
 /// The objects at a place, and what they hold.
 async fn files_at(place: &Place, format: Option<SourceFormat>) -> Result<(Vec<Arc<InputFile>>, SourceFormat)> {
     let input = list(std::slice::from_ref(place)).await?;

@@ -155,9 +155,7 @@ impl Work<'_> {
         }
         let partition_by =
             if self.spec.partition_by.is_empty() { of(|c| &c.partition_by) } else { self.spec.partition_by.clone() };
-        for guard in &self.guards {
-            guard.check(&key, &order, &partition_by)?;
-        }
+        self.guards.iter().try_for_each(|guard| guard.check(&key, &order, &partition_by))?;
         let mut beside = Beside::default();
         for chosen in self.chosen.iter().filter(|c| c.bookmark.is_some()) {
             if let Some(change) = chosen.state.advance(&chosen.selection, self.run, Output::default())? {

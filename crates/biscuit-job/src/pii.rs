@@ -36,25 +36,11 @@ impl OpenMeans for LocalMeans {
 }
 
 /// The column that sealed records of the quarantine are bound to.
-const QUARANTINE: &str = "quarantine";
+pub(crate) const QUARANTINE: &str = "quarantine";
 /// What stands before the classes among the names that were not seen yet; no path begins so.
 const CLASS: &str = "class ";
 /// What a sealed record begins with.
-const SEALED: &str = "biscuit-sealed:";
-
-/// A record of the quarantine of a job with a policy, as it came.
-///
-/// # Errors
-/// `CannotDecrypt` for one that other keys have sealed, or for another table; `NoKeys`.
-pub async fn unsealed(means: &Means, table: &str, raw: &[u8]) -> Result<Vec<u8>> {
-    let sealed = std::str::from_utf8(raw).ok().and_then(|raw| raw.strip_prefix(SEALED));
-    let Some(sealed) = sealed else { return Ok(raw.to_vec()) };
-    let roots = means
-        .roots
-        .clone()
-        .ok_or_else(|| Error::usage("NoKeys", "records are sealed, and the policy names no key file"))?;
-    Ok(Cells::new(roots, table).unseal(QUARANTINE, sealed).await?.to_vec())
-}
+pub(crate) const SEALED: &str = "biscuit-sealed:";
 
 /// What becomes of the rows of a source.
 #[derive(Debug)]
@@ -131,9 +117,8 @@ impl Guarded {
     }
 
     /// Whether the policy says something about a column, if only that it stays.
-    pub(crate) fn knows(&self, column: &str) -> bool {
-        let inside = format!("{column}.");
-        self.protector.columns().any(|path| path == column || path.starts_with(&inside))
+    pub(crate) fn names(&self, column: &str) -> bool {
+        self.protector.names(column)
     }
 
     /// Whether a column is treated.
@@ -172,8 +157,6 @@ impl Guarded {
         }
         changes.batches = batches;
         changes.refused = self.refused(changes.refused)?;
-        let key = changes.key.iter().find(|column| !self.protector.keeps_equality(column));
-        key.map_or(Ok(()), |column| Err(not_equal("key", column)))?;
         Ok(changes)
     }
 

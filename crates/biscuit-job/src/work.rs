@@ -162,65 +162,14 @@ impl Work<'_> {
             None => BTreeSet::new(),
         };
         let added = AddedColumns::new(&self.spec.audit, self.spec.derive.clone(), self.run);
+        let names: BTreeSet<&str> = added.names().chain(treated.iter().map(String::as_str)).collect();
+        let known = known.as_ref().filter(|_| self.spec.sql.is_none()).map(|s| without(s, &names));
         let mut readings = Vec::new();
-        for (chosen, objects) in self.chosen.iter().zip(objects) {
-            let spec = &job.spec.sources[&chosen.source];
-            let contract = match job.contract(spec.contract.as_ref())? {
-                // What is kept besides has types of its own.
-                Some(mut contract) if contract.extra == Extra::Keep && spec.format != SourceFormat::Parquet => {
-                    let files = chosen.files(objects)?;
-                    let rules = spec.rules.as_ref();
-                    let (found, _) = infer(&files, spec.format, &spec.csv, rules, None).await?;
-                    let own = |name: &str| {
-                        let is = |n: &String| n.eq_ignore_ascii_case(name);
-                        contract.columns.iter().any(|c| is(&c.name) || c.reading.renamed_from.iter().any(is))
-                    };
-                    let more: Vec<_> = found.columns.into_iter().filter(|c| !own(&c.name)).collect();
-                    contract.columns.extend(more);
-                    contract
-                }
-                Some(contract) => contract,
-                None => {
-                    let files = chosen.files(objects)?;
-                    // Types of the output's columns hold for rows that go there as they are.
-                    let names = added.names().chain(spec.source_file.as_deref());
-                    let names: BTreeSet<&str> = names.chain(treated.iter().map(String::as_str)).collect();
-                    let known = known.as_ref().filter(|_| self.spec.sql.is_none()).map(|s| without(s, &names));
-                    let (contract, conflicts) =
-                        infer(&files, spec.format, &spec.csv, spec.rules.as_ref(), known.as_ref()).await?;
-                    conflicts.iter().for_each(|c| tracing::warn!("{c}"));
-                    let report: &mut SourceReport = self.report.sources.entry(chosen.source.clone()).or_default();
-                    report.conflicts = conflicts;
-                    contract
-                }
-            };
-            let reading = Reading::new(spec.format, spec.csv.clone(), &contract, self.run.start)?;
-            // Without a contract of its own and a query, the rows are the output's.
-            let declared = match (&spec.contract, &self.spec.sql) {
-                (None, None) => own.as_ref().unwrap_or(&contract),
-                _ => &contract,
-            };
-            let reading = match self.guard_for(Some(declared))? {
-                Some(guard) => {
-                    self.guards.push(guard.clone());
-                    reading.with_guard(guard).await?
-                }
-                None => reading,
-            };
-            readings.push(Arc::new(reading));
+        for (at, objects) in objects.iter().enumerate() {
+            let contract = self.contract_of(at, objects, known.as_ref()).await?;
+            readings.push(Arc::new(self.reading(at, &contract, own.as_ref()).await?));
         }
-        all_seen(&self.guards)?;
-        if let Some(own) = own.as_ref().filter(|_| !self.guards.is_empty() && self.spec.sql.is_none()) {
-            let untreated =
-                |c: &&biscuit_schema::Column| c.pii.is_some() && !self.guards.iter().any(|guard| guard.knows(&c.name));
-            if let Some(column) = own.columns.iter().find(untreated) {
-                let message = format!(
-                    "column `{}` of the output has a class, and the source's contract does not give it one",
-                    column.name
-                );
-                return Err(Error::usage("UntreatedClass", message).with_column(&column.name));
-            }
-        }
+        self.check_classes(own.as_ref())?;
         let coercion = own.as_ref().map(|c| self.coercion(c, &added)).transpose()?;
         let compliance = Compliance::new(own.as_ref().unwrap_or(&Contract::default()), self.run.start)?;
         // Rows that go there as they are go to the folders that their contract names.
@@ -235,6 +184,72 @@ impl Work<'_> {
         };
         let finish = Arc::new(Finish::new(added, coercion, compliance));
         Ok(Rows { readings, finish, partition_by, contract: own })
+    }
+
+    /// The contract of a source's rows. `known` are the types of the output's columns that hold for rows which go there as they are.
+    async fn contract_of(&mut self, at: usize, objects: &[Object], known: Option<&SchemaRef>) -> Result<Contract> {
+        let chosen = &self.chosen[at];
+        let spec = &self.job.spec.sources[&chosen.source];
+        match self.job.contract(spec.contract.as_ref())? {
+            // What is kept besides has types of its own.
+            Some(mut contract) if contract.extra == Extra::Keep && spec.format != SourceFormat::Parquet => {
+                let files = chosen.files(objects)?;
+                let (found, _) = infer(&files, spec.format, &spec.csv, spec.rules.as_ref(), None).await?;
+                let own = |name: &str| {
+                    let is = |n: &String| n.eq_ignore_ascii_case(name);
+                    contract.columns.iter().any(|c| is(&c.name) || c.reading.renamed_from.iter().any(is))
+                };
+                let more: Vec<_> = found.columns.into_iter().filter(|c| !own(&c.name)).collect();
+                contract.columns.extend(more);
+                Ok(contract)
+            }
+            Some(contract) => Ok(contract),
+            None => {
+                let files = chosen.files(objects)?;
+                let file = spec.source_file.as_deref();
+                let known = known.map(|known| without(known, &file.into_iter().collect()));
+                let (contract, conflicts) =
+                    infer(&files, spec.format, &spec.csv, spec.rules.as_ref(), known.as_ref()).await?;
+                conflicts.iter().for_each(|c| tracing::warn!("{c}"));
+                let report: &mut SourceReport = self.report.sources.entry(chosen.source.clone()).or_default();
+                report.conflicts = conflicts;
+                Ok(contract)
+            }
+        }
+    }
+
+    /// How a source's objects become rows of its contract, without personal data.
+    async fn reading(&mut self, at: usize, contract: &Contract, own: Option<&Contract>) -> Result<Reading> {
+        let spec = &self.job.spec.sources[&self.chosen[at].source];
+        let reading = Reading::new(spec.format, spec.csv.clone(), contract, self.run.start)?;
+        // Without a contract of its own and a query, the rows are the output's.
+        let declared = match (&spec.contract, &self.spec.sql) {
+            (None, None) => own.unwrap_or(contract),
+            _ => contract,
+        };
+        let Some(guard) = self.guard_for(Some(declared))? else { return Ok(reading) };
+        self.guards.push(guard.clone());
+        reading.with_guard(guard).await
+    }
+
+    /// Whether the policy is about columns that are there, and about all that have a class.
+    ///
+    /// # Errors
+    /// Those of [`all_seen`]; `UntreatedClass` for a column of the output whose class no source treats.
+    fn check_classes(&self, own: Option<&Contract>) -> Result<()> {
+        all_seen(&self.guards)?;
+        let Some(own) = own.filter(|_| !self.guards.is_empty() && self.spec.sql.is_none()) else { return Ok(()) };
+        let is_named = |name: &str| self.guards.iter().any(|guard| guard.names(name));
+        match own.columns.iter().find(|c| c.pii.is_some() && !is_named(&c.name)) {
+            Some(column) => {
+                let message = format!(
+                    "column `{}` of the output has a class, and the source's contract does not give it one",
+                    column.name
+                );
+                Err(Error::usage("UntreatedClass", message).with_column(&column.name))
+            }
+            None => Ok(()),
+        }
     }
 
     /// What becomes of personal data in rows of this contract, if the job has a policy.

@@ -296,7 +296,7 @@ impl Protector {
     /// The tokens in a column whose values were to be forgotten: of each, what is behind it is deleted.
     ///
     /// # Errors
-    /// `NoWayBack` for a column that is not tokenized; those of [`Tokenizer::forget`].
+    /// `NoWayBack` for a column that is not tokenized; those of [`Tokenizer::forget`](crate::Tokenizer::forget).
     pub async fn forget_tokens(&self, path: &str, tokens: &[&str]) -> Result<u64> {
         match self.columns.iter().find(|(of, _)| of == path) {
             Some((_, Ready::Tokenize(tokenizer))) => tokenizer.forget(tokens).await,

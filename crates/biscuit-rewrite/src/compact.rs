@@ -1,15 +1,16 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
 use biscuit_dataset::{Dataset, OpenFile, ParquetOptions, Snapshot};
-use biscuit_journal::Outcome;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use serde::Serialize;
+use serde_json::json;
 
 use crate::choose::{has_sound_statistics, largest_group, same_codec, usual_rows};
-use crate::{Mode, SmallGroups, SortBy, Unit, Written, rewrite_units, session};
+use crate::replacing::Replacing;
+use crate::{Mode, SmallGroups, SortBy, Unit, Written};
 
 /// Choices of a compaction.
 #[derive(Debug, Clone)]
@@ -109,52 +110,26 @@ async fn compact_snapshot(
     if mode == Mode::DryRun {
         return Ok(report);
     }
-    let mut replace = dataset.journal().replace(&snapshot.observed);
-    for file in sources() {
-        let listed = snapshot.observed.file(&file.file.path);
-        replace.retire(listed.ok_or_else(|| Error::internal("a file of the snapshot was not observed"))?);
-    }
-    let wanted: u64 = sources().map(OpenFile::rows).sum();
-    let stager = replace.stager();
-    let written = rewrite_units(units, &stager, session(options.parallelism, options.memory)?)
-        .await
-        .and_then(|w| complete(w, wanted));
-    let written = match written {
-        Ok(written) => written,
-        Err(e) => {
-            replace.abandon().await?;
-            return Err(e);
-        }
+    let paths: HashSet<&str> = sources().map(|f| f.file.path.as_str()).collect();
+    let gone: Vec<&OpenFile> = files.iter().filter(|f| paths.contains(f.file.path.as_str())).collect();
+    let rows = sources().map(OpenFile::rows).sum();
+    let (replaced, all) = (report.files_replaced, report.rows);
+    let counts = |written: &[Written]| {
+        json!({
+            "compacted": {"files_replaced": replaced, "files_written": written.len()},
+            "rows": {"before": all, "after": all},
+        })
     };
-    for w in written {
+    let replacing = Replacing { snapshot, files: &files, gone, units, rows, report: &counts };
+    let done = replacing.commit(dataset, options.parallelism, options.memory).await?;
+    for w in &done.written {
         report.files_written += 1;
         report.bytes_written += w.file.size;
         report.groups_copied += w.copied;
         report.groups_encoded += w.encoded;
-        replace.publish(stager.staged(w.file));
     }
-    let partition_by: Vec<String> = snapshot.partition_columns().iter().map(|(n, _)| n.clone()).collect();
-    for (name, value) in snapshot.facts(&snapshot.schema(&files)?, &partition_by)? {
-        replace.with_meta(name, value);
-    }
-    replace.with_report(serde_json::json!({
-        "compacted": {"files_replaced": report.files_replaced, "files_written": report.files_written},
-        "rows": {"before": report.rows, "after": report.rows},
-    }));
-    let committed = replace.commit().await?;
-    report.version = committed.version;
-    report.outcome = if committed.outcome == Outcome::Committed { "committed" } else { "unchanged" };
-    report.exceptions = committed.exceptions.into_iter().map(|e| format!("{}: {}", e.code, e.path)).collect();
+    (report.outcome, report.version, report.exceptions) = (done.outcome, done.version, done.exceptions);
     Ok(report)
-}
-
-/// A compaction that loses a row is a defect, and must not be committed.
-fn complete(written: Vec<Written>, wanted: u64) -> Result<Vec<Written>> {
-    let rows: u64 = written.iter().filter_map(|w| w.file.rows).sum();
-    if rows != wanted {
-        return Err(Error::internal(format!("{rows} rows were written where there are {wanted}")));
-    }
-    Ok(written)
 }
 
 /// The work there is, folder by folder.

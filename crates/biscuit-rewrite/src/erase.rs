@@ -2,14 +2,15 @@ use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
 use biscuit_dataset::{Dataset, OpenFile, Snapshot, refuse_raw};
-use biscuit_journal::Outcome;
-use datafusion::arrow::array::{Array, AsArray};
+use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
-use datafusion::arrow::datatypes::{DataType, Schema};
-use futures::StreamExt;
+use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
+use futures::{StreamExt, TryStreamExt};
 use serde::Serialize;
+use serde_json::json;
 
-use crate::{Mode, Unit, rewrite_units, session};
+use crate::replacing::Replacing;
+use crate::{Mode, Unit, Written};
 
 /// What an erasure did, or would do.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -59,78 +60,73 @@ async fn erase_from(
     mode: Mode,
 ) -> Result<EraseReport> {
     let files = snapshot.open_files().await?;
-    let table = snapshot.schema(&files)?;
-    let in_path = |name: &String| snapshot.partition_columns().iter().any(|(p, _)| p == name);
-    let data: Vec<_> = table.fields().iter().filter(|f| !in_path(f.name())).cloned().collect();
-    let schema = Arc::new(Schema::new(data));
-    if !files.is_empty() && schema.index_of(column).is_err() {
-        let message = format!("there is no column `{column}` in the files of the table");
-        return Err(Error::usage("MissingColumn", message).with_column(column));
-    }
-    let mut report = EraseReport {
-        outcome: "unchanged",
-        version: snapshot.observed.head.version,
-        rows: files.iter().map(OpenFile::rows).sum(),
-        ..EraseReport::default()
-    };
-    let (mut units, mut wanted) = (vec![], 0);
-    let mut retired = vec![];
+    let schema = schema_with(snapshot, &files, column)?;
+    let rows: u64 = files.iter().map(OpenFile::rows).sum();
+    let mut report =
+        EraseReport { outcome: "unchanged", version: snapshot.observed.head.version, rows, ..EraseReport::default() };
+    let (mut gone, mut units, mut left) = (vec![], vec![], 0);
     for file in &files {
-        let gone = numbers(file, column, values).await?;
-        if gone.is_empty() {
+        let numbers = numbers(file, column, values).await?;
+        if numbers.is_empty() {
             continue;
         }
-        (report.files, report.erased) = (report.files + 1, report.erased + gone.len() as u64);
-        let listed = snapshot.observed.file(&file.file.path);
-        retired.push(listed.ok_or_else(|| Error::internal("a file of the snapshot was not observed"))?);
-        if gone.len() as u64 == file.rows() {
-            continue;
+        report.erased += numbers.len() as u64;
+        gone.push(file);
+        // A file of nothing else has none in its place.
+        if (numbers.len() as u64) < file.rows() {
+            left += file.rows() - numbers.len() as u64;
+            let folder = file.file.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+            units.push(Unit::new(file.clone(), schema.clone(), folder).with_removed(&numbers));
         }
-        wanted += file.rows() - gone.len() as u64;
-        let folder = file.file.path.rsplit_once('/').map_or("", |(folder, _)| folder);
-        units.push(Unit::new(file.clone(), schema.clone(), folder).with_removed(&gone));
     }
-    if report.files == 0 {
+    report.files = gone.len() as u64;
+    if gone.is_empty() {
         return Ok(report);
     }
     report.outcome = "planned";
     if mode == Mode::DryRun {
         return Ok(report);
     }
-    let mut replace = dataset.journal().replace(&snapshot.observed);
-    retired.into_iter().for_each(|listed| replace.retire(listed));
-    let stager = replace.stager();
+    let (erased, of) = (report.erased, report.files);
+    let counts = |_: &[Written]| json!({"erased": {"rows": erased, "files": of}, "rows": {"before": rows, "after": rows - erased}});
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let written = match rewrite_units(units, &stager, session(cores, None)?).await {
-        Ok(written) => written,
-        Err(e) => {
-            replace.abandon().await?;
-            return Err(e);
-        }
-    };
-    let left: u64 = written.iter().filter_map(|w| w.file.rows).sum();
-    if left != wanted {
-        replace.abandon().await?;
-        return Err(Error::internal(format!("{left} rows were written where there are {wanted}")));
-    }
-    for w in written {
-        report.groups_copied += w.copied;
-        report.groups_encoded += w.encoded;
-        replace.publish(stager.staged(w.file));
-    }
-    let partition_by: Vec<String> = snapshot.partition_columns().iter().map(|(n, _)| n.clone()).collect();
-    for (name, value) in snapshot.facts(&table, &partition_by)? {
-        replace.with_meta(name, value);
-    }
-    replace.with_report(serde_json::json!({
-        "erased": {"rows": report.erased, "files": report.files},
-        "rows": {"before": report.rows, "after": report.rows - report.erased},
-    }));
-    let committed = replace.commit().await?;
-    report.version = committed.version;
-    report.outcome = if committed.outcome == Outcome::Committed { "committed" } else { "unchanged" };
-    report.exceptions = committed.exceptions.into_iter().map(|e| format!("{}: {}", e.code, e.path)).collect();
+    let replacing = Replacing { snapshot, files: &files, gone, units, rows: left, report: &counts };
+    let done = replacing.commit(dataset, cores, None).await?;
+    report.groups_copied = done.written.iter().map(|w| w.copied).sum();
+    report.groups_encoded = done.written.iter().map(|w| w.encoded).sum();
+    (report.outcome, report.version, report.exceptions) = (done.outcome, done.version, done.exceptions);
     Ok(report)
+}
+
+/// The columns of the files, this one among them.
+fn schema_with(snapshot: &Snapshot, files: &[OpenFile], column: &str) -> Result<SchemaRef> {
+    let in_path = |name: &String| snapshot.partition_columns().iter().any(|(p, _)| p == name);
+    let table = snapshot.schema(files)?;
+    let data: Vec<_> = table.fields().iter().filter(|f| !in_path(f.name())).cloned().collect();
+    let schema = Arc::new(Schema::new(data));
+    if files.is_empty() || schema.index_of(column).is_ok() {
+        return Ok(schema);
+    }
+    let message = format!("there is no column `{column}` in the files of the table");
+    Err(Error::usage("MissingColumn", message).with_column(column))
+}
+
+/// The rows in which a column, as text, is one of these values: those that [`erase`] would take away.
+///
+/// # Errors
+/// `MissingColumn`; those of the store.
+pub async fn rows_with(dataset: &Dataset, column: &str, values: &[String]) -> Result<Vec<RecordBatch>> {
+    let snapshot = dataset.view().await?;
+    let files = snapshot.open_files().await?;
+    schema_with(&snapshot, &files, column)?;
+    let mut all = vec![];
+    for file in &files {
+        let numbers = numbers(file, column, values).await?;
+        if !numbers.is_empty() {
+            all.extend(file.stream_rows(None, &numbers)?.try_collect::<Vec<_>>().await?);
+        }
+    }
+    Ok(all)
 }
 
 /// The rows of a file that have one of these values, by their numbers from 0. Only that column is read.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use biscuit_dataset::{Dataset, Location};
 use biscuit_journal::{JournalOptions, Storage};
-use biscuit_rewrite::{Mode, erase};
+use biscuit_rewrite::{Mode, erase, rows_with};
 use biscuit_testkit::{Fault, crash_at_every_call};
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::Int64Type;
@@ -45,6 +45,8 @@ async fn rows_with_the_values_go_and_files_without_them_stay() {
     let before = ids(&storage).await;
     let table = || dataset(storage.clone());
     let values = ["7".to_owned(), "59".to_owned(), "none".to_owned()];
+    let rows: usize = rows_with(&table(), "id", &values).await.unwrap().iter().map(RecordBatch::num_rows).sum();
+    assert_eq!(rows, 3, "those that would go");
     let planned = erase(&table(), "id", &values, Mode::DryRun).await.unwrap();
     assert_eq!(
         (planned.outcome, planned.erased, planned.files, ids(&storage).await),
