@@ -368,7 +368,7 @@ fn no_canary_is_in_any_byte_that_a_job_writes_or_says() {
         "canary.one@example.com",
         "canary.two@example.com",
         "canary.bio@example.com",
-        "4917",
+        "1749170201",
         "canary note",
         "canary.moved@example.com",
         "canary-age",
@@ -376,8 +376,8 @@ fn no_canary_is_in_any_byte_that_a_job_writes_or_says() {
     let row = |ssn: &str, email: &str, age: Value| serde_json::json!({"ssn": ssn, "email": email, "bio": "mail canary.bio@example.com", "age": age, "note": "canary note"});
     let (none, no_headers) = (Value::Null, serde_json::json!({}));
     let create = |lsn, after: Value| event(lsn, "c", &none, &after, &no_headers);
-    let one = row("900-00-0001", "canary.one@example.com", 4917.into());
-    let two = row("900-00-0002", "canary.two@example.com", 4917.into());
+    let one = row("900-00-0001", "canary.one@example.com", 1_749_170_201.into());
+    let two = row("900-00-0002", "canary.two@example.com", 1_749_170_201.into());
     // An age that is none: it is put aside.
     let bad = row("900-00-0003", "canary.two@example.com", "canary-age".into());
     f.write("raw/1.jsonl", create(1, one.clone()) + &create(2, two.clone()) + &create(3, bad.clone()));
@@ -396,7 +396,7 @@ fn no_canary_is_in_any_byte_that_a_job_writes_or_says() {
     };
     assert_eq!(run("run job.toml --show-values --json"), Some(0));
     // A delete, whose tombstone has the key; a key update; a late record of the deleted one.
-    let moved = row("900-00-0009", "canary.moved@example.com", 4917.into());
+    let moved = row("900-00-0009", "canary.moved@example.com", 1_749_170_201.into());
     let header = |which: &str, ssn: &str| serde_json::json!({which: {"ssn": ssn}});
     f.write(
         "raw/2.jsonl",
