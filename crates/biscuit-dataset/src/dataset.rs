@@ -2,6 +2,7 @@ use biscuit_core::{Error, Result};
 use biscuit_journal::{Journal, JournalOptions, Observed};
 use datafusion::prelude::{DataFrame, SessionContext};
 
+use crate::encryption::Encryption;
 use crate::{Location, Snapshot};
 
 /// A table: a folder of Parquet files under Hive paths, and its journal.
@@ -9,13 +10,14 @@ use crate::{Location, Snapshot};
 pub struct Dataset {
     location: Location,
     journal: Journal,
+    encryption: Option<Encryption>,
 }
 
 impl Dataset {
     /// The table at a location, with its state root in the default place.
     pub fn new(location: Location, options: JournalOptions) -> Self {
         let journal = Journal::new(location.storage().clone(), location.path().clone(), options);
-        Self { location, journal }
+        Self { location, journal, encryption: None }
     }
 
     /// The same table with its state root at another place of the same store.
@@ -51,6 +53,17 @@ impl Dataset {
     pub fn with_journal(mut self, journal: Journal) -> Self {
         self.journal = journal;
         self
+    }
+
+    /// The same table with keys for files that are encrypted in Parquet's own way, and the columns that are encrypted in new ones.
+    pub fn with_encryption(mut self, encryption: Encryption) -> Self {
+        self.encryption = Some(encryption);
+        self
+    }
+
+    /// The keys of its encrypted files.
+    pub fn encryption(&self) -> Option<&Encryption> {
+        self.encryption.as_ref()
     }
 
     /// Where it is.

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -15,7 +16,8 @@ use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowS
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 
-use crate::reader::{ObjectReader, fetch_metadata, parquet_error};
+use crate::encryption::{Encryption, is_or_inside, no_keys};
+use crate::reader::{FileReader, ObjectReader, fetch_footer, parquet_error};
 use crate::rows::conform;
 
 /// A Parquet file of a table.
@@ -38,8 +40,12 @@ pub struct OpenFile {
     pub file: DataFile,
     schema: SchemaRef,
     metadata: ArrowReaderMetadata,
-    reader: ObjectReader,
+    reader: FileReader,
     batch_rows: usize,
+    keys: Option<Encryption>,
+    /// Its leaf columns that are encrypted, by their paths.
+    encrypted: BTreeSet<String>,
+    encrypted_footer: bool,
 }
 
 impl OpenFile {
@@ -47,13 +53,26 @@ impl OpenFile {
     /// looked at, since no other engine does.
     ///
     /// # Errors
-    /// `UnreadableParquet` for what is no Parquet file or a damaged one, `DuplicateColumn`, `ColumnCase`, and those of
-    /// the store.
+    /// `UnreadableParquet` for what is no Parquet file or a damaged one, `DuplicateColumn`, `ColumnCase`, `NoFileKeys` for a file whose footer is
+    /// encrypted, and those of the store.
     pub async fn open(store: Arc<dyn ObjectStore>, file: DataFile) -> Result<Self> {
-        let reader = ObjectReader { store, path: file.object.clone(), size: file.size };
-        let metadata = fetch_metadata(&reader, &file.path).await?;
+        Self::open_with(store, file, None).await
+    }
+
+    /// As [`open`](Self::open), with keys for what is encrypted. Without any, the other columns of a file whose footer is in the clear can be read.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and those of the keys.
+    pub async fn open_with(store: Arc<dyn ObjectStore>, file: DataFile, keys: Option<&Encryption>) -> Result<Self> {
+        let object = ObjectReader { store, path: file.object.clone(), size: file.size };
+        let footer = fetch_footer(&object, &file.path, keys).await?;
+        let groups = footer.metadata.row_groups().iter();
+        let encrypted = groups.flat_map(|g| g.columns()).filter(|c| c.crypto_metadata().is_some());
+        let encrypted = encrypted.map(|c| c.column_path().string()).collect();
+        let reader = FileReader { object, metadata: footer.metadata.clone() };
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let metadata = ArrowReaderMetadata::try_new(metadata, options).map_err(|e| parquet_error(&file.path, e))?;
+        let metadata =
+            ArrowReaderMetadata::try_new(footer.metadata, options).map_err(|e| parquet_error(&file.path, e))?;
         let fields = metadata.schema().fields().iter();
         let plain =
             fields.map(|f| Field::new(f.name(), plain_type(f.data_type()), f.is_nullable())).collect::<Vec<_>>();
@@ -63,7 +82,58 @@ impl OpenFile {
             let message = format!("column `{name}` of `{}` is both in the file and in its path", file.path);
             return Err(Error::data("DuplicateColumn", message));
         }
-        Ok(Self { file, schema, metadata, reader, batch_rows: 8192 })
+        let (keys, encrypted_footer) = (keys.cloned(), footer.encrypted);
+        Ok(Self { file, schema, metadata, reader, batch_rows: 8192, keys, encrypted, encrypted_footer })
+    }
+
+    /// Whether a column, or a part of it, is encrypted.
+    pub fn is_encrypted(&self, column: &str) -> bool {
+        self.encrypted.iter().any(|leaf| is_or_inside(leaf, column))
+    }
+
+    /// Its encrypted columns: the paths of leaves, in the format's own terms.
+    pub fn encrypted(&self) -> &BTreeSet<String> {
+        &self.encrypted
+    }
+
+    /// Whether its footer is encrypted.
+    pub fn has_encrypted_footer(&self) -> bool {
+        self.encrypted_footer
+    }
+
+    /// Whether at least that is encrypted in it which would be in a new file.
+    pub fn is_encrypted_as(&self, wanted: &Encryption) -> bool {
+        let hidden = wanted.hidden(self.metadata.parquet_schema());
+        let columns = hidden.is_ok_and(|hidden| hidden.is_subset(&self.encrypted));
+        columns && (self.encrypted_footer || !wanted.encrypts_footer())
+    }
+
+    /// How a file in its place is to be encrypted; none if nothing of it is.
+    ///
+    /// # Errors
+    /// `NoFileKeys` if there are no keys: what it hides would be in the clear.
+    pub fn encryption(&self) -> Result<Option<Encryption>> {
+        if self.encrypted.is_empty() && !self.encrypted_footer {
+            return Ok(None);
+        }
+        let first = self.encrypted.first().map(String::as_str);
+        let keys = self.keys.clone().ok_or_else(|| no_keys(&self.file.path, first))?;
+        let like = keys.with_columns(self.encrypted.iter().cloned());
+        Ok(Some(if self.encrypted_footer { like.with_encrypted_footer() } else { like }))
+    }
+
+    /// # Errors
+    /// `NoFileKeys` for a column that is encrypted, if there are no keys.
+    pub(crate) fn check_keys<'a>(&self, mut columns: impl Iterator<Item = &'a str>) -> Result<()> {
+        if self.keys.is_some() || self.encrypted.is_empty() {
+            return Ok(());
+        }
+        let hidden = columns.find(|column| self.is_encrypted(column));
+        hidden.map_or(Ok(()), |column| Err(no_keys(&self.file.path, Some(column))))
+    }
+
+    pub(crate) fn reader(&self) -> &FileReader {
+        &self.reader
     }
 
     /// The same content as another file of the table: what is known of it is taken from this one, and so are its bytes.
@@ -98,7 +168,7 @@ impl OpenFile {
     /// # Errors
     /// Those of the store.
     pub async fn bytes(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        let read = self.reader.store.get_ranges(&self.file.object, ranges).await;
+        let read = self.reader.object.store.get_ranges(&self.file.object, ranges).await;
         read.map_err(|e| store_error("read", &self.file.path, e))
     }
 
@@ -118,7 +188,7 @@ impl OpenFile {
     /// The rows in the order of the file, in plain types: all columns, or those named (in the file's order).
     ///
     /// # Errors
-    /// In the stream: `UnreadableParquet` and those of the store.
+    /// `NoFileKeys` for a column that is encrypted, if there are no keys. In the stream: `UnreadableParquet` and those of the store.
     pub fn stream(&self, columns: Option<&[&str]>) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         self.build(columns, None, None)
     }
@@ -197,6 +267,7 @@ impl OpenFile {
         if let Some(selection) = selection {
             builder = builder.with_row_selection(selection);
         }
+        self.check_keys(target.fields().iter().map(|f| f.name().as_str()))?;
         let path = self.file.path.clone();
         let stream = builder.with_batch_size(self.batch_rows).build().map_err(|e| parquet_error(&path, e))?;
         let batches = stream.map_err({

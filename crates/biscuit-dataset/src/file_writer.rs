@@ -4,19 +4,20 @@ use biscuit_core::{Error, Result};
 use biscuit_journal::{StagedFile, StagedWriter};
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use object_store::ObjectStore;
-use parquet::arrow::AsyncArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::arrow::async_writer::AsyncFileWriter;
+use parquet::arrow::{ArrowSchemaConverter, AsyncArrowWriter};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 
 use crate::dictionary;
-use crate::reader::{ObjectReader, fetch_metadata, parquet_error};
+use crate::encryption::Encryption;
+use crate::reader::{ObjectReader, fetch_footer, parquet_error};
 
 /// Rows of a row group of a new file.
 const ROW_GROUP_ROWS: usize = 262_144;
@@ -31,11 +32,13 @@ pub struct ParquetOptions {
     pub row_group_rows: Option<usize>,
     /// The most bytes a row group may take in memory before it is written. Default: 64 MiB.
     pub row_group_bytes: usize,
+    /// Which columns are encrypted in Parquet's own way. Default: those that are in the file that is rewritten.
+    pub encryption: Option<Encryption>,
 }
 
 impl Default for ParquetOptions {
     fn default() -> Self {
-        Self { compression: None, row_group_rows: None, row_group_bytes: 64 << 20 }
+        Self { compression: None, row_group_rows: None, row_group_bytes: 64 << 20, encryption: None }
     }
 }
 
@@ -52,7 +55,31 @@ impl ParquetOptions {
         self
     }
 
-    /// How a new file is written.
+    /// The same options with columns that are encrypted.
+    pub fn with_encryption(mut self, encryption: Encryption) -> Self {
+        self.encryption = Some(encryption);
+        self
+    }
+
+    /// How a new file with these columns is written, encryption included.
+    ///
+    /// # Errors
+    /// `UnsupportedType` for types that Parquet cannot hold; those of [`Encryption::properties`].
+    pub(crate) async fn sealed(
+        &self,
+        mut properties: WriterPropertiesBuilder,
+        schema: &Schema,
+    ) -> Result<WriterProperties> {
+        if let Some(encryption) = &self.encryption {
+            let leaves = ArrowSchemaConverter::new().convert(schema).map_err(unfit)?;
+            if let Some(keys) = encryption.properties(&leaves).await? {
+                properties = properties.with_file_encryption_properties(keys);
+            }
+        }
+        Ok(properties.build())
+    }
+
+    /// How a new file is written, but for encryption.
     pub fn properties(&self) -> WriterPropertiesBuilder {
         let level = ZstdLevel::try_new(1).expect("1 is a level of zstd");
         WriterProperties::builder()
@@ -60,6 +87,10 @@ impl ParquetOptions {
             .set_max_row_group_row_count(Some(self.row_group_rows.unwrap_or(ROW_GROUP_ROWS)))
             .set_created_by(CREATED_BY.to_owned())
     }
+}
+
+pub(crate) fn unfit(e: ParquetError) -> Error {
+    Error::usage("UnsupportedType", format!("these columns make no Parquet file: {e}")).with_source(e)
 }
 
 /// What files say of who wrote them.
@@ -83,6 +114,7 @@ pub struct FileWriter {
     writer: AsyncArrowWriter<Stage>,
     row_group_bytes: usize,
     rows: u64,
+    encryption: Option<Encryption>,
 }
 
 impl std::fmt::Debug for FileWriter {
@@ -95,9 +127,9 @@ impl FileWriter {
     /// Starts a file of rows with this schema.
     ///
     /// # Errors
-    /// `UnsupportedType` for types that Parquet cannot hold.
-    pub fn new(stage: StagedWriter, schema: SchemaRef, options: &ParquetOptions) -> Result<Self> {
-        Self::with_properties(stage, schema, options.properties().build(), options)
+    /// `UnsupportedType` for types that Parquet cannot hold; those of [`Encryption::properties`].
+    pub async fn new(stage: StagedWriter, schema: SchemaRef, options: &ParquetOptions) -> Result<Self> {
+        Self::with_properties(stage, schema, options.properties(), options).await
     }
 
     /// Starts a file whose first rows will be these: columns whose values hardly repeat there get no dictionary, which would be filled
@@ -105,25 +137,25 @@ impl FileWriter {
     ///
     /// # Errors
     /// As [`new`](Self::new).
-    pub fn like(stage: StagedWriter, rows: &RecordBatch, options: &ParquetOptions) -> Result<Self> {
+    pub async fn like(stage: StagedWriter, rows: &RecordBatch, options: &ParquetOptions) -> Result<Self> {
         let mut properties = options.properties();
         for path in dictionary::hardly_repeating(rows) {
             properties = properties.set_column_dictionary_enabled(path, false);
         }
-        Self::with_properties(stage, rows.schema(), properties.build(), options)
+        Self::with_properties(stage, rows.schema(), properties, options).await
     }
 
-    fn with_properties(
+    async fn with_properties(
         stage: StagedWriter,
         schema: SchemaRef,
-        properties: WriterProperties,
+        properties: WriterPropertiesBuilder,
         options: &ParquetOptions,
     ) -> Result<Self> {
+        let properties = options.sealed(properties, &schema).await?;
         let arrow = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
-        let writer = AsyncArrowWriter::try_new_with_options(Stage(stage), schema, arrow).map_err(|e| {
-            Error::usage("UnsupportedType", format!("these columns make no Parquet file: {e}")).with_source(e)
-        })?;
-        Ok(Self { writer, row_group_bytes: options.row_group_bytes, rows: 0 })
+        let writer = AsyncArrowWriter::try_new_with_options(Stage(stage), schema, arrow).map_err(unfit)?;
+        let encryption = options.encryption.clone();
+        Ok(Self { writer, row_group_bytes: options.row_group_bytes, rows: 0, encryption })
     }
 
     /// Appends rows.
@@ -163,17 +195,23 @@ impl FileWriter {
     pub async fn finish(mut self, store: &Arc<dyn ObjectStore>) -> Result<StagedFile> {
         self.writer.finish().await.map_err(|e| parquet_error("the staged file", e))?;
         let staged = self.writer.into_inner().0.finish().await?;
-        check_staged(staged, self.rows, store).await
+        check_staged(staged, self.rows, store, self.encryption.as_ref()).await
     }
 }
 
-/// Opens a staged Parquet file and checks its footer and its number of rows, which it gets.
+/// Opens a staged Parquet file and checks its footer and its number of rows, which it gets. What is encrypted has to open with the keys.
 ///
 /// # Errors
-/// `TornWrite` if the file is not what was written, and those of the store.
-pub async fn check_staged(staged: StagedFile, rows: u64, store: &Arc<dyn ObjectStore>) -> Result<StagedFile> {
-    let reader = ObjectReader { store: store.clone(), path: staged.object().clone(), size: staged.size() };
-    let found = fetch_metadata(&reader, staged.object().as_ref()).await?.file_metadata().num_rows();
+/// `TornWrite` if the file is not what was written, and those of the keys and of the store.
+pub async fn check_staged(
+    staged: StagedFile,
+    rows: u64,
+    store: &Arc<dyn ObjectStore>,
+    keys: Option<&Encryption>,
+) -> Result<StagedFile> {
+    let object = ObjectReader { store: store.clone(), path: staged.object().clone(), size: staged.size() };
+    let footer = fetch_footer(&object, staged.object().as_ref(), keys).await?;
+    let found = footer.metadata.file_metadata().num_rows();
     if found != i64::try_from(rows).unwrap_or(-1) {
         let object = staged.object();
         let message = format!("`{object}` has {found} rows where {rows} were written; run again");

@@ -2,6 +2,7 @@
 
 mod dataset;
 mod dictionary;
+mod encryption;
 mod file;
 mod file_writer;
 mod hive;
@@ -15,6 +16,7 @@ mod snapshot_store;
 mod table_writer;
 
 pub use dataset::Dataset;
+pub use encryption::{Encryption, FileKey, FileKeys, FilePart, reading};
 pub use file::{DataFile, OpenFile};
 pub use file_writer::{FileWriter, ParquetOptions, check_staged};
 pub use hive::{HIVE_NULL, escape, partition_values, unescape};

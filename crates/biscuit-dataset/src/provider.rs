@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -6,8 +7,9 @@ use datafusion::arrow::array::{Array, BooleanArray, RecordBatch, StringArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{DFSchema, Result, ScalarValue};
+use datafusion::common::{DFSchema, DataFusionError, Result, ScalarValue};
 use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::parquet::ParquetFileReaderFactory;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
@@ -15,9 +17,13 @@ use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use object_store::ObjectStore;
+use object_store::path::Path;
+use parquet::arrow::async_reader::AsyncFileReader;
 
 use crate::file::OpenFile;
+use crate::reader::FileReader;
 
 /// The files of one snapshot as a table of DataFusion.
 #[derive(Debug)]
@@ -86,6 +92,25 @@ impl TableFiles {
     }
 }
 
+/// Files whose footers were read: these are not read again, and have the keys of what is encrypted.
+#[derive(Debug)]
+struct Opened(HashMap<Path, FileReader>);
+
+impl ParquetFileReaderFactory for Opened {
+    fn create_reader(
+        &self,
+        _: usize,
+        file: PartitionedFile,
+        _: Option<usize>,
+        _: &ExecutionPlanMetricsSet,
+    ) -> Result<Box<dyn AsyncFileReader + Send>> {
+        let path = &file.object_meta.location;
+        let reader = self.0.get(path).cloned();
+        let reader = reader.ok_or_else(|| DataFusionError::Internal(format!("`{path}` was not opened")))?;
+        Ok(Box::new(reader))
+    }
+}
+
 fn is_true(array: &BooleanArray, row: usize) -> bool {
     array.is_valid(row) && array.value(row)
 }
@@ -128,14 +153,22 @@ impl TableProvider for TableFiles {
         let data = Arc::new(Schema::new(self.schema.fields()[..first].to_vec()));
         let folders = self.schema.fields()[first..].to_vec();
         let table = TableSchema::builder(data).with_table_partition_cols(folders).build();
-        let mut source = ParquetSource::new(table);
+        let files = self.choose(state, &by_path)?;
+        let columns = |c: &usize| (*c < first).then(|| self.schema.field(*c).name().as_str());
+        let all: Vec<usize> = (0..first).collect();
+        for (file, _) in &files {
+            let checked = file.check_keys(projection.unwrap_or(&all).iter().filter_map(columns));
+            checked.map_err(|e| DataFusionError::External(Box::new(e)))?;
+        }
+        let readers = files.iter().map(|(file, _)| (file.file.object.clone(), file.reader().clone())).collect();
+        let mut source = ParquetSource::new(table).with_parquet_file_reader_factory(Arc::new(Opened(readers)));
         if let Some(filter) = conjunction(others.into_iter().cloned()) {
             let schema = DFSchema::try_from(self.schema.clone())?;
             source = source.with_predicate(state.create_physical_expr(filter, &schema)?);
         }
         let groups = state.config().target_partitions().max(1);
         let mut split: Vec<Vec<PartitionedFile>> = vec![vec![]; groups];
-        for (i, (file, values)) in self.choose(state, &by_path)?.into_iter().enumerate() {
+        for (i, (file, values)) in files.into_iter().enumerate() {
             let mut part = PartitionedFile::new(file.file.object.to_string(), file.file.size);
             part.object_meta.location = file.file.object.clone();
             part.partition_values = values;

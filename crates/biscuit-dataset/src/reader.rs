@@ -9,14 +9,16 @@ use futures::{FutureExt, TryFutureExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
-use parquet::arrow::async_reader::AsyncFileReader;
+use parquet::arrow::async_reader::{AsyncFileReader, MetadataFetch};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+
+use crate::encryption::{ENCRYPTED_FOOTER, Encryption, Fetched, no_keys};
 
 /// Bytes that are fetched from the end at first: most footers are shorter.
 const FOOTER: usize = 64 * 1024;
 
-/// One object as the Parquet reader wants it.
+/// One object.
 #[derive(Debug, Clone)]
 pub(crate) struct ObjectReader {
     pub(crate) store: Arc<dyn ObjectStore>,
@@ -24,31 +26,75 @@ pub(crate) struct ObjectReader {
     pub(crate) size: u64,
 }
 
+/// One object whose footer was read, as the Parquet reader wants it.
+#[derive(Debug, Clone)]
+pub(crate) struct FileReader {
+    pub(crate) object: ObjectReader,
+    pub(crate) metadata: Arc<ParquetMetaData>,
+}
+
 fn external(e: object_store::Error) -> ParquetError {
     ParquetError::External(Box::new(e))
 }
 
-impl AsyncFileReader for ObjectReader {
+impl AsyncFileReader for FileReader {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
-        self.store.get_range(&self.path, range).map_err(external).boxed()
+        self.object.store.get_range(&self.object.path, range).map_err(external).boxed()
     }
 
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, parquet::errors::Result<Vec<Bytes>>> {
-        async move { self.store.get_ranges(&self.path, &ranges).await.map_err(external) }.boxed()
+        async move { self.object.store.get_ranges(&self.object.path, &ranges).await.map_err(external) }.boxed()
     }
 
     fn get_metadata<'a>(
         &'a mut self,
-        options: Option<&'a ArrowReaderOptions>,
+        _: Option<&'a ArrowReaderOptions>,
     ) -> BoxFuture<'a, parquet::errors::Result<Arc<ParquetMetaData>>> {
-        async move {
-            let size = self.size;
-            let reader =
-                ParquetMetaDataReader::new().with_arrow_reader_options(options).with_prefetch_hint(Some(FOOTER));
-            Ok(Arc::new(reader.load_and_finish(&mut *self, size).await?))
-        }
-        .boxed()
+        let metadata = self.metadata.clone();
+        std::future::ready(Ok(metadata)).boxed()
     }
+}
+
+/// The end of an object, which is fetched once.
+struct Tail<'a> {
+    object: &'a ObjectReader,
+    held: Option<(u64, Bytes)>,
+}
+
+impl Tail<'_> {
+    async fn get(&mut self, range: Range<u64>) -> parquet::errors::Result<Bytes> {
+        let slice = |(from, bytes): &(u64, Bytes)| {
+            let at = |n: u64| n.checked_sub(*from).and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= bytes.len());
+            Some(bytes.slice(at(range.start)?..at(range.end)?))
+        };
+        if let Some(held) = self.held.as_ref().and_then(slice) {
+            return Ok(held);
+        }
+        let bytes = self.object.store.get_range(&self.object.path, range.clone()).await.map_err(external)?;
+        // A footer that is longer than what is held begins before it.
+        if self.held.as_ref().is_none_or(|(from, _)| range.start < *from) {
+            self.held = Some((range.start, bytes.clone()));
+        }
+        Ok(bytes)
+    }
+
+    fn has_encrypted_footer(&self) -> bool {
+        let end = self.held.as_ref().filter(|(from, bytes)| from + bytes.len() as u64 == self.object.size);
+        end.is_some_and(|(_, bytes)| bytes.ends_with(ENCRYPTED_FOOTER))
+    }
+}
+
+impl MetadataFetch for &mut Tail<'_> {
+    fn fetch(&mut self, range: Range<u64>) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
+        self.get(range).boxed()
+    }
+}
+
+/// A footer.
+pub(crate) struct Footer {
+    pub(crate) metadata: Arc<ParquetMetaData>,
+    /// Whether it is encrypted in the file.
+    pub(crate) encrypted: bool,
 }
 
 /// What a failure of the Parquet library means: a store's error stays one, anything else is a file that is damaged.
@@ -123,7 +169,27 @@ fn bad_rows(place: &str, e: impl std::error::Error + Send + Sync + 'static) -> E
     Error::data("UnreadableRows", format!("the rows of {place} cannot be worked on: {e}")).with_source(e)
 }
 
-pub(crate) async fn fetch_metadata(reader: &ObjectReader, place: &str) -> Result<Arc<ParquetMetaData>> {
-    let options = ArrowReaderOptions::new();
-    reader.clone().get_metadata(Some(&options)).await.map_err(|e| parquet_error(place, e))
+/// Reads a footer.
+///
+/// # Errors
+/// `NoFileKeys` for one that is encrypted, where there are no keys; those of the keys; `UnreadableParquet`; those of the store.
+pub(crate) async fn fetch_footer(object: &ObjectReader, place: &str, keys: Option<&Encryption>) -> Result<Footer> {
+    let mut tail = Tail { object, held: None };
+    let fetched = Arc::new(Fetched::default());
+    loop {
+        let mut reader = ParquetMetaDataReader::new().with_prefetch_hint(Some(FOOTER));
+        if keys.is_some() {
+            let properties = fetched.properties().map_err(|e| parquet_error(place, e))?;
+            reader = reader.with_decryption_properties(Some(properties));
+        }
+        let read = reader.load_and_finish(&mut tail, object.size).await;
+        match keys {
+            Some(keys) if fetched.fetch(keys.keys()).await.map_err(|e| e.in_file(place))? => {}
+            None if tail.has_encrypted_footer() => return Err(no_keys(place, None)),
+            _ => {
+                let metadata = read.map_err(|e| parquet_error(place, e))?;
+                return Ok(Footer { metadata: Arc::new(metadata), encrypted: tail.has_encrypted_footer() });
+            }
+        }
+    }
 }

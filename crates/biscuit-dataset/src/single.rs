@@ -9,7 +9,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 
 use crate::Location;
-use crate::file_writer::ParquetOptions;
+use crate::file_writer::{ParquetOptions, unfit};
 use crate::reader::{engine_error, parquet_error};
 
 /// Writes rows as the one file at `place`, whose name the caller chose, in one put: readers see the old file or the new
@@ -64,11 +64,11 @@ pub async fn write_single(
 async fn encode(rows: DataFrame, options: &ParquetOptions) -> Result<(bytes::Bytes, u64)> {
     let schema = Arc::clone(rows.schema().inner());
     let mut batches = rows.execute_stream().await.map_err(|e| engine_error("the rows to write", e))?;
-    let arrow = ArrowWriterOptions::new().with_properties(options.properties().build()).with_skip_arrow_metadata(true);
+    let arrow = ArrowWriterOptions::new()
+        .with_properties(options.sealed(options.properties(), &schema).await?)
+        .with_skip_arrow_metadata(true);
     let mut out = Vec::new();
-    let mut writer = ArrowWriter::try_new_with_options(&mut out, schema, arrow).map_err(|e| {
-        Error::usage("UnsupportedType", format!("these columns make no Parquet file: {e}")).with_source(e)
-    })?;
+    let mut writer = ArrowWriter::try_new_with_options(&mut out, schema, arrow).map_err(unfit)?;
     let mut count = 0;
     while let Some(batch) = batches.try_next().await.map_err(|e| engine_error("the rows to write", e))? {
         count += batch.num_rows() as u64;

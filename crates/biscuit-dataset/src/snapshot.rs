@@ -1,7 +1,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use biscuit_core::{CommitId, Error, Result};
+use biscuit_core::{CommitId, Error, ErrorKind, Result};
 use biscuit_journal::{Committed, Head, Observed, Outcome};
 use biscuit_schema::{ColumnType, merge_schemas, type_name};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -10,10 +10,13 @@ use datafusion::execution::context::SessionContext;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use object_store::ObjectStore;
 use object_store::path::Path;
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::dataset::Dataset;
+use crate::encryption::{Encryption, no_keys};
 use crate::file::{DataFile, OpenFile};
+use crate::file_writer::ParquetOptions;
 use crate::hive::partition_values;
 use crate::provider::TableFiles;
 use crate::reader::engine_error;
@@ -24,6 +27,8 @@ use crate::table_writer::{TableWriter, WriteOptions};
 /// says them.
 const PARTITION_TYPES: &str = "partition_types";
 const COLUMNS: &str = "columns";
+/// The fact that says which columns are encrypted inside of the files, and whether their footers are.
+const ENCRYPTED: &str = "encrypted";
 
 /// What a write does with the rows that are there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +51,14 @@ pub struct Snapshot {
     pub observed: Observed,
     files: Vec<DataFile>,
     partition: Vec<(String, DataType)>,
+    encrypted: Encrypted,
+}
+
+/// What is encrypted in the table's files, as far as it is known.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Encrypted {
+    columns: BTreeSet<String>,
+    footer: bool,
 }
 
 impl Snapshot {
@@ -59,7 +72,14 @@ impl Snapshot {
             files.push(DataFile { path: f.path.clone(), object, size: f.size, partition: partition_values(&f.path)? });
         }
         let partition = partition_columns(&files, observed.head.meta.get(PARTITION_TYPES))?;
-        Ok(Self { dataset, observed, files, partition })
+        let encrypted = match observed.head.meta.get(ENCRYPTED).filter(|fact| !fact.is_null()) {
+            Some(fact) => Encrypted::deserialize(fact).map_err(|e| {
+                let message = "what the journal says of encrypted columns cannot be read";
+                Error::new(ErrorKind::Conflict, "Diverged", message).with_source(e)
+            })?,
+            None => Encrypted::default(),
+        };
+        Ok(Self { dataset, observed, files, partition, encrypted })
     }
 
     /// The table this is a snapshot of.
@@ -78,6 +98,55 @@ impl Snapshot {
         let kept = files.into_iter().zip(observed).filter(|(file, _)| keep(file));
         (self.files, self.observed.files) = kept.unzip();
         self
+    }
+
+    /// The same snapshot, of the dataset with this [encryption](Dataset::with_encryption).
+    pub fn with_encryption(mut self, encryption: Encryption) -> Self {
+        self.dataset = self.dataset.with_encryption(encryption);
+        self
+    }
+
+    /// The same snapshot, knowing what is encrypted in these of its files: files of other writers may be among them.
+    pub fn encrypted_like(mut self, files: &[OpenFile]) -> Self {
+        self.encrypted.columns.extend(files.iter().flat_map(|file| file.encrypted().iter().cloned()));
+        self.encrypted.footer |= files.iter().any(OpenFile::has_encrypted_footer);
+        self
+    }
+
+    /// How new files of the table are encrypted: the columns that its dataset names, and those that were encrypted in it before. None if there are none.
+    ///
+    /// # Errors
+    /// `NoFileKeys` if there were some before, and the dataset has no keys: their values would be in the clear.
+    pub fn encryption(&self) -> Result<Option<Encryption>> {
+        let Encrypted { columns, footer } = &self.encrypted;
+        match self.dataset.encryption() {
+            Some(keys) => {
+                let all = keys.clone().with_columns(columns.iter().cloned());
+                Ok(Some(if *footer { all.with_encrypted_footer() } else { all }))
+            }
+            None if columns.is_empty() && !footer => Ok(None),
+            None => Err(no_keys(&self.dataset.location().to_string(), columns.first().map(String::as_str))),
+        }
+    }
+
+    /// These options for new files of the table, with its [`encryption`](Self::encryption).
+    ///
+    /// # Errors
+    /// `NoFileKeys`.
+    pub fn parquet(&self, options: &ParquetOptions) -> Result<ParquetOptions> {
+        let encryption = self.encryption()?;
+        Ok(match (&options.encryption, encryption) {
+            (None, encryption) => ParquetOptions { encryption, ..options.clone() },
+            (Some(own), Some(others)) => {
+                let all = own.clone().with_columns(others.columns().iter().cloned());
+                options.clone().with_encryption(if others.encrypts_footer() {
+                    all.with_encrypted_footer()
+                } else {
+                    all
+                })
+            }
+            (Some(_), None) => options.clone(),
+        })
     }
 
     /// Its partition columns in the order of the folders, with their types; empty for a table without folders.
@@ -110,8 +179,8 @@ impl Snapshot {
     /// # Errors
     /// As [`open_files`](Self::open_files).
     pub async fn open(&self, files: Vec<DataFile>) -> Result<Vec<OpenFile>> {
-        let store = self.store();
-        let opens: Vec<_> = files.into_iter().map(|f| OpenFile::open(store.clone(), f).boxed()).collect();
+        let (store, keys) = (self.store(), self.dataset.encryption());
+        let opens: Vec<_> = files.into_iter().map(|f| OpenFile::open_with(store.clone(), f, keys).boxed()).collect();
         let opened = stream::iter(opens).buffered(8).try_collect().await;
         match opened {
             Ok(files) => Ok(files),
@@ -180,6 +249,7 @@ impl Snapshot {
             return Ok(Committed { version, outcome: Outcome::Unchanged, exceptions: vec![], adopted: 0, ghosts: 0 });
         }
         self.check_partitioning(&options.partition_by, mode)?;
+        let options = &options.clone().with_parquet(self.parquet(&options.parquet)?);
         if mode != WriteMode::Append {
             refuse_raw(&self.observed.head, "replaced")?;
         }
@@ -215,17 +285,27 @@ impl Snapshot {
         replace.commit().await
     }
 
-    /// What the journal is to know of rows with this schema and these partition columns: two facts, by name.
+    /// What the journal is to know of rows with this schema and these partition columns: facts, by name. What is encrypted in the files is among them.
     ///
     /// # Errors
     /// `MissingColumn`, `PartitionType`.
-    pub fn facts(&self, schema: &SchemaRef, partition_by: &[String]) -> Result<[(&'static str, Value); 2]> {
+    pub fn facts(&self, schema: &SchemaRef, partition_by: &[String]) -> Result<[(&'static str, Value); 3]> {
         let column = |f: &Arc<Field>| {
             let t = type_name(&biscuit_schema::plain_type(f.data_type()))?;
             Some(Value::Array(vec![Value::String(f.name().clone()), Value::String(t)]))
         };
         let columns = schema.fields().iter().filter_map(column).collect();
-        Ok([(COLUMNS, Value::Array(columns)), (PARTITION_TYPES, partition_types(schema, partition_by)?)])
+        let mut encrypted = self.encrypted.clone();
+        if let Some(more) = self.dataset.encryption() {
+            encrypted.columns.extend(more.columns().iter().cloned());
+            encrypted.footer |= more.encrypts_footer();
+        }
+        let encrypted = match encrypted == Encrypted::default() {
+            true => Value::Null,
+            false => json!(encrypted),
+        };
+        let types = partition_types(schema, partition_by)?;
+        Ok([(COLUMNS, Value::Array(columns)), (PARTITION_TYPES, types), (ENCRYPTED, encrypted)])
     }
 
     async fn stage(

@@ -112,8 +112,11 @@ impl PartitionedWriter {
     /// Writes rows; all batches have the same schema. Answers with the folders that they are in.
     ///
     /// # Errors
-    /// Those of [`partition_folders`] and of the store.
+    /// Those of [`partition_folders`] and of the store; `EncryptedColumn` for a partition column that is to be encrypted.
     pub async fn write(&mut self, batch: &RecordBatch) -> Result<Vec<String>> {
+        if let Some(encryption) = &self.options.parquet.encryption {
+            encryption.check_clear("one that makes folders", &self.options.partition_by)?;
+        }
         let mut folders = Vec::new();
         for (folder, rows) in partition_folders(batch, &self.options.partition_by)? {
             if self.only.as_ref().is_some_and(|only| !only.contains(&folder)) {
@@ -152,7 +155,7 @@ impl PartitionedWriter {
                 (parent, folder) => format!("{parent}/{folder}"),
             };
             let stage = self.stager.writer(&folder, "parquet");
-            self.open.insert(key.clone(), FileWriter::like(stage, rows, &self.options.parquet)?);
+            self.open.insert(key.clone(), FileWriter::like(stage, rows, &self.options.parquet).await?);
         }
         let writer = self.open.get_mut(&key).expect("it was inserted above");
         writer.write(rows).await?;

@@ -111,7 +111,8 @@ impl Merge {
         let version = p.snapshot.observed.head.version + 1;
         // Of a table with slices a mark covers tombstones in some of them only.
         let covering = p.truncated.as_ref().filter(|_| !p.slices.is_sliced());
-        let (segment, dropped) = p.segments.update(kept, version, covering)?;
+        let (segment, dropped) =
+            p.segments.update(kept, version, covering, p.options.parquet.encryption.as_ref()).await?;
         dropped.iter().for_each(|name| replace.without_state(name));
         if let Some((name, bytes)) = segment {
             replace.with_state(&name, bytes).await?;

@@ -252,8 +252,7 @@ impl Merge {
         let schema = p.data_schema();
         let dry_run = stager.is_none();
         let stager = stager.filter(|_| records.parts.on_disk().is_some());
-        let mut new_files =
-            stager.map(|stager| NewFiles::new(stager, p.session.clone(), schema.clone(), &self.options));
+        let mut new_files = stager.map(|stager| NewFiles::new(stager, p.session.clone(), schema.clone(), &p.options));
         let decided = match self.decide(p, records, new_files.as_mut(), report).await {
             Ok(decided) => decided,
             Err(e) => {
@@ -269,7 +268,7 @@ impl Merge {
         report.rows = plan.counts;
         self.guard(p, &plan)?;
         let nothing = plan.is_empty() && p.slices.all.iter().all(|s| s.base == SliceBase::Own);
-        let units = plan.units(&p.files, &schema, &self.options);
+        let units = plan.units(&p.files, &schema, &p.options);
         (report.partitions, report.files) = plan.describe(p, &units);
         let marks = p.slices.marks_after(&p.truncates.0);
         if nothing && kept.is_empty() && marks == p.slices.marks && aside.is_empty() && beside.is_empty() {
@@ -277,7 +276,7 @@ impl Merge {
         }
         report.outcome = "planned";
         let same = plan.same(p, &units);
-        let added = plan.new_files(&schema, &self.options);
+        let added = plan.new_files(&schema, &p.options);
         p.describe_slices(&units, &added, &same, report);
         Ok((!dry_run).then_some(Work { units, added, same, written, kept, aside, marks, beside }))
     }

@@ -12,6 +12,9 @@ pub struct MergeOptions {
     /// What happens to records that cannot be used. Default: they stop the run. The reader of the changes needs the same
     /// choice: a record that it did not keep as it was is not put aside, but stops the run.
     pub bad_rows: BadRows,
+    /// Whether the records that may be put aside were sealed by who hands them over. Default: they are as they came, and are not put aside for a
+    /// table with columns that its files encrypt.
+    pub sealed: bool,
     /// The most records of a run, in percent, that may be put aside. Default: 0.1.
     pub max_quarantined: f64,
     /// Cores that are used. Default: all.
@@ -37,6 +40,7 @@ impl Default for MergeOptions {
             partition_by: vec![],
             max_deleted: 30.0,
             bad_rows: BadRows::Fail,
+            sealed: false,
             max_quarantined: 0.1,
             parallelism: std::thread::available_parallelism().map_or(1, usize::from),
             parquet: ParquetOptions::default(),

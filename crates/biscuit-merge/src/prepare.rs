@@ -15,6 +15,7 @@ use crate::change_set::ChangeSet;
 use crate::covers::Covers;
 use crate::intake::Taken;
 use crate::merge::Merge;
+use crate::options::MergeOptions;
 use crate::order::Order;
 use crate::ranges::Part;
 use crate::report::MergeReport;
@@ -34,6 +35,8 @@ pub(crate) const SLICES: &str = "slices";
 /// What is known after the table was read and before anything is written.
 pub(crate) struct Prepared {
     pub(crate) snapshot: Snapshot,
+    /// Those of the merge, with the encryption of the table's files.
+    pub(crate) options: MergeOptions,
     pub(crate) files: Vec<OpenFile>,
     pub(crate) target: SchemaRef,
     /// By file, the first row of each row group, and their number.
@@ -86,6 +89,21 @@ impl Merge {
         self.check_drift(&snapshot)?;
         let partition_by = self.partition_by(&snapshot)?;
         let (files, has) = self.known(&snapshot).await?;
+        let snapshot = snapshot.encrypted_like(&files);
+        let parquet = snapshot.parquet(&self.options.parquet)?;
+        if let Some(encryption) = &parquet.encryption {
+            encryption.check_clear("one of the key", &self.spec.key)?;
+            encryption.check_clear("one that orders the changes", &self.spec.order)?;
+            encryption.check_clear("one that makes folders", &partition_by)?;
+            if let (Some(column), BadRows::Quarantine, false) =
+                (encryption.columns().first(), self.options.bad_rows, self.options.sealed)
+            {
+                let message = format!(
+                    "column `{column}` is encrypted inside of the data files, and records that cannot be used would be put aside as they came: they can stop the run instead, or be merged by a job with [pii], which seals them"
+                );
+                return Err(Error::usage("EncryptedColumn", message).with_column(column));
+            }
+        }
         let target = self.target_schema(&has, taken, &partition_by)?;
         if !has.fields().is_empty() {
             let new = target.fields().iter().filter(|f| has.index_of(f.name()).is_err());
@@ -94,12 +112,14 @@ impl Merge {
             report.widened_columns = target.fields().iter().filter(wider).map(|f| f.name().clone()).collect();
         }
         let journal = self.dataset.journal();
-        let segments = Segments::load(journal, &snapshot.observed.head, snapshot.observed.diverged).await?;
+        let observed = &snapshot.observed;
+        let segments = Segments::load(journal, &observed.head, observed.diverged, parquet.encryption.as_ref()).await?;
         let marks = marks(snapshot.observed.head.meta.get(TRUNCATED))?;
         let truncated_before = marks.iter().map(|(_, mark)| mark.clone()).max();
         let partition_by = partition_by.into_iter().filter(|n| target.index_of(n).is_ok()).collect();
         let mut prepared = Prepared {
             snapshot,
+            options: self.options.clone().with_parquet(parquet),
             starts: files.iter().map(OpenFile::group_starts).collect(),
             files,
             target,

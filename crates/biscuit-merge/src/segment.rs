@@ -4,15 +4,16 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{Dataset, conform};
+use biscuit_dataset::{Dataset, Encryption, conform, reading};
 use biscuit_journal::{Head, Journal};
 use bytes::Bytes;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use hashbrown::{HashMap, HashSet};
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::encryption::encrypt::FileEncryptionProperties;
 use parquet::file::properties::WriterProperties;
 use parquet::file::statistics::Statistics;
 use serde::{Deserialize, Serialize};
@@ -231,12 +232,15 @@ fn schema(sliced: bool) -> SchemaRef {
 }
 
 /// A segment's content; entries are sorted by key.
-fn write(entries: &[Entry]) -> Result<Bytes> {
+fn write(entries: &[Entry], seal: Option<Arc<FileEncryptionProperties>>) -> Result<Bytes> {
     let internal = |e| Error::internal("a segment could not be written").with_source(e);
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
-        .set_max_row_group_row_count(Some(65_536))
-        .build();
+        .set_max_row_group_row_count(Some(65_536));
+    let properties = match seal {
+        Some(seal) => properties.with_file_encryption_properties(seal).build(),
+        None => properties.build(),
+    };
     let mut out = Vec::new();
     let sliced = entries.iter().flat_map(|(_, timeline)| &timeline.0).any(|(slice, _)| *slice != 0);
     let mut writer = ArrowWriter::try_new(&mut out, schema(sliced), Some(properties)).map_err(internal)?;
@@ -282,8 +286,9 @@ fn write(entries: &[Entry]) -> Result<Bytes> {
 type Each<'a> = dyn FnMut(&[u8], i64, Option<Kept>) + 'a;
 
 /// Calls `each` with the entries of the row groups whose keys may be wanted, until it says that is enough.
-fn read(segment: &Bytes, wanted: &dyn Fn(&[u8], &[u8]) -> bool, each: &mut Each<'_>) -> Result<()> {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(segment.clone()).map_err(broken)?;
+fn read(segment: &Segment, wanted: &dyn Fn(&[u8], &[u8]) -> bool, each: &mut Each<'_>) -> Result<()> {
+    let (bytes, options) = (segment.bytes.clone(), segment.options.clone());
+    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, options).map_err(broken)?;
     let groups = builder.metadata().row_groups().iter().enumerate();
     let may = groups.filter(|(_, g)| match g.column(0).statistics() {
         Some(Statistics::ByteArray(s)) => match (s.min_opt(), s.max_opt()) {
@@ -317,23 +322,45 @@ fn read(segment: &Bytes, wanted: &dyn Fn(&[u8], &[u8]) -> bool, each: &mut Each<
     Ok(())
 }
 
+/// One of them.
+#[derive(Debug)]
+struct Segment {
+    name: String,
+    bytes: Bytes,
+    /// With its keys, if it is encrypted.
+    options: ArrowReaderOptions,
+}
+
 /// The segments of one version of a table.
 #[derive(Debug)]
 pub(crate) struct Segments {
     /// Newest first.
-    files: Vec<(String, Bytes)>,
+    files: Vec<Segment>,
     /// The table is not what it was when these were written: what they say of rows that were there counts no more, and
     /// each row says its order itself, as a foreign one does. Deletes are remembered all the same.
     diverged: bool,
 }
 
 impl Segments {
-    pub(crate) async fn load(journal: &Journal, head: &Head, diverged: bool) -> Result<Self> {
+    /// # Errors
+    /// `NoFileKeys` where they are encrypted, and there are no keys; those of the journal.
+    pub(crate) async fn load(
+        journal: &Journal,
+        head: &Head,
+        diverged: bool,
+        keys: Option<&Encryption>,
+    ) -> Result<Self> {
         let mut files = Vec::new();
         for (name, file) in head.state.iter().rev().filter(|(n, _)| n.starts_with(SEGMENT)) {
-            files.push((name.clone(), journal.read_state(head, file).await?));
+            let bytes = journal.read_state(head, file).await?;
+            let options = reading(&bytes, name, keys).await?;
+            files.push(Segment { name: name.clone(), bytes, options });
         }
         Ok(Self { files, diverged })
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.files.is_empty()
     }
 
     fn counts(&self, kept: &Kept) -> bool {
@@ -356,7 +383,7 @@ impl Segments {
         };
         // The segment that says what is kept of a key: the newest that names it.
         let mut said: HashMap<u32, usize> = HashMap::new();
-        for (number, (_, segment)) in self.files.iter().enumerate() {
+        for (number, segment) in self.files.iter().enumerate() {
             read(segment, &wanted, &mut |key, slice, kept| {
                 let key = keys.find(key).filter(|k| *k as usize >= from);
                 if let Some(k) = key.filter(|k| *said.entry(*k).or_insert(number) == number)
@@ -373,7 +400,7 @@ impl Segments {
     /// The keys of key updates of which an image is kept, or was at some time: the old and the new ones.
     pub(crate) fn moved(&self) -> Result<HashSet<Vec<u8>>> {
         let (mut moved, mut failed) = (HashSet::new(), None);
-        for (_, segment) in &self.files {
+        for segment in &self.files {
             read(segment, &|_, _| true, &mut |key, _, kept| {
                 let to = kept.map_or(Ok(vec![]), |k| k.moved_to());
                 match to {
@@ -389,7 +416,7 @@ impl Segments {
     /// All entries in force, by key.
     pub(crate) fn all(&self) -> Result<Vec<(Vec<u8>, Timeline)>> {
         let mut entries: BTreeMap<Vec<u8>, (usize, Timeline)> = BTreeMap::new();
-        for (number, (_, segment)) in self.files.iter().enumerate() {
+        for (number, segment) in self.files.iter().enumerate() {
             read(segment, &|_, _| true, &mut |key, slice, kept| {
                 let (said, timeline) = entries.entry(key.to_vec()).or_insert_with(|| (number, Timeline::default()));
                 if *said == number && kept.as_ref().is_none_or(|kept| self.counts(kept)) {
@@ -401,22 +428,33 @@ impl Segments {
         Ok(timelines.filter(|(_, timeline)| timeline.all().next().is_some()).collect())
     }
 
-    /// The state files to write and those to drop, for these changes; tombstones that a truncate covers go.
-    pub(crate) fn update(&self, mut changes: Vec<Entry>, version: u64, truncated: Option<&Order>) -> Result<Update> {
+    /// The state files to write and those to drop, for these changes; tombstones that a truncate covers go. Of a table with encrypted columns they are
+    /// encrypted as well: they hold rows whose key changes, until both halves of that have come.
+    pub(crate) async fn update(
+        &self,
+        mut changes: Vec<Entry>,
+        version: u64,
+        truncated: Option<&Order>,
+        encryption: Option<&Encryption>,
+    ) -> Result<Update> {
         if changes.is_empty() && !self.diverged {
             return Ok((None, vec![]));
         }
+        let seal = match encryption.filter(|encryption| encryption.encrypts()) {
+            Some(encryption) => Some(encryption.whole().await?),
+            None => None,
+        };
         changes.sort_by(|a, b| a.0.cmp(&b.0));
         let name = format!("{SEGMENT}{version:020}");
         if self.files.len() + 1 < MOST_SEGMENTS && !self.diverged {
-            return Ok((Some((name, write(&changes)?)), vec![]));
+            return Ok((Some((name, write(&changes, seal)?)), vec![]));
         }
         let mut all: BTreeMap<Arc<[u8]>, Timeline> = self.all()?.into_iter().map(|(k, t)| (k.into(), t)).collect();
         all.extend(changes);
         let covered = |k: &Kept| k.is_tombstone() && truncated.is_some_and(|t| k.base <= *t);
         let rest: Vec<Entry> = all.into_iter().filter(|(_, timeline)| timeline.all().any(|k| !covered(k))).collect();
-        let dropped = self.files.iter().map(|(n, _)| n.clone()).collect();
-        let file = if rest.is_empty() { None } else { Some((name, write(&rest)?)) };
+        let dropped = self.files.iter().map(|segment| segment.name.clone()).collect();
+        let file = if rest.is_empty() { None } else { Some((name, write(&rest, seal)?)) };
         Ok((file, dropped))
     }
 }
@@ -435,10 +473,10 @@ pub struct HeldKey {
 /// What the state root of a table holds by key, tombstones among it, sorted by key. For tests and for looking at.
 ///
 /// # Errors
-/// Those of the journal.
+/// `NoFileKeys` where it is encrypted, and the dataset has no keys; those of the journal.
 pub async fn held_keys(dataset: &Dataset) -> Result<Vec<HeldKey>> {
     let head = dataset.journal().head().await?;
-    let all = Segments::load(dataset.journal(), &head, false).await?.all()?;
+    let all = Segments::load(dataset.journal(), &head, false, dataset.encryption()).await?.all()?;
     let held = |(key, kept): (&[u8], &Kept)| {
         let order = kept.live.as_ref().unwrap_or(&kept.base);
         let columns = order.bytes().get(1..order.bytes().len().saturating_sub(1)).unwrap_or_default();

@@ -69,7 +69,7 @@ pub async fn verify(dataset: &Dataset, key: &[String]) -> Result<Verified> {
     let store = snapshot.store();
     let mut readable = Vec::new();
     for file in snapshot.files() {
-        match OpenFile::open(store.clone(), file.clone()).await {
+        match OpenFile::open_with(store.clone(), file.clone(), dataset.encryption()).await {
             Ok(open) => readable.push(open),
             Err(e) => found.unreadable.push(format!("{}: {}", file.path, e.message())),
         }

@@ -99,6 +99,14 @@ impl Snapshots {
         mode: Mode,
         beside: Beside,
     ) -> Result<SnapshotReport> {
+        if let (By::Effective(_), Some(encryption)) = (&self.periods.by, snapshot.encryption()?)
+            && let Some(column) = encryption.columns().first()
+        {
+            let message = format!(
+                "column `{column}` is encrypted inside of the data files, and records by effective date may wait for their period outside of them, where it would be in the clear: encrypt its values instead"
+            );
+            return Err(Error::usage("EncryptedColumn", message).with_column(column));
+        }
         let existing = plan::existing(&snapshot, &self.periods)?;
         let asked = self.periods.calendar.period(as_of)?;
         let current = existing.map_or(asked, |(_, last)| asked.max(last));

@@ -37,7 +37,7 @@ pub enum Reason {
     OtherSettings,
     /// Statistics of this writer cannot be trusted, and would be if they were copied into a file of ours.
     UnknownWriter,
-    /// A column chunk is encrypted: its key is bound to its file and place.
+    /// Something is encrypted, or is to be: pages are bound to their file and place in it.
     Encrypted,
     /// A column chunk is not where the footer says, so that it cannot be read either.
     Damaged,
@@ -181,7 +181,7 @@ fn obstacle(unit: &Unit) -> Option<Reason> {
         return Some(Reason::NullInRequired);
     }
     let chunks = || unit.sources.iter().flat_map(|s| s.metadata().metadata().row_groups()).flat_map(|g| g.columns());
-    if chunks().any(|c| c.crypto_metadata().is_some()) {
+    if unit.is_encrypted() {
         return Some(Reason::Encrypted);
     }
     let codec = unit.parquet.compression;

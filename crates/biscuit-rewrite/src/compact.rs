@@ -92,6 +92,8 @@ async fn compact_snapshot(
     mode: Mode,
 ) -> Result<CompactReport> {
     let files = snapshot.open_files().await?;
+    let snapshot = &snapshot.clone().encrypted_like(&files);
+    let options = &CompactOptions { parquet: snapshot.parquet(&options.parquet)?, ..options.clone() };
     let units = units(snapshot, &files, options)?;
     let sources = || units.iter().flat_map(|u| &u.sources);
     let mut report = CompactReport {
@@ -188,7 +190,7 @@ fn bins<'a>(files: &[&'a OpenFile], options: &CompactOptions) -> Vec<Vec<&'a Ope
     bins
 }
 
-/// Whether a file has the codec and the row groups that are wanted, and not two small row groups that could be one.
+/// Whether a file has the codec, the row groups and the encryption that are wanted, and not two small row groups that could be one.
 fn is_as_wanted(file: &OpenFile, parquet: &ParquetOptions) -> bool {
     let groups = file.metadata().metadata().row_groups();
     let codec = |codec| groups.iter().flat_map(|g| g.columns()).all(|c| same_codec(c.compression(), codec));
@@ -196,7 +198,8 @@ fn is_as_wanted(file: &OpenFile, parquet: &ParquetOptions) -> bool {
     let full = parquet.row_group_rows.map_or(usual, |rows| rows as u64);
     let rows: Vec<u64> = groups.iter().map(|g| u64::try_from(g.num_rows()).unwrap_or(0)).collect();
     let joinable = rows.windows(2).any(|w| w[0] < full / 2 && w[1] < full / 2);
-    parquet.compression.is_none_or(codec) && largest <= full && !joinable
+    let encrypted = parquet.encryption.as_ref().is_none_or(|encryption| file.is_encrypted_as(encryption));
+    parquet.compression.is_none_or(codec) && largest <= full && !joinable && encrypted
 }
 
 /// Whether the files say that they are sorted so, none is wanted otherwise, and their rows follow one another.

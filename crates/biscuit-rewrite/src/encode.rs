@@ -32,6 +32,8 @@ pub(crate) struct Encode {
     /// The columns of the new file.
     pub(crate) schema: SchemaRef,
     pub(crate) factory: Arc<ArrowRowGroupWriterFactory>,
+    /// The number of the row group in its file, which encrypted pages are bound to; any, where nothing is encrypted.
+    pub(crate) number: usize,
     pub(crate) sorting: Vec<SortingColumn>,
     /// The bloom filters of the only source group, where they are carried over, to which the new values are added.
     pub(crate) blooms: Vec<Option<Sbbf>>,
@@ -147,6 +149,18 @@ impl Encode {
         }
         out.finish()?.into_iter().all(full);
         Ok(())
+    }
+
+    /// Bytes that it will have, by those that it has now.
+    pub(crate) fn estimate(&self) -> u64 {
+        let size = |part: &EncodePart| match part {
+            EncodePart::Rows(rows) => rows.get_array_memory_size() as u64,
+            EncodePart::Group(group) => {
+                let metadata = group.source.metadata().metadata().row_group(group.group);
+                u64::try_from(metadata.compressed_size()).unwrap_or(0)
+            }
+        };
+        self.parts.iter().map(size).sum()
     }
 
     /// The columns that are not made from pages, if they make one row group or there are none.
@@ -310,7 +324,7 @@ impl Out<'_> {
     fn encode(&mut self, batch: &RecordBatch) -> Result<()> {
         let failed = |e| parquet_error("the new file", e);
         if self.writers.is_empty() {
-            let all = self.job.factory.create_column_writers(self.done.len()).map_err(failed)?;
+            let all = self.job.factory.create_column_writers(self.job.number + self.done.len()).map_err(failed)?;
             self.writers = all.into_iter().zip(&self.wanted).filter(|(_, w)| **w).map(|(writer, _)| writer).collect();
         }
         let mut writers = self.writers.iter_mut();

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{Dataset, OpenFile, Snapshot, refuse_raw};
+use biscuit_dataset::{Dataset, OpenFile, ParquetOptions, Snapshot, refuse_raw};
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
@@ -60,6 +60,8 @@ async fn erase_from(
     mode: Mode,
 ) -> Result<EraseReport> {
     let files = snapshot.open_files().await?;
+    let snapshot = &snapshot.clone().encrypted_like(&files);
+    let parquet = snapshot.parquet(&ParquetOptions::default())?;
     let schema = schema_with(snapshot, &files, column)?;
     let rows: u64 = files.iter().map(OpenFile::rows).sum();
     let mut report =
@@ -76,7 +78,8 @@ async fn erase_from(
         if (numbers.len() as u64) < file.rows() {
             left += file.rows() - numbers.len() as u64;
             let folder = file.file.path.rsplit_once('/').map_or("", |(folder, _)| folder);
-            units.push(Unit::new(file.clone(), schema.clone(), folder).with_removed(&numbers));
+            let unit = Unit::new(file.clone(), schema.clone(), folder).with_parquet(parquet.clone());
+            units.push(unit.with_removed(&numbers));
         }
     }
     report.files = gone.len() as u64;

@@ -1,6 +1,9 @@
+use std::sync::Arc;
+
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{check_staged, parquet_error};
+use biscuit_dataset::parquet_error;
 use biscuit_journal::StagedWriter;
+use parquet::arrow::arrow_writer::ArrowRowGroupWriterFactory;
 use parquet::column::writer::ColumnCloseResult;
 use parquet::file::reader::ChunkReader;
 use parquet::file::writer::SerializedFileWriter;
@@ -18,6 +21,8 @@ struct OpenOut {
     rows: u64,
     copied: u64,
     encoded: u64,
+    /// What encodes its row groups, if something is encrypted in it.
+    factory: Option<Arc<ArrowRowGroupWriterFactory>>,
 }
 
 /// Row groups on their way into files, one after the other.
@@ -52,6 +57,21 @@ impl<'a> Out<'a> {
                 }
                 Ok(())
             }
+            Ready::Bound(job) => {
+                let file = self.open(job.estimate()).await?;
+                let factory = file.factory.clone();
+                let factory = factory.ok_or_else(|| Error::internal("a file of clear columns has encrypted ones"))?;
+                let number = file.copied + file.encoded;
+                let groups = self.target.bind(*job, factory, usize::try_from(number).unwrap_or(usize::MAX)).await;
+                self.file = Some(file);
+                for chunks in groups? {
+                    let Some(mut file) = self.file.take() else { continue };
+                    let encoded = file.encode(chunks, &self.target.passing);
+                    file.encoded += 1;
+                    self.store(file, encoded).await?;
+                }
+                Ok(())
+            }
         }
     }
 
@@ -64,10 +84,9 @@ impl<'a> Out<'a> {
             self.end(file).await?;
         }
         let t = self.target;
-        let writer = SerializedFileWriter::new(Sink::new(t.passing.clone()), t.root.clone(), t.properties.clone())
-            .map_err(|e| parquet_error("the new file", e))?;
+        let (writer, factory) = t.writer().await?;
         let stage = t.shared.stager.writer(&t.unit.folder, "parquet");
-        Ok(OpenOut { writer, stage, rows: 0, copied: 0, encoded: 0 })
+        Ok(OpenOut { writer, stage, rows: 0, copied: 0, encoded: 0, factory })
     }
 
     /// Hands the bytes so far to the store.
@@ -82,7 +101,7 @@ impl<'a> Out<'a> {
         file.writer.finish().map_err(|e| parquet_error("the new file", e))?;
         file.drain().await?;
         let staged = file.stage.finish().await?;
-        let staged = check_staged(staged, file.rows, &self.target.shared.stager.storage().store).await?;
+        let staged = self.target.check(staged, file.rows).await?;
         self.done.push(Written {
             unit: self.number,
             file: staged.entry().clone(),

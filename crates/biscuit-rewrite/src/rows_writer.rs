@@ -38,6 +38,9 @@ impl Drop for Writing {
 /// Batches that wait to be encoded.
 const WAITING: usize = 2;
 
+/// So many times the bytes of a row group may be gathered as rows, which are larger than what they are encoded to.
+const GATHERED: usize = 4;
+
 impl RowsWriter {
     /// The writer of a unit that has neither sources nor rows yet. Its first rows say which columns are worth a dictionary.
     pub fn new(unit: Unit, stager: &Stager, context: Arc<TaskContext>) -> Self {
@@ -89,6 +92,9 @@ async fn write(mut unit: Unit, shared: Arc<Shared>, mut rows: mpsc::Receiver<Rec
     unit.inserts = vec![Insert::new(None, first.clone())];
     let choice = choose(&unit);
     let target = Arc::new(Target::new(Arc::new(unit), shared, choice).await?);
+    if target.is_encrypted() {
+        return gathered(&target, first, rows).await;
+    }
     let (full, mut groups) = mpsc::channel(1);
     let encoder = target.clone();
     let encoding = tokio::task::spawn_blocking(move || {
@@ -102,5 +108,33 @@ async fn write(mut unit: Unit, shared: Arc<Shared>, mut rows: mpsc::Receiver<Rec
         out.append(Ready::Encoded(vec![chunks])).await?;
     }
     encoding.await.map_err(|e| Error::internal("rows were cut off").with_source(e))??;
+    out.finish().await
+}
+
+/// Row groups of encrypted files are encoded when their file is open, so that their rows are put together first.
+async fn gathered(target: &Target, first: RecordBatch, mut rows: mpsc::Receiver<RecordBatch>) -> Result<Vec<Written>> {
+    let consumer = MemoryConsumer::new(format!("RowsWriter `{}`", target.unit.name()));
+    let memory = consumer.register(target.shared.context.memory_pool());
+    let (most_rows, most_bytes) = (target.most_rows(), GATHERED * target.unit.parquet.row_group_bytes);
+    let mut out = Out::new(target, 0);
+    let (mut group, mut count, mut next) = (vec![], 0, Some(first));
+    while let Some(batch) = next {
+        let mut full = memory.try_grow(batch.get_array_memory_size()).is_err() || memory.size() >= most_bytes;
+        let mut at = 0;
+        while at < batch.num_rows() {
+            let part = batch.slice(at, (batch.num_rows() - at).min(most_rows - count));
+            (at, count) = (at + part.num_rows(), count + part.num_rows());
+            group.push(target.of_file(&part)?);
+            if full || count >= most_rows {
+                out.append(target.encode_rows(std::mem::take(&mut group)).await?).await?;
+                memory.free();
+                (count, full) = (0, false);
+            }
+        }
+        next = rows.recv().await;
+    }
+    if !group.is_empty() {
+        out.append(target.encode_rows(group).await?).await?;
+    }
     out.finish().await
 }

@@ -2,7 +2,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
-use biscuit_dataset::conform;
+use biscuit_dataset::{Encryption, check_staged, conform, parquet_error};
+use biscuit_journal::StagedFile;
 use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::row::{RowConverter, SortField};
@@ -14,7 +15,7 @@ use parquet::column::writer::ColumnCloseResult;
 use parquet::file::metadata::SortingColumn;
 use parquet::file::properties::{WriterProperties, WriterPropertiesPtr};
 use parquet::file::writer::SerializedFileWriter;
-use parquet::schema::types::{ColumnPath, TypePtr};
+use parquet::schema::types::{ColumnPath, SchemaDescriptor, TypePtr};
 
 use crate::choose::{Choice, GroupPlan, Part, Reason};
 use crate::copy::{Carried, blooms};
@@ -22,7 +23,7 @@ use crate::cores::{Held, Shared};
 use crate::edits::Edits;
 use crate::encode::{Chunks, Encode, EncodeGroup, EncodePart};
 use crate::group_bytes::GroupBytes;
-use crate::pages::{Pages, Passing};
+use crate::pages::{Pages, Passing, Sink};
 use crate::properties::{Blooms, Columns, following, sorting};
 use crate::unit::{SourceGroup, Unit};
 
@@ -30,6 +31,8 @@ use crate::unit::{SourceGroup, Unit};
 pub(crate) enum Ready {
     Copied(GroupBytes, Vec<ColumnCloseResult>),
     Encoded(Vec<Chunks>),
+    /// To be encoded when it is known in which file, and as which of its row groups: encrypted pages are bound to these.
+    Bound(Box<Encode>),
 }
 
 /// How the new files of a unit are written.
@@ -45,6 +48,8 @@ pub(crate) struct Target {
     /// By source, what is carried over from it; nothing where nothing is copied.
     carried: Vec<Carried>,
     sorting: Vec<SortingColumn>,
+    /// Of files with something encrypted.
+    encryption: Option<Encryption>,
     /// For row groups that carry the bloom filters of their source, and for those that make theirs.
     carrying: Arc<ArrowRowGroupWriterFactory>,
     making: Arc<ArrowRowGroupWriterFactory>,
@@ -69,8 +74,13 @@ impl Target {
         let claimed = if unit.sort_by.is_empty() { sorting.clone() } else { sort_claim(&unit) };
         let sample = if unit.sources.is_empty() { unit.inserts.first() } else { None };
         let sample = sample.map(|insert| insert.rows.get()).transpose()?;
+        let (encryption, hidden) = encryption(&unit, &root)?;
         let follow = |blooms| {
             let mut properties = following(&unit.sources, &unit.parquet, columns, blooms);
+            // The Parquet library writes bloom filters in the clear.
+            for path in &hidden {
+                properties = properties.set_column_bloom_filter_enabled(path.clone(), false);
+            }
             for name in sample.iter().flat_map(mostly_distinct) {
                 properties = properties.set_column_dictionary_enabled(ColumnPath::new(vec![name]), false);
             }
@@ -83,14 +93,68 @@ impl Target {
             let factory = ArrowRowGroupWriterFactory::new(&writer, schema.clone());
             Ok(Arc::new(factory.with_page_store_factory(Arc::new(Pages(passing.clone())))))
         };
-        let properties = follow(Blooms::Carried);
+        let properties = follow(if encryption.is_some() { Blooms::Made } else { Blooms::Carried });
         let (carrying, making) = (factory(properties.clone())?, factory(follow(Blooms::Made))?);
         let mut carried = Vec::new();
         for source in unit.sources.iter().filter(|_| choice == Choice::Splice) {
             carried.push(Carried::read(source).await?);
         }
         let groups = unit.groups();
-        Ok(Self { unit, shared, passing, root, properties, schema, groups, carried, sorting, carrying, making })
+        let made = Self {
+            unit,
+            shared,
+            passing,
+            root,
+            properties,
+            schema,
+            groups,
+            carried,
+            sorting,
+            encryption,
+            carrying,
+            making,
+        };
+        Ok(made)
+    }
+
+    /// Whether something is encrypted in its files.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.encryption.is_some()
+    }
+
+    /// The writer of a new file; if something is encrypted in it, with what encodes its row groups.
+    pub(crate) async fn writer(&self) -> Result<(SerializedFileWriter<Sink>, Option<Arc<ArrowRowGroupWriterFactory>>)> {
+        let mut properties = self.properties.clone();
+        if let Some(encryption) = &self.encryption
+            && let Some(keys) = encryption.properties(&SchemaDescriptor::new(self.root.clone())).await?
+        {
+            let builder = properties.as_ref().clone().into_builder();
+            properties = Arc::new(builder.with_file_encryption_properties(keys).build());
+        }
+        let sink = Sink::new(self.passing.clone());
+        let writer = SerializedFileWriter::new(sink, self.root.clone(), properties)
+            .map_err(|e| parquet_error("the new file", e))?;
+        let factory = self.encryption.as_ref().map(|_| {
+            let factory = ArrowRowGroupWriterFactory::new(&writer, self.schema.clone());
+            Arc::new(factory.with_page_store_factory(Arc::new(Pages(self.passing.clone()))))
+        });
+        Ok((writer, factory))
+    }
+
+    /// Opens what was staged, and checks it.
+    pub(crate) async fn check(&self, staged: StagedFile, rows: u64) -> Result<StagedFile> {
+        check_staged(staged, rows, &self.shared.stager.storage().store, self.encryption.as_ref()).await
+    }
+
+    /// Encodes a row group of an open file.
+    pub(crate) async fn bind(
+        &self,
+        mut job: Encode,
+        factory: Arc<ArrowRowGroupWriterFactory>,
+        number: usize,
+    ) -> Result<Vec<Chunks>> {
+        (job.factory, job.number) = (factory, number);
+        self.on_a_core(move || job.run(vec![])).await
     }
 
     /// Waits for the memory that a row group needs.
@@ -138,6 +202,9 @@ impl Target {
     /// Encodes a row group, when cores are free: columns that can be are changed page by page, each on a core of its own, the
     /// others decoded and encoded together.
     async fn encode(&self, job: Encode) -> Result<Ready> {
+        if self.is_encrypted() {
+            return Ok(Ready::Bound(Box::new(job)));
+        }
         let mut own = vec![];
         let job = Arc::new(job);
         if let Some(paged) = job.paged().map(Arc::new) {
@@ -182,7 +249,7 @@ impl Target {
         let carries = |at: SourceGroup| {
             let source = &self.unit.sources[at.source];
             // Otherwise values may have another form than that in which the filters hold them.
-            self.schema.fields() == source.metadata().schema().fields()
+            !self.is_encrypted() && self.schema.fields() == source.metadata().schema().fields()
         };
         let carried = plan.only_group().map(|g| self.groups[g]).filter(|at| carries(*at));
         let mut parts = Vec::with_capacity(plan.parts.len());
@@ -226,6 +293,7 @@ impl Target {
             parts,
             schema: self.schema.clone(),
             factory,
+            number: 0,
             sorting: self.sorting.clone(),
             blooms,
             most_rows: self.most_rows(),
@@ -235,7 +303,7 @@ impl Target {
     }
 
     /// New rows with the very fields of the file, nullability included.
-    fn of_file(&self, rows: &RecordBatch) -> Result<RecordBatch> {
+    pub(crate) fn of_file(&self, rows: &RecordBatch) -> Result<RecordBatch> {
         let rows = conform(rows, &self.schema, "the new rows")?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
         RecordBatch::try_new_with_options(self.schema.clone(), rows.columns().to_vec(), &options)
@@ -246,6 +314,17 @@ impl Target {
     pub(crate) fn most_rows(&self) -> usize {
         self.properties.max_row_group_row_count().unwrap_or(usize::MAX)
     }
+}
+
+/// How the files of a unit are encrypted, if they are, and the leaf columns of which nothing may be in the clear.
+fn encryption(unit: &Unit, root: &TypePtr) -> Result<(Option<Encryption>, Vec<ColumnPath>)> {
+    let Some(encryption) = unit.encryption()? else { return Ok((None, vec![])) };
+    let schema = SchemaDescriptor::new(root.clone());
+    let hidden = encryption.hidden(&schema)?;
+    let paths = schema.columns().iter().map(|leaf| leaf.path()).filter(|path| hidden.contains(&path.string()));
+    let paths: Vec<ColumnPath> = paths.cloned().collect();
+    let any = !paths.is_empty() || encryption.encrypts_footer();
+    Ok((any.then_some(encryption), paths))
 }
 
 /// The flat columns of which most values of these rows are different ones: a dictionary of them would be given up half-way.

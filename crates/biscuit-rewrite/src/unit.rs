@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{OpenFile, ParquetOptions};
+use biscuit_dataset::{Encryption, OpenFile, ParquetOptions};
 use biscuit_journal::Published;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -187,6 +187,33 @@ impl Unit {
             }
         }
         groups
+    }
+
+    /// How its new files are encrypted: as it is asked for, and like those that they take the place of. None if nothing of them is.
+    ///
+    /// # Errors
+    /// `NoFileKeys` if a source is encrypted, and there are no keys.
+    pub(crate) fn encryption(&self) -> Result<Option<Encryption>> {
+        let mut all = self.parquet.encryption.clone();
+        for source in &self.sources {
+            let Some(like) = source.encryption()? else { continue };
+            all = Some(match all {
+                None => like,
+                Some(all) => {
+                    let footer = like.encrypts_footer();
+                    let all = all.with_columns(like.columns().iter().cloned());
+                    if footer { all.with_encrypted_footer() } else { all }
+                }
+            });
+        }
+        Ok(all)
+    }
+
+    /// Whether something is encrypted in a source, or is to be in the new file.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        let is = |s: &OpenFile| !s.encrypted().is_empty() || s.has_encrypted_footer();
+        let wanted = |e: &Encryption| e.encrypts_footer() || self.schema.fields().iter().any(|f| e.covers(f.name()));
+        self.sources.iter().any(is) || self.parquet.encryption.as_ref().is_some_and(wanted)
     }
 
     /// What the work costs, in rows that are encoded; one that is copied costs a thirtieth of that.

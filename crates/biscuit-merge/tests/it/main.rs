@@ -5,6 +5,7 @@ mod bad_input;
 mod cases;
 mod contract;
 mod crash;
+mod encrypted;
 mod files;
 mod found_files;
 mod key_updates;

@@ -2,20 +2,23 @@
 
 use std::collections::BTreeMap;
 
-use biscuit_rewrite::{Choice, Force, Insert, Spill, Unit, choose};
+use biscuit_dataset::{Encryption, ParquetOptions};
+use biscuit_rewrite::{Choice, Force, Insert, Reason, Spill, Unit, choose};
+use biscuit_testkit::MemoryKeys;
 use bytes::Bytes;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, Scalar};
 use datafusion::arrow::compute::kernels::cmp::{gt_eq, lt_eq};
 use datafusion::arrow::compute::{cast, concat_batches};
 use datafusion::arrow::datatypes::Int64Type;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
-use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector};
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection, RowSelector};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
-use parquet::file::metadata::PageIndexPolicy;
+use parquet::encryption::encrypt::FileEncryptionProperties;
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
 use parquet::file::properties::{EnabledStatistics, WriterPropertiesBuilder, WriterVersion};
 use proptest::prelude::*;
 
-use crate::lab::{Lab, file, plain, read, wide};
+use crate::lab::{Lab, file, plain, read_with, reading, wide};
 
 /// A file, by the sizes of its row groups and how it was written.
 #[derive(Debug, Clone)]
@@ -122,8 +125,9 @@ impl Work {
             .collect()
     }
 
-    async fn run(&self, bytes: Bytes, force: Force, spilled: bool) -> (Option<Bytes>, Choice) {
+    async fn run(&self, bytes: Bytes, how: &How) -> (Option<Bytes>, Choice) {
         let lab = Lab::with(bytes).await;
+        let lab = how.keys.iter().fold(lab, |lab, keys| lab.with_keys(keys));
         let of = |gone: bool| self.edits.iter().filter(move |(_, g)| **g == gone).map(|(r, _)| *r as u64);
         // Two batches, so that edits name both.
         let replaced: Vec<u64> = of(false).collect();
@@ -133,8 +137,10 @@ impl Work {
         let inserts = groups.flat_map(|g| self.inserted(g).into_iter().map(move |rows| Insert::new(g, rows)));
         let unit = lab.unit().await.with_removed(&of(true).collect::<Vec<_>>()).with_inserts(inserts.collect());
         let unit = unit.with_replaced(a, &new(a)).and_then(|u| u.with_replaced(b, &new(b))).expect("rows by number");
-        let unit = if spilled { on_disk(unit) } else { unit };
-        let unit = unit.with_force(force);
+        let unit = if how.spilled { on_disk(unit) } else { unit };
+        let mut parquet = ParquetOptions::default();
+        parquet.encryption.clone_from(&how.encryption);
+        let unit = unit.with_parquet(parquet).with_force(how.force);
         let choice = choose(&unit);
         let written = lab.run(unit).await;
         match (written.is_empty(), choice) {
@@ -143,6 +149,43 @@ impl Work {
             (false, _) => (Some(lab.only_file().await), choice),
         }
     }
+}
+
+/// How it is done.
+#[derive(Debug, Default)]
+struct How {
+    force: Force,
+    spilled: bool,
+    /// Of the source, and of what is made of it.
+    keys: Option<MemoryKeys>,
+    encryption: Option<Encryption>,
+}
+
+/// Columns that are encrypted: of several types, with and without dictionaries, nested, and the one that rows are chosen by.
+const HIDDEN: [&str; 6] = ["id", "kind", "list", "tax", "long", "raw"];
+
+fn ways(keys: &MemoryKeys) -> Vec<(bool, How)> {
+    let encryption = keys.encrypting(HIDDEN);
+    vec![
+        (false, How::default()),
+        (false, How { spilled: true, ..How::default() }),
+        (false, How { force: Force::Rewrite, ..How::default() }),
+        (false, How { keys: Some(keys.clone()), encryption: Some(encryption), ..How::default() }),
+        // As the source is.
+        (true, How { keys: Some(keys.clone()), ..How::default() }),
+    ]
+}
+
+/// The source as another writer makes it, encrypted.
+fn encrypted(source: &Source, keys: &MemoryKeys) -> Bytes {
+    let mut properties = FileEncryptionProperties::builder(vec![1; 16]).with_footer_key_metadata(b"footer".to_vec());
+    keys.insert(b"footer".to_vec(), vec![1; 16]);
+    for leaf in ["id", "kind", "list.list.item", "tax", "long", "raw"] {
+        keys.insert(leaf.as_bytes(), vec![2; 32]);
+        properties = properties.with_column_key_and_metadata(leaf, vec![2; 32], leaf.as_bytes().to_vec());
+    }
+    let properties = properties.with_plaintext_footer(true).build().expect("properties");
+    file(&source.batches(), source.properties().with_file_encryption_properties(properties))
 }
 
 /// The unit with all new rows on the disk.
@@ -156,8 +199,8 @@ fn on_disk(unit: Unit) -> Unit {
 }
 
 /// Reads a file a row here and a row there, through the page index.
-fn read_selected(file: &Bytes) -> Vec<i64> {
-    let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Required);
+fn read_selected(file: &Bytes, keys: Option<&MemoryKeys>) -> Vec<i64> {
+    let options = reading(PageIndexPolicy::Required, keys);
     let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file.clone(), options).expect("a page index");
     let rows = builder.metadata().file_metadata().num_rows() as usize;
     let selection: Vec<RowSelector> =
@@ -168,11 +211,11 @@ fn read_selected(file: &Bytes) -> Vec<i64> {
 }
 
 /// What the page index and the footer say of values holds for all of them, in every page and row group.
-fn check_bounds(file: &Bytes) {
-    let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Required);
+fn check_bounds(file: &Bytes, keys: Option<&MemoryKeys>) {
+    let options = reading(PageIndexPolicy::Required, keys);
     let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file.clone(), options).expect("a page index");
     let (metadata, schema) = (builder.metadata().clone(), builder.schema().clone());
-    let rows = read(file);
+    let rows = read_with(file, keys);
     let mut first = 0;
     for (g, group) in metadata.row_groups().iter().enumerate() {
         let count = group.num_rows() as usize;
@@ -222,8 +265,11 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         let bytes = file(&work.source.batches(), work.source.properties());
         let want = work.model();
-        for (force, spilled) in [(Force::No, false), (Force::No, true), (Force::Rewrite, false)] {
-            let (out, choice) = runtime.block_on(work.run(bytes.clone(), force, spilled));
+        let keys = MemoryKeys::new();
+        let hidden = encrypted(&work.source, &keys);
+        for (is_hidden, how) in ways(&keys) {
+            let bytes = if is_hidden { &hidden } else { &bytes };
+            let (out, choice) = runtime.block_on(work.run(bytes.clone(), &how));
             let Some(out) = out else {
                 prop_assert_eq!(want.num_rows(), 0);
                 continue;
@@ -232,11 +278,24 @@ proptest! {
                 prop_assert!(out == bytes && work.edits.is_empty() && work.inserts.is_empty());
                 continue;
             }
-            let got = read(&out);
+            prop_assert_eq!(choice == Choice::Rewrite(Reason::Encrypted), how.keys.is_some());
+            let keys = how.keys.as_ref();
+            let got = read_with(&out, keys);
             prop_assert_eq!(got.columns(), want.columns(), "{:?}", choice);
             let ids: Vec<i64> = want.column(0).as_primitive::<Int64Type>().values().iter().step_by(3).copied().collect();
-            prop_assert_eq!(read_selected(&out), ids, "{:?}", choice);
-            check_bounds(&out);
+            prop_assert_eq!(read_selected(&out, keys), ids, "{:?}", choice);
+            check_bounds(&out, keys);
+            let metadata = footer_with(&out, keys);
+            for chunk in metadata.row_groups().iter().flat_map(|g| g.columns()) {
+                let is_one = HIDDEN.contains(&chunk.column_path().parts()[0].as_str());
+                prop_assert_eq!(chunk.crypto_metadata().is_some(), keys.is_some() && is_one);
+            }
         }
     }
+}
+
+fn footer_with(file: &Bytes, keys: Option<&MemoryKeys>) -> ParquetMetaData {
+    let options = reading(PageIndexPolicy::Skip, keys);
+    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file.clone(), options).expect("a file");
+    builder.metadata().as_ref().clone()
 }

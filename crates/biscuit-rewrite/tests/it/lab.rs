@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use biscuit_core::Result;
-use biscuit_dataset::{Dataset, Location, OpenFile};
+use biscuit_dataset::{Dataset, FileKeys, Location, OpenFile};
 use biscuit_journal::{JournalOptions, Storage};
 use biscuit_rewrite::{RowsWriter, Unit, Written, rewrite_units};
+use biscuit_testkit::MemoryKeys;
 use bytes::Bytes;
 use datafusion::arrow::array::{
     Array, ArrayRef, BinaryArray, Date32Array, Decimal128Array, Int16Array, Int64Array, ListArray, RecordBatch,
@@ -16,12 +17,13 @@ use datafusion::execution::TaskContext;
 use datafusion::execution::config::SessionConfig;
 use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use futures::TryStreamExt;
+use futures::{FutureExt, TryStreamExt};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::encryption::decrypt::{FileDecryptionProperties, KeyRetriever};
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataWriter};
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 
@@ -130,6 +132,12 @@ impl Lab {
         Self { storage, dataset: Dataset::new(location, JournalOptions::default()) }
     }
 
+    /// The same, with keys for what is encrypted.
+    pub(crate) fn with_keys(mut self, keys: &MemoryKeys) -> Self {
+        self.dataset = self.dataset.with_encryption(keys.encrypting([""; 0]));
+        self
+    }
+
     pub(crate) async fn open(&self) -> OpenFile {
         let files = self.dataset.view().await.expect("a view").open_files().await.expect("files");
         let [file] = files.as_slice() else { panic!("one file") };
@@ -216,9 +224,32 @@ pub(crate) fn nullable(schema: &SchemaRef) -> SchemaRef {
     Arc::new(Schema::new(schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<_>>()))
 }
 
+/// Keys for the Parquet library.
+struct Held(MemoryKeys);
+
+impl KeyRetriever for Held {
+    fn retrieve_key(&self, metadata: &[u8]) -> parquet::errors::Result<Vec<u8>> {
+        let key = self.0.key(metadata).now_or_never().expect("it does not wait").expect("a key of the test");
+        Ok(key.to_vec())
+    }
+}
+
+/// How the Parquet library is to read a file, with these keys.
+pub(crate) fn reading(policy: PageIndexPolicy, keys: Option<&MemoryKeys>) -> ArrowReaderOptions {
+    let options = ArrowReaderOptions::new().with_page_index_policy(policy);
+    let Some(keys) = keys else { return options };
+    let properties = FileDecryptionProperties::with_key_retriever(Arc::new(Held(keys.clone())));
+    options.with_file_decryption_properties(properties.build().expect("properties"))
+}
+
 /// The rows of a file, read with its page index where it has one.
 pub(crate) fn read(file: &Bytes) -> RecordBatch {
-    let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
+    read_with(file, None)
+}
+
+/// The same, with keys.
+pub(crate) fn read_with(file: &Bytes, keys: Option<&MemoryKeys>) -> RecordBatch {
+    let options = reading(PageIndexPolicy::Optional, keys);
     let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file.clone(), options).expect("a file");
     let schema = builder.schema().clone();
     let batches: Vec<RecordBatch> =

@@ -2,6 +2,7 @@
 
 mod compacting;
 mod differential;
+mod encrypted;
 mod erasing;
 mod following;
 mod lab;

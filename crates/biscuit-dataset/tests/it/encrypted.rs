@@ -1,0 +1,255 @@
+//! Parquet's own encryption.
+
+use std::sync::Arc;
+
+use biscuit_dataset::{
+    Dataset, Encryption, FileKeys, FilePart, Location, OpenFile, ParquetOptions, WriteMode, WriteOptions, write_single,
+};
+use biscuit_journal::{Storage, Writers};
+use biscuit_testkit::{MemoryKeys, RecordingStore, assert_rows_eq, table};
+use bytes::Bytes;
+use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, StructArray};
+use datafusion::arrow::datatypes::{DataType, Field};
+use datafusion::prelude::{SessionContext, col, lit};
+use futures::TryStreamExt;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use parquet::arrow::ArrowWriter;
+use parquet::encryption::encrypt::FileEncryptionProperties;
+use parquet::file::properties::WriterProperties;
+
+use crate::lake::{dataset, frame, memory, rows, write};
+
+/// What is not to be seen, as text and as the bytes of a number.
+const SECRET: &str = "canary-7319";
+const NUMBER: i64 = 0x7ab3_15c9_de02_4f61;
+
+fn customers() -> RecordBatch {
+    let id: ArrayRef = Arc::new(Int64Array::from_iter_values(0..500));
+    let email: ArrayRef =
+        Arc::new((0..500).map(|i| (i % 7 != 0).then(|| format!("{SECRET}-{i}"))).collect::<StringArray>());
+    let salary: ArrayRef = Arc::new(Int64Array::from_iter_values((0..500).map(|i| NUMBER + i % 3)));
+    let street: ArrayRef = Arc::new(StringArray::from_iter_values((0..500).map(|i| format!("{SECRET} street {i}"))));
+    let city: ArrayRef = Arc::new(StringArray::from_iter_values((0..500).map(|i| format!("city {}", i % 5))));
+    let text = |name: &str| Arc::new(Field::new(name, DataType::Utf8, true));
+    let address: ArrayRef = Arc::new(StructArray::from(vec![(text("street"), street), (text("city"), city)]));
+    let columns = [("id", id), ("email", email), ("salary", salary), ("address", address)];
+    RecordBatch::try_from_iter_with_nullable(columns.map(|(n, c)| (n, c, true))).expect("a batch")
+}
+
+const HIDDEN: [&str; 3] = ["email", "salary", "address.street"];
+
+async fn bytes_of(storage: &Storage) -> Vec<(Path, Bytes)> {
+    let listed: Vec<_> = storage.store.list(None).try_collect().await.expect("a listing");
+    let mut all = vec![];
+    for object in listed {
+        let got = storage.store.get(&object.location).await.expect("a get").bytes().await.expect("bytes");
+        all.push((object.location, got));
+    }
+    all
+}
+
+fn shows(bytes: &[u8]) -> bool {
+    let has = |needle: &[u8]| bytes.windows(needle.len()).any(|w| w == needle);
+    has(SECRET.as_bytes()) || has(&NUMBER.to_le_bytes()) || has(&(NUMBER + 2).to_le_bytes())
+}
+
+/// Uncompressed, so that what is not encrypted would be seen.
+fn options() -> WriteOptions {
+    let parquet =
+        ParquetOptions::default().with_compression(parquet::basic::Compression::UNCOMPRESSED).with_row_group_rows(200);
+    WriteOptions::default().with_parquet(parquet)
+}
+
+async fn written(storage: &Storage, encryption: Encryption) -> Dataset {
+    let d = dataset(storage).with_encryption(encryption);
+    write(&d, &customers(), WriteMode::Append, &options()).await.expect("a write");
+    d
+}
+
+async fn only_file(d: &Dataset) -> OpenFile {
+    let files = d.view().await.expect("a view").open_files().await.expect("files");
+    let [file] = files.as_slice() else { panic!("one file") };
+    file.clone()
+}
+
+#[tokio::test]
+async fn encrypted_columns_are_in_no_byte_and_are_read_with_the_keys() {
+    let plain = memory();
+    written(&plain, MemoryKeys::new().encrypting(["none"])).await;
+    assert!(bytes_of(&plain).await.iter().any(|(_, bytes)| shows(bytes)), "they would be seen");
+
+    let (storage, keys) = (memory(), MemoryKeys::new());
+    let d = written(&storage, keys.encrypting(HIDDEN)).await;
+    for (path, bytes) in bytes_of(&storage).await {
+        assert!(!shows(&bytes), "{path}");
+    }
+    assert_eq!(keys.len(), 1 + HIDDEN.len(), "one for the footer, one for each column");
+    assert_rows_eq!(rows(&d).await, customers());
+    let found = d.load(&SessionContext::new()).await.unwrap();
+    let found = found.filter(col("email").eq(lit(format!("{SECRET}-300")))).unwrap().collect().await.unwrap();
+    assert_eq!(found.iter().map(RecordBatch::num_rows).sum::<usize>(), 1, "by statistics and pages too");
+    let file = only_file(&d).await;
+    assert!(file.is_encrypted("email") && file.is_encrypted("address") && !file.is_encrypted("id"));
+    assert_eq!(file.encrypted().iter().map(String::as_str).collect::<Vec<_>>(), ["address.street", "email", "salary"]);
+    assert!(file.page_indexes().await.unwrap().column_index().is_some());
+    let some: Vec<RecordBatch> =
+        file.stream_rows(Some(&["salary"]), &[3, 499]).unwrap().try_collect().await.expect("rows");
+    assert_eq!(some.iter().map(RecordBatch::num_rows).sum::<usize>(), 2);
+}
+
+#[tokio::test]
+async fn without_keys_the_clear_columns_are_read_and_the_others_named() {
+    let (storage, keys) = (memory(), MemoryKeys::new());
+    written(&storage, keys.encrypting(HIDDEN)).await;
+    let d = dataset(&storage);
+    let frame = d.load(&SessionContext::new()).await.unwrap();
+    let ids = frame.clone().select_columns(&["id"]).unwrap().count().await.unwrap();
+    assert_eq!(ids, 500);
+    let file = only_file(&d).await;
+    let path = file.file.path.clone();
+    for column in ["email", "address"] {
+        let e = file.stream(Some(&["id", column])).map(drop).unwrap_err();
+        assert_eq!((e.code(), e.column()), ("NoFileKeys", Some(column)));
+        assert!(e.to_string().contains(&path), "{e}");
+        let e = frame.clone().select_columns(&[column]).unwrap().collect().await.unwrap_err();
+        assert_eq!(biscuit_dataset::engine_error("t", e).code(), "NoFileKeys");
+    }
+    let e = file.encryption().unwrap_err();
+    assert_eq!(e.code(), "NoFileKeys", "a file in its place would be in the clear");
+}
+
+#[tokio::test]
+async fn a_table_with_encrypted_columns_goes_on_so_and_is_not_written_without_keys() {
+    let (storage, keys) = (memory(), MemoryKeys::new());
+    written(&storage, keys.encrypting(["email", "salary"])).await;
+    let before = bytes_of(&storage).await.len();
+    let e = write(&dataset(&storage), &customers(), WriteMode::Append, &options()).await.unwrap_err();
+    assert_eq!((e.code(), e.column()), ("NoFileKeys", Some("email")));
+    assert_eq!(bytes_of(&storage).await.len(), before, "nothing was written");
+    // Keys alone: what was encrypted before is the rule, and what is named comes to it.
+    let d = dataset(&storage).with_encryption(keys.encrypting(["address"]));
+    write(&d, &customers(), WriteMode::Append, &options()).await.unwrap();
+    let d = dataset(&storage).with_encryption(Encryption::new(Arc::new(keys.clone())));
+    write(&d, &customers(), WriteMode::Append, &options()).await.unwrap();
+    let files = d.view().await.unwrap().open_files().await.unwrap();
+    let mut counts: Vec<usize> = files.iter().map(|f| f.encrypted().len()).collect();
+    counts.sort_unstable();
+    assert_eq!(counts, [2, 4, 4]);
+    assert_eq!(d.load(&SessionContext::new()).await.unwrap().count().await.unwrap(), 1500);
+    // Also where everything is replaced.
+    let e = write(&dataset(&storage), &customers(), WriteMode::ReplaceAll, &options()).await.unwrap_err();
+    assert_eq!(e.code(), "NoFileKeys");
+}
+
+#[tokio::test]
+async fn footers_are_encrypted_on_request() {
+    for columns in [vec![], vec!["email"]] {
+        let (storage, keys) = (memory(), MemoryKeys::new());
+        let d = written(&storage, keys.encrypting(columns.clone()).with_encrypted_footer()).await;
+        assert!(only_file(&d).await.has_encrypted_footer());
+        assert_rows_eq!(rows(&d).await, customers());
+        let (path, bytes) =
+            bytes_of(&storage).await.into_iter().find(|(p, _)| p.as_ref().ends_with("parquet")).unwrap();
+        assert!(bytes.ends_with(b"PARE") && !bytes.windows(6).any(|w| w == b"salary"), "not even its name");
+        let e = dataset(&storage).view().await.unwrap().open_files().await.unwrap_err();
+        assert_eq!(e.code(), "NoFileKeys");
+        assert!(e.to_string().contains(path.filename().unwrap()), "{e}");
+        let e = dataset(&storage).observe().await.unwrap().encryption().unwrap_err();
+        assert_eq!(e.code(), "NoFileKeys");
+    }
+}
+
+#[tokio::test]
+async fn other_keys_and_damage_are_errors_that_name_the_file() {
+    let (storage, keys) = (memory(), MemoryKeys::new());
+    let d = written(&storage, keys.encrypting(HIDDEN)).await;
+    let others = dataset(&storage).with_encryption(MemoryKeys::new().encrypting(HIDDEN));
+    let e = others.view().await.unwrap().open_files().await.unwrap_err();
+    assert_eq!(e.code(), "UnknownKey");
+    assert!(e.file().is_some_and(|file| file.ends_with(".parquet")), "{e}");
+    // A key of another file is no key of this one.
+    let wrong = MemoryKeys::new();
+    for n in 0..4 {
+        let key = wrong.new_key(FilePart::Column).await.unwrap().key.iter().map(|b| b ^ 1).collect::<Vec<u8>>();
+        for part in ["Footer", "Column"] {
+            wrong.insert(format!("{part} {n}"), key.clone());
+        }
+    }
+    let others = dataset(&storage).with_encryption(wrong.encrypting(HIDDEN));
+    let e = others.view().await.unwrap().open_files().await.unwrap_err();
+    assert_eq!(e.code(), "UnreadableParquet", "{e}");
+    // A page with a flipped bit.
+    let file = only_file(&d).await;
+    let chunk = file.metadata().metadata().row_group(0).column(1).clone();
+    let mut bytes = storage.store.get(&file.file.object).await.unwrap().bytes().await.unwrap().to_vec();
+    let (start, length) = chunk.byte_range();
+    bytes[(start + length) as usize - 20] ^= 1;
+    let other = Path::from("elsewhere/damaged.parquet");
+    storage.store.put(&other, bytes.into()).await.unwrap();
+    let damaged = biscuit_dataset::DataFile { object: other, path: "damaged.parquet".into(), ..file.file.clone() };
+    let damaged = OpenFile::open_with(storage.store.clone(), damaged, Some(&keys.encrypting(HIDDEN))).await.unwrap();
+    let e = damaged.stream(None).unwrap().try_collect::<Vec<_>>().await.unwrap_err();
+    assert_eq!(e.code(), "UnreadableParquet");
+    assert!(e.to_string().contains("damaged.parquet"), "{e}");
+}
+
+#[tokio::test]
+async fn what_stands_outside_of_files_or_is_not_there_is_refused() {
+    let storage = memory();
+    let d = dataset(&storage).with_encryption(MemoryKeys::new().encrypting(["day"]));
+    let day = table("v:int | day:string\n1 | a");
+    let e = write(&d, &day, WriteMode::Append, &WriteOptions::default().with_partition_by(["day"])).await.unwrap_err();
+    assert_eq!((e.code(), e.column()), ("EncryptedColumn", Some("day")));
+    let d = dataset(&storage).with_encryption(MemoryKeys::new().encrypting(["address.zip"]));
+    let e = write(&d, &customers(), WriteMode::Append, &options()).await.unwrap_err();
+    assert_eq!((e.code(), e.column()), ("MissingColumn", Some("address.zip")));
+    assert!(bytes_of(&storage).await.iter().all(|(_, bytes)| !shows(bytes)), "nothing was written");
+}
+
+#[tokio::test]
+async fn a_single_file_is_encrypted_too() {
+    let (storage, keys) = (memory(), MemoryKeys::new());
+    let place = Location::new(storage.clone(), "out/customers.parquet", "out").unwrap();
+    let options = options().parquet.with_encryption(keys.encrypting(HIDDEN));
+    write_single(&place, frame(&customers()), Writers::Many, &options).await.unwrap();
+    assert!(bytes_of(&storage).await.iter().all(|(_, bytes)| !shows(bytes)));
+}
+
+/// A file as another writer makes it, encrypted as a whole with the key of its footer.
+fn foreign() -> Bytes {
+    let properties = FileEncryptionProperties::builder(vec![7; 16]).with_footer_key_metadata(b"kf".to_vec());
+    let properties = WriterProperties::builder().with_file_encryption_properties(properties.build().expect("a file"));
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, customers().schema(), Some(properties.build())).expect("a file");
+    writer.write(&customers()).expect("a file");
+    writer.close().expect("a file");
+    bytes.into()
+}
+
+#[tokio::test]
+async fn files_of_others_are_read_and_what_follows_them_is_hidden_as_well() {
+    let (storage, keys) = (memory(), MemoryKeys::new());
+    keys.insert(b"kf".to_vec(), vec![7; 16]);
+    storage.store.put(&Path::from("lake/t/part-0.parquet"), foreign().into()).await.unwrap();
+    let d = dataset(&storage).with_encryption(Encryption::new(Arc::new(keys)));
+    assert_rows_eq!(rows(&d).await, customers());
+    let like = only_file(&d).await.encryption().unwrap().unwrap();
+    assert!(like.encrypts_footer() && like.covers("id") && like.covers("address"));
+    let snapshot = d.view().await.unwrap();
+    let files = snapshot.open_files().await.unwrap();
+    assert!(snapshot.encrypted_like(&files).encryption().unwrap().unwrap().covers("id"));
+}
+
+#[tokio::test]
+async fn keys_are_asked_for_once_a_file_and_the_footer_is_read_once() {
+    let (storage, keys) = (memory(), MemoryKeys::new());
+    written(&storage, keys.encrypting(HIDDEN)).await;
+    let (recorder, recorded) = RecordingStore::storage(&storage);
+    let d = dataset(&recorded).with_encryption(keys.encrypting(HIDDEN));
+    let before = keys.asked();
+    let files = d.view().await.unwrap().open_files().await.unwrap();
+    assert_eq!(keys.asked() - before, 4);
+    let gets = || recorder.calls().with(".parquet").iter().filter(|c| c.starts_with("get")).count();
+    assert_eq!((files.len(), gets()), (1, 1));
+}

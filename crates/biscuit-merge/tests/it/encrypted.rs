@@ -1,0 +1,189 @@
+//! Tables with columns that their files encrypt.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use biscuit_change::{BadRows, DebeziumOptions, DebeziumReader, RowsOptions};
+use biscuit_dataset::{Dataset, Encryption};
+use biscuit_journal::Storage;
+use biscuit_merge::{ChangeFiles, Format, Merge, MergeOptions, MergeSpec, Mode, adopt, held_keys, verify};
+use biscuit_schema::Contract;
+use biscuit_testkit::{MemoryKeys, assert_rows_eq, table};
+use datafusion::prelude::{SessionContext, col, lit};
+use futures::TryStreamExt;
+use object_store::{ObjectStore, ObjectStoreExt};
+
+use crate::lake;
+
+const SECRET: &str = "canary-5521";
+
+fn spec() -> MergeSpec {
+    MergeSpec::new(["id"], ["seq"]).expect("a spec")
+}
+
+fn options() -> MergeOptions {
+    MergeOptions::default().with_parallelism(1)
+}
+
+fn upserts(ids: impl IntoIterator<Item = i64>, seq: i64) -> String {
+    ids.into_iter().fold(String::new(), |mut lines, id| {
+        writeln!(
+            lines,
+            "{{\"id\":{id},\"seq\":{seq},\"day\":\"d{}\",\"v\":\"{SECRET} {seq} of {id}\",\"op\":\"u\"}}",
+            id % 3
+        )
+        .expect("a String takes all");
+        lines
+    })
+}
+
+fn hidden(storage: &Storage, keys: &MemoryKeys) -> Dataset {
+    lake::dataset(storage.clone()).with_encryption(keys.encrypting(["v"]))
+}
+
+/// No object has the secret, and every data file hides its column.
+async fn check_hidden(d: &Dataset) {
+    let store = &d.journal().storage().store;
+    let all: Vec<_> = store.list(None).try_collect().await.expect("a listing");
+    for object in all {
+        let bytes = store.get(&object.location).await.expect("a get").bytes().await.expect("bytes");
+        assert!(!bytes.windows(SECRET.len()).any(|w| w == SECRET.as_bytes()), "{}", object.location);
+    }
+    for file in d.view().await.expect("a view").open_files().await.expect("files") {
+        assert!(file.is_encrypted("v"), "{}", file.file.path);
+    }
+}
+
+#[tokio::test]
+async fn merges_hide_what_they_update_insert_and_move() {
+    let (storage, keys) = (lake::memory(), MemoryKeys::new());
+    let d = hidden(&storage, &keys);
+    let options = options().with_partition_by(["day"]);
+    let run = async |lines: &str| lake::merge_with(&d, &spec(), &options, lines).await.expect("a merge");
+    run(&upserts(0..300, 1)).await;
+    check_hidden(&d).await;
+    // Updates, an insert, a delete, a row that moves to another folder, and a folder that is new.
+    let moves = "{\"id\":7,\"seq\":3,\"day\":\"d2\",\"v\":\"moved\",\"op\":\"u\"}\n{\"id\":8,\"seq\":3,\"op\":\"d\"}\n{\"id\":9,\"seq\":3,\"day\":\"d9\",\"v\":\"new folder\",\"op\":\"u\"}\n";
+    let report = run(&(upserts([5, 1000], 2) + moves)).await;
+    assert_eq!((report.rows.inserted, report.rows.deleted, report.rows.after), (1, 1, 300));
+    check_hidden(&d).await;
+    assert!(verify(&d, &[]).await.expect("a look").is_sound());
+    let frame = d.load(&SessionContext::new()).await.unwrap();
+    let some = frame.filter(col("id").in_list(vec![lit(5), lit(7), lit(9)], false)).unwrap().collect().await.unwrap();
+    assert_rows_eq!(
+        some,
+        table(&format!(
+            "id:bigint | seq:bigint | v:string | day:string\n5 | 2 | {SECRET} 2 of 5 | d2\n7 | 3 | moved | d2\n9 | 3 | new folder | d9"
+        ))
+    );
+    // The table knows what is hidden, also for those that have the keys and nothing else, or not even these.
+    let with_keys = lake::dataset(storage.clone()).with_encryption(Encryption::new(Arc::new(keys)));
+    lake::merge_with(&with_keys, &spec(), &options, &upserts([2000], 4)).await.expect("a merge");
+    check_hidden(&d).await;
+    let e = lake::merge_with(&lake::dataset(storage), &spec(), &options, &upserts([3000], 5)).await.unwrap_err();
+    assert_eq!((e.code(), e.column()), ("NoFileKeys", Some("v")));
+}
+
+/// A first load that is larger than its memory goes to files while it is read.
+#[tokio::test]
+async fn a_load_larger_than_memory_is_hidden_as_well() {
+    let d = hidden(&lake::memory(), &MemoryKeys::new());
+    let folder = std::env::temp_dir().join(format!("biscuit-encrypted-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let rows = format!(
+        "id:bigint | seq:bigint | v:string\n{}",
+        (0..5000).fold(String::new(), |mut all, id| {
+            writeln!(all, "{id} | 1 | {SECRET} {id}").expect("a String takes all");
+            all
+        })
+    );
+    let rows = table(&rows);
+    let file = folder.join("changes.parquet");
+    let mut writer =
+        parquet::arrow::ArrowWriter::try_new(std::fs::File::create(&file).unwrap(), rows.schema(), None).unwrap();
+    writer.write(&rows).unwrap();
+    writer.close().unwrap();
+    let files = ChangeFiles::new([file.to_string_lossy().into_owned()], Format::Rows(RowsOptions::default()));
+    let options = options().with_change_memory(10_000);
+    let report = Merge::new(d.clone(), spec(), options).unwrap().run_files(&files, Mode::Commit).await.unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(report.rows.after, 5000);
+    check_hidden(&d).await;
+    assert_rows_eq!(lake::rows(&d).await, rows);
+}
+
+#[tokio::test]
+async fn what_is_kept_beside_the_rows_is_not_hidden_and_refused() {
+    for column in ["id", "seq", "day"] {
+        let d = lake::dataset(lake::memory()).with_encryption(MemoryKeys::new().encrypting([column]));
+        let e =
+            lake::merge_with(&d, &spec(), &options().with_partition_by(["day"]), &upserts([1], 1)).await.unwrap_err();
+        assert_eq!((e.code(), e.column()), ("EncryptedColumn", Some(column)));
+    }
+    let d = hidden(&lake::memory(), &MemoryKeys::new());
+    let aside = options().with_bad_rows(BadRows::Quarantine, 50.0);
+    let e = lake::merge_with(&d, &spec(), &aside, &upserts([1], 1)).await.unwrap_err();
+    assert_eq!((e.code(), e.column()), ("EncryptedColumn", Some("v")));
+    let mut sealed = aside;
+    sealed.sealed = true;
+    lake::merge_with(&d, &spec(), &sealed, &upserts([1], 1)).await.expect("who hands them over has sealed them");
+}
+
+/// A table of another writer is known by its files, and remembered once it was adopted.
+#[tokio::test]
+async fn a_table_that_is_adopted_keeps_what_it_hides() {
+    let (storage, keys) = (lake::memory(), MemoryKeys::new());
+    let d = hidden(&storage, &keys);
+    lake::merge_with(&d, &spec(), &options(), &upserts(0..10, 1)).await.expect("a merge");
+    // The same file as another writer's, in a table without a journal.
+    let file = d.view().await.unwrap().files()[0].clone();
+    let bytes = storage.store.get(&file.object).await.unwrap().bytes().await.unwrap();
+    let other = lake::memory();
+    other.store.put(&"lake/t/part-0.parquet".into(), bytes.into()).await.unwrap();
+    adopt(&lake::dataset(other.clone()), Mode::Commit).await.expect("its footer is in the clear");
+    let e = lake::merge_with(&lake::dataset(other.clone()), &spec(), &options(), &upserts([99], 2)).await.unwrap_err();
+    assert_eq!(e.code(), "NoFileKeys");
+    let with_keys = lake::dataset(other).with_encryption(Encryption::new(Arc::new(keys)));
+    let report = lake::merge_with(&with_keys, &spec(), &options(), &upserts([99], 2)).await.expect("a merge");
+    assert_eq!(report.rows.after, 11);
+    check_hidden(&with_keys).await;
+}
+
+/// The row of a key that changes waits beside the table until both halves have come.
+#[tokio::test]
+async fn what_is_kept_by_key_is_hidden() {
+    let (storage, keys) = (lake::memory(), MemoryKeys::new());
+    let d = hidden(&storage, &keys);
+    let event = |op: &str, id: i64, lsn: i64, v: &str, headers: &str| {
+        let after = if op == "d" { "null".to_owned() } else { format!(r#"{{"id":{id},"v":"{v}"}}"#) };
+        format!(
+            r#"{{"key":{{"id":{id}}},"headers":{{{headers}}},"value":{{"op":"{op}","before":null,"after":{after},"source":{{"schema":"s","table":"t","lsn":{lsn}}}}}}}"#
+        )
+    };
+    let run = async |d: &Dataset, line: String| {
+        let contract = r#"{"key":["id"],"columns":[{"name":"id","type":"bigint"},{"name":"v","type":"string"}]}"#;
+        let contract = Contract::from_json(contract).expect("a contract");
+        let mut reader = DebeziumReader::new(DebeziumOptions::default().with_contract(contract));
+        reader.read("events.jsonl", &line.into_bytes().into()).expect("events");
+        let changes = reader.finish().expect("records");
+        let spec = MergeSpec::new(["id"], changes.order.clone()).expect("a spec");
+        Merge::new(d.clone(), spec, options())?.run(changes, Mode::Commit).await
+    };
+    run(&d, event("c", 1, 10, &format!("{SECRET} of 1"), "")).await.unwrap();
+    run(&d, event("d", 1, 20, "", r#""__debezium.newkey":{"id":2}"#)).await.unwrap();
+    let mut kept = 0;
+    let all: Vec<_> = storage.store.list(None).try_collect().await.unwrap();
+    for object in all.iter().filter(|o| o.location.as_ref().contains("keys-")) {
+        let bytes = storage.store.get(&object.location).await.unwrap().bytes().await.unwrap();
+        assert!(bytes.ends_with(b"PARE"), "{}", object.location);
+        kept += 1;
+    }
+    assert!(kept > 0, "the row is kept");
+    assert_eq!(held_keys(&lake::dataset(storage.clone())).await.unwrap_err().code(), "NoFileKeys");
+    assert_eq!(held_keys(&d).await.unwrap().len(), 1);
+    let unavailable = "__debezium_unavailable_value";
+    run(&d, event("c", 2, 20, unavailable, r#""__debezium.oldkey":{"id":1}"#)).await.unwrap();
+    let want = table(&format!("id:bigint | v:string | __lsn:bigint\n2 | {SECRET} of 1 | 20"));
+    assert_rows_eq!(lake::rows(&d).await, want);
+    check_hidden(&d).await;
+}

@@ -1,0 +1,142 @@
+//! Files that are encrypted in Parquet's own way: what takes their place is so, too.
+
+use std::sync::Arc;
+
+use biscuit_dataset::{Dataset, Encryption, Location, OpenFile, ParquetOptions, WriteMode, WriteOptions};
+use biscuit_journal::{JournalOptions, Storage};
+use biscuit_rewrite::{Choice, CompactOptions, Mode, Reason, SortBy, Unit, choose, compact, erase};
+use biscuit_testkit::{MemoryKeys, assert_rows_eq};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::compute::concat_batches;
+use datafusion::prelude::SessionContext;
+use object_store::memory::InMemory;
+
+use crate::lab::{Lab, file, flat, plain, read_with};
+
+fn memory() -> Storage {
+    Storage::durable(Arc::new(InMemory::new()))
+}
+
+fn dataset(storage: &Storage) -> Dataset {
+    Dataset::new(Location::new(storage.clone(), "lake/t", "lake/t").expect("a place"), JournalOptions::default())
+}
+
+async fn append(d: &Dataset, rows: RecordBatch) {
+    let options = WriteOptions::default().with_parquet(ParquetOptions::default().with_row_group_rows(100));
+    let frame = SessionContext::new().read_batch(rows).expect("a frame");
+    d.observe().await.expect("a table").write(frame, WriteMode::Append, &options).await.expect("a write");
+}
+
+async fn files(d: &Dataset) -> Vec<OpenFile> {
+    d.view().await.expect("a view").open_files().await.expect("files")
+}
+
+async fn rows(d: &Dataset) -> Vec<RecordBatch> {
+    d.load(&SessionContext::new()).await.expect("a table").collect().await.expect("rows")
+}
+
+/// Three files, of which the first was written before anything was encrypted.
+async fn lake(keys: &MemoryKeys) -> (Storage, Dataset) {
+    let storage = memory();
+    append(&dataset(&storage), flat(&(0..60).collect::<Vec<_>>(), "a")).await;
+    let d = dataset(&storage).with_encryption(keys.encrypting(["note"]));
+    append(&d, flat(&(60..400).collect::<Vec<_>>(), "b")).await;
+    append(&d, flat(&[7, 500], "c")).await;
+    (storage, d)
+}
+
+#[tokio::test]
+async fn compacting_keeps_columns_hidden_and_hides_those_of_before() {
+    for sort_by in [vec![], vec![SortBy { column: "id".to_owned(), descending: true }]] {
+        let keys = MemoryKeys::new();
+        let (storage, d) = lake(&keys).await;
+        let before = rows(&d).await;
+        let mut options = CompactOptions::default();
+        options.sort_by = sort_by;
+        let e = compact(&dataset(&storage), &options, Mode::Commit).await.unwrap_err();
+        assert_eq!(e.code(), "NoFileKeys");
+        // With the keys alone: the table knows which columns.
+        let d = dataset(&storage).with_encryption(Encryption::new(Arc::new(keys)));
+        let report = compact(&d, &options, Mode::Commit).await.unwrap();
+        assert_eq!((report.files_replaced, report.files_written), (3, 1));
+        assert_rows_eq!(rows(&d).await, before);
+        let all = files(&d).await;
+        let [file] = all.as_slice() else { panic!("one file") };
+        assert!(file.is_encrypted("note") && !file.is_encrypted("id"));
+        assert_eq!(compact(&d, &options, Mode::Commit).await.unwrap().outcome, "unchanged");
+    }
+}
+
+#[tokio::test]
+async fn a_file_in_the_clear_is_compacted_by_itself_to_be_encrypted() {
+    let storage = memory();
+    append(&dataset(&storage), flat(&(0..60).collect::<Vec<_>>(), "a")).await;
+    let d = dataset(&storage).with_encryption(MemoryKeys::new().encrypting(["note"]).with_encrypted_footer());
+    let report = compact(&d, &CompactOptions::default(), Mode::Commit).await.unwrap();
+    assert_eq!((report.outcome, report.files_replaced), ("committed", 1));
+    let all = files(&d).await;
+    assert!(all[0].is_encrypted("note") && all[0].has_encrypted_footer());
+    assert_eq!(compact(&d, &CompactOptions::default(), Mode::Commit).await.unwrap().outcome, "unchanged");
+}
+
+#[tokio::test]
+async fn rows_are_erased_from_encrypted_files_by_encrypted_columns() {
+    let keys = MemoryKeys::new();
+    let (storage, d) = lake(&keys).await;
+    let clear = files(&d).await.iter().position(|f| f.encrypted().is_empty()).expect("the first one");
+    let untouched = files(&d).await[clear].file.path.clone();
+    let e = erase(&dataset(&storage), "note", &["b of 70".to_owned()], Mode::Commit).await.unwrap_err();
+    assert_eq!((e.code(), e.column()), ("NoFileKeys", Some("note")));
+    let report = erase(&d, "note", &["b of 70".to_owned(), "c of 7".to_owned()], Mode::Commit).await.unwrap();
+    assert_eq!((report.erased, report.files, report.groups_copied), (2, 2, 0));
+    assert_eq!(rows(&d).await.iter().map(RecordBatch::num_rows).sum::<usize>(), 400);
+    for file in files(&d).await {
+        assert_eq!(file.encrypted().is_empty(), file.file.path == untouched, "{}", file.file.path);
+    }
+}
+
+/// What is hidden has no bloom filter, which the Parquet library would write in the clear.
+#[tokio::test]
+async fn bloom_filters_of_hidden_columns_go_and_others_stay() {
+    let keys = MemoryKeys::new();
+    let groups: Vec<RecordBatch> = (0..3).map(|g| flat(&(g * 100..(g + 1) * 100).collect::<Vec<_>>(), "x")).collect();
+    let lab = Lab::with(file(&groups, plain().set_bloom_filter_enabled(true))).await.with_keys(&keys);
+    let unit = lab.unit().await.with_removed(&[5]);
+    let unit = unit.with_parquet(ParquetOptions::default().with_encryption(keys.encrypting(["note"])));
+    assert_eq!(choose(&unit), Choice::Rewrite(Reason::Encrypted));
+    lab.run(unit).await;
+    let open = lab.open().await;
+    for group in open.metadata().metadata().row_groups() {
+        let filters: Vec<bool> = group.columns().iter().map(|c| c.bloom_filter_offset().is_some()).collect();
+        assert_eq!(filters, [true, true, false]);
+    }
+}
+
+async fn gathered(max_file_size: u64, memory: usize) -> Vec<u64> {
+    let keys = MemoryKeys::new();
+    let batches: Vec<RecordBatch> = (0..11).map(|b| flat(&(b * 30..(b + 1) * 30).collect::<Vec<_>>(), "new")).collect();
+    let lab = Lab::with(file(&[flat(&[1], "old")], plain())).await.with_keys(&keys);
+    let parquet = ParquetOptions::default().with_row_group_rows(100).with_encryption(keys.encrypting(["note", "id"]));
+    let unit = Unit::of(vec![], lab.unit().await.schema, "").with_parquet(parquet).with_max_file_size(max_file_size);
+    let written = lab.write(unit, &batches, memory).await;
+    let mut read: Vec<RecordBatch> = lab.files().await.iter().map(|bytes| read_with(bytes, Some(&keys))).collect();
+    read.sort_by_key(|rows| rows["id"].to_data().buffers()[0].typed_data::<i64>()[0]);
+    let schema = read[0].schema();
+    let (got, want) =
+        (concat_batches(&schema, &read).expect("rows"), concat_batches(&batches[0].schema(), &batches).expect("rows"));
+    assert_eq!(got.columns(), want.columns());
+    if max_file_size == u64::MAX {
+        assert_eq!(written.len(), 1);
+        let groups = lab.open().await;
+        return groups.metadata().metadata().row_groups().iter().map(|g| g.num_rows() as u64).collect();
+    }
+    written.iter().filter_map(|w| w.file.rows).collect()
+}
+
+#[tokio::test]
+async fn rows_that_come_while_they_are_written_fill_row_groups_and_files() {
+    assert_eq!(gathered(u64::MAX, 1 << 30).await, [100, 100, 100, 30]);
+    assert_eq!(gathered(u64::MAX, 1000).await, [30; 11], "where memory ends, a row group does");
+    let files = gathered(1, 1 << 30).await;
+    assert_eq!(files, [100, 100, 100, 30], "a file for each row group: none is cut");
+}
