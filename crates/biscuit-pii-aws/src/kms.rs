@@ -40,9 +40,17 @@ fn context_of(context: &KeyContext) -> Option<HashMap<String, String>> {
     Some(pairs.collect()).filter(|pairs: &HashMap<_, _>| !pairs.is_empty())
 }
 
-/// A secret that the client has given away.
+/// A secret that the client has given away. Ours have 32 bytes; keys that others have sealed may be shorter.
 fn secret_of(blob: Option<Blob>) -> Option<Secret> {
-    Some(Secret::from(Zeroizing::new(blob?.into_inner()))).filter(|secret| secret.expose().len() == 32)
+    let is_key = |secret: &Secret| matches!(secret.expose().len(), 16 | 24 | 32);
+    Some(Secret::from(Zeroizing::new(blob?.into_inner()))).filter(is_key)
+}
+
+/// Whether what a sealed key is named by is the key that has answered, by its ARN; others than ours name keys by their ids, or by an alias that was
+/// asked for.
+fn is_named(by: &str, asked: &str, answered: &str) -> bool {
+    let id = answered.split_once(":key/").map_or("", |(_, id)| id);
+    by == answered || (!by.is_empty() && by == id) || (by == asked && by.starts_with("alias/"))
 }
 
 #[async_trait]
@@ -57,7 +65,8 @@ impl KeyProvider for Kms {
         let (Some(arn), Some(sealed)) = (answer.key_id, answer.ciphertext_blob) else {
             return Err(Error::internal("KMS has answered without a sealed key"));
         };
-        let secret = secret_of(answer.plaintext).ok_or_else(|| Error::internal("KMS has answered without a key"))?;
+        let secret = secret_of(answer.plaintext).filter(|secret| secret.expose().len() == 32);
+        let secret = secret.ok_or_else(|| Error::internal("KMS has answered without a key"))?;
         let sealed = SealedKey { provider: PROVIDER.into(), info: arn.into_bytes(), bytes: sealed.into_inner() };
         Ok(DataKey { secret, sealed })
     }
@@ -68,14 +77,14 @@ impl KeyProvider for Kms {
         };
         for key in std::iter::once(&self.key).chain(&self.older) {
             // Of an id or an alias only KMS knows which key it is; it refuses what another one has sealed.
-            if key.contains(":key/") && key != arn {
+            if key.contains(":key/") && !is_named(arn, key, key) {
                 continue;
             }
             let ask = self.client.decrypt().key_id(key).ciphertext_blob(Blob::new(sealed.bytes.clone()));
             let e = match ask.set_encryption_context(context_of(context)).send().await {
                 Ok(answer) => {
                     // Whatever was asked for, this is the key that has answered.
-                    if answer.key_id.as_deref() != Some(arn) {
+                    if !is_named(arn, key, answer.key_id.as_deref().unwrap_or_default()) {
                         continue;
                     }
                     let none = || Error::internal("KMS has answered without a key");

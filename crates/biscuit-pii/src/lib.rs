@@ -37,6 +37,7 @@ pub use crate::hash_key::HashKey;
 pub use crate::hit::{Hit, Likelihood};
 pub use crate::keys::cache::{KeyCache, Limits};
 pub use crate::keys::key_file::{KeyFile, Wrapping};
+pub use crate::keys::parquet_keys::{ParquetKey, ParquetKeys, ParquetPart};
 pub use crate::keys::provider::{DataKey, KeyContext, KeyProvider, SealedKey};
 pub use crate::keys::roots::Roots;
 pub use crate::keys::secret::Secret;

@@ -157,6 +157,9 @@ pub enum KeyUse {
     Subject,
     /// A data key of the key provider, in a message of the AWS Encryption SDK.
     Message,
+    /// One of the file and column, in Parquet's own encryption: values are as they were for readers that have the keys, of any type, and only the
+    /// data files hide them.
+    File,
 }
 
 /// Which tokens.

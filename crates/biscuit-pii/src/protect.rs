@@ -29,6 +29,8 @@ pub struct Protector {
     unpinned: Vec<String>,
     /// Root keys, where equal rows are to be equal behind it.
     repeats: Option<Roots>,
+    /// Whether whoever writes the rows encrypts columns inside of the files.
+    encrypts_files: bool,
 }
 
 /// Rows without personal data.
@@ -101,7 +103,7 @@ impl Protector {
             }
             columns.push((path, ready));
         }
-        Ok(Self { table, subject: policy.subject.clone(), columns, unpinned, repeats: None })
+        Ok(Self { table, subject: policy.subject.clone(), columns, unpinned, repeats: None, encrypts_files: false })
     }
 
     /// The same, of which equal rows come out equal: for rows that are merged, or made again by a rerun. Encrypting takes some microseconds a value then.
@@ -149,9 +151,25 @@ impl Protector {
         self.of(column).next().is_some()
     }
 
-    /// Whether a column, or a part of it, is changed by it.
+    /// Whether a column, or a part of it, has other values behind it.
+    pub fn changes(&self, column: &str) -> bool {
+        self.of(column).any(|ready| !matches!(ready, Ready::Keep | Ready::InFiles))
+    }
+
+    /// Whether a column, or a part of it, is changed by it, or hidden by the files that it goes into.
     pub fn treats(&self, column: &str) -> bool {
         self.of(column).any(|ready| !matches!(ready, Ready::Keep))
+    }
+
+    /// The same, for rows whose files encrypt the columns that are [`in_files`](Self::in_files): without this, rows that have them are refused.
+    pub fn encrypting_files(mut self) -> Self {
+        self.encrypts_files = true;
+        self
+    }
+
+    /// The paths whose values it leaves as they are, for whoever writes the files to encrypt: with [`ParquetKeys`](crate::ParquetKeys).
+    pub fn in_files(&self) -> impl Iterator<Item = &str> {
+        self.columns.iter().filter(|(_, ready)| matches!(ready, Ready::InFiles)).map(|(path, _)| path.as_str())
     }
 
     /// The name that is bound into what is encrypted.
@@ -167,7 +185,8 @@ impl Protector {
     /// Treats all columns of some rows.
     ///
     /// # Errors
-    /// `MissingColumn` for a path that is not there, so that a misspelt one protects nothing silently; those of each treatment.
+    /// `MissingColumn` for a path that is not there, so that a misspelt one protects nothing silently; `NotEncrypted` for a column that files are to
+    /// encrypt, without [`encrypting_files`](Self::encrypting_files); those of each treatment.
     pub async fn apply(&self, rows: &RecordBatch) -> Result<Protected> {
         self.apply_to(rows, &|_| true).await
     }
@@ -175,7 +194,7 @@ impl Protector {
     /// Treats the columns that some rows have: for rows that come in several shapes. Whoever uses it looks that each path is somewhere.
     ///
     /// # Errors
-    /// Those of each treatment; `MissingColumn` for a part of a column that is there.
+    /// As [`apply`](Self::apply), but `MissingColumn` only for a part of a column that is there.
     pub async fn apply_to_present(&self, rows: &RecordBatch) -> Result<Protected> {
         let schema = rows.schema();
         self.apply_to(rows, &|path| schema.column_with_name(path.split('.').next().unwrap_or(path)).is_some()).await
@@ -188,7 +207,13 @@ impl Protector {
             let values = part(rows, path)?;
             let mut treated = Treated { values: (values.len() - values.null_count()) as u64, ..Treated::default() };
             match ready {
-                Ready::Keep => {}
+                Ready::InFiles if !self.encrypts_files => {
+                    let message = format!(
+                        "column `{path}` is to be encrypted inside of Parquet files, and nobody says that these rows go into such files"
+                    );
+                    return Err(Error::usage("NotEncrypted", message).with_column(path));
+                }
+                Ready::Keep | Ready::InFiles => {}
                 Ready::Remove => gone.push(path.as_str()),
                 _ => {
                     let new = self.treat(path, ready, &values, (rows, digests.as_ref()), &mut treated).await?;
@@ -211,7 +236,7 @@ impl Protector {
         treated: &mut Treated,
     ) -> Result<ArrayRef> {
         match ready {
-            Ready::Keep | Ready::Remove => Ok(values.clone()),
+            Ready::Keep | Ready::InFiles | Ready::Remove => Ok(values.clone()),
             Ready::Redact(redactor) => {
                 if !is_all_text(values.data_type()) && values.data_type() != &DataType::Null {
                     let message = format!(
@@ -277,6 +302,10 @@ impl Protector {
                     access.record(&self.table, path, counts, counts)?;
                     let back = cells.decrypt(path, &values, &to).await?;
                     (back.column, back.forgotten)
+                }
+                Some(Ready::InFiles) => {
+                    access.record(&self.table, path, counts, counts)?;
+                    (values, 0)
                 }
                 Some(Ready::Messages(messages)) => {
                     access.record(&self.table, path, counts, counts)?;

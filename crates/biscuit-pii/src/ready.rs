@@ -12,7 +12,7 @@ use crate::entity::Entity;
 use crate::find::Phone;
 use crate::hash_key::HashKey;
 use crate::keys::cache::{KeyCache, Limits};
-use crate::keys::provider::KeyContext;
+use crate::keys::provider::{KeyContext, KeyProvider};
 use crate::means::Means;
 use crate::policy::{Encryption, KeyUse, Policy, Redaction, Replacement, TokenKind, Tokens, Treatment};
 use crate::redact::Redactor;
@@ -24,11 +24,16 @@ pub(crate) enum Ready {
     Keep,
     Remove,
     Redact(Redactor),
-    Mask { first: usize, last: usize },
+    Mask {
+        first: usize,
+        last: usize,
+    },
     Hash(Box<HashKey>),
     Cells(Cells),
     OfSubject(Cells),
     Messages(Messages),
+    /// Whoever writes the file encrypts it.
+    InFiles,
     Tokenize(Tokenizer),
 }
 
@@ -70,15 +75,27 @@ fn encryption(how: &Encryption, table: &str, path: &str, policy: &Policy, means:
             let cells = Cells::new(means.roots(path)?, table).with_form(form).with_subjects(subjects);
             Ready::OfSubject(cells)
         }
+        KeyUse::File => {
+            if how.form != Form::default() {
+                let message = format!("column `{path}` is encrypted inside of files, where values have no `form`");
+                return Err(Error::usage("InvalidPolicy", message).with_column(path));
+            }
+            provider(path, means)?;
+            Ready::InFiles
+        }
         KeyUse::Message => {
-            let Some(provider) = means.provider.clone() else {
-                let message = format!("column `{path}` is to hold messages, and there is no key provider for them");
-                return Err(Error::usage("NoProvider", message).with_column(path));
-            };
+            let provider = provider(path, means)?;
             let context = KeyContext::from([("table".to_owned(), table.to_owned())]);
             let messages = Messages::new(KeyCache::new(provider, Limits::default()), context).with_form(form);
             Ready::Messages(messages)
         }
+    })
+}
+
+fn provider(path: &str, means: &Means) -> Result<Arc<dyn KeyProvider>> {
+    means.provider.clone().ok_or_else(|| {
+        let message = format!("column `{path}` needs data keys, and there is no key provider for them");
+        Error::usage("NoProvider", message).with_column(path)
     })
 }
 

@@ -175,8 +175,14 @@ async fn data_keys_of_kms_have_their_context_and_open_with_their_key_only() {
     assert_eq!(service.times("Decrypt"), before, "neither is asked for");
     assert_eq!(other.with_older(ARN).unseal(&key.sealed, &context).await.unwrap(), Some(key.secret.clone()));
     // An alias may have moved on to another key, which then answers.
-    let moved = SealedKey { info: b"arn:aws:kms:us-east-1:111122223333:key/b".to_vec(), ..key.sealed };
+    let named = |by: &str| SealedKey { info: by.as_bytes().to_vec(), ..key.sealed.clone() };
+    let moved = named("arn:aws:kms:us-east-1:111122223333:key/b");
     assert_eq!(provider.unseal(&moved, &context).await.unwrap(), None);
+    // Other writers of Parquet files name keys by their ids or aliases.
+    let id = ARN.rsplit('/').next().unwrap();
+    for (by, is) in [(id, true), ("alias/pii", true), ("alias/other", false), ("b", false), ("", false)] {
+        assert_eq!(provider.unseal(&named(by), &context).await.unwrap().is_some(), is, "{by}");
+    }
     assert!(!format!("{:?}", provider.generate(&context).await.unwrap()).contains("7, 7"), "keys are not printed");
 }
 

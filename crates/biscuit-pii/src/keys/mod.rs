@@ -2,6 +2,7 @@
 
 pub(crate) mod cache;
 pub(crate) mod key_file;
+pub(crate) mod parquet_keys;
 pub(crate) mod provider;
 pub(crate) mod roots;
 pub(crate) mod secret;

@@ -4,6 +4,7 @@ mod cases;
 mod encrypting;
 mod finding;
 mod keys;
+mod parquet_keys;
 mod policies;
 mod redacting;
 mod removing;

@@ -1,0 +1,149 @@
+//! Keys of Parquet's modular encryption, as parquet-mr's and Arrow's key tools have them.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use biscuit_pii::{
+    Access, AuditFile, KeyContext, KeyProvider, Means, ParquetKeys, ParquetPart, Policy, Protector, Secret,
+    WrappingKeys,
+};
+use serde_json::{Value, json};
+
+use crate::keys::Counted;
+
+fn wrapping() -> WrappingKeys {
+    WrappingKeys::new("biscuit", "2", Secret::new([5; 32])).expect("a key")
+}
+
+async fn material(keys: &ParquetKeys, of: ParquetPart) -> (Secret, Value) {
+    let key = keys.new_key(of).await.expect("a key");
+    (key.secret, serde_json::from_slice(&key.metadata).expect("JSON"))
+}
+
+fn opened(key: &[u8], aad: &[u8], wrapped: &str) -> Vec<u8> {
+    let bytes = BASE64_STANDARD.decode(wrapped).expect("base64");
+    let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).expect("a key"));
+    let nonce = Nonce::try_assume_unique_for_key(&bytes[..12]).expect("a nonce");
+    let mut rest = bytes[12..].to_vec();
+    key.open_in_place(nonce, Aad::from(aad), &mut rest).expect("it opens").to_vec()
+}
+
+/// What another reader does, by the names and forms that these tools have.
+#[tokio::test]
+async fn key_material_is_that_of_the_key_tools() {
+    let keys = ParquetKeys::new(Arc::new(wrapping()));
+    let (secret, footer) = material(&keys, ParquetPart::Footer).await;
+    assert_eq!(
+        (&footer["keyMaterialType"], &footer["internalStorage"], &footer["isFooterKey"], &footer["doubleWrapping"]),
+        (&json!("PKMT1"), &json!(true), &json!(true), &json!(true))
+    );
+    assert_eq!((&footer["kmsInstanceID"], &footer["kmsInstanceURL"]), (&json!("DEFAULT"), &json!("DEFAULT")));
+    assert_eq!(footer["masterKeyID"], "biscuit/2");
+    // The key-encryption key by the wrapping key, the data key by that, bound to its name.
+    let context = b"\x00\x01\x00\x03use\x00\x07parquet";
+    let kek = opened(&[5; 32], context, footer["wrappedKEK"].as_str().expect("text"));
+    let name = BASE64_STANDARD.decode(footer["keyEncryptionKeyID"].as_str().expect("text")).expect("base64");
+    assert_eq!(name.len(), 16);
+    assert_eq!(opened(&kek, &name, footer["wrappedDEK"].as_str().expect("text")), secret.expose());
+    let (other, column) = material(&keys, ParquetPart::Column).await;
+    assert_eq!((&column["isFooterKey"], column.get("kmsInstanceID")), (&json!(false), None));
+    assert_eq!(column["wrappedKEK"], footer["wrappedKEK"], "one key-encryption key for many");
+    assert_ne!(other.expose(), secret.expose());
+    assert_eq!(keys.key(&serde_json::to_vec(&column).unwrap()).await.unwrap().expose(), other.expose());
+}
+
+#[tokio::test]
+async fn single_wrapping_of_others_is_read() {
+    let provider = wrapping();
+    let context = KeyContext::from([("use".to_owned(), "parquet".to_owned())]);
+    let key = provider.generate(&context).await.unwrap();
+    let nonce = &key.sealed.info[key.sealed.info.len() - 12..];
+    let material = json!({
+        "keyMaterialType": "PKMT1", "internalStorage": true, "isFooterKey": false, "masterKeyID": "biscuit/2",
+        "doubleWrapping": false, "wrappedDEK": BASE64_STANDARD.encode([nonce, &key.sealed.bytes].concat()),
+    });
+    let keys = ParquetKeys::new(Arc::new(provider));
+    assert_eq!(keys.key(material.to_string().as_bytes()).await.unwrap().expose(), key.secret.expose());
+}
+
+#[tokio::test]
+async fn a_provider_is_asked_once_for_many_files() {
+    let counted = Arc::new(Counted::new());
+    let writer = ParquetKeys::new(counted.clone());
+    let mut all = vec![];
+    for _ in 0..200 {
+        all.push(writer.new_key(ParquetPart::Column).await.unwrap());
+    }
+    let reader = ParquetKeys::new(counted.clone());
+    for key in &all {
+        assert_eq!(reader.key(&key.metadata).await.unwrap().expose(), key.secret.expose());
+    }
+    assert_eq!(counted.calls(), (1, 1));
+    assert!(!format!("{:?}", all[0]).contains(&format!("{:?}", all[0].secret.expose())));
+}
+
+#[tokio::test]
+async fn what_cannot_be_opened_says_why() {
+    let keys = ParquetKeys::new(Arc::new(wrapping()));
+    let (_, good) = material(&keys, ParquetPart::Column).await;
+    let with = |name: &str, value: Value| {
+        let mut other = good.clone();
+        other[name] = value;
+        other.to_string()
+    };
+    let damaged = |name: &str| {
+        let mut bytes = BASE64_STANDARD.decode(good[name].as_str().expect("text")).expect("base64");
+        *bytes.last_mut().expect("a byte") ^= 1;
+        with(name, json!(BASE64_STANDARD.encode(bytes)))
+    };
+    let without = with("keyEncryptionKeyID", Value::Null);
+    for (metadata, code, said) in [
+        (String::new(), "InvalidKey", "says nothing"),
+        ("kf".to_owned(), "InvalidKey", "no key material"),
+        (with("keyMaterialType", json!("PKMT9")), "InvalidKey", "PKMT1"),
+        (with("internalStorage", json!(false)), "InvalidKey", "outside of the file"),
+        (with("masterKeyID", json!("biscuit/3")), "UnknownKey", "`biscuit/3`"),
+        (with("masterKeyID", json!("kf")), "UnknownKey", "`kf`"),
+        (with("masterKeyID", json!("arn:aws:kms:eu-west-1:1:key/x")), "UnknownKey", "arn:aws:kms"),
+        (with("wrappedDEK", json!("!")), "InvalidKey", "base64"),
+        (with("wrappedKEK", json!("AAAA")), "UnknownKey", "`biscuit/2`"),
+        (without, "InvalidKey", "no key-encryption key"),
+        (damaged("wrappedDEK"), "CannotUnseal", "damaged"),
+        (damaged("wrappedKEK"), "CannotUnseal", "damaged"),
+        (damaged("keyEncryptionKeyID"), "CannotUnseal", "damaged"),
+    ] {
+        let e = keys.key(metadata.as_bytes()).await.unwrap_err();
+        assert_eq!(e.code(), code, "{e}");
+        assert!(e.to_string().contains(said), "{e}");
+    }
+}
+
+/// Who does not write encrypted files must not let such columns through.
+#[tokio::test]
+async fn a_policy_for_files_is_refused_where_nobody_encrypts_them() {
+    let policy = Policy::parse("[columns]\nemail = { encrypt = { key = \"file\" } }\n").unwrap();
+    let e = Protector::new(&policy, "t", [], &Means::new()).unwrap_err();
+    assert_eq!((e.code(), e.column()), ("NoProvider", Some("email")));
+    let text = Policy::parse("[columns]\nemail = { encrypt = { key = \"file\", form = \"text\" } }\n").unwrap();
+    let means = Means::new().with_provider(Arc::new(wrapping()));
+    assert_eq!(Protector::new(&text, "t", [], &means).unwrap_err().code(), "InvalidPolicy");
+    let email: ArrayRef = Arc::new(StringArray::from(vec![Some("ann@x.com"), None]));
+    let rows = RecordBatch::try_from_iter_with_nullable([("email", email, true)]).unwrap();
+    let protector = Protector::new(&policy, "t", [], &means).unwrap();
+    let e = protector.apply(&rows).await.unwrap_err();
+    assert_eq!((e.code(), e.column()), ("NotEncrypted", Some("email")));
+    let protector = protector.encrypting_files();
+    let done = protector.apply(&rows).await.unwrap();
+    assert_eq!((&done.rows, done.columns["email"].values), (&rows, 1));
+    assert_eq!(protector.in_files().collect::<Vec<_>>(), ["email"]);
+    assert!(protector.treats("email") && !protector.changes("email") && !protector.keeps_equality("email"));
+    // Who reads it is written down all the same.
+    let folder = tempfile::tempdir().unwrap();
+    let audit = folder.path().join("audit.jsonl");
+    let access = Access::new("tests", "ticket-1", Arc::new(AuditFile::new(&audit))).unwrap();
+    let back = protector.reveal(&rows, &["email"], &Default::default(), &access).await.unwrap();
+    assert_eq!(back.rows, rows);
+    assert!(std::fs::read_to_string(audit).unwrap().contains("ticket-1"));
+}
