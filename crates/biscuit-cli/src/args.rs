@@ -32,6 +32,10 @@ pub(crate) struct Cli {
     #[arg(long, global = true)]
     pub(crate) show_values: bool,
 
+    /// The key file of Parquet files that are encrypted: a path or URL; new files are encrypted like those that they follow
+    #[arg(long, global = true, value_name = "FILE", env = "BISCUIT_FILE_KEYS")]
+    pub(crate) file_keys: Option<String>,
+
     /// How logs are written to standard error
     #[arg(long, global = true, value_enum, default_value = "text")]
     pub(crate) log_format: LogFormat,

@@ -1,11 +1,14 @@
+use std::path::Path;
 use std::sync::Arc;
 
 use biscuit_core::{Clock, Instant, Result, SystemClock};
-use biscuit_dataset::{Dataset, OpenLocation};
+use biscuit_dataset::{Dataset, Encryption, OpenLocation};
+use biscuit_job::TableKeys;
 use biscuit_journal::{Interrupt, JournalOptions};
 use serde_json::{Value, json};
 
 use crate::args::TableArgs;
+use crate::means::{key_file, provider};
 use crate::stores::Stores;
 
 /// What all commands share.
@@ -15,19 +18,26 @@ pub(crate) struct Context {
     pub(crate) interrupt: Arc<Interrupt>,
     /// Whether keys and values of rows may be shown in errors.
     pub(crate) show_values: bool,
+    /// Where the keys of encrypted Parquet files are.
+    file_keys: Option<String>,
     started: Instant,
 }
 
 impl Context {
-    pub(crate) fn new(stores: Stores, show_values: bool) -> Self {
-        Self { stores: Arc::new(stores), interrupt: Arc::default(), show_values, started: SystemClock.now() }
+    pub(crate) fn new(stores: Stores, show_values: bool, file_keys: Option<String>) -> Self {
+        Self { stores: Arc::new(stores), interrupt: Arc::default(), show_values, file_keys, started: SystemClock.now() }
     }
 
     /// Opens a table, with its state root.
     pub(crate) async fn open(&self, args: &TableArgs, options: JournalOptions) -> Result<Dataset> {
         let dataset = Dataset::new(self.stores.open(&args.url).await?, options);
         let journal = dataset.journal().clone().with_interrupt(self.interrupt.clone());
-        let dataset = dataset.with_journal(journal);
+        let mut dataset = dataset.with_journal(journal);
+        if let Some(place) = &self.file_keys {
+            let file = key_file(place, Path::new(""), &self.stores).await?;
+            let keys = TableKeys::new(provider(&file, &self.stores).await?);
+            dataset = dataset.with_encryption(Encryption::new(Arc::new(keys)));
+        }
         match &args.state {
             Some(state) => dataset.with_state_root(&self.stores.open(state).await?),
             None => dataset.follow_pointer().await,

@@ -116,7 +116,10 @@ async fn forget_rows(
 ) -> Result<()> {
     let column = args.column.as_deref().unwrap_or_default();
     let mut values = args.subject.clone();
-    let dataset = context.open(&of_url(table), JournalOptions::default()).await?;
+    let dataset = match open {
+        Some(open) => open.dataset(table, context).await?,
+        None => context.open(&of_url(table), JournalOptions::default()).await?,
+    };
     let protector = open.map(|open| open.protector(&open.table)).transpose()?;
     if let Some(protector) = &protector {
         if protector.treats(column) {

@@ -61,7 +61,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(e) => return output::internal("the runtime cannot start", &e),
     };
-    let context = Context::new(Stores::new(cli.aws.options()), cli.show_values);
+    let context = Context::new(Stores::new(cli.aws.options()), cli.show_values, cli.file_keys.clone());
     let code = runtime.block_on(async {
         let (answer, signal) =
             signals::run(answer(&cli.command, &context), &context, cli.grace.unwrap_or(signals::GRACE)).await;

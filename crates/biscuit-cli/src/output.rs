@@ -84,6 +84,9 @@ fn error_text(e: &Error, show_values: bool) -> String {
     if show_values {
         e.details().iter().for_each(|(name, value)| text.push_str(&format!("  {name}: {value}\n")));
     }
+    if e.code() == "NoFileKeys" {
+        text.push_str("  --file-keys names the key file that it was written with\n");
+    }
     causes(e).iter().for_each(|cause| text.push_str(&format!("  because: {cause}\n")));
     text
 }

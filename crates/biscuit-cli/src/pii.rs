@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use biscuit_core::{Clock, Error, ErrorKind, Result, Run, RunId, SystemClock};
-use biscuit_dataset::{OpenFile, OpenLocation, align};
-use biscuit_job::{CsvSpec, JobSpec, OpenMeans, RawToClean, RunOptions, format_at, sample};
+use biscuit_dataset::{Dataset, Encryption, OpenFile, OpenLocation, align};
+use biscuit_job::{CsvSpec, JobSpec, OpenMeans, RawToClean, RunOptions, TableKeys, format_at, sample};
 use biscuit_journal::JournalOptions;
 use biscuit_pii::{
     Access, AuditFile, Detector, KeyFile, Likelihood, Means, Policy, Protector, Wrapping, classify, usual_detectors,
@@ -276,6 +276,15 @@ impl OpenPolicy {
         Ok(Self { policy, means, table, classes })
     }
 
+    /// A table, with the keys of its files.
+    pub(crate) async fn dataset(&self, url: &str, context: &Context) -> Result<Dataset> {
+        let dataset = context.open(&of_url(url), JournalOptions::default()).await?;
+        Ok(match &self.means.provider {
+            Some(provider) => dataset.with_encryption(Encryption::new(Arc::new(TableKeys::new(provider.clone())))),
+            None => dataset,
+        })
+    }
+
     pub(crate) fn protector(&self, table: &str) -> Result<Protector> {
         let classes = self.classes.iter().map(|(column, class)| (column.as_str(), class.as_str()));
         Protector::new(&self.policy, table, classes, &self.means)
@@ -349,7 +358,7 @@ async fn detokenize(args: &DetokenizeArgs, context: &Context) -> Result<Answer> 
     let protector = open.protector(name)?;
     let access = Access::new(&args.who, &args.why, Arc::new(AuditFile::new(&args.audit)))?;
     let Some(url) = &args.url else { return of_tokens(args, &protector, &columns, &access).await };
-    let dataset = context.open(&of_url(url), JournalOptions::default()).await?;
+    let dataset = open.dataset(url, context).await?;
     let mut batches = vec![];
     let mut forgotten = 0;
     let snapshot = dataset.view().await?;

@@ -1,4 +1,5 @@
 use biscuit_core::{Error, Result};
+use biscuit_dataset::engine_error;
 use biscuit_journal::JournalOptions;
 use biscuit_partition::Snapshots;
 use datafusion::arrow::json::LineDelimitedWriter;
@@ -11,7 +12,11 @@ use crate::output::Answer;
 
 pub(crate) async fn run(args: &ShowArgs, context: &Context) -> Result<Answer> {
     let dataset = context.open(&args.table, JournalOptions::default()).await?;
-    let unreadable = |e| Error::data("UnreadableRows", "the rows cannot be read").with_source(e);
+    let unreadable = |e| match engine_error(&args.table.url, e) {
+        // It may quote values.
+        e if e.code() == "UnreadableRows" => Error::data("UnreadableRows", "the rows cannot be read").with_source(e),
+        e => e,
+    };
     let snapshot = dataset.view().await?;
     if snapshot.files().is_empty() && snapshot.observed.head.version == 0 {
         return Err(Error::usage("NotFound", format!("there is no table at `{}`", args.table.url)));

@@ -193,7 +193,7 @@ pub(crate) fn is_or_inside(path: &str, column: &str) -> bool {
 
 /// There are no keys for what is encrypted.
 pub(crate) fn no_keys(place: &str, column: Option<&str>) -> Error {
-    let what = column.map_or_else(|| format!("`{place}`"), |column| format!("column `{column}` of `{place}`"));
+    let what = column.map_or_else(|| "the file".to_owned(), |column| format!("column `{column}`"));
     let message = format!("{what} is encrypted (Parquet's modular encryption), and no keys of files are given");
     let e = Error::usage("NoFileKeys", message).in_file(place);
     match column {

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{DataFile, OpenFile};
+use biscuit_dataset::{DataFile, Encryption, OpenFile};
 use biscuit_schema::{Conflict, Contract, Inference, apply_rules, usual_rules};
 use tokio::runtime::Handle;
 
@@ -19,16 +19,16 @@ pub(crate) async fn infer(
     format: SourceFormat,
     csv: &CsvSpec,
     rules: Option<&RulesSpec>,
-    known: Option<&SchemaRef>,
+    (known, keys): (Option<&SchemaRef>, Option<&Encryption>),
 ) -> Result<(Contract, Vec<Conflict>)> {
     // Spread over all of them: columns come and go with time.
     let step = files.len().div_ceil(FILES).max(1);
     let chosen: Vec<_> = files.iter().step_by(step).cloned().collect();
-    let (csv, handle) = (csv.clone(), Handle::current());
+    let (csv, handle, keys) = (csv.clone(), Handle::current(), keys.cloned());
     let inferred = tokio::task::spawn_blocking(move || {
         let mut inference = Inference::default();
         for file in &chosen {
-            sample(&mut inference, file, format, &csv, &handle)?;
+            sample(&mut inference, file, (format, &csv), keys.as_ref(), &handle)?;
         }
         inference.finish()
     });
@@ -63,8 +63,8 @@ fn as_is(schema: &SchemaRef) -> Schema {
 fn sample(
     inference: &mut Inference,
     file: &Arc<InputFile>,
-    format: SourceFormat,
-    csv: &CsvSpec,
+    (format, csv): (SourceFormat, &CsvSpec),
+    keys: Option<&Encryption>,
     handle: &Handle,
 ) -> Result<()> {
     match format {
@@ -101,7 +101,8 @@ fn sample(
         _ => {
             let path = file.name.to_string();
             let data = DataFile { path, object: file.path.clone(), size: file.size, partition: vec![] };
-            let open = handle.block_on(OpenFile::open(file.store.clone(), data)).map_err(|e| file.failed(e))?;
+            let open = OpenFile::open_with(file.store.clone(), data, keys);
+            let open = handle.block_on(open).map_err(|e| file.failed(e))?;
             inference.add_schema(&file.name, open.rows(), open.schema());
             Ok(())
         }

@@ -3,13 +3,13 @@ use std::sync::Arc;
 
 use biscuit_bookmark::Mode;
 use biscuit_core::{Error, Result, Run};
-use biscuit_dataset::{ByUrl, Dataset, OpenLocation};
+use biscuit_dataset::{ByUrl, Dataset, Encryption, OpenLocation};
 use biscuit_journal::{Interrupt, JournalOptions};
 use biscuit_pii::{Means, MemoryStore, Policy};
 use biscuit_schema::Contract;
 
 use crate::choose::{OpenPlace, PlaceByLocation, choose};
-use crate::pii::{LocalMeans, OpenMeans};
+use crate::pii::{LocalMeans, OpenMeans, TableKeys};
 use crate::report::{JobReport, OutputReport};
 use crate::spec::{ContractSpec, JobSpec, OutputMode, OutputSpec, contract, invalid};
 use crate::work::Work;
@@ -218,7 +218,10 @@ impl RawToClean {
         run: &'a Run,
         (options, means): (&RunOptions, Option<&Means>),
     ) -> Result<Work<'a>> {
-        let dataset = self.dataset(spec).await?;
+        let mut dataset = self.dataset(spec).await?;
+        if let Some(provider) = means.and_then(|means| means.provider.clone()) {
+            dataset = dataset.with_encryption(Encryption::new(Arc::new(TableKeys::new(provider))));
+        }
         let snapshot = if options.dry_run { dataset.view().await? } else { dataset.observe().await? };
         let sources = spec.sources(&self.spec);
         let chosen = choose(&self.spec, &sources, &snapshot, &*self.places, (spec.mode, &options.mode)).await?;

@@ -22,7 +22,7 @@ pub async fn learn(
     rules: Option<&RulesSpec>,
 ) -> Result<(Contract, Vec<Conflict>)> {
     let (files, format) = files_at(place, format).await?;
-    infer(&files, format, csv, rules, None).await
+    infer(&files, format, csv, rules, (None, None)).await
 }
 
 /// The first rows of the objects at a place, so many of each: all columns, typed as [`learn`] types them.
@@ -37,7 +37,7 @@ pub async fn sample(
     now: Instant,
 ) -> Result<Vec<RecordBatch>> {
     let (files, format) = files_at(place, format).await?;
-    let (contract, _) = infer(&files, format, csv, Some(&RulesSpec::None), None).await?;
+    let (contract, _) = infer(&files, format, csv, Some(&RulesSpec::None), (None, None)).await?;
     let reading = Arc::new(Reading::new(format, csv.clone(), &contract, now)?);
     let mut all = vec![];
     for file in &files {

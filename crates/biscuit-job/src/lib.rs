@@ -30,7 +30,7 @@ pub use choose::{OpenPlace, PlaceByLocation};
 pub use impact::impact;
 pub use job::{RawToClean, RunOptions};
 pub use learn::{format_at, learn, sample};
-pub use pii::{LocalMeans, OpenMeans};
+pub use pii::{LocalMeans, OpenMeans, TableKeys};
 pub use put_aside::{OfSubjects, put_aside_of, unsealed};
 pub use read::ReadReport;
 pub use report::{JobReport, OutputReport, SourceReport};

@@ -59,8 +59,9 @@ impl Work<'_> {
         });
         let mut changes = ChangeFiles::found(found.collect(), format).changes().await?;
         if let Some(guard) = guard {
-            changes = guard.changes(changes).await?;
+            changes = guard.records(changes).await?;
             self.guards.push(guard);
+            self.encrypt_files()?;
             if !changes.is_empty() {
                 all_seen(&self.guards)?;
             }
@@ -168,6 +169,7 @@ impl Work<'_> {
         beside.state.extend(put_aside(dataset.journal(), head, refused).await?);
         let mut options = MergeOptions::default().with_partition_by(partition_by);
         options.max_quarantined = self.spec.max_quarantined;
+        options.sealed = !self.guards.is_empty();
         if contract.is_some_and(|c| c.on_error != biscuit_schema::OnError::Fail) {
             options.bad_rows = biscuit_change::BadRows::Quarantine;
         }

@@ -10,8 +10,12 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use biscuit_change::{ChangeBatch, Changes, Refused};
 use biscuit_core::{Error, Result};
-use biscuit_pii::{Cells, HashKey, Means, Policy, Protector, Treated};
+use biscuit_dataset::{FileKey, FileKeys, FilePart};
+use biscuit_pii::{
+    Cells, HashKey, KeyProvider, Means, ParquetKey, ParquetKeys, ParquetPart, Policy, Protector, Treated,
+};
 use biscuit_schema::Contract;
+use zeroize::Zeroizing;
 
 use crate::spec::{OutputMode, invalid};
 
@@ -69,7 +73,7 @@ impl Guarded {
         let columns = contract.map(|c| c.columns.as_slice()).unwrap_or_default();
         let classes: Vec<(&str, &str)> =
             columns.iter().filter_map(|c| Some((c.name.as_str(), c.pii.as_deref()?))).collect();
-        let mut protector = Protector::new(policy, output, classes.iter().copied(), means)?;
+        let mut protector = Protector::new(policy, output, classes.iter().copied(), means)?.encrypting_files();
         if matches!(mode, OutputMode::Merge | OutputMode::Snapshot) {
             protector = protector.repeatable(means)?;
         }
@@ -126,6 +130,16 @@ impl Guarded {
         self.protector.treats(column)
     }
 
+    /// Whether a column has other values behind it.
+    pub(crate) fn changes(&self, column: &str) -> bool {
+        self.protector.changes(column)
+    }
+
+    /// The columns that the output's files encrypt.
+    pub(crate) fn in_files(&self) -> impl Iterator<Item = &str> {
+        self.protector.in_files()
+    }
+
     /// Rows without personal data. `place` says where a row of them, from 0, comes from.
     ///
     /// # Errors
@@ -150,7 +164,7 @@ impl Guarded {
     ///
     /// # Errors
     /// As [`rows`](Self::rows).
-    pub(crate) async fn changes(&self, mut changes: Changes) -> Result<Changes> {
+    pub(crate) async fn records(&self, mut changes: Changes) -> Result<Changes> {
         let mut batches = Vec::with_capacity(changes.batches.len());
         for batch in changes.batches {
             batches.push(self.batch(batch).await?);
@@ -226,11 +240,38 @@ impl Guarded {
         }
         match order.iter().find(|column| self.treats(column)) {
             Some(column) => {
-                let message = format!("column `{column}` orders the changes, and [pii] changes it");
+                let message = format!("column `{column}` orders the changes, and [pii] treats it");
                 Err(Error::usage("TreatedColumn", message).with_column(column))
             }
             None => Ok(()),
         }
+    }
+}
+
+/// Keys of Parquet files by a key provider: what `{ encrypt = { key = "file" } }` works with.
+#[derive(Debug)]
+pub struct TableKeys(ParquetKeys);
+
+impl TableKeys {
+    /// Keys that this provider seals and unseals.
+    pub fn new(provider: Arc<dyn KeyProvider>) -> Self {
+        Self(ParquetKeys::new(provider))
+    }
+}
+
+#[async_trait]
+impl FileKeys for TableKeys {
+    async fn new_key(&self, of: FilePart) -> Result<FileKey> {
+        let of = match of {
+            FilePart::Footer => ParquetPart::Footer,
+            FilePart::Column => ParquetPart::Column,
+        };
+        let ParquetKey { secret, metadata, .. } = self.0.new_key(of).await?;
+        Ok(FileKey { key: Zeroizing::new(secret.expose().to_vec()), metadata })
+    }
+
+    async fn key(&self, metadata: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+        Ok(Zeroizing::new(self.0.key(metadata).await?.expose().to_vec()))
     }
 }
 

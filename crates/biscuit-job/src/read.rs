@@ -8,7 +8,7 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 use biscuit_change::Refused;
 use biscuit_core::{Error, Instant, Result};
-use biscuit_dataset::{DataFile, OpenFile};
+use biscuit_dataset::{DataFile, Encryption, OpenFile};
 use biscuit_schema::{Coerced, Coercion, CoercionReport, Compliance, Contract, Extra, Finding, OnError, RefusedRow};
 use futures::StreamExt;
 use serde::Serialize;
@@ -42,6 +42,8 @@ pub(crate) struct Reading {
     pub(crate) coercion: Coercion,
     /// What becomes of personal data.
     guard: Option<Arc<Guarded>>,
+    /// Of Parquet files that are encrypted.
+    keys: Option<Encryption>,
     /// The columns of the rows, behind that.
     pub(crate) schema: SchemaRef,
     found: Mutex<Found>,
@@ -161,7 +163,7 @@ impl Reading {
         let coercion = Coercion::new(contract)?;
         let checks = Mutex::new(vec![Compliance::new(contract, now)?]);
         let schema = Arc::new(contract.to_arrow());
-        Ok(Self { format, csv, coercion, guard: None, schema, found: Mutex::default(), now, checks })
+        Ok(Self { format, csv, coercion, guard: None, keys: None, schema, found: Mutex::default(), now, checks })
     }
 
     /// The same, of rows without personal data.
@@ -172,6 +174,12 @@ impl Reading {
         self.schema = guard.schema(&self.schema).await?;
         self.guard = Some(guard);
         Ok(self)
+    }
+
+    /// The same, with keys of encrypted Parquet files.
+    pub(crate) fn with_keys(mut self, keys: Option<Encryption>) -> Self {
+        self.keys = keys;
+        self
     }
 
     /// What came up; it is asked once, when everything is read.
@@ -240,7 +248,7 @@ impl Reading {
                 match &mut json {
                     Some(json) => read_json(json, &task, handle, &mut piece, &mut refuse),
                     None if self.format == SourceFormat::Csv => self.read_csv(&file, handle, &mut piece, &mut refuse),
-                    None => read_parquet(&file, handle, &mut piece),
+                    None => read_parquet(&file, self.keys.as_ref(), handle, &mut piece),
                 }?;
             }
             for row in bad {
@@ -372,9 +380,15 @@ fn read_json(
     }
 }
 
-fn read_parquet(file: &Arc<InputFile>, handle: &Handle, piece: &mut dyn FnMut(Piece) -> Result<()>) -> Result<()> {
+fn read_parquet(
+    file: &Arc<InputFile>,
+    keys: Option<&Encryption>,
+    handle: &Handle,
+    piece: &mut dyn FnMut(Piece) -> Result<()>,
+) -> Result<()> {
     let data = DataFile { path: file.name.to_string(), object: file.path.clone(), size: file.size, partition: vec![] };
-    let open = handle.block_on(OpenFile::open(file.store.clone(), data)).map_err(|e| file.failed(e))?;
+    let open = OpenFile::open_with(file.store.clone(), data, keys);
+    let open = handle.block_on(open).map_err(|e| file.failed(e))?;
     let mut rows = open.with_batch_rows(crate::decode::BATCH).stream(None)?;
     let mut first = 1;
     while let Some(batch) = handle.block_on(rows.next()) {

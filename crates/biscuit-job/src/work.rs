@@ -170,6 +170,7 @@ impl Work<'_> {
             readings.push(Arc::new(self.reading(at, &contract, own.as_ref()).await?));
         }
         self.check_classes(own.as_ref())?;
+        self.encrypt_files()?;
         let coercion = own.as_ref().map(|c| self.coercion(c, &added)).transpose()?;
         let compliance = Compliance::new(own.as_ref().unwrap_or(&Contract::default()), self.run.start)?;
         // Rows that go there as they are go to the folders that their contract names.
@@ -194,7 +195,7 @@ impl Work<'_> {
             // What is kept besides has types of its own.
             Some(mut contract) if contract.extra == Extra::Keep && spec.format != SourceFormat::Parquet => {
                 let files = chosen.files(objects)?;
-                let (found, _) = infer(&files, spec.format, &spec.csv, spec.rules.as_ref(), None).await?;
+                let (found, _) = infer(&files, spec.format, &spec.csv, spec.rules.as_ref(), (None, None)).await?;
                 let own = |name: &str| {
                     let is = |n: &String| n.eq_ignore_ascii_case(name);
                     contract.columns.iter().any(|c| is(&c.name) || c.reading.renamed_from.iter().any(is))
@@ -208,8 +209,9 @@ impl Work<'_> {
                 let files = chosen.files(objects)?;
                 let file = spec.source_file.as_deref();
                 let known = known.map(|known| without(known, &file.into_iter().collect()));
+                let keys = self.snapshot.dataset().encryption();
                 let (contract, conflicts) =
-                    infer(&files, spec.format, &spec.csv, spec.rules.as_ref(), known.as_ref()).await?;
+                    infer(&files, spec.format, &spec.csv, spec.rules.as_ref(), (known.as_ref(), keys)).await?;
                 conflicts.iter().for_each(|c| tracing::warn!("{c}"));
                 let report: &mut SourceReport = self.report.sources.entry(chosen.source.clone()).or_default();
                 report.conflicts = conflicts;
@@ -221,7 +223,8 @@ impl Work<'_> {
     /// How a source's objects become rows of its contract, without personal data.
     async fn reading(&mut self, at: usize, contract: &Contract, own: Option<&Contract>) -> Result<Reading> {
         let spec = &self.job.spec.sources[&self.chosen[at].source];
-        let reading = Reading::new(spec.format, spec.csv.clone(), contract, self.run.start)?;
+        let keys = self.snapshot.dataset().encryption().cloned();
+        let reading = Reading::new(spec.format, spec.csv.clone(), contract, self.run.start)?.with_keys(keys);
         // Without a contract of its own and a query, the rows are the output's.
         let declared = match (&spec.contract, &self.spec.sql) {
             (None, None) => own.unwrap_or(contract),
@@ -263,7 +266,33 @@ impl Work<'_> {
     fn treated(&self, known: &SchemaRef) -> Result<BTreeSet<String>> {
         let Some(guard) = self.guard_for(None)? else { return Ok(BTreeSet::new()) };
         let names = known.fields().iter().map(|f| f.name().clone());
-        Ok(names.filter(|name| guard.treats(name)).collect())
+        Ok(names.filter(|name| guard.changes(name)).collect())
+    }
+
+    /// The columns that the policy wants its files to encrypt.
+    ///
+    /// # Errors
+    /// `EncryptedColumn` where their values would be in other columns, too, which are not.
+    pub(crate) fn encrypt_files(&mut self) -> Result<()> {
+        let columns: BTreeSet<String> =
+            self.guards.iter().flat_map(|guard| guard.in_files()).map(str::to_owned).collect();
+        let Some(first) = columns.first() else { return Ok(()) };
+        let keys = self.snapshot.dataset().encryption().cloned();
+        let encryption = keys.ok_or_else(|| Error::internal("columns without keys"))?.with_columns(columns.clone());
+        let elsewhere = |column: &str, how: &str| {
+            let message = format!(
+                "column `{column}` is encrypted inside of the files of this output, and {how}: encrypt its values instead"
+            );
+            Err(Error::usage("EncryptedColumn", message).with_column(column))
+        };
+        if self.spec.sql.is_some() {
+            return elsewhere(first, "a query may put its values into any other column");
+        }
+        if let Some((name, derived)) = self.spec.derive.iter().find(|(_, derived)| encryption.covers(&derived.from)) {
+            return elsewhere(&derived.from, &format!("`{name}` is derived from it, in the clear"));
+        }
+        self.snapshot = self.snapshot.clone().with_encryption(encryption);
+        Ok(())
     }
 
     /// What is put aside, and what the report says of personal data.
@@ -326,6 +355,7 @@ impl Work<'_> {
         only: Option<BTreeSet<String>>,
     ) -> Result<Written> {
         let mut options = WriteOptions::default().with_partition_by(rows.partition_by.clone());
+        options.parquet = self.snapshot.parquet(&options.parquet)?;
         if let Some(size) = self.spec.target_size {
             options = options.with_sizing(FileSizing::TargetSize(size));
         }

@@ -43,7 +43,7 @@ impl Verified {
 /// foreign or ghosts. The key is that of the table's merges, unless one is named. Changes nothing.
 ///
 /// # Errors
-/// Those of the store; `KeyType`, `MissingColumn` for a key that cannot be looked at. What is wrong with the table is no
+/// Those of the store; `KeyType`, `MissingColumn` for a key that cannot be looked at; `NoFileKeys` for files that encrypt columns, without keys. What is wrong with the table is no
 /// error but a finding.
 pub async fn verify(dataset: &Dataset, key: &[String]) -> Result<Verified> {
     let mut found = Verified::default();
@@ -71,6 +71,7 @@ pub async fn verify(dataset: &Dataset, key: &[String]) -> Result<Verified> {
     for file in snapshot.files() {
         match OpenFile::open_with(store.clone(), file.clone(), dataset.encryption()).await {
             Ok(open) => readable.push(open),
+            Err(e) if e.code() == "NoFileKeys" => return Err(e),
             Err(e) => found.unreadable.push(format!("{}: {}", file.path, e.message())),
         }
     }
@@ -81,7 +82,7 @@ pub async fn verify(dataset: &Dataset, key: &[String]) -> Result<Verified> {
         let read = keys(file, &schema, &key, &mut |k| hashes.push(hasher.hash_one(k))).await;
         match read {
             Ok(rows) => found.rows += rows,
-            Err(e) if matches!(e.code(), "KeyType" | "MissingColumn") => return Err(e),
+            Err(e) if matches!(e.code(), "KeyType" | "MissingColumn" | "NoFileKeys") => return Err(e),
             Err(e) => found.unreadable.push(format!("{}: {}", file.file.path, e.message())),
         }
     }

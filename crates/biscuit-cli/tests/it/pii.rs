@@ -290,6 +290,67 @@ fn a_column_is_found_by_the_class_that_the_job_s_contract_gives_it() {
     assert_eq!(ran.code, 0, "{}", ran.err);
 }
 
+const IN_FILES: &str = r#"
+keys = "keys.toml"
+
+[columns]
+ssn = { tokenize = { kind = "siv" } }
+email = { encrypt = { key = "file" } }
+phone = { encrypt = { key = "file" } }
+"#;
+
+#[test]
+fn files_that_encrypt_columns_are_worked_on_with_their_keys() {
+    let f = with_keys();
+    f.write("files.toml", IN_FILES);
+    let ran = f.run("pii apply customers.jsonl clean/customers --policy files.toml --json");
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!(ran.json()["pii"]["email"]["values"], 2);
+    let ran = f.run("show clean/customers --columns id,name");
+    assert!(ran.code == 0 && ran.out.contains("Ann Canary"), "{}{}", ran.out, ran.err);
+    let ran = f.run("show clean/customers");
+    assert_eq!(ran.code, 2);
+    assert!(ran.err.starts_with("error: NoFileKeys: column `email` is encrypted (Parquet's modular"), "{}", ran.err);
+    assert!(ran.err.ends_with("  --file-keys names the key file that it was written with\n"), "{}", ran.err);
+    let ran = f.run("show clean/customers --columns email,phone --file-keys keys.toml");
+    assert!(ran.out.contains("ann.canary@example.com") && ran.out.contains("+1 212-555-0101"), "{}", ran.err);
+
+    // Who asks for them is written down where that is wanted.
+    let asked = "pii detokenize clean/customers --policy files.toml --columns ssn,email --audit audit.jsonl --who t --why w --out back.parquet";
+    assert_eq!(f.run(asked).code, 0);
+    assert_eq!(std::fs::read_to_string(f.path().join("audit.jsonl")).unwrap().lines().count(), 2);
+    assert!(f.run("pii scan back.parquet --json").out.contains("EMAIL_ADDRESS"));
+
+    // Other commands need the keys to write, and what they write is encrypted.
+    f.write(
+        "more.jsonl",
+        r#"{"op":"u","seq":1,"id":4,"ssn":"siv1_x","name":"Cy","email":"cy.canary@example.com","bio":"","phone":"1"}"#,
+    );
+    let merge = "merge --target clean/customers --format rows --changes more.jsonl --key id --order seq --op op";
+    let ran = f.run(merge);
+    assert!(ran.code == 2 && ran.err.contains("NoFileKeys"), "{}{}", ran.out, ran.err);
+    let ran = f.run(&format!("{merge} --file-keys keys.toml"));
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    for words in
+        ["compact clean/customers --row-group-rows 2", "forget --subject 2 --erase-from clean/customers --column id"]
+    {
+        let ran = f.run(words);
+        assert!(ran.code == 2 && ran.err.contains("NoFileKeys"), "{words}: {}{}", ran.out, ran.err);
+        let ran = f.run(&format!("{words} --file-keys keys.toml"));
+        assert_eq!(ran.code, 0, "{words}: {}", ran.err);
+    }
+    let ran = f.run("show clean/customers --json --file-keys keys.toml");
+    assert!(ran.out.lines().count() == 3 && ran.out.contains("cy.canary"), "{}", ran.out);
+    for (path, ..) in f.files("clean/customers") {
+        let bytes = bytes_of(&path);
+        assert!(!bytes.windows(10).any(|w| w == b"+1 212-555"), "{}", path.display());
+    }
+    let ran = f.run("pii keygen others.toml");
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let ran = f.run("show clean/customers --file-keys others.toml");
+    assert!(ran.code != 0 && ran.err.contains("CannotUnseal"), "{}{}", ran.out, ran.err);
+}
+
 /// All bytes of a file, and those of its pages if it is one of Parquet.
 fn bytes_of(path: &Path) -> Vec<u8> {
     let mut bytes = std::fs::read(path).expect("a file");
@@ -298,7 +359,8 @@ fn bytes_of(path: &Path) -> Vec<u8> {
         let reader = SerializedFileReader::new(file).expect("Parquet");
         for group in 0..reader.num_row_groups() {
             let group = reader.get_row_group(group).expect("a row group");
-            for column in 0..group.num_columns() {
+            let clear = |column: &usize| group.metadata().column(*column).crypto_metadata().is_none();
+            for column in (0..group.num_columns()).filter(clear) {
                 let mut pages = group.get_column_page_reader(column).expect("pages");
                 while let Some(page) = pages.get_next_page().expect("a page") {
                     bytes.extend_from_slice(page.buffer());
@@ -358,8 +420,21 @@ fn event(lsn: u32, op: &str, before: &Value, after: &Value, headers: &Value) -> 
 
 #[test]
 fn no_canary_is_in_any_byte_that_a_job_writes_or_says() {
+    look_for_canaries(JOB, Some(0));
+}
+
+#[test]
+fn nor_where_the_files_themselves_encrypt_columns() {
+    let job = JOB.replace("email = \"encrypt\"", "email = { encrypt = { key = \"file\" } }");
+    let job = job.replace("age = \"mask\"", "age = { encrypt = { key = \"file\" } }");
+    assert_ne!(job, JOB);
+    look_for_canaries(&job, Some(2));
+}
+
+/// `shown` is how commands end that read all columns, and have no keys of files.
+fn look_for_canaries(job: &str, shown: Option<i32>) {
     let f = with_keys();
-    f.write("job.toml", JOB);
+    f.write("job.toml", job);
     let canaries = [
         "900-00-0001",
         "900-00-0002",
@@ -407,14 +482,16 @@ fn no_canary_is_in_any_byte_that_a_job_writes_or_says() {
     );
     assert_eq!(run("run job.toml --show-values"), Some(0));
     assert_eq!(run("quarantine list lake/customer --show-values"), Some(0));
-    assert_eq!(run("show lake/customer"), Some(0));
+    assert_eq!(run("show lake/customer"), shown);
     assert_eq!(run("history lake/customer"), Some(0));
-    assert_eq!(run("verify lake/customer"), Some(0));
+    assert_eq!(run("verify lake/customer"), shown);
+    assert_eq!(run("verify lake/customer --file-keys keys.toml"), Some(0));
     // A run that fails, with values shown.
     f.write("raw/3.jsonl", create(20, bad));
-    f.write("strict.toml", JOB.replace("on_error = \"quarantine\"", "on_error = \"fail\""));
+    f.write("strict.toml", job.replace("on_error = \"quarantine\"", "on_error = \"fail\""));
     assert_eq!(run("run strict.toml --show-values"), Some(3));
-    assert_eq!(f.rows("lake/customer").len(), 1);
+    let rows = f.run("--file-keys keys.toml show lake/customer --json");
+    assert_eq!((rows.code, rows.out.lines().count()), (0, 1), "{}", rows.err);
 
     let mut files = f.files("lake");
     files.extend(f.files("tokens.redb"));

@@ -1,0 +1,201 @@
+//! `[pii]` whose columns the output's own files encrypt.
+
+use std::path::Path as Folder;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use biscuit_core::Result;
+use biscuit_dataset::{Dataset, Encryption};
+use biscuit_job::{JobReport, OpenMeans, TableKeys};
+use biscuit_merge::quarantined;
+use biscuit_pii::{KeyProvider, Means, Policy, Roots, Secret, WrappingKeys};
+use biscuit_testkit::frame_text;
+use datafusion::prelude::SessionContext;
+use futures::TryStreamExt;
+use object_store::{ObjectStore, ObjectStoreExt};
+
+use crate::lab::{Lab, run};
+
+fn provider() -> Arc<dyn KeyProvider> {
+    Arc::new(WrappingKeys::new("biscuit", "1", Secret::new([9; 32])).expect("a key"))
+}
+
+/// The same keys for all runs of a test.
+#[derive(Debug)]
+struct Kept;
+
+#[async_trait]
+impl OpenMeans for Kept {
+    async fn open(&self, policy: &Policy, _: &Folder) -> Result<Means> {
+        let roots = Roots::new(1, [(1, Secret::new([1; 32]))].into())?;
+        let means = Means::new();
+        Ok(if policy.keys.is_some() { means.with_roots(roots).with_provider(provider()) } else { means })
+    }
+}
+
+async fn go(lab: &Lab, job: &str) -> Result<JobReport> {
+    lab.job(job).with_means(Arc::new(Kept)).run(&run(), &Default::default()).await
+}
+
+const SOURCE: &str = "
+    name = 'customers'
+    [sources.raw]
+    url = 'raw/customers'
+    format = 'json'
+    [sources.raw.contract]
+    columns = [
+        {name = 'id', type = 'bigint', nullable = false},
+        {name = 'seq', type = 'bigint', nullable = false},
+        {name = 'day', type = 'string'},
+        {name = 'email', type = 'string', pii = 'email'},
+        {name = 'born', type = 'date', pii = 'birth'},
+        {name = 'op', type = 'string'},
+    ]
+";
+const PII: &str = "
+    [pii]
+    keys = 'keys.toml'
+    classes = { email = { encrypt = { key = 'file' } }, birth = { encrypt = { key = 'file' } } }
+";
+
+fn job(target: &str) -> String {
+    format!("{SOURCE}\n[target]\nurl = 'lake/customers'\n{target}\n{PII}")
+}
+
+const CANARY: &str = "canary.6611";
+
+fn rows(ids: std::ops::Range<i64>, seq: i64) -> String {
+    let row = |id: i64| {
+        format!(
+            "{{\"id\":{id},\"seq\":{seq},\"day\":\"d{}\",\"email\":\"{CANARY}.{seq}.{id}@x.com\",\"born\":\"1961-02-0{}\",\"op\":\"u\"}}\n",
+            id % 2,
+            id % 7 + 1
+        )
+    };
+    ids.map(row).collect()
+}
+
+fn with_keys(lab: &Lab) -> Dataset {
+    lab.dataset("lake/customers").with_encryption(Encryption::new(Arc::new(TableKeys::new(provider()))))
+}
+
+/// All data files hide both columns, and no object outside of the input has a canary.
+async fn check_hidden(lab: &Lab) {
+    for file in with_keys(lab).view().await.expect("a view").open_files().await.expect("files") {
+        assert!(file.is_encrypted("email") && file.is_encrypted("born") && !file.is_encrypted("id"));
+    }
+    let all: Vec<_> = lab.storage.store.list(None).try_collect().await.expect("a listing");
+    for object in all.iter().filter(|o| !o.location.as_ref().starts_with("raw/")) {
+        let bytes = lab.storage.store.get(&object.location).await.expect("a get").bytes().await.expect("bytes");
+        assert!(!bytes.windows(CANARY.len()).any(|w| w == CANARY.as_bytes()), "{}", object.location);
+    }
+}
+
+async fn emails(lab: &Lab) -> String {
+    let frame = with_keys(lab).load(&SessionContext::new()).await.expect("a table");
+    frame_text(frame.select_columns(&["id", "email", "born"]).expect("columns")).await.expect("rows")
+}
+
+#[tokio::test]
+async fn every_mode_writes_files_that_hide_the_columns() {
+    for target in [
+        "mode = 'append'",
+        "mode = 'append'\npartition_by = ['day']",
+        "mode = 'replace'",
+        "mode = 'replace-partitions'\npartition_by = ['day']",
+        "mode = 'merge'\nkey = ['id']\norder = ['seq']\nop = 'op'",
+        "mode = 'merge'\nkey = ['id']\norder = ['seq']\nop = 'op'\npartition_by = ['day']",
+        "mode = 'snapshot'\nkey = ['id']\norder = ['seq']\nop = 'op'\ngranularity = 'month'",
+    ] {
+        let (lab, job) = (Lab::new(), job(target));
+        lab.put("raw/customers/1.json", rows(0..20, 1)).await;
+        let report = go(&lab, &job).await.unwrap_or_else(|e| panic!("{target}: {e}"));
+        assert_eq!(report.outputs[0].pii["email"].values, 20, "{target}");
+        check_hidden(&lab).await;
+        lab.put("raw/customers/2.json", rows(15..30, 2)).await;
+        go(&lab, &job).await.unwrap_or_else(|e| panic!("{target}: {e}"));
+        check_hidden(&lab).await;
+        let all = emails(&lab).await;
+        assert!(all.contains(&format!("{CANARY}.2.29@x.com")) && all.contains("1961-02-01"), "{target}: {all}");
+        if target.contains("key") {
+            assert!(!all.contains(&format!("{CANARY}.1.15@x.com")) && all.lines().count() == 31, "{target}: {all}");
+        }
+        // Without keys the rest is read, and the table is not written.
+        let e = lab.dataset("lake/customers").observe().await.unwrap().encryption().unwrap_err();
+        assert_eq!(e.code(), "NoFileKeys");
+        let clear = job.replace(PII, "");
+        lab.put("raw/customers/3.json", rows(30..31, 3)).await;
+        let e = lab.run(&clear).await.unwrap_err();
+        assert_eq!((e.code(), e.column()), ("NoFileKeys", Some("born")), "{target}: {e}");
+    }
+}
+
+#[tokio::test]
+async fn encrypted_files_are_input_too() {
+    let lab = Lab::new();
+    lab.put("raw/customers/1.json", rows(0..5, 1)).await;
+    go(&lab, &job("mode = 'append'")).await.unwrap();
+    // The files of one table as the source of another.
+    let next = "
+        name = 'next'
+        [sources.clean]
+        url = 'lake/customers/*.parquet'
+        format = 'parquet'
+        [target]
+        url = 'lake/next'
+        mode = 'replace'
+        [pii]
+        keys = 'keys.toml'
+        columns = { email = 'mask', born = { encrypt = { key = 'file' } } }
+    ";
+    go(&lab, next).await.unwrap();
+    let next_table = lab.dataset("lake/next").with_encryption(Encryption::new(Arc::new(TableKeys::new(provider()))));
+    let text = frame_text(next_table.load(&SessionContext::new()).await.unwrap()).await.unwrap();
+    assert!(text.contains("******.****.*.*@*.***") && text.contains("1961-02-01"), "{text}");
+    let none = next.replace("keys = 'keys.toml'\n", "").replace(", born = { encrypt = { key = 'file' } }", "");
+    let e = go(&lab, &none.replace("lake/next", "lake/other")).await.unwrap_err();
+    assert_eq!((e.code(), e.column()), ("NoFileKeys", Some("email")), "{e}");
+}
+
+#[tokio::test]
+async fn values_that_would_be_outside_of_hidden_columns_stop_the_job() {
+    let merge = "mode = 'merge'\norder = ['seq']\nop = 'op'\n";
+    let query = "mode = 'append'\nsql = 'SELECT id, email AS e FROM raw'";
+    for (target, code, column) in [
+        (format!("{merge}key = ['email']"), "TreatedColumn", "email"),
+        (format!("{merge}key = ['id']\npartition_by = ['email']"), "TreatedColumn", "email"),
+        ("mode = 'append'\npartition_by = ['email']".to_owned(), "EncryptedColumn", "email"),
+        (query.to_owned(), "EncryptedColumn", "born"),
+        ("mode = 'append'\nderive = { year = { from = 'born', as = 'year' } }".to_owned(), "EncryptedColumn", "born"),
+        (
+            "mode = 'snapshot'\nkey = ['id']\norder = ['seq']\nop = 'op'\ngranularity = 'month'\neffective_column = 'day'"
+                .to_owned(),
+            "EncryptedColumn",
+            "born",
+        ),
+    ] {
+        let lab = Lab::new();
+        lab.put("raw/customers/1.json", rows(0..5, 1).replace("\"d0\"", "\"2024-01-01\"").replace("\"d1\"", "\"2024-01-02\"")).await;
+        let e = go(&lab, &job(&target)).await.unwrap_err();
+        assert_eq!((e.code(), e.column()), (code, Some(column)), "{target}: {e}");
+        assert!(lab.paths("lake/customers").await.is_empty());
+        check_hidden(&lab).await;
+    }
+}
+
+#[tokio::test]
+async fn records_that_are_put_aside_are_sealed_and_messages_show_no_value() {
+    let lab = Lab::new();
+    let job = job("mode = 'merge'\nkey = ['id']\norder = ['seq']\nop = 'op'\nmax_quarantined = 60.0")
+        .replace("columns = [", "on_error = 'quarantine'\ncolumns = [");
+    let bad = format!("{{\"id\":99,\"seq\":\"x\",\"email\":\"{CANARY}.bad@x.com\",\"op\":\"u\"}}\n");
+    lab.put("raw/customers/1.json", rows(0..5, 1) + &bad).await;
+    go(&lab, &job).await.unwrap();
+    check_hidden(&lab).await;
+    assert_eq!(quarantined(&lab.dataset("lake/customers")).await.unwrap().len(), 1);
+    let lab = Lab::new();
+    lab.put("raw/customers/1.json", rows(0..1, 1).replace("1961-02-01", CANARY)).await;
+    let e = go(&lab, &self::job("mode = 'append'")).await.unwrap_err();
+    let said = format!("{e} {:?}", e.details());
+    assert!(e.column() == Some("born") && !said.contains(CANARY), "{said}");
+}
