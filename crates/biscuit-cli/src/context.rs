@@ -33,15 +33,21 @@ impl Context {
         let dataset = Dataset::new(self.stores.open(&args.url).await?, options);
         let journal = dataset.journal().clone().with_interrupt(self.interrupt.clone());
         let mut dataset = dataset.with_journal(journal);
-        if let Some(place) = &self.file_keys {
-            let file = key_file(place, Path::new(""), &self.stores).await?;
-            let keys = TableKeys::new(provider(&file, &self.stores).await?);
-            dataset = dataset.with_encryption(Encryption::new(Arc::new(keys)));
+        if let Some(keys) = self.file_keys().await? {
+            dataset = dataset.with_encryption(keys);
         }
         match &args.state {
             Some(state) => dataset.with_state_root(&self.stores.open(state).await?),
             None => dataset.follow_pointer().await,
         }
+    }
+
+    /// The keys of encrypted Parquet files, if the command has some.
+    pub(crate) async fn file_keys(&self) -> Result<Option<Encryption>> {
+        let Some(place) = &self.file_keys else { return Ok(None) };
+        let file = key_file(place, Path::new(""), &self.stores).await?;
+        let keys = TableKeys::new(provider(&file, &self.stores).await?);
+        Ok(Some(Encryption::new(Arc::new(keys))))
     }
 
     /// Seconds since the command began.

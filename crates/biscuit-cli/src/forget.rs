@@ -122,7 +122,7 @@ async fn forget_rows(
     };
     let protector = open.map(|open| open.protector(&open.table)).transpose()?;
     if let Some(protector) = &protector {
-        if protector.treats(column) {
+        if protector.changes(column) {
             values = protector.tokens_for(column, &args.subject).await?;
         }
         for tokens in &args.tokens {

@@ -206,7 +206,8 @@ fn write_private(path: &Path, content: &[u8], replace: bool) -> Result<()> {
 
 async fn scan(args: &ScanArgs, context: &Context) -> Result<Answer> {
     let place = open_place(&args.url, context).await?;
-    let batches = sample(&place, None, &CsvSpec::default(), args.rows, SystemClock.now()).await?;
+    let (csv, keys) = (CsvSpec::default(), context.file_keys().await?);
+    let batches = sample(&place, None, &csv, args.rows, SystemClock.now(), keys.as_ref()).await?;
     let mut detectors: Vec<Arc<dyn Detector>> = usual_detectors();
     if let Some(language) = &args.comprehend {
         detectors.push(Arc::new(Comprehend::new(context.stores.comprehend().await, language)?));
@@ -280,8 +281,10 @@ impl OpenPolicy {
     pub(crate) async fn dataset(&self, url: &str, context: &Context) -> Result<Dataset> {
         let dataset = context.open(&of_url(url), JournalOptions::default()).await?;
         Ok(match &self.means.provider {
-            Some(provider) => dataset.with_encryption(Encryption::new(Arc::new(TableKeys::new(provider.clone())))),
-            None => dataset,
+            Some(provider) if dataset.encryption().is_none() => {
+                dataset.with_encryption(Encryption::new(Arc::new(TableKeys::new(provider.clone()))))
+            }
+            _ => dataset,
         })
     }
 

@@ -165,7 +165,8 @@ async fn infer(args: &InferArgs, context: &Context) -> Result<Answer> {
     let format = args.format.map(FormatName::of_source);
     let rules = args.no_rules.then_some(RulesSpec::None);
     let csv = CsvSpec { delimiter: args.delimiter, ..CsvSpec::default() };
-    let (contract, conflicts) = learn(&place, format, &csv, rules.as_ref()).await?;
+    let (contract, conflicts) =
+        learn(&place, format, &csv, rules.as_ref(), context.file_keys().await?.as_ref()).await?;
     conflicts.iter().for_each(|c| tracing::warn!("{c}"));
     print(&contract, &args.url, &args.print, json!({ "conflicts": conflicts }))
 }
@@ -229,9 +230,10 @@ pub(crate) async fn read(url: &str, table: Option<&str>, context: &Context) -> R
         Err(e) => return Err(failed(e)),
     };
     let magic = store.get_range(&object, 0..size.min(4)).await.map_err(failed)?;
-    if magic.as_ref() == b"PAR1" {
+    if matches!(magic.as_ref(), b"PAR1" | b"PARE") {
         let file = DataFile { path: url.to_owned(), object, size, partition: vec![] };
-        return Contract::from_arrow(OpenFile::open(store, file).await?.schema());
+        let keys = context.file_keys().await?;
+        return Contract::from_arrow(OpenFile::open_with(store, file, keys.as_ref()).await?.schema());
     }
     let bytes = async { store.get(&object).await?.bytes().await }.await.map_err(failed)?;
     let text = std::str::from_utf8(&bytes)

@@ -1,16 +1,18 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use biscuit_core::{Error, Result};
 use bytes::Bytes;
+use datafusion::arrow::datatypes::Schema;
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::encryption::decrypt::{FileDecryptionProperties, KeyRetriever};
 use parquet::encryption::encrypt::FileEncryptionProperties;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaDataReader;
 use parquet::schema::types::SchemaDescriptor;
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::reader::parquet_error;
@@ -43,7 +45,7 @@ pub enum FilePart {
 /// A data key, and what a file says of it.
 #[derive(Clone)]
 pub struct FileKey {
-    /// 16, 24 or 32 bytes.
+    /// 16 or 32 bytes: the Parquet library takes no others.
     pub key: Zeroizing<Vec<u8>>,
     /// What a reader gets it by: the *key metadata* of the format.
     pub metadata: Vec<u8>,
@@ -55,53 +57,89 @@ impl fmt::Debug for FileKey {
     }
 }
 
-/// Where the keys of encrypted files come from, and which columns of new files are encrypted.
+/// What is encrypted in the files of a table.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Hidden {
+    /// By name, or the path of a field inside of structs.
+    pub(crate) columns: BTreeSet<String>,
+    /// Everything, also columns that come later, and the footer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) everything: bool,
+}
+
+impl Hidden {
+    pub(crate) fn is_nothing(&self) -> bool {
+        !self.everything && self.columns.is_empty()
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.columns.extend(other.columns.iter().cloned());
+        self.everything |= other.everything;
+    }
+}
+
+/// Where the keys of encrypted files come from, and what is encrypted in new ones.
 ///
-/// The footer stays in the clear, and is signed: engines without keys read all other columns. In encrypted columns neither pages nor statistics nor
-/// indexes show anything; they have no bloom filters, which would.
+/// Where single columns are encrypted, the footer stays in the clear, and is signed: engines without keys read all other columns. In encrypted columns neither
+/// pages nor statistics nor indexes show anything; they have no bloom filters, which the Parquet library would write in the clear.
 #[derive(Debug, Clone)]
 pub struct Encryption {
     keys: Arc<dyn FileKeys>,
-    columns: BTreeSet<String>,
-    footer: bool,
+    pub(crate) hidden: Hidden,
 }
 
 impl Encryption {
-    /// Keys that encrypted files are read with. Files that take the place of encrypted ones are encrypted like these.
+    /// Keys that encrypted files are read with. In new files nothing is encrypted but what was in the table before.
     pub fn new(keys: Arc<dyn FileKeys>) -> Self {
-        Self { keys, columns: BTreeSet::new(), footer: false }
+        Self { keys, hidden: Hidden::default() }
     }
 
     /// The same, encrypting these columns, too: by name, or the path of a field inside of structs, with dots.
     pub fn with_columns<S: Into<String>>(mut self, columns: impl IntoIterator<Item = S>) -> Self {
-        self.columns.extend(columns.into_iter().map(Into::into));
+        self.hidden.columns.extend(columns.into_iter().map(Into::into));
         self
     }
 
-    /// The same, encrypting the footer too: without keys, not even the names of columns and the number of rows are seen, and no column is read.
-    pub fn with_encrypted_footer(mut self) -> Self {
-        self.footer = true;
+    /// The same, encrypting all columns, now and later, and the footer: without keys, not even the names of columns and the number of rows are seen.
+    pub fn with_everything(mut self) -> Self {
+        self.hidden.everything = true;
         self
     }
 
-    /// The columns that are encrypted in new files.
+    /// The same, encrypting also what the other one does, with the keys of this one.
+    pub fn and(self, other: &Self) -> Self {
+        self.hiding(&other.hidden)
+    }
+
+    /// The same keys, and nothing that is encrypted.
+    pub(crate) fn only_keys(&self) -> Self {
+        Self::new(self.keys.clone())
+    }
+
+    pub(crate) fn hiding(mut self, hidden: &Hidden) -> Self {
+        self.hidden.add(hidden);
+        self
+    }
+
+    /// The columns that are encrypted in new files; none is named where everything is.
     pub fn columns(&self) -> &BTreeSet<String> {
-        &self.columns
+        &self.hidden.columns
     }
 
-    /// Whether footers of new files are encrypted.
-    pub fn encrypts_footer(&self) -> bool {
-        self.footer
+    /// Whether everything is encrypted in new files.
+    pub fn encrypts_everything(&self) -> bool {
+        self.hidden.everything
     }
 
     /// Whether anything is encrypted in new files.
     pub fn encrypts(&self) -> bool {
-        self.footer || !self.columns.is_empty()
+        !self.hidden.is_nothing()
     }
 
     /// Whether a column, or a part of it, is encrypted in new files.
     pub fn covers(&self, column: &str) -> bool {
-        self.columns.iter().any(|path| is_or_inside(path, column))
+        let is = |path: &String| is_or_inside(path, column) || is_or_inside(column, path);
+        self.hidden.everything || self.hidden.columns.iter().any(is)
     }
 
     /// What is kept beside the rows, or in the path of a file, is not inside of one.
@@ -116,74 +154,90 @@ impl Encryption {
         Err(Error::usage("EncryptedColumn", message).with_column(column))
     }
 
+    /// Columns that are to be encrypted, by whatever is known of them, and are not among these.
+    ///
+    /// # Errors
+    /// `MissingColumn`, and `ColumnCase` for one that is there in other letters: it would be in the clear.
+    pub(crate) fn check_names<'a>(names: impl IntoIterator<Item = &'a String>, schema: &Schema) -> Result<()> {
+        for path in names {
+            let root = path.split('.').next().unwrap_or(path);
+            if schema.index_of(path).is_err() && schema.index_of(root).is_err() {
+                let message = format!("`{path}` is to be encrypted, and there is no such column");
+                return Err(Error::usage("MissingColumn", message).with_column(path));
+            }
+        }
+        Ok(())
+    }
+
     /// The leaf columns of a file of this schema that are encrypted, by their paths.
     ///
     /// # Errors
-    /// `MissingColumn` for a part of a column that is there, if that part is not.
-    fn leaves(&self, schema: &SchemaDescriptor) -> Result<BTreeSet<String>> {
+    /// `MissingColumn` for a part of a column that is there, if that part is not; `ColumnCase` for a name that is there in other letters.
+    pub fn leaves(&self, schema: &SchemaDescriptor) -> Result<BTreeSet<String>> {
         let all: Vec<String> = schema.columns().iter().map(|leaf| leaf.path().string()).collect();
+        if self.hidden.everything {
+            return Ok(all.into_iter().collect());
+        }
         let mut chosen = BTreeSet::new();
-        for path in &self.columns {
-            let own = || all.iter().filter(|leaf| is_or_inside(leaf, path)).cloned();
+        for path in &self.hidden.columns {
+            let own = || all.iter().filter(|leaf| is_or_inside(leaf, path));
             let root = path.split('.').next().unwrap_or(path);
-            if own().next().is_none() && all.iter().any(|leaf| is_or_inside(leaf, root)) {
-                let message = format!(
-                    "`{path}` is no field of the column `{root}`; inside of lists and maps, name the whole column"
-                );
-                return Err(Error::usage("MissingColumn", message).with_column(path));
+            if own().next().is_none() {
+                if all.iter().any(|leaf| is_or_inside(leaf, root)) {
+                    let message = format!(
+                        "`{path}` is no field of the column `{root}`; inside of lists and maps, name the whole column"
+                    );
+                    return Err(Error::usage("MissingColumn", message).with_column(path));
+                }
+                let lower = root.to_lowercase();
+                if let Some(leaf) = all.iter().find(|leaf| is_or_inside(&leaf.to_lowercase(), &lower)) {
+                    let message = format!("`{path}` is to be encrypted, and the column is written `{leaf}`");
+                    return Err(Error::usage("ColumnCase", message).with_column(path));
+                }
             }
-            chosen.extend(own());
+            chosen.extend(own().cloned());
         }
         Ok(chosen)
     }
 
-    /// How the Parquet writer is to encrypt a new file of this schema, with keys that no other file has; none if it has nothing to encrypt.
+    /// How the Parquet writer is to encrypt a new file of this schema, with keys that no other file has; none if it has nothing to encrypt. What this
+    /// answers shows the keys in its `Debug`.
     ///
     /// # Errors
-    /// `MissingColumn` for a part of a column that is there, if that part is not; those of the keys.
+    /// As [`leaves`](Self::leaves), and those of the keys.
     pub async fn properties(&self, schema: &SchemaDescriptor) -> Result<Option<Arc<FileEncryptionProperties>>> {
+        if self.hidden.everything {
+            return self.whole().await.map(Some);
+        }
         let leaves = self.leaves(schema)?;
-        if leaves.is_empty() && !self.footer {
+        if leaves.is_empty() {
             return Ok(None);
         }
         let footer = self.keys.new_key(FilePart::Footer).await?;
         // The library has its own copies, which it does not wipe.
         let mut properties = FileEncryptionProperties::builder(footer.key.to_vec())
             .with_footer_key_metadata(footer.metadata)
-            .with_plaintext_footer(!self.footer);
+            .with_plaintext_footer(true);
         for leaf in &leaves {
             let FileKey { key, metadata } = self.keys.new_key(FilePart::Column).await?;
             properties = properties.with_column_key_and_metadata(leaf, key.to_vec(), metadata);
         }
-        let internal = |e| Error::internal("keys of a file could not be put together").with_source(e);
-        properties.build().map(Some).map_err(internal)
+        properties.build().map(Some).map_err(incomplete)
     }
 
-    /// How the Parquet writer is to encrypt all of a file, with a key that no other file has: for what is kept beside a table.
+    /// How the Parquet writer is to encrypt all of a file, with a key that no other file has: also for what is kept beside a table.
     ///
     /// # Errors
     /// Those of the keys.
     pub async fn whole(&self) -> Result<Arc<FileEncryptionProperties>> {
         let FileKey { key, metadata } = self.keys.new_key(FilePart::Footer).await?;
-        let properties = FileEncryptionProperties::builder(key.to_vec()).with_footer_key_metadata(metadata).build();
-        properties.map_err(|e| Error::internal("keys of a file could not be put together").with_source(e))
+        let properties = FileEncryptionProperties::builder(key.to_vec()).with_footer_key_metadata(metadata);
+        properties.build().map_err(incomplete)
     }
+}
 
-    /// The leaf columns of which nothing may be in the clear: those that are encrypted, of all if the footer alone is.
-    ///
-    /// # Errors
-    /// As [`properties`](Self::properties).
-    pub fn hidden(&self, schema: &SchemaDescriptor) -> Result<BTreeSet<String>> {
-        let leaves = self.leaves(schema)?;
-        if self.footer && leaves.is_empty() {
-            return Ok(schema.columns().iter().map(|leaf| leaf.path().string()).collect());
-        }
-        Ok(leaves)
-    }
-
-    pub(crate) fn keys(&self) -> &dyn FileKeys {
-        &*self.keys
-    }
+fn incomplete(e: ParquetError) -> Error {
+    Error::internal("keys of a file could not be put together").with_source(e)
 }
 
 /// Whether a path is this column, or of a part of it.
@@ -202,23 +256,23 @@ pub(crate) fn no_keys(place: &str, column: Option<&str>) -> Error {
     }
 }
 
-/// How the Parquet library is to read a file in memory, which may be encrypted.
+/// How the Parquet library is to read a file in memory, which may be encrypted as a whole.
 ///
 /// # Errors
 /// `NoFileKeys`, `UnreadableParquet`, those of the keys.
 pub async fn reading(bytes: &Bytes, place: &str, keys: Option<&Encryption>) -> Result<ArrowReaderOptions> {
-    let fetched = Arc::new(Fetched::default());
     let options = ArrowReaderOptions::new();
-    let Some(keys) = keys else {
-        return if bytes.ends_with(ENCRYPTED_FOOTER) { Err(no_keys(place, None)) } else { Ok(options) };
-    };
-    let failed = |e| parquet_error(place, e);
-    let properties = fetched.properties().map_err(failed)?;
+    if !bytes.ends_with(ENCRYPTED_FOOTER) {
+        return Ok(options);
+    }
+    let Some(keys) = keys else { return Err(no_keys(place, None)) };
+    let keyring = Keyring::new(place, keys)?;
     loop {
-        let reader = ParquetMetaDataReader::new().with_decryption_properties(Some(properties.clone()));
-        let read = reader.parse_and_finish(bytes);
-        if !fetched.fetch(keys.keys()).await.map_err(|e| e.in_file(place))? {
-            return read.map(|_| options.with_file_decryption_properties(properties)).map_err(failed);
+        let reader = ParquetMetaDataReader::new().with_decryption_properties(Some(keyring.properties.clone()));
+        let parsed = reader.parse_and_finish(bytes);
+        if !keyring.missed().await? {
+            let options = options.with_file_decryption_properties(keyring.properties.clone());
+            return parsed.map(|_| options).map_err(|e| parquet_error(place, e));
         }
     }
 }
@@ -227,8 +281,16 @@ pub async fn reading(bytes: &Bytes, place: &str, keys: Option<&Encryption>) -> R
 pub(crate) const ENCRYPTED_FOOTER: &[u8] = b"PARE";
 
 /// The keys of one file, which the Parquet library asks for while it cannot wait: what it misses is fetched before it is asked again.
+pub(crate) struct Keyring<'a> {
+    place: &'a str,
+    keys: &'a Encryption,
+    fetched: Arc<Fetched>,
+    /// What the library reads the file with.
+    pub(crate) properties: Arc<FileDecryptionProperties>,
+}
+
 #[derive(Default)]
-pub(crate) struct Fetched(Mutex<Keys>);
+struct Fetched(Mutex<Keys>);
 
 #[derive(Default)]
 struct Keys {
@@ -236,26 +298,35 @@ struct Keys {
     missing: BTreeSet<Vec<u8>>,
 }
 
-impl Fetched {
-    pub(crate) fn properties(self: &Arc<Self>) -> parquet::errors::Result<Arc<FileDecryptionProperties>> {
-        FileDecryptionProperties::with_key_retriever(self.clone()).build()
+impl<'a> Keyring<'a> {
+    pub(crate) fn new(place: &'a str, keys: &'a Encryption) -> Result<Self> {
+        let fetched = Arc::new(Fetched::default());
+        let properties = FileDecryptionProperties::with_key_retriever(fetched.clone()).build();
+        let properties = properties.map_err(|e| parquet_error(place, e))?;
+        Ok(Self { place, keys, fetched, properties })
     }
 
     /// Fetches what was missed; whether there was anything.
-    pub(crate) async fn fetch(&self, keys: &dyn FileKeys) -> Result<bool> {
-        let missing = std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).missing);
+    pub(crate) async fn missed(&self) -> Result<bool> {
+        let missing = std::mem::take(&mut self.fetched.keys().missing);
         let any = !missing.is_empty();
         for metadata in missing {
-            let key = keys.key(&metadata).await?;
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).held.insert(metadata, key);
+            let key = self.keys.keys.key(&metadata).await.map_err(|e| e.in_file(self.place))?;
+            self.fetched.keys().held.insert(metadata, key);
         }
         Ok(any)
     }
 }
 
+impl Fetched {
+    fn keys(&self) -> MutexGuard<'_, Keys> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl KeyRetriever for Fetched {
     fn retrieve_key(&self, metadata: &[u8]) -> parquet::errors::Result<Vec<u8>> {
-        let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut keys = self.keys();
         if let Some(key) = keys.held.get(metadata) {
             return Ok(key.to_vec());
         }

@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -14,9 +14,11 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection, RowSelector};
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
-use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::column_crypto_metadata::ColumnCryptoMetaData::ENCRYPTION_WITH_FOOTER_KEY;
+use parquet::file::metadata::{ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
+use parquet::schema::types::ColumnDescriptor;
 
-use crate::encryption::{Encryption, is_or_inside, no_keys};
+use crate::encryption::{Encryption, Hidden, is_or_inside, no_keys};
 use crate::reader::{FileReader, ObjectReader, fetch_footer, parquet_error};
 use crate::rows::conform;
 
@@ -43,9 +45,15 @@ pub struct OpenFile {
     reader: FileReader,
     batch_rows: usize,
     keys: Option<Encryption>,
-    /// Its leaf columns that are encrypted, by their paths.
-    encrypted: BTreeSet<String>,
-    encrypted_footer: bool,
+    /// Its leaf columns that are encrypted, by their paths, and what a new file calls what they are of.
+    encrypted: BTreeMap<String, String>,
+    encrypted_whole: bool,
+}
+
+/// What a new file calls the column, or the field, that a leaf is of: inside of lists and maps, writers name them differently.
+fn named(leaf: &ColumnDescriptor) -> String {
+    let path = leaf.path();
+    if leaf.max_rep_level() == 0 { path.string() } else { path.parts().first().cloned().unwrap_or_default() }
 }
 
 impl OpenFile {
@@ -66,9 +74,13 @@ impl OpenFile {
     pub async fn open_with(store: Arc<dyn ObjectStore>, file: DataFile, keys: Option<&Encryption>) -> Result<Self> {
         let object = ObjectReader { store, path: file.object.clone(), size: file.size };
         let footer = fetch_footer(&object, &file.path, keys).await?;
-        let groups = footer.metadata.row_groups().iter();
-        let encrypted = groups.flat_map(|g| g.columns()).filter(|c| c.crypto_metadata().is_some());
-        let encrypted = encrypted.map(|c| c.column_path().string()).collect();
+        let chunks = footer.metadata.row_groups().iter().flat_map(|g| g.columns());
+        let encrypted = chunks.filter(|c| c.crypto_metadata().is_some());
+        let encrypted: BTreeMap<_, _> =
+            encrypted.map(|c| (c.column_path().string(), named(c.column_descr()))).collect();
+        let by_footer = |c: &ColumnChunkMetaData| c.crypto_metadata() == Some(&ENCRYPTION_WITH_FOOTER_KEY);
+        let mut chunks = footer.metadata.row_groups().iter().flat_map(|g| g.columns());
+        let encrypted_whole = footer.encrypted || chunks.any(by_footer);
         let reader = FileReader { object, metadata: footer.metadata.clone() };
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let metadata =
@@ -82,30 +94,43 @@ impl OpenFile {
             let message = format!("column `{name}` of `{}` is both in the file and in its path", file.path);
             return Err(Error::data("DuplicateColumn", message));
         }
-        let (keys, encrypted_footer) = (keys.cloned(), footer.encrypted);
-        Ok(Self { file, schema, metadata, reader, batch_rows: 8192, keys, encrypted, encrypted_footer })
+        let keys = keys.cloned();
+        Ok(Self { file, schema, metadata, reader, batch_rows: 8192, keys, encrypted, encrypted_whole })
     }
 
     /// Whether a column, or a part of it, is encrypted.
     pub fn is_encrypted(&self, column: &str) -> bool {
-        self.encrypted.iter().any(|leaf| is_or_inside(leaf, column))
+        self.encrypted.keys().any(|leaf| is_or_inside(leaf, column))
     }
 
-    /// Its encrypted columns: the paths of leaves, in the format's own terms.
-    pub fn encrypted(&self) -> &BTreeSet<String> {
-        &self.encrypted
+    /// Its encrypted columns: by name, or the path of a field inside of structs. A list or map is named as a whole, whatever of it is encrypted.
+    pub fn encrypted(&self) -> BTreeSet<String> {
+        self.encrypted.values().cloned().collect()
     }
 
-    /// Whether its footer is encrypted.
-    pub fn has_encrypted_footer(&self) -> bool {
-        self.encrypted_footer
+    /// Whether all of it is encrypted: its footer, or all columns with the key of the footer.
+    pub fn is_encrypted_whole(&self) -> bool {
+        self.encrypted_whole
+    }
+
+    /// Whether anything of it is encrypted.
+    pub fn has_encrypted(&self) -> bool {
+        self.encrypted_whole || !self.encrypted.is_empty()
     }
 
     /// Whether at least that is encrypted in it which would be in a new file.
     pub fn is_encrypted_as(&self, wanted: &Encryption) -> bool {
-        let hidden = wanted.hidden(self.metadata.parquet_schema());
-        let columns = hidden.is_ok_and(|hidden| hidden.is_subset(&self.encrypted));
-        columns && (self.encrypted_footer || !wanted.encrypts_footer())
+        if wanted.encrypts_everything() {
+            return self.encrypted_whole;
+        }
+        let leaves = wanted.leaves(self.metadata.parquet_schema());
+        self.encrypted_whole || leaves.is_ok_and(|leaves| leaves.iter().all(|leaf| self.encrypted.contains_key(leaf)))
+    }
+
+    pub(crate) fn hidden(&self) -> Hidden {
+        // Where everything is, no column is one of those that are.
+        let columns = if self.encrypted_whole { BTreeSet::new() } else { self.encrypted() };
+        Hidden { columns, everything: self.encrypted_whole }
     }
 
     /// How a file in its place is to be encrypted; none if nothing of it is.
@@ -113,13 +138,12 @@ impl OpenFile {
     /// # Errors
     /// `NoFileKeys` if there are no keys: what it hides would be in the clear.
     pub fn encryption(&self) -> Result<Option<Encryption>> {
-        if self.encrypted.is_empty() && !self.encrypted_footer {
+        if !self.has_encrypted() {
             return Ok(None);
         }
-        let first = self.encrypted.first().map(String::as_str);
-        let keys = self.keys.clone().ok_or_else(|| no_keys(&self.file.path, first))?;
-        let like = keys.with_columns(self.encrypted.iter().cloned());
-        Ok(Some(if self.encrypted_footer { like.with_encrypted_footer() } else { like }))
+        let first = self.encrypted.keys().next().map(String::as_str);
+        let keys = self.keys.as_ref().ok_or_else(|| no_keys(&self.file.path, first))?;
+        Ok(Some(keys.only_keys().hiding(&self.hidden())))
     }
 
     /// # Errors
@@ -130,6 +154,11 @@ impl OpenFile {
         }
         let hidden = columns.find(|column| self.is_encrypted(column));
         hidden.map_or(Ok(()), |column| Err(no_keys(&self.file.path, Some(column))))
+    }
+
+    /// Whether it has encrypted columns and there are no keys: its page indexes cannot be read then.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.keys.is_none() && !self.encrypted.is_empty()
     }
 
     pub(crate) fn reader(&self) -> &FileReader {

@@ -162,6 +162,10 @@ impl TableProvider for TableFiles {
         }
         let readers = files.iter().map(|(file, _)| (file.file.object.clone(), file.reader().clone())).collect();
         let mut source = ParquetSource::new(table).with_parquet_file_reader_factory(Arc::new(Opened(readers)));
+        // The library reads all of a file's page index or fails.
+        if files.iter().any(|(file, _)| file.is_closed()) {
+            source = source.with_enable_page_index(false);
+        }
         if let Some(filter) = conjunction(others.into_iter().cloned()) {
             let schema = DFSchema::try_from(self.schema.clone())?;
             source = source.with_predicate(state.create_physical_expr(filter, &schema)?);

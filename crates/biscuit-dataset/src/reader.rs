@@ -13,7 +13,7 @@ use parquet::arrow::async_reader::{AsyncFileReader, MetadataFetch};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
-use crate::encryption::{ENCRYPTED_FOOTER, Encryption, Fetched, no_keys};
+use crate::encryption::{ENCRYPTED_FOOTER, Encryption, Keyring, no_keys};
 
 /// Bytes that are fetched from the end at first: most footers are shorter.
 const FOOTER: usize = 64 * 1024;
@@ -175,21 +175,23 @@ fn bad_rows(place: &str, e: impl std::error::Error + Send + Sync + 'static) -> E
 /// `NoFileKeys` for one that is encrypted, where there are no keys; those of the keys; `UnreadableParquet`; those of the store.
 pub(crate) async fn fetch_footer(object: &ObjectReader, place: &str, keys: Option<&Encryption>) -> Result<Footer> {
     let mut tail = Tail { object, held: None };
-    let fetched = Arc::new(Fetched::default());
-    loop {
-        let mut reader = ParquetMetaDataReader::new().with_prefetch_hint(Some(FOOTER));
-        if keys.is_some() {
-            let properties = fetched.properties().map_err(|e| parquet_error(place, e))?;
-            reader = reader.with_decryption_properties(Some(properties));
-        }
-        let read = reader.load_and_finish(&mut tail, object.size).await;
-        match keys {
-            Some(keys) if fetched.fetch(keys.keys()).await.map_err(|e| e.in_file(place))? => {}
-            None if tail.has_encrypted_footer() => return Err(no_keys(place, None)),
-            _ => {
-                let metadata = read.map_err(|e| parquet_error(place, e))?;
-                return Ok(Footer { metadata: Arc::new(metadata), encrypted: tail.has_encrypted_footer() });
+    let reader = || ParquetMetaDataReader::new().with_prefetch_hint(Some(FOOTER));
+    let read = match keys {
+        None => reader().load_and_finish(&mut tail, object.size).await,
+        Some(keys) => {
+            let keyring = Keyring::new(place, keys)?;
+            loop {
+                let reader = reader().with_decryption_properties(Some(keyring.properties.clone()));
+                let read = reader.load_and_finish(&mut tail, object.size).await;
+                if !keyring.missed().await? {
+                    break read;
+                }
             }
         }
+    };
+    let encrypted = tail.has_encrypted_footer();
+    match read {
+        Err(_) if encrypted && keys.is_none() => Err(no_keys(place, None)),
+        read => Ok(Footer { metadata: Arc::new(read.map_err(|e| parquet_error(place, e))?), encrypted }),
     }
 }

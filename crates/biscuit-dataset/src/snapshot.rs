@@ -10,11 +10,11 @@ use datafusion::execution::context::SessionContext;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use object_store::ObjectStore;
 use object_store::path::Path;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::dataset::Dataset;
-use crate::encryption::{Encryption, no_keys};
+use crate::encryption::{Encryption, Hidden, no_keys};
 use crate::file::{DataFile, OpenFile};
 use crate::file_writer::ParquetOptions;
 use crate::hive::partition_values;
@@ -27,7 +27,7 @@ use crate::table_writer::{TableWriter, WriteOptions};
 /// says them.
 const PARTITION_TYPES: &str = "partition_types";
 const COLUMNS: &str = "columns";
-/// The fact that says which columns are encrypted inside of the files, and whether their footers are.
+/// The fact that says what is encrypted inside of the files.
 const ENCRYPTED: &str = "encrypted";
 
 /// What a write does with the rows that are there.
@@ -51,14 +51,10 @@ pub struct Snapshot {
     pub observed: Observed,
     files: Vec<DataFile>,
     partition: Vec<(String, DataType)>,
-    encrypted: Encrypted,
-}
-
-/// What is encrypted in the table's files, as far as it is known.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Encrypted {
-    columns: BTreeSet<String>,
-    footer: bool,
+    /// What is encrypted in its files, as far as it is known.
+    hidden: Hidden,
+    /// What options of a write name besides the dataset.
+    named: BTreeSet<String>,
 }
 
 impl Snapshot {
@@ -72,14 +68,14 @@ impl Snapshot {
             files.push(DataFile { path: f.path.clone(), object, size: f.size, partition: partition_values(&f.path)? });
         }
         let partition = partition_columns(&files, observed.head.meta.get(PARTITION_TYPES))?;
-        let encrypted = match observed.head.meta.get(ENCRYPTED).filter(|fact| !fact.is_null()) {
-            Some(fact) => Encrypted::deserialize(fact).map_err(|e| {
+        let hidden = match observed.head.meta.get(ENCRYPTED).filter(|fact| !fact.is_null()) {
+            Some(fact) => Hidden::deserialize(fact).map_err(|e| {
                 let message = "what the journal says of encrypted columns cannot be read";
                 Error::new(ErrorKind::Conflict, "Diverged", message).with_source(e)
             })?,
-            None => Encrypted::default(),
+            None => Hidden::default(),
         };
-        Ok(Self { dataset, observed, files, partition, encrypted })
+        Ok(Self { dataset, observed, files, partition, hidden, named: BTreeSet::new() })
     }
 
     /// The table this is a snapshot of.
@@ -106,47 +102,68 @@ impl Snapshot {
         self
     }
 
-    /// The same snapshot, knowing what is encrypted in these of its files: files of other writers may be among them.
-    pub fn encrypted_like(mut self, files: &[OpenFile]) -> Self {
-        self.encrypted.columns.extend(files.iter().flat_map(|file| file.encrypted().iter().cloned()));
-        self.encrypted.footer |= files.iter().any(OpenFile::has_encrypted_footer);
+    /// The snapshot as it is written to, and the options that its new files are written with: what these, the dataset and all that was in the table before
+    /// have encrypted, is encrypted. `open` are the files of it that are open already; others that no commit has described are opened.
+    ///
+    /// # Errors
+    /// `NoFileKeys` if something was encrypted, and there are no keys: values of it would be in the clear. Those of [`OpenFile::open_with`].
+    pub async fn for_writing(mut self, options: &ParquetOptions, open: &[OpenFile]) -> Result<(Self, ParquetOptions)> {
+        open.iter().for_each(|file| self.hidden.add(&file.hidden()));
+        let unknown = |file: &&DataFile| open.iter().all(|open| open.file.path != file.path);
+        let unknown: Vec<DataFile> = self.undescribed().filter(unknown).cloned().collect();
+        self.open(unknown).await?.iter().for_each(|file| self.hidden.add(&file.hidden()));
+        if let Some(own) = &options.encryption {
+            self.hidden.add(&own.hidden);
+            self.named.clone_from(&own.hidden.columns);
+        }
+        let encryption = match &options.encryption {
+            // The keys of the options go before.
+            Some(own) => Some(own.clone().hiding(&self.all_hidden())),
+            None => self.encryption()?,
+        };
+        let options = ParquetOptions { encryption: encryption.filter(Encryption::encrypts), ..options.clone() };
+        Ok((self, options))
+    }
+
+    /// The same snapshot, knowing what is encrypted in these of its files: for a commit that describes them and writes none.
+    pub fn describing(mut self, files: &[OpenFile]) -> Self {
+        files.iter().for_each(|file| self.hidden.add(&file.hidden()));
         self
     }
 
-    /// How new files of the table are encrypted: the columns that its dataset names, and those that were encrypted in it before. None if there are none.
+    /// Files that no commit has described.
+    fn undescribed(&self) -> impl Iterator<Item = &DataFile> {
+        let described = self.observed.head.meta.contains_key(COLUMNS) && !self.observed.diverged;
+        let foreign = |file: &&DataFile| self.observed.foreign.iter().any(|foreign| foreign.path == file.path);
+        self.files.iter().filter(move |file| !described || foreign(file))
+    }
+
+    fn all_hidden(&self) -> Hidden {
+        let mut all = self.hidden.clone();
+        self.dataset.encryption().iter().for_each(|own| all.add(&own.hidden));
+        all
+    }
+
+    /// How new files of the table are encrypted, as far as commits have said it: what its dataset names, and what was encrypted before. None without keys.
     ///
     /// # Errors
-    /// `NoFileKeys` if there were some before, and the dataset has no keys: their values would be in the clear.
+    /// `NoFileKeys` if something was encrypted before, and the dataset has no keys.
     pub fn encryption(&self) -> Result<Option<Encryption>> {
-        let Encrypted { columns, footer } = &self.encrypted;
+        let hidden = &self.hidden;
         match self.dataset.encryption() {
-            Some(keys) => {
-                let all = keys.clone().with_columns(columns.iter().cloned());
-                Ok(Some(if *footer { all.with_encrypted_footer() } else { all }))
-            }
-            None if columns.is_empty() && !footer => Ok(None),
-            None => Err(no_keys(&self.dataset.location().to_string(), columns.first().map(String::as_str))),
+            Some(keys) => Ok(Some(keys.clone().hiding(hidden))),
+            None if hidden.is_nothing() => Ok(None),
+            None => Err(no_keys(&self.dataset.location().to_string(), hidden.columns.first().map(String::as_str))),
         }
     }
 
-    /// These options for new files of the table, with its [`encryption`](Self::encryption).
+    /// Whether all columns that are named to be encrypted are among those of the table: these.
     ///
     /// # Errors
-    /// `NoFileKeys`.
-    pub fn parquet(&self, options: &ParquetOptions) -> Result<ParquetOptions> {
-        let encryption = self.encryption()?;
-        Ok(match (&options.encryption, encryption) {
-            (None, encryption) => ParquetOptions { encryption, ..options.clone() },
-            (Some(own), Some(others)) => {
-                let all = own.clone().with_columns(others.columns().iter().cloned());
-                options.clone().with_encryption(if others.encrypts_footer() {
-                    all.with_encrypted_footer()
-                } else {
-                    all
-                })
-            }
-            (Some(_), None) => options.clone(),
-        })
+    /// `MissingColumn`: a misspelt name would protect nothing.
+    pub fn check_encrypted(&self, schema: &Schema) -> Result<()> {
+        let named = self.dataset.encryption().into_iter().flat_map(|own| own.columns());
+        Encryption::check_names(named.chain(&self.named), schema)
     }
 
     /// Its partition columns in the order of the folders, with their types; empty for a table without folders.
@@ -231,7 +248,8 @@ impl Snapshot {
     /// Writes rows on top of this snapshot as one step.
     ///
     /// # Errors
-    /// `Conflict` if another run has committed since; `PartitioningDiffers` if the table's folders are others;
+    /// `NoFileKeys` where something is encrypted in the table and there are no keys; `MissingColumn` and `EncryptedColumn` for columns that cannot be
+    /// encrypted. `Conflict` if another run has committed since; `PartitioningDiffers` if the table's folders are others;
     /// `EmptyReplacement`; those of [`TableWriter`] and of the rows themselves. After an error nothing is changed.
     pub async fn write(&self, rows: DataFrame, mode: WriteMode, options: &WriteOptions) -> Result<Committed> {
         self.write_as(rows, mode, options, None).await
@@ -249,15 +267,23 @@ impl Snapshot {
             return Ok(Committed { version, outcome: Outcome::Unchanged, exceptions: vec![], adopted: 0, ghosts: 0 });
         }
         self.check_partitioning(&options.partition_by, mode)?;
-        let options = &options.clone().with_parquet(self.parquet(&options.parquet)?);
         if mode != WriteMode::Append {
             refuse_raw(&self.observed.head, "replaced")?;
+        }
+        let (this, parquet) = self.clone().for_writing(&options.parquet, &[]).await?;
+        let options = &options.clone().with_parquet(parquet);
+        let schema = Arc::clone(rows.schema().inner());
+        match self.known_schema()? {
+            Some(known) if !known.fields().is_empty() => {
+                let fields = known.fields().iter().chain(schema.fields()).cloned();
+                this.check_encrypted(&Schema::new(fields.collect::<Vec<_>>()))?;
+            }
+            _ => this.check_encrypted(&schema)?,
         }
         let journal = self.dataset.journal();
         let mut replace = journal.replace(&self.observed);
         commit.inspect(|id| replace.with_commit_id(id));
-        let schema = Arc::clone(rows.schema().inner());
-        for (name, value) in self.facts(&schema, &options.partition_by)? {
+        for (name, value) in this.facts(&schema, &options.partition_by)? {
             replace.with_meta(name, value);
         }
         let written = self.stage(&mut replace, rows, options).await;
@@ -295,15 +321,8 @@ impl Snapshot {
             Some(Value::Array(vec![Value::String(f.name().clone()), Value::String(t)]))
         };
         let columns = schema.fields().iter().filter_map(column).collect();
-        let mut encrypted = self.encrypted.clone();
-        if let Some(more) = self.dataset.encryption() {
-            encrypted.columns.extend(more.columns().iter().cloned());
-            encrypted.footer |= more.encrypts_footer();
-        }
-        let encrypted = match encrypted == Encrypted::default() {
-            true => Value::Null,
-            false => json!(encrypted),
-        };
+        let hidden = self.all_hidden();
+        let encrypted = if hidden.is_nothing() { Value::Null } else { json!(hidden) };
         let types = partition_types(schema, partition_by)?;
         Ok([(COLUMNS, Value::Array(columns)), (PARTITION_TYPES, types), (ENCRYPTED, encrypted)])
     }

@@ -114,9 +114,6 @@ impl PartitionedWriter {
     /// # Errors
     /// Those of [`partition_folders`] and of the store; `EncryptedColumn` for a partition column that is to be encrypted.
     pub async fn write(&mut self, batch: &RecordBatch) -> Result<Vec<String>> {
-        if let Some(encryption) = &self.options.parquet.encryption {
-            encryption.check_clear("one that makes folders", &self.options.partition_by)?;
-        }
         let mut folders = Vec::new();
         for (folder, rows) in partition_folders(batch, &self.options.partition_by)? {
             if self.only.as_ref().is_some_and(|only| !only.contains(&folder)) {
@@ -154,6 +151,9 @@ impl PartitionedWriter {
                 ("", folder) | (folder, "") => folder.to_owned(),
                 (parent, folder) => format!("{parent}/{folder}"),
             };
+            if let Some(encryption) = &self.options.parquet.encryption {
+                encryption.check_clear("one that makes folders", &self.options.partition_by)?;
+            }
             let stage = self.stager.writer(&folder, "parquet");
             self.open.insert(key.clone(), FileWriter::like(stage, rows, &self.options.parquet).await?);
         }

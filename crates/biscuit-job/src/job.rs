@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use biscuit_bookmark::Mode;
 use biscuit_core::{Error, Result, Run};
-use biscuit_dataset::{ByUrl, Dataset, Encryption, OpenLocation};
+use biscuit_dataset::{ByUrl, Dataset, Encryption, OpenLocation, ParquetOptions};
 use biscuit_journal::{Interrupt, JournalOptions};
 use biscuit_pii::{Means, MemoryStore, Policy};
 use biscuit_schema::Contract;
@@ -233,7 +233,8 @@ impl RawToClean {
             mode: Some(spec.mode),
             ..OutputReport::default()
         };
-        Ok(Work { job: self, name, spec, run, snapshot, chosen, report, means: means.cloned(), guards: vec![] })
+        let (means, parquet) = (means.cloned(), ParquetOptions::default());
+        Ok(Work { job: self, name, spec, run, snapshot, parquet, chosen, report, means, guards: vec![] })
     }
 }
 

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use biscuit_bookmark::{Place, list};
 use biscuit_core::{Error, Instant, Result};
+use biscuit_dataset::Encryption;
 use biscuit_schema::{Conflict, Contract};
 use tokio::runtime::Handle;
 
@@ -11,7 +12,7 @@ use crate::input::InputFile;
 use crate::read::{FileRows, Reading, Task};
 use crate::spec::{CsvSpec, RulesSpec, SourceFormat};
 
-/// The contract of the objects at a place, by samples of them, with what samples do not agree on.
+/// The contract of the objects at a place, by samples of them, with what samples do not agree on. `keys` are those of Parquet files that are encrypted.
 ///
 /// # Errors
 /// `NotFound` if there is no object; those of files that cannot be read.
@@ -20,9 +21,10 @@ pub async fn learn(
     format: Option<SourceFormat>,
     csv: &CsvSpec,
     rules: Option<&RulesSpec>,
+    keys: Option<&Encryption>,
 ) -> Result<(Contract, Vec<Conflict>)> {
     let (files, format) = files_at(place, format).await?;
-    infer(&files, format, csv, rules, (None, None)).await
+    infer(&files, format, csv, rules, (None, keys)).await
 }
 
 /// The first rows of the objects at a place, so many of each: all columns, typed as [`learn`] types them.
@@ -35,10 +37,11 @@ pub async fn sample(
     csv: &CsvSpec,
     rows_of_each: usize,
     now: Instant,
+    keys: Option<&Encryption>,
 ) -> Result<Vec<RecordBatch>> {
     let (files, format) = files_at(place, format).await?;
-    let (contract, _) = infer(&files, format, csv, Some(&RulesSpec::None), (None, None)).await?;
-    let reading = Arc::new(Reading::new(format, csv.clone(), &contract, now)?);
+    let (contract, _) = infer(&files, format, csv, Some(&RulesSpec::None), (None, keys)).await?;
+    let reading = Arc::new(Reading::new(format, csv.clone(), &contract, now)?.with_keys(keys.cloned()));
     let mut all = vec![];
     for file in &files {
         let (reading, handle, file) = (reading.clone(), Handle::current(), file.clone());
@@ -92,7 +95,7 @@ async fn files_at(place: &Place, format: Option<SourceFormat>) -> Result<(Vec<Ar
 
 /// The format of a file, by its first bytes and its name.
 fn by_name(name: &str, head: &[u8]) -> Result<SourceFormat> {
-    if head == b"PAR1" {
+    if matches!(head, b"PAR1" | b"PARE") {
         return Ok(SourceFormat::Parquet);
     }
     let plain = name.trim_end_matches(".gz").trim_end_matches(".zst").to_lowercase();

@@ -61,11 +61,11 @@ impl Work<'_> {
         if let Some(guard) = guard {
             changes = guard.records(changes).await?;
             self.guards.push(guard);
-            self.encrypt_files()?;
             if !changes.is_empty() {
                 all_seen(&self.guards)?;
             }
         }
+        self.encrypt_files(&[], None).await?;
         self.say_sources(&[])?;
         self.merge(changes, contract.as_ref(), vec![], options).await
     }

@@ -182,6 +182,47 @@ impl Reading {
         self
     }
 
+    fn read_parquet(
+        &self,
+        file: &Arc<InputFile>,
+        handle: &Handle,
+        piece: &mut dyn FnMut(Piece) -> Result<()>,
+    ) -> Result<()> {
+        let path = file.name.to_string();
+        let data = DataFile { path, object: file.path.clone(), size: file.size, partition: vec![] };
+        let open = OpenFile::open_with(file.store.clone(), data, self.keys.as_ref());
+        let open = handle.block_on(open).map_err(|e| file.failed(e))?;
+        self.check_encrypted(&open)?;
+        let mut rows = open.with_batch_rows(crate::decode::BATCH).stream(None)?;
+        let mut first = 1;
+        while let Some(batch) = handle.block_on(rows.next()) {
+            let batch = batch.map_err(|e| file.failed(e))?;
+            let count = batch.num_rows() as u64;
+            piece(Piece { batch, first, raw: Raw::Rows })?;
+            first += count;
+        }
+        Ok(())
+    }
+
+    /// What a file encrypts is not written in the clear by saying nothing.
+    fn check_encrypted(&self, open: &OpenFile) -> Result<()> {
+        let known = open.has_encrypted() && self.keys.is_some();
+        let Some(guard) = self.guard.as_ref().filter(|_| known) else { return Ok(()) };
+        let contract = self.coercion.contract();
+        for field in open.schema().fields().iter().filter(|f| open.is_encrypted(f.name())) {
+            let is = |name: &String| name.eq_ignore_ascii_case(field.name());
+            let column = contract.columns.iter().find(|c| is(&c.name) || c.reading.renamed_from.iter().any(is));
+            let name = column.map_or(field.name(), |column| &column.name);
+            if (column.is_some() || contract.extra == Extra::Keep) && !guard.names(name) {
+                let message = format!(
+                    "column `{name}` is encrypted in the file, and [pii] says nothing of it; `keep` lets it through"
+                );
+                return Err(Error::usage("UntreatedColumn", message).with_column(name).in_file(&open.file.path));
+            }
+        }
+        Ok(())
+    }
+
     /// What came up; it is asked once, when everything is read.
     ///
     /// # Errors
@@ -248,7 +289,7 @@ impl Reading {
                 match &mut json {
                     Some(json) => read_json(json, &task, handle, &mut piece, &mut refuse),
                     None if self.format == SourceFormat::Csv => self.read_csv(&file, handle, &mut piece, &mut refuse),
-                    None => read_parquet(&file, self.keys.as_ref(), handle, &mut piece),
+                    None => self.read_parquet(&file, handle, &mut piece),
                 }?;
             }
             for row in bad {
@@ -378,24 +419,4 @@ fn read_json(
             Ok(())
         }
     }
-}
-
-fn read_parquet(
-    file: &Arc<InputFile>,
-    keys: Option<&Encryption>,
-    handle: &Handle,
-    piece: &mut dyn FnMut(Piece) -> Result<()>,
-) -> Result<()> {
-    let data = DataFile { path: file.name.to_string(), object: file.path.clone(), size: file.size, partition: vec![] };
-    let open = OpenFile::open_with(file.store.clone(), data, keys);
-    let open = handle.block_on(open).map_err(|e| file.failed(e))?;
-    let mut rows = open.with_batch_rows(crate::decode::BATCH).stream(None)?;
-    let mut first = 1;
-    while let Some(batch) = handle.block_on(rows.next()) {
-        let batch = batch.map_err(|e| file.failed(e))?;
-        let count = batch.num_rows() as u64;
-        piece(Piece { batch, first, raw: Raw::Rows })?;
-        first += count;
-    }
-    Ok(())
 }

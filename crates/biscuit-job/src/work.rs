@@ -4,7 +4,7 @@ use std::sync::Arc;
 use biscuit_bookmark::{Mode, Object};
 use biscuit_change::Refused;
 use biscuit_core::{Error, Result, Run};
-use biscuit_dataset::{FileSizing, Snapshot, WriteOptions, refuse_raw};
+use biscuit_dataset::{FileSizing, ParquetOptions, Snapshot, WriteOptions, refuse_raw};
 use biscuit_journal::Replace;
 use biscuit_pii::Means;
 use biscuit_schema::{Coercion, Compliance, Contract, Extra, Layer};
@@ -37,6 +37,8 @@ pub(crate) struct Work<'a> {
     pub(crate) spec: &'a OutputSpec,
     pub(crate) run: &'a Run,
     pub(crate) snapshot: Snapshot,
+    /// How its files are written.
+    pub(crate) parquet: ParquetOptions,
     pub(crate) chosen: Vec<Chosen>,
     pub(crate) report: OutputReport,
     /// What the job's policy on personal data works with.
@@ -170,7 +172,6 @@ impl Work<'_> {
             readings.push(Arc::new(self.reading(at, &contract, own.as_ref()).await?));
         }
         self.check_classes(own.as_ref())?;
-        self.encrypt_files()?;
         let coercion = own.as_ref().map(|c| self.coercion(c, &added)).transpose()?;
         let compliance = Compliance::new(own.as_ref().unwrap_or(&Contract::default()), self.run.start)?;
         // Rows that go there as they are go to the folders that their contract names.
@@ -184,6 +185,7 @@ impl Work<'_> {
             given => given.to_vec(),
         };
         let finish = Arc::new(Finish::new(added, coercion, compliance));
+        self.encrypt_files(&readings, Some(&finish)).await?;
         Ok(Rows { readings, finish, partition_by, contract: own })
     }
 
@@ -269,29 +271,50 @@ impl Work<'_> {
         Ok(names.filter(|name| guard.changes(name)).collect())
     }
 
-    /// The columns that the policy wants its files to encrypt.
+    /// Has the files of the output encrypt the columns that the policy wants so, and those that it had encrypted before.
     ///
     /// # Errors
-    /// `EncryptedColumn` where their values would be in other columns, too, which are not.
-    pub(crate) fn encrypt_files(&mut self) -> Result<()> {
+    /// `EncryptedColumn` where their values would be in other columns, too, which are not; `NoFileKeys`.
+    pub(crate) async fn encrypt_files(&mut self, readings: &[Arc<Reading>], finish: Option<&Finish>) -> Result<()> {
         let columns: BTreeSet<String> =
             self.guards.iter().flat_map(|guard| guard.in_files()).map(str::to_owned).collect();
-        let Some(first) = columns.first() else { return Ok(()) };
-        let keys = self.snapshot.dataset().encryption().cloned();
-        let encryption = keys.ok_or_else(|| Error::internal("columns without keys"))?.with_columns(columns.clone());
+        if !columns.is_empty() {
+            let keys = self.snapshot.dataset().encryption().cloned();
+            let keys = keys.ok_or_else(|| Error::internal("columns without keys"))?;
+            self.snapshot = self.snapshot.clone().with_encryption(keys.with_columns(columns.clone()));
+        }
+        let snapshot = self.snapshot.clone().for_writing(&ParquetOptions::default(), &[]).await;
+        (self.snapshot, self.parquet) = match snapshot {
+            Err(e) => return Err(self.snapshot.dataset().journal().explain(e, &self.snapshot.observed.head).await),
+            Ok(known) => known,
+        };
+        let Some(encryption) = &self.parquet.encryption else { return Ok(()) };
         let elsewhere = |column: &str, how: &str| {
             let message = format!(
                 "column `{column}` is encrypted inside of the files of this output, and {how}: encrypt its values instead"
             );
             Err(Error::usage("EncryptedColumn", message).with_column(column))
         };
+        let first = encryption.columns().first().map_or("*", String::as_str);
         if self.spec.sql.is_some() {
             return elsewhere(first, "a query may put its values into any other column");
         }
         if let Some((name, derived)) = self.spec.derive.iter().find(|(_, derived)| encryption.covers(&derived.from)) {
             return elsewhere(&derived.from, &format!("`{name}` is derived from it, in the clear"));
         }
-        self.snapshot = self.snapshot.clone().with_encryption(encryption);
+        // The output's own contract may give it another name.
+        for reading in readings.iter().filter(|_| finish.is_some()) {
+            let made = finish.map_or_else(|| Ok(reading.schema.clone()), |finish| finish.schema(&reading.schema))?;
+            for path in &columns {
+                let root = path.split('.').next().unwrap_or(path);
+                if reading.schema.index_of(root).is_ok() && made.index_of(root).is_err() {
+                    return elsewhere(
+                        path,
+                        "the output's contract has no column of that name, and may have it as another",
+                    );
+                }
+            }
+        }
         Ok(())
     }
 
@@ -355,7 +378,7 @@ impl Work<'_> {
         only: Option<BTreeSet<String>>,
     ) -> Result<Written> {
         let mut options = WriteOptions::default().with_partition_by(rows.partition_by.clone());
-        options.parquet = self.snapshot.parquet(&options.parquet)?;
+        options.parquet = self.parquet.clone();
         if let Some(size) = self.spec.target_size {
             options = options.with_sizing(FileSizing::TargetSize(size));
         }

@@ -40,9 +40,8 @@ pub async fn adopt(dataset: &Dataset, mode: Mode) -> Result<AdoptReport> {
     let dataset = dataset.clone().with_journal(dataset.journal().clone().with_diverged(Diverged::Adopt));
     let snapshot = if mode == Mode::DryRun { dataset.view().await? } else { dataset.observe().await? };
     let files = snapshot.open_files().await?;
-    let snapshot = snapshot.encrypted_like(&files);
     let schema = snapshot.schema(&files)?;
-    let observed = &snapshot.observed;
+    let observed = snapshot.observed.clone();
     let mut report = AdoptReport {
         outcome: "unchanged",
         version: observed.head.version,
@@ -59,14 +58,13 @@ pub async fn adopt(dataset: &Dataset, mode: Mode) -> Result<AdoptReport> {
         return Ok(report);
     }
     let journal = dataset.journal();
-    let mut replace = journal.replace(observed);
+    let mut replace = journal.replace(&observed);
     replace.with_adoption();
     let segments = Segments::load(journal, &observed.head, observed.diverged, dataset.encryption()).await?;
-    let encryption = match snapshot.encryption() {
-        // Nothing is written that would be in the clear.
-        Err(_) if segments.is_empty() => None,
-        encryption => encryption?,
-    };
+    let snapshot = snapshot.describing(&files);
+    // Without keys nothing is written that would be in the clear.
+    let rewrites = observed.diverged && !segments.is_empty();
+    let encryption = if rewrites { snapshot.encryption()? } else { None };
     let (segment, dropped) = segments.update(vec![], observed.head.version + 1, None, encryption.as_ref()).await?;
     dropped.iter().for_each(|name| replace.without_state(name));
     if let Some((name, bytes)) = segment {

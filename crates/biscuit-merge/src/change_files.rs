@@ -169,6 +169,10 @@ impl FoundFile {
         let (code, what) = match e.code() {
             "NotFound" => ("InputGone", "was deleted"),
             "Conflict" => ("InputChanged", "was overwritten"),
+            "NoFileKeys" => {
+                let message = "the file is encrypted (Parquet's modular encryption), and changes are read from files in the clear";
+                return Error::usage("EncryptedInput", message).in_file(&self.name).with_source(e);
+            }
             _ => return e.in_file(&self.name),
         };
         let message = format!("the file {what} after it was found, and before it was read; run again");
@@ -184,7 +188,7 @@ impl FoundFile {
         let data = DataFile { path, object, size: self.size, partition: vec![] };
         let open = OpenFile::open(self.pinned(), data).await.map_err(|e| self.failed(e))?;
         take.expect(open.rows());
-        let mut rows = open.with_batch_rows(BATCH).stream(None)?;
+        let mut rows = open.with_batch_rows(BATCH).stream(None).map_err(|e| self.failed(e))?;
         // Decoded beside what is done with the rows.
         let (send, mut receive) = mpsc::channel(1);
         let decoding = tokio::spawn(async move {

@@ -108,7 +108,7 @@ impl Merge {
     /// # Errors
     /// Bad records: `NullKey`, `NullOrder`, `TextOrder`, `KeyType`, `OrderType`, `MissingColumn`, `UnknownOp`,
     /// `AmbiguousOrder`, `UnavailableWithoutPrior`, `NoCommonType`, `ColumnCase`. A spec that the table was not made
-    /// with: `SpecDrift`, `PartitioningDiffers`. `TooManyDeleted`, `TooManyQuarantined`. `MemoryExhausted` if not even one row group fits
+    /// with: `SpecDrift`, `PartitioningDiffers`. Columns that files encrypt: `NoFileKeys`, `MissingColumn`, `EncryptedColumn`. `TooManyDeleted`, `TooManyQuarantined`. `MemoryExhausted` if not even one row group fits
     /// into the budget, `SpillFailed` if the disk for temporary files is full. `Conflict` if another run was first, `Diverged`, and
     /// those of the store. After any of them the table is as it was.
     pub async fn run(&self, changes: Changes, mode: Mode) -> Result<MergeReport> {

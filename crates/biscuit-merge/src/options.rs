@@ -13,7 +13,7 @@ pub struct MergeOptions {
     /// choice: a record that it did not keep as it was is not put aside, but stops the run.
     pub bad_rows: BadRows,
     /// Whether the records that may be put aside were sealed by who hands them over. Default: they are as they came, and are not put aside for a
-    /// table with columns that its files encrypt.
+    /// table with columns that its files encrypt. What was put aside before is left as it is.
     pub sealed: bool,
     /// The most records of a run, in percent, that may be put aside. Default: 0.1.
     pub max_quarantined: f64,

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use biscuit_change::BadRows;
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{Dataset, OpenFile, Snapshot, WriteMode};
+use biscuit_dataset::{Dataset, OpenFile, ParquetOptions, Snapshot, WriteMode};
 use biscuit_schema::merge_schemas;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::execution::TaskContext;
@@ -89,22 +89,12 @@ impl Merge {
         self.check_drift(&snapshot)?;
         let partition_by = self.partition_by(&snapshot)?;
         let (files, has) = self.known(&snapshot).await?;
-        let snapshot = snapshot.encrypted_like(&files);
-        let parquet = snapshot.parquet(&self.options.parquet)?;
-        if let Some(encryption) = &parquet.encryption {
-            encryption.check_clear("one of the key", &self.spec.key)?;
-            encryption.check_clear("one that orders the changes", &self.spec.order)?;
-            encryption.check_clear("one that makes folders", &partition_by)?;
-            if let (Some(column), BadRows::Quarantine, false) =
-                (encryption.columns().first(), self.options.bad_rows, self.options.sealed)
-            {
-                let message = format!(
-                    "column `{column}` is encrypted inside of the data files, and records that cannot be used would be put aside as they came: they can stop the run instead, or be merged by a job with [pii], which seals them"
-                );
-                return Err(Error::usage("EncryptedColumn", message).with_column(column));
-            }
-        }
+        let (snapshot, parquet) = snapshot.for_writing(&self.options.parquet, &files).await?;
+        self.check_encryption(&parquet, &partition_by)?;
+        // Of a table with slices files are opened with these.
+        let files = if self.slices.is_some() { vec![] } else { files };
         let target = self.target_schema(&has, taken, &partition_by)?;
+        snapshot.check_encrypted(&target)?;
         if !has.fields().is_empty() {
             let new = target.fields().iter().filter(|f| has.index_of(f.name()).is_err());
             report.added_columns = new.map(|f| f.name().clone()).collect();
@@ -154,6 +144,19 @@ impl Merge {
         Ok(prepared)
     }
 
+    /// What is encrypted inside of files is not kept elsewhere.
+    fn check_encryption(&self, parquet: &ParquetOptions, partition_by: &[String]) -> Result<()> {
+        let Some(encryption) = &parquet.encryption else { return Ok(()) };
+        encryption.check_clear("one of the key", &self.spec.key)?;
+        encryption.check_clear("one that orders the changes", &self.spec.order)?;
+        encryption.check_clear("one that makes folders", partition_by)?;
+        if self.options.bad_rows == BadRows::Quarantine && !self.options.sealed {
+            let message = "columns of the table are encrypted inside of its files, and records that cannot be used would be put aside as they came: they can stop the run instead, or be merged by a job with [pii], which seals them";
+            return Err(Error::usage("EncryptedColumn", message));
+        }
+        Ok(())
+    }
+
     /// The table's files and columns. Of a table with slices no file is opened here, if its columns are known without it, and the
     /// column that names the slices is left out.
     async fn known(&self, snapshot: &Snapshot) -> Result<(Vec<OpenFile>, SchemaRef)> {
@@ -162,12 +165,16 @@ impl Merge {
             let has = snapshot.schema(&files)?;
             return Ok((files, has));
         };
-        let has = match snapshot.known_schema()? {
-            Some(known) => known,
-            None => snapshot.schema(&snapshot.open_files().await?)?,
+        let (files, has) = match snapshot.known_schema()? {
+            Some(known) => (vec![], known),
+            None => {
+                let files = snapshot.open_files().await?;
+                let has = snapshot.schema(&files)?;
+                (files, has)
+            }
         };
         let rest: Vec<_> = has.fields().iter().filter(|f| *f.name() != slices.column).cloned().collect();
-        Ok((vec![], Arc::new(Schema::new(rest))))
+        Ok((files, Arc::new(Schema::new(rest))))
     }
 
     /// Goes on to the next part of the records.

@@ -331,6 +331,12 @@ struct Segment {
     options: ArrowReaderOptions,
 }
 
+impl Segment {
+    fn is_sealed(&self) -> bool {
+        self.options.file_decryption_properties().is_some()
+    }
+}
+
 /// The segments of one version of a table.
 #[derive(Debug)]
 pub(crate) struct Segments {
@@ -437,16 +443,19 @@ impl Segments {
         truncated: Option<&Order>,
         encryption: Option<&Encryption>,
     ) -> Result<Update> {
-        if changes.is_empty() && !self.diverged {
+        let encryption = encryption.filter(|encryption| encryption.encrypts());
+        // Those of before anything was encrypted hold rows, too.
+        let anew = self.diverged || (encryption.is_some() && self.files.iter().any(|segment| !segment.is_sealed()));
+        if changes.is_empty() && !anew {
             return Ok((None, vec![]));
         }
-        let seal = match encryption.filter(|encryption| encryption.encrypts()) {
+        let seal = match encryption {
             Some(encryption) => Some(encryption.whole().await?),
             None => None,
         };
         changes.sort_by(|a, b| a.0.cmp(&b.0));
         let name = format!("{SEGMENT}{version:020}");
-        if self.files.len() + 1 < MOST_SEGMENTS && !self.diverged {
+        if self.files.len() + 1 < MOST_SEGMENTS && !anew {
             return Ok((Some((name, write(&changes, seal)?)), vec![]));
         }
         let mut all: BTreeMap<Arc<[u8]>, Timeline> = self.all()?.into_iter().map(|(k, t)| (k.into(), t)).collect();

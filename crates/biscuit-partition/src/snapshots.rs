@@ -81,7 +81,7 @@ impl Snapshots {
     ///
     /// # Errors
     /// As [`Merge::run`]; `NullEffective`, `EffectiveType`, `BeforeFirstPeriod` for records without a period, naming file and row;
-    /// `TooManyPeriods`; `SpecDrift` if the table's periods are others.
+    /// `TooManyPeriods`; `EncryptedColumn` by effective date if files encrypt columns; `SpecDrift` if the table's periods are others.
     pub async fn run(&self, changes: Changes, as_of: Instant, mode: Mode) -> Result<SnapshotReport> {
         self.run_on(self.dataset.observe().await?, changes, as_of, mode, Beside::default()).await
     }
@@ -99,13 +99,11 @@ impl Snapshots {
         mode: Mode,
         beside: Beside,
     ) -> Result<SnapshotReport> {
-        if let (By::Effective(_), Some(encryption)) = (&self.periods.by, snapshot.encryption()?)
-            && let Some(column) = encryption.columns().first()
+        if matches!(self.periods.by, By::Effective(_))
+            && snapshot.clone().for_writing(&self.options.parquet, &[]).await?.1.encryption.is_some()
         {
-            let message = format!(
-                "column `{column}` is encrypted inside of the data files, and records by effective date may wait for their period outside of them, where it would be in the clear: encrypt its values instead"
-            );
-            return Err(Error::usage("EncryptedColumn", message).with_column(column));
+            let message = "columns of the table are encrypted inside of its files, and records by effective date may wait for their period outside of them, where all would be in the clear: encrypt values instead";
+            return Err(Error::usage("EncryptedColumn", message));
         }
         let existing = plan::existing(&snapshot, &self.periods)?;
         let asked = self.periods.calendar.period(as_of)?;

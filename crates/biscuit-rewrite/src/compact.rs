@@ -73,7 +73,7 @@ pub struct CompactReport {
 /// before and after.
 ///
 /// # Errors
-/// `MissingColumn` for a column to sort by that is not there, `Conflict` if another run was first, and those of the store.
+/// `MissingColumn` for a column to sort by, or to encrypt, that is not there, `NoFileKeys` for a table with encrypted columns and no keys, `Conflict` if another run was first, and those of the store.
 /// After any of them the table is as it was.
 pub async fn compact(dataset: &Dataset, options: &CompactOptions, mode: Mode) -> Result<CompactReport> {
     let snapshot = if mode == Mode::DryRun { dataset.view().await? } else { dataset.observe().await? };
@@ -92,8 +92,11 @@ async fn compact_snapshot(
     mode: Mode,
 ) -> Result<CompactReport> {
     let files = snapshot.open_files().await?;
-    let snapshot = &snapshot.clone().encrypted_like(&files);
-    let options = &CompactOptions { parquet: snapshot.parquet(&options.parquet)?, ..options.clone() };
+    let (snapshot, parquet) = snapshot.clone().for_writing(&options.parquet, &files).await?;
+    let (snapshot, options) = (&snapshot, &CompactOptions { parquet, ..options.clone() });
+    if !files.is_empty() {
+        snapshot.check_encrypted(&*snapshot.schema(&files)?)?;
+    }
     let units = units(snapshot, &files, options)?;
     let sources = || units.iter().flat_map(|u| &u.sources);
     let mut report = CompactReport {

@@ -39,7 +39,7 @@ pub struct EraseReport {
 /// still answer "perhaps" for a value that is gone.
 ///
 /// # Errors
-/// `MissingColumn`; `RawLayer` for a table that is only added to; `Conflict` if another run was first; those of the store. After any of them the
+/// `MissingColumn`; `NoFileKeys` for a table with encrypted columns and no keys; `RawLayer` for a table that is only added to; `Conflict` if another run was first; those of the store. After any of them the
 /// table is as it was.
 pub async fn erase(dataset: &Dataset, column: &str, values: &[String], mode: Mode) -> Result<EraseReport> {
     let snapshot = if mode == Mode::DryRun { dataset.view().await? } else { dataset.observe().await? };
@@ -60,8 +60,8 @@ async fn erase_from(
     mode: Mode,
 ) -> Result<EraseReport> {
     let files = snapshot.open_files().await?;
-    let snapshot = &snapshot.clone().encrypted_like(&files);
-    let parquet = snapshot.parquet(&ParquetOptions::default())?;
+    let (snapshot, parquet) = snapshot.clone().for_writing(&ParquetOptions::default(), &files).await?;
+    let snapshot = &snapshot;
     let schema = schema_with(snapshot, &files, column)?;
     let rows: u64 = files.iter().map(OpenFile::rows).sum();
     let mut report =

@@ -40,6 +40,9 @@ impl<'a> Out<'a> {
 
     pub(crate) async fn append(&mut self, group: Ready) -> Result<()> {
         match group {
+            Ready::Copied(..) if self.target.is_encrypted() => {
+                Err(Error::internal("a row group of an encrypted file would be copied"))
+            }
             Ready::Copied(bytes, closes) => {
                 let size = closes.iter().map(|c| c.bytes_written).sum();
                 let mut file = self.open(size).await?;

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
 use biscuit_journal::Stager;
-use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::array::{Array, ArrayRef, RecordBatch};
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::MemoryConsumer;
 use tokio::sync::mpsc;
@@ -16,7 +16,8 @@ use crate::unit::{Insert, Unit, Written};
 
 /// Writes new files of a folder while their rows are made: a thread of its own encodes them, and row groups are staged as they
 /// become full. What the row group in the making holds is accounted in the session's memory pool, and where that is used up it
-/// ends early; besides it there are two batches that wait, and up to two encoded row groups on their way to the store.
+/// ends early; besides it there are two batches that wait, and up to two encoded row groups on their way to the store. Of files with something encrypted,
+/// a row group in the making is its rows, and one is encoded at a time.
 ///
 /// One that is dropped gives up soon; [`stop`](Self::stop) waits until it has.
 #[derive(Debug)]
@@ -119,7 +120,7 @@ async fn gathered(target: &Target, first: RecordBatch, mut rows: mpsc::Receiver<
     let mut out = Out::new(target, 0);
     let (mut group, mut count, mut next) = (vec![], 0, Some(first));
     while let Some(batch) = next {
-        let mut full = memory.try_grow(batch.get_array_memory_size()).is_err() || memory.size() >= most_bytes;
+        let mut full = memory.try_grow(bytes_of(&batch)).is_err() || memory.size() >= most_bytes;
         let mut at = 0;
         while at < batch.num_rows() {
             let part = batch.slice(at, (batch.num_rows() - at).min(most_rows - count));
@@ -137,4 +138,11 @@ async fn gathered(target: &Target, first: RecordBatch, mut rows: mpsc::Receiver<
         out.append(target.encode_rows(group).await?).await?;
     }
     out.finish().await
+}
+
+/// Bytes that rows take by themselves: they may be a part of larger ones.
+fn bytes_of(rows: &RecordBatch) -> usize {
+    let bytes =
+        |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size());
+    rows.columns().iter().map(bytes).sum()
 }

@@ -320,11 +320,10 @@ impl Target {
 fn encryption(unit: &Unit, root: &TypePtr) -> Result<(Option<Encryption>, Vec<ColumnPath>)> {
     let Some(encryption) = unit.encryption()? else { return Ok((None, vec![])) };
     let schema = SchemaDescriptor::new(root.clone());
-    let hidden = encryption.hidden(&schema)?;
-    let paths = schema.columns().iter().map(|leaf| leaf.path()).filter(|path| hidden.contains(&path.string()));
+    let leaves = encryption.leaves(&schema)?;
+    let paths = schema.columns().iter().map(|leaf| leaf.path()).filter(|path| leaves.contains(&path.string()));
     let paths: Vec<ColumnPath> = paths.cloned().collect();
-    let any = !paths.is_empty() || encryption.encrypts_footer();
-    Ok((any.then_some(encryption), paths))
+    Ok((Some(encryption).filter(|_| !paths.is_empty()), paths))
 }
 
 /// The flat columns of which most values of these rows are different ones: a dictionary of them would be given up half-way.

@@ -196,24 +196,17 @@ impl Unit {
     pub(crate) fn encryption(&self) -> Result<Option<Encryption>> {
         let mut all = self.parquet.encryption.clone();
         for source in &self.sources {
-            let Some(like) = source.encryption()? else { continue };
-            all = Some(match all {
-                None => like,
-                Some(all) => {
-                    let footer = like.encrypts_footer();
-                    let all = all.with_columns(like.columns().iter().cloned());
-                    if footer { all.with_encrypted_footer() } else { all }
-                }
-            });
+            if let Some(like) = source.encryption()? {
+                all = Some(all.map_or_else(|| like.clone(), |all| all.and(&like)));
+            }
         }
         Ok(all)
     }
 
     /// Whether something is encrypted in a source, or is to be in the new file.
     pub(crate) fn is_encrypted(&self) -> bool {
-        let is = |s: &OpenFile| !s.encrypted().is_empty() || s.has_encrypted_footer();
-        let wanted = |e: &Encryption| e.encrypts_footer() || self.schema.fields().iter().any(|f| e.covers(f.name()));
-        self.sources.iter().any(is) || self.parquet.encryption.as_ref().is_some_and(wanted)
+        let wanted = |e: &Encryption| self.schema.fields().iter().any(|f| e.covers(f.name()));
+        self.sources.iter().any(OpenFile::has_encrypted) || self.parquet.encryption.as_ref().is_some_and(wanted)
     }
 
     /// What the work costs, in rows that are encoded; one that is copied costs a thirtieth of that.

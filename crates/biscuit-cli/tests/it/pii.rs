@@ -345,6 +345,9 @@ fn files_that_encrypt_columns_are_worked_on_with_their_keys() {
         let bytes = bytes_of(&path);
         assert!(!bytes.windows(10).any(|w| w == b"+1 212-555"), "{}", path.display());
     }
+    let by_value = "forget --subject cy.canary@example.com --policy files.toml --erase-from clean/customers";
+    let ran = f.run(&format!("{by_value} --column email --json"));
+    assert_eq!((ran.code, ran.json()["erased"]["erased"].as_u64()), (0, Some(1)), "{}{}", ran.out, ran.err);
     let ran = f.run("pii keygen others.toml");
     assert_eq!(ran.code, 0, "{}", ran.err);
     let ran = f.run("show clean/customers --file-keys others.toml");

@@ -76,7 +76,7 @@ async fn only_file(d: &Dataset) -> OpenFile {
 #[tokio::test]
 async fn encrypted_columns_are_in_no_byte_and_are_read_with_the_keys() {
     let plain = memory();
-    written(&plain, MemoryKeys::new().encrypting(["none"])).await;
+    written(&plain, MemoryKeys::new().encrypting(["id"])).await;
     assert!(bytes_of(&plain).await.iter().any(|(_, bytes)| shows(bytes)), "they would be seen");
 
     let (storage, keys) = (memory(), MemoryKeys::new());
@@ -91,7 +91,7 @@ async fn encrypted_columns_are_in_no_byte_and_are_read_with_the_keys() {
     assert_eq!(found.iter().map(RecordBatch::num_rows).sum::<usize>(), 1, "by statistics and pages too");
     let file = only_file(&d).await;
     assert!(file.is_encrypted("email") && file.is_encrypted("address") && !file.is_encrypted("id"));
-    assert_eq!(file.encrypted().iter().map(String::as_str).collect::<Vec<_>>(), ["address.street", "email", "salary"]);
+    assert_eq!(file.encrypted().into_iter().collect::<Vec<_>>(), ["address.street", "email", "salary"]);
     assert!(file.page_indexes().await.unwrap().column_index().is_some());
     let some: Vec<RecordBatch> =
         file.stream_rows(Some(&["salary"]), &[3, 499]).unwrap().try_collect().await.expect("rows");
@@ -104,8 +104,11 @@ async fn without_keys_the_clear_columns_are_read_and_the_others_named() {
     written(&storage, keys.encrypting(HIDDEN)).await;
     let d = dataset(&storage);
     let frame = d.load(&SessionContext::new()).await.unwrap();
-    let ids = frame.clone().select_columns(&["id"]).unwrap().count().await.unwrap();
-    assert_eq!(ids, 500);
+    let ids = frame.clone().select_columns(&["id"]).unwrap();
+    assert_eq!(ids.clone().count().await.unwrap(), 500);
+    // Filters look at page indexes, of which those of hidden columns cannot be read.
+    let some = ids.filter(col("id").gt_eq(lit(100)).and(col("id").lt(lit(103)))).unwrap().collect().await.unwrap();
+    assert_eq!(some.iter().map(RecordBatch::num_rows).sum::<usize>(), 3);
     let file = only_file(&d).await;
     let path = file.file.path.clone();
     for column in ["email", "address"] {
@@ -143,20 +146,62 @@ async fn a_table_with_encrypted_columns_goes_on_so_and_is_not_written_without_ke
 }
 
 #[tokio::test]
-async fn footers_are_encrypted_on_request() {
-    for columns in [vec![], vec!["email"]] {
+async fn everything_is_encrypted_on_request_and_stays_so() {
+    let (storage, keys) = (memory(), MemoryKeys::new());
+    let d = written(&storage, keys.encrypting([""; 0]).with_everything()).await;
+    assert!(only_file(&d).await.is_encrypted_whole());
+    assert_rows_eq!(rows(&d).await, customers());
+    let (path, bytes) =
+        bytes_of(&storage).await.into_iter().find(|(p, _)| p.as_ref().ends_with("parquet")).expect("a file");
+    assert!(bytes.ends_with(b"PARE") && !bytes.windows(6).any(|w| w == b"salary"), "not even its name");
+    let e = dataset(&storage).view().await.unwrap().open_files().await.unwrap_err();
+    assert_eq!(e.code(), "NoFileKeys");
+    assert!(e.to_string().contains(path.filename().unwrap()), "{e}");
+    // Also where fewer columns are named later, and for columns that come later.
+    let d = dataset(&storage).with_encryption(keys.encrypting(["email"]));
+    let more: ArrayRef = Arc::new(StringArray::from(vec![SECRET]));
+    let more = RecordBatch::try_from_iter_with_nullable([("email", more.clone(), true), ("more", more, true)]).unwrap();
+    write(&d, &more, WriteMode::Append, &options()).await.unwrap();
+    for (path, bytes) in bytes_of(&storage).await {
+        assert!(!shows(&bytes), "{path}");
+    }
+    for file in d.view().await.unwrap().open_files().await.unwrap() {
+        assert!(file.is_encrypted_whole());
+    }
+}
+
+/// Options of one write are remembered as well.
+#[tokio::test]
+async fn what_one_write_encrypts_the_table_goes_on_with() {
+    let (storage, keys) = (memory(), MemoryKeys::new());
+    let d = dataset(&storage);
+    let mut with_keys = options();
+    with_keys.parquet = with_keys.parquet.with_encryption(keys.encrypting(["email"]));
+    write(&d, &customers(), WriteMode::Append, &with_keys).await.unwrap();
+    let e = write(&d, &customers(), WriteMode::Append, &options()).await.unwrap_err();
+    assert_eq!((e.code(), e.column()), ("NoFileKeys", Some("email")));
+    let misspelt = options().with_parquet(options().parquet.with_encryption(keys.encrypting(["emial"])));
+    let e = write(&d, &customers(), WriteMode::Append, &misspelt).await.unwrap_err();
+    assert_eq!((e.code(), e.column()), ("MissingColumn", Some("emial")));
+}
+
+/// Files that nobody has described yet are looked at before anything is written beside them, or in their place.
+#[tokio::test]
+async fn a_table_of_another_writer_is_not_written_in_the_clear() {
+    for mode in [WriteMode::Append, WriteMode::ReplaceAll, WriteMode::ReplacePartitions] {
         let (storage, keys) = (memory(), MemoryKeys::new());
-        let d = written(&storage, keys.encrypting(columns.clone()).with_encrypted_footer()).await;
-        assert!(only_file(&d).await.has_encrypted_footer());
-        assert_rows_eq!(rows(&d).await, customers());
-        let (path, bytes) =
-            bytes_of(&storage).await.into_iter().find(|(p, _)| p.as_ref().ends_with("parquet")).unwrap();
-        assert!(bytes.ends_with(b"PARE") && !bytes.windows(6).any(|w| w == b"salary"), "not even its name");
-        let e = dataset(&storage).view().await.unwrap().open_files().await.unwrap_err();
-        assert_eq!(e.code(), "NoFileKeys");
-        assert!(e.to_string().contains(path.filename().unwrap()), "{e}");
-        let e = dataset(&storage).observe().await.unwrap().encryption().unwrap_err();
-        assert_eq!(e.code(), "NoFileKeys");
+        let other = memory();
+        let d = written(&other, keys.encrypting(["email", "salary"])).await;
+        let file = only_file(&d).await.file;
+        let bytes = other.store.get(&file.object).await.unwrap().bytes().await.unwrap();
+        storage.store.put(&Path::from("lake/t/part-0.parquet"), bytes.into()).await.unwrap();
+        let e = write(&dataset(&storage), &customers(), mode, &options()).await.unwrap_err();
+        assert_eq!((e.code(), e.column()), ("NoFileKeys", Some("email")), "{mode:?}");
+        let d = dataset(&storage).with_encryption(Encryption::new(Arc::new(keys)));
+        write(&d, &customers(), mode, &options()).await.unwrap();
+        for file in d.view().await.unwrap().open_files().await.unwrap() {
+            assert!(file.is_encrypted("email") && file.is_encrypted("salary") && !file.is_encrypted("id"));
+        }
     }
 }
 
@@ -204,6 +249,13 @@ async fn what_stands_outside_of_files_or_is_not_there_is_refused() {
     let d = dataset(&storage).with_encryption(MemoryKeys::new().encrypting(["address.zip"]));
     let e = write(&d, &customers(), WriteMode::Append, &options()).await.unwrap_err();
     assert_eq!((e.code(), e.column()), ("MissingColumn", Some("address.zip")));
+    let d = dataset(&storage).with_encryption(MemoryKeys::new().encrypting(["Email"]));
+    let e = write(&d, &customers(), WriteMode::Append, &options()).await.unwrap_err();
+    assert_eq!((e.code(), e.column()), ("MissingColumn", Some("Email")));
+    let place = Location::new(storage.clone(), "out/customers.parquet", "out").unwrap();
+    let parquet = options().parquet.with_encryption(MemoryKeys::new().encrypting(["Email"]));
+    let e = write_single(&place, frame(&customers()), Writers::Many, &parquet).await.unwrap_err();
+    assert_eq!((e.code(), e.column()), ("ColumnCase", Some("Email")));
     assert!(bytes_of(&storage).await.iter().all(|(_, bytes)| !shows(bytes)), "nothing was written");
 }
 
@@ -235,10 +287,11 @@ async fn files_of_others_are_read_and_what_follows_them_is_hidden_as_well() {
     let d = dataset(&storage).with_encryption(Encryption::new(Arc::new(keys)));
     assert_rows_eq!(rows(&d).await, customers());
     let like = only_file(&d).await.encryption().unwrap().unwrap();
-    assert!(like.encrypts_footer() && like.covers("id") && like.covers("address"));
-    let snapshot = d.view().await.unwrap();
-    let files = snapshot.open_files().await.unwrap();
-    assert!(snapshot.encrypted_like(&files).encryption().unwrap().unwrap().covers("id"));
+    assert!(like.encrypts_everything() && like.covers("id") && like.covers("address"));
+    write(&d, &customers(), WriteMode::Append, &options()).await.unwrap();
+    for file in d.view().await.unwrap().open_files().await.unwrap() {
+        assert!(file.is_encrypted_whole());
+    }
 }
 
 #[tokio::test]

@@ -123,7 +123,13 @@ async fn what_is_kept_beside_the_rows_is_not_hidden_and_refused() {
     let d = hidden(&lake::memory(), &MemoryKeys::new());
     let aside = options().with_bad_rows(BadRows::Quarantine, 50.0);
     let e = lake::merge_with(&d, &spec(), &aside, &upserts([1], 1)).await.unwrap_err();
-    assert_eq!((e.code(), e.column()), ("EncryptedColumn", Some("v")));
+    assert_eq!((e.code(), e.column()), ("EncryptedColumn", None));
+    let whole = lake::dataset(lake::memory()).with_encryption(MemoryKeys::new().encrypting([""; 0]).with_everything());
+    let e = lake::merge_with(&whole, &spec(), &options(), &upserts([1], 1)).await.unwrap_err();
+    assert_eq!((e.code(), e.column()), ("EncryptedColumn", Some("id")));
+    let misspelt = lake::dataset(lake::memory()).with_encryption(MemoryKeys::new().encrypting(["vv"]));
+    let e = lake::merge_with(&misspelt, &spec(), &options(), &upserts([1], 1)).await.unwrap_err();
+    assert_eq!((e.code(), e.column()), ("MissingColumn", Some("vv")));
     let mut sealed = aside;
     sealed.sealed = true;
     lake::merge_with(&d, &spec(), &sealed, &upserts([1], 1)).await.expect("who hands them over has sealed them");
@@ -169,11 +175,18 @@ async fn what_is_kept_by_key_is_hidden() {
         let spec = MergeSpec::new(["id"], changes.order.clone()).expect("a spec");
         Merge::new(d.clone(), spec, options())?.run(changes, Mode::Commit).await
     };
-    run(&d, event("c", 1, 10, &format!("{SECRET} of 1"), "")).await.unwrap();
-    run(&d, event("d", 1, 20, "", r#""__debezium.newkey":{"id":2}"#)).await.unwrap();
+    // What was kept before anything was hidden is written anew.
+    let clear = lake::dataset(storage.clone());
+    run(&clear, event("c", 1, 10, &format!("{SECRET} of 1"), "")).await.unwrap();
+    run(&clear, event("d", 1, 20, "", r#""__debezium.newkey":{"id":2}"#)).await.unwrap();
+    assert_eq!(held_keys(&clear).await.unwrap().len(), 1);
+    run(&d, event("c", 7, 20, "seven", "")).await.unwrap();
     let mut kept = 0;
     let all: Vec<_> = storage.store.list(None).try_collect().await.unwrap();
-    for object in all.iter().filter(|o| o.location.as_ref().contains("keys-")) {
+    let head = d.journal().head().await.unwrap();
+    let live =
+        |o: &&object_store::ObjectMeta| head.state.keys().any(|name| o.location.as_ref().ends_with(name.as_str()));
+    for object in all.iter().filter(live).filter(|o| o.location.as_ref().contains("keys-")) {
         let bytes = storage.store.get(&object.location).await.unwrap().bytes().await.unwrap();
         assert!(bytes.ends_with(b"PARE"), "{}", object.location);
         kept += 1;
@@ -183,7 +196,7 @@ async fn what_is_kept_by_key_is_hidden() {
     assert_eq!(held_keys(&d).await.unwrap().len(), 1);
     let unavailable = "__debezium_unavailable_value";
     run(&d, event("c", 2, 20, unavailable, r#""__debezium.oldkey":{"id":1}"#)).await.unwrap();
-    let want = table(&format!("id:bigint | v:string | __lsn:bigint\n2 | {SECRET} of 1 | 20"));
+    let want = table(&format!("id:bigint | v:string | __lsn:bigint\n2 | {SECRET} of 1 | 20\n7 | seven | 20"));
     assert_rows_eq!(lake::rows(&d).await, want);
     check_hidden(&d).await;
 }

@@ -6,10 +6,13 @@ use biscuit_dataset::{Dataset, Encryption, Location, OpenFile, ParquetOptions, W
 use biscuit_journal::{JournalOptions, Storage};
 use biscuit_rewrite::{Choice, CompactOptions, Mode, Reason, SortBy, Unit, choose, compact, erase};
 use biscuit_testkit::{MemoryKeys, assert_rows_eq};
-use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::array::{ArrayRef, AsArray, Int64Array, ListArray, RecordBatch};
+use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::concat_batches;
+use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use datafusion::prelude::SessionContext;
 use object_store::memory::InMemory;
+use parquet::encryption::encrypt::FileEncryptionProperties;
 
 use crate::lab::{Lab, file, flat, plain, read_with};
 
@@ -71,11 +74,11 @@ async fn compacting_keeps_columns_hidden_and_hides_those_of_before() {
 async fn a_file_in_the_clear_is_compacted_by_itself_to_be_encrypted() {
     let storage = memory();
     append(&dataset(&storage), flat(&(0..60).collect::<Vec<_>>(), "a")).await;
-    let d = dataset(&storage).with_encryption(MemoryKeys::new().encrypting(["note"]).with_encrypted_footer());
+    let d = dataset(&storage).with_encryption(MemoryKeys::new().encrypting(["note"]).with_everything());
     let report = compact(&d, &CompactOptions::default(), Mode::Commit).await.unwrap();
     assert_eq!((report.outcome, report.files_replaced), ("committed", 1));
     let all = files(&d).await;
-    assert!(all[0].is_encrypted("note") && all[0].has_encrypted_footer());
+    assert!(all[0].is_encrypted("note") && all[0].is_encrypted_whole());
     assert_eq!(compact(&d, &CompactOptions::default(), Mode::Commit).await.unwrap().outcome, "unchanged");
 }
 
@@ -136,7 +139,39 @@ async fn gathered(max_file_size: u64, memory: usize) -> Vec<u64> {
 #[tokio::test]
 async fn rows_that_come_while_they_are_written_fill_row_groups_and_files() {
     assert_eq!(gathered(u64::MAX, 1 << 30).await, [100, 100, 100, 30]);
-    assert_eq!(gathered(u64::MAX, 1000).await, [30; 11], "where memory ends, a row group does");
+    assert_eq!(gathered(u64::MAX, 100).await, [30; 11], "where memory ends, a row group does");
     let files = gathered(1, 1 << 30).await;
     assert_eq!(files, [100, 100, 100, 30], "a file for each row group: none is cut");
+}
+
+/// What is inside of a list is called otherwise by other writers than by ours.
+#[tokio::test]
+async fn a_list_of_another_writer_stays_hidden_by_whatever_name() {
+    let keys = MemoryKeys::new();
+    keys.insert(b"footer".to_vec(), vec![1; 16]);
+    keys.insert(b"list".to_vec(), vec![2; 16]);
+    let properties = FileEncryptionProperties::builder(vec![1; 16])
+        .with_plaintext_footer(true)
+        .with_footer_key_metadata(b"footer".to_vec())
+        .with_column_key_and_metadata("list.list.element", vec![2; 16], b"list".to_vec())
+        .build()
+        .unwrap();
+    let numbers = Arc::new(Int64Array::from_iter_values(0..200));
+    let element = Arc::new(Field::new("element", DataType::Int64, true));
+    let lists: ArrayRef =
+        Arc::new(ListArray::new(element, OffsetBuffer::from_lengths(vec![2; 100]), numbers.clone(), None));
+    let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(0..100));
+    let rows = RecordBatch::try_from_iter_with_nullable([("id", ids, true), ("list", lists, true)]).unwrap();
+    let lab = Lab::with(file(&[rows], plain().with_file_encryption_properties(properties))).await.with_keys(&keys);
+    let mut unit = lab.unit().await.with_removed(&[0]);
+    let list = DataType::List(Arc::new(Field::new("item", DataType::Int64, true)));
+    let fields = [("id", DataType::Int64), ("list", list), ("more", DataType::Utf8)];
+    unit.schema = Arc::new(Schema::new(fields.map(|(name, t)| Field::new(name, t, true)).to_vec()));
+    assert_eq!(choose(&unit), Choice::Rewrite(Reason::OtherColumns));
+    lab.run(unit).await;
+    let open = lab.open().await;
+    assert!(open.is_encrypted("list") && !open.is_encrypted("id"));
+    let read = read_with(&lab.only_file().await, Some(&keys));
+    let list = read["list"].as_list::<i32>().value(98);
+    assert_eq!((read.num_rows(), list.as_primitive::<Int64Type>().values().to_vec()), (99, vec![198, 199]));
 }
