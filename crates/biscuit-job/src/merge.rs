@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use crate::changes::format_of;
 use crate::finish::Finished;
 use crate::job::RunOptions;
-use crate::pii::{all_seen, needs_contract};
+use crate::pii::needs_contract;
 use crate::read::FileRows;
 use crate::report::OutputReport;
 use crate::spec::{OutputMode, SourceFormat, SourceSpec, invalid};
@@ -62,10 +62,11 @@ impl Work<'_> {
             changes = guard.records(changes).await?;
             self.guards.push(guard);
             if !changes.is_empty() {
-                all_seen(&self.guards)?;
+                self.check_policy()?;
             }
         }
-        self.encrypt_files(&[], None).await?;
+        let schemas: Vec<_> = changes.batches.iter().map(|batch| batch.rows.schema()).collect();
+        self.encrypt_files(&schemas, None).await?;
         self.say_sources(&[])?;
         self.merge(changes, contract.as_ref(), vec![], options).await
     }

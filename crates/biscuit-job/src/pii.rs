@@ -282,16 +282,21 @@ fn not_equal(what: &str, column: &str) -> Error {
     Error::usage("TreatedColumn", message).with_column(column)
 }
 
-/// Names that a policy has and no source.
+/// Names that a policy has and no source. `others` are the contracts of sources that other outputs read.
 ///
 /// # Errors
 /// `MissingColumn`: a misspelt name would protect nothing.
-pub(crate) fn all_seen(guards: &[Arc<Guarded>]) -> Result<()> {
+pub(crate) fn all_seen(guards: &[Arc<Guarded>], others: &[Contract]) -> Result<()> {
     let Some(mut unseen) = guards.first().map(|guard| guard.unseen()) else { return Ok(()) };
     for guard in &guards[1..] {
         let also = guard.unseen();
         unseen.retain(|path| also.contains(path));
     }
+    let columns = || others.iter().flat_map(|contract| &contract.columns);
+    unseen.retain(|path| match path.strip_prefix(CLASS) {
+        Some(class) => columns().all(|c| c.pii.as_deref() != Some(class)),
+        None => columns().all(|c| Some(c.name.as_str()) != path.split('.').next()),
+    });
     match unseen.first() {
         Some(path) => match path.strip_prefix(CLASS) {
             Some(class) => {

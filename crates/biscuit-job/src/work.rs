@@ -185,7 +185,8 @@ impl Work<'_> {
             given => given.to_vec(),
         };
         let finish = Arc::new(Finish::new(added, coercion, compliance));
-        self.encrypt_files(&readings, Some(&finish)).await?;
+        let schemas: Vec<SchemaRef> = readings.iter().map(|reading| reading.schema.clone()).collect();
+        self.encrypt_files(&schemas, Some(&finish)).await?;
         Ok(Rows { readings, finish, partition_by, contract: own })
     }
 
@@ -242,7 +243,7 @@ impl Work<'_> {
     /// # Errors
     /// Those of [`all_seen`]; `UntreatedClass` for a column of the output whose class no source treats.
     fn check_classes(&self, own: Option<&Contract>) -> Result<()> {
-        all_seen(&self.guards)?;
+        self.check_policy()?;
         let Some(own) = own.filter(|_| !self.guards.is_empty() && self.spec.sql.is_none()) else { return Ok(()) };
         let is_named = |name: &str| self.guards.iter().any(|guard| guard.names(name));
         match own.columns.iter().find(|c| c.pii.is_some() && !is_named(&c.name)) {
@@ -255,6 +256,14 @@ impl Work<'_> {
             }
             None => Ok(()),
         }
+    }
+
+    /// Whether all names of the policy are about something: in the sources of this output, or by the contracts of those that others read.
+    pub(crate) fn check_policy(&self) -> Result<()> {
+        let own = |name: &String| self.chosen.iter().any(|chosen| chosen.source == *name);
+        let others = self.job.spec.sources.iter().filter(|(name, _)| !own(name));
+        let others = others.filter_map(|(_, spec)| self.job.contract(spec.contract.as_ref()).transpose());
+        all_seen(&self.guards, &others.collect::<Result<Vec<_>>>()?)
     }
 
     /// What becomes of personal data in rows of this contract, if the job has a policy.
@@ -275,9 +284,12 @@ impl Work<'_> {
     ///
     /// # Errors
     /// `EncryptedColumn` where their values would be in other columns, too, which are not; `NoFileKeys`.
-    pub(crate) async fn encrypt_files(&mut self, readings: &[Arc<Reading>], finish: Option<&Finish>) -> Result<()> {
-        let columns: BTreeSet<String> =
-            self.guards.iter().flat_map(|guard| guard.in_files()).map(str::to_owned).collect();
+    pub(crate) async fn encrypt_files(&mut self, sources: &[SchemaRef], finish: Option<&Finish>) -> Result<()> {
+        let root = |path: &str| path.split('.').next().unwrap_or(path).to_owned();
+        let is_there = |path: &&str| sources.iter().any(|schema| schema.index_of(&root(path)).is_ok());
+        // A policy is one of all sources, of which this output need not have all columns.
+        let columns = self.guards.iter().flat_map(|guard| guard.in_files()).filter(is_there);
+        let columns: BTreeSet<String> = columns.map(str::to_owned).collect();
         if !columns.is_empty() {
             let keys = self.snapshot.dataset().encryption().cloned();
             let keys = keys.ok_or_else(|| Error::internal("columns without keys"))?;
@@ -303,16 +315,11 @@ impl Work<'_> {
             return elsewhere(&derived.from, &format!("`{name}` is derived from it, in the clear"));
         }
         // The output's own contract may give it another name.
-        for reading in readings.iter().filter(|_| finish.is_some()) {
-            let made = finish.map_or_else(|| Ok(reading.schema.clone()), |finish| finish.schema(&reading.schema))?;
-            for path in &columns {
-                let root = path.split('.').next().unwrap_or(path);
-                if reading.schema.index_of(root).is_ok() && made.index_of(root).is_err() {
-                    return elsewhere(
-                        path,
-                        "the output's contract has no column of that name, and may have it as another",
-                    );
-                }
+        for (schema, finish) in sources.iter().zip(finish.iter().cycle()) {
+            let made = finish.schema(schema)?;
+            let gone = |path: &&String| schema.index_of(&root(path)).is_ok() && made.index_of(&root(path)).is_err();
+            if let Some(path) = columns.iter().find(gone) {
+                return elsewhere(path, "the output's contract has no column of that name, and may have it as another");
             }
         }
         Ok(())

@@ -160,6 +160,32 @@ async fn a_column_that_gets_another_name_is_not_let_through() {
     }
 }
 
+/// A policy is one of all sources: an output need not have all columns that it names.
+#[tokio::test]
+async fn outputs_of_one_policy_have_columns_of_their_own() {
+    for (target, format) in [
+        ("mode = 'append'", "json"),
+        ("mode = 'merge'\nkey = ['id']\norder = ['seq']", "json"),
+        ("mode = 'merge'\nkey = ['id']\norder = ['seq']", "rows"),
+    ] {
+        let lab = Lab::new();
+        lab.put("raw/customers/1.json", rows(0..5, 1)).await;
+        lab.put("raw/orders/1.json", "{\"id\":1,\"seq\":1,\"iban\":\"canary.6611\"}\n").await;
+        let more = format!(
+            "[sources.orders]\nurl = 'raw/orders'\nformat = '{format}'\ncontract = {{ columns = [{{name = 'id', type = 'bigint'}}, {{name = 'seq', type = 'bigint'}}, {{name = 'iban', type = 'string'}}] }}\n"
+        );
+        let outputs = format!(
+            "[outputs.customers]\nurl = 'lake/customers'\nmode = 'append'\nsources = ['raw']\n[outputs.orders]\nurl = 'lake/orders'\nsources = ['orders']\n{target}\n"
+        );
+        let pii = format!("{PII}\ncolumns = {{ iban = {{ encrypt = {{ key = 'file' }} }} }}");
+        go(&lab, &format!("{SOURCE}\n{more}\n{outputs}\n{pii}")).await.unwrap_or_else(|e| panic!("{target}: {e}"));
+        check_hidden(&lab).await;
+        for file in lab.dataset("lake/orders").view().await.unwrap().open_files().await.unwrap() {
+            assert_eq!(file.encrypted().into_iter().collect::<Vec<_>>(), ["iban"], "{target}");
+        }
+    }
+}
+
 /// A table whose files hide a column, of which no commit has said anything.
 #[tokio::test]
 async fn a_table_of_another_writer_is_gone_on_with() {
