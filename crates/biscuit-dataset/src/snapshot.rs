@@ -1,4 +1,4 @@
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use biscuit_core::{CommitId, Error, ErrorKind, Result};
@@ -109,7 +109,8 @@ impl Snapshot {
     /// `NoFileKeys` if something was encrypted, and there are no keys: values of it would be in the clear. Those of [`OpenFile::open_with`].
     pub async fn for_writing(mut self, options: &ParquetOptions, open: &[OpenFile]) -> Result<(Self, ParquetOptions)> {
         open.iter().for_each(|file| self.hidden.add(&file.hidden()));
-        let unknown = |file: &&DataFile| open.iter().all(|open| open.file.path != file.path);
+        let known: HashSet<&str> = open.iter().map(|open| open.file.path.as_str()).collect();
+        let unknown = |file: &&DataFile| !known.contains(file.path.as_str());
         let unknown: Vec<DataFile> = self.undescribed().filter(unknown).cloned().collect();
         self.open(unknown).await?.iter().for_each(|file| self.hidden.add(&file.hidden()));
         if let Some(own) = &options.encryption {
@@ -134,8 +135,8 @@ impl Snapshot {
     /// Files that no commit has described.
     fn undescribed(&self) -> impl Iterator<Item = &DataFile> {
         let described = self.observed.head.meta.contains_key(COLUMNS) && !self.observed.diverged;
-        let foreign = |file: &&DataFile| self.observed.foreign.iter().any(|foreign| foreign.path == file.path);
-        self.files.iter().filter(move |file| !described || foreign(file))
+        let foreign: HashSet<&str> = self.observed.foreign.iter().map(|foreign| foreign.path.as_str()).collect();
+        self.files.iter().filter(move |file| !described || foreign.contains(file.path.as_str()))
     }
 
     fn all_hidden(&self) -> Hidden {
