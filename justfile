@@ -35,6 +35,10 @@ bench-delete *ARGS:
 bench-pii:
     cargo bench -p biscuit-pii
 
+# What it costs that files encrypt columns themselves, beside pyarrow; benches/encrypted.py --help says what it needs.
+bench-encrypted FOLDER *ARGS:
+    python3 benches/encrypted.py {{FOLDER}} {{ARGS}}
+
 # Static binaries for Linux in dist/, by cargo-zigbuild and zig (pip install cargo-zigbuild ziglang).
 dist:
     rustup target add x86_64-unknown-linux-musl aarch64-unknown-linux-musl
