@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use biscuit_core::{Error, Result};
 use bytes::Bytes;
-use datafusion::arrow::datatypes::Schema;
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::encryption::decrypt::{FileDecryptionProperties, KeyRetriever};
 use parquet::encryption::encrypt::FileEncryptionProperties;
@@ -65,16 +64,20 @@ pub(crate) struct Hidden {
     /// Everything, also columns that come later, and the footer.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) everything: bool,
+    /// The footer, besides the columns.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) footer: bool,
 }
 
 impl Hidden {
     pub(crate) fn is_nothing(&self) -> bool {
-        !self.everything && self.columns.is_empty()
+        *self == Self::default()
     }
 
     pub(crate) fn add(&mut self, other: &Self) {
         self.columns.extend(other.columns.iter().cloned());
         self.everything |= other.everything;
+        self.footer |= other.footer;
     }
 }
 
@@ -106,6 +109,12 @@ impl Encryption {
         self
     }
 
+    /// The same, encrypting the footer as well as the columns that are named; pages of others stay in the clear. Without any, everything is encrypted.
+    pub fn with_encrypted_footer(mut self) -> Self {
+        self.hidden.footer = true;
+        self
+    }
+
     /// The same, encrypting also what the other one does, with the keys of this one.
     pub fn and(self, other: &Self) -> Self {
         self.hiding(&other.hidden)
@@ -129,6 +138,11 @@ impl Encryption {
     /// Whether everything is encrypted in new files.
     pub fn encrypts_everything(&self) -> bool {
         self.hidden.everything
+    }
+
+    /// Whether the footer is encrypted in new files.
+    pub fn encrypts_footer(&self) -> bool {
+        self.hidden.footer || self.hidden.everything
     }
 
     /// Whether anything is encrypted in new files.
@@ -157,11 +171,14 @@ impl Encryption {
     /// Columns that are to be encrypted, by whatever is known of them, and are not among these.
     ///
     /// # Errors
-    /// `MissingColumn`, and `ColumnCase` for one that is there in other letters: it would be in the clear.
-    pub(crate) fn check_names<'a>(names: impl IntoIterator<Item = &'a String>, schema: &Schema) -> Result<()> {
+    /// `MissingColumn`: it would be in the clear.
+    pub(crate) fn check_names<'a>(
+        names: impl IntoIterator<Item = &'a String>,
+        is_there: &dyn Fn(&str) -> bool,
+    ) -> Result<()> {
         for path in names {
             let root = path.split('.').next().unwrap_or(path);
-            if schema.index_of(path).is_err() && schema.index_of(root).is_err() {
+            if !is_there(path) && !is_there(root) {
                 let message = format!("`{path}` is to be encrypted, and there is no such column");
                 return Err(Error::usage("MissingColumn", message).with_column(path));
             }
@@ -197,7 +214,9 @@ impl Encryption {
             }
             chosen.extend(own().cloned());
         }
-        Ok(chosen)
+        // A footer alone cannot be.
+        let whole = self.hidden.footer && chosen.is_empty();
+        Ok(if whole { all.into_iter().collect() } else { chosen })
     }
 
     /// How the Parquet writer is to encrypt a new file of this schema, with keys that no other file has; none if it has nothing to encrypt. What this
@@ -213,11 +232,14 @@ impl Encryption {
         if leaves.is_empty() {
             return Ok(None);
         }
+        if self.hidden.footer && leaves.len() == schema.num_columns() {
+            return self.whole().await.map(Some);
+        }
         let footer = self.keys.new_key(FilePart::Footer).await?;
         // The library has its own copies, which it does not wipe.
         let mut properties = FileEncryptionProperties::builder(footer.key.to_vec())
             .with_footer_key_metadata(footer.metadata)
-            .with_plaintext_footer(true);
+            .with_plaintext_footer(!self.hidden.footer);
         for leaf in &leaves {
             let FileKey { key, metadata } = self.keys.new_key(FilePart::Column).await?;
             properties = properties.with_column_key_and_metadata(leaf, key.to_vec(), metadata);

@@ -14,9 +14,10 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection, RowSelector};
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
+use parquet::basic::Repetition;
 use parquet::file::column_crypto_metadata::ColumnCryptoMetaData::ENCRYPTION_WITH_FOOTER_KEY;
 use parquet::file::metadata::{ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
-use parquet::schema::types::ColumnDescriptor;
+use parquet::schema::types::{ColumnDescriptor, Type};
 
 use crate::encryption::{Encryption, Hidden, is_or_inside, no_keys};
 use crate::reader::{FileReader, ObjectReader, fetch_footer, parquet_error};
@@ -48,12 +49,26 @@ pub struct OpenFile {
     /// Its leaf columns that are encrypted, by their paths, and what a new file calls what they are of.
     encrypted: BTreeMap<String, String>,
     encrypted_whole: bool,
+    encrypted_footer: bool,
 }
 
 /// What a new file calls the column, or the field, that a leaf is of: inside of lists and maps, writers name them differently.
-fn named(leaf: &ColumnDescriptor) -> String {
-    let path = leaf.path();
-    if leaf.max_rep_level() == 0 { path.string() } else { path.parts().first().cloned().unwrap_or_default() }
+fn named(leaf: &ColumnDescriptor, root: &Type) -> String {
+    let (mut at, mut named) = (root, Vec::new());
+    for part in leaf.path().parts() {
+        let Some(next) = at.get_fields().iter().find(|field| field.name() == part) else { break };
+        let repeated =
+            next.get_basic_info().has_repetition() && next.get_basic_info().repetition() == Repetition::REPEATED;
+        if repeated && !named.is_empty() {
+            break;
+        }
+        named.push(part.as_str());
+        if repeated || next.is_primitive() {
+            break;
+        }
+        at = next;
+    }
+    named.join(".")
 }
 
 impl OpenFile {
@@ -76,11 +91,13 @@ impl OpenFile {
         let footer = fetch_footer(&object, &file.path, keys).await?;
         let chunks = footer.metadata.row_groups().iter().flat_map(|g| g.columns());
         let encrypted = chunks.filter(|c| c.crypto_metadata().is_some());
+        let root = footer.metadata.file_metadata().schema_descr().root_schema();
         let encrypted: BTreeMap<_, _> =
-            encrypted.map(|c| (c.column_path().string(), named(c.column_descr()))).collect();
+            encrypted.map(|c| (c.column_path().string(), named(c.column_descr(), root))).collect();
         let by_footer = |c: &ColumnChunkMetaData| c.crypto_metadata() == Some(&ENCRYPTION_WITH_FOOTER_KEY);
-        let mut chunks = footer.metadata.row_groups().iter().flat_map(|g| g.columns());
-        let encrypted_whole = footer.encrypted || chunks.any(by_footer);
+        let mut chunks = footer.metadata.row_groups().iter().flat_map(|g| g.columns()).peekable();
+        let encrypted_whole = chunks.peek().is_some() && chunks.all(by_footer);
+        let encrypted_footer = footer.encrypted;
         let reader = FileReader { object, metadata: footer.metadata.clone() };
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let metadata =
@@ -95,7 +112,17 @@ impl OpenFile {
             return Err(Error::data("DuplicateColumn", message));
         }
         let keys = keys.cloned();
-        Ok(Self { file, schema, metadata, reader, batch_rows: 8192, keys, encrypted, encrypted_whole })
+        Ok(Self {
+            file,
+            schema,
+            metadata,
+            reader,
+            batch_rows: 8192,
+            keys,
+            encrypted,
+            encrypted_whole,
+            encrypted_footer,
+        })
     }
 
     /// Whether a column, or a part of it, is encrypted.
@@ -108,29 +135,27 @@ impl OpenFile {
         self.encrypted.values().cloned().collect()
     }
 
-    /// Whether all of it is encrypted: its footer, or all columns with the key of the footer.
+    /// Whether all columns are encrypted with the key of the footer: the file as a whole is.
     pub fn is_encrypted_whole(&self) -> bool {
         self.encrypted_whole
     }
 
     /// Whether anything of it is encrypted.
     pub fn has_encrypted(&self) -> bool {
-        self.encrypted_whole || !self.encrypted.is_empty()
+        self.encrypted_footer || !self.encrypted.is_empty()
     }
 
     /// Whether at least that is encrypted in it which would be in a new file.
     pub fn is_encrypted_as(&self, wanted: &Encryption) -> bool {
-        if wanted.encrypts_everything() {
-            return self.encrypted_whole;
-        }
         let leaves = wanted.leaves(self.metadata.parquet_schema());
-        self.encrypted_whole || leaves.is_ok_and(|leaves| leaves.iter().all(|leaf| self.encrypted.contains_key(leaf)))
+        let columns = leaves.is_ok_and(|leaves| leaves.iter().all(|leaf| self.encrypted.contains_key(leaf)));
+        columns && (self.encrypted_footer || !wanted.encrypts_footer())
     }
 
     pub(crate) fn hidden(&self) -> Hidden {
         // Where everything is, no column is one of those that are.
         let columns = if self.encrypted_whole { BTreeSet::new() } else { self.encrypted() };
-        Hidden { columns, everything: self.encrypted_whole }
+        Hidden { columns, everything: self.encrypted_whole, footer: self.encrypted_footer }
     }
 
     /// How a file in its place is to be encrypted; none if nothing of it is.

@@ -107,29 +107,56 @@ impl Snapshot {
     ///
     /// # Errors
     /// `NoFileKeys` if something was encrypted, and there are no keys: values of it would be in the clear. Those of [`OpenFile::open_with`].
-    pub async fn for_writing(mut self, options: &ParquetOptions, open: &[OpenFile]) -> Result<(Self, ParquetOptions)> {
+    pub async fn for_writing(self, options: &ParquetOptions, open: &[OpenFile]) -> Result<(Self, ParquetOptions)> {
+        let mut this = self.looked_at(open).await?;
+        if let Some(own) = &options.encryption {
+            this.hidden.add(&own.hidden);
+            this.named.clone_from(&own.hidden.columns);
+        }
+        let encryption = match &options.encryption {
+            // The keys of the options go before.
+            Some(own) => Some(own.clone().hiding(&this.all_hidden())),
+            None => this.encryption()?,
+        };
+        let options = ParquetOptions { encryption: encryption.filter(Encryption::encrypts), ..options.clone() };
+        Ok((this, options))
+    }
+
+    async fn look_at(&self, files: Vec<DataFile>) -> Result<Vec<Hidden>> {
+        let (store, keys) = (self.store(), self.dataset.encryption());
+        let looks = files.into_iter().map(|file| {
+            let store = store.clone();
+            async move {
+                let opened = match OpenFile::open(store.clone(), file.clone()).await {
+                    Err(e) if e.code() == "NoFileKeys" => OpenFile::open_with(store, file, keys).await,
+                    Err(e) if e.kind() == ErrorKind::Data => return Ok(Hidden::default()),
+                    opened => opened,
+                };
+                opened.map(|file| file.hidden())
+            }
+            .boxed()
+        });
+        let looked = stream::iter(looks.collect::<Vec<_>>()).buffered(8).try_collect().await;
+        match looked {
+            Ok(hidden) => Ok(hidden),
+            Err(e) => Err(self.dataset.journal().explain(e, &self.observed.head).await),
+        }
+    }
+
+    /// The same snapshot, knowing what is encrypted in all of its files. `open` are those that are open already; others that no commit has described are
+    /// looked at, for which no keys are needed unless their footers are encrypted. One that is no Parquet file hides nothing.
+    ///
+    /// # Errors
+    /// `NoFileKeys` for an encrypted footer, and those of the keys and of the store.
+    pub async fn looked_at(mut self, open: &[OpenFile]) -> Result<Self> {
         open.iter().for_each(|file| self.hidden.add(&file.hidden()));
         let known: HashSet<&str> = open.iter().map(|open| open.file.path.as_str()).collect();
         let unknown = |file: &&DataFile| !known.contains(file.path.as_str());
         let unknown: Vec<DataFile> = self.undescribed().filter(unknown).cloned().collect();
-        self.open(unknown).await?.iter().for_each(|file| self.hidden.add(&file.hidden()));
-        if let Some(own) = &options.encryption {
-            self.hidden.add(&own.hidden);
-            self.named.clone_from(&own.hidden.columns);
+        for hidden in self.look_at(unknown).await? {
+            self.hidden.add(&hidden);
         }
-        let encryption = match &options.encryption {
-            // The keys of the options go before.
-            Some(own) => Some(own.clone().hiding(&self.all_hidden())),
-            None => self.encryption()?,
-        };
-        let options = ParquetOptions { encryption: encryption.filter(Encryption::encrypts), ..options.clone() };
-        Ok((self, options))
-    }
-
-    /// The same snapshot, knowing what is encrypted in these of its files: for a commit that describes them and writes none.
-    pub fn describing(mut self, files: &[OpenFile]) -> Self {
-        files.iter().for_each(|file| self.hidden.add(&file.hidden()));
-        self
+        Ok(self)
     }
 
     /// Files that no commit has described.
@@ -158,13 +185,19 @@ impl Snapshot {
         }
     }
 
-    /// Whether all columns that are named to be encrypted are among those of the table: these.
+    /// Whether all columns that are named to be encrypted are there, by their names.
     ///
     /// # Errors
     /// `MissingColumn`: a misspelt name would protect nothing.
-    pub fn check_encrypted(&self, schema: &Schema) -> Result<()> {
+    pub fn check_encrypted(&self, is_there: &dyn Fn(&str) -> bool) -> Result<()> {
         let named = self.dataset.encryption().into_iter().flat_map(|own| own.columns());
-        Encryption::check_names(named.chain(&self.named), schema)
+        Encryption::check_names(named.chain(&self.named), is_there)
+    }
+
+    /// What the journal is to know of what is encrypted, by name: one of the [`facts`](Self::facts), for commits that have none of the others.
+    pub fn encrypted_fact(&self) -> (&'static str, Value) {
+        let hidden = self.all_hidden();
+        (ENCRYPTED, if hidden.is_nothing() { Value::Null } else { json!(hidden) })
     }
 
     /// Its partition columns in the order of the folders, with their types; empty for a table without folders.
@@ -274,13 +307,8 @@ impl Snapshot {
         let (this, parquet) = self.clone().for_writing(&options.parquet, &[]).await?;
         let options = &options.clone().with_parquet(parquet);
         let schema = Arc::clone(rows.schema().inner());
-        match self.known_schema()? {
-            Some(known) if !known.fields().is_empty() => {
-                let fields = known.fields().iter().chain(schema.fields()).cloned();
-                this.check_encrypted(&Schema::new(fields.collect::<Vec<_>>()))?;
-            }
-            _ => this.check_encrypted(&schema)?,
-        }
+        let known = kept_columns(self.observed.head.meta.get(COLUMNS))?;
+        this.check_encrypted(&|name| known.index_of(name).is_ok() || schema.index_of(name).is_ok())?;
         let journal = self.dataset.journal();
         let mut replace = journal.replace(&self.observed);
         commit.inspect(|id| replace.with_commit_id(id));
@@ -322,10 +350,8 @@ impl Snapshot {
             Some(Value::Array(vec![Value::String(f.name().clone()), Value::String(t)]))
         };
         let columns = schema.fields().iter().filter_map(column).collect();
-        let hidden = self.all_hidden();
-        let encrypted = if hidden.is_nothing() { Value::Null } else { json!(hidden) };
         let types = partition_types(schema, partition_by)?;
-        Ok([(COLUMNS, Value::Array(columns)), (PARTITION_TYPES, types), (ENCRYPTED, encrypted)])
+        Ok([(COLUMNS, Value::Array(columns)), (PARTITION_TYPES, types), self.encrypted_fact()])
     }
 
     async fn stage(

@@ -65,8 +65,8 @@ impl Work<'_> {
                 self.check_policy()?;
             }
         }
-        let schemas: Vec<_> = changes.batches.iter().map(|batch| batch.rows.schema()).collect();
-        self.encrypt_files(&schemas, None).await?;
+        let sources: Vec<_> = changes.batches.iter().map(|batch| (batch.rows.schema(), false)).collect();
+        self.encrypt_files(&sources, None).await?;
         self.say_sources(&[])?;
         self.merge(changes, contract.as_ref(), vec![], options).await
     }

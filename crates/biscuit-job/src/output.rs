@@ -209,7 +209,11 @@ impl Work<'_> {
         if let Some(layer) = rows.contract.as_ref().and_then(|c| c.layer) {
             replace.with_meta(LAYER, json!(layer));
         }
-        let Some(schema) = &written.schema else { return Ok(()) };
+        let Some(schema) = &written.schema else {
+            let (name, encrypted) = self.snapshot.encrypted_fact();
+            replace.with_meta(name, encrypted);
+            return Ok(());
+        };
         let all = match self.spec.mode {
             OutputMode::Replace => schema.clone(),
             _ => match self.snapshot.known_schema()?.filter(|s| !s.fields().is_empty()) {

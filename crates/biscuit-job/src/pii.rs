@@ -130,6 +130,11 @@ impl Guarded {
         self.protector.treats(column)
     }
 
+    /// Whether the policy says something about all of a column, or of a field by its path.
+    pub(crate) fn names_all(&self, path: &str) -> bool {
+        self.protector.names_all(path)
+    }
+
     /// Whether a column has other values behind it.
     pub(crate) fn changes(&self, column: &str) -> bool {
         self.protector.changes(column)

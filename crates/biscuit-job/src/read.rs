@@ -176,6 +176,11 @@ impl Reading {
         Ok(self)
     }
 
+    /// Whether rows may have columns that its contract does not.
+    pub(crate) fn keeps_extra(&self) -> bool {
+        self.format == SourceFormat::Parquet && self.coercion.contract().extra == Extra::Keep
+    }
+
     /// The same, with keys of encrypted Parquet files.
     pub(crate) fn with_keys(mut self, keys: Option<Encryption>) -> Self {
         self.keys = keys;
@@ -209,11 +214,12 @@ impl Reading {
         let known = open.has_encrypted() && self.keys.is_some();
         let Some(guard) = self.guard.as_ref().filter(|_| known) else { return Ok(()) };
         let contract = self.coercion.contract();
-        for field in open.schema().fields().iter().filter(|f| open.is_encrypted(f.name())) {
-            let is = |name: &String| name.eq_ignore_ascii_case(field.name());
+        for path in open.encrypted() {
+            let (root, rest) = path.split_at(path.find('.').unwrap_or(path.len()));
+            let is = |name: &String| name.eq_ignore_ascii_case(root);
             let column = contract.columns.iter().find(|c| is(&c.name) || c.reading.renamed_from.iter().any(is));
-            let name = column.map_or(field.name(), |column| &column.name);
-            if (column.is_some() || contract.extra == Extra::Keep) && !guard.names(name) {
+            let name = format!("{}{rest}", column.map_or(root, |column| &column.name));
+            if (column.is_some() || contract.extra == Extra::Keep) && !guard.names_all(&name) {
                 let message = format!(
                     "column `{name}` is encrypted in the file, and [pii] says nothing of it; `keep` lets it through"
                 );

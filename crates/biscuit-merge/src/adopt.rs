@@ -40,6 +40,7 @@ pub async fn adopt(dataset: &Dataset, mode: Mode) -> Result<AdoptReport> {
     let dataset = dataset.clone().with_journal(dataset.journal().clone().with_diverged(Diverged::Adopt));
     let snapshot = if mode == Mode::DryRun { dataset.view().await? } else { dataset.observe().await? };
     let files = snapshot.open_files().await?;
+    let snapshot = snapshot.looked_at(&files).await?;
     let schema = snapshot.schema(&files)?;
     let observed = snapshot.observed.clone();
     let mut report = AdoptReport {
@@ -60,15 +61,15 @@ pub async fn adopt(dataset: &Dataset, mode: Mode) -> Result<AdoptReport> {
     let journal = dataset.journal();
     let mut replace = journal.replace(&observed);
     replace.with_adoption();
-    let segments = Segments::load(journal, &observed.head, observed.diverged, dataset.encryption()).await?;
-    let snapshot = snapshot.describing(&files);
-    // Without keys nothing is written that would be in the clear.
-    let rewrites = observed.diverged && !segments.is_empty();
-    let encryption = if rewrites { snapshot.encryption()? } else { None };
-    let (segment, dropped) = segments.update(vec![], observed.head.version + 1, None, encryption.as_ref()).await?;
-    dropped.iter().for_each(|name| replace.without_state(name));
-    if let Some((name, bytes)) = segment {
-        replace.with_state(&name, bytes).await?;
+    if observed.diverged {
+        let segments = Segments::load(journal, &observed.head, true, dataset.encryption()).await?;
+        // Without keys nothing is written that would be in the clear.
+        let encryption = if segments.is_empty() { None } else { snapshot.encryption()? };
+        let (segment, dropped) = segments.update(vec![], observed.head.version + 1, None, encryption.as_ref()).await?;
+        dropped.iter().for_each(|name| replace.without_state(name));
+        if let Some((name, bytes)) = segment {
+            replace.with_state(&name, bytes).await?;
+        }
     }
     let partition_by: Vec<String> = snapshot.partition_columns().iter().map(|(n, _)| n.clone()).collect();
     for (name, value) in snapshot.facts(&schema, &partition_by)? {

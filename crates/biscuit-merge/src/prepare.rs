@@ -94,7 +94,8 @@ impl Merge {
         // Of a table with slices files are opened with these.
         let files = if self.slices.is_some() { vec![] } else { files };
         let target = self.target_schema(&has, taken, &partition_by)?;
-        snapshot.check_encrypted(&target)?;
+        let comes = |name: &str| taken.columns.iter().any(|(schema, _)| schema.index_of(name).is_ok());
+        snapshot.check_encrypted(&|name| target.index_of(name).is_ok() || comes(name))?;
         if !has.fields().is_empty() {
             let new = target.fields().iter().filter(|f| has.index_of(f.name()).is_err());
             report.added_columns = new.map(|f| f.name().clone()).collect();

@@ -162,16 +162,19 @@ pub async fn put_aside(journal: &Journal, head: &Head, refused: Vec<Refused>) ->
 /// Takes records out of the quarantine of a table, for good; gives the version without them.
 ///
 /// # Errors
-/// `Conflict` if another run was first; those of the journal.
+/// `Conflict` if another run was first; `NoFileKeys` for files of other writers that are encrypted as a whole; those of the journal.
 pub async fn discard(dataset: &Dataset, records: &[Refused]) -> Result<u64> {
-    let journal = dataset.journal();
-    let observed = journal.observe().await?;
-    let head = &observed.head;
+    let (journal, snapshot) = (dataset.journal(), dataset.observe().await?);
+    let head = &snapshot.observed.head;
     let change = Quarantine::load(journal, head).await?.take(records, &[], head.version + 1)?;
     if change.is_empty() {
         return Ok(head.version);
     }
-    let mut replace = journal.replace(&observed);
+    // Files of other writers become the table's own by any commit.
+    let snapshot = snapshot.looked_at(&[]).await?;
+    let mut replace = journal.replace(&snapshot.observed);
+    let (name, encrypted) = snapshot.encrypted_fact();
+    replace.with_meta(name, encrypted);
     change.drop.iter().for_each(|name| replace.without_state(name));
     if let Some((name, content)) = change.write {
         replace.with_state(&name, content).await?;

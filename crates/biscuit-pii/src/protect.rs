@@ -151,6 +151,12 @@ impl Protector {
         self.of(column).next().is_some()
     }
 
+    /// Whether it says something about all of a column, or of a field by its path.
+    pub fn names_all(&self, path: &str) -> bool {
+        let covers = |of: &str| path.strip_prefix(of).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        self.columns.iter().any(|(of, _)| covers(of))
+    }
+
     /// Whether a column, or a part of it, has other values behind it.
     pub fn changes(&self, column: &str) -> bool {
         self.of(column).any(|ready| !matches!(ready, Ready::Keep | Ready::InFiles))

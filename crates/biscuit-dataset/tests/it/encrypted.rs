@@ -8,8 +8,8 @@ use biscuit_dataset::{
 use biscuit_journal::{Storage, Writers};
 use biscuit_testkit::{MemoryKeys, RecordingStore, assert_rows_eq, table};
 use bytes::Bytes;
-use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, StructArray};
-use datafusion::arrow::datatypes::{DataType, Field};
+use datafusion::arrow::array::{Array, ArrayRef, Int64Array, ListArray, RecordBatch, StringArray, StructArray};
+use datafusion::arrow::datatypes::{DataType, Field, Int64Type};
 use datafusion::prelude::{SessionContext, col, lit};
 use futures::TryStreamExt;
 use object_store::path::Path;
@@ -167,6 +167,50 @@ async fn everything_is_encrypted_on_request_and_stays_so() {
     }
     for file in d.view().await.unwrap().open_files().await.unwrap() {
         assert!(file.is_encrypted_whole());
+    }
+}
+
+/// Of a file with an encrypted footer and single columns, as other writers make by default, the others stay in the clear, and so they do behind it.
+#[tokio::test]
+async fn a_footer_may_be_encrypted_besides_columns() {
+    let (storage, keys) = (memory(), MemoryKeys::new());
+    let d = written(&storage, keys.encrypting(HIDDEN).with_encrypted_footer()).await;
+    let like = only_file(&d).await.encryption().unwrap().unwrap();
+    assert!(like.encrypts_footer() && !like.encrypts_everything() && like.covers("email") && !like.covers("id"));
+    let keys_alone = dataset(&storage).with_encryption(Encryption::new(Arc::new(keys)));
+    write(&keys_alone, &customers(), WriteMode::Append, &options()).await.unwrap();
+    for (path, bytes) in bytes_of(&storage).await.into_iter().filter(|(p, _)| p.as_ref().ends_with("parquet")) {
+        assert!(bytes.ends_with(b"PARE") && !shows(&bytes), "{path}");
+    }
+    for file in keys_alone.view().await.unwrap().open_files().await.unwrap() {
+        assert!(file.is_encrypted("email") && !file.is_encrypted("id") && !file.is_encrypted_whole());
+    }
+    assert_eq!(rows(&keys_alone).await.iter().map(RecordBatch::num_rows).sum::<usize>(), 1000);
+}
+
+/// What is known of a file is what was encrypted of it, and no more.
+#[tokio::test]
+async fn a_list_inside_of_a_struct_is_named_by_its_path() {
+    let lists = ListArray::from_iter_primitive::<Int64Type, _, _>((0..10).map(|i| Some(vec![Some(i), None])));
+    let field = |name: &str, t: &DataType| Arc::new(Field::new(name, t.clone(), true));
+    let other: ArrayRef = Arc::new(Int64Array::from_iter_values(0..10));
+    let inner: Vec<(Arc<Field>, ArrayRef)> =
+        vec![(field("l", lists.data_type()), Arc::new(lists)), (field("n", &DataType::Int64), other)];
+    let s: ArrayRef = Arc::new(StructArray::from(inner));
+    let rows = RecordBatch::try_from_iter_with_nullable([("s", s, true)]).unwrap();
+    let d = dataset(&memory()).with_encryption(MemoryKeys::new().encrypting(["s.l"]));
+    write(&d, &rows, WriteMode::Append, &options()).await.unwrap();
+    assert_eq!(only_file(&d).await.encrypted().into_iter().collect::<Vec<_>>(), ["s.l"]);
+    assert_rows_eq!(self::rows(&d).await, rows);
+}
+
+/// A file that nobody can read hides nothing, and does not keep a table from being replaced.
+#[tokio::test]
+async fn a_torn_file_of_another_writer_can_be_replaced() {
+    let storage = memory();
+    storage.store.put(&Path::from("lake/t/part-0.parquet"), Bytes::from_static(b"PAR1 torn").into()).await.unwrap();
+    for d in [dataset(&storage), dataset(&storage).with_encryption(MemoryKeys::new().encrypting(["email"]))] {
+        write(&d, &customers(), WriteMode::ReplaceAll, &options()).await.unwrap();
     }
 }
 

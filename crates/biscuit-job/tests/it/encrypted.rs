@@ -146,6 +146,10 @@ async fn a_column_that_gets_another_name_is_not_let_through() {
             "columns = [{name = 'id', type = 'bigint'}, {name = 'Email', type = 'string'}, {name = 'born', type = 'date'}]",
             false,
         ),
+        (
+            "columns = [{name = 'mail', type = 'string', renamed_from = ['email']}, {name = 'email', type = 'string', renamed_from = ['other']}]",
+            false,
+        ),
     ] {
         let lab = Lab::new();
         lab.put("raw/customers/1.json", rows(0..5, 1)).await;

@@ -3,10 +3,12 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use biscuit_change::{BadRows, DebeziumOptions, DebeziumReader, RowsOptions};
+use biscuit_change::{BadRows, DebeziumOptions, DebeziumReader, RowsOptions, RowsReader};
 use biscuit_dataset::{Dataset, Encryption};
 use biscuit_journal::Storage;
-use biscuit_merge::{ChangeFiles, Format, Merge, MergeOptions, MergeSpec, Mode, adopt, held_keys, verify};
+use biscuit_merge::{
+    ChangeFiles, Format, Merge, MergeOptions, MergeSpec, Mode, adopt, discard, held_keys, quarantined, verify,
+};
 use biscuit_schema::Contract;
 use biscuit_testkit::{MemoryKeys, assert_rows_eq, table};
 use datafusion::prelude::{SessionContext, col, lit};
@@ -153,6 +155,28 @@ async fn a_table_that_is_adopted_keeps_what_it_hides() {
     let report = lake::merge_with(&with_keys, &spec(), &options(), &upserts([99], 2)).await.expect("a merge");
     assert_eq!(report.rows.after, 11);
     check_hidden(&with_keys).await;
+}
+
+/// Any commit makes files of other writers the table's own, and has to know what they hide.
+#[tokio::test]
+async fn what_other_writers_hide_is_known_behind_a_commit_without_rows() {
+    let (storage, other, keys) = (lake::memory(), lake::memory(), MemoryKeys::new());
+    let d = lake::dataset(storage.clone());
+    let aside = options().with_bad_rows(BadRows::Quarantine, 60.0);
+    let bad = "{\"id\":null,\"seq\":1,\"op\":\"u\"}\n";
+    let mut reader = RowsReader::new(RowsOptions::default().with_op("op").with_bad_rows(BadRows::Quarantine));
+    reader.read("changes.jsonl", (upserts([1], 1) + bad).into_bytes().into()).unwrap();
+    let changes = reader.finish().unwrap();
+    Merge::new(d.clone(), spec(), aside).unwrap().run(changes, Mode::Commit).await.expect("a merge");
+    lake::merge_with(&hidden(&other, &keys), &spec(), &options(), &upserts([2], 1)).await.expect("a merge");
+    let file = hidden(&other, &keys).view().await.unwrap().files()[0].clone();
+    let bytes = other.store.get(&file.object).await.unwrap().bytes().await.unwrap();
+    storage.store.put(&"lake/t/part-9.parquet".into(), bytes.into()).await.unwrap();
+    let refused: Vec<_> = quarantined(&d).await.unwrap().into_iter().map(|q| q.refused).collect();
+    discard(&d, &refused).await.unwrap();
+    assert!(d.view().await.unwrap().observed.foreign.is_empty());
+    let e = d.observe().await.unwrap().encryption().unwrap_err();
+    assert_eq!((e.code(), e.column()), ("NoFileKeys", Some("v")));
 }
 
 /// The row of a key that changes waits beside the table until both halves have come.

@@ -139,6 +139,11 @@ async fn a_policy_for_files_is_refused_where_nobody_encrypts_them() {
     assert_eq!((&done.rows, done.columns["email"].values), (&rows, 1));
     assert_eq!(protector.in_files().collect::<Vec<_>>(), ["email"]);
     assert!(protector.treats("email") && !protector.changes("email") && !protector.keeps_equality("email"));
+    let part = Policy::parse("[columns]\n\"address.city\" = \"keep\"\n").unwrap();
+    let part = Protector::new(&part, "t", [], &means).unwrap();
+    let whole = [part.names_all("address.city"), part.names_all("address.zip"), part.names_all("address")];
+    assert_eq!(whole, [true, false, false]);
+    assert!(part.names("address") && protector.names_all("email.part"));
     // Who reads it is written down all the same.
     let folder = tempfile::tempdir().unwrap();
     let audit = folder.path().join("audit.jsonl");
