@@ -1,15 +1,15 @@
 use std::sync::Arc;
 
-use aws_lc_rs::aead::{AES_128_GCM, AES_192_GCM, AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use biscuit_core::{Error, Result};
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
 
+use crate::encrypt::cell::{NONCE, random_nonce, seal, unseal};
 use crate::keys::cache::{KeyCache, Limits};
 use crate::keys::provider::{KeyContext, KeyProvider, SealedKey};
-use crate::keys::secret::{Secret, random};
+use crate::keys::secret::Secret;
+use crate::keys::wrapping::{cipher, info, read_info};
 
 /// Data keys of Parquet's modular encryption, and what a file says of them: *key material* of version 1 (`PKMT1`) with double wrapping, as parquet-mr's
 /// and Arrow's key tools write and read it. A data key is sealed by a key-encryption key that is used for many files, and that one by the key
@@ -71,9 +71,6 @@ const DEFAULT: &str = "DEFAULT";
 const AWS_KMS: &str = "aws-kms";
 /// Bytes of a key-encryption key's name.
 const NAME: usize = 16;
-const TAG: usize = 16;
-/// Bits of a tag and bytes of a nonce, as the description of a key that was sealed locally has them.
-const LENGTHS: [u8; 8] = [0, 0, 0, 128, 0, 0, 0, 12];
 
 fn context() -> KeyContext {
     KeyContext::from([("use".to_owned(), "parquet".to_owned())])
@@ -97,12 +94,9 @@ impl ParquetKeys {
         let secret = Secret::random()?;
         let wrapping = self.keys.data_key(&context(), secret.expose().len() as u64).await?;
         let name = &digest(&SHA256, &wrapping.sealed.bytes).as_ref()[..NAME].to_vec();
-        let mut nonce = [0; NONCE_LEN];
-        random(&mut nonce)?;
-        let mut sealed = secret.expose().to_vec();
-        cipher(&wrapping.secret)?
-            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(name), &mut sealed)
-            .map_err(|_| Error::internal("a data key could not be sealed"))?;
+        let nonce = random_nonce()?;
+        let mut sealed = nonce.to_vec();
+        seal(&cipher(&wrapping.secret)?, nonce, name, secret.expose(), &mut sealed)?;
         let (master_key_id, wrapped) = named(&wrapping.sealed)?;
         let footer = of == ParquetPart::Footer;
         let kms = footer.then(|| DEFAULT.to_owned());
@@ -113,7 +107,7 @@ impl ParquetKeys {
             kms_instance_id: kms.clone(),
             kms_instance_url: kms,
             master_key_id,
-            wrapped_dek: BASE64_STANDARD.encode([&nonce[..], &sealed].concat()),
+            wrapped_dek: BASE64_STANDARD.encode(sealed),
             double_wrapping: true,
             kek_id: Some(BASE64_STANDARD.encode(name)),
             wrapped_kek: Some(BASE64_STANDARD.encode(wrapped)),
@@ -149,16 +143,13 @@ impl ParquetKeys {
         };
         let name = decoded(name)?;
         let wrapping = self.unwrapped(&material.master_key_id, &decoded(kek)?).await?;
-        let cannot = || {
+        let opened = wrapped.split_first_chunk::<NONCE>();
+        let opened =
+            opened.map(|(nonce, sealed)| Ok(unseal(&cipher(&wrapping)?, *nonce, &name, sealed))).transpose()?;
+        opened.flatten().map(Secret::from).ok_or_else(|| {
             let message = "a data key was not sealed by the key-encryption key that the file names, or is damaged";
             Error::data("CannotUnseal", message)
-        };
-        let (nonce, sealed) = wrapped.split_at_checked(NONCE_LEN).ok_or_else(cannot)?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| cannot())?;
-        let mut key = Zeroizing::new(sealed.to_vec());
-        let length = cipher(&wrapping)?.open_in_place(nonce, Aad::from(&name), &mut key).map_err(|_| cannot())?.len();
-        key.truncate(length);
-        Ok(Secret::from(key))
+        })
     }
 
     async fn unwrapped(&self, master_key: &str, wrapped: &[u8]) -> Result<Secret> {
@@ -176,35 +167,23 @@ fn decoded(text: &str) -> Result<Vec<u8>> {
     BASE64_STANDARD.decode(text).map_err(|_| invalid("it is not base64 where it is to be"))
 }
 
-fn cipher(key: &Secret) -> Result<LessSafeKey> {
-    let algorithm = match key.expose().len() {
-        16 => &AES_128_GCM,
-        24 => &AES_192_GCM,
-        32 => &AES_256_GCM,
-        _ => return Err(invalid("a key-encryption key has 16, 24 or 32 bytes")),
-    };
-    let key = UnboundKey::new(algorithm, key.expose()).map_err(|_| Error::internal("AES takes keys of this length"))?;
-    Ok(LessSafeKey::new(key))
-}
-
 /// The name of the master key, and the wrapped key: the bytes that KMS has answered with, else nonce, ciphertext and tag.
 fn named(sealed: &SealedKey) -> Result<(String, Vec<u8>)> {
-    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(|_| invalid("the name of a key is no text"));
     if sealed.provider == AWS_KMS {
-        return Ok((text(&sealed.info)?, sealed.bytes.clone()));
+        let arn = String::from_utf8(sealed.info.clone()).map_err(|_| invalid("the name of a key is no text"))?;
+        return Ok((arn, sealed.bytes.clone()));
     }
-    let parts = sealed.info.len().checked_sub(LENGTHS.len() + NONCE_LEN).map(|at| sealed.info.split_at(at));
-    let (name, rest) = parts.ok_or_else(|| invalid("a provider that is unknown has sealed it"))?;
-    let nonce = &rest[LENGTHS.len()..];
-    Ok((format!("{}/{}", sealed.provider, text(name)?), [nonce, &sealed.bytes].concat()))
+    let (name, nonce) = read_info(&sealed.info).ok_or_else(|| invalid("a provider that is unknown has sealed it"))?;
+    Ok((format!("{}/{name}", sealed.provider), [&nonce[..], &sealed.bytes].concat()))
 }
 
 /// What [`named`] may have been made of: a key of a key file, or one of KMS, by its ARN, its id or an alias.
 fn sealed_by(master_key: &str, wrapped: &[u8]) -> Vec<SealedKey> {
-    let local = master_key.rsplit_once('/').filter(|_| !master_key.starts_with("arn:")).and_then(|(provider, name)| {
-        let (nonce, bytes) = wrapped.split_at_checked(NONCE_LEN).filter(|(_, sealed)| sealed.len() > TAG)?;
-        let info = [name.as_bytes(), &LENGTHS, nonce].concat();
-        Some(SealedKey { provider: provider.to_owned(), info, bytes: bytes.to_vec() })
+    let local = master_key.rsplit_once('/').filter(|_| !master_key.starts_with("arn:"));
+    let local = local.zip(wrapped.split_first_chunk::<NONCE>()).map(|((provider, name), (nonce, bytes))| SealedKey {
+        provider: provider.to_owned(),
+        info: info(name, *nonce),
+        bytes: bytes.to_vec(),
     });
     let (provider, info) = (AWS_KMS.to_owned(), master_key.as_bytes().to_vec());
     local.into_iter().chain([SealedKey { provider, info, bytes: wrapped.to_vec() }]).collect()

@@ -1,13 +1,13 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use aws_lc_rs::aead::{AES_128_GCM, AES_192_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::aead::{AES_128_GCM, AES_192_GCM, AES_256_GCM, LessSafeKey, UnboundKey};
 use biscuit_core::{Error, Result};
-use zeroize::Zeroizing;
 
+use crate::encrypt::cell::{NONCE, TAG, random_nonce, seal, unseal};
 use crate::encrypt::message::context_bytes;
 use crate::keys::provider::{DataKey, KeyContext, KeyProvider, SealedKey};
-use crate::keys::secret::{Secret, random};
+use crate::keys::secret::Secret;
 
 /// Keys of one's own that seal data keys: of a file, or of memory. The form is that of the AWS Encryption SDK's raw AES keyring, so that whoever has
 /// the key opens its messages with any of its libraries.
@@ -17,9 +17,6 @@ pub struct WrappingKeys {
     current: String,
     keys: BTreeMap<String, Secret>,
 }
-
-const NONCE: usize = 12;
-const TAG: usize = 16;
 
 impl WrappingKeys {
     /// A key of 16, 24 or 32 bytes by its name. Others may have the same namespace, and unseal what they have a key of that name for.
@@ -59,7 +56,11 @@ impl WrappingKeys {
     }
 }
 
-fn cipher(key: &Secret) -> Result<LessSafeKey> {
+/// AES-GCM with a key that seals others.
+///
+/// # Errors
+/// `WeakKey` for one that has not 16, 24 or 32 bytes.
+pub(crate) fn cipher(key: &Secret) -> Result<LessSafeKey> {
     let algorithm = match key.expose().len() {
         16 => &AES_128_GCM,
         24 => &AES_192_GCM,
@@ -70,50 +71,40 @@ fn cipher(key: &Secret) -> Result<LessSafeKey> {
     Ok(LessSafeKey::new(key))
 }
 
+/// Bits of a tag and bytes of a nonce, which stand between the name of a key and the nonce.
+const LENGTHS: [u8; 8] = [0, 0, 0, 8 * TAG as u8, 0, 0, 0, NONCE as u8];
+
+/// What a sealed key says of who has sealed it: the name of the key, and the nonce.
+pub(crate) fn info(name: &str, nonce: [u8; NONCE]) -> Vec<u8> {
+    [name.as_bytes(), &LENGTHS, &nonce].concat()
+}
+
+/// The name and the nonce; none for what is no such description.
+pub(crate) fn read_info(info: &[u8]) -> Option<(&str, [u8; NONCE])> {
+    let (rest, nonce) = info.split_last_chunk::<NONCE>()?;
+    let name = rest.strip_suffix(&LENGTHS)?;
+    Some((std::str::from_utf8(name).ok()?, *nonce))
+}
+
 #[async_trait]
 impl KeyProvider for WrappingKeys {
     async fn generate(&self, context: &KeyContext) -> Result<DataKey> {
-        let secret = Secret::random()?;
-        let mut nonce = [0; NONCE];
-        random(&mut nonce)?;
-        let mut bytes = secret.expose().to_vec();
+        let (secret, nonce, mut bytes) = (Secret::random()?, random_nonce()?, vec![]);
         let key = cipher(&self.keys[&self.current])?;
-        let sealed = key.seal_in_place_append_tag(
-            Nonce::assume_unique_for_key(nonce),
-            Aad::from(context_bytes(context)?),
-            &mut bytes,
-        );
-        sealed.map_err(|_| Error::internal("a data key could not be sealed"))?;
-        let mut info = self.current.as_bytes().to_vec();
-        info.extend((TAG as u32 * 8).to_be_bytes());
-        info.extend((NONCE as u32).to_be_bytes());
-        info.extend(nonce);
+        seal(&key, nonce, &context_bytes(context)?, secret.expose(), &mut bytes)?;
+        let info = info(&self.current, nonce);
         Ok(DataKey { secret, sealed: SealedKey { provider: self.namespace.clone(), info, bytes } })
     }
 
     async fn unseal(&self, sealed: &SealedKey, context: &KeyContext) -> Result<Option<Secret>> {
-        // The name, the length of the tag in bits, that of the nonce in bytes, the nonce.
-        let behind_name = sealed.info.len().checked_sub(8 + NONCE);
-        let Some(name) = behind_name.and_then(|at| std::str::from_utf8(&sealed.info[..at]).ok()) else {
-            return Ok(None);
-        };
+        let Some((name, nonce)) = read_info(&sealed.info) else { return Ok(None) };
         let Some(key) = self.keys.get(name).filter(|_| sealed.provider == self.namespace) else { return Ok(None) };
-        let cannot = || {
+        let opened = unseal(&cipher(key)?, nonce, &context_bytes(context)?, &sealed.bytes);
+        opened.map(|bytes| Some(Secret::from(bytes))).ok_or_else(|| {
             let message = format!(
                 "a data key was not sealed by the wrapping key `{name}`, or not for what it is used for, or is damaged"
             );
             Error::data("CannotUnseal", message)
-        };
-        let (lengths, nonce) = sealed.info[name.len()..].split_at(8);
-        let wanted = [(TAG as u32 * 8).to_be_bytes(), (NONCE as u32).to_be_bytes()].concat();
-        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| cannot())?;
-        if lengths != wanted {
-            return Err(cannot());
-        }
-        let mut bytes = Zeroizing::new(sealed.bytes.clone());
-        let opened = cipher(key)?.open_in_place(nonce, Aad::from(context_bytes(context)?), &mut bytes);
-        let length = opened.map_err(|_| cannot())?.len();
-        bytes.truncate(length);
-        Ok(Some(Secret::from(bytes)))
+        })
     }
 }
