@@ -46,8 +46,7 @@ impl Context {
     pub(crate) async fn file_keys(&self) -> Result<Option<Encryption>> {
         let Some(place) = &self.file_keys else { return Ok(None) };
         let file = key_file(place, Path::new(""), &self.stores).await?;
-        let keys = TableKeys::new(provider(&file, &self.stores).await?);
-        Ok(Some(Encryption::new(Arc::new(keys))))
+        Ok(Some(TableKeys::encryption(provider(&file, &self.stores).await?)))
     }
 
     /// Seconds since the command began.

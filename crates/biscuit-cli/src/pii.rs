@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use biscuit_core::{Clock, Error, ErrorKind, Result, Run, RunId, SystemClock};
-use biscuit_dataset::{Dataset, Encryption, OpenFile, OpenLocation, align};
+use biscuit_dataset::{Dataset, OpenFile, OpenLocation, align};
 use biscuit_job::{CsvSpec, JobSpec, OpenMeans, RawToClean, RunOptions, TableKeys, format_at, sample};
 use biscuit_journal::JournalOptions;
 use biscuit_pii::{
@@ -282,7 +282,7 @@ impl OpenPolicy {
         let dataset = context.open(&of_url(url), JournalOptions::default()).await?;
         Ok(match &self.means.provider {
             Some(provider) if dataset.encryption().is_none() => {
-                dataset.with_encryption(Encryption::new(Arc::new(TableKeys::new(provider.clone()))))
+                dataset.with_encryption(TableKeys::encryption(provider.clone()))
             }
             _ => dataset,
         })

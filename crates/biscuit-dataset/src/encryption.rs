@@ -1,20 +1,14 @@
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use biscuit_core::{Error, Result};
-use bytes::Bytes;
-use parquet::arrow::arrow_reader::ArrowReaderOptions;
-use parquet::encryption::decrypt::{FileDecryptionProperties, KeyRetriever};
 use parquet::encryption::encrypt::FileEncryptionProperties;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::ParquetMetaDataReader;
 use parquet::schema::types::SchemaDescriptor;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
-
-use crate::reader::parquet_error;
 
 /// Keys of files that are encrypted in Parquet's own way: its modular encryption, with `AES_GCM_V1`. A file has a data key of its own for its footer
 /// and for each encrypted column; what it says of them in the clear is enough to get them again.
@@ -256,6 +250,10 @@ impl Encryption {
         let properties = FileEncryptionProperties::builder(key.to_vec()).with_footer_key_metadata(metadata);
         properties.build().map_err(incomplete)
     }
+
+    pub(crate) fn keys(&self) -> &dyn FileKeys {
+        &*self.keys
+    }
 }
 
 fn incomplete(e: ParquetError) -> Error {
@@ -275,84 +273,5 @@ pub(crate) fn no_keys(place: &str, column: Option<&str>) -> Error {
     match column {
         Some(column) => e.with_column(column),
         None => e,
-    }
-}
-
-/// How the Parquet library is to read a file in memory, which may be encrypted as a whole.
-///
-/// # Errors
-/// `NoFileKeys`, `UnreadableParquet`, those of the keys.
-pub async fn reading(bytes: &Bytes, place: &str, keys: Option<&Encryption>) -> Result<ArrowReaderOptions> {
-    let options = ArrowReaderOptions::new();
-    if !bytes.ends_with(ENCRYPTED_FOOTER) {
-        return Ok(options);
-    }
-    let Some(keys) = keys else { return Err(no_keys(place, None)) };
-    let keyring = Keyring::new(place, keys)?;
-    loop {
-        let reader = ParquetMetaDataReader::new().with_decryption_properties(Some(keyring.properties.clone()));
-        let parsed = reader.parse_and_finish(bytes);
-        if !keyring.missed().await? {
-            let options = options.with_file_decryption_properties(keyring.properties.clone());
-            return parsed.map(|_| options).map_err(|e| parquet_error(place, e));
-        }
-    }
-}
-
-/// What a file ends with whose footer is encrypted.
-pub(crate) const ENCRYPTED_FOOTER: &[u8] = b"PARE";
-
-/// The keys of one file, which the Parquet library asks for while it cannot wait: what it misses is fetched before it is asked again.
-pub(crate) struct Keyring<'a> {
-    place: &'a str,
-    keys: &'a Encryption,
-    fetched: Arc<Fetched>,
-    /// What the library reads the file with.
-    pub(crate) properties: Arc<FileDecryptionProperties>,
-}
-
-#[derive(Default)]
-struct Fetched(Mutex<Keys>);
-
-#[derive(Default)]
-struct Keys {
-    held: HashMap<Vec<u8>, Zeroizing<Vec<u8>>>,
-    missing: BTreeSet<Vec<u8>>,
-}
-
-impl<'a> Keyring<'a> {
-    pub(crate) fn new(place: &'a str, keys: &'a Encryption) -> Result<Self> {
-        let fetched = Arc::new(Fetched::default());
-        let properties = FileDecryptionProperties::with_key_retriever(fetched.clone()).build();
-        let properties = properties.map_err(|e| parquet_error(place, e))?;
-        Ok(Self { place, keys, fetched, properties })
-    }
-
-    /// Fetches what was missed; whether there was anything.
-    pub(crate) async fn missed(&self) -> Result<bool> {
-        let missing = std::mem::take(&mut self.fetched.keys().missing);
-        let any = !missing.is_empty();
-        for metadata in missing {
-            let key = self.keys.keys.key(&metadata).await.map_err(|e| e.in_file(self.place))?;
-            self.fetched.keys().held.insert(metadata, key);
-        }
-        Ok(any)
-    }
-}
-
-impl Fetched {
-    fn keys(&self) -> MutexGuard<'_, Keys> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl KeyRetriever for Fetched {
-    fn retrieve_key(&self, metadata: &[u8]) -> parquet::errors::Result<Vec<u8>> {
-        let mut keys = self.keys();
-        if let Some(key) = keys.held.get(metadata) {
-            return Ok(key.to_vec());
-        }
-        keys.missing.insert(metadata.to_vec());
-        Err(ParquetError::General("a key is not there yet".to_owned()))
     }
 }

@@ -174,10 +174,7 @@ impl OpenFile {
     /// # Errors
     /// `NoFileKeys` for a column that is encrypted, if there are no keys.
     pub(crate) fn check_keys<'a>(&self, mut columns: impl Iterator<Item = &'a str>) -> Result<()> {
-        if self.keys.is_some() || self.encrypted.is_empty() {
-            return Ok(());
-        }
-        let hidden = columns.find(|column| self.is_encrypted(column));
+        let hidden = columns.find(|column| self.is_closed() && self.is_encrypted(column));
         hidden.map_or(Ok(()), |column| Err(no_keys(&self.file.path, Some(column))))
     }
 

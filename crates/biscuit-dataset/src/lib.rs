@@ -2,10 +2,12 @@
 
 mod dataset;
 mod dictionary;
+mod encrypted_table;
 mod encryption;
 mod file;
 mod file_writer;
 mod hive;
+mod keyring;
 mod location;
 mod provider;
 mod reader;
@@ -16,10 +18,11 @@ mod snapshot_store;
 mod table_writer;
 
 pub use dataset::Dataset;
-pub use encryption::{Encryption, FileKey, FileKeys, FilePart, reading};
+pub use encryption::{Encryption, FileKey, FileKeys, FilePart};
 pub use file::{DataFile, OpenFile};
 pub use file_writer::{FileWriter, ParquetOptions, check_staged};
 pub use hive::{HIVE_NULL, escape, partition_values, unescape};
+pub use keyring::reading;
 pub use location::{ByUrl, Location, OpenLocation};
 pub use reader::{engine_error, parquet_error};
 pub use rows::{align, conform, partition_folders};

@@ -13,7 +13,8 @@ use parquet::arrow::async_reader::{AsyncFileReader, MetadataFetch};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
-use crate::encryption::{ENCRYPTED_FOOTER, Encryption, Keyring, no_keys};
+use crate::encryption::{Encryption, no_keys};
+use crate::keyring::{ENCRYPTED_FOOTER, Keyring};
 
 /// Bytes that are fetched from the end at first: most footers are shorter.
 const FOOTER: usize = 64 * 1024;

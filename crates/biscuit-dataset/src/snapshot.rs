@@ -1,22 +1,22 @@
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use biscuit_core::{CommitId, Error, ErrorKind, Result};
+use biscuit_core::{CommitId, Error, Result};
 use biscuit_journal::{Committed, Head, Observed, Outcome};
 use biscuit_schema::{ColumnType, merge_schemas, type_name};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::dataframe::DataFrame;
 use datafusion::execution::context::SessionContext;
+use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use object_store::ObjectStore;
 use object_store::path::Path;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::dataset::Dataset;
-use crate::encryption::{Encryption, Hidden, no_keys};
+use crate::encrypted_table::hidden_of;
+use crate::encryption::Hidden;
 use crate::file::{DataFile, OpenFile};
-use crate::file_writer::ParquetOptions;
 use crate::hive::partition_values;
 use crate::provider::TableFiles;
 use crate::reader::engine_error;
@@ -26,9 +26,7 @@ use crate::table_writer::{TableWriter, WriteOptions};
 /// The facts in the journal that hold the types of partition columns, and all columns of the table for when no file
 /// says them.
 const PARTITION_TYPES: &str = "partition_types";
-const COLUMNS: &str = "columns";
-/// The fact that says what is encrypted inside of the files.
-const ENCRYPTED: &str = "encrypted";
+pub(crate) const COLUMNS: &str = "columns";
 
 /// What a write does with the rows that are there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,15 +44,15 @@ pub enum WriteMode {
 /// The table as one run sees it: what is loaded from it and what is written on top of it have the same base.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
-    dataset: Dataset,
+    pub(crate) dataset: Dataset,
     /// What the journal observed.
     pub observed: Observed,
-    files: Vec<DataFile>,
+    pub(crate) files: Vec<DataFile>,
     partition: Vec<(String, DataType)>,
     /// What is encrypted in its files, as far as it is known.
-    hidden: Hidden,
+    pub(crate) hidden: Hidden,
     /// What options of a write name besides the dataset.
-    named: BTreeSet<String>,
+    pub(crate) named: BTreeSet<String>,
 }
 
 impl Snapshot {
@@ -68,13 +66,7 @@ impl Snapshot {
             files.push(DataFile { path: f.path.clone(), object, size: f.size, partition: partition_values(&f.path)? });
         }
         let partition = partition_columns(&files, observed.head.meta.get(PARTITION_TYPES))?;
-        let hidden = match observed.head.meta.get(ENCRYPTED).filter(|fact| !fact.is_null()) {
-            Some(fact) => Hidden::deserialize(fact).map_err(|e| {
-                let message = "what the journal says of encrypted columns cannot be read";
-                Error::new(ErrorKind::Conflict, "Diverged", message).with_source(e)
-            })?,
-            None => Hidden::default(),
-        };
+        let hidden = hidden_of(&observed.head)?;
         Ok(Self { dataset, observed, files, partition, hidden, named: BTreeSet::new() })
     }
 
@@ -94,110 +86,6 @@ impl Snapshot {
         let kept = files.into_iter().zip(observed).filter(|(file, _)| keep(file));
         (self.files, self.observed.files) = kept.unzip();
         self
-    }
-
-    /// The same snapshot, of the dataset with this [encryption](Dataset::with_encryption).
-    pub fn with_encryption(mut self, encryption: Encryption) -> Self {
-        self.dataset = self.dataset.with_encryption(encryption);
-        self
-    }
-
-    /// The snapshot as it is written to, and the options that its new files are written with: what these, the dataset and all that was in the table before
-    /// have encrypted, is encrypted. `open` are the files of it that are open already; others that no commit has described are opened.
-    ///
-    /// # Errors
-    /// `NoFileKeys` if something was encrypted, and there are no keys: values of it would be in the clear. Those of [`OpenFile::open_with`].
-    pub async fn for_writing(self, options: &ParquetOptions, open: &[OpenFile]) -> Result<(Self, ParquetOptions)> {
-        let mut this = self.looked_at(open).await?;
-        if let Some(own) = &options.encryption {
-            this.hidden.add(&own.hidden);
-            this.named.clone_from(&own.hidden.columns);
-        }
-        let encryption = match &options.encryption {
-            // The keys of the options go before.
-            Some(own) => Some(own.clone().hiding(&this.all_hidden())),
-            None => this.encryption()?,
-        };
-        let options = ParquetOptions { encryption: encryption.filter(Encryption::encrypts), ..options.clone() };
-        Ok((this, options))
-    }
-
-    async fn look_at(&self, files: Vec<DataFile>) -> Result<Vec<Hidden>> {
-        let (store, keys) = (self.store(), self.dataset.encryption());
-        let looks = files.into_iter().map(|file| {
-            let store = store.clone();
-            async move {
-                let opened = match OpenFile::open(store.clone(), file.clone()).await {
-                    Err(e) if e.code() == "NoFileKeys" => OpenFile::open_with(store, file, keys).await,
-                    Err(e) if e.kind() == ErrorKind::Data => return Ok(Hidden::default()),
-                    opened => opened,
-                };
-                opened.map(|file| file.hidden())
-            }
-            .boxed()
-        });
-        let looked = stream::iter(looks.collect::<Vec<_>>()).buffered(8).try_collect().await;
-        match looked {
-            Ok(hidden) => Ok(hidden),
-            Err(e) => Err(self.dataset.journal().explain(e, &self.observed.head).await),
-        }
-    }
-
-    /// The same snapshot, knowing what is encrypted in all of its files. `open` are those that are open already; others that no commit has described are
-    /// looked at, for which no keys are needed unless their footers are encrypted. One that is no Parquet file hides nothing.
-    ///
-    /// # Errors
-    /// `NoFileKeys` for an encrypted footer, and those of the keys and of the store.
-    pub async fn looked_at(mut self, open: &[OpenFile]) -> Result<Self> {
-        open.iter().for_each(|file| self.hidden.add(&file.hidden()));
-        let known: HashSet<&str> = open.iter().map(|open| open.file.path.as_str()).collect();
-        let unknown = |file: &&DataFile| !known.contains(file.path.as_str());
-        let unknown: Vec<DataFile> = self.undescribed().filter(unknown).cloned().collect();
-        for hidden in self.look_at(unknown).await? {
-            self.hidden.add(&hidden);
-        }
-        Ok(self)
-    }
-
-    /// Files that no commit has described.
-    fn undescribed(&self) -> impl Iterator<Item = &DataFile> {
-        let described = self.observed.head.meta.contains_key(COLUMNS) && !self.observed.diverged;
-        let foreign: HashSet<&str> = self.observed.foreign.iter().map(|foreign| foreign.path.as_str()).collect();
-        self.files.iter().filter(move |file| !described || foreign.contains(file.path.as_str()))
-    }
-
-    fn all_hidden(&self) -> Hidden {
-        let mut all = self.hidden.clone();
-        self.dataset.encryption().iter().for_each(|own| all.add(&own.hidden));
-        all
-    }
-
-    /// How new files of the table are encrypted, as far as commits have said it: what its dataset names, and what was encrypted before. None without keys.
-    ///
-    /// # Errors
-    /// `NoFileKeys` if something was encrypted before, and the dataset has no keys.
-    pub fn encryption(&self) -> Result<Option<Encryption>> {
-        let hidden = &self.hidden;
-        match self.dataset.encryption() {
-            Some(keys) => Ok(Some(keys.clone().hiding(hidden))),
-            None if hidden.is_nothing() => Ok(None),
-            None => Err(no_keys(&self.dataset.location().to_string(), hidden.columns.first().map(String::as_str))),
-        }
-    }
-
-    /// Whether all columns that are named to be encrypted are there, by their names.
-    ///
-    /// # Errors
-    /// `MissingColumn`: a misspelt name would protect nothing.
-    pub fn check_encrypted(&self, is_there: &dyn Fn(&str) -> bool) -> Result<()> {
-        let named = self.dataset.encryption().into_iter().flat_map(|own| own.columns());
-        Encryption::check_names(named.chain(&self.named), is_there)
-    }
-
-    /// What the journal is to know of what is encrypted, by name: one of the [`facts`](Self::facts), for commits that have none of the others.
-    pub fn encrypted_fact(&self) -> (&'static str, Value) {
-        let hidden = self.all_hidden();
-        (ENCRYPTED, if hidden.is_nothing() { Value::Null } else { json!(hidden) })
     }
 
     /// Its partition columns in the order of the folders, with their types; empty for a table without folders.
@@ -231,10 +119,17 @@ impl Snapshot {
     /// As [`open_files`](Self::open_files).
     pub async fn open(&self, files: Vec<DataFile>) -> Result<Vec<OpenFile>> {
         let (store, keys) = (self.store(), self.dataset.encryption());
-        let opens: Vec<_> = files.into_iter().map(|f| OpenFile::open_with(store.clone(), f, keys).boxed()).collect();
-        let opened = stream::iter(opens).buffered(8).try_collect().await;
-        match opened {
-            Ok(files) => Ok(files),
+        self.each(files.into_iter().map(|file| OpenFile::open_with(store.clone(), file, keys).boxed())).await
+    }
+
+    /// Does what there is to do with some of its files, several at a time.
+    pub(crate) async fn each<'a, T: Send>(
+        &self,
+        jobs: impl Iterator<Item = BoxFuture<'a, Result<T>>>,
+    ) -> Result<Vec<T>> {
+        let jobs: Vec<_> = jobs.collect();
+        match stream::iter(jobs).buffered(8).try_collect().await {
+            Ok(done) => Ok(done),
             Err(e) => Err(self.dataset.journal().explain(e, &self.observed.head).await),
         }
     }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use biscuit_bookmark::Mode;
 use biscuit_core::{Error, Result, Run};
-use biscuit_dataset::{ByUrl, Dataset, Encryption, OpenLocation, ParquetOptions};
+use biscuit_dataset::{ByUrl, Dataset, OpenLocation, ParquetOptions};
 use biscuit_journal::{Interrupt, JournalOptions};
 use biscuit_pii::{Means, MemoryStore, Policy};
 use biscuit_schema::Contract;
@@ -220,7 +220,7 @@ impl RawToClean {
     ) -> Result<Work<'a>> {
         let mut dataset = self.dataset(spec).await?;
         if let Some(provider) = means.and_then(|means| means.provider.clone()) {
-            dataset = dataset.with_encryption(Encryption::new(Arc::new(TableKeys::new(provider))));
+            dataset = dataset.with_encryption(TableKeys::encryption(provider));
         }
         let snapshot = if options.dry_run { dataset.view().await? } else { dataset.observe().await? };
         let sources = spec.sources(&self.spec);

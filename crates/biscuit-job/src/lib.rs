@@ -5,6 +5,7 @@ mod choose;
 mod columns;
 mod decode;
 mod finish;
+mod hidden;
 mod impact;
 mod infer;
 mod input;

@@ -10,7 +10,7 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use biscuit_change::{ChangeBatch, Changes, Refused};
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{FileKey, FileKeys, FilePart};
+use biscuit_dataset::{Encryption, FileKey, FileKeys, FilePart};
 use biscuit_pii::{
     Cells, HashKey, KeyProvider, Means, ParquetKey, ParquetKeys, ParquetPart, Policy, Protector, Treated,
 };
@@ -261,6 +261,11 @@ impl TableKeys {
     /// Keys that this provider seals and unseals.
     pub fn new(provider: Arc<dyn KeyProvider>) -> Self {
         Self(ParquetKeys::new(provider))
+    }
+
+    /// What a dataset is to have that reads files with such keys, and encrypts in new ones what the table has encrypted.
+    pub fn encryption(provider: Arc<dyn KeyProvider>) -> Encryption {
+        Encryption::new(Arc::new(Self::new(provider)))
     }
 }
 

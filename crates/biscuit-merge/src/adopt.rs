@@ -42,7 +42,7 @@ pub async fn adopt(dataset: &Dataset, mode: Mode) -> Result<AdoptReport> {
     let files = snapshot.open_files().await?;
     let snapshot = snapshot.looked_at(&files).await?;
     let schema = snapshot.schema(&files)?;
-    let observed = snapshot.observed.clone();
+    let observed = &snapshot.observed;
     let mut report = AdoptReport {
         outcome: "unchanged",
         version: observed.head.version,
@@ -59,7 +59,7 @@ pub async fn adopt(dataset: &Dataset, mode: Mode) -> Result<AdoptReport> {
         return Ok(report);
     }
     let journal = dataset.journal();
-    let mut replace = journal.replace(&observed);
+    let mut replace = journal.replace(observed);
     replace.with_adoption();
     if observed.diverged {
         let segments = Segments::load(journal, &observed.head, true, dataset.encryption()).await?;

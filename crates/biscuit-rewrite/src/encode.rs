@@ -4,7 +4,7 @@ use std::sync::Arc;
 use biscuit_core::{Error, Result};
 use biscuit_dataset::{OpenFile, conform, parquet_error};
 use bytes::Bytes;
-use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::array::{Array, ArrayRef, RecordBatch};
 use datafusion::arrow::compute::{SortColumn, SortOptions, concat_batches, lexsort_to_indices, take_record_batch};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::execution::memory_pool::MemoryReservation;
@@ -154,7 +154,7 @@ impl Encode {
     /// Bytes that it will have, by those that it has now.
     pub(crate) fn estimate(&self) -> u64 {
         let size = |part: &EncodePart| match part {
-            EncodePart::Rows(rows) => rows.get_array_memory_size() as u64,
+            EncodePart::Rows(rows) => bytes_of(rows) as u64,
             EncodePart::Group(group) => {
                 let metadata = group.source.metadata().metadata().row_group(group.group);
                 u64::try_from(metadata.compressed_size()).unwrap_or(0)
@@ -273,6 +273,13 @@ impl Encode {
         }
         Ok(())
     }
+}
+
+/// Bytes that rows take by themselves: they may be a part of larger ones.
+pub(crate) fn bytes_of(rows: &RecordBatch) -> usize {
+    let bytes =
+        |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size());
+    rows.columns().iter().map(bytes).sum()
 }
 
 /// How many leaf columns Parquet has for a type.

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
 use biscuit_journal::Stager;
-use datafusion::arrow::array::{Array, ArrayRef, RecordBatch};
+use datafusion::arrow::array::RecordBatch;
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::MemoryConsumer;
 use tokio::sync::mpsc;
@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 
 use crate::choose::choose;
 use crate::cores::{Cores, Shared};
+use crate::encode::bytes_of;
 use crate::out::Out;
 use crate::target::{Ready, Target};
 use crate::unit::{Insert, Unit, Written};
@@ -138,11 +139,4 @@ async fn gathered(target: &Target, first: RecordBatch, mut rows: mpsc::Receiver<
         out.append(target.encode_rows(group).await?).await?;
     }
     out.finish().await
-}
-
-/// Bytes that rows take by themselves: they may be a part of larger ones.
-fn bytes_of(rows: &RecordBatch) -> usize {
-    let bytes =
-        |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size());
-    rows.columns().iter().map(bytes).sum()
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use biscuit_core::Result;
-use biscuit_dataset::{Dataset, Encryption};
+use biscuit_dataset::Dataset;
 use biscuit_job::{JobReport, OpenMeans, TableKeys};
 use biscuit_merge::quarantined;
 use biscuit_pii::{KeyProvider, Means, Policy, Roots, Secret, WrappingKeys};
@@ -76,7 +76,7 @@ fn rows(ids: std::ops::Range<i64>, seq: i64) -> String {
 }
 
 fn with_keys(lab: &Lab) -> Dataset {
-    lab.dataset("lake/customers").with_encryption(Encryption::new(Arc::new(TableKeys::new(provider()))))
+    lab.dataset("lake/customers").with_encryption(TableKeys::encryption(provider()))
 }
 
 /// All data files hide both columns, and no object outside of the input has a canary.
@@ -236,7 +236,7 @@ async fn encrypted_files_are_input_too() {
         columns = { email = 'mask', born = { encrypt = { key = 'file' } } }
     ";
     go(&lab, next).await.unwrap();
-    let next_table = lab.dataset("lake/next").with_encryption(Encryption::new(Arc::new(TableKeys::new(provider()))));
+    let next_table = lab.dataset("lake/next").with_encryption(TableKeys::encryption(provider()));
     let text = frame_text(next_table.load(&SessionContext::new()).await.unwrap()).await.unwrap();
     assert!(text.contains("******.****.*.*@*.***") && text.contains("1961-02-01"), "{text}");
     // What a source hides is not let through by saying nothing.

@@ -3,11 +3,7 @@
 use biscuit_merge::{Authority, IgnoreNull, MergeOptions, MergeSpec, Ties, held_keys};
 use biscuit_testkit::{assert_rows_eq, assert_rows_snapshot, table};
 
-use crate::lake;
-
-fn spec() -> MergeSpec {
-    MergeSpec::new(["id"], ["seq"]).expect("a spec")
-}
+use crate::lake::{self, spec};
 
 #[tokio::test]
 async fn empty_input_changes_nothing_and_keeps_the_schema() {

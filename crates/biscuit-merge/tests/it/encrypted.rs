@@ -6,26 +6,16 @@ use std::sync::Arc;
 use biscuit_change::{BadRows, DebeziumOptions, DebeziumReader, RowsOptions, RowsReader};
 use biscuit_dataset::{Dataset, Encryption};
 use biscuit_journal::Storage;
-use biscuit_merge::{
-    ChangeFiles, Format, Merge, MergeOptions, MergeSpec, Mode, adopt, discard, held_keys, quarantined, verify,
-};
+use biscuit_merge::{ChangeFiles, Format, Merge, MergeSpec, Mode, adopt, discard, held_keys, quarantined, verify};
 use biscuit_schema::Contract;
 use biscuit_testkit::{MemoryKeys, assert_rows_eq, table};
 use datafusion::prelude::{SessionContext, col, lit};
 use futures::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt};
 
-use crate::lake;
+use crate::lake::{self, serial, spec};
 
 const SECRET: &str = "canary-5521";
-
-fn spec() -> MergeSpec {
-    MergeSpec::new(["id"], ["seq"]).expect("a spec")
-}
-
-fn options() -> MergeOptions {
-    MergeOptions::default().with_parallelism(1)
-}
 
 fn upserts(ids: impl IntoIterator<Item = i64>, seq: i64) -> String {
     ids.into_iter().fold(String::new(), |mut lines, id| {
@@ -60,7 +50,7 @@ async fn check_hidden(d: &Dataset) {
 async fn merges_hide_what_they_update_insert_and_move() {
     let (storage, keys) = (lake::memory(), MemoryKeys::new());
     let d = hidden(&storage, &keys);
-    let options = options().with_partition_by(["day"]);
+    let options = serial().with_partition_by(["day"]);
     let run = async |lines: &str| lake::merge_with(&d, &spec(), &options, lines).await.expect("a merge");
     run(&upserts(0..300, 1)).await;
     check_hidden(&d).await;
@@ -106,7 +96,7 @@ async fn a_load_larger_than_memory_is_hidden_as_well() {
     writer.write(&rows).unwrap();
     writer.close().unwrap();
     let files = ChangeFiles::new([file.to_string_lossy().into_owned()], Format::Rows(RowsOptions::default()));
-    let options = options().with_change_memory(10_000);
+    let options = serial().with_change_memory(10_000);
     let report = Merge::new(d.clone(), spec(), options).unwrap().run_files(&files, Mode::Commit).await.unwrap();
     std::fs::remove_dir_all(&folder).unwrap();
     assert_eq!(report.rows.after, 5000);
@@ -119,18 +109,18 @@ async fn what_is_kept_beside_the_rows_is_not_hidden_and_refused() {
     for column in ["id", "seq", "day"] {
         let d = lake::dataset(lake::memory()).with_encryption(MemoryKeys::new().encrypting([column]));
         let e =
-            lake::merge_with(&d, &spec(), &options().with_partition_by(["day"]), &upserts([1], 1)).await.unwrap_err();
+            lake::merge_with(&d, &spec(), &serial().with_partition_by(["day"]), &upserts([1], 1)).await.unwrap_err();
         assert_eq!((e.code(), e.column()), ("EncryptedColumn", Some(column)));
     }
     let d = hidden(&lake::memory(), &MemoryKeys::new());
-    let aside = options().with_bad_rows(BadRows::Quarantine, 50.0);
+    let aside = serial().with_bad_rows(BadRows::Quarantine, 50.0);
     let e = lake::merge_with(&d, &spec(), &aside, &upserts([1], 1)).await.unwrap_err();
     assert_eq!((e.code(), e.column()), ("EncryptedColumn", None));
     let whole = lake::dataset(lake::memory()).with_encryption(MemoryKeys::new().encrypting([""; 0]).with_everything());
-    let e = lake::merge_with(&whole, &spec(), &options(), &upserts([1], 1)).await.unwrap_err();
+    let e = lake::merge_with(&whole, &spec(), &serial(), &upserts([1], 1)).await.unwrap_err();
     assert_eq!((e.code(), e.column()), ("EncryptedColumn", Some("id")));
     let misspelt = lake::dataset(lake::memory()).with_encryption(MemoryKeys::new().encrypting(["vv"]));
-    let e = lake::merge_with(&misspelt, &spec(), &options(), &upserts([1], 1)).await.unwrap_err();
+    let e = lake::merge_with(&misspelt, &spec(), &serial(), &upserts([1], 1)).await.unwrap_err();
     assert_eq!((e.code(), e.column()), ("MissingColumn", Some("vv")));
     let mut sealed = aside;
     sealed.sealed = true;
@@ -142,17 +132,17 @@ async fn what_is_kept_beside_the_rows_is_not_hidden_and_refused() {
 async fn a_table_that_is_adopted_keeps_what_it_hides() {
     let (storage, keys) = (lake::memory(), MemoryKeys::new());
     let d = hidden(&storage, &keys);
-    lake::merge_with(&d, &spec(), &options(), &upserts(0..10, 1)).await.expect("a merge");
+    lake::merge_with(&d, &spec(), &serial(), &upserts(0..10, 1)).await.expect("a merge");
     // The same file as another writer's, in a table without a journal.
     let file = d.view().await.unwrap().files()[0].clone();
     let bytes = storage.store.get(&file.object).await.unwrap().bytes().await.unwrap();
     let other = lake::memory();
     other.store.put(&"lake/t/part-0.parquet".into(), bytes.into()).await.unwrap();
     adopt(&lake::dataset(other.clone()), Mode::Commit).await.expect("its footer is in the clear");
-    let e = lake::merge_with(&lake::dataset(other.clone()), &spec(), &options(), &upserts([99], 2)).await.unwrap_err();
+    let e = lake::merge_with(&lake::dataset(other.clone()), &spec(), &serial(), &upserts([99], 2)).await.unwrap_err();
     assert_eq!(e.code(), "NoFileKeys");
     let with_keys = lake::dataset(other).with_encryption(Encryption::new(Arc::new(keys)));
-    let report = lake::merge_with(&with_keys, &spec(), &options(), &upserts([99], 2)).await.expect("a merge");
+    let report = lake::merge_with(&with_keys, &spec(), &serial(), &upserts([99], 2)).await.expect("a merge");
     assert_eq!(report.rows.after, 11);
     check_hidden(&with_keys).await;
 }
@@ -162,13 +152,13 @@ async fn a_table_that_is_adopted_keeps_what_it_hides() {
 async fn what_other_writers_hide_is_known_behind_a_commit_without_rows() {
     let (storage, other, keys) = (lake::memory(), lake::memory(), MemoryKeys::new());
     let d = lake::dataset(storage.clone());
-    let aside = options().with_bad_rows(BadRows::Quarantine, 60.0);
+    let aside = serial().with_bad_rows(BadRows::Quarantine, 60.0);
     let bad = "{\"id\":null,\"seq\":1,\"op\":\"u\"}\n";
     let mut reader = RowsReader::new(RowsOptions::default().with_op("op").with_bad_rows(BadRows::Quarantine));
     reader.read("changes.jsonl", (upserts([1], 1) + bad).into_bytes().into()).unwrap();
     let changes = reader.finish().unwrap();
     Merge::new(d.clone(), spec(), aside).unwrap().run(changes, Mode::Commit).await.expect("a merge");
-    lake::merge_with(&hidden(&other, &keys), &spec(), &options(), &upserts([2], 1)).await.expect("a merge");
+    lake::merge_with(&hidden(&other, &keys), &spec(), &serial(), &upserts([2], 1)).await.expect("a merge");
     let file = hidden(&other, &keys).view().await.unwrap().files()[0].clone();
     let bytes = other.store.get(&file.object).await.unwrap().bytes().await.unwrap();
     storage.store.put(&"lake/t/part-9.parquet".into(), bytes.into()).await.unwrap();
@@ -197,7 +187,7 @@ async fn what_is_kept_by_key_is_hidden() {
         reader.read("events.jsonl", &line.into_bytes().into()).expect("events");
         let changes = reader.finish().expect("records");
         let spec = MergeSpec::new(["id"], changes.order.clone()).expect("a spec");
-        Merge::new(d.clone(), spec, options())?.run(changes, Mode::Commit).await
+        Merge::new(d.clone(), spec, serial())?.run(changes, Mode::Commit).await
     };
     // What was kept before anything was hidden is written anew.
     let clear = lake::dataset(storage.clone());

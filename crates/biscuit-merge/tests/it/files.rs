@@ -11,15 +11,7 @@ use parquet::file::properties::WriterProperties;
 use std::fmt::Write;
 use std::sync::Arc;
 
-use crate::lake;
-
-fn spec() -> MergeSpec {
-    MergeSpec::new(["id"], ["seq"]).expect("a spec")
-}
-
-fn options() -> MergeOptions {
-    MergeOptions::default().with_parallelism(1)
-}
+use crate::lake::{self, serial, spec};
 
 fn upserts(ids: impl IntoIterator<Item = i64>, seq: i64) -> String {
     ids.into_iter().fold(String::new(), |mut lines, id| {
@@ -30,7 +22,7 @@ fn upserts(ids: impl IntoIterator<Item = i64>, seq: i64) -> String {
 }
 
 async fn merge(dataset: &Dataset, lines: &str) -> MergeReport {
-    lake::merge_with(dataset, &spec(), &options(), lines).await.expect("a merge")
+    lake::merge_with(dataset, &spec(), &serial(), lines).await.expect("a merge")
 }
 
 /// Rows of the row groups of each file.
@@ -42,7 +34,7 @@ async fn groups(dataset: &Dataset) -> Vec<Vec<i64>> {
 /// A table of 1,000 ids, 0, 10, 20 and so on, in ten row groups of one file.
 async fn ten_groups() -> Dataset {
     let dataset = lake::dataset(lake::memory());
-    let options = options().with_parquet(ParquetOptions::default().with_row_group_rows(100));
+    let options = serial().with_parquet(ParquetOptions::default().with_row_group_rows(100));
     lake::merge_with(&dataset, &spec(), &options, &upserts((0..1000).map(|i| i * 10), 1)).await.expect("a merge");
     assert_eq!(groups(&dataset).await, [vec![100; 10]]);
     dataset
@@ -56,7 +48,7 @@ async fn only_row_groups_that_may_hold_a_key_are_read_and_only_those_that_do_are
         let (recorder, storage) = RecordingStore::storage(dataset.journal().storage());
         let recorded = lake::dataset(storage);
         let records = lake::changes(&dataset, &upserts([id], 2)).await.expect("records");
-        let merge = Merge::new(recorded, spec(), options()).expect("a merge");
+        let merge = Merge::new(recorded, spec(), serial()).expect("a merge");
         merge.run(records, Mode::DryRun).await.expect("a plan");
         recorder.calls().with(".parquet").iter().filter(|c| c.starts_with("get")).count()
     };
@@ -115,7 +107,7 @@ async fn a_table_that_grows_a_few_rows_at_a_time_has_one_row_group() {
 async fn text_and_composite_keys_are_found_in_row_groups_too() {
     let dataset = lake::dataset(lake::memory());
     let spec = MergeSpec::new(["region", "code"], ["seq"]).expect("a spec");
-    let options = options().with_parquet(ParquetOptions::default().with_row_group_rows(10));
+    let options = serial().with_parquet(ParquetOptions::default().with_row_group_rows(10));
     let line = |r: &str, c: u32, seq: u32, op: &str| {
         format!("{{\"region\":\"{r}\",\"code\":{c},\"seq\":{seq},\"op\":\"{op}\"}}\n")
     };

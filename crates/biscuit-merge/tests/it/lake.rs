@@ -20,6 +20,16 @@ pub(crate) fn dataset(storage: Storage) -> Dataset {
     Dataset::new(location, JournalOptions::default())
 }
 
+/// The key `id`, ordered by `seq`.
+pub(crate) fn spec() -> MergeSpec {
+    MergeSpec::new(["id"], ["seq"]).expect("a spec")
+}
+
+/// On one core.
+pub(crate) fn serial() -> MergeOptions {
+    MergeOptions::default().with_parallelism(1)
+}
+
 pub(crate) fn memory() -> Storage {
     Storage::durable(Arc::new(InMemory::new()))
 }

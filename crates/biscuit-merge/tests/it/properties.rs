@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::lake;
+use crate::lake::{self, serial, spec};
 
 fn line(r: &TrueRecord) -> String {
     let cell = |v: &Option<i64>| v.map_or("null".to_owned(), |v| format!("\"v{v}\""));
@@ -122,14 +122,6 @@ fn check(history: &History, spec: &MergeSpec, options: &MergeOptions) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let got = runtime.block_on(deliver(history, spec, options));
     assert_eq!(got, true_state(&history.records));
-}
-
-fn spec() -> MergeSpec {
-    MergeSpec::new(["id"], ["seq"]).expect("a spec")
-}
-
-fn serial() -> MergeOptions {
-    MergeOptions::default().with_parallelism(1)
 }
 
 /// Each key is a part of its own, on the disk until its turn comes.
