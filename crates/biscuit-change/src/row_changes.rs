@@ -38,23 +38,30 @@ pub(crate) fn part_changes(part: &Part, file: &Arc<str>, options: &RowsOptions) 
     let mut ops = Vec::with_capacity(batch.num_rows());
     let codes = codes(batch, options.op.as_deref(), file)?;
     let deleted = delete_flags(batch, options.delete_column.as_deref(), file, places)?;
-    let mut keep: Vec<u32> = Vec::with_capacity(batch.num_rows());
-    for (row, place) in places.iter().enumerate() {
-        let code = codes.as_ref().filter(|c| c.is_valid(row)).map(|c| c.value(row).trim()).filter(|c| !c.is_empty());
-        match parse_op(code) {
-            ParsedOp::Ignored => continue,
-            ParsedOp::Unknown => {
-                let column = options.op.as_deref().unwrap_or_default();
-                let e =
-                    Error::data("UnknownOp", format!("column `{column}` holds an operation code that is not known"));
-                return Err(e.with_column(column).at(file, *place).with_detail("op", code.unwrap_or_default()));
+    let is_deleted = |row: usize| deleted.as_ref().is_some_and(|d| d.value(row));
+    let mut keep: Vec<u32> = Vec::new();
+    match &codes {
+        // Nothing says what a record does but the flag.
+        None => ops.extend((0..places.len()).map(|row| if is_deleted(row) { Op::Delete } else { Op::Upsert })),
+        Some(codes) => {
+            for (row, place) in places.iter().enumerate() {
+                let code = codes.is_valid(row).then(|| codes.value(row).trim()).filter(|c| !c.is_empty());
+                match parse_op(code) {
+                    ParsedOp::Ignored => continue,
+                    ParsedOp::Unknown => {
+                        let column = options.op.as_deref().unwrap_or_default();
+                        let message = format!("column `{column}` holds an operation code that is not known");
+                        let e = Error::data("UnknownOp", message).with_column(column).at(file, *place);
+                        return Err(e.with_detail("op", code.unwrap_or_default()));
+                    }
+                    ParsedOp::Change(_) if is_deleted(row) => ops.push(Op::Delete),
+                    ParsedOp::Change(op) => ops.push(op),
+                }
+                keep.push(u32::try_from(row).expect("a batch has fewer than 2^32 rows"));
             }
-            ParsedOp::Change(_) if deleted.as_ref().is_some_and(|d| d.value(row)) => ops.push(Op::Delete),
-            ParsedOp::Change(op) => ops.push(op),
         }
-        keep.push(u32::try_from(row).expect("a batch has fewer than 2^32 rows"));
     }
-    let ignored = batch.num_rows() - keep.len();
+    let ignored = batch.num_rows() - ops.len();
     let stored: Vec<usize> =
         (0..batch.num_columns()).filter(|&i| !options.is_input_only(batch.schema().field(i).name())).collect();
     let mut rows = batch.project(&stored).expect("indices come from this batch");
