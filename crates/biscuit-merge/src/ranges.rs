@@ -4,8 +4,7 @@ use std::sync::Arc;
 use biscuit_change::{ChangeBatch, Op};
 use biscuit_core::{Error, Result};
 use biscuit_rewrite::{Rows, Spill};
-use datafusion::arrow::array::{Array, RecordBatch};
-use datafusion::arrow::compute::concat_batches;
+use datafusion::arrow::array::Array;
 use datafusion::execution::memory_pool::MemoryReservation;
 use hashbrown::HashSet;
 
@@ -222,14 +221,16 @@ struct Piece {
 fn pieces(batch: &ChangeBatch, ranges: &[Vec<u32>], key: &[String], spill: &Arc<Spill>) -> Result<Vec<(usize, Piece)>> {
     let picked = batch.pick(&ranges.concat())?;
     let encoder = Encoder::new(&picked.rows, key, Purpose::Key, &format!("`{}`", batch.file))?;
-    let packed = picked.pack()?;
-    let (mut pieces, mut at) = (Vec::with_capacity(ranges.len()), 0);
+    let counts: Vec<usize> = ranges.iter().map(Vec::len).filter(|rows| *rows > 0).collect();
+    let mut written = spill.write_parts(&picked.pack()?, &counts)?.into_iter();
+    let (mut pieces, mut at) = (Vec::with_capacity(counts.len()), 0);
     for (range, rows) in ranges.iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
         let own = at..at + rows.len();
         at = own.end;
         let mut sample = Vec::new();
-        sample_of(&picked.ops, &encoder, own.clone(), 8, &mut sample);
-        pieces.push((range, Piece { rows: spill.write(&packed.slice(own.start, own.len()))?, sample }));
+        sample_of(&picked.ops, &encoder, own, 8, &mut sample);
+        let rows = written.next().ok_or_else(|| Error::internal("a range was not written"))?;
+        pieces.push((range, Piece { rows, sample }));
     }
     Ok(pieces)
 }
@@ -327,24 +328,21 @@ const TOGETHER: usize = 1 << 30;
 /// Records from the disk, those of one file that are alike in one batch: what looks at them later goes through few large
 /// arrays instead of many small ones.
 fn read(parts: &[Rows]) -> Result<Vec<ChangeBatch>> {
-    let (mut out, mut alike, mut bytes) = (Vec::new(), Vec::<RecordBatch>::new(), 0);
-    let mut end = |alike: &mut Vec<RecordBatch>| -> Result<()> {
-        if let Some(first) = alike.first() {
-            let all = concat_batches(first.schema_ref(), alike.iter());
-            let all = all.map_err(|e| Error::internal("records could not be put together").with_source(e))?;
-            out.push(ChangeBatch::unpack(&all)?);
+    let (mut out, mut alike, mut bytes) = (Vec::new(), Vec::<Rows>::new(), 0);
+    let mut end = |alike: &mut Vec<Rows>| -> Result<()> {
+        if !alike.is_empty() {
+            out.push(ChangeBatch::unpack(&Rows::concat(alike)?)?);
         }
         alike.clear();
         Ok(())
     };
     for part in parts {
-        let next = part.get()?;
         bytes += part.memory();
-        if alike.first().is_some_and(|first| first.schema_ref() != next.schema_ref() || bytes > TOGETHER) {
+        if alike.first().is_some_and(|first| first.schema() != part.schema() || bytes > TOGETHER) {
             end(&mut alike)?;
             bytes = part.memory();
         }
-        alike.push(next);
+        alike.push(part.clone());
     }
     end(&mut alike)?;
     Ok(out)

@@ -12,6 +12,7 @@ mod erase;
 mod exec;
 mod group_bytes;
 mod hybrid;
+mod lanes;
 mod mode;
 mod out;
 mod page_headers;

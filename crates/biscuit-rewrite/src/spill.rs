@@ -1,33 +1,49 @@
 use std::fs::File;
 #[cfg(not(unix))]
-use std::io::Write;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::num::NonZero;
 #[cfg(unix)]
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+#[cfg(not(unix))]
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use biscuit_core::{Error, ErrorKind, Result};
 use datafusion::arrow::array::{Array, RecordBatch};
 use datafusion::arrow::buffer::Buffer;
+use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::ipc::reader::StreamDecoder;
 use datafusion::arrow::ipc::writer::StreamEncoder;
 
-/// A file on the local disk for rows that memory has no room for, in the folder for temporary files (`TMPDIR`). It has no
-/// name, so that nothing stays behind, however the process ends.
+use crate::lanes::Lanes;
+
+/// Files on the local disk for rows that memory has no room for, in the folder for temporary files (`TMPDIR`). They have no
+/// names, so that nothing stays behind, however the process ends.
 #[derive(Debug)]
 pub struct Spill {
-    file: Mutex<File>,
-    /// The same file, for those that write, who need no turn.
+    /// As many as may be written at a time: writers of one file wait for one another in the system.
+    files: Vec<SpillFile>,
+    /// Counts the writes, which go to one file after the other.
+    next: AtomicUsize,
+}
+
+#[derive(Debug)]
+pub(crate) struct SpillFile {
     #[cfg(unix)]
-    writing: File,
+    file: File,
+    #[cfg(not(unix))]
+    file: Mutex<File>,
     /// Bytes that are written, or about to be.
     end: AtomicU64,
 }
 
-fn failed(e: impl std::error::Error + Send + Sync + 'static) -> Error {
+/// The most files: more cores than these write more than a disk does.
+const MOST_FILES: usize = 8;
+
+pub(crate) fn failed(e: impl std::error::Error + Send + Sync + 'static) -> Error {
     let message = format!("rows cannot be put on the disk for temporary files: {e}");
     Error::new(ErrorKind::Unavailable, "SpillFailed", message).with_source(e)
 }
@@ -38,13 +54,9 @@ impl Spill {
     /// # Errors
     /// `SpillFailed` if there is no folder for temporary files that can be written.
     pub fn new() -> Result<Arc<Self>> {
-        let file = tempfile::tempfile().map_err(failed)?;
-        Ok(Arc::new(Self {
-            #[cfg(unix)]
-            writing: file.try_clone().map_err(failed)?,
-            file: Mutex::new(file),
-            end: AtomicU64::new(0),
-        }))
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let files = (0..cores.min(MOST_FILES)).map(|_| SpillFile::new()).collect::<Result<_>>()?;
+        Ok(Arc::new(Self { files, next: AtomicUsize::new(0) }))
     }
 
     /// Puts rows on the disk.
@@ -54,27 +66,74 @@ impl Spill {
     pub fn write(self: &Arc<Self>, rows: &RecordBatch) -> Result<Rows> {
         let bytes = to_bytes(rows).map_err(failed)?;
         let length = bytes.len() as u64;
-        let at = self.end.fetch_add(length, Ordering::Relaxed);
-        self.write_at(&bytes, at).map_err(failed)?;
+        let (file, at) = self.room(length);
+        self.file(file).write(&bytes, at)?;
         let nulls = rows.columns().iter().map(|c| c.logical_null_count() > 0).collect();
-        let on_disk = OnDisk { spill: self.clone(), at, length, schema: rows.schema(), nulls };
+        let on_disk = OnDisk { spill: self.clone(), file, at, length, schema: rows.schema(), nulls };
         Ok(Rows { count: rows.num_rows(), held: Held::Disk(Arc::new(on_disk)) })
     }
 
+    /// Puts rows on the disk of which parts are read later, each by itself or with others: so many rows each, one behind the other.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn write_parts(self: &Arc<Self>, rows: &RecordBatch, parts: &[usize]) -> Result<Vec<Rows>> {
+        if let Some(lanes) = Lanes::write(self, rows, parts)? {
+            let part = |(part, rows): (usize, &usize)| Rows { count: *rows, held: Held::Part(lanes.clone(), part) };
+            return Ok(parts.iter().enumerate().map(part).collect());
+        }
+        let mut at = 0;
+        let mut part = |count: &usize| {
+            at += count;
+            self.write(&rows.slice(at - count, *count))
+        };
+        parts.iter().map(&mut part).collect()
+    }
+
+    /// A place for so many bytes: the number of the file, and where in it.
+    pub(crate) fn room(&self, bytes: u64) -> (usize, u64) {
+        let file = self.next.fetch_add(1, Ordering::Relaxed) % self.files.len();
+        (file, self.files[file].end.fetch_add(bytes, Ordering::Relaxed))
+    }
+
+    pub(crate) fn file(&self, number: usize) -> &SpillFile {
+        &self.files[number]
+    }
+}
+
+impl SpillFile {
+    fn new() -> Result<Self> {
+        let file = tempfile::tempfile().map_err(failed)?;
+        #[cfg(not(unix))]
+        let file = Mutex::new(file);
+        Ok(Self { file, end: AtomicU64::new(0) })
+    }
+
     #[cfg(unix)]
-    fn write_at(&self, bytes: &[u8], at: u64) -> std::io::Result<()> {
-        self.writing.write_all_at(bytes, at)
+    pub(crate) fn write(&self, bytes: &[u8], at: u64) -> Result<()> {
+        self.file.write_all_at(bytes, at).map_err(failed)
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn read(&self, bytes: &mut [u8], at: u64) -> Result<()> {
+        self.file.read_exact_at(bytes, at).map_err(failed)
     }
 
     #[cfg(not(unix))]
-    fn write_at(&self, bytes: &[u8], at: u64) -> std::io::Result<()> {
-        let mut file = self.file();
-        file.seek(SeekFrom::Start(at))?;
-        file.write_all(bytes)
+    pub(crate) fn write(&self, bytes: &[u8], at: u64) -> Result<()> {
+        self.seek(at)?.write_all(bytes).map_err(failed)
     }
 
-    fn file(&self) -> MutexGuard<'_, File> {
-        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+    #[cfg(not(unix))]
+    pub(crate) fn read(&self, bytes: &mut [u8], at: u64) -> Result<()> {
+        self.seek(at)?.read_exact(bytes).map_err(failed)
+    }
+
+    #[cfg(not(unix))]
+    fn seek(&self, at: u64) -> Result<MutexGuard<'_, File>> {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(at)).map_err(failed)?;
+        Ok(file)
     }
 }
 
@@ -98,11 +157,14 @@ pub struct Rows {
 enum Held {
     Memory(RecordBatch),
     Disk(Arc<OnDisk>),
+    /// A part of rows that are on the disk by column.
+    Part(Arc<Lanes>, usize),
 }
 
 #[derive(Debug)]
 struct OnDisk {
     spill: Arc<Spill>,
+    file: usize,
     at: u64,
     length: u64,
     schema: SchemaRef,
@@ -135,6 +197,31 @@ impl Rows {
         match &self.held {
             Held::Memory(rows) => Ok(rows.clone()),
             Held::Disk(at) => at.read(),
+            Held::Part(lanes, part) => Lanes::read(&[(lanes, *part)]),
+        }
+    }
+
+    /// The rows of all, which have the same columns, in one batch.
+    ///
+    /// # Errors
+    /// `SpillFailed`; `Internal` if their columns differ.
+    pub fn concat(all: &[Self]) -> Result<RecordBatch> {
+        let part =
+            |rows: &'_ Self| if let Held::Part(lanes, part) = &rows.held { Some((lanes.clone(), *part)) } else { None };
+        if let Some(parts) = all.iter().map(part).collect::<Option<Vec<_>>>().filter(|parts| !parts.is_empty()) {
+            return Lanes::read(&parts.iter().map(|(lanes, part)| (lanes, *part)).collect::<Vec<_>>());
+        }
+        let batches = all.iter().map(Self::get).collect::<Result<Vec<_>>>()?;
+        let schema = batches.first().map(RecordBatch::schema).ok_or_else(|| Error::internal("there are no rows"))?;
+        concat_batches(&schema, &batches).map_err(|e| Error::internal("rows could not be put together").with_source(e))
+    }
+
+    /// Their columns.
+    pub fn schema(&self) -> &SchemaRef {
+        match &self.held {
+            Held::Memory(rows) => rows.schema_ref(),
+            Held::Disk(at) => &at.schema,
+            Held::Part(lanes, _) => lanes.schema(),
         }
     }
 
@@ -145,7 +232,7 @@ impl Rows {
     pub fn spilled(self, spill: &Arc<Spill>) -> Result<Self> {
         match &self.held {
             Held::Memory(rows) => spill.write(rows),
-            Held::Disk(_) => Ok(self),
+            Held::Disk(_) | Held::Part(..) => Ok(self),
         }
     }
 
@@ -154,6 +241,7 @@ impl Rows {
         match &self.held {
             Held::Memory(rows) => rows.get_array_memory_size(),
             Held::Disk(at) => usize::try_from(at.length).unwrap_or(usize::MAX),
+            Held::Part(lanes, part) => lanes.bytes(*part),
         }
     }
 
@@ -162,19 +250,15 @@ impl Rows {
         match &self.held {
             Held::Memory(rows) => rows.column_by_name(column).is_none_or(|c| c.logical_null_count() > 0),
             Held::Disk(at) => at.schema.index_of(column).map_or(true, |i| at.nulls[i]),
+            Held::Part(lanes, _) => lanes.schema().index_of(column).map_or(true, |i| lanes.has_null(i)),
         }
     }
 }
 
 impl OnDisk {
     fn read(&self) -> Result<RecordBatch> {
-        // Not zeroed before it is read into, which costs as much as the reading.
-        let mut bytes = Vec::with_capacity(usize::try_from(self.length).unwrap_or(0));
-        {
-            let mut file = self.spill.file();
-            file.seek(SeekFrom::Start(self.at)).map_err(failed)?;
-            Read::by_ref(&mut *file).take(self.length).read_to_end(&mut bytes).map_err(failed)?;
-        }
+        let mut bytes = vec![0; usize::try_from(self.length).map_err(failed)?];
+        self.spill.file(self.file).read(&mut bytes, self.at)?;
         // The arrays are slices of what was read.
         let mut bytes = Buffer::from(bytes);
         let decoded = StreamDecoder::new().decode(&mut bytes).map_err(failed)?;
