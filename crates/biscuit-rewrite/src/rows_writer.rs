@@ -4,8 +4,8 @@ use biscuit_core::{Error, Result};
 use biscuit_journal::Stager;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::execution::TaskContext;
-use datafusion::execution::memory_pool::MemoryConsumer;
-use tokio::sync::mpsc;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::choose::choose;
@@ -17,14 +17,26 @@ use crate::unit::{Insert, Unit, Written};
 
 /// Writes new files of a folder while their rows are made: a thread of its own encodes them, and row groups are staged as they
 /// become full. What the row group in the making holds is accounted in the session's memory pool, and where that is used up it
-/// ends early; besides it there are two batches that wait, and up to two encoded row groups on their way to the store. Of files with something encrypted,
-/// a row group in the making is its rows, and one is encoded at a time.
+/// ends early; so is what waits to be encoded, which is 16 MiB at most, and one batch where the pool is used up. Besides there are up to
+/// two encoded row groups on their way to the store. Of files with something encrypted, a row group in the making is its rows, and one is
+/// encoded at a time.
 ///
 /// One that is dropped gives up soon; [`stop`](Self::stop) waits until it has.
 #[derive(Debug)]
 pub struct RowsWriter {
-    rows: mpsc::Sender<RecordBatch>,
+    rows: mpsc::UnboundedSender<Waiting>,
+    /// For rows that wait.
+    room: Arc<Semaphore>,
+    memory: MemoryReservation,
     writing: Writing,
+}
+
+/// Rows that wait to be encoded, and the room that they take meanwhile.
+#[derive(Debug)]
+struct Waiting {
+    rows: RecordBatch,
+    _room: OwnedSemaphorePermit,
+    _memory: MemoryReservation,
 }
 
 /// Ends with who asked for it.
@@ -37,8 +49,8 @@ impl Drop for Writing {
     }
 }
 
-/// Batches that wait to be encoded.
-const WAITING: usize = 2;
+/// KiB of rows that may wait to be encoded: so many that there is work while the next ones are made.
+const WAITING: u32 = 16 << 10;
 
 /// So many times the bytes of a row group may be gathered as rows, which are larger than what they are encoded to.
 const GATHERED: usize = 4;
@@ -46,9 +58,12 @@ const GATHERED: usize = 4;
 impl RowsWriter {
     /// The writer of a unit that has neither sources nor rows yet. Its first rows say which columns are worth a dictionary.
     pub fn new(unit: Unit, stager: &Stager, context: Arc<TaskContext>) -> Self {
+        let consumer = MemoryConsumer::new(format!("rows for `{}`", unit.name()));
+        let memory = consumer.register(context.memory_pool());
         let shared = Arc::new(Shared { stager: stager.clone(), context, cores: Arc::new(Cores::new(1)) });
-        let (rows, receive) = mpsc::channel(WAITING);
-        Self { rows, writing: Writing(tokio::spawn(write(unit, shared, receive))) }
+        let (rows, receive) = mpsc::unbounded_channel();
+        let writing = Writing(tokio::spawn(write(unit, shared, receive)));
+        Self { rows, room: Arc::new(Semaphore::new(WAITING as usize)), memory, writing }
     }
 
     /// Writes rows, in the columns of the unit, behind those that came before.
@@ -56,7 +71,15 @@ impl RowsWriter {
     /// # Errors
     /// `UnsupportedType` and those of the store, also those that earlier rows ran into.
     pub async fn write(&mut self, rows: RecordBatch) -> Result<()> {
-        if self.rows.send(rows).await.is_ok() {
+        let bytes = bytes_of(&rows);
+        let own = u32::try_from(bytes >> 10).unwrap_or(WAITING).clamp(1, WAITING);
+        let room = self.room_for(own).await?;
+        let memory = self.memory.new_empty();
+        if memory.try_grow(bytes).is_err() {
+            // Until nothing else waits.
+            drop(self.room_for(WAITING - own).await?);
+        }
+        if self.rows.send(Waiting { rows, _room: room, _memory: memory }).is_ok() {
             return Ok(());
         }
         match self.writing.ended().await {
@@ -65,12 +88,17 @@ impl RowsWriter {
         }
     }
 
+    async fn room_for(&self, kib: u32) -> Result<OwnedSemaphorePermit> {
+        let room = self.room.clone().acquire_many_owned(kib).await;
+        room.map_err(|e| Error::internal("nothing can wait any more").with_source(e))
+    }
+
     /// Ends the last file, and answers with all that were staged. Nothing is part of the table by it.
     ///
     /// # Errors
     /// As [`write`](Self::write).
     pub async fn finish(self) -> Result<Vec<Written>> {
-        let Self { rows, mut writing } = self;
+        let Self { rows, mut writing, .. } = self;
         drop(rows);
         writing.ended().await
     }
@@ -89,8 +117,10 @@ impl Writing {
     }
 }
 
-async fn write(mut unit: Unit, shared: Arc<Shared>, mut rows: mpsc::Receiver<RecordBatch>) -> Result<Vec<Written>> {
-    let Some(first) = rows.recv().await else { return Ok(vec![]) };
+type Receiver = mpsc::UnboundedReceiver<Waiting>;
+
+async fn write(mut unit: Unit, shared: Arc<Shared>, mut rows: Receiver) -> Result<Vec<Written>> {
+    let Some(Waiting { rows: first, .. }) = rows.recv().await else { return Ok(vec![]) };
     unit.inserts = vec![Insert::new(None, first.clone())];
     let choice = choose(&unit);
     let target = Arc::new(Target::new(Arc::new(unit), shared, choice).await?);
@@ -102,7 +132,8 @@ async fn write(mut unit: Unit, shared: Arc<Shared>, mut rows: mpsc::Receiver<Rec
     let encoding = tokio::task::spawn_blocking(move || {
         let consumer = MemoryConsumer::new(format!("RowsWriter `{}`", encoder.unit.name()));
         let memory = consumer.register(encoder.shared.context.memory_pool());
-        let rows = std::iter::once(first).chain(std::iter::from_fn(|| rows.blocking_recv()));
+        let rows =
+            std::iter::once(first).chain(std::iter::from_fn(|| rows.blocking_recv().map(|waiting| waiting.rows)));
         encoder.encode_stream(rows, &memory, &mut |chunks| full.blocking_send(chunks).is_ok())
     });
     let mut out = Out::new(&target, 0);
@@ -114,7 +145,7 @@ async fn write(mut unit: Unit, shared: Arc<Shared>, mut rows: mpsc::Receiver<Rec
 }
 
 /// Row groups of encrypted files are encoded when their file is open, so that their rows are put together first.
-async fn gathered(target: &Target, first: RecordBatch, mut rows: mpsc::Receiver<RecordBatch>) -> Result<Vec<Written>> {
+async fn gathered(target: &Target, first: RecordBatch, mut rows: Receiver) -> Result<Vec<Written>> {
     let consumer = MemoryConsumer::new(format!("RowsWriter `{}`", target.unit.name()));
     let memory = consumer.register(target.shared.context.memory_pool());
     let (most_rows, most_bytes) = (target.most_rows(), GATHERED * target.unit.parquet.row_group_bytes);
@@ -133,7 +164,7 @@ async fn gathered(target: &Target, first: RecordBatch, mut rows: mpsc::Receiver<
                 (count, full) = (0, false);
             }
         }
-        next = rows.recv().await;
+        next = rows.recv().await.map(|waiting| waiting.rows);
     }
     if !group.is_empty() {
         out.append(target.encode_rows(group).await?).await?;
