@@ -2,13 +2,14 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
-use futures::{StreamExt, TryStreamExt, stream};
+use datafusion::execution::memory_pool::MemoryLimit;
+use futures::{Stream, StreamExt, TryStreamExt, poll, stream};
 
-use crate::choose::{Choice, Reason, choose, plan};
-use crate::cores::Shared;
+use crate::choose::{Choice, GroupPlan, Reason, choose, plan};
+use crate::cores::{Held, Shared};
 use crate::out::Out;
 use crate::sort::sorted_groups;
-use crate::target::Target;
+use crate::target::{Ready, Target};
 use crate::unit::{Unit, Written};
 
 /// Writes the new files of a unit: row groups are worked on at the same time and written in their order.
@@ -37,28 +38,46 @@ pub(crate) async fn write(number: usize, unit: Arc<Unit>, shared: Arc<Shared>) -
 }
 
 async fn groups(target: &Arc<Target>, splice: bool, out: &mut Out<'_>) -> Result<()> {
-    let held = stream::iter(plan(&target.unit, splice)).then(|p| {
-        // One after the other, so that no row group waits for memory that one behind it holds.
+    let plans = plan(&target.unit, splice);
+    // Where memory is limited, row groups begin one after the other, so that none waits for memory that one behind it holds. Else those
+    // that are encoded need not wait until the ones before them are copied.
+    let limited = !matches!(target.shared.context.memory_pool().memory_limit(), MemoryLimit::Infinite);
+    let aside = |plan: &&GroupPlan| plan.copy && !limited;
+    let mut copied = pin!(ready(target, plans.iter().filter(aside).cloned().collect()));
+    let mut others = pin!(ready(target, plans.iter().filter(|plan| !aside(plan)).cloned().collect()).peekable());
+    for plan in &plans {
+        // Has them begin.
+        let _ = poll!(others.as_mut().peek());
+        let next = if aside(&plan) { copied.next().await } else { others.next().await };
+        let (group, held) = next.ok_or_else(|| Error::internal("a row group is missing"))??;
+        out.append(group).await?;
+        drop(held);
+    }
+    Ok(())
+}
+
+/// Row groups in this order, some of which are worked on at the same time.
+fn ready(target: &Arc<Target>, plans: Vec<GroupPlan>) -> impl Stream<Item = Result<(Ready, Held)>> {
+    let held = stream::iter(plans).then({
         let target = target.clone();
-        async move { target.hold(&p).await.map(|held| (p, held)) }
+        move |plan| {
+            let target = target.clone();
+            async move { target.hold(&plan).await.map(|held| (plan, held)) }
+        }
     });
-    let jobs = held.map(|held| {
+    let (target, cores) = (target.clone(), target.shared.cores.number());
+    let jobs = held.map(move |held| {
         let target = target.clone();
         async move {
             let (plan, held) = held?;
             // A task of its own, so that it goes on while another row group is written.
             let task = tokio::spawn(async move { target.ready(&plan).await });
             let ready = task.await.map_err(|e| Error::internal("a row group was cut off").with_source(e))??;
-            Ok::<_, Error>((ready, held))
+            Ok((ready, held))
         }
     });
     // One more than there are cores: its bytes are fetched while the others are worked on.
-    let mut ready = pin!(jobs.buffered(target.shared.cores.number() + 1));
-    while let Some((group, held)) = ready.try_next().await? {
-        out.append(group).await?;
-        drop(held);
-    }
-    Ok(())
+    jobs.buffered(cores + 1)
 }
 
 /// Sorts all rows, within the session's memory and where that ends on its disk, and encodes them a row group at a time.

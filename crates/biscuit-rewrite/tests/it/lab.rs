@@ -112,8 +112,14 @@ pub(crate) fn without_page_index(file: &Bytes, groups: &[usize]) -> Bytes {
     bytes.into()
 }
 
+/// Memory without a limit.
+pub(crate) const UNLIMITED: usize = usize::MAX;
+
 fn context(memory: usize) -> Arc<TaskContext> {
-    let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(GreedyMemoryPool::new(memory)));
+    let mut runtime = RuntimeEnvBuilder::new();
+    if memory != UNLIMITED {
+        runtime = runtime.with_memory_pool(Arc::new(GreedyMemoryPool::new(memory)));
+    }
     let config = SessionConfig::new().with_target_partitions(2);
     let context = TaskContext::default().with_session_config(config);
     Arc::new(context.with_runtime(runtime.build_arc().expect("a runtime")))
