@@ -70,12 +70,12 @@ impl ChangeSet {
         }
         set.truncates.sort();
         set.truncates.dedup();
-        let numbers = set.keys_mut().renumber();
+        let mut numbers = set.keys_mut().renumber();
         for record in &mut set.records {
-            record.key = numbers[record.key as usize];
-            record.link = record.link.map(|(kind, other)| (kind, numbers[other as usize]));
+            record.key = numbers.of(record.key);
+            record.link = record.link.map(|(kind, other)| (kind, numbers.of(other)));
         }
-        set.group();
+        set.group(numbers.order(set.records.len()));
         set.remove_duplicates(spec, target, tables)?;
         Ok(set)
     }
@@ -118,7 +118,7 @@ impl ChangeSet {
                 continue;
             }
             let key = match &values {
-                Some(values) => self.keys_mut().intern_value(values, row).ok_or(Unencodable::Null(0)),
+                Some(values) => self.keys_mut().note(values, row).ok_or(Unencodable::Null(0)),
                 None => {
                     bytes.clear();
                     keys.encode(row, &mut bytes).map(|()| self.keys_mut().intern(&bytes))
@@ -154,8 +154,8 @@ impl ChangeSet {
         Ok(self.keys_mut().intern(&bytes))
     }
 
-    /// Brings the records of each key together, ascending by order.
-    fn group(&mut self) {
+    /// Brings the records of each key together, ascending by order. `by_key` are their places by key, if they are known.
+    fn group(&mut self, by_key: Option<Vec<u32>>) {
         self.starts = vec![0; self.keys.len() + 1];
         for record in &self.records {
             self.starts[record.key as usize + 1] += 1;
@@ -163,21 +163,26 @@ impl ChangeSet {
         for k in 1..self.starts.len() {
             self.starts[k] += self.starts[k - 1];
         }
-        let mut next = self.starts.clone();
-        let mut by_place = vec![0_u32; self.records.len()];
-        for (record, at) in self.records.iter().zip(0..) {
-            let place = &mut next[record.key as usize];
-            by_place[*place as usize] = at;
-            *place += 1;
-        }
+        let by_key = by_key.unwrap_or_else(|| self.by_key());
         // Moving them within their list instead takes no second one, and waits for memory at every step.
-        self.records = by_place.iter().map(|at| self.records[*at as usize].clone()).collect();
+        self.records = by_key.iter().map(|at| self.records[*at as usize].clone()).collect();
         for k in 0..self.keys.len() {
             let own = &mut self.records[self.starts[k] as usize..self.starts[k + 1] as usize];
             if own.len() > 1 {
                 own.sort_unstable_by(|a, b| (&a.order, a.at).cmp(&(&b.order, b.at)));
             }
         }
+    }
+
+    fn by_key(&self) -> Vec<u32> {
+        let mut next = self.starts.clone();
+        let mut by_key = vec![0_u32; self.records.len()];
+        for (record, at) in self.records.iter().zip(0..) {
+            let place = &mut next[record.key as usize];
+            by_key[*place as usize] = at;
+            *place += 1;
+        }
+        by_key
     }
 
     /// Drops records that repeat another; of those of one key and order that differ none can be said to be newer.

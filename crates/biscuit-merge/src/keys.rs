@@ -1,4 +1,5 @@
 use std::hash::BuildHasher;
+use std::sync::OnceLock;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray};
 use datafusion::arrow::compute::cast;
@@ -17,7 +18,11 @@ pub(crate) struct Keys {
     tuples: Vec<u8>,
     /// Where each of them ends.
     ends: Vec<usize>,
-    integers: HashTable<(i64, u32)>,
+    /// Integers that have no number yet.
+    noted: Vec<i64>,
+    /// The first keys, where these are integers in ascending order, of which no table is made before something is looked for.
+    ascending: Vec<i64>,
+    integers: OnceLock<HashTable<(i64, u32)>>,
     /// With the hash of the value.
     raw: HashTable<(u64, u32)>,
     /// With the hash of the tuple.
@@ -42,8 +47,8 @@ impl Keys {
         if self.in_order == self.len() {
             return (0..number(self.len())).collect();
         }
-        if self.integers.len() == self.len() {
-            let mut integers: Vec<(i64, u32)> = self.integers.iter().copied().collect();
+        if self.integers().len() == self.len() {
+            let mut integers: Vec<(i64, u32)> = self.integers().iter().copied().collect();
             integers.sort_unstable();
             return integers.into_iter().map(|(_, key)| key).collect();
         }
@@ -53,8 +58,14 @@ impl Keys {
     }
 
     /// Gives the keys other numbers, so that these are in the order of the keys, and what belongs to keys that are near one
-    /// another is too. Answers with the new numbers, by the old ones.
-    pub(crate) fn renumber(&mut self) -> Vec<u32> {
+    /// another is too; those that were noted get theirs.
+    pub(crate) fn renumber(&mut self) -> Numbers {
+        let mut numbers = Numbers::default();
+        let noted = std::mem::take(&mut self.noted);
+        if self.integers().len() == self.len() && !noted.is_empty() {
+            return self.number_integers(noted);
+        }
+        let interned: Vec<u32> = noted.into_iter().map(|integer| self.intern_integer(integer)).collect();
         let sorted = self.sorted();
         let mut new = vec![0; sorted.len()];
         let (mut tuples, mut ends) = (Vec::with_capacity(self.tuples.len()), Vec::with_capacity(sorted.len()));
@@ -63,10 +74,56 @@ impl Keys {
             tuples.extend_from_slice(self.bytes(*old));
             ends.push(tuples.len());
         }
-        self.integers.iter_mut().for_each(|(_, key)| *key = new[*key as usize]);
+        let integers = self.integers.get_mut().into_iter().flat_map(HashTable::iter_mut);
+        integers.for_each(|(_, key)| *key = new[*key as usize]);
         self.raw.iter_mut().chain(self.others.iter_mut()).for_each(|(_, key)| *key = new[*key as usize]);
         (self.tuples, self.ends, self.in_order) = (tuples, ends, sorted.len());
-        new
+        self.ascending.clear();
+        numbers.noted = interned.into_iter().map(|old| new[old as usize]).collect();
+        numbers.old = new;
+        numbers
+    }
+
+    /// As [`renumber`](Self::renumber), where all keys are integers: sorting them takes less than finding each in a table.
+    fn number_integers(&mut self, mut integers: Vec<i64>) -> Numbers {
+        let noted = integers.len();
+        let known: Vec<(i64, u32)> = self.integers().iter().copied().collect();
+        integers.extend(known.iter().map(|(integer, _)| *integer));
+        let sorted = ascending(&integers);
+        let mut new = vec![0; integers.len()];
+        *self = Self { hasher: self.hasher.clone(), ..Self::default() };
+        for (integer, at) in &sorted {
+            if self.ascending.last() != Some(integer) {
+                self.ascending.push(*integer);
+                encode_integer(*integer, &mut self.tuples);
+                self.ends.push(self.tuples.len());
+            }
+            new[*at as usize] = number(self.len() - 1);
+        }
+        self.in_order = self.len();
+        let mut old = vec![0; known.len()];
+        for ((_, key), new) in known.iter().zip(&new[noted..]) {
+            old[*key as usize] = *new;
+        }
+        new.truncate(noted);
+        let order = if known.is_empty() { Some(sorted.into_iter().map(|(_, at)| at).collect()) } else { None };
+        Numbers { noted: new, old, order }
+    }
+
+    fn integers(&self) -> &HashTable<(i64, u32)> {
+        self.integers.get_or_init(|| {
+            let mut table = HashTable::with_capacity(self.ascending.len());
+            for (key, integer) in (0..).zip(&self.ascending) {
+                table.insert_unique(spread(*integer), (*integer, key), |(i, _)| spread(*i));
+            }
+            table
+        })
+    }
+
+    /// An integer that is a key, for which [`renumber`](Self::renumber) has the number; what this answers with stands for it until then.
+    pub(crate) fn note_integer(&mut self, integer: i64) -> u32 {
+        self.noted.push(integer);
+        NOTED | number(self.noted.len() - 1)
     }
 
     /// The number of a key, which it gets if it has none.
@@ -89,13 +146,13 @@ impl Keys {
     }
 
     pub(crate) fn intern_integer(&mut self, integer: i64) -> u32 {
-        let hash = spread(integer);
-        if let Some((_, key)) = self.integers.find(hash, |(i, _)| *i == integer) {
-            return *key;
+        if let Some(key) = self.find_integer(integer) {
+            return key;
         }
         encode_integer(integer, &mut self.tuples);
         let key = self.end();
-        self.integers.insert_unique(hash, (integer, key), |(i, _)| spread(*i));
+        let integers = self.integers.get_mut().expect("it was just looked at");
+        integers.insert_unique(spread(integer), (integer, key), |(i, _)| spread(*i));
         key
     }
 
@@ -127,7 +184,7 @@ impl Keys {
     }
 
     fn find_integer(&self, integer: i64) -> Option<u32> {
-        self.integers.find(spread(integer), |(i, _)| *i == integer).map(|(_, key)| *key)
+        self.integers().find(spread(integer), |(i, _)| *i == integer).map(|(_, key)| *key)
     }
 
     fn find_raw(&self, hash: u64, raw: &[u8], binary: bool) -> Option<u32> {
@@ -188,18 +245,64 @@ impl Keys {
         }
     }
 
-    /// The number of the key in a row of a column that is the whole key; none if it is null.
-    pub(crate) fn intern_value(&mut self, values: &Values<'_>, row: usize) -> Option<u32> {
+    /// What stands for the key in a row of a column that is the whole key until keys are numbered anew; none if it is null.
+    pub(crate) fn note(&mut self, values: &Values<'_>, row: usize) -> Option<u32> {
         match values {
-            Values::Integers(a) => a.is_valid(row).then(|| self.intern_integer(a.value(row))),
+            Values::Integers(a) => a.is_valid(row).then(|| self.note_integer(a.value(row))),
             Values::Texts(a) => a.is_valid(row).then(|| self.intern_raw(a.value(row).as_bytes(), false)),
             Values::Binaries(a) => a.is_valid(row).then(|| self.intern_raw(a.value(row), true)),
         }
     }
 }
 
+/// What stands for an integer that has no number yet is its place among these, and this bit.
+const NOTED: u32 = 1 << 31;
+
+/// The new numbers of keys.
+#[derive(Debug, Default)]
+pub(crate) struct Numbers {
+    /// Of those that were noted, in the order in which they were.
+    noted: Vec<u32>,
+    /// Of the others, by the old ones.
+    old: Vec<u32>,
+    /// Those that were noted, ascending by key, equal ones in their order, where all were.
+    order: Option<Vec<u32>>,
+}
+
+impl Numbers {
+    /// The new number of a key.
+    pub(crate) fn of(&self, key: u32) -> u32 {
+        match key & NOTED {
+            0 => self.old[key as usize],
+            _ => self.noted[(key ^ NOTED) as usize],
+        }
+    }
+
+    /// The places at which integers were noted, ascending by key, equal ones in their order; none where this many are not all keys.
+    pub(crate) fn order(&mut self, noted: usize) -> Option<Vec<u32>> {
+        self.order.take().filter(|order| order.len() == noted)
+    }
+}
+
+/// Integers and their places, ascending.
+fn ascending(integers: &[i64]) -> Vec<(i64, u32)> {
+    let (Some(&least), Some(&most)) = (integers.iter().min(), integers.iter().max()) else { return vec![] };
+    let places = usize::BITS - integers.len().leading_zeros();
+    if most.abs_diff(least).leading_zeros() >= places {
+        // Both in one word, which is sorted in half the time.
+        let word = |(at, integer): (u64, &i64)| integer.abs_diff(least) << places | at;
+        let mut words: Vec<u64> = (0..).zip(integers).map(word).collect();
+        words.sort_unstable();
+        let place = |word: u64| u32::try_from(word & ((1 << places) - 1)).expect("there are fewer than 2^31 integers");
+        return words.into_iter().map(|word| (least.wrapping_add_unsigned(word >> places), place(word))).collect();
+    }
+    let mut all: Vec<(i64, u32)> = (0..).zip(integers).map(|(at, integer)| (*integer, at)).collect();
+    all.sort_unstable();
+    all
+}
+
 fn number(keys: usize) -> u32 {
-    u32::try_from(keys).expect("there are fewer than 2^32 keys")
+    u32::try_from(keys).ok().filter(|number| *number < NOTED).expect("there are fewer than 2^31 keys")
 }
 
 fn tuple<'a>(tuples: &'a [u8], ends: &[usize], key: u32) -> &'a [u8] {
@@ -286,9 +389,49 @@ mod tests {
         let sorted = keys.sorted();
         assert!(sorted.windows(2).all(|w| keys.bytes(w[0]) < keys.bytes(w[1])) && sorted.len() == 13);
         let (before, new) = (keys.bytes(3).to_vec(), keys.renumber());
-        assert_eq!((keys.bytes(new[3]), keys.find(&before)), (before.as_slice(), Some(new[3])));
+        assert_eq!((keys.bytes(new.of(3)), keys.find(&before)), (before.as_slice(), Some(new.of(3))));
         assert_eq!(keys.sorted(), (0..13).collect::<Vec<u32>>());
         assert_eq!(keys.intern_integer(-1_000_000), 13);
         assert_eq!(keys.sorted().iter().position(|k| *k == 13), Some(1), "behind the least integer");
+    }
+
+    #[test]
+    fn noted_integers_get_numbers_in_their_order() {
+        let far = [i64::MIN, i64::MAX, 0, i64::MIN, -1];
+        for integers in [&[7, -3, 7, 0, 1 << 40, -3, 7][..], &far, &[5]] {
+            let mut keys = Keys::default();
+            let noted: Vec<u32> = integers.iter().map(|i| keys.note_integer(*i)).collect();
+            let mut numbers = keys.renumber();
+            let mut sorted = integers.to_vec();
+            sorted.sort_unstable();
+            sorted.dedup();
+            for (noted, integer) in noted.iter().zip(integers) {
+                let key = numbers.of(*noted);
+                assert_eq!(sorted[key as usize], *integer);
+                assert_eq!((keys.find_integer(*integer), keys.intern_integer(*integer)), (Some(key), key));
+            }
+            assert_eq!(keys.len(), sorted.len());
+            assert_eq!(keys.find_integer(12), None);
+            let order = numbers.order(integers.len()).expect("all were noted");
+            let by_key = order.iter().map(|at| (integers[*at as usize], *at));
+            assert!(by_key.is_sorted() && order.len() == integers.len());
+        }
+    }
+
+    #[test]
+    fn noted_integers_and_other_keys_are_numbered_together() {
+        for text in [None, Some("a")] {
+            let mut keys = Keys::default();
+            let (seven, five) = (keys.intern_integer(7), keys.intern_integer(5));
+            let noted = [9, 5, 1].map(|i| keys.note_integer(i));
+            let text = text.map(|text| keys.intern_raw(text.as_bytes(), false));
+            let mut numbers = keys.renumber();
+            assert_eq!([seven, five].map(|k| numbers.of(k)), [2, 1]);
+            assert_eq!(noted.map(|k| numbers.of(k)), [3, 1, 0]);
+            assert_eq!(text.map(|k| numbers.of(k)), text.map(|_| 4), "text comes behind numbers");
+            assert_eq!(numbers.order(3), None);
+            assert!((1..keys.len()).all(|k| keys.bytes(k as u32 - 1) < keys.bytes(k as u32)));
+            assert_eq!([1, 5, 7, 9].map(|i| keys.find_integer(i)), [0, 1, 2, 3].map(Some));
+        }
     }
 }
