@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use biscuit_change::{
@@ -13,6 +14,7 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use crate::intake::Intake;
 
@@ -188,26 +190,48 @@ impl FoundFile {
         let data = DataFile { path, object, size: self.size, partition: vec![] };
         let open = OpenFile::open(self.pinned(), data).await.map_err(|e| self.failed(e))?;
         take.expect(open.rows());
-        let mut rows = open.with_batch_rows(BATCH).stream(None).map_err(|e| self.failed(e))?;
-        // Decoded beside what is done with the rows.
-        let (send, mut receive) = mpsc::channel(1);
-        let decoding = tokio::spawn(async move {
-            while let Some(rows) = rows.next().await {
+        let open = open.with_batch_rows(BATCH);
+        let (name, mut first): (Arc<str>, u64) = (self.name.as_str().into(), 1);
+        let (mut groups, mut decoding) = (0..open.group_starts().len() - 1, VecDeque::new());
+        loop {
+            // Beside what is done with the rows.
+            while decoding.len() <= take.cores()
+                && let Some(group) = groups.next()
+            {
+                decoding.push_back(Decoding::begin(&open, group).map_err(|e| self.failed(e))?);
+            }
+            let Some(mut group) = decoding.pop_front() else { return Ok(()) };
+            while let Some(rows) = group.rows.recv().await {
+                let rows = rows.map_err(|e| self.failed(e))?;
+                let count = rows.num_rows() as u64;
+                reader.read_batch(&name, rows, first)?;
+                first += count;
+                take_all(reader.take_batches(), take).await?;
+            }
+            group.task.await.map_err(|e| Error::internal("a change file was cut off").with_source(e))?;
+        }
+    }
+}
+
+/// A row group that is decoded by a task of its own.
+struct Decoding {
+    rows: mpsc::Receiver<Result<RecordBatch>>,
+    task: JoinHandle<()>,
+}
+
+impl Decoding {
+    fn begin(file: &OpenFile, group: usize) -> Result<Self> {
+        let mut decoded = file.stream_groups(None, &[group])?;
+        let (send, rows) = mpsc::channel(1);
+        let task = tokio::spawn(async move {
+            while let Some(rows) = decoded.next().await {
                 let last = rows.is_err();
                 if send.send(rows).await.is_err() || last {
                     break;
                 }
             }
         });
-        let (name, mut first): (Arc<str>, u64) = (self.name.as_str().into(), 1);
-        while let Some(rows) = receive.recv().await {
-            let rows = rows.map_err(|e| self.failed(e))?;
-            let count = rows.num_rows() as u64;
-            reader.read_batch(&name, rows, first)?;
-            first += count;
-            take_all(reader.take_batches(), take).await?;
-        }
-        decoding.await.map_err(|e| Error::internal("a change file was cut off").with_source(e))
+        Ok(Self { rows, task })
     }
 }
 
@@ -224,12 +248,19 @@ pub(crate) trait TakeBatches: Send {
     /// So many more are about to come.
     fn expect(&mut self, records: u64);
 
+    /// How many cores there are to make them.
+    fn cores(&self) -> usize;
+
     async fn take(&mut self, batch: ChangeBatch) -> Result<()>;
 }
 
 #[async_trait]
 impl TakeBatches for Vec<ChangeBatch> {
     fn expect(&mut self, _: u64) {}
+
+    fn cores(&self) -> usize {
+        1
+    }
 
     async fn take(&mut self, batch: ChangeBatch) -> Result<()> {
         self.push(batch);
@@ -241,6 +272,10 @@ impl TakeBatches for Vec<ChangeBatch> {
 impl TakeBatches for Intake {
     fn expect(&mut self, records: u64) {
         Self::expect(self, records);
+    }
+
+    fn cores(&self) -> usize {
+        self.cores
     }
 
     async fn take(&mut self, batch: ChangeBatch) -> Result<()> {

@@ -29,7 +29,7 @@ pub(crate) struct Intake {
     /// Batches that are being divided, in their order, with their bytes.
     dividing: VecDeque<(JoinHandle<Result<Divided>>, usize)>,
     /// How many of them at a time.
-    cores: usize,
+    pub(crate) cores: usize,
     /// Records that there are at least, with those that are yet to come.
     expected: u64,
     pub(crate) taken: Taken,
