@@ -50,7 +50,7 @@ impl Merge {
                     state.moves.is_empty() && (covered || forget)
                 }
             };
-            if (nothing && !had) || (had && outcome.before.as_ref() == Some(state)) {
+            if (nothing && !had) || (had && outcome.before.as_deref() == Some(state)) {
                 continue;
             }
             let kept = if nothing { None } else { Some(Kept::of(state, &p.target, &p.tables)?) };

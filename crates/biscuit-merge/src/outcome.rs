@@ -11,7 +11,7 @@ pub(crate) struct Outcome {
     /// What is known of the key from now on.
     pub(crate) state: KeyState,
     /// What was known of it before; none if that was its row alone.
-    pub(crate) before: Option<KeyState>,
+    pub(crate) before: Option<Box<KeyState>>,
 }
 
 impl Outcome {

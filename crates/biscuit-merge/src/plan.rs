@@ -209,10 +209,18 @@ impl Planner<'_> {
     pub(crate) fn settle(&self, mut draft: Draft, plan: &mut Plan) -> Result<()> {
         let mut replaced: Vec<&New> = Vec::new();
         let mut inserts: BTreeMap<String, Vec<&New>> = BTreeMap::new();
+        let mut within: Vec<&New> = Vec::new();
+        let is_within: Vec<bool> = self.files.iter().map(|f| folder_of(&f.file.path) == self.within).collect();
         for news in draft.written.chunks(BATCH) {
-            for (new, folder) in news.iter().zip(self.folders(news)?) {
+            let folders = self.folders(news)?;
+            for (at, new) in news.iter().enumerate() {
+                let folder = folders.as_ref().map(|folders| &folders[at]);
+                let stays = |place: scan::Place| match folder {
+                    Some(folder) => folder_of(&self.files[place.file].file.path) == folder,
+                    None => is_within[place.file],
+                };
                 match new.place {
-                    Some(place) if folder_of(&self.files[place.file].file.path) == folder => {
+                    Some(place) if stays(place) => {
                         replaced.push(new);
                         continue;
                     }
@@ -222,11 +230,17 @@ impl Planner<'_> {
                     }
                     None => {}
                 }
-                match inserts.get_mut(&folder) {
-                    Some(of_folder) => of_folder.push(new),
-                    None => drop(inserts.insert(folder, vec![new])),
+                match folder {
+                    None => within.push(new),
+                    Some(folder) => match inserts.get_mut(folder) {
+                        Some(of_folder) => of_folder.push(new),
+                        None => drop(inserts.insert(folder.clone(), vec![new])),
+                    },
                 }
             }
+        }
+        if !within.is_empty() {
+            inserts.insert(self.within.to_owned(), within);
         }
         draft.removed.sort_unstable();
         for same in draft.removed.chunk_by(|a, b| self.group_of(*a) == self.group_of(*b)) {
@@ -277,10 +291,10 @@ impl Planner<'_> {
         })
     }
 
-    /// The folder of every row.
-    fn folders(&self, news: &[New]) -> Result<Vec<String>> {
+    /// The folder of every row; none where all are in the one that all of this is in.
+    fn folders(&self, news: &[New]) -> Result<Option<Vec<String>>> {
         if self.partition_by.is_empty() {
-            return Ok(vec![self.within.to_owned(); news.len()]);
+            return Ok(None);
         }
         let columns = |n: &String| self.target.index_of(n).ok();
         let columns: Vec<usize> = self.partition_by.iter().filter_map(columns).collect();
@@ -290,7 +304,7 @@ impl Planner<'_> {
         if !self.within.is_empty() {
             folders.iter_mut().for_each(|folder| *folder = format!("{}/{folder}", self.within));
         }
-        Ok(folders)
+        Ok(Some(folders))
     }
 
     /// Finds files and row groups for new rows of a folder, which are sorted by key.

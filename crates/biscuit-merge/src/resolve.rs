@@ -413,5 +413,5 @@ fn finish(work: Work) -> Outcome {
         (true, true) if work.touched => RowChange::Replace,
         _ => RowChange::Keep,
     };
-    Outcome { key: work.key, row, state: work.now, before: (!work.is_new).then_some(work.before) }
+    Outcome { key: work.key, row, state: work.now, before: (!work.is_new).then(|| Box::new(work.before)) }
 }
