@@ -192,10 +192,13 @@ impl FoundFile {
         take.expect(open.rows());
         let open = open.with_batch_rows(BATCH);
         let (name, mut first): (Arc<str>, u64) = (self.name.as_str().into(), 1);
-        let (mut groups, mut decoding) = (0..open.group_starts().len() - 1, VecDeque::new());
+        let groups = open.metadata().metadata().row_groups();
+        let largest = groups.iter().filter_map(|group| usize::try_from(group.total_byte_size()).ok()).max();
+        let side_by_side = take.side_by_side(largest.unwrap_or(0));
+        let (mut groups, mut decoding) = (0..groups.len(), VecDeque::new());
         loop {
             // Beside what is done with the rows.
-            while decoding.len() <= take.cores()
+            while decoding.len() < side_by_side
                 && let Some(group) = groups.next()
             {
                 decoding.push_back(Decoding::begin(&open, group).map_err(|e| self.failed(e))?);
@@ -248,8 +251,8 @@ pub(crate) trait TakeBatches: Send {
     /// So many more are about to come.
     fn expect(&mut self, records: u64);
 
-    /// How many cores there are to make them.
-    fn cores(&self) -> usize;
+    /// How many row groups of so many bytes may be decoded side by side.
+    fn side_by_side(&self, bytes: usize) -> usize;
 
     async fn take(&mut self, batch: ChangeBatch) -> Result<()>;
 }
@@ -258,7 +261,7 @@ pub(crate) trait TakeBatches: Send {
 impl TakeBatches for Vec<ChangeBatch> {
     fn expect(&mut self, _: u64) {}
 
-    fn cores(&self) -> usize {
+    fn side_by_side(&self, _: usize) -> usize {
         1
     }
 
@@ -274,8 +277,8 @@ impl TakeBatches for Intake {
         Self::expect(self, records);
     }
 
-    fn cores(&self) -> usize {
-        self.cores
+    fn side_by_side(&self, bytes: usize) -> usize {
+        Self::side_by_side(self, bytes)
     }
 
     async fn take(&mut self, batch: ChangeBatch) -> Result<()> {

@@ -29,7 +29,7 @@ pub(crate) struct Intake {
     /// Batches that are being divided, in their order, with their bytes.
     dividing: VecDeque<(JoinHandle<Result<Divided>>, usize)>,
     /// How many of them at a time.
-    pub(crate) cores: usize,
+    cores: usize,
     /// Records that there are at least, with those that are yet to come.
     expected: u64,
     pub(crate) taken: Taken,
@@ -67,6 +67,12 @@ impl Intake {
     /// So many more records are about to come.
     pub(crate) fn expect(&mut self, records: u64) {
         self.expected = self.taken.records + records;
+    }
+
+    /// How many row groups of so many bytes may be decoded side by side: one more than there are cores, since one waits for the batch
+    /// before it to be taken, and no more than fit into what records may take.
+    pub(crate) fn side_by_side(&self, bytes: usize) -> usize {
+        (self.limit / bytes.max(1)).clamp(1, self.cores + 1)
     }
 
     pub(crate) async fn add(&mut self, batch: ChangeBatch) -> Result<()> {
@@ -143,6 +149,14 @@ mod tests {
     use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch};
 
     use super::*;
+
+    #[test]
+    fn row_groups_are_decoded_side_by_side_as_far_as_they_fit() {
+        let session = session(2, None).expect("a session");
+        let intake = |limit| Intake::new(&["id".to_owned()], limit, 2, session.clone());
+        let asked = [0, 10, 40, 90, 1000].map(|bytes| intake(100).side_by_side(bytes));
+        assert_eq!((asked, intake(usize::MAX).side_by_side(1 << 40)), ([3, 3, 2, 1, 1], 3));
+    }
 
     fn batch(from: i64) -> ChangeBatch {
         let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(from..from + 1000));
