@@ -25,7 +25,8 @@ use crate::unit::{Unit, Written};
 use crate::write::write;
 
 /// The operator that does units of work: its input are rows that name units by number, its output a row for every file that
-/// was staged. Units of one input partition are done one after the other, row groups of a unit on as many cores as are free.
+/// was staged. Units of one input partition are done one after the other, row groups of a unit on as many cores as are free; a file becomes
+/// durable while the row groups of the next one are worked on.
 /// What row groups hold is accounted in the session's memory pool; where it is used up, fewer are worked on at a time.
 #[derive(Debug)]
 pub struct RewriteUnitsExec {
@@ -116,17 +117,28 @@ impl ExecutionPlan for RewriteUnitsExec {
         let (units, done) = (self.units.clone(), self.done.clone());
         let numbers = input.map(|batch| batch.and_then(|b| numbers(&b)));
         let numbers = numbers.map_ok(|n| stream::iter(n).map(EngineResult::Ok)).try_flatten();
-        let written = numbers.and_then(move |number| {
-            let (unit, shared, done, all) = (units.get(number).cloned(), shared.clone(), done.clone(), units.len());
+        let all = units.len();
+        let failed = |e| DataFusionError::External(Box::new(e));
+        let files = numbers.and_then(move |number| {
+            let (unit, shared) = (units.get(number).cloned(), shared.clone());
             async move {
                 let Some(unit) = unit else { return internal_err!("there is no unit {number}") };
-                let written = write(number, unit, shared).await;
-                let done = done.fetch_add(1, Ordering::Relaxed) + 1;
-                tracing::debug!(target: "biscuit::progress", done, all, "writing files");
-                batch_of(&written.map_err(|e| DataFusionError::External(Box::new(e)))?)
+                write(number, unit, shared).await.map_err(failed)
             }
         });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(written_schema(), written)))
+        let written = files.map_ok(move |files| {
+            let done = done.clone();
+            async move {
+                let written = match files {
+                    Some(files) => files.finish().await.map_err(failed)?,
+                    None => vec![],
+                };
+                let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+                tracing::debug!(target: "biscuit::progress", done, all, "writing files");
+                batch_of(&written)
+            }
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(written_schema(), written.try_buffered(2))))
     }
 }
 

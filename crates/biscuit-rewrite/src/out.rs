@@ -26,15 +26,15 @@ struct OpenOut {
 }
 
 /// Row groups on their way into files, one after the other.
-pub(crate) struct Out<'a> {
-    target: &'a Target,
+pub(crate) struct Out {
+    target: Arc<Target>,
     number: usize,
     file: Option<OpenOut>,
     done: Vec<Written>,
 }
 
-impl<'a> Out<'a> {
-    pub(crate) fn new(target: &'a Target, number: usize) -> Self {
+impl Out {
+    pub(crate) fn new(target: Arc<Target>, number: usize) -> Self {
         Self { target, number, file: None, done: vec![] }
     }
 
@@ -86,7 +86,7 @@ impl<'a> Out<'a> {
             }
             self.end(file).await?;
         }
-        let t = self.target;
+        let t = &self.target;
         let (writer, factory) = t.writer().await?;
         let stage = t.shared.stager.writer(&t.unit.folder, "parquet");
         Ok(OpenOut { writer, stage, rows: 0, copied: 0, encoded: 0, factory })

@@ -136,7 +136,7 @@ async fn write(mut unit: Unit, shared: Arc<Shared>, mut rows: Receiver) -> Resul
             std::iter::once(first).chain(std::iter::from_fn(|| rows.blocking_recv().map(|waiting| waiting.rows)));
         encoder.encode_stream(rows, &memory, &mut |chunks| full.blocking_send(chunks).is_ok())
     });
-    let mut out = Out::new(&target, 0);
+    let mut out = Out::new(target.clone(), 0);
     while let Some(chunks) = groups.recv().await {
         out.append(Ready::Encoded(vec![chunks])).await?;
     }
@@ -145,11 +145,11 @@ async fn write(mut unit: Unit, shared: Arc<Shared>, mut rows: Receiver) -> Resul
 }
 
 /// Row groups of encrypted files are encoded when their file is open, so that their rows are put together first.
-async fn gathered(target: &Target, first: RecordBatch, mut rows: Receiver) -> Result<Vec<Written>> {
+async fn gathered(target: &Arc<Target>, first: RecordBatch, mut rows: Receiver) -> Result<Vec<Written>> {
     let consumer = MemoryConsumer::new(format!("RowsWriter `{}`", target.unit.name()));
     let memory = consumer.register(target.shared.context.memory_pool());
     let (most_rows, most_bytes) = (target.most_rows(), GATHERED * target.unit.parquet.row_group_bytes);
-    let mut out = Out::new(target, 0);
+    let mut out = Out::new(target.clone(), 0);
     let (mut group, mut count, mut next) = (vec![], 0, Some(first));
     while let Some(batch) = next {
         let mut full = memory.try_grow(bytes_of(&batch)).is_err() || memory.size() >= most_bytes;

@@ -10,16 +10,17 @@ use crate::cores::{Held, Shared};
 use crate::out::Out;
 use crate::sort::sorted_groups;
 use crate::target::{Ready, Target};
-use crate::unit::{Unit, Written};
+use crate::unit::Unit;
 
-/// Writes the new files of a unit: row groups are worked on at the same time and written in their order.
+/// Writes the new files of a unit: row groups are worked on at the same time and written in their order. What this answers with has all of
+/// them and is yet to be finished; none where the unit stays as it is.
 ///
 /// # Errors
 /// `MemoryExhausted` if not even one row group fits into the budget, those of the sources and of the store.
-pub(crate) async fn write(number: usize, unit: Arc<Unit>, shared: Arc<Shared>) -> Result<Vec<Written>> {
+pub(crate) async fn write(number: usize, unit: Arc<Unit>, shared: Arc<Shared>) -> Result<Option<Out>> {
     let choice = choose(&unit);
     if choice == Choice::Keep {
-        return Ok(vec![]);
+        return Ok(None);
     }
     if choice == Choice::Rewrite(Reason::Damaged) {
         let message =
@@ -28,16 +29,16 @@ pub(crate) async fn write(number: usize, unit: Arc<Unit>, shared: Arc<Shared>) -
     }
     let splice = choice == Choice::Splice;
     let target = Arc::new(Target::new(unit, shared, choice).await?);
-    let mut out = Out::new(&target, number);
+    let mut out = Out::new(target.clone(), number);
     if target.unit.sort_by.is_empty() {
         groups(&target, splice, &mut out).await?;
     } else {
         sorted(&target, &mut out).await?;
     }
-    out.finish().await
+    Ok(Some(out))
 }
 
-async fn groups(target: &Arc<Target>, splice: bool, out: &mut Out<'_>) -> Result<()> {
+async fn groups(target: &Arc<Target>, splice: bool, out: &mut Out) -> Result<()> {
     let plans = plan(&target.unit, splice);
     // Where memory is limited, row groups begin one after the other, so that none waits for memory that one behind it holds. Else those
     // that are encoded need not wait until the ones before them are copied.
@@ -81,7 +82,7 @@ fn ready(target: &Arc<Target>, plans: Vec<GroupPlan>) -> impl Stream<Item = Resu
 }
 
 /// Sorts all rows, within the session's memory and where that ends on its disk, and encodes them a row group at a time.
-async fn sorted(target: &Arc<Target>, out: &mut Out<'_>) -> Result<()> {
+async fn sorted(target: &Arc<Target>, out: &mut Out) -> Result<()> {
     let rows = sorted_groups(&target.unit, &target.shared, target.most_rows())?;
     let jobs = rows.map_ok(|rows| {
         let target = target.clone();
