@@ -1,13 +1,14 @@
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
 
-use biscuit_core::Result;
+use biscuit_core::{Error, Result};
 use biscuit_dataset::engine_error;
 use biscuit_journal::Stager;
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
-use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::sync::{Notify, oneshot};
 
 /// What all units of a run share.
 #[derive(Debug)]
@@ -22,7 +23,9 @@ pub(crate) struct Shared {
 #[derive(Debug)]
 pub(crate) struct Cores {
     number: usize,
-    permits: Semaphore,
+    /// What there is to do, for as many threads, which begin with the first of it and end with this. Always the same ones, so that the
+    /// system leaves each on a core of its own.
+    work: OnceLock<mpsc::Sender<Work>>,
     /// Row groups that hold memory.
     holding: AtomicUsize,
     /// Wakes those that wait for memory.
@@ -32,17 +35,47 @@ pub(crate) struct Cores {
 impl Cores {
     pub(crate) fn new(number: usize) -> Self {
         let number = number.max(1);
-        Self { number, permits: Semaphore::new(number), holding: AtomicUsize::new(0), freed: Notify::new() }
+        Self { number, work: OnceLock::new(), holding: AtomicUsize::new(0), freed: Notify::new() }
     }
 
     pub(crate) fn number(&self) -> usize {
         self.number
     }
 
-    /// A core to work on, when one is free.
-    pub(crate) async fn one(&self) -> SemaphorePermit<'_> {
-        self.permits.acquire().await.expect("the semaphore is never closed")
+    /// Works on a core, when one is free; who comes first is served first.
+    pub(crate) async fn on_one<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (done, ended) = oneshot::channel();
+        let work: Work = Box::new(move || {
+            // Nobody may wait for it any more.
+            if !done.is_closed() {
+                drop(done.send(work()));
+            }
+        });
+        let cut_off = || Error::internal("a row group was cut off");
+        self.work.get_or_init(|| threads(self.number)).send(work).map_err(|_| cut_off())?;
+        ended.await.map_err(|e| cut_off().with_source(e))?
     }
+}
+
+type Work = Box<dyn FnOnce() + Send>;
+
+fn threads(number: usize) -> mpsc::Sender<Work> {
+    let (send, receive) = mpsc::channel::<Work>();
+    let receive = Arc::new(Mutex::new(receive));
+    for _ in 0..number {
+        let receive = receive.clone();
+        std::thread::spawn(move || {
+            let next = || receive.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            while let Ok(work) = next() {
+                // Who waits for it sees that nothing came of it.
+                let _ = catch_unwind(AssertUnwindSafe(work));
+            }
+        });
+    }
+    send
 }
 
 /// Memory that a row group holds, given back when it is written.
@@ -84,5 +117,18 @@ impl Shared {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn work_that_panics_is_an_error_and_takes_no_core_away() {
+        let cores = Cores::new(1);
+        let cut_off: Result<()> = cores.on_one(|| panic!("a defect")).await;
+        assert_eq!(cut_off.expect_err("it did not end").code(), "Internal");
+        assert_eq!(cores.on_one(|| Ok(7)).await.expect("it ended"), 7);
     }
 }

@@ -154,7 +154,7 @@ impl Target {
         number: usize,
     ) -> Result<Vec<Chunks>> {
         (job.factory, job.number) = (factory, number);
-        self.on_a_core(move || job.run(vec![])).await
+        self.shared.cores.on_one(move || job.run(vec![])).await
     }
 
     /// Waits for the memory that a row group needs.
@@ -211,21 +211,14 @@ impl Target {
             own.resize_with(paged.leaves, || None);
             let columns = paged.columns.iter().map(|&(column, leaf)| {
                 let (job, paged) = (job.clone(), paged.clone());
-                self.on_a_core(move || Ok((leaf, job.own_chunk(&paged, column, leaf)?)))
+                self.shared.cores.on_one(move || Ok((leaf, job.own_chunk(&paged, column, leaf)?)))
             });
             for (leaf, chunk) in try_join_all(columns).await? {
                 own[leaf] = chunk;
             }
         }
         let job = Arc::into_inner(job).ok_or_else(|| Error::internal("a column is still worked on"))?;
-        Ok(Ready::Encoded(self.on_a_core(move || job.run(own)).await?))
-    }
-
-    /// Works on a core, when one is free; who comes first is served first.
-    async fn on_a_core<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-        let _core = self.shared.cores.one().await;
-        let work = tokio::task::spawn_blocking(work);
-        work.await.map_err(|e| Error::internal("a row group was cut off").with_source(e))?
+        Ok(Ready::Encoded(self.shared.cores.on_one(move || job.run(own)).await?))
     }
 
     /// Encodes rows as they are.
