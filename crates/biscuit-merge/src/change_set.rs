@@ -70,12 +70,13 @@ impl ChangeSet {
         }
         set.truncates.sort();
         set.truncates.dedup();
-        let mut numbers = set.keys_mut().renumber();
+        let numbers = set.keys_mut().renumber();
         for record in &mut set.records {
             record.key = numbers.of(record.key);
             record.link = record.link.map(|(kind, other)| (kind, numbers.of(other)));
         }
-        set.group(numbers.order(set.records.len()));
+        // An integer was noted for each record, if there are no other keys.
+        set.group(numbers.order);
         set.remove_duplicates(spec, target, tables)?;
         Ok(set)
     }
@@ -174,6 +175,7 @@ impl ChangeSet {
         }
     }
 
+    /// The places of records by key, those of a key in their order; `starts` are known.
     fn by_key(&self) -> Vec<u32> {
         let mut next = self.starts.clone();
         let mut by_key = vec![0_u32; self.records.len()];

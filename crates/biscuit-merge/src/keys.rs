@@ -60,9 +60,8 @@ impl Keys {
     /// Gives the keys other numbers, so that these are in the order of the keys, and what belongs to keys that are near one
     /// another is too; those that were noted get theirs.
     pub(crate) fn renumber(&mut self) -> Numbers {
-        let mut numbers = Numbers::default();
         let noted = std::mem::take(&mut self.noted);
-        if self.integers().len() == self.len() && !noted.is_empty() {
+        if self.integers().len() == self.len() {
             return self.number_integers(noted);
         }
         let interned: Vec<u32> = noted.into_iter().map(|integer| self.intern_integer(integer)).collect();
@@ -79,9 +78,7 @@ impl Keys {
         self.raw.iter_mut().chain(self.others.iter_mut()).for_each(|(_, key)| *key = new[*key as usize]);
         (self.tuples, self.ends, self.in_order) = (tuples, ends, sorted.len());
         self.ascending.clear();
-        numbers.noted = interned.into_iter().map(|old| new[old as usize]).collect();
-        numbers.old = new;
-        numbers
+        Numbers { noted: interned.into_iter().map(|old| new[old as usize]).collect(), old: new, order: None }
     }
 
     /// As [`renumber`](Self::renumber), where all keys are integers: sorting them takes less than finding each in a table.
@@ -259,14 +256,14 @@ impl Keys {
 const NOTED: u32 = 1 << 31;
 
 /// The new numbers of keys.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Numbers {
     /// Of those that were noted, in the order in which they were.
     noted: Vec<u32>,
     /// Of the others, by the old ones.
     old: Vec<u32>,
-    /// Those that were noted, ascending by key, equal ones in their order, where all were.
-    order: Option<Vec<u32>>,
+    /// The places at which integers were noted, ascending by key, equal ones in their order; none where there are other keys.
+    pub(crate) order: Option<Vec<u32>>,
 }
 
 impl Numbers {
@@ -276,11 +273,6 @@ impl Numbers {
             0 => self.old[key as usize],
             _ => self.noted[(key ^ NOTED) as usize],
         }
-    }
-
-    /// The places at which integers were noted, ascending by key, equal ones in their order; none where this many are not all keys.
-    pub(crate) fn order(&mut self, noted: usize) -> Option<Vec<u32>> {
-        self.order.take().filter(|order| order.len() == noted)
     }
 }
 
@@ -398,10 +390,10 @@ mod tests {
     #[test]
     fn noted_integers_get_numbers_in_their_order() {
         let far = [i64::MIN, i64::MAX, 0, i64::MIN, -1];
-        for integers in [&[7, -3, 7, 0, 1 << 40, -3, 7][..], &far, &[5]] {
+        for integers in [&[7, -3, 7, 0, 1 << 40, -3, 7][..], &far, &[5], &[]] {
             let mut keys = Keys::default();
             let noted: Vec<u32> = integers.iter().map(|i| keys.note_integer(*i)).collect();
-            let mut numbers = keys.renumber();
+            let numbers = keys.renumber();
             let mut sorted = integers.to_vec();
             sorted.sort_unstable();
             sorted.dedup();
@@ -412,7 +404,7 @@ mod tests {
             }
             assert_eq!(keys.len(), sorted.len());
             assert_eq!(keys.find_integer(12), None);
-            let order = numbers.order(integers.len()).expect("all were noted");
+            let order = numbers.order.expect("all were noted");
             let by_key = order.iter().map(|at| (integers[*at as usize], *at));
             assert!(by_key.is_sorted() && order.len() == integers.len());
         }
@@ -425,11 +417,11 @@ mod tests {
             let (seven, five) = (keys.intern_integer(7), keys.intern_integer(5));
             let noted = [9, 5, 1].map(|i| keys.note_integer(i));
             let text = text.map(|text| keys.intern_raw(text.as_bytes(), false));
-            let mut numbers = keys.renumber();
+            let numbers = keys.renumber();
             assert_eq!([seven, five].map(|k| numbers.of(k)), [2, 1]);
             assert_eq!(noted.map(|k| numbers.of(k)), [3, 1, 0]);
             assert_eq!(text.map(|k| numbers.of(k)), text.map(|_| 4), "text comes behind numbers");
-            assert_eq!(numbers.order(3), None);
+            assert_eq!(numbers.order, None);
             assert!((1..keys.len()).all(|k| keys.bytes(k as u32 - 1) < keys.bytes(k as u32)));
             assert_eq!([1, 5, 7, 9].map(|i| keys.find_integer(i)), [0, 1, 2, 3].map(Some));
         }

@@ -47,7 +47,8 @@ fn form(t: &DataType) -> Option<Form> {
 const AT_HAND: usize = 128 << 10;
 
 impl Lanes {
-    /// Puts rows on the disk, in parts of so many rows; none where a column has a type that has no such form, as nested ones.
+    /// Puts rows on the disk, in parts of so many rows, which are all of them; none where a column has a type that has no such form, as
+    /// nested ones.
     ///
     /// # Errors
     /// `SpillFailed`.
@@ -75,7 +76,7 @@ impl Lanes {
     ///
     /// # Errors
     /// `SpillFailed`; `Internal` if columns differ, or there is no part.
-    pub(crate) fn read(parts: &[(&Arc<Self>, usize)]) -> Result<RecordBatch> {
+    pub(crate) fn read(parts: &[(Arc<Self>, usize)]) -> Result<RecordBatch> {
         let Some((first, _)) = parts.first() else { return Err(Error::internal("there are no rows")) };
         if parts.iter().any(|(lanes, _)| lanes.schema != first.schema) {
             return Err(Error::internal("rows have other columns"));

@@ -76,8 +76,11 @@ impl Spill {
     /// Puts rows on the disk of which parts are read later, each by itself or with others: so many rows each, one behind the other.
     ///
     /// # Errors
-    /// As [`write`](Self::write).
+    /// As [`write`](Self::write); `Internal` if the parts are not all rows.
     pub fn write_parts(self: &Arc<Self>, rows: &RecordBatch, parts: &[usize]) -> Result<Vec<Rows>> {
+        if parts.iter().sum::<usize>() != rows.num_rows() {
+            return Err(Error::internal("the parts are not all rows"));
+        }
         if let Some(lanes) = Lanes::write(self, rows, parts)? {
             let part = |(part, rows): (usize, &usize)| Rows { count: *rows, held: Held::Part(lanes.clone(), part) };
             return Ok(parts.iter().enumerate().map(part).collect());
@@ -197,7 +200,7 @@ impl Rows {
         match &self.held {
             Held::Memory(rows) => Ok(rows.clone()),
             Held::Disk(at) => at.read(),
-            Held::Part(lanes, part) => Lanes::read(&[(lanes, *part)]),
+            Held::Part(lanes, part) => Lanes::read(&[(lanes.clone(), *part)]),
         }
     }
 
@@ -206,10 +209,12 @@ impl Rows {
     /// # Errors
     /// `SpillFailed`; `Internal` if their columns differ.
     pub fn concat(all: &[Self]) -> Result<RecordBatch> {
-        let part =
-            |rows: &'_ Self| if let Held::Part(lanes, part) = &rows.held { Some((lanes.clone(), *part)) } else { None };
-        if let Some(parts) = all.iter().map(part).collect::<Option<Vec<_>>>().filter(|parts| !parts.is_empty()) {
-            return Lanes::read(&parts.iter().map(|(lanes, part)| (lanes, *part)).collect::<Vec<_>>());
+        let part = |rows: &Self| match &rows.held {
+            Held::Part(lanes, part) => Some((lanes.clone(), *part)),
+            _ => None,
+        };
+        if let Some(parts) = all.iter().map(part).collect::<Option<Vec<_>>>() {
+            return Lanes::read(&parts);
         }
         let batches = all.iter().map(Self::get).collect::<Result<Vec<_>>>()?;
         let schema = batches.first().map(RecordBatch::schema).ok_or_else(|| Error::internal("there are no rows"))?;
