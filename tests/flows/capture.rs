@@ -189,7 +189,7 @@ async fn several_tables_need_a_choice_and_records_without_types_a_contract() {
 async fn all_tables_are_read_in_one_pass() {
     let (all, marks) = lines_for(Types::Declared);
     let mut reader = TablesReader::debezium(|table| {
-        let table = table.trim_start_matches("public.");
+        let table = table.table.as_str();
         let options = DebeziumOptions::default();
         // Tables without a key, and the partitions of another, are in the stream too.
         Ok(if TABLES.contains(&table) { options.with_contract(contract(table)) } else { options })
@@ -201,7 +201,7 @@ async fn all_tables_are_read_in_one_pass() {
     let tables = reader.finish();
     assert!(tables.len() > TABLES.len());
     for (name, changes) in tables {
-        let table = name.trim_start_matches("public.").to_owned();
+        let table = name.table.clone();
         if !TABLES.contains(&table.as_str()) {
             let e = changes.expect_err("it has no contract");
             assert_eq!(e.code(), "UntypedRecords", "{name}");

@@ -12,7 +12,7 @@ use aws_sdk_s3::types::{
 };
 use biscuit_aws::{Aws, AwsOptions};
 use biscuit_purge::{
-    Answer, Condition, Done, Form, Item, Keep, LifecycleDays, Listing, Pace, Plan, PurgeStore, Rules, S3Store,
+    Answer, Condition, Done, Form, Item, Keep, LifecycleDays, Listing, Pace, Plan, PurgeStore, Rules, S3Store, Table,
     carry_out, lifecycle_rules, manifest_line, plan_lifecycle,
 };
 use futures::{StreamExt, stream};
@@ -332,17 +332,17 @@ async fn lifecycle_rules_are_merged_with_those_of_others_and_written_once() {
     let Some(s) = ruled("biscuit-test-rules").await else { return };
     assert_eq!(s.store.lifecycle().await.expect("none"), []);
     let (root, state) = ("lake/t", "lake/.biscuit/t");
+    let table = Table { root: root.to_owned(), state: state.to_owned(), ..Table::default() };
     let wanted = lifecycle_rules(root, state, LifecycleDays::default());
-    let theirs =
-        plan_lifecycle(&[], &lifecycle_rules("other/t", "other/.biscuit/t", LifecycleDays::default()), root, state);
+    let theirs = plan_lifecycle(&[], &lifecycle_rules("other/t", "other/.biscuit/t", LifecycleDays::default()), &table);
     s.store.put_lifecycle(&[], &theirs).await.expect("rules");
     let before = s.store.lifecycle().await.expect("rules");
-    let plan = plan_lifecycle(&before, &wanted, root, state);
+    let plan = plan_lifecycle(&before, &wanted, &table);
     assert_eq!((plan.added.len(), plan.changed.len(), plan.dangers.len()), (3, 0, 0));
     s.store.put_lifecycle(&before, &plan).await.expect("rules");
     let now = s.store.lifecycle().await.expect("rules");
     assert_eq!(now.len(), 6, "those of others are still there");
-    assert!(plan_lifecycle(&now, &wanted, root, state).is_empty(), "a second time nothing changes: {now:?}");
+    assert!(plan_lifecycle(&now, &wanted, &table).is_empty(), "a second time nothing changes: {now:?}");
     let e = s.store.put_lifecycle(&before, &plan).await.unwrap_err();
     assert_eq!(e.code(), "Conflict", "the rules are others than the plan was made for");
 }
@@ -367,7 +367,8 @@ async fn rules_that_are_carried_out_take_staging_and_never_the_journal_or_the_ta
     s.put("lake/.biscuit/t/staging/0-a/x", "x").await;
     let mut days = LifecycleDays::default();
     (days.staging, days.noncurrent, days.uploads) = (1, 1, 1);
-    let plan = plan_lifecycle(&[], &lifecycle_rules(&root, &state, days), &root, &state);
+    let table = Table { root: root.clone(), state: state.clone(), ..Table::default() };
+    let plan = plan_lifecycle(&[], &lifecycle_rules(&root, &state, days), &table);
     s.store.put_lifecycle(&[], &plan).await.expect("rules");
     for _ in 0..120 {
         if s.left().await.len() == stay.len() {

@@ -2,8 +2,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
-use biscuit_journal::Storage;
-use biscuit_purge::{AnyStore, Listed, Listing, PurgeStore};
+use biscuit_journal::{OtherFormats, Storage, table_format_around};
+use biscuit_purge::{AnyStore, Listed, Listing, PurgeStore, refuse_other_formats};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
@@ -19,6 +19,7 @@ pub struct Place {
     store: Arc<dyn ObjectStore>,
     lister: Arc<dyn PurgeStore>,
     is_disk: bool,
+    other_formats: OtherFormats,
 }
 
 impl fmt::Debug for Place {
@@ -51,12 +52,20 @@ impl Place {
             store: storage.store.clone(),
             lister: Arc::new(AnyStore::new(storage.store.clone())),
             is_disk: !storage.durability.is_immediate(),
+            other_formats: OtherFormats::Refuse,
         })
     }
 
     /// The same place, listed in another way: by S3's own listing storage classes are known, and large trees listed in parallel.
     pub fn with_lister(mut self, lister: Arc<dyn PurgeStore>) -> Self {
         self.lister = lister;
+        self
+    }
+
+    /// The same place with another choice for folders of Delta Lake, Iceberg, Hudi and Paimon. Default: they are refused, since files that
+    /// their logs have removed would be read.
+    pub fn with_other_formats(mut self, other_formats: OtherFormats) -> Self {
+        self.other_formats = other_formats;
         self
     }
 
@@ -70,6 +79,11 @@ impl Place {
     }
 
     async fn list(&self) -> Result<Listing> {
+        if self.other_formats == OtherFormats::Refuse
+            && let Some((format, folder)) = table_format_around(&self.store, &self.prefix).await?
+        {
+            return Err(format.refused(&folder));
+        }
         if self.pattern.is_none()
             && let Ok(path) = Path::parse(&self.prefix)
         {
@@ -80,14 +94,18 @@ impl Place {
                 Err(e) => tracing::debug!(error = %e, "not an object"),
             }
         }
-        self.lister.list(&self.prefix, false).await
+        let listing = self.lister.list(&self.prefix, false).await?;
+        if self.other_formats == OtherFormats::Refuse {
+            refuse_other_formats(&listing)?;
+        }
+        Ok(listing)
     }
 }
 
 /// Lists the objects of these places.
 ///
 /// # Errors
-/// Those of the store.
+/// `OtherTableFormat` for a folder of another table format; those of the store.
 pub async fn list(places: &[Place]) -> Result<Input> {
     let mut parts = Vec::with_capacity(places.len());
     for place in places {

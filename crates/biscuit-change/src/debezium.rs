@@ -19,6 +19,7 @@ use crate::refused::{BadRows, RawRows, Raws, Refused, is_about_a_record};
 use crate::row_changes::null_rows;
 use crate::rows::{RowsOptions, to_contract};
 use crate::source_field::{SourceField, default_order};
+use crate::table_name::{TableName, check_one, is_one};
 use crate::units::{Codecs, Pick, Unit, each_line, picked};
 
 /// Choices of a Debezium reader that have a default.
@@ -100,7 +101,7 @@ pub struct DebeziumReader {
     /// The fields that are stored; none before the first record, unless they were named.
     fields: Option<Vec<SourceField>>,
     key: Vec<String>,
-    tables: BTreeSet<String>,
+    tables: BTreeSet<TableName>,
     building: Option<Building>,
     /// What is read, for records that are put aside.
     raws: Raws,
@@ -216,17 +217,11 @@ impl DebeziumReader {
     /// The change records of all files.
     ///
     /// # Errors
-    /// `SeveralTables` if the files have more than one and none was named; `NoKey` for a table without a key.
+    /// `SeveralTables` if the files have more than one, or the name that was given fits several; `NoKey` for a table without a key.
     pub fn finish(mut self) -> Result<Changes> {
-        if self.options.table.is_none() && self.tables.len() > 1 {
-            let names: Vec<_> = self.tables.iter().map(String::as_str).collect();
-            return Err(Error::usage(
-                "SeveralTables",
-                format!("the files have several tables, name one of {}", names.join(", ")),
-            ));
-        }
+        check_one(&self.tables)?;
         if self.key.is_empty() && !self.changes.is_empty() {
-            let table = self.tables.first().map_or("the table", String::as_str);
+            let table = self.tables.first().map_or("the table".to_owned(), ToString::to_string);
             let message = format!(
                 "the records of `{table}` have no key: a table without a key has no current state; name key columns if it has some"
             );
@@ -237,12 +232,13 @@ impl DebeziumReader {
     }
 
     pub(crate) fn event(&mut self, event: &Event<'_>, pick: Pick, file: &Arc<str>, place: u64) -> Result<()> {
-        if self.options.table.as_ref().is_some_and(|t| !event.is_of(t)) {
+        let name = event.table_name();
+        if self.options.table.as_ref().is_some_and(|wanted| !name.is_meant_by(wanted)) {
             self.changes.other_tables += 1;
             return Ok(());
         }
-        self.tables.insert(event.qualified());
-        if self.options.table.is_none() && self.tables.len() > 1 {
+        self.tables.insert(name);
+        if !is_one(&self.tables) {
             // The error comes at the end, with the names of all tables.
             self.changes.other_tables += 1;
             return Ok(());

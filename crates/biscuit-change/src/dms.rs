@@ -13,6 +13,7 @@ use crate::dms_file::{DmsFile, Kind};
 use crate::dms_rows::Make;
 use crate::refused::{BadRows, Part, Refused, sift};
 use crate::rows::{RowsOptions, parquet_parts};
+use crate::table_name::{TableName, check_one};
 use crate::text::{empty, text_of};
 
 /// The order columns that are stored unless others are named: when the file was written, and the row in it.
@@ -129,7 +130,7 @@ pub struct DmsReader {
     /// Whether the order is the file and the row in it.
     by_place: bool,
     csv: Vec<(CsvFile, DmsFile)>,
-    tables: BTreeSet<String>,
+    tables: BTreeSet<TableName>,
     changes: Changes,
 }
 
@@ -249,10 +250,10 @@ impl DmsReader {
     /// Whether a table is the one that was asked for. Without a choice all are, and several are an error in the end.
     fn is_wanted(&mut self, schema: Option<&str>, table: Option<&str>) -> bool {
         let Some(table) = table else { return true };
-        let qualified = schema.map_or_else(|| table.to_owned(), |s| format!("{s}.{table}"));
-        let wanted = self.options.table.as_ref().is_none_or(|t| *t == qualified || *t == table);
+        let name = TableName::new(schema, table);
+        let wanted = self.options.table.as_ref().is_none_or(|wanted| name.is_meant_by(wanted));
         if wanted {
-            self.tables.insert(qualified);
+            self.tables.insert(name);
         }
         wanted
     }
@@ -320,14 +321,10 @@ impl DmsReader {
     /// The change records of all files.
     ///
     /// # Errors
-    /// `SeveralTables` if the files have more than one and none was named; `WrongType`, `UnknownOp`, `NullValue` and the
+    /// `SeveralTables` if the files have more than one, or the name that was given fits several; `WrongType`, `UnknownOp`, `NullValue` and the
     /// like, naming file, row and column.
     pub fn finish(mut self) -> Result<Changes> {
-        if self.options.table.is_none() && self.tables.len() > 1 {
-            let names: Vec<&str> = self.tables.iter().map(String::as_str).collect();
-            let message = format!("the files have several tables, name one of {}", names.join(", "));
-            return Err(Error::usage("SeveralTables", message));
-        }
+        check_one(&self.tables)?;
         let (files, named): (Vec<CsvFile>, Vec<DmsFile>) = std::mem::take(&mut self.csv).into_iter().unzip();
         let options = &self.options;
         // Operation codes and orders are read as text first.

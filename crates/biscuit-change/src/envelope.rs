@@ -4,6 +4,7 @@ use biscuit_core::{Error, Result};
 use serde_json::value::RawValue;
 
 use crate::json::{self, Object};
+use crate::table_name::TableName;
 
 /// One change of a table as Debezium writes it.
 #[derive(Debug)]
@@ -26,15 +27,9 @@ pub(crate) struct Event<'a> {
 }
 
 impl Event<'_> {
-    /// `schema.table`, or the table alone.
-    pub(crate) fn qualified(&self) -> String {
-        self.schema_name.as_ref().map_or_else(|| self.table.clone(), |s| format!("{s}.{}", self.table))
-    }
-
-    /// Whether this is a record of a table that was named as `schema.table` or `table`.
-    pub(crate) fn is_of(&self, wanted: &str) -> bool {
-        let last = || wanted.rsplit('.').next().unwrap_or(wanted);
-        wanted == self.table || wanted == self.qualified() || (self.schema_name.is_none() && last() == self.table)
+    /// The name of its table.
+    pub(crate) fn table_name(&self) -> TableName {
+        TableName { schema: self.schema_name.clone(), table: self.table.clone() }
     }
 }
 

@@ -12,6 +12,7 @@ use crate::dms::{DmsOptions, DmsReader};
 use crate::dms_file::{DmsFile, Kind};
 use crate::envelope;
 use crate::refused::Raws;
+use crate::table_name::TableName;
 use crate::text::text_of;
 use crate::units::{Codecs, Unit, each_line};
 
@@ -31,19 +32,19 @@ pub struct TablesReader<'a> {
     make: Make<'a>,
     ignored: u64,
     /// Tables of which a record stopped the reading; the others go on.
-    failed: BTreeMap<String, Error>,
+    failed: BTreeMap<TableName, Error>,
 }
 
 /// Makes the options of a table.
-type Make<'a> = Box<dyn FnMut(&str) -> Result<TableFormat> + Send + 'a>;
+type Make<'a> = Box<dyn FnMut(&TableName) -> Result<TableFormat> + Send + 'a>;
 
 enum Readers {
-    Debezium(BTreeMap<String, DebeziumReader>),
-    Dms(BTreeMap<String, DmsReader>),
+    Debezium(BTreeMap<TableName, DebeziumReader>),
+    Dms(BTreeMap<TableName, DmsReader>),
 }
 
-/// The change records of one of several tables, by `schema.table`.
-pub type OfTable = (String, Result<Changes>);
+/// The change records of one of several tables, by its name.
+pub type OfTable = (TableName, Result<Changes>);
 
 impl fmt::Debug for TablesReader<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -51,16 +52,28 @@ impl fmt::Debug for TablesReader<'_> {
     }
 }
 
+/// Refuses records that do not say their table.
+///
+/// # Errors
+/// `UnknownTable`.
+fn check_named(table: &TableName) -> Result<()> {
+    if !table.table.is_empty() {
+        return Ok(());
+    }
+    let message = "the record does not say its table: name the table with its files, or have the connector write the table's name";
+    Err(Error::data("UnknownTable", message))
+}
+
 impl<'a> TablesReader<'a> {
-    /// A reader of Debezium files; `make` is asked for the options of each table, `schema.table`.
-    pub fn debezium(mut make: impl FnMut(&str) -> Result<DebeziumOptions> + Send + 'a) -> Self {
-        let make = Box::new(move |table: &str| make(table).map(TableFormat::Debezium));
+    /// A reader of Debezium files; `make` is asked for the options of each table.
+    pub fn debezium(mut make: impl FnMut(&TableName) -> Result<DebeziumOptions> + Send + 'a) -> Self {
+        let make = Box::new(move |table: &TableName| make(table).map(TableFormat::Debezium));
         Self { kind: Readers::Debezium(BTreeMap::new()), make, ignored: 0, failed: BTreeMap::new() }
     }
 
-    /// A reader of DMS files; `make` is asked for the options of each table, `schema.table`.
-    pub fn dms(mut make: impl FnMut(&str) -> Result<DmsOptions> + Send + 'a) -> Self {
-        let make = Box::new(move |table: &str| make(table).map(TableFormat::Dms));
+    /// A reader of DMS files; `make` is asked for the options of each table.
+    pub fn dms(mut make: impl FnMut(&TableName) -> Result<DmsOptions> + Send + 'a) -> Self {
+        let make = Box::new(move |table: &TableName| make(table).map(TableFormat::Dms));
         Self { kind: Readers::Dms(BTreeMap::new()), make, ignored: 0, failed: BTreeMap::new() }
     }
 
@@ -93,15 +106,20 @@ impl<'a> TablesReader<'a> {
                     *ignored += 1;
                     return Ok(());
                 };
-                let table = event.qualified();
+                let table = event.table_name();
                 if failed.contains_key(&table) {
                     return Ok(());
                 }
                 if !readers.contains_key(&table) {
-                    let TableFormat::Debezium(mut options) = make(&table)? else {
-                        return Err(Error::internal("options of another kind"));
+                    let mut options = match check_named(&table).and_then(|()| make(&table)) {
+                        Ok(TableFormat::Debezium(options)) => options,
+                        Ok(_) => return Err(Error::internal("options of another kind")),
+                        Err(e) => {
+                            failed.insert(table, e.at(&name, place));
+                            return Ok(());
+                        }
                     };
-                    options.table = Some(table.clone());
+                    options.table = Some(table.to_string());
                     let mut reader = DebeziumReader::new(options);
                     part.iter().for_each(|(raws, of_file)| reader.begin(raws, of_file.as_ref()));
                     readers.insert(table.clone(), reader);
@@ -127,14 +145,14 @@ impl<'a> TablesReader<'a> {
 
     fn dms_file(&mut self, file: &str, bytes: &Bytes) -> Result<()> {
         let named = DmsFile::of(file);
-        let tables: BTreeSet<String> = match (named.kind, named.schema, named.table) {
+        let tables: BTreeSet<TableName> = match (named.kind, named.schema, named.table) {
             (Kind::Transactions, ..) => {
                 let text = text_of(file, bytes)?;
                 let records = csv_rows::records(&text, &file.into())?;
-                let name = |f: &csv::StringRecord| Some(format!("{}.{}", f.get(2)?, f.get(1)?));
+                let name = |f: &csv::StringRecord| Some(TableName::new(Some(f.get(2)?), f.get(1)?));
                 records.iter().filter_map(|(fields, ..)| name(fields)).collect()
             }
-            (_, Some(schema), Some(table)) => BTreeSet::from([format!("{schema}.{table}")]),
+            (_, Some(schema), Some(table)) => BTreeSet::from([TableName { schema: Some(schema), table }]),
             _ => {
                 let message = "the path does not say the table: DMS writes `<schema>/<table>/<file>`";
                 return Err(Error::data("UnknownTable", message).in_file(file));
@@ -145,10 +163,15 @@ impl<'a> TablesReader<'a> {
         };
         for table in tables.into_iter().filter(|t| !failed.contains_key(t)).collect::<Vec<_>>() {
             if !readers.contains_key(&table) {
-                let TableFormat::Dms(mut options) = make(&table)? else {
-                    return Err(Error::internal("options of another kind"));
+                let mut options = match check_named(&table).and_then(|()| make(&table)) {
+                    Ok(TableFormat::Dms(options)) => options,
+                    Ok(_) => return Err(Error::internal("options of another kind")),
+                    Err(e) => {
+                        failed.insert(table, e.in_file(file));
+                        continue;
+                    }
                 };
-                options.table = Some(table.clone());
+                options.table = Some(table.to_string());
                 readers.insert(table.clone(), DmsReader::new(options));
             }
             if let Err(e) = readers.get_mut(&table).expect("it was made above").read(file, bytes.clone()) {

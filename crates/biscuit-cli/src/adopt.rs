@@ -1,5 +1,4 @@
 use biscuit_core::Result;
-use biscuit_journal::JournalOptions;
 use biscuit_merge::Mode;
 use serde_json::json;
 
@@ -8,7 +7,7 @@ use crate::context::Context;
 use crate::output::Answer;
 
 pub(crate) async fn run(args: &AdoptArgs, context: &Context) -> Result<Answer> {
-    let dataset = context.open(&args.table, JournalOptions::default()).await?;
+    let dataset = context.open_table(&args.table).await?;
     let mode = if args.dry_run { Mode::DryRun } else { Mode::Commit };
     let report = biscuit_merge::adopt(&dataset, mode).await?;
     let mut text = format!("{}: version {}, {} rows\n", report.outcome, report.version, report.rows);

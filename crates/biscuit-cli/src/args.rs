@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use biscuit_change::TableName;
+use biscuit_dataset::PathTemplate;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::aws_args::AwsArgs;
@@ -35,6 +37,10 @@ pub(crate) struct Cli {
     /// The key file of Parquet files that are encrypted: a path or URL; new files are encrypted like those that they follow
     #[arg(long, global = true, value_name = "FILE", env = "BISCUIT_FILE_KEYS")]
     pub(crate) file_keys: Option<String>,
+
+    /// Take the files of Delta Lake, Iceberg, Hudi and Paimon tables as they are, whatever their logs say of them
+    #[arg(long, global = true)]
+    pub(crate) allow_other_formats: bool,
 
     /// How logs are written to standard error
     #[arg(long, global = true, value_enum, default_value = "text")]
@@ -406,17 +412,20 @@ pub(crate) struct MergeArgs {
 
 impl MergeArgs {
     /// The options for one of the tables that `*` stands for: its name is filled in where there are places for it.
-    pub(crate) fn of_table(&self, name: &str) -> Self {
-        let (schema, table) = name.rsplit_once('.').unwrap_or(("", name));
-        let fill = |text: &String| text.replace("{schema}", schema).replace("{table}", table);
-        Self {
-            target: fill(&self.target),
-            state: self.state.as_ref().map(fill),
-            schema: self.schema.as_ref().map(fill),
-            table: Some(name.to_owned()),
+    ///
+    /// # Errors
+    /// Those of a [`PathTemplate`].
+    pub(crate) fn of_table(&self, name: &TableName) -> biscuit_core::Result<Self> {
+        let names = [("schema", name.schema.as_deref().unwrap_or_default()), ("table", name.table.as_str())];
+        let fill = |text: &String| PathTemplate::new(text).fill(&names);
+        Ok(Self {
+            target: fill(&self.target)?,
+            state: self.state.as_ref().map(fill).transpose()?,
+            schema: self.schema.as_ref().map(fill).transpose()?,
+            table: Some(name.to_string()),
             of_many: true,
             ..self.clone()
-        }
+        })
     }
 }
 

@@ -108,7 +108,7 @@ pub(crate) async fn run(command: &BookmarkCommand, context: &Context) -> Result<
                 let start = SystemClock.now();
                 let run = Run::new("biscuit", RunId::new(start.to_string()), start);
                 // Files that somebody else wrote have rows of the input too.
-                let (_, snapshot) = view(&args.change.table, context).await?;
+                let (_, snapshot) = viewed(context.open(&args.change.table, JournalOptions::default()).await?).await?;
                 state.set_to_now(&input, &run, snapshot.observed.folders())
             })
             .await
@@ -118,7 +118,10 @@ pub(crate) async fn run(command: &BookmarkCommand, context: &Context) -> Result<
 
 /// The dataset and a snapshot that readers see.
 async fn view(args: &TableArgs, context: &Context) -> Result<(Dataset, Snapshot)> {
-    let dataset = context.open(args, JournalOptions::default()).await?;
+    viewed(context.open_table(args).await?).await
+}
+
+async fn viewed(dataset: Dataset) -> Result<(Dataset, Snapshot)> {
     let snapshot = dataset.view().await?;
     Ok((dataset, snapshot))
 }

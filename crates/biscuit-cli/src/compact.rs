@@ -1,5 +1,4 @@
 use biscuit_core::Result;
-use biscuit_journal::JournalOptions;
 use biscuit_rewrite::{CompactOptions, Mode, SortBy};
 use clap::Args;
 use serde_json::json;
@@ -35,7 +34,7 @@ pub(crate) struct CompactArgs {
 }
 
 pub(crate) async fn run(args: &CompactArgs, context: &Context) -> Result<Answer> {
-    let dataset = context.open(&args.table, JournalOptions::default()).await?;
+    let dataset = context.open_table(&args.table).await?;
     let mut options = CompactOptions::default();
     options.target_size = args.target_file_size as u64;
     options.memory = args.memory;

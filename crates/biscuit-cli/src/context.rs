@@ -1,7 +1,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use biscuit_core::{Clock, Instant, Result, SystemClock};
+use biscuit_core::{Clock, Error, Instant, Result, SystemClock};
 use biscuit_dataset::{Dataset, Encryption, OpenLocation};
 use biscuit_job::TableKeys;
 use biscuit_journal::{Interrupt, JournalOptions};
@@ -28,8 +28,21 @@ impl Context {
         Self { stores: Arc::new(stores), interrupt: Arc::default(), show_values, file_keys, started: SystemClock.now() }
     }
 
-    /// Opens a table, with its state root.
+    /// Opens a table that is there.
+    ///
+    /// # Errors
+    /// `NotFound` where there is neither a version nor an object: a path that is misspelled is not an empty table.
+    pub(crate) async fn open_table(&self, args: &TableArgs) -> Result<Dataset> {
+        let dataset = self.open(args, JournalOptions::default()).await?;
+        match dataset.is_there().await? {
+            true => Ok(dataset),
+            false => Err(Error::usage("NotFound", format!("there is no table at `{}`", args.url))),
+        }
+    }
+
+    /// Opens a table, with its state root; it may have no version yet.
     pub(crate) async fn open(&self, args: &TableArgs, options: JournalOptions) -> Result<Dataset> {
+        let options = options.with_other_formats(self.stores.other_formats);
         let dataset = Dataset::new(self.stores.open(&args.url).await?, options);
         let journal = dataset.journal().clone().with_interrupt(self.interrupt.clone());
         let mut dataset = dataset.with_journal(journal);

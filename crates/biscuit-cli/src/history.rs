@@ -1,5 +1,5 @@
 use biscuit_core::Result;
-use biscuit_journal::{JournalOptions, Record};
+use biscuit_journal::Record;
 use serde_json::{Value, json};
 
 use crate::args::TableArgs;
@@ -7,7 +7,7 @@ use crate::context::Context;
 use crate::output::Answer;
 
 pub(crate) async fn run(args: &TableArgs, context: &Context) -> Result<Answer> {
-    let dataset = context.open(args, JournalOptions::default()).await?;
+    let dataset = context.open_table(args).await?;
     let versions = dataset.journal().history().await?;
     let mut text = String::from("version  files              rows                                     state\n");
     let mut json = Vec::new();

@@ -3,8 +3,8 @@ use std::fmt::Write;
 use aws_sdk_s3::types::LifecycleRule;
 use biscuit_core::{Error, Result};
 use biscuit_dataset::Dataset;
-use biscuit_journal::JournalOptions;
-use biscuit_purge::{LifecycleDays, LifecyclePlan, S3Store, lifecycle_prefix, lifecycle_rules, plan_lifecycle};
+use biscuit_journal::{JournalOptions, default_state_root};
+use biscuit_purge::{LifecycleDays, LifecyclePlan, S3Store, Table, lifecycle_prefix, lifecycle_rules, plan_lifecycle};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -95,7 +95,9 @@ async fn open(table: &TableArgs, context: &Context) -> Result<(S3Store, Dataset)
 
 fn plan(current: &[LifecycleRule], dataset: &Dataset, days: LifecycleDays) -> LifecyclePlan {
     let (root, state) = (dataset.journal().table().as_ref(), dataset.journal().state_root().as_ref());
-    plan_lifecycle(current, &lifecycle_rules(root, state, days), root, state)
+    let pointer = default_state_root(dataset.journal().table()).to_string();
+    let table = Table { root: root.to_owned(), state: state.to_owned(), pointer, ..Table::default() };
+    plan_lifecycle(current, &lifecycle_rules(root, state, days), &table)
 }
 
 /// Rules of others that would do harm are a matter for somebody to look at.

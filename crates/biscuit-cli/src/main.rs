@@ -37,6 +37,7 @@ mod verify;
 use std::process::ExitCode;
 
 use biscuit_core::Result;
+use biscuit_journal::OtherFormats;
 use clap::Parser;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -61,7 +62,9 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(e) => return output::internal("the runtime cannot start", &e),
     };
-    let context = Context::new(Stores::new(cli.aws.options()), cli.show_values, cli.file_keys.clone());
+    let other_formats = if cli.allow_other_formats { OtherFormats::Allow } else { OtherFormats::Refuse };
+    let stores = Stores::new(cli.aws.options(), other_formats);
+    let context = Context::new(stores, cli.show_values, cli.file_keys.clone());
     let code = runtime.block_on(async {
         let (answer, signal) =
             signals::run(answer(&cli.command, &context), &context, cli.grace.unwrap_or(signals::GRACE)).await;

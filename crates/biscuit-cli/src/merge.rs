@@ -1,9 +1,10 @@
+use std::collections::HashMap;
 use std::fmt::Write;
 
-use biscuit_change::{BadRows, Changes, DebeziumOptions, DmsOptions, RowsOptions, TablesReader};
+use biscuit_change::{BadRows, Changes, DebeziumOptions, DmsOptions, RowsOptions, TableName, TablesReader};
 use biscuit_core::{Error, ErrorKind, Result};
-use biscuit_dataset::Dataset;
-use biscuit_journal::{Diverged, Foreign, JournalOptions, Writers};
+use biscuit_dataset::{Dataset, PathTemplate};
+use biscuit_journal::{Diverged, Foreign, JournalOptions, Writers, fold_name};
 use biscuit_merge::{
     ChangeFiles, Format, IgnoreNull, Merge, MergeOptions, MergeReport, MergeSpec, Mode, Ties, Tombstones, merged_by,
 };
@@ -61,7 +62,9 @@ async fn one_table(
     let args = &command.merge;
     let files = match chosen {
         Some(chosen) => ChangeFiles::found(chosen.files()?, table.format.clone()),
-        None => ChangeFiles::new(command.changes.clone(), table.format.clone()).with_opener(context.stores.clone()),
+        None => ChangeFiles::new(command.changes.clone(), table.format.clone())
+            .with_opener(context.stores.clone())
+            .with_other_formats(context.stores.other_formats),
     };
     // Where key and order are known before a record is read, there may be more records than memory holds; envelopes say
     // their key themselves.
@@ -106,33 +109,43 @@ impl<'a> Declared<'a> {
 /// others from being merged.
 async fn all_tables(command: &MergeCommand, context: &Context) -> Result<Answer> {
     let args = &command.merge;
-    if !args.target.contains("{table}") {
+    if !PathTemplate::new(&args.target).has("table") {
         let message = "with --table '*' the target needs a place for the table: 's3://bucket/lake/{schema}/{table}'";
         return Err(Error::usage("InvalidArguments", message));
     }
-    let options = |table: &str| {
-        let args = args.of_table(table);
-        let contract = contract(&args)?;
-        let format = format_with(&args, contract.as_ref(), None)?;
-        Ok(format.with_bad_rows(bad_rows(&args)))
+    let options = |args: &MergeArgs| {
+        let contract = contract(args)?;
+        let format = format_with(args, contract.as_ref(), None)?;
+        Ok(format.with_bad_rows(bad_rows(args)))
     };
     let other = || Error::usage("InvalidArguments", "--table '*' goes with --format debezium or dms");
     let reader = match args.format {
-        FormatName::Debezium => TablesReader::debezium(|table| match options(table)? {
+        FormatName::Debezium => TablesReader::debezium(|table| match options(&args.of_table(table)?)? {
             Format::Debezium(options) => Ok(options),
             _ => Err(other()),
         }),
-        FormatName::Dms => TablesReader::dms(|table| match options(table)? {
+        FormatName::Dms => TablesReader::dms(|table| match options(&args.of_table(table)?)? {
             Format::Dms(options) => Ok(options),
             _ => Err(other()),
         }),
         FormatName::Rows => return Err(other()),
     };
-    let files = ChangeFiles::new(command.changes.clone(), options("")?).with_opener(context.stores.clone());
+    // Which table a record is of is said by these readers.
+    let read_as = Format::Rows(RowsOptions::default());
+    let files = ChangeFiles::new(command.changes.clone(), read_as)
+        .with_opener(context.stores.clone())
+        .with_other_formats(context.stores.other_formats);
     let (mut json, mut text, mut exit, mut changed) = (Vec::new(), String::new(), 0, false);
-    for (name, changes) in files.by_table(reader).await? {
+    let tables = files.by_table(reader).await?;
+    let targets = targets(args, tables.iter().map(|(name, _)| name));
+    for ((name, changes), target) in tables.into_iter().zip(targets) {
+        let name = name.to_string();
         tracing::info!(table = name, "merging");
-        let mut entry = match one_of_many(&args.of_table(&name), changes, context).await {
+        let merged = match changes.and_then(|changes| Ok((changes, target?))) {
+            Ok((changes, args)) => one_of_many(&args, changes, context).await,
+            Err(e) => Err(e),
+        };
+        let mut entry = match merged {
             Err(e) if e.kind() == ErrorKind::Interrupted => return Err(e),
             Err(e) => {
                 exit = if exit == 0 { code(e.kind()) } else { exit };
@@ -158,8 +171,28 @@ async fn all_tables(command: &MergeCommand, context: &Context) -> Result<Answer>
     Ok(Answer::Report { json: json!({"outcome": outcome, "tables": json}), text, exit })
 }
 
-async fn one_of_many(args: &MergeArgs, changes: Result<Changes>, context: &Context) -> Result<Option<MergeReport>> {
-    let changes = changes?;
+/// The options of each table. Tables that would go into one target are refused, all of them: which rows came from which could not be
+/// told any more.
+fn targets<'a>(args: &MergeArgs, names: impl Iterator<Item = &'a TableName>) -> Vec<Result<MergeArgs>> {
+    let of_each: Vec<Result<MergeArgs>> = names.map(|name| args.of_table(name)).collect();
+    let mut counts: HashMap<String, u32> = HashMap::new();
+    for args in of_each.iter().flatten() {
+        *counts.entry(fold_name(&args.target)).or_default() += 1;
+    }
+    let alone = |args: MergeArgs| match counts.get(&fold_name(&args.target)) {
+        Some(1) | None => Ok(args),
+        Some(several) => {
+            let message = format!(
+                "{several} tables of the files would go into the target `{}`, letter case and Unicode forms aside: have places for `{{schema}}` and `{{table}}` in --target, or merge each with --table and a target of its own",
+                args.target
+            );
+            Err(Error::usage("SeveralTables", message))
+        }
+    };
+    of_each.into_iter().map(|args| args.and_then(alone)).collect()
+}
+
+async fn one_of_many(args: &MergeArgs, changes: Changes, context: &Context) -> Result<Option<MergeReport>> {
     let table = Table::open(args, context).await?;
     match table.merge(args, Declared::of(&changes))? {
         Some(merge) => merge.run(changes, mode(args)).await.map(Some),

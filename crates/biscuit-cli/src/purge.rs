@@ -4,10 +4,12 @@ use std::time::Duration;
 use biscuit_catalog::{Partition, TableName};
 use biscuit_core::{Error, Instant, Result};
 use biscuit_dataset::{Dataset, OpenLocation, refuse_raw};
-use biscuit_journal::{Journal, JournalOptions, Storage, store_error, tables_around, tables_within};
+use biscuit_journal::{
+    Journal, JournalOptions, OtherFormats, Storage, store_error, table_format_around, tables_around, tables_within,
+};
 use biscuit_purge::{
-    Allow, Answer as Fate, Condition, Done, Item, Keep, Kept, Listed, Mark, Pace, Plan, Rules, Table, Upload,
-    carry_out, is_below, is_leaving, manifest_line,
+    Allow, Answer as Fate, Condition, Done, Item, Keep, Kept, Listed, Listing, Mark, Pace, Plan, Rules, Table, Upload,
+    carry_out, is_leaving, manifest_line, refuse_other_formats,
 };
 use clap::{Args, ValueEnum};
 use object_store::ObjectStoreExt;
@@ -118,12 +120,13 @@ impl PurgeArgs {
         self.older_than.is_some() || self.before.is_some()
     }
 
-    fn allowed(&self) -> Allow {
+    fn allowed(&self, other_formats: OtherFormats) -> Allow {
         let mut allow = Allow::default();
         allow.bucket_root = self.allow.contains(&Word::BucketRoot);
         allow.overlap = self.allow.contains(&Word::Overlap);
         allow.empty = self.allow.contains(&Word::Empty);
         allow.lookalikes = self.allow.contains(&Word::Lookalikes);
+        allow.other_formats = other_formats == OtherFormats::Allow;
         allow
     }
 }
@@ -174,6 +177,19 @@ async fn refuse_raw_tables(storage: &Storage, tables: &[Table]) -> Result<()> {
     Ok(())
 }
 
+/// Whether a listed object was left by a job of others. The name of a table's folder says nothing of its files: these are
+/// judged by their paths below it.
+fn is_left(object: &Listed, prefix: &str, tables: &[Table], marks: &[Mark]) -> bool {
+    let below = |folder: &str| object.key.strip_prefix(folder)?.strip_prefix('/');
+    let leaves = |folder: &str| is_leaving(below(folder).unwrap_or(&object.key), marks);
+    if !leaves(prefix) {
+        return false;
+    }
+    let whose = tables.iter().filter(|t| below(&t.root).is_some()).max_by_key(|t| t.root.len());
+    !tables.iter().any(|t| t.has_state(&object.key) || t.files.contains(&object.key))
+        && whose.is_none_or(|table| leaves(&table.root))
+}
+
 /// One purge.
 struct Purge<'a> {
     args: &'a PurgeArgs,
@@ -213,6 +229,27 @@ impl Purge<'_> {
         }
     }
 
+    /// The tables that the folder and these listings have to do with. To be asked behind the listings.
+    async fn tables(&self, own: Option<&Dataset>, listings: &[&Listing]) -> Result<Vec<Table>> {
+        let (storage, prefix) = (self.storage().await?, &self.place.prefix);
+        if self.context.stores.other_formats == OtherFormats::Refuse {
+            if let Some((format, folder)) = table_format_around(&storage.store, prefix).await? {
+                return Err(format.refused(&folder));
+            }
+            listings.iter().try_for_each(|listing| refuse_other_formats(listing))?;
+        }
+        let mut tables = tables_around(&storage, prefix).await?;
+        if let Some(own) = own {
+            // Its state may be elsewhere, as the command says.
+            tables.retain(|t| t.root != *prefix);
+            tables.extend(own.journal().protected().await?);
+        }
+        for listing in listings {
+            tables.extend(tables_within(&storage, listing).await?);
+        }
+        Ok(tables)
+    }
+
     async fn by_age(&self) -> Result<(Vec<Plan>, Condition)> {
         let (args, place) = (self.args, &self.place);
         let own = self.table().await?;
@@ -220,20 +257,14 @@ impl Purge<'_> {
         let listing = place.store.list(&place.prefix, args.versions).await?;
         // Behind the listing: a file is published only when its version is committed, so that whatever the listing shows of a table
         // is in what its journal says by now.
-        let storage = self.storage().await?;
-        let mut tables = tables_around(&storage, &place.prefix).await?;
-        if let Some(own) = &own {
-            // Its state may be elsewhere, as the command says.
-            tables.retain(|t| t.root != place.prefix);
-            tables.extend(own.journal().protected().await?);
-        }
-        tables.extend(tables_within(&storage, &listing).await?);
-        refuse_raw_tables(&storage, &tables).await?;
+        let tables = self.tables(own.as_ref(), &[&listing]).await?;
+        refuse_raw_tables(&self.storage().await?, &tables).await?;
         let cutoff = match (args.before, args.older_than) {
             (Some(before), _) => before,
             (None, age) => look.now.saturating_sub(age.unwrap_or_default()),
         };
-        let mut rules = Rules::older_than(&place.prefix, cutoff, look.now).allowing(args.allowed());
+        let mut rules = Rules::older_than(&place.prefix, cutoff, look.now)
+            .allowing(args.allowed(self.context.stores.other_formats));
         rules = rules.with_grace(args.grace.unwrap_or_default());
         for class in &args.exclude_storage_class {
             rules = rules.excluding_storage_class(class);
@@ -253,16 +284,14 @@ impl Purge<'_> {
         let text = String::from_utf8(bytes.to_vec())
             .map_err(|e| Error::usage("UnreadablePlan", format!("`{file}` is not text")).with_source(e))?;
         let plan = Plan::from_json_lines(&place.prefix, file, &text)?;
-        let look = place.store.look(&self.scratch(self.table().await?.as_ref())).await?;
-        let storage = self.storage().await?;
-        let mut tables = tables_around(&storage, &place.prefix).await?;
+        let own = self.table().await?;
+        let look = place.store.look(&self.scratch(own.as_ref())).await?;
         // The plan itself does not show the tables that came since; nor does a listing show what only the plan names.
-        tables.extend(tables_within(&storage, &place.store.list(&place.prefix, false).await?).await?);
-        tables.extend(tables_within(&storage, &plan.deletes().collect()).await?);
-        refuse_raw_tables(&storage, &tables).await?;
+        let (listing, planned) = (place.store.list(&place.prefix, false).await?, plan.deletes().collect());
+        let tables = self.tables(own.as_ref(), &[&listing, &planned]).await?;
+        refuse_raw_tables(&self.storage().await?, &tables).await?;
         for object in plan.deletes() {
-            let of =
-                |t: &&Table| t.files.contains(&object.key) || (!t.state.is_empty() && is_below(&object.key, &t.state));
+            let of = |t: &&Table| t.files.contains(&object.key) || t.has_state(&object.key);
             if let Some(table) = tables.iter().find(of) {
                 let whose = if table.root.is_empty() { &table.state } else { &table.root };
                 let message = format!(
@@ -283,9 +312,9 @@ impl Purge<'_> {
         let cutoff = look.now.saturating_sub(args.grace.unwrap_or(LEFT_FOR));
         let old = |at: Option<Instant>| at.is_some_and(|at| at < cutoff);
         let marks: Vec<Mark> = args.also.iter().map(|m| m.mark()).collect();
-        let below = format!("{}/", place.prefix);
-        let is_leaving = |o: &Listed| is_leaving(o.key.strip_prefix(&below).unwrap_or(&o.key), &marks);
-        let mut files: Vec<Listed> = place.store.list(&place.prefix, false).await?.iter().filter(is_leaving).collect();
+        let listing = place.store.list(&place.prefix, false).await?;
+        let tables = self.tables(own.as_ref(), &[&listing]).await?;
+        let mut files: Vec<Listed> = listing.iter().filter(|o| is_left(o, &place.prefix, &tables, &marks)).collect();
         let young: BTreeSet<String> = files.iter().filter(|o| !old(o.modified)).map(|o| o.key.clone()).collect();
         let mut of_state = Vec::new();
         if let Some(own) = &own {

@@ -3,7 +3,6 @@ use std::sync::Arc;
 
 use biscuit_core::Result;
 use biscuit_job::unsealed;
-use biscuit_journal::JournalOptions;
 use biscuit_merge::{Quarantined, quarantined};
 use biscuit_pii::{Access, AuditFile};
 use serde_json::{Value, json};
@@ -23,7 +22,7 @@ pub(crate) async fn run(command: &QuarantineCommand, context: &Context) -> Resul
 }
 
 async fn list(args: &TableArgs, context: &Context) -> Result<Answer> {
-    let records = quarantined(&context.open(args, JournalOptions::default()).await?).await?;
+    let records = quarantined(&context.open_table(args).await?).await?;
     let mut counts: BTreeMap<(&str, &str, &str), u64> = BTreeMap::new();
     for r in records.iter().map(|q| &q.refused) {
         *counts.entry((&r.code, r.column.as_deref().unwrap_or_default(), &r.file)).or_default() += 1;
@@ -40,7 +39,7 @@ async fn list(args: &TableArgs, context: &Context) -> Result<Answer> {
 }
 
 async fn show(args: &QuarantineShowArgs, context: &Context) -> Result<Answer> {
-    let mut records = quarantined(&context.open(&args.table, JournalOptions::default()).await?).await?;
+    let mut records = quarantined(&context.open_table(&args.table).await?).await?;
     if let Some(policy) = &args.policy {
         records = opened(records, policy, args, context).await?;
     }

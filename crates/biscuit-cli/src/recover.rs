@@ -1,5 +1,4 @@
 use biscuit_core::Result;
-use biscuit_journal::JournalOptions;
 use serde_json::json;
 
 use crate::args::RecoverArgs;
@@ -7,7 +6,7 @@ use crate::context::Context;
 use crate::output::Answer;
 
 pub(crate) async fn run(args: &RecoverArgs, context: &Context) -> Result<Answer> {
-    let dataset = context.open(&args.table, JournalOptions::default()).await?;
+    let dataset = context.open_table(&args.table).await?;
     let journal = dataset.journal();
     let done = if args.fence { journal.recover_with_fence().await? } else { journal.recover().await? };
     let mut text = match done.rolled_forward {

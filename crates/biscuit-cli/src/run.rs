@@ -3,7 +3,6 @@ use std::path::Path;
 use biscuit_bookmark::{Mode, Replay, RunRef};
 use biscuit_core::{Clock, Error, Result, Run, RunId, SystemClock};
 use biscuit_job::{JobReport, JobSpec, OutputReport, RawToClean, RunOptions, impact};
-use biscuit_journal::JournalOptions;
 use clap::Args;
 use serde_json::json;
 
@@ -161,7 +160,7 @@ pub(crate) struct ImpactArgs {
 }
 
 pub(crate) async fn reached(args: &ImpactArgs, context: &Context) -> Result<Answer> {
-    let dataset = context.open(&args.table, JournalOptions::default()).await?;
+    let dataset = context.open_table(&args.table).await?;
     let snapshot = dataset.view().await?;
     let mut objects = Vec::new();
     for input in &args.input {

@@ -1,7 +1,7 @@
 use biscuit_core::{Clock, Error, Instant, Result, SystemClock};
-use biscuit_dataset::{DataFile, OpenFile, OpenLocation};
+use biscuit_dataset::{DataFile, OpenFile, OpenLocation, Snapshot};
 use biscuit_job::{CsvSpec, RulesSpec, SourceFormat, learn};
-use biscuit_journal::{JournalOptions, store_error};
+use biscuit_journal::store_error;
 use biscuit_schema::{Compatibility, Compliance, Contract, Projection, TablePlace, differences};
 use clap::{Args, Subcommand, ValueEnum};
 use futures::StreamExt;
@@ -264,9 +264,12 @@ fn of_text(text: &str, table: Option<&str>) -> Result<Contract> {
 }
 
 async fn of_table(args: &TableArgs, context: &Context) -> Result<Contract> {
-    let dataset = context.open(args, JournalOptions::default()).await?;
-    let snapshot = dataset.view().await?;
-    let schema = snapshot.schema(&snapshot.open_files().await?)?;
+    let dataset = context.open_table(args).await?;
+    let columns = |snapshot: Snapshot| async move {
+        let schema = snapshot.schema(&snapshot.open_files().await?)?;
+        Ok((schema, snapshot))
+    };
+    let (schema, snapshot) = dataset.read(columns).await?;
     if schema.fields().is_empty() {
         return Err(Error::data("NotFound", format!("there is no table at `{}`", args.url)));
     }
@@ -315,9 +318,13 @@ async fn rows_comply(contract: &Contract, table: &TableArgs, context: &Context) 
     let unique = unique.map(|columns| biscuit_schema::Check::new(biscuit_schema::Rule::Unique { columns }));
     contract.checks.extend(unique.map(|c| c.with_severity(biscuit_schema::Severity::Warn)));
     contract.checks.dedup();
-    let mut compliance = Compliance::new(&contract, SystemClock.now())?;
-    let dataset = context.open(table, JournalOptions::default()).await?;
-    let snapshot = dataset.view().await?;
+    let dataset = context.open_table(table).await?;
+    dataset.read(|snapshot| findings(&contract, snapshot)).await
+}
+
+/// What the rows of a version do not comply with.
+async fn findings(contract: &Contract, snapshot: Snapshot) -> Result<Vec<String>> {
+    let mut compliance = Compliance::new(contract, SystemClock.now())?;
     for file in snapshot.open_files().await? {
         let (mut rows, mut seen) = (file.stream(None)?, 0);
         while let Some(batch) = rows.next().await {

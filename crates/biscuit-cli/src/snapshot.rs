@@ -145,8 +145,8 @@ async fn read(command: &SnapshotCommand, table: &Table, chosen: Option<&Chosen>,
         Some(chosen) => ChangeFiles::found(chosen.files()?, format).changes().await,
         None if command.changes.is_empty() => Ok(Changes::default()),
         None => {
-            let files = ChangeFiles::new(command.changes.clone(), format);
-            files.with_opener(context.stores.clone()).changes().await
+            let files = ChangeFiles::new(command.changes.clone(), format).with_opener(context.stores.clone());
+            files.with_other_formats(context.stores.other_formats).changes().await
         }
     }
 }

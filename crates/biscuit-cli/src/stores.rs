@@ -9,7 +9,7 @@ use biscuit_catalog::Catalog;
 use biscuit_core::Result;
 use biscuit_dataset::{Location, OpenLocation};
 use biscuit_job::{OpenPlace, PlaceByLocation};
-use biscuit_journal::Storage;
+use biscuit_journal::{OtherFormats, Storage};
 use biscuit_purge::{AnyStore, PurgeStore, S3Store};
 use object_store::ObjectStore;
 use tokio::sync::{Mutex, OnceCell};
@@ -23,11 +23,13 @@ pub(crate) struct Stores {
     aws: OnceCell<Aws>,
     buckets: Mutex<HashMap<String, Arc<dyn ObjectStore>>>,
     counts: Arc<Counts>,
+    /// What to do with folders of other table formats.
+    pub(crate) other_formats: OtherFormats,
 }
 
 impl Stores {
-    pub(crate) fn new(options: AwsOptions) -> Self {
-        Self { options, aws: OnceCell::new(), buckets: Mutex::default(), counts: Arc::default() }
+    pub(crate) fn new(options: AwsOptions, other_formats: OtherFormats) -> Self {
+        Self { options, aws: OnceCell::new(), buckets: Mutex::default(), counts: Arc::default(), other_formats }
     }
 
     pub(crate) fn counts(&self) -> &Counts {
@@ -162,7 +164,7 @@ pub(crate) struct CliPlaces(pub(crate) Arc<Stores>);
 #[async_trait]
 impl OpenPlace for CliPlaces {
     async fn place(&self, url: &str) -> Result<InputPlace> {
-        let place = PlaceByLocation(self.0.clone()).place(url).await?;
+        let place = PlaceByLocation(self.0.clone()).place(url).await?.with_other_formats(self.0.other_formats);
         match on_s3(url) {
             Some((bucket, _)) => Ok(place.with_lister(Arc::new(self.0.s3(bucket).await?))),
             None => Ok(place),

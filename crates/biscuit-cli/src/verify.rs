@@ -1,5 +1,4 @@
 use biscuit_core::Result;
-use biscuit_journal::JournalOptions;
 use serde_json::json;
 
 use crate::args::VerifyArgs;
@@ -7,7 +6,7 @@ use crate::context::Context;
 use crate::output::{Answer, BAD_DATA};
 
 pub(crate) async fn run(args: &VerifyArgs, context: &Context) -> Result<Answer> {
-    let dataset = context.open(&args.table, JournalOptions::default()).await?;
+    let dataset = context.open_table(&args.table).await?;
     let found = biscuit_merge::verify(&dataset, &args.key).await?;
     let sound = found.is_sound();
     let mut text =
@@ -21,6 +20,7 @@ pub(crate) async fn run(args: &VerifyArgs, context: &Context) -> Result<Answer> 
     let lists = [
         ("diverged", &found.diverged),
         ("unreadable", &found.unreadable),
+        ("layout", &found.layout),
         ("foreign", &found.foreign),
         ("ghost", &found.ghosts),
     ];

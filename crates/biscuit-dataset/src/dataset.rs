@@ -1,9 +1,14 @@
 use biscuit_core::{Error, Result};
-use biscuit_journal::{Journal, JournalOptions, Observed};
+use biscuit_journal::{Journal, JournalOptions, Observed, store_error};
 use datafusion::prelude::{DataFrame, SessionContext};
+use futures::TryStreamExt;
+use object_store::ObjectStore;
 
 use crate::encryption::Encryption;
 use crate::{Location, Snapshot};
+
+/// How often a version is read whose files are replaced meanwhile.
+const READS: usize = 8;
 
 /// A table: a folder of Parquet files under Hive paths, and its journal.
 #[derive(Debug, Clone)]
@@ -76,6 +81,19 @@ impl Dataset {
         &self.journal
     }
 
+    /// Whether there is something at its place: a version, or an object in its folder.
+    ///
+    /// # Errors
+    /// Those of [`Journal::head`] and of the store.
+    pub async fn is_there(&self) -> Result<bool> {
+        if self.journal.head().await?.version > 0 {
+            return Ok(true);
+        }
+        let folder = self.location.path();
+        let mut objects = self.location.storage().store.list(Some(folder));
+        Ok(objects.try_next().await.map_err(|e| store_error("list", folder, e))?.is_some())
+    }
+
     /// What a change starts from; finishes a version that a run left unfinished.
     ///
     /// # Errors
@@ -92,18 +110,36 @@ impl Dataset {
         self.snapshot(self.journal.view().await?)
     }
 
+    /// Reads the newest version: `read` has read all that it wants when it ends. If a newer version has replaced files meanwhile, it is called
+    /// again with that one, so that what it answers is of one version.
+    ///
+    /// # Errors
+    /// As [`view`](Self::view) and those of `read`; `Conflict` where other runs replace files faster than they are read.
+    pub async fn read<T, R>(&self, read: impl Fn(Snapshot) -> R) -> Result<T>
+    where
+        R: Future<Output = Result<T>>,
+    {
+        for _ in 0..READS {
+            let snapshot = self.view().await?;
+            let head = snapshot.observed.head.clone();
+            let e = match read(snapshot).await {
+                Ok(found) => return Ok(found),
+                Err(e) => self.journal.explain(e, &head).await,
+            };
+            if e.code() != "Conflict" {
+                return Err(e);
+            }
+        }
+        let message = format!("other runs keep replacing files of `{}` while they are read; run again", self.location);
+        Err(Error::conflict("Conflict", message))
+    }
+
     /// The newest rows as a DataFrame. If a newer version replaces files before they are opened, that one is loaded.
     ///
     /// # Errors
     /// As [`view`](Self::view) and [`Snapshot::load`].
     pub async fn load(&self, ctx: &SessionContext) -> Result<DataFrame> {
-        for _ in 0..4 {
-            match self.view().await?.load(ctx).await {
-                Err(e) if e.code() == "Conflict" => {}
-                other => return other,
-            }
-        }
-        self.view().await?.load(ctx).await
+        self.read(|snapshot| async move { snapshot.load(ctx).await }).await
     }
 
     fn snapshot(&self, observed: Observed) -> Result<Snapshot> {

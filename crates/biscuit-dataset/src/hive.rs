@@ -1,4 +1,5 @@
 use biscuit_core::{Error, Result};
+use biscuit_journal::MAX_NAME;
 
 /// The folder value that stands for null.
 pub const HIVE_NULL: &str = "__HIVE_DEFAULT_PARTITION__";
@@ -73,11 +74,44 @@ pub(crate) fn folder(column: &str, value: Option<&str>) -> Result<String> {
         Some(HIVE_NULL) => return Err(no_folder(column, "the text that stands for null")),
         Some(v) => escape(v),
     };
-    Ok(format!("{}={value}", escape(column)))
+    let name = format!("{}={value}", escape(column));
+    if name.len() > MAX_NAME {
+        let message = format!(
+            "partition column `{column}` holds a text whose folder would have a name of {} bytes, and file systems take {MAX_NAME}: partition by a shorter text",
+            name.len()
+        );
+        return Err(Error::data("PartitionValue", message).with_column(column));
+    }
+    Ok(name)
+}
+
+/// Refuses partition columns that would make a table which readers cannot read: one that is named twice (letter case aside, as
+/// Hive compares names), one without a name or with one that readers take for hidden, and all columns of the rows, which would
+/// leave files without a row. `columns` are those of the rows, partition columns among them.
+///
+/// # Errors
+/// `PartitionColumns`.
+pub fn check_partition_columns<'a>(columns: impl IntoIterator<Item = &'a str>, partition_by: &[String]) -> Result<()> {
+    let refused = |message: String| Err(Error::usage("PartitionColumns", message));
+    for (i, name) in partition_by.iter().enumerate() {
+        if partition_by[..i].iter().any(|other| other.eq_ignore_ascii_case(name)) {
+            return refused(format!("the partition columns name `{name}` twice"));
+        }
+        if name.is_empty() || name.starts_with('.') {
+            return refused(format!(
+                "the column `{name}` cannot make folders: readers pass over names that are empty or begin with a dot"
+            ));
+        }
+    }
+    if !partition_by.is_empty() && columns.into_iter().all(|column| partition_by.iter().any(|p| p == column)) {
+        return refused("all columns are partition columns, and no file would hold a row: leave one out".to_owned());
+    }
+    Ok(())
 }
 
 fn no_folder(column: &str, what: &str) -> Error {
-    Error::data("PartitionValue", format!("partition column `{column}` holds {what}, which Hive paths cannot say"))
+    let message = format!("partition column `{column}` holds {what}, which Hive paths cannot say");
+    Error::data("PartitionValue", message).with_column(column)
 }
 
 #[cfg(test)]
@@ -103,5 +137,35 @@ mod tests {
         assert_eq!(folder("c", Some("")).unwrap_err().code(), "PartitionValue");
         assert_eq!(folder("c", Some(HIVE_NULL)).unwrap_err().code(), "PartitionValue");
         assert_eq!(folder("c", None).unwrap(), "c=__HIVE_DEFAULT_PARTITION__");
+    }
+
+    #[test]
+    fn texts_whose_folder_has_too_long_a_name_are_refused() {
+        assert_eq!(folder("c", Some(&"x".repeat(253))).unwrap().len(), 255);
+        // Each of these is three bytes long in a name.
+        for text in ["x".repeat(254), "/".repeat(85), "ä".repeat(127)] {
+            let e = folder("c", Some(&text)).unwrap_err();
+            assert_eq!((e.code(), e.column()), ("PartitionValue", Some("c")), "{text}");
+        }
+    }
+
+    #[test]
+    fn partition_columns_leave_rows_that_can_be_read() {
+        let check = |columns: &[&str], by: &[&str]| {
+            let by: Vec<String> = by.iter().map(|name| (*name).to_owned()).collect();
+            check_partition_columns(columns.iter().copied(), &by).err().map(|e| e.code())
+        };
+        assert_eq!(check(&["a", "b"], &["b"]), None);
+        assert_eq!(check(&["a", "b"], &[]), None);
+        assert_eq!(check(&["_a", "b"], &["_a"]), None);
+        for (columns, by) in [
+            (&["a", "b"][..], &["a", "b"][..]),
+            (&["a", "b"], &["b", "b"]),
+            (&["a", "b", "B"], &["b", "B"]),
+            (&["a", ".b"], &[".b"]),
+            (&["a", ""], &[""]),
+        ] {
+            assert_eq!(check(columns, by), Some("PartitionColumns"), "{by:?}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 use std::fmt;
+use std::path::{Component, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex};
 
 use biscuit_core::{Error, Result};
@@ -52,16 +53,16 @@ impl Location {
         Ok(Self { storage, path, url: url.trim_end_matches('/').to_owned() })
     }
 
+    /// A path of the disk by its real name, so that a table has one name, one state root and one journal, whichever links
+    /// lead to it.
     fn local(url: &str, path: &std::path::Path) -> Result<Self> {
-        let absolute = std::path::absolute(path).map_err(|e| invalid(url, "it is no path").with_source(e))?;
+        let absolute = std::path::absolute(path).map_err(|e| invalid(url, "it is not a path").with_source(e))?;
+        let real = real_path(&absolute)
+            .map_err(|e| invalid(url, "a symbolic link in its path leads nowhere").with_source(e))?;
         let mut parts = Vec::new();
-        for part in absolute.components() {
-            match part {
-                std::path::Component::Normal(p) => {
-                    parts.push(p.to_str().ok_or_else(|| invalid(url, "its path is not UTF-8"))?);
-                }
-                std::path::Component::ParentDir => drop(parts.pop()),
-                _ => {}
+        for part in real.components() {
+            if let Component::Normal(p) = part {
+                parts.push(p.to_str().ok_or_else(|| invalid(url, "its path is not UTF-8"))?);
             }
         }
         Self::new(Storage::local(Arc::new(LocalFileSystem::new())), &parts.join("/"), url)
@@ -132,6 +133,23 @@ impl fmt::Display for Location {
     }
 }
 
+/// An absolute path with links and `..` resolved one after the other, as the file system does it; what does not exist stays
+/// as it is.
+fn real_path(absolute: &std::path::Path) -> std::io::Result<PathBuf> {
+    let mut real = PathBuf::new();
+    for part in absolute.components() {
+        match part {
+            Component::ParentDir => drop(real.pop()),
+            Component::CurDir => {}
+            part => real.push(part),
+        }
+        if real.symlink_metadata().is_ok_and(|found| found.is_symlink()) {
+            real = real.canonicalize()?;
+        }
+    }
+    Ok(real)
+}
+
 fn store_of(url: &str) -> (&str, &str) {
     match url.split_once("://") {
         None | Some(("file", _)) => ("file", ""),
@@ -169,6 +187,22 @@ mod tests {
         for url in ["/", "memory://x", "memory://x/", "ftp://x/y", "file://host/x"] {
             assert_eq!(Location::parse(url).unwrap_err().code(), "InvalidUrl", "{url}");
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_to_a_table_is_the_table() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::create_dir_all(at("data/t")).unwrap();
+        std::fs::create_dir_all(at("lake")).unwrap();
+        std::os::unix::fs::symlink(at("data/t"), at("lake/t")).unwrap();
+        let path = |name: &str| Location::parse(at(name).to_str().unwrap()).map(|l| l.path().clone());
+        assert_eq!(path("lake/t").unwrap(), path("data/t").unwrap());
+        assert_eq!(path("lake/t/new/x").unwrap(), path("data/t/new/x").unwrap());
+        assert_eq!(path("lake/t/../u").unwrap(), path("data/u").unwrap(), "`..` is that of the file system");
+        std::os::unix::fs::symlink(at("gone"), at("lake/broken")).unwrap();
+        assert_eq!(path("lake/broken").unwrap_err().code(), "InvalidUrl");
     }
 
     #[test]

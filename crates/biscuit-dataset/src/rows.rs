@@ -67,11 +67,13 @@ pub fn align(
 /// their first row, rows keep theirs.
 ///
 /// # Errors
-/// `MissingColumn`, `PartitionType` for types that make no folder, `PartitionValue` for texts that have none.
+/// `MissingColumn`, `PartitionColumns`, `PartitionType` for types that make no folder, `PartitionValue` for texts that have none
+/// or one with too long a name.
 pub fn partition_folders(batch: &RecordBatch, partition_by: &[String]) -> Result<Vec<(String, RecordBatch)>> {
     if partition_by.is_empty() {
         return Ok(vec![(String::new(), batch.clone())]);
     }
+    hive::check_partition_columns(batch.schema().fields().iter().map(|f| f.name().as_str()), partition_by)?;
     let mut texts = Vec::with_capacity(partition_by.len());
     for name in partition_by {
         let at = biscuit_schema::column_index(&batch.schema(), name, "the rows to write")?;

@@ -17,7 +17,7 @@ use crate::dataset::Dataset;
 use crate::encrypted_table::hidden_of;
 use crate::encryption::Hidden;
 use crate::file::{DataFile, OpenFile};
-use crate::hive::partition_values;
+use crate::hive::{check_partition_columns, partition_values};
 use crate::provider::TableFiles;
 use crate::reader::engine_error;
 use crate::snapshot_store::{Pinned, SnapshotStore};
@@ -238,12 +238,13 @@ impl Snapshot {
     /// What the journal is to know of rows with this schema and these partition columns: facts, by name. What is encrypted in the files is among them.
     ///
     /// # Errors
-    /// `MissingColumn`, `PartitionType`.
+    /// `MissingColumn`, `PartitionColumns`, `PartitionType`.
     pub fn facts(&self, schema: &SchemaRef, partition_by: &[String]) -> Result<[(&'static str, Value); 3]> {
         let column = |f: &Arc<Field>| {
             let t = type_name(&biscuit_schema::plain_type(f.data_type()))?;
             Some(Value::Array(vec![Value::String(f.name().clone()), Value::String(t)]))
         };
+        check_partition_columns(schema.fields().iter().map(|f| f.name().as_str()), partition_by)?;
         let columns = schema.fields().iter().filter_map(column).collect();
         let types = partition_types(schema, partition_by)?;
         Ok([(COLUMNS, Value::Array(columns)), (PARTITION_TYPES, types), self.encrypted_fact()])

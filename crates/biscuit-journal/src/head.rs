@@ -8,11 +8,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::names::{Entry, journal_folder};
-use crate::record::{self, Done, FORMAT, Held, LOST, NOT_RETIRED, Record, Retired, StateFile, foreign_content};
+use crate::record::{
+    self, Done, FORMAT, Held, JournalObject, LOST, NOT_RETIRED, Record, Retired, StateFile, foreign_content,
+};
 use crate::store_error;
 
 /// Commit ids that a head remembers; older ones are in the records alone.
 const REMEMBERED_COMMITS: usize = 1000;
+
+/// Records that are asked for by name although the listing does not show them.
+const MOST_UNLISTED: u64 = 1000;
 
 /// A file that is part of the table now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +75,17 @@ pub struct Head {
     pub(crate) lost: bool,
     #[serde(skip)]
     pub(crate) unfinished: Option<Record>,
+}
+
+impl JournalObject for Head {
+    fn table_paths(&self) -> Vec<&str> {
+        self.live.keys().chain(self.held.keys()).map(String::as_str).collect()
+    }
+
+    fn state_paths(&self) -> Vec<&str> {
+        let staged = self.live.values().filter_map(|f| f.staged.as_deref());
+        staged.chain(self.state.values().map(|f| f.path.as_str())).collect()
+    }
 }
 
 impl Head {
@@ -193,23 +209,34 @@ pub(crate) async fn list_entries(store: &dyn ObjectStore, state: &Path) -> Resul
 
 /// Reads the head: the newest checkpoint and the records after it. Records at or below the newest checkpoint are void
 /// if they are not in it, so they are not looked at.
+///
+/// A listing of several pages is not of one instant: it can show a version without the mark, or the record, of the version
+/// before it, which was there first. So everything up to the newest version that was listed is asked for by its name.
+///
+/// # Errors
+/// `NotFound` for a record or mark below the newest version that is not there: it was dropped below a newer checkpoint since
+/// the listing began, or it is lost.
 pub(crate) async fn read_head(store: &dyn ObjectStore, state: &Path) -> Result<(Head, Entries)> {
     let entries = list_entries(store, state).await?;
     let mut head = match entries.checkpoint {
         0 => Head::empty(),
         v => read(store, &Entry::Checkpoint(v).path(state)).await?,
     };
-    let newer: Vec<u64> = entries.records.range(entries.checkpoint + 1..).copied().collect();
-    let done = &entries.done;
-    let reads: Vec<_> = newer.iter().map(|&v| read_record(store, state, v, done.contains(&v)).boxed()).collect();
+    let newest = entries.records.last().copied().unwrap_or_default();
+    let is_done = |v: u64| v < newest || entries.done.contains(&v);
+    let newer = entries.checkpoint + 1..=newest;
+    // Few of them can be missing from the listing: a name with a number that no run gave is not to make it ask for millions.
+    if newest.saturating_sub(entries.checkpoint) > entries.records.len() as u64 + MOST_UNLISTED {
+        let message =
+            format!("the journal `{state}` has records up to {newest}, and no checkpoint after {}", head.version);
+        return Err(Error::conflict("Diverged", message));
+    }
+    let reads: Vec<_> = newer.map(|v| read_record(store, state, v, is_done(v)).boxed()).collect();
     let mut records = stream::iter(reads).buffered(16);
     while let Some((record, done)) = records.try_next().await? {
-        if record.version != head.version + 1 || head.unfinished.is_some() {
-            let at = head.version + 1;
-            return Err(Error::conflict(
-                "Diverged",
-                format!("the journal `{state}` misses or did not finish version {at}"),
-            ));
+        if record.version != head.version + 1 {
+            let path = Entry::Record(head.version + 1).path(state);
+            return Err(Error::conflict("Diverged", format!("`{path}` is the record of version {}", record.version)));
         }
         head.apply(record, done.as_ref());
     }
@@ -223,7 +250,7 @@ async fn read_record(store: &dyn ObjectStore, state: &Path, v: u64, is_done: boo
     Ok((record, done))
 }
 
-pub(crate) async fn read<T: for<'a> Deserialize<'a>>(store: &dyn ObjectStore, path: &Path) -> Result<T> {
+pub(crate) async fn read<T: JournalObject>(store: &dyn ObjectStore, path: &Path) -> Result<T> {
     let bytes = store.get(path).await.map_err(|e| store_error("read", path, e))?;
     let bytes = bytes.bytes().await.map_err(|e| store_error("read", path, e))?;
     record::parse(&bytes, path.as_ref())

@@ -52,6 +52,17 @@ pub enum Diverged {
     Adopt,
 }
 
+/// What to do with a folder that another table format has a log for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OtherFormats {
+    /// It is neither read nor written: files that its log has removed would be rows again, and live ones could be deleted.
+    #[default]
+    Refuse,
+    /// Its data files are taken as they are.
+    Allow,
+}
+
 /// Choices of a journal that have a default.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -62,6 +73,9 @@ pub struct JournalOptions {
     pub foreign: Foreign,
     /// What to do with a table that is not what its journal says. Default: stop.
     pub diverged: Diverged,
+    /// What to do with a folder of Delta Lake, Iceberg, Hudi or Paimon. Default: refuse.
+    #[serde(default)]
+    pub other_formats: OtherFormats,
     /// How long files stay in the folder after they were replaced, in whole seconds, for readers that took longer to open them;
     /// [`release`](Journal::release) deletes them then. A reader that lists the folder by itself sees them beside those that
     /// replaced them: only for tables that are read through Biscuit or by the locations of a catalog. Default: not at all.
@@ -83,6 +97,7 @@ impl Default for JournalOptions {
             writers: Writers::Many,
             foreign: Foreign::Adopt,
             diverged: Diverged::Fail,
+            other_formats: OtherFormats::Refuse,
             retire_after: Duration::ZERO,
             hard_links: false,
             checkpoint_every: 32,
@@ -107,6 +122,12 @@ impl JournalOptions {
     /// The same options with another choice for a table that is not what its journal says.
     pub fn with_diverged(mut self, diverged: Diverged) -> Self {
         self.diverged = diverged;
+        self
+    }
+
+    /// The same options with another choice for folders of other table formats.
+    pub fn with_other_formats(mut self, other_formats: OtherFormats) -> Self {
+        self.other_formats = other_formats;
         self
     }
 
@@ -222,15 +243,23 @@ impl Journal {
     }
 
     pub(crate) async fn head_and_entries(&self) -> Result<(Head, head::Entries)> {
-        let mut last = None;
-        for _ in 0..3 {
+        let mut gap = None;
+        for _ in 0..4 {
             match read_head(&self.storage.store, &self.state).await {
-                // A record that was listed and is gone was dropped below a new checkpoint: list again.
-                Err(e) if e.code() == "NotFound" => last = Some(e),
+                // A record that is not there any more was dropped below a new checkpoint: list again.
+                Err(e) if e.code() == "NotFound" => gap = Some(e),
                 other => return other,
             }
         }
-        Err(last.unwrap_or_else(|| Error::internal("no attempt was made to read the journal")))
+        let message = format!(
+            "the journal `{}` misses a version, or did not finish one that others went on from; `biscuit history` shows those that are there",
+            self.state
+        );
+        let e = Error::conflict("Diverged", message);
+        Err(match gap {
+            Some(gap) => e.with_source(gap),
+            None => e,
+        })
     }
 
     /// The newest version, after finishing it if a run did not come to that.

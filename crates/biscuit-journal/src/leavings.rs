@@ -67,7 +67,7 @@ impl Journal {
     pub async fn leftovers(&self) -> Result<Leftovers> {
         for _ in 0..8 {
             let head = self.quiet_head().await?;
-            let observed = self.classify(&head, self.list_table().await?);
+            let observed = self.classify(&head, self.list_folder().await?.files);
             let (mut objects, dead) = (Vec::new(), Dead::new(self, &head));
             for root in &dead.roots {
                 let listed = self.storage.store.list(Some(root)).try_collect::<Vec<ObjectMeta>>().await;
@@ -89,7 +89,7 @@ impl Journal {
     pub async fn superseded(&self) -> Result<Superseded> {
         for _ in 0..8 {
             let head = self.quiet_head().await?;
-            let observed = self.classify(&head, self.list_table().await?);
+            let observed = self.classify(&head, self.list_folder().await?.files);
             let committed = self.commit_times().await?;
             if self.head().await? != head {
                 continue;

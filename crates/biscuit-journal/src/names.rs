@@ -1,4 +1,8 @@
+use biscuit_core::{Error, Result};
 use object_store::path::Path;
+
+use crate::journal::Journal;
+use crate::record::Record;
 
 /// Files of Biscuit are called `biscuit-<nonce>-<number>.<ending>`; the nonce is 16 hexadecimal digits.
 const MARK: &str = "biscuit-";
@@ -6,9 +10,66 @@ const MARK: &str = "biscuit-";
 /// The folder in which state roots are by default.
 pub(crate) const STATE: &str = ".biscuit";
 
+/// In the default state root of every table with a journal: where its state is.
+pub(crate) const POINTER: &str = "root.json";
+
 /// The name of a data file of the run with this nonce.
 pub(crate) fn data_name(nonce: &str, number: u32, ending: &str) -> String {
     format!("{MARK}{nonce}-{number:05}.{ending}")
+}
+
+/// What the trial copies of a run are called, in the folders of the table; readers pass over them.
+const TRIAL: &str = "_biscuit-trial-";
+
+/// The name of a trial copy of the run with this base and nonce.
+pub(crate) fn trial(base: u64, nonce: &str) -> String {
+    format!("{TRIAL}{base}-{nonce}")
+}
+
+/// The base of the run whose trial copy has this path; none for any other file.
+pub(crate) fn trial_base(path: &str) -> Option<u64> {
+    let name = path.rsplit('/').next()?.strip_prefix(TRIAL)?;
+    parse_run_folder(name).map(|(base, _)| base)
+}
+
+/// Bytes that a name may have on common file systems.
+pub const MAX_NAME: usize = 255;
+
+/// Bytes that a whole key may have on S3.
+pub const MAX_KEY: usize = 1024;
+
+/// Refuses files whose names are too long for S3 or for common file systems, whichever store this is: a table can be moved.
+///
+/// # Errors
+/// `NameTooLong`.
+pub(crate) fn check_lengths(journal: &Journal, record: &Record) -> Result<()> {
+    let too_long = |what: &str, key: &str, limit: usize, has: usize| {
+        let message = format!(
+            "{what} of `{}` would have {has} bytes, and stores take {limit}; nothing was committed: partition by a shorter text, or use a shorter path for the table",
+            shortened(key)
+        );
+        Error::data("NameTooLong", message)
+    };
+    for file in &record.publish {
+        if let Some(name) = file.path.split('/').find(|name| name.len() > MAX_NAME) {
+            return Err(too_long("a name in the path", &file.path, MAX_NAME, name.len()));
+        }
+        for (root, path) in [(&journal.table, &file.path), (&journal.state, &file.staged)] {
+            let length = root.as_ref().len() + 1 + path.len();
+            if length > MAX_KEY {
+                return Err(too_long("the path", path, MAX_KEY, length));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The first characters of a text that may be long.
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(80) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
 /// The nonce in the name of a data file that Biscuit wrote; none for any other file.

@@ -1,15 +1,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use biscuit_core::{Error, Result};
-use futures::TryStreamExt;
-use object_store::ObjectMeta;
-use object_store::path::Path;
 
 use crate::head::{Head, HeldFile, LiveFile};
 use crate::journal::{Diverged, Foreign, Journal};
-use crate::names::{biscuit_nonce, is_hidden};
+use crate::names::{biscuit_nonce, trial_base};
 use crate::record::Retired;
-use crate::{pointer, publish, store_error};
+use crate::{pointer, publish};
 
 /// What a run starts from: the newest finished version and a listing of the folder taken after it was read.
 #[derive(Debug, Clone)]
@@ -50,14 +47,20 @@ impl Journal {
     /// # Errors
     /// `Diverged` if a live file is missing or changed, or if Biscuit files lie in a folder without a journal;
     /// `ForeignFiles` if there are some and they are to fail; `StateRootMismatch` if the table's state is elsewhere.
+    /// `OverlapsTable` if another table is inside the folder or, before the first version, around it; `LinkInTable`,
+    /// `OtherTableFormat`.
     pub async fn observe(&self) -> Result<Observed> {
         pointer::check(self).await?;
         for _ in 0..8 {
             let head = self.finished_head().await?;
-            let listing = self.list_table().await?;
-            match self.classify(&head, listing) {
+            let listing = self.list_folder().await?;
+            self.check_inside(&listing)?;
+            if head.version == 0 {
+                self.check_around().await?;
+            }
+            match self.classify(&head, listing.files) {
                 Ok(observed) => {
-                    publish::clean(self, &head).await?;
+                    publish::clean_if_possible(self, &head).await;
                     return Ok(observed);
                 }
                 // A newer version may have come between the head and the listing.
@@ -70,13 +73,19 @@ impl Journal {
 
     /// What a reader starts from: as [`observe`](Self::observe), but nothing is written. Files of an unfinished version
     /// that are not at their final names yet are named all the same; [`LiveFile::staged`](crate::LiveFile::staged)
-    /// says where they are.
+    /// says where they are. Files of a table inside the folder are not among its files.
+    ///
+    /// # Errors
+    /// As [`observe`](Self::observe); `OverlapsTable` only before the first version.
     pub async fn view(&self) -> Result<Observed> {
         pointer::check(self).await?;
         for _ in 0..8 {
             let head = self.head().await?;
-            let listing = self.list_table().await?;
-            match self.classify(&head, listing) {
+            let listing = self.list_folder().await?;
+            if head.version == 0 {
+                self.check_inside(&listing)?;
+            }
+            match self.classify(&head, listing.files) {
                 Ok(observed) => return Ok(observed),
                 Err(e) if self.head().await? == head => return Err(e),
                 Err(_) => {}
@@ -104,6 +113,11 @@ impl Journal {
             match missing.remove(&file.path) {
                 Some(live) if is_same(live, &file) => observed.files.push(file),
                 Some(_) => changed.push(file),
+                None if trial_base(&file.path).is_some() => {
+                    // Another run may be at it, unless its base is no longer the newest version.
+                    let dead = trial_base(&file.path).is_some_and(|base| base < head.version);
+                    observed.ghosts.extend(dead.then_some(file));
+                }
                 None if is_held(head, &file) => observed.held.push(file),
                 None if biscuit_nonce(&file.path).is_some() => observed.ghosts.push(file),
                 None => observed.foreign.push(file),
@@ -155,22 +169,6 @@ impl Journal {
         observed.foreign.extend(found);
         Ok(())
     }
-
-    pub(crate) async fn list_table(&self) -> Result<Vec<Retired>> {
-        let root = &self.table;
-        let objects: Vec<ObjectMeta> =
-            self.storage.store.list(Some(root)).try_collect().await.map_err(|e| store_error("list", root, e))?;
-        let mut files: Vec<Retired> = objects.into_iter().filter_map(|o| relative(root, o)).collect();
-        files.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(files)
-    }
-}
-
-fn relative(root: &Path, object: ObjectMeta) -> Option<Retired> {
-    let parts = object.location.prefix_match(root)?;
-    let path = parts.map(|p| p.as_ref().to_owned()).collect::<Vec<_>>().join("/");
-    let data = !path.is_empty() && !is_hidden(&path) && object.size > 0;
-    data.then_some(Retired { path, size: object.size, etag: object.e_tag })
 }
 
 fn is_same(live: &LiveFile, file: &Retired) -> bool {

@@ -4,7 +4,8 @@ use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::journal::Journal;
-use crate::record::{self, FORMAT};
+use crate::names::POINTER;
+use crate::record::{self, FORMAT, JournalObject, is_relative};
 use crate::stage::staged_error;
 use crate::{default_state_root, store_error};
 
@@ -18,12 +19,22 @@ struct Pointer {
     table: Option<String>,
 }
 
+impl JournalObject for Pointer {
+    fn table_paths(&self) -> Vec<&str> {
+        vec![]
+    }
+
+    fn state_paths(&self) -> Vec<&str> {
+        vec![]
+    }
+}
+
 fn place(journal: &Journal) -> Path {
-    default_state_root(&journal.table).join("root.json")
+    default_state_root(&journal.table).join(POINTER)
 }
 
 /// The state root that the table's pointer names; none for a table that was never committed to.
-async fn named(journal: &Journal) -> Result<Option<String>> {
+async fn named(journal: &Journal) -> Result<Option<Path>> {
     let path = place(journal);
     let bytes = match journal.storage.store.get(&path).await {
         Ok(found) => found.bytes().await.map_err(|e| store_error("read", &path, e))?,
@@ -38,13 +49,18 @@ async fn named(journal: &Journal) -> Result<Option<String>> {
         );
         return Err(Error::usage("StateRootMismatch", message));
     }
-    Ok(Some(pointer.state))
+    let (table, state) = (&journal.table, Path::from(pointer.state.as_str()));
+    if !is_relative(&pointer.state) || table.prefix_matches(&state) || state.prefix_matches(table) {
+        let message = format!("`{path}` names no state root that the table can have; nothing was changed");
+        return Err(Error::data("UnreadableRecord", message));
+    }
+    Ok(Some(state))
 }
 
 /// Refuses a run that names another state root than the one the table has.
 pub(crate) async fn check(journal: &Journal) -> Result<()> {
     match named(journal).await? {
-        Some(has) if has != journal.state.as_ref() => {
+        Some(has) if has != journal.state => {
             let message = format!("the state root of `{}` is `{has}`, not `{}`", journal.table, journal.state);
             Err(Error::usage("StateRootMismatch", message))
         }
@@ -52,8 +68,8 @@ pub(crate) async fn check(journal: &Journal) -> Result<()> {
     }
 }
 
-/// Claims the table for this state root: of two runs that name different ones, one wins.
-pub(crate) async fn claim(journal: &Journal, nonce: &str) -> Result<()> {
+/// Claims the table for this state root: of two runs that name different ones, one wins. Answers whether this call did it.
+pub(crate) async fn claim(journal: &Journal, nonce: &str) -> Result<bool> {
     let path = place(journal);
     let pointer = record::to_bytes(&Pointer {
         format: FORMAT,
@@ -66,12 +82,26 @@ pub(crate) async fn claim(journal: &Journal, nonce: &str) -> Result<()> {
             let root = default_state_root(&journal.table);
             let mut parts: Vec<_> = root.parts().collect();
             parts.pop();
-            journal.sync_folders(&path, &Path::from_iter(parts)).await
+            journal.sync_folders(&path, &Path::from_iter(parts)).await?;
+            Ok(true)
         }
         Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
-            check(journal).await
+            check(journal).await?;
+            Ok(false)
         }
         Err(e) => Err(staged_error("write", &path, e)),
+    }
+}
+
+/// Takes a claim back that came to no version.
+pub(crate) async fn withdraw(journal: &Journal) -> Result<()> {
+    let path = place(journal);
+    if journal.head().await?.version > 0 {
+        return Ok(());
+    }
+    match journal.storage.store.delete(&path).await {
+        Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+        Err(e) => Err(store_error("delete", &path, e)),
     }
 }
 
@@ -80,10 +110,7 @@ impl Journal {
     pub async fn follow_pointer(self) -> Result<Self> {
         match named(&self).await? {
             None => Ok(self),
-            Some(root) => {
-                let root = Path::parse(&root).map_err(|e| Error::internal("a state root").with_source(e))?;
-                Ok(self.with_state_root(root))
-            }
+            Some(root) => Ok(self.with_state_root(root)),
         }
     }
 }

@@ -6,9 +6,10 @@ use biscuit_core::{Error, Result};
 use biscuit_purge::{Listing, Table};
 use object_store::path::Path;
 
+use crate::default_state_root;
 use crate::head::Head;
-use crate::journal::{Journal, JournalOptions};
-use crate::names::{Entry, STATE};
+use crate::journal::{Journal, JournalOptions, OtherFormats};
+use crate::ownership::{state_root_of, table_of_state};
 use crate::storage::Storage;
 
 impl Journal {
@@ -26,7 +27,8 @@ impl Journal {
         self.check_finished(&observed.head)?;
         let root = self.table.to_string();
         let files = observed.files.iter().chain(&observed.held).map(|f| format!("{root}/{}", f.path)).collect();
-        Ok(Some(Table { root, state: self.state.to_string(), files }))
+        let pointer = default_state_root(&self.table).to_string();
+        Ok(Some(Table { root, state: self.state.to_string(), pointer, files }))
     }
 
     pub(crate) fn check_finished(&self, head: &Head) -> Result<()> {
@@ -77,41 +79,13 @@ pub async fn tables_within(storage: &Storage, listing: &Listing) -> Result<Vec<T
 }
 
 async fn tables(storage: &Storage, candidates: BTreeSet<String>) -> Result<Vec<Table>> {
+    // Whoever protects a table looks at what is there, whoever else has a log for it.
+    let options = JournalOptions::default().with_other_formats(OtherFormats::Allow);
     let mut tables = Vec::new();
     for path in candidates {
         let Ok(path) = Path::parse(&path) else { continue };
-        let journal = Journal::new(storage.clone(), path, JournalOptions::default()).follow_pointer().await?;
+        let journal = Journal::new(storage.clone(), path, options.clone()).follow_pointer().await?;
         tables.extend(journal.protected().await?);
     }
     Ok(tables)
-}
-
-/// The table whose state a key in a folder of the default name belongs to.
-fn table_of_state(key: &str) -> Option<String> {
-    let segments: Vec<&str> = key.split('/').collect();
-    let at = segments.iter().position(|s| *s == STATE)?;
-    let name = segments.get(at + 1).filter(|_| segments.len() > at + 2)?;
-    Some(segments[..at].iter().chain([name]).copied().collect::<Vec<_>>().join("/"))
-}
-
-/// The state root that a key of a journal is in, wherever it is.
-fn state_root_of(key: &str) -> Option<&str> {
-    let (folder, _) = key.rsplit_once('/')?;
-    let root = folder.strip_suffix("/journal")?;
-    Entry::parse(&Path::parse(key).ok()?).map(|_| root)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn state_is_known_by_its_place_and_a_journal_by_its_names() {
-        assert_eq!(table_of_state("lake/.biscuit/t/journal/x").as_deref(), Some("lake/t"));
-        assert_eq!(table_of_state(".biscuit/t/x").as_deref(), Some("t"));
-        assert_eq!(table_of_state("lake/.biscuit/t"), None);
-        assert_eq!(table_of_state("lake/t/part-0.parquet"), None);
-        assert_eq!(state_root_of("elsewhere/t/journal/00000000000000000001.json"), Some("elsewhere/t"));
-        assert_eq!(state_root_of("elsewhere/t/journal/1.json"), None);
-    }
 }

@@ -1,13 +1,13 @@
 use std::collections::BTreeMap;
 
-use biscuit_core::{Error, ErrorKind, Result};
+use biscuit_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::names::folder_of;
 
 /// The newest format of records and checkpoints that this crate writes and reads.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 
 /// A file that a record makes part of the table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,6 +127,8 @@ pub struct Exception {
 /// The mark of a finished version.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Done {
+    /// The mark's format.
+    pub(crate) format: u32,
     /// The execution whose record it is: one that is put under this number later is void.
     pub(crate) nonce: String,
     /// The ETags of published files at their final names.
@@ -146,17 +148,64 @@ impl Done {
     }
 }
 
+/// An object of the journal: what it names is looked at before anything is done with it.
+pub(crate) trait JournalObject: Serialize + for<'a> Deserialize<'a> {
+    /// Paths relative to the table.
+    fn table_paths(&self) -> Vec<&str>;
+
+    /// Paths relative to the state root.
+    fn state_paths(&self) -> Vec<&str>;
+}
+
+impl JournalObject for Record {
+    fn table_paths(&self) -> Vec<&str> {
+        let published = self.publish.iter().map(|f| f.path.as_str());
+        let held = self.hold.iter().map(|h| &h.file);
+        let observed = self.retire.iter().chain(held).chain(&self.adopt).map(|f| f.path.as_str());
+        published.chain(observed).chain(self.forget.iter().map(String::as_str)).collect()
+    }
+
+    fn state_paths(&self) -> Vec<&str> {
+        let staged = self.publish.iter().map(|f| f.staged.as_str());
+        staged.chain(self.state.values().flatten().map(|f| f.path.as_str())).collect()
+    }
+}
+
+impl JournalObject for Done {
+    fn table_paths(&self) -> Vec<&str> {
+        self.etags.keys().chain(self.exceptions.iter().map(|e| &e.path)).map(String::as_str).collect()
+    }
+
+    fn state_paths(&self) -> Vec<&str> {
+        vec![]
+    }
+}
+
 #[derive(Deserialize)]
 struct FormatOnly {
     #[serde(default)]
     format: u32,
 }
 
+/// The last member of an object of the journal is the CRC-32 of everything before it.
+const CHECKSUM: &str = ",\"checksum\":\"crc32:";
+
 /// Reads an object of the journal; one of a newer format is refused before anything else of it is looked at.
-pub(crate) fn parse<T: for<'a> Deserialize<'a>>(bytes: &[u8], place: &str) -> Result<T> {
-    let unreadable = |e: serde_json::Error| {
-        Error::new(ErrorKind::Unavailable, "UnreadableRecord", format!("`{place}` cannot be read")).with_source(e)
+///
+/// # Errors
+/// `NewerFormat`; `UnreadableRecord` for an object that is not what was written: it does not parse, its checksum is
+/// another one, or it names a path that leads out of the table or its state root.
+pub(crate) fn parse<T: JournalObject>(bytes: &[u8], place: &str) -> Result<T> {
+    let damaged = |what: &str| {
+        let message = format!(
+            "`{place}` is damaged: {what}; nothing was changed. Restore this object from a version or a copy of the store"
+        );
+        Error::data("UnreadableRecord", message)
     };
+    let unreadable = |e: serde_json::Error| damaged("it is not the JSON that is expected").with_source(e);
+    if !bytes.starts_with(b"{") {
+        return Err(damaged("it is not a JSON object"));
+    }
     let FormatOnly { format } = serde_json::from_slice(bytes).map_err(unreadable)?;
     if format > FORMAT {
         return Err(Error::usage(
@@ -164,21 +213,98 @@ pub(crate) fn parse<T: for<'a> Deserialize<'a>>(bytes: &[u8], place: &str) -> Re
             format!("`{place}` has format {format}; this version of Biscuit knows up to {FORMAT}: update it"),
         ));
     }
-    serde_json::from_slice(bytes).map_err(unreadable)
+    if format < FORMAT && memchr::memmem::find(bytes, CHECKSUM.as_bytes()).is_none() {
+        let message = format!(
+            "`{place}` has format {format}, which development versions of Biscuit before 0.1.0 wrote; this version reads format {FORMAT}"
+        );
+        return Err(Error::usage("OlderFormat", message));
+    }
+    if !is_whole(bytes) {
+        return Err(damaged("its checksum does not fit its content"));
+    }
+    let object: T = serde_json::from_slice(bytes).map_err(unreadable)?;
+    let state = |path: &str| path.starts_with("staging/") || path.starts_with("state/");
+    let wrong = object.table_paths().into_iter().find(|path| !is_relative(path));
+    let wrong = wrong.or_else(|| object.state_paths().into_iter().find(|path| !is_relative(path) || !state(path)));
+    match wrong {
+        Some(_) => Err(damaged("it names a path outside of the table")),
+        None => Ok(object),
+    }
 }
 
-pub(crate) fn to_bytes<T: Serialize>(value: &T) -> Result<Vec<u8>> {
-    serde_json::to_vec(value).map_err(|e| Error::internal("a record could not be written as JSON").with_source(e))
+/// Whether a path stays below the folder that it is relative to, and is one that a store can name.
+pub(crate) fn is_relative(path: &str) -> bool {
+    !path.is_empty() && object_store::path::Path::parse(path).is_ok_and(|parsed| parsed.as_ref() == path)
+}
+
+fn is_whole(bytes: &[u8]) -> bool {
+    let at = memchr::memmem::rfind(bytes, CHECKSUM.as_bytes());
+    at.is_some_and(|at| bytes[at..] == *checksum(&bytes[..at]).as_bytes())
+}
+
+/// The checksum of what comes before it, with the end of the object.
+fn checksum(before: &[u8]) -> String {
+    format!("{CHECKSUM}{:08x}\"}}", crc32fast::hash(before))
+}
+
+/// The object as JSON, its checksum last.
+pub(crate) fn to_bytes<T: JournalObject>(value: &T) -> Result<Vec<u8>> {
+    let mut bytes = serde_json::to_vec(value)
+        .map_err(|e| Error::internal("a record could not be written as JSON").with_source(e))?;
+    // The closing brace comes after the checksum.
+    bytes.pop();
+    let end = checksum(&bytes);
+    bytes.extend_from_slice(end.as_bytes());
+    Ok(bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn record() -> Record {
+        serde_json::from_value(serde_json::json!({"format": FORMAT, "version": 1, "nonce": "n"})).expect("a record")
+    }
+
+    fn code<T: JournalObject>(bytes: &[u8]) -> &'static str {
+        parse::<T>(bytes, "journal/1.json").err().map_or("", |e| e.code())
+    }
+
     #[test]
-    fn a_newer_format_is_refused_whatever_else_is_in_it() {
-        let e = parse::<Record>(br#"{"format": 2, "entirely": "different"}"#, "journal/1.json").unwrap_err();
-        assert_eq!(e.code(), "NewerFormat");
-        assert_eq!(parse::<Record>(br#"{"format": 1"#, "x").unwrap_err().code(), "UnreadableRecord");
+    fn other_formats_are_refused_whatever_else_is_in_them() {
+        assert_eq!(code::<Record>(br#"{"format": 3, "entirely": "different"}"#), "NewerFormat");
+        assert_eq!(code::<Record>(br#"{"format": 1, "entirely": "different"}"#), "OlderFormat");
+        assert_eq!(code::<Record>(br#"{"format": 2"#), "UnreadableRecord");
+    }
+
+    #[test]
+    fn every_changed_byte_is_found() {
+        let bytes = to_bytes(&record()).unwrap();
+        assert_eq!(parse::<Record>(&bytes, "x").unwrap(), record());
+        for at in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut changed = bytes.clone();
+                changed[at] ^= 1 << bit;
+                let code = code::<Record>(&changed);
+                assert!(
+                    matches!(code, "UnreadableRecord" | "NewerFormat" | "OlderFormat"),
+                    "byte {at}, bit {bit}: {code}"
+                );
+            }
+            assert_eq!(code::<Record>(&bytes[..at]), "UnreadableRecord", "the first {at} bytes");
+        }
+    }
+
+    #[test]
+    fn paths_that_lead_out_of_the_table_are_damage() {
+        let file = |path: &str| Retired { path: path.to_owned(), size: 1, etag: None };
+        for path in ["../x", "a/../b", "/x", "a//b", "a/", "", "."] {
+            let bytes = to_bytes(&Record { retire: vec![file(path)], ..record() }).unwrap();
+            assert_eq!(code::<Record>(&bytes), "UnreadableRecord", "{path}");
+        }
+        let state = |path: &str| StateFile { path: path.to_owned(), size: 1, checksum: String::new() };
+        let with = |path| Record { state: BTreeMap::from([("s".to_owned(), Some(state(path)))]), ..record() };
+        assert_eq!(code::<Record>(&to_bytes(&with("state/0-n/s")).unwrap()), "");
+        assert_eq!(code::<Record>(&to_bytes(&with("journal/1.json")).unwrap()), "UnreadableRecord");
     }
 }

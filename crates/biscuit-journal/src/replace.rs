@@ -2,20 +2,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
-use biscuit_core::{CommitId, Result};
+use biscuit_core::{CommitId, Error, Result};
 use bytes::Bytes;
-use object_store::path::Path;
-use object_store::{CopyOptions, ObjectStore, ObjectStoreExt};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use object_store::{CopyOptions, ObjectStoreExt};
 use serde_json::Value;
 
 use crate::head::{list_entries, read};
 use crate::journal::{Journal, conflict, pause, unavailable};
-use crate::names::{Entry, below, run_folder};
+use crate::names::{self, Entry, below, folder_of, run_folder};
 use crate::publish::{self, Completion};
-use crate::record::{self, Done, Exception, FORMAT, Held, Record, Retired, StateFile};
+use crate::record::{self, Done, Exception, FORMAT, Held, Published, Record, Retired, StateFile};
 use crate::stage::staged_error;
 use crate::stager::Stager;
-use crate::{Observed, StagedFile, StagedWriter, pointer, probe, store_error};
+use crate::{Observed, StagedFile, StagedWriter, Storage, pointer, probe, store_error};
+
+/// Folders that are tried at once.
+const TRIALS_IN_FLIGHT: usize = 8;
 
 /// Whether a commit made a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -239,7 +242,12 @@ impl Replace<'_> {
     }
 
     async fn finish(self) -> Result<(Committed, u64)> {
-        self.prepare().await?;
+        if let Err(e) = self.prepare().await {
+            if let Err(left) = self.delete_staged().await {
+                tracing::warn!("what was staged is left to a later run: {left}");
+            }
+            return Err(e);
+        }
         if let Err(e) = self.journal.interrupt.commit(self.record.version, &self.record.nonce) {
             self.delete_staged().await?;
             return Err(e);
@@ -261,7 +269,7 @@ impl Replace<'_> {
         };
         let head = self.journal.head().await?;
         let newest = head.version == self.record.version && head.is_finished();
-        let cleaned = if newest { publish::clean(self.journal, &head).await? } else { 0 };
+        let cleaned = if newest { publish::clean_if_possible(self.journal, &head).await } else { 0 };
         let committed = Committed {
             version: self.record.version,
             outcome: Outcome::Committed,
@@ -274,9 +282,10 @@ impl Replace<'_> {
 
     /// Everything that has to hold before the record may exist.
     async fn prepare(&self) -> Result<()> {
+        names::check_lengths(self.journal, &self.record)?;
         if self.base() == 0 {
             probe::probe(self.journal, &self.record.nonce).await?;
-            pointer::claim(self.journal, &self.record.nonce).await?;
+            self.claim().await?;
         }
         for (kind, used) in
             [("staging", !self.record.publish.is_empty()), ("state", self.record.state.values().any(Option::is_some))]
@@ -286,19 +295,61 @@ impl Replace<'_> {
                 self.journal.sync_folders(&folder.join("x"), &self.journal.state).await?;
             }
         }
-        match self.record.publish.first() {
-            Some(file) => self.try_copy(&below(&self.journal.state, &file.staged)).await,
-            None => Ok(()),
+        self.try_publish().await
+    }
+
+    /// Claims the table, and looks once more whether another one was begun inside or around it meanwhile: each of two runs
+    /// claims before it looks, so that at most one of them goes on.
+    async fn claim(&self) -> Result<()> {
+        let claimed = pointer::claim(self.journal, &self.record.nonce).await?;
+        let looked = async {
+            self.journal.check_inside(&self.journal.list_folder().await?)?;
+            self.journal.check_around().await
+        };
+        match looked.await {
+            Err(e) if claimed => {
+                pointer::withdraw(self.journal).await?;
+                Err(e)
+            }
+            looked => looked,
         }
     }
 
-    /// What can fail a copy is to fail before the commit, not after it.
-    async fn try_copy(&self, staged: &Path) -> Result<()> {
-        let folder = run_folder(&self.journal.state, "staging", self.base(), &self.record.nonce);
-        let trial = folder.join("copy-trial");
-        let store: &dyn ObjectStore = &self.journal.storage.store;
-        store.copy_opts(staged, &trial, CopyOptions::new()).await.map_err(|e| staged_error("copy", staged, e))?;
-        store.delete(&trial).await.map_err(|e| store_error("delete", &trial, e))
+    /// What can fail a publish is to fail before the commit, where it would: rights on the table's folder, a file that has
+    /// the name of a partition's folder, a name that the file system takes for another one. On a disk each folder is tried; a
+    /// store without folders has the same rights for all of them.
+    async fn try_publish(&self) -> Result<()> {
+        let mut folders: BTreeMap<&str, &Published> = BTreeMap::new();
+        for file in &self.record.publish {
+            folders.entry(folder_of(&file.path)).or_insert(file);
+        }
+        let tried = if self.journal.storage.durability.is_immediate() { 1 } else { folders.len() };
+        let trials = folders.into_values().take(tried).map(|file| self.try_copy(file).boxed());
+        stream::iter(trials.collect::<Vec<_>>()).buffered(TRIALS_IN_FLIGHT).try_collect().await
+    }
+
+    async fn try_copy(&self, file: &Published) -> Result<()> {
+        let Storage { store, durability } = &self.journal.storage;
+        let (staged, name) = (below(&self.journal.state, &file.staged), names::trial(self.base(), &self.record.nonce));
+        let trial = match folder_of(&file.path) {
+            "" => name,
+            folder => format!("{folder}/{name}"),
+        };
+        let trial = below(&self.journal.table, &trial);
+        store.copy_opts(&staged, &trial, CopyOptions::new()).await.map_err(|e| match e {
+            object_store::Error::NotFound { .. } => staged_error("publish", &staged, e),
+            e => store_error("publish to", &trial, e),
+        })?;
+        let spelled = durability.is_spelled_so(&trial, &self.journal.table).await;
+        store.delete(&trial).await.map_err(|e| store_error("delete", &trial, e))?;
+        if spelled? {
+            return Ok(());
+        }
+        let message = format!(
+            "the folder of `{}` is there with other letter case or another Unicode form, and this file system takes both for one: use a file system or a store that tells them apart",
+            file.path
+        );
+        Err(Error::data("LooksAlike", message))
     }
 
     /// Puts the record if absent. After any answer but a plain success, what is there under its number decides.

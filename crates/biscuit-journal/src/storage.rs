@@ -1,4 +1,5 @@
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use biscuit_core::{Error, ErrorKind, Result};
@@ -26,6 +27,20 @@ pub trait Durability: fmt::Debug + Send + Sync {
     async fn copy(&self, from: &Path, to: &Path) -> Option<object_store::Result<()>> {
         let _ = (from, to);
         None
+    }
+
+    /// Whether the names in a path below `root` are stored as they are spelled: some file systems take names that differ by
+    /// letter case or Unicode form for one.
+    async fn is_spelled_so(&self, path: &Path, root: &Path) -> Result<bool> {
+        let _ = (path, root);
+        Ok(true)
+    }
+
+    /// The first symbolic link at a folder or below it, links of names that readers pass over left out; none for a store
+    /// that has no links.
+    async fn link_below(&self, folder: &Path) -> Result<Option<Path>> {
+        let _ = folder;
+        Ok(None)
     }
 
     /// Removes the folders directly below `root` whose names `dead` picks, with all that is left in them: what a process
@@ -75,7 +90,7 @@ impl LocalDisk {
         });
         match synced.await.map_err(|e| Error::internal("a sync was cut off").with_source(e))? {
             Ok(()) => Ok(()),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 let message = format!("`{path}` is gone, since another run has committed; run again");
                 Err(Error::conflict("Conflict", message).with_source(e))
             }
@@ -111,7 +126,7 @@ impl Durability for LocalDisk {
         let generic = |source| object_store::Error::Generic { store: "LocalDisk", source };
         Some(match copied.await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(e)) if e.kind() == std::io::ErrorKind::NotFound => {
+            Ok(Err(e)) if e.kind() == io::ErrorKind::NotFound => {
                 Err(object_store::Error::NotFound { path, source: e.into() })
             }
             Ok(Err(e)) => Err(generic(e.into())),
@@ -119,14 +134,42 @@ impl Durability for LocalDisk {
         })
     }
 
+    async fn is_spelled_so(&self, path: &Path, root: &Path) -> Result<bool> {
+        let place =
+            |path: &Path| self.0.path_to_filesystem(path).map_err(|e| biscuit_purge::store_error("look at", path, e));
+        let (path, root) = (place(path)?, place(root)?);
+        let relative =
+            |path: &std::path::Path, root: &std::path::Path| path.strip_prefix(root).ok().map(ToOwned::to_owned);
+        let real = tokio::task::spawn_blocking(move || {
+            let real = relative(&path.canonicalize().ok()?, &root.canonicalize().ok()?)?;
+            Some(real == relative(&path, &root)?)
+        });
+        // A file that is gone again cannot be asked how it is spelled.
+        Ok(real.await.map_err(|e| Error::internal("a look at a name was cut off").with_source(e))?.unwrap_or(true))
+    }
+
+    async fn link_below(&self, folder: &Path) -> Result<Option<Path>> {
+        let root = self.0.path_to_filesystem(folder).map_err(|e| biscuit_purge::store_error("list", folder, e))?;
+        let find = tokio::task::spawn_blocking(move || Ok(find_link(&root)?.map(|link| (root, link))));
+        let failed = |e: io::Error| {
+            Error::new(ErrorKind::Unavailable, "StoreUnavailable", format!("cannot list `{folder}`")).with_source(e)
+        };
+        let found = find.await.map_err(|e| Error::internal("a look for links was cut off").with_source(e))?;
+        let relative = |(root, link): (std::path::PathBuf, std::path::PathBuf)| {
+            let parts = link.strip_prefix(&root).map(std::path::Path::components).into_iter().flatten();
+            folder.parts().chain(parts.map(|c| c.as_os_str().to_string_lossy().into_owned().into())).collect()
+        };
+        Ok(found.map_err(failed)?.map(relative))
+    }
+
     async fn remove_folders(&self, root: &Path, dead: &(dyn for<'a> Fn(&'a str) -> bool + Send + Sync)) -> Result<()> {
         let folder = self.0.path_to_filesystem(root).map_err(|e| biscuit_purge::store_error("clean", root, e))?;
-        let failed = |e: std::io::Error| {
+        let failed = |e: io::Error| {
             Error::new(ErrorKind::Unavailable, "StoreUnavailable", format!("cannot clean `{root}`")).with_source(e)
         };
         let entries = match std::fs::read_dir(&folder) {
             Ok(entries) => entries,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(e) => return Err(failed(e)),
         };
         for entry in entries {
@@ -135,13 +178,51 @@ impl Durability for LocalDisk {
                 continue;
             }
             match std::fs::remove_dir_all(entry.path()) {
-                // Two runs may clean up at once.
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(e)),
+                // Two runs may clean up at once, and a run that is overtaken may still write.
+                Err(e) if !matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
+                    return Err(failed(e));
+                }
                 _ => {}
             }
         }
         Ok(())
     }
+}
+
+/// Walks a tree without following links; files that come and go meanwhile are passed over.
+fn find_link(root: &std::path::Path) -> io::Result<Option<std::path::PathBuf>> {
+    let gone = |e: &io::Error| matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+    match std::fs::symlink_metadata(root) {
+        Ok(found) if found.is_symlink() => return Ok(Some(root.to_owned())),
+        Ok(found) if !found.is_dir() => return Ok(None),
+        Ok(_) => {}
+        Err(e) if gone(&e) => return Ok(None),
+        Err(e) => return Err(e),
+    }
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let entries = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(e) if gone(&e) => continue,
+            Err(e) => return Err(e),
+        };
+        for entry in entries {
+            let entry = entry?;
+            let (name, kind) = (entry.file_name(), entry.file_type()?);
+            // Whatever a hidden link leads to is in no listing of the table.
+            let name = name.to_string_lossy();
+            if name.starts_with('.') || (name.starts_with('_') && !name.contains('=')) {
+                continue;
+            }
+            if kind.is_symlink() {
+                return Ok(Some(entry.path()));
+            }
+            if kind.is_dir() {
+                folders.push(entry.path());
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// A store and how writes to it become durable.

@@ -7,7 +7,7 @@ use biscuit_change::{
 };
 use biscuit_core::{Error, ErrorKind, Result, Run, Source, async_trait};
 use biscuit_dataset::{ByUrl, DataFile, Location, OpenFile, OpenLocation, as_listed};
-use biscuit_journal::{is_hidden, store_error};
+use biscuit_journal::{OtherFormats, TableFormat, is_hidden, store_error, table_format_around};
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use futures::{StreamExt, TryStreamExt};
@@ -51,6 +51,7 @@ pub struct ChangeFiles {
     found: Vec<FoundFile>,
     format: Format,
     opener: Arc<dyn OpenLocation>,
+    other_formats: OtherFormats,
 }
 
 impl ChangeFiles {
@@ -58,17 +59,24 @@ impl ChangeFiles {
     /// matches. Hidden files and, below folders and by globs, files without a byte are passed over.
     pub fn new<S: Into<String>>(places: impl IntoIterator<Item = S>, format: Format) -> Self {
         let places = places.into_iter().map(Into::into).collect();
-        Self { places, found: vec![], format, opener: Arc::new(ByUrl) }
+        Self { places, found: vec![], format, opener: Arc::new(ByUrl), other_formats: OtherFormats::Refuse }
     }
 
     /// These files and no others, in this order: what somebody else has chosen.
     pub fn found(files: Vec<FoundFile>, format: Format) -> Self {
-        Self { places: vec![], found: files, format, opener: Arc::new(ByUrl) }
+        Self { places: vec![], found: files, format, opener: Arc::new(ByUrl), other_formats: OtherFormats::Refuse }
     }
 
     /// The same files, their stores reached in another way.
     pub fn with_opener(mut self, opener: Arc<dyn OpenLocation>) -> Self {
         self.opener = opener;
+        self
+    }
+
+    /// The same files with another choice for folders of Delta Lake, Iceberg, Hudi and Paimon. Default: they are refused, since files
+    /// that their logs have removed would be read.
+    pub fn with_other_formats(mut self, other_formats: OtherFormats) -> Self {
+        self.other_formats = other_formats;
         self
     }
 
@@ -134,7 +142,7 @@ impl ChangeFiles {
         for place in &self.places {
             let (folder, pattern) = split_glob(place)?;
             let location = self.opener.open(folder).await?;
-            for meta in files(&location, pattern.as_ref()).await? {
+            for meta in files(&location, pattern.as_ref(), self.other_formats).await? {
                 let name = shown(place, &location, &meta.location);
                 let ObjectMeta { location: path, size, e_tag: etag, .. } = meta;
                 all.push(FoundFile { name, store: location.storage().store.clone(), path, size, etag });
@@ -408,8 +416,16 @@ fn split_glob(place: &str) -> Result<(&str, Option<glob::Pattern>)> {
     Ok((folder, Some(pattern)))
 }
 
-async fn files(location: &Location, pattern: Option<&glob::Pattern>) -> Result<Vec<ObjectMeta>> {
+async fn files(
+    location: &Location,
+    pattern: Option<&glob::Pattern>,
+    other_formats: OtherFormats,
+) -> Result<Vec<ObjectMeta>> {
     let store = &location.storage().store;
+    let refuse = other_formats == OtherFormats::Refuse;
+    if refuse && let Some((format, folder)) = table_format_around(store, location.path().as_ref()).await? {
+        return Err(format.refused(&folder));
+    }
     if pattern.is_none() {
         match store.head(location.path()).await {
             Ok(meta) => return Ok(vec![meta]),
@@ -420,6 +436,9 @@ async fn files(location: &Location, pattern: Option<&glob::Pattern>) -> Result<V
     }
     let listed: Vec<ObjectMeta> =
         store.list(Some(location.path())).boxed().try_collect().await.map_err(|e| store_error("list", location, e))?;
+    if refuse && let Some((format, folder)) = listed.iter().find_map(|m| TableFormat::of_log(m.location.as_ref())) {
+        return Err(format.refused(folder));
+    }
     let strict = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::default() };
     let fits = |meta: &ObjectMeta| {
         let below: Vec<_> =

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use biscuit_change::BadRows;
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{Dataset, OpenFile, ParquetOptions, Snapshot, WriteMode};
+use biscuit_dataset::{Dataset, OpenFile, ParquetOptions, Snapshot, WriteMode, check_partition_columns};
 use biscuit_schema::merge_schemas;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::execution::TaskContext;
@@ -287,6 +287,9 @@ impl Merge {
                 // Deletes alone need no folder.
                 Err(_) => {}
             }
+        }
+        if taken.writes {
+            check_partition_columns(fields.iter().map(|f| f.name().as_str()), partition_by)?;
         }
         Ok(Arc::new(Schema::new(fields)))
     }

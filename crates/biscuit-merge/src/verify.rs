@@ -1,7 +1,7 @@
 use std::hash::BuildHasher;
 
-use biscuit_core::{Error, Result};
-use biscuit_dataset::{Dataset, OpenFile, align};
+use biscuit_core::{Error, ErrorKind, Result};
+use biscuit_dataset::{Dataset, OpenFile, Snapshot, align};
 use datafusion::arrow::datatypes::SchemaRef;
 use futures::TryStreamExt;
 use hashbrown::{DefaultHashBuilder, HashMap};
@@ -26,6 +26,9 @@ pub struct Verified {
     pub diverged: Vec<String>,
     /// Files that cannot be read to their end, and why.
     pub unreadable: Vec<String>,
+    /// Partition columns with which readers find no rows, or other ones: a column that makes two folders of a path, files
+    /// without a column, files with another number of rows than was written.
+    pub layout: Vec<String>,
     /// Files that somebody else wrote and no commit has adopted.
     pub foreign: Vec<String>,
     /// Biscuit files that are not part of the table.
@@ -35,7 +38,8 @@ pub struct Verified {
 impl Verified {
     /// Whether the rows can be relied on. Foreign files and ghosts alone do not spoil them.
     pub fn is_sound(&self) -> bool {
-        self.duplicate_keys == 0 && self.diverged.is_empty() && self.unreadable.is_empty()
+        self.duplicate_keys == 0
+            && [&self.diverged, &self.unreadable, &self.layout].iter().all(|found| found.is_empty())
     }
 }
 
@@ -46,15 +50,16 @@ impl Verified {
 /// Those of the store; `KeyType`, `MissingColumn` for a key that cannot be looked at; `NoFileKeys` for files that encrypt columns, without keys. What is wrong with the table is no
 /// error but a finding.
 pub async fn verify(dataset: &Dataset, key: &[String]) -> Result<Verified> {
-    let mut found = Verified::default();
-    let snapshot = match dataset.view().await {
-        Ok(snapshot) => snapshot,
+    match dataset.read(|snapshot| verify_version(dataset, snapshot, key)).await {
         Err(e) if e.code() == "Diverged" => {
-            found.diverged.push(e.message().to_owned());
-            return Ok(found);
+            Ok(Verified { diverged: vec![e.message().to_owned()], ..Verified::default() })
         }
-        Err(e) => return Err(e),
-    };
+        verified => verified,
+    }
+}
+
+async fn verify_version(dataset: &Dataset, snapshot: Snapshot, key: &[String]) -> Result<Verified> {
+    let mut found = Verified::default();
     let key = match (key, merged_by(dataset).await?) {
         ([], Some((key, _))) => key,
         (key, _) => key.to_vec(),
@@ -71,18 +76,25 @@ pub async fn verify(dataset: &Dataset, key: &[String]) -> Result<Verified> {
     for file in snapshot.files() {
         match OpenFile::open_with(store.clone(), file.clone(), dataset.encryption()).await {
             Ok(open) => readable.push(open),
-            Err(e) if e.code() == "NoFileKeys" => return Err(e),
+            Err(e) if is_not_a_finding(&e) => return Err(e),
             Err(e) => found.unreadable.push(format!("{}: {}", file.path, e.message())),
         }
     }
+    let columns = snapshot.partition_columns();
+    let twice = columns.iter().enumerate().find(|(i, (name, _))| columns[..*i].iter().any(|(other, _)| other == name));
+    found.layout.extend(twice.map(|(_, (name, _))| format!("the column `{name}` makes two folders of each path")));
     let schema = snapshot.schema(&readable)?;
     let hasher = DefaultHashBuilder::default();
     let mut hashes: Vec<u64> = Vec::new();
     for file in &readable {
         let read = keys(file, &schema, &key, &mut |k| hashes.push(hasher.hash_one(k))).await;
         match read {
-            Ok(rows) => found.rows += rows,
-            Err(e) if matches!(e.code(), "KeyType" | "MissingColumn" | "NoFileKeys") => return Err(e),
+            Ok(rows) => {
+                found.rows += rows;
+                let written = snapshot.observed.head.live.get(&file.file.path).and_then(|live| live.rows);
+                found.layout.extend(layout_of(file, rows, written));
+            }
+            Err(e) if matches!(e.code(), "KeyType" | "MissingColumn") || is_not_a_finding(&e) => return Err(e),
             Err(e) => found.unreadable.push(format!("{}: {}", file.file.path, e.message())),
         }
     }
@@ -92,6 +104,21 @@ pub async fn verify(dataset: &Dataset, key: &[String]) -> Result<Verified> {
         found.duplicate_keys = count_duplicates(&readable, &schema, &key, &hasher, &twice).await?;
     }
     Ok(found)
+}
+
+/// Whether an error is not about the content of a file: keys are missing, or the file was replaced or the store gone meanwhile.
+fn is_not_a_finding(e: &Error) -> bool {
+    matches!(e.code(), "NoFileKeys" | "NotFound") || matches!(e.kind(), ErrorKind::Conflict | ErrorKind::Unavailable)
+}
+
+/// How a file that could be read holds other rows than were written.
+fn layout_of(file: &OpenFile, rows: u64, written: Option<u64>) -> Option<String> {
+    let path = &file.file.path;
+    if file.schema().fields().is_empty() {
+        return Some(format!("{path}: it has no column, so that no reader finds a row in it"));
+    }
+    let written = written.filter(|written| *written != rows)?;
+    Some(format!("{path}: it has {rows} rows, and {written} were written"))
 }
 
 /// Looks at the few keys whose hashes are equal, since different keys may share one.

@@ -7,6 +7,7 @@ use crate::keys::{check_lookalikes, is_below, whole};
 use crate::listed::{Form, Listed};
 use crate::listing::Listing;
 use crate::plan::{Decision, Keep, Plan, empty_prefix};
+use crate::table_format::TableFormat;
 
 /// What is never done unless it is named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -20,6 +21,8 @@ pub struct Allow {
     pub empty: bool,
     /// To delete keys that other programs may take for one another.
     pub lookalikes: bool,
+    /// To plan for folders of other table formats, whose logs say which of their files count. Their live files are not known.
+    pub other_formats: bool,
 }
 
 /// A table, whose files and state are in no plan by time. It is to be looked at behind the listing: what is published meanwhile is
@@ -30,8 +33,17 @@ pub struct Table {
     pub root: String,
     /// Its state root.
     pub state: String,
+    /// The folder of the pointer to its state root, if that was moved: its state root in the default place.
+    pub pointer: String,
     /// The whole keys of its files.
     pub files: HashSet<String>,
+}
+
+impl Table {
+    /// Whether a key belongs to the state of the table, or is the pointer to it.
+    pub fn has_state(&self, key: &str) -> bool {
+        [&self.state, &self.pointer].into_iter().any(|folder| !folder.is_empty() && is_below(key, folder))
+    }
 }
 
 /// The rules by which a listing is turned into a plan: a pure function, so that the plan of a dry run is the plan of the run.
@@ -113,7 +125,7 @@ impl Rules {
     /// What becomes of these objects.
     ///
     /// # Errors
-    /// `EmptyPrefix`, `OverlapsTable`, `LiveFiles` where files of a table are as old as what goes, `LooksAlike`, `WouldEmpty`,
+    /// `EmptyPrefix`, `OtherTableFormat`, `OverlapsTable`, `LiveFiles` where files of a table are as old as what goes, `LooksAlike`, `WouldEmpty`,
     /// `NothingWritten` where a job that replaces what existed before it has no outputs: each unless it is allowed, but for live
     /// files, which stay in any case. `OutsidePrefix` for an object that is not below the prefix.
     pub fn plan(&self, listing: Listing) -> Result<Plan> {
@@ -124,6 +136,9 @@ impl Rules {
         if self.listed.is_none() && self.outputs.is_empty() && !self.allow.empty {
             let message = "the job has written nothing; to delete what was there before it would leave nothing";
             return Err(Error::usage("NothingWritten", message));
+        }
+        if !self.allow.other_formats {
+            refuse_other_formats(&listing)?;
         }
         if !self.allow.lookalikes {
             check_lookalikes(|| listing.iter().map(|o| o.key))?;
@@ -138,7 +153,7 @@ impl Rules {
 
     fn decide(&self, object: &Listed, versions: &Versions) -> Decision {
         let key = &object.key;
-        if self.tables.iter().any(|t| !t.state.is_empty() && is_below(key, &t.state)) {
+        if self.tables.iter().any(|t| t.has_state(key)) {
             return Decision::Keep(Keep::State);
         }
         if key.ends_with('/') {
@@ -178,11 +193,11 @@ impl Rules {
     fn check_overlap(&self) -> Result<()> {
         let prefix = whole(&self.prefix);
         for table in &self.tables {
-            let (root, state) = (whole(&table.root), whole(&table.state));
+            let [root, state, pointer] = [&table.root, &table.state, &table.pointer].map(|folder| whole(folder));
             let touches =
                 |folder: &str| !folder.is_empty() && (folder.starts_with(&prefix) || prefix.starts_with(folder));
             // The table itself is meant, if it is named.
-            if self.allow.overlap || prefix == root || !(touches(&root) || touches(&state)) {
+            if self.allow.overlap || prefix == root || ![&root, &state, &pointer].into_iter().any(|f| touches(f)) {
                 continue;
             }
             let message = format!(
@@ -225,6 +240,18 @@ impl Rules {
         let message =
             format!("all {deleted} objects below `{prefix}` would be deleted, unless `empty` is allowed; nothing was");
         Err(Error::usage("WouldEmpty", message))
+    }
+}
+
+/// Live files of a table of another format look like any others: a plan for its folder is refused.
+///
+/// # Errors
+/// `OtherTableFormat`.
+pub fn refuse_other_formats(listing: &Listing) -> Result<()> {
+    let found = listing.iter().find_map(|o| TableFormat::of_log(&o.key).map(|(format, at)| (format, at.to_owned())));
+    match found {
+        Some((format, folder)) => Err(format.refused(&folder)),
+        None => Ok(()),
     }
 }
 

@@ -16,12 +16,21 @@ pub fn store_error(operation: &str, place: impl Display, e: object_store::Error)
         E::InvalidPath { .. } => (ErrorKind::Usage, "InvalidPath"),
         _ => match io_kind(&e) {
             Some(io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => (ErrorKind::Denied, "Denied"),
+            Some(io::ErrorKind::NotADirectory) => (ErrorKind::Denied, "NotAFolder"),
+            Some(io::ErrorKind::InvalidFilename) => (ErrorKind::Data, "NameTooLong"),
+            Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => (ErrorKind::Unavailable, "StorageFull"),
             // object_store has no error of its own for it, and running again does not help.
             _ if says(&e, "NoSuchBucket") => (ErrorKind::Denied, "NoSuchBucket"),
             _ => (ErrorKind::Unavailable, "StoreUnavailable"),
         },
     };
-    Error::new(kind, code, format!("cannot {operation} `{place}`")).with_source(e)
+    let what_to_do = match code {
+        "NotAFolder" => ": a file has the name of one of its folders; move that file away",
+        "NameTooLong" => ": a name in it is too long for the file system",
+        "StorageFull" => ": the disk is full; run again when there is room",
+        _ => "",
+    };
+    Error::new(kind, code, format!("cannot {operation} `{place}`{what_to_do}")).with_source(e)
 }
 
 fn io_kind(e: &(dyn StdError + 'static)) -> Option<io::ErrorKind> {

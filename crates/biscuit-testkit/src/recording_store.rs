@@ -76,6 +76,7 @@ struct RecordedDurability {
 }
 
 #[async_trait]
+#[deny(clippy::missing_trait_methods)]
 impl Durability for RecordedDurability {
     async fn sync_file(&self, path: &Path) -> biscuit_core::Result<()> {
         self.inner.sync_file(path).await?;
@@ -99,6 +100,14 @@ impl Durability for RecordedDurability {
         let copied = self.inner.copy(from, to).await?;
         self.recorder.note(format!("copy {from} {to}"));
         Some(copied)
+    }
+
+    async fn is_spelled_so(&self, path: &Path, root: &Path) -> biscuit_core::Result<bool> {
+        self.inner.is_spelled_so(path, root).await
+    }
+
+    async fn link_below(&self, folder: &Path) -> biscuit_core::Result<Option<Path>> {
+        self.inner.link_below(folder).await
     }
 
     async fn remove_folders(

@@ -105,7 +105,9 @@ fn show_and_explain_say_what_was_read_and_why() {
     assert!(why("empty.jsonl").contains("it has no byte"));
     assert!(why("none.jsonl").contains("it is not in the source"));
     let none = f.run("bookmark show lake/other");
-    assert_eq!(none.out, "this table has no bookmark\n");
+    assert!(none.code == 2 && none.err.contains("NotFound"), "{}", none.err);
+    assert_eq!(f.run(&MERGE.replace("lake/t", "lake/other").replace("--bookmark orders", "")).code, 0);
+    assert_eq!(f.run("bookmark show lake/other").out, "this table has no bookmark\n");
 }
 
 #[test]

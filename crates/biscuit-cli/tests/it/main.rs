@@ -4,6 +4,7 @@ mod binary;
 mod bookmark;
 mod catalog;
 mod errors;
+mod folders;
 mod merge;
 mod pii;
 mod process;

@@ -286,3 +286,59 @@ fn what_links_lead_to_is_not_below_the_folder() {
     let e = f.run("purge nowhere/t --older-than 1d");
     assert!(e.code == 2 && e.err.contains("NothingThere") && !f.path().join("nowhere").exists(), "{}", e.err);
 }
+
+#[test]
+fn a_table_whose_name_is_that_of_a_temporary_folder_is_no_leftover() {
+    let f = Folder::new();
+    f.write("c.jsonl", r#"{"id":1,"seq":1,"op":"c"}"#);
+    assert_eq!(
+        f.run("merge --target lake/_temporary --format rows --key id --order seq --op op --changes c.jsonl").code,
+        0
+    );
+    f.write("lake/_temporary/_temporary/0/part-0", "left by a job");
+    f.write("lake/other/_temporary/0/part-0", "left by a job");
+    let (rows, left) =
+        (f.rows("lake/_temporary"), ["lake/_temporary/_temporary/0/part-0", "lake/other/_temporary/0/part-0"]);
+    left.iter().for_each(|name| age(&f, name));
+    std::thread::sleep(Duration::from_millis(50));
+    let ran = f.run("purge lake --leftovers --grace 0s --json");
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!(f.rows("lake/_temporary"), rows);
+    assert_eq!(f.run("verify lake/_temporary").code, 0);
+    for name in left {
+        assert!(!f.path().join(name).exists(), "{name}");
+    }
+}
+
+#[test]
+fn the_pointer_to_a_moved_state_root_is_never_purged() {
+    let f = Folder::new();
+    f.write("c.jsonl", r#"{"id":1,"seq":1,"op":"c"}"#);
+    let merge = "merge --target lake/t --format rows --key id --order seq --op op --changes c.jsonl";
+    assert_eq!(f.run(&format!("{merge} --state states/t")).code, 0);
+    let pointer = f.path().join("lake/.biscuit/t/root.json");
+    assert!(pointer.exists());
+    std::thread::sleep(Duration::from_millis(1_100));
+    f.write("lake/raw/a.json", "{}");
+    age(&f, "lake/raw/a.json");
+    for folder in ["lake", "lake/.biscuit", "lake/.biscuit/t", "lake/t", "states", "states/t"] {
+        for words in
+            ["--before 2999-01-01 --allow empty", "--before 2999-01-01 --allow empty,overlap", "--leftovers --grace 0s"]
+        {
+            f.run(&format!("purge {folder} {words}"));
+            assert!(pointer.exists(), "{folder} {words}");
+            assert_eq!(f.rows("lake/t").len(), 1, "{folder} {words}");
+        }
+    }
+    // A plan that was made before the table moved there.
+    f.write(
+        "plan.jsonl",
+        format!(
+            "{{\"key\":\"{}\",\"size\":1,\"action\":\"delete\"}}\n",
+            pointer.to_string_lossy().trim_start_matches('/')
+        ),
+    );
+    let ran = f.run("purge lake --plan plan.jsonl");
+    assert!(ran.code == 2 && ran.err.contains("LiveFiles"), "{}", ran.err);
+    assert!(pointer.exists());
+}

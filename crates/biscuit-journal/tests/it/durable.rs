@@ -1,9 +1,9 @@
 //! On a local disk nothing counts before it would survive a loss of power.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use biscuit_journal::{JournalOptions, Storage};
-use biscuit_testkit::RecordingStore;
+use biscuit_testkit::{Fault, RecordingStore, pause_at_every_call};
 use object_store::local::LocalFileSystem;
 
 use crate::table::{journal, journal_with, set, texts};
@@ -68,7 +68,7 @@ async fn writes_syncs_links_and_deletes_come_in_the_order_that_survives_a_loss_o
         ("it is synced", log.first(&["sync ", "0002.json.staged"])),
         ("it is linked to its number", log.first(&["copy", "/journal/00000000000000000002.json"])),
         ("the journal's folder is synced", log.first(&["sync-folder lake/.biscuit/t/journal"])),
-        ("the first file is published", log.first(&["copy", " lake/t/day=1/"])),
+        ("the first file is published", log.first(&["copy", " lake/t/day=1/biscuit-"])),
         ("the new folder is synced", log.first(&["sync-folder lake/t/day=1"])),
         ("the table's folder is synced", log.last(&["sync-folder lake/t"])),
         ("the finished mark is written", log.first(&["put", "0002.done.staged"])),
@@ -76,7 +76,7 @@ async fn writes_syncs_links_and_deletes_come_in_the_order_that_survives_a_loss_o
         ("it is linked", log.first(&["copy", "/journal/00000000000000000002.done"])),
         ("staging is deleted", log.first(&["delete", ".txt.staged"])),
     ]);
-    let retired = log.first(&["delete lake/t/"]);
+    let retired = log.first(&["delete lake/t/biscuit-"]);
     assert!(retired > log.first(&["sync-folder lake/.biscuit/t/journal"]), "{:#?}", log.0);
     assert_eq!(texts(&journal(&disk(&folder))).await, ["two"]);
 }
@@ -88,7 +88,7 @@ async fn a_partition_is_synced_before_what_it_replaces_is_deleted() {
     let (recorder, storage) = RecordingStore::storage(&disk(&folder));
     set(&journal(&storage), "two").await.expect("a commit");
     let log = Log(recorder.calls().all().to_vec());
-    let (published, retired) = (log.first(&["copy", " lake/t/"]), log.first(&["delete lake/t/"]));
+    let (published, retired) = (log.first(&["copy", " lake/t/biscuit-"]), log.first(&["delete lake/t/biscuit-"]));
     let synced = log.0[published..retired].iter().any(|c| c == "sync-folder lake/t");
     assert!(synced, "{:#?}", log.0);
 }
@@ -130,4 +130,27 @@ async fn nothing_but_the_journal_stays_beside_the_table() {
         .map(|entries| entries.map(|e| e.expect("an entry").file_name()).collect())
         .unwrap_or_default();
     assert!(left.is_empty(), "{left:?}");
+}
+
+/// On a disk whoever finishes a version deletes the folder in which a sleeper is about to sync or link its own files: the sleeper finds its
+/// version done, or has lost, and never says that the store was not there.
+#[tokio::test]
+async fn a_run_on_a_disk_that_sleeps_at_any_call_ends_quietly_or_has_to_run_again() {
+    for pause in [Fault::Pause, Fault::PauseAfter] {
+        let folders = Mutex::new(Vec::new());
+        let setup = || async {
+            let folder = tempfile::tempdir().expect("a folder");
+            let storage = disk(&folder);
+            folders.lock().expect("no holder of this lock panics").push(folder);
+            set(&journal(&storage), "one").await.expect("a commit");
+            storage
+        };
+        let job = |s: Storage| async move { set(&journal(&s), "two").await.map(drop) };
+        let other = |s: Storage, _| async move { set(&journal(&s), "three").await.map(drop) };
+        let check = |s: Storage, at| async move {
+            assert_eq!(texts(&journal(&s)).await.len(), 1, "asleep at call {at}");
+        };
+        let pauses = pause_at_every_call(pause, setup, job, other, check).await;
+        assert!(pauses.slept > 20 && pauses.conflicts > 0, "{pauses:?}");
+    }
 }

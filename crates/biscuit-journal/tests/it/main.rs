@@ -8,5 +8,7 @@ mod durable;
 mod holding;
 mod interrupting;
 mod observing;
+mod ownership;
+mod slow_listing;
 mod table;
 mod zombies;

@@ -73,7 +73,7 @@ async fn staging_that_is_cleaned_under_a_live_run_is_a_conflict() {
 
 #[tokio::test]
 async fn a_run_that_sleeps_before_a_publish_finds_it_done() {
-    let (storage, answer) = asleep_at(Fault::Pause, &["copy", " lake/t/"], |s| async move {
+    let (storage, answer) = asleep_at(Fault::Pause, &["copy", " lake/t/biscuit-"], |s| async move {
         set(&journal(&s), "three").await.expect("a commit");
     })
     .await;
@@ -95,7 +95,7 @@ async fn a_run_that_sleeps_before_a_retire_deletes_nothing_of_others() {
 #[tokio::test]
 async fn a_ghost_of_a_sleeper_is_not_read_and_goes_with_the_next_commit() {
     // A copy on its way when the process slept: it lands after everything else is over.
-    let (storage, answer) = asleep_at(Fault::PauseAfter, &["copy", " lake/t/"], |s| async move {
+    let (storage, answer) = asleep_at(Fault::PauseAfter, &["copy", " lake/t/biscuit-"], |s| async move {
         let landed = names(&s, "lake/t/").await;
         set(&journal(&s), "three").await.expect("a commit");
         let two = landed.iter().find(|n| n.contains("biscuit-")).expect("it is there").clone();

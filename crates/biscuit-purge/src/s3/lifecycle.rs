@@ -8,6 +8,7 @@ use aws_sdk_s3::types::{
 use biscuit_core::{Error, ErrorKind, Result};
 
 use crate::keys::whole;
+use crate::rules::Table;
 use crate::s3::S3Store;
 use crate::s3::error::s3_error;
 
@@ -78,7 +79,7 @@ pub fn lifecycle_rules(root: &str, state: &str, days: LifecycleDays) -> Vec<Life
 }
 
 /// What becomes of these rules when others are to be among them: rules of the same id are replaced, all others stay as they are.
-pub fn plan_lifecycle(current: &[LifecycleRule], wanted: &[LifecycleRule], root: &str, state: &str) -> LifecyclePlan {
+pub fn plan_lifecycle(current: &[LifecycleRule], wanted: &[LifecycleRule], table: &Table) -> LifecyclePlan {
     let mut plan = LifecyclePlan { rules: current.to_vec(), added: vec![], changed: vec![], dangers: vec![] };
     for rule in wanted {
         let id = rule.id().unwrap_or_default();
@@ -95,7 +96,7 @@ pub fn plan_lifecycle(current: &[LifecycleRule], wanted: &[LifecycleRule], root:
         }
     }
     let ours = |rule: &&LifecycleRule| !wanted.iter().any(|w| w.id() == rule.id());
-    plan.dangers = current.iter().filter(ours).filter_map(|rule| danger(rule, root, state)).collect();
+    plan.dangers = current.iter().filter(ours).filter_map(|rule| danger(rule, table)).collect();
     plan
 }
 
@@ -128,7 +129,8 @@ fn same(a: &LifecycleRule, b: &LifecycleRule) -> bool {
 }
 
 /// What somebody else's rule would do to a table.
-fn danger(rule: &LifecycleRule, root: &str, state: &str) -> Option<String> {
+fn danger(rule: &LifecycleRule, table: &Table) -> Option<String> {
+    let Table { root, state, pointer, .. } = table;
     let prefix = lifecycle_prefix(rule);
     let covers = |folder: &str| folder.starts_with(prefix) || prefix.starts_with(folder);
     let what = if covers(&format!("{}journal/", whole(state))) {
@@ -137,6 +139,8 @@ fn danger(rule: &LifecycleRule, root: &str, state: &str) -> Option<String> {
         "files of the table"
     } else if covers(&format!("{}state/", whole(state))) {
         "the state"
+    } else if !pointer.is_empty() && covers(&whole(pointer)) {
+        "the pointer to the table's state"
     } else {
         return None;
     };
@@ -205,6 +209,15 @@ mod tests {
         LifecycleRule::builder().id(id).filter(filter).status(ExpirationStatus::Enabled)
     }
 
+    fn table() -> Table {
+        Table {
+            root: "lake/t".into(),
+            state: "lake/.biscuit/t".into(),
+            pointer: "lake/.biscuit/t".into(),
+            ..Table::default()
+        }
+    }
+
     fn wanted() -> Vec<LifecycleRule> {
         lifecycle_rules("lake/t", "lake/.biscuit/t", LifecycleDays::default())
     }
@@ -230,13 +243,21 @@ mod tests {
         let mut old = lifecycle_rules("lake/t", "lake/.biscuit/t", days);
         old.truncate(2);
         let current = [vec![other.clone()], old].concat();
-        let plan = plan_lifecycle(&current, &wanted(), "lake/t", "lake/.biscuit/t");
+        let plan = plan_lifecycle(&current, &wanted(), &table());
         assert_eq!((plan.added.len(), plan.changed.len(), plan.rules.len()), (1, 2, 4));
         assert_eq!(plan.rules[0], other);
         assert!(plan.dangers.is_empty());
-        assert!(
-            plan_lifecycle(&plan.rules, &wanted(), "lake/t", "lake/.biscuit/t").is_empty(),
-            "a second time nothing changes"
+        assert!(plan_lifecycle(&plan.rules, &wanted(), &table()).is_empty(), "a second time nothing changes");
+    }
+
+    #[test]
+    fn a_rule_that_expires_the_pointer_to_a_moved_state_is_named() {
+        let expire = LifecycleExpiration::builder().days(30).build();
+        let rules = [foreign("hidden", "lake/.biscuit/").expiration(expire).build().unwrap()];
+        let moved = Table { state: "states/t".into(), ..table() };
+        assert_eq!(
+            plan_lifecycle(&rules, &[], &moved).dangers,
+            ["rule `hidden` expires the pointer to the table's state: its prefix is `lake/.biscuit/`"]
         );
     }
 
@@ -252,7 +273,7 @@ mod tests {
             foreign("beside", "lake/t2/").expiration(expire()).build().unwrap(),
             foreign("uploads", "").build().unwrap(),
         ];
-        let dangers = plan_lifecycle(&rules, &wanted(), "lake/t", "lake/.biscuit/t").dangers;
+        let dangers = plan_lifecycle(&rules, &wanted(), &table()).dangers;
         assert_eq!(
             dangers,
             [

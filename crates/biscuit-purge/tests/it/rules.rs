@@ -32,7 +32,7 @@ fn deleted(plan: &Plan) -> Vec<String> {
 /// A table of which two files are live and old.
 fn table() -> Table {
     let files = HashSet::from(["lake/t/1".to_owned(), "lake/t/2".to_owned()]);
-    Table { root: "lake/t".to_owned(), state: "lake/.biscuit/t".to_owned(), files }
+    Table { root: "lake/t".to_owned(), state: "lake/.biscuit/t".to_owned(), files, ..Table::default() }
 }
 
 #[test]

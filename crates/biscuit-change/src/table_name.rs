@@ -1,0 +1,97 @@
+use std::collections::BTreeSet;
+use std::fmt;
+
+use biscuit_core::{Error, Result};
+
+/// The name of a table in change files: its schema or database, where the records say one, and its own name. Either may contain
+/// any character, dots included.
+///
+/// It is shown as `schema.table`; a part that contains a dot or a quote is in double quotes, so that two tables never have one name.
+///
+/// ```
+/// use biscuit_change::TableName;
+///
+/// assert_eq!(TableName::new(Some("public"), "orders").to_string(), "public.orders");
+/// assert_eq!(TableName::new(Some("a"), "b.c").to_string(), "a.\"b.c\"");
+/// assert_eq!(TableName::new(Some("a.b"), "c").to_string(), "\"a.b\".c");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TableName {
+    /// The schema or database; none where the records do not say it.
+    pub schema: Option<String>,
+    /// The table; empty where the records do not say it.
+    pub table: String,
+}
+
+impl TableName {
+    /// A name of these parts.
+    pub fn new(schema: Option<&str>, table: &str) -> Self {
+        Self { schema: schema.map(str::to_owned), table: table.to_owned() }
+    }
+
+    /// Whether this table is meant by a name that somebody wrote: as it is shown, as `schema.table` without quotes, or without its
+    /// schema.
+    pub fn is_meant_by(&self, wanted: &str) -> bool {
+        let plain = || match &self.schema {
+            Some(schema) => {
+                wanted.strip_prefix(schema.as_str()).and_then(|rest| rest.strip_prefix('.')) == Some(&self.table)
+            }
+            // Records that do not say a schema are those of the table, whatever schema was named.
+            None => wanted.rsplit('.').next() == Some(&self.table),
+        };
+        wanted == self.table || plain() || wanted == self.to_string()
+    }
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let part = |text: &str| match text.contains(['.', '"']) {
+            true => format!("\"{}\"", text.replace('"', "\"\"")),
+            false => text.to_owned(),
+        };
+        match &self.schema {
+            Some(schema) => write!(f, "{}.{}", part(schema), part(&self.table)),
+            None => f.write_str(&part(&self.table)),
+        }
+    }
+}
+
+/// Refuses records of several tables where those of one are wanted. Records without a schema are those of the table of that name.
+///
+/// # Errors
+/// `SeveralTables`.
+pub(crate) fn check_one(tables: &BTreeSet<TableName>) -> Result<()> {
+    if is_one(tables) {
+        return Ok(());
+    }
+    let names: Vec<String> = tables.iter().map(ToString::to_string).collect();
+    Err(Error::usage("SeveralTables", format!("the files have several tables, name one of {}", names.join(", "))))
+}
+
+/// Whether these are names of one table.
+pub(crate) fn is_one(tables: &BTreeSet<TableName>) -> bool {
+    let schemas: BTreeSet<&String> = tables.iter().filter_map(|t| t.schema.as_ref()).collect();
+    tables.iter().all(|t| Some(&t.table) == tables.first().map(|first| &first.table)) && schemas.len() < 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_look_alike_are_told_apart() {
+        let (one, other) = (TableName::new(Some("a"), "b.c"), TableName::new(Some("a.b"), "c"));
+        assert!(one.is_meant_by("a.b.c") && other.is_meant_by("a.b.c"));
+        assert!(one.is_meant_by("a.\"b.c\"") && !other.is_meant_by("a.\"b.c\""));
+        assert!(!is_one(&BTreeSet::from([one, other])));
+    }
+
+    #[test]
+    fn a_name_without_a_schema_is_that_of_the_table() {
+        let name = TableName::new(None, "orders");
+        assert!(name.is_meant_by("orders") && name.is_meant_by("public.orders") && !name.is_meant_by("orders.public"));
+        assert!(is_one(&BTreeSet::from([name.clone(), TableName::new(Some("public"), "orders")])));
+        let two = [TableName::new(Some("public"), "orders"), TableName::new(Some("audit"), "orders"), name];
+        assert_eq!(check_one(&BTreeSet::from(two)).unwrap_err().code(), "SeveralTables");
+    }
+}

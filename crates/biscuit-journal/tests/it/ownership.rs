@@ -1,0 +1,130 @@
+//! Tables beside one another, in a store that has no folders.
+
+use std::sync::Arc;
+
+use biscuit_core::Result;
+use biscuit_journal::{Journal, JournalOptions, OtherFormats, Storage};
+use biscuit_testkit::{Fault, FaultStore, RecordingStore};
+use futures::TryStreamExt;
+use object_store::ObjectStore;
+use object_store::path::Path;
+
+use crate::table::{journal, memory, names, put, set};
+
+fn table(storage: &Storage, path: &str) -> Journal {
+    Journal::new(storage.clone(), Path::parse(path).expect("a path"), JournalOptions::default())
+}
+
+fn code<T>(result: Result<T>) -> &'static str {
+    result.err().map_or("", |e| e.code())
+}
+
+#[tokio::test]
+async fn tables_are_beside_one_another() {
+    let storage = memory();
+    set(&table(&storage, "lake/a"), "outer").await.expect("a commit");
+    for inside in ["lake/a/b", "lake/a/b/c", "lake/.biscuit/a", "lake/.biscuit/x", "lake/a/.biscuit/x"] {
+        assert_eq!(code(set(&table(&storage, inside), "inner").await), "OverlapsTable", "{inside}");
+    }
+    assert_eq!(code(set(&table(&storage, "lake"), "around").await), "OverlapsTable");
+    set(&table(&storage, "lake/ab"), "beside").await.expect("a name that begins alike is beside");
+    assert_eq!(names(&storage, ".txt").await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_moved_state_root_is_neither_in_a_table_nor_a_place_for_one() {
+    let storage = memory();
+    set(&table(&storage, "lake/a").with_state_root("states/a".into()), "x").await.expect("a commit");
+    for (path, state) in [("lake/b", "lake/a/state"), ("lake/b", "states/a/journal"), ("lake/b", "states/a/b")] {
+        assert_eq!(
+            code(set(&table(&storage, path).with_state_root(state.into()), "y").await),
+            "OverlapsTable",
+            "{state}"
+        );
+    }
+    for path in ["states/a", "states/a/x", "states"] {
+        assert_eq!(code(set(&table(&storage, path), "y").await), "OverlapsTable", "{path}");
+    }
+}
+
+/// Of two runs that begin a table inside the other's folder at once at most one commits, wherever the other one is when it does.
+#[tokio::test]
+async fn two_runs_at_once_do_not_make_one_table_inside_the_other() {
+    let rehearsal = memory();
+    let recording = Arc::new(RecordingStore::new(rehearsal.store.clone()));
+    set(&table(&rehearsal.with_store(recording.clone()), "lake/a"), "outer").await.expect("a commit");
+    for at in 1..=recording.calls().all().len() as u64 {
+        let storage = memory();
+        let sleepy = FaultStore::new(storage.store.clone(), Fault::Pause, at);
+        let outer = table(&storage.with_store(Arc::new(sleepy.clone())), "lake/a");
+        let meanwhile = async {
+            let paused = sleepy.paused().await;
+            let inner = set(&table(&storage, "lake/a/b"), "inner").await;
+            sleepy.resume();
+            paused.then_some(inner)
+        };
+        let (outer, inner) = futures::join!(set(&outer, "outer"), meanwhile);
+        let Some(inner) = inner else { continue };
+        assert!(outer.is_err() || inner.is_err(), "call {at}: both were committed");
+        for refused in [outer.err(), inner.err()].into_iter().flatten() {
+            assert_eq!(refused.code(), "OverlapsTable", "call {at}: {refused}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_claim_that_was_refused_is_taken_back() {
+    let storage = memory();
+    set(&table(&storage, "lake/a/b"), "inner").await.expect("a commit");
+    let outer = table(&storage, "lake/a");
+    let observed = outer.view().await.expect("a view");
+    let mut replace = outer.replace(&observed);
+    replace.stage("", "txt", "outer".into()).await.expect("staged");
+    assert_eq!(code(replace.commit().await), "OverlapsTable");
+    assert!(names(&storage, "lake/.biscuit/").await.is_empty(), "neither a claim nor staged files are left");
+    set(&table(&storage, "lake/a/b"), "again").await.expect("the other table goes on");
+}
+
+#[tokio::test]
+async fn readers_of_a_table_do_not_see_the_files_of_one_inside_of_it() {
+    let storage = memory();
+    set(&table(&storage, "lake/a"), "outer").await.expect("a commit");
+    // As it is after objects were copied.
+    let inner = memory();
+    set(&table(&inner, "lake/a/b"), "inner").await.expect("a commit");
+    let objects: Vec<_> = inner.store.list(None).try_collect().await.expect("a listing");
+    for object in objects {
+        let bytes = inner.store.get_opts(&object.location, Default::default()).await.expect("it is there");
+        let text = String::from_utf8(bytes.bytes().await.expect("bytes").to_vec()).expect("text");
+        put(&storage, object.location.as_ref(), &text).await;
+    }
+    let outer = table(&storage, "lake/a");
+    let viewed = outer.view().await.expect("a view");
+    assert_eq!((viewed.files.len(), viewed.foreign.len(), viewed.ghosts.len()), (1, 0, 0));
+    assert!(outer.leftovers().await.expect("leftovers").ghosts.is_empty());
+    assert_eq!(code(outer.observe().await), "OverlapsTable");
+}
+
+#[tokio::test]
+async fn folders_of_other_formats_are_refused_unless_they_are_allowed() {
+    for log in ["_delta_log/0.json", "metadata/v1.metadata.json", ".hoodie/x", "schema/schema-0"] {
+        let storage = memory();
+        put(&storage, &format!("lake/t/{log}"), "{}").await;
+        put(&storage, "lake/t/part-0", "row").await;
+        assert_eq!(code(journal(&storage).view().await), "OtherTableFormat", "{log}");
+        assert_eq!(code(set(&table(&storage, "lake/t/x/y"), "y").await), "OtherTableFormat", "{log}");
+        let options = JournalOptions::default().with_other_formats(OtherFormats::Allow);
+        let allowed = Journal::new(storage.clone(), Path::from("lake/t"), options);
+        assert!(!allowed.view().await.expect("a view").files.is_empty(), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn names_that_differ_by_letter_case_or_unicode_form_are_refused_beside_one_another() {
+    let storage = memory();
+    set(&table(&storage, "lake/\u{c4}pfel"), "x").await.expect("a commit");
+    for other in ["lake/\u{e4}pfel", "lake/A\u{308}pfel"] {
+        assert_eq!(code(set(&table(&storage, other), "y").await), "LooksAlike", "{other}");
+    }
+    set(&table(&storage, "other/\u{e4}pfel"), "y").await.expect("another folder");
+}

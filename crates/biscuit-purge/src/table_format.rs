@@ -1,0 +1,111 @@
+//! Folders of table formats whose own log says which of their files count.
+
+use std::fmt;
+
+use biscuit_core::Error;
+
+/// A table format that keeps a log of its own. Biscuit does not read these logs, so it can neither tell which files of such a
+/// folder are live nor change them without breaking the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum TableFormat {
+    /// Delta Lake: a folder `_delta_log`.
+    DeltaLake,
+    /// Apache Iceberg: a folder `metadata` with `*.metadata.json` or `version-hint.text`.
+    Iceberg,
+    /// Apache Hudi: a folder `.hoodie`.
+    Hudi,
+    /// Apache Paimon: `schema/schema-0` and further numbers.
+    Paimon,
+}
+
+impl fmt::Display for TableFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::DeltaLake => "Delta Lake",
+            Self::Iceberg => "Apache Iceberg",
+            Self::Hudi => "Apache Hudi",
+            Self::Paimon => "Apache Paimon",
+        })
+    }
+}
+
+impl TableFormat {
+    /// All formats that are recognised.
+    pub const ALL: [Self; 4] = [Self::DeltaLake, Self::Iceberg, Self::Hudi, Self::Paimon];
+
+    /// The folder of the format's log, directly below the folder of its table.
+    pub fn log_folder(self) -> &'static str {
+        match self {
+            Self::DeltaLake => "_delta_log",
+            Self::Iceberg => "metadata",
+            Self::Hudi => ".hoodie",
+            Self::Paimon => "schema",
+        }
+    }
+
+    /// The error for the folder of a table of this format.
+    pub fn refused(self, folder: &str) -> Error {
+        let message = format!(
+            "`{folder}` is a table of {self}, whose own log says which of its files count; nothing was done. Use the tools of {self}, or allow other table formats (`--allow-other-formats`) to take its files as they are"
+        );
+        Error::usage("OtherTableFormat", message)
+    }
+
+    /// Returns the format and the folder of the table whose log this key belongs to, if its name is one of a log.
+    ///
+    /// ```
+    /// use biscuit_purge::TableFormat;
+    ///
+    /// let found = TableFormat::of_log("lake/t/_delta_log/00000000000000000000.json");
+    /// assert_eq!(found, Some((TableFormat::DeltaLake, "lake/t")));
+    /// assert_eq!(TableFormat::of_log("lake/t/metadata/v3.metadata.json"), Some((TableFormat::Iceberg, "lake/t")));
+    /// assert_eq!(TableFormat::of_log("lake/t/metadata/notes.json"), None);
+    /// ```
+    pub fn of_log(key: &str) -> Option<(Self, &str)> {
+        let mut from = 0;
+        loop {
+            let end = key[from..].find('/').map(|i| from + i)?;
+            let rest = &key[end + 1..];
+            if let Some(format) =
+                Self::ALL.into_iter().find(|f| key[from..end] == *f.log_folder() && f.is_log_file(rest))
+            {
+                return Some((format, key[..from].trim_end_matches('/')));
+            }
+            from = end + 1;
+        }
+    }
+
+    /// Whether a path below the log's folder is one that only the format writes.
+    fn is_log_file(self, rest: &str) -> bool {
+        match self {
+            Self::DeltaLake | Self::Hudi => true,
+            Self::Iceberg => rest.ends_with(".metadata.json") || rest == "version-hint.text",
+            Self::Paimon => rest
+                .strip_prefix("schema-")
+                .is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logs_are_known_at_any_depth_and_at_the_root() {
+        assert_eq!(TableFormat::of_log("_delta_log/0.json"), Some((TableFormat::DeltaLake, "")));
+        assert_eq!(TableFormat::of_log("a/b/.hoodie/hoodie.properties"), Some((TableFormat::Hudi, "a/b")));
+        assert_eq!(TableFormat::of_log("a/schema/schema-12"), Some((TableFormat::Paimon, "a")));
+        assert_eq!(TableFormat::of_log("a/metadata/version-hint.text"), Some((TableFormat::Iceberg, "a")));
+    }
+
+    #[test]
+    fn folders_of_like_names_are_no_logs() {
+        for other in
+            ["a/schema/schema-x", "a/metadata/x.json", "a/_delta_log", "a/_delta_logs/0.json", "part-0.parquet"]
+        {
+            assert_eq!(TableFormat::of_log(other), None, "{other}");
+        }
+    }
+}
