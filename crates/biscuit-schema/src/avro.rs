@@ -5,7 +5,7 @@ use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use biscuit_core::{Error, Result};
 use serde_json::Value;
 
-use crate::{Column, ColumnType, Contract};
+use crate::{Column, ColumnType, Contract, check_type_size, too_deep};
 
 /// A type of an Avro schema, and whether it may be null.
 type Typed = (DataType, bool);
@@ -17,9 +17,13 @@ impl Contract {
     /// Source: the Avro specification 1.12, "Schema Declaration" and "Logical Types".
     ///
     /// # Errors
-    /// `InvalidAvro` for JSON that is no schema of a record, a name that is not declared, or a union of more than null and one type.
+    /// `InvalidAvro` for JSON that is no schema of a record, a name that is not declared, or a union of more than null and one type;
+    /// `TooDeep`, `TooManyColumns`.
     pub fn from_avro(text: &str) -> Result<Self> {
-        let schema: Value = serde_json::from_str(text).map_err(|e| invalid(&e.to_string()).with_source(e))?;
+        let schema: Value = serde_json::from_str(text).map_err(|e| match e.to_string() {
+            why if why.starts_with("recursion limit") => Error::usage("TooDeep", too_deep("the Avro schema").message()),
+            why => invalid(&why).with_source(e),
+        })?;
         if schema["type"] != "record" {
             return Err(invalid("it is no record"));
         }
@@ -28,9 +32,10 @@ impl Contract {
         let mut columns = Vec::new();
         for field in fields_of(&schema)? {
             let name = name_of(field)?;
-            let (t, nullable) = names
-                .read(&field["type"], &namespace)
-                .map_err(|e| invalid(&format!("field `{name}`: {}", e.message())).with_column(name))?;
+            let (t, nullable) = names.read(&field["type"], &namespace).map_err(|e| match e.code() {
+                "InvalidAvro" => invalid(&format!("field `{name}`: {}", e.message())).with_column(name),
+                code => Error::usage(code, e.message()).with_column(name),
+            })?;
             let mut column = Column { nullable, ..Column::new(name, ColumnType::of_arrow(t)) };
             column.comment = field["doc"].as_str().map(str::to_owned);
             column.reading.default = match &field["default"] {
@@ -131,6 +136,8 @@ impl Names {
             }
             simple => self.simple(simple, namespace)?,
         };
+        // Types that name one another are deeper, and more, than the text that declares them.
+        check_type_size(&t, "the Avro schema")?;
         self.declare(schema, &own, &t);
         Ok(t)
     }

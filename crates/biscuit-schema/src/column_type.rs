@@ -3,6 +3,8 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use biscuit_core::{Error, Result};
 
+use crate::limits::{Parsed, short};
+
 /// What a type name says beyond its Arrow type: how a change stream that follows the database's types writes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Wire {
@@ -30,9 +32,9 @@ impl ColumnType {
     /// of struct fields.
     ///
     /// # Errors
-    /// `UnknownType`, naming what was not understood.
+    /// `UnknownType`, naming what was not understood; `TooDeep`, `TooManyColumns`.
     pub fn parse(text: &str) -> Result<Self> {
-        let mut p = Parser { text, at: 0 };
+        let mut p = Parser { text, at: 0, parsed: Parsed::default() };
         let parsed = p.column_type()?;
         p.space();
         if p.at != text.len() { Err(p.unknown()) } else { Ok(parsed) }
@@ -71,11 +73,12 @@ impl ColumnType {
 struct Parser<'a> {
     text: &'a str,
     at: usize,
+    parsed: Parsed,
 }
 
 impl<'a> Parser<'a> {
     fn unknown(&self) -> Error {
-        let (text, rest) = (self.text, &self.text[self.at..]);
+        let (text, rest) = (short(self.text), short(&self.text[self.at..]));
         Error::usage("UnknownType", format!("`{text}` is not a type that is known here, from `{rest}` on"))
     }
 
@@ -122,11 +125,16 @@ impl<'a> Parser<'a> {
     }
 
     fn column_type(&mut self) -> Result<ColumnType> {
+        self.parsed.down()?;
         let mut t = self.simple()?;
+        let mut lists = 0;
         while self.eat("[") {
             self.expect("]")?;
+            self.parsed.down()?;
+            lists += 1;
             t = ColumnType { arrow: list(t.arrow), wire: Wire::Plain };
         }
+        (0..=lists).for_each(|_| self.parsed.up());
         Ok(t)
     }
 
@@ -180,11 +188,18 @@ impl<'a> Parser<'a> {
     }
 
     fn bits(&mut self) -> Result<ColumnType> {
-        self.eat("varying");
-        match self.digits()? {
-            (None | Some(1), None) => Ok(ColumnType { arrow: DataType::Boolean, wire: Wire::Plain }),
-            (Some(n @ 2..), None) => Ok(ColumnType { arrow: DataType::Utf8, wire: Wire::Bits(n as u32) }),
-            _ => Err(self.unknown()),
+        let varying = self.eat("varying");
+        let bits = match self.digits()? {
+            (Some(n), None) => u32::try_from(n).map_err(|_| self.unknown())?,
+            // What PostgreSQL calls it where there is no length.
+            (None, None) if varying => i32::MAX.unsigned_abs(),
+            (None, None) => 1,
+            _ => return Err(self.unknown()),
+        };
+        match bits {
+            0 => Err(self.unknown()),
+            1 => Ok(ColumnType { arrow: DataType::Boolean, wire: Wire::Plain }),
+            n => Ok(ColumnType { arrow: DataType::Utf8, wire: Wire::Bits(n) }),
         }
     }
 

@@ -195,8 +195,9 @@ impl Contract {
     /// The contract of rows with these columns. Comments are those under the key `comment` of a field's metadata.
     ///
     /// # Errors
-    /// `UnknownType` for Arrow types that no column of a table has; `ColumnCase`.
+    /// `UnknownType` for Arrow types that no column of a table has; `ColumnCase`, `TooManyColumns`, `TooDeep`.
     pub fn from_arrow(schema: &Schema) -> Result<Self> {
+        crate::check_size(schema, "the schema")?;
         let columns = schema.fields().iter().map(|f| {
             let arrow = crate::plain_type(f.data_type());
             if crate::type_name(&arrow).is_none() {
@@ -213,9 +214,11 @@ impl Contract {
     /// Whether its parts fit together: no two columns of one name, no name of a key, grain, partition or check that is no column.
     ///
     /// # Errors
-    /// `InvalidContract`.
+    /// `InvalidContract`; `TooManyColumns`, `TooDeep`.
     pub fn check(&self) -> Result<()> {
-        crate::check_names(&self.to_arrow(), "the contract").map_err(|e| bad(e.message().to_owned()))?;
+        let schema = self.to_arrow();
+        crate::check_size(&schema, "the contract").map_err(|e| Error::usage(e.code(), e.message()))?;
+        crate::check_names(&schema, "the contract").map_err(|e| bad(e.message().to_owned()))?;
         // Order columns may come from the change stream instead of the row, so they are not looked up.
         let named = self.key.iter().chain(&self.partition_by).chain(&self.grain);
         if let Some(name) = named.into_iter().find(|n| self.column(n).is_none()) {

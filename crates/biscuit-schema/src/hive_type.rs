@@ -5,6 +5,8 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use biscuit_core::{Error, Result};
 
+use crate::limits::{Parsed, short};
+
 /// A type of Hive's grammar, as Glue, Athena and Spark write it. Read from text and written back it is the same; names of struct fields
 /// keep their letters.
 ///
@@ -185,9 +187,9 @@ impl FromStr for HiveType {
     type Err = Error;
 
     /// # Errors
-    /// `UnknownType`, naming what was not understood and where it is.
+    /// `UnknownType`, naming what was not understood and where it is; `TooDeep`, `TooManyColumns`.
     fn from_str(text: &str) -> Result<Self> {
-        let mut p = Parser { text, at: 0 };
+        let mut p = Parser { text, at: 0, parsed: Parsed::default() };
         let parsed = p.hive_type()?;
         p.space();
         if p.at == text.len() { Ok(parsed) } else { Err(p.unknown("more than a type")) }
@@ -197,6 +199,7 @@ impl FromStr for HiveType {
 struct Parser<'a> {
     text: &'a str,
     at: usize,
+    parsed: Parsed,
 }
 
 impl<'a> Parser<'a> {
@@ -205,7 +208,7 @@ impl<'a> Parser<'a> {
     }
 
     fn unknown(&self, what: &str) -> Error {
-        let message = format!("`{}` is no Hive type: {what}, at `{}`", self.text, self.rest());
+        let message = format!("`{}` is no Hive type: {what}, at `{}`", short(self.text), short(self.rest()));
         Error::usage("UnknownType", message)
     }
 
@@ -277,6 +280,13 @@ impl<'a> Parser<'a> {
     }
 
     fn hive_type(&mut self) -> Result<HiveType> {
+        self.parsed.down()?;
+        let parsed = self.one();
+        self.parsed.up();
+        parsed
+    }
+
+    fn one(&mut self) -> Result<HiveType> {
         self.space();
         let start = self.at;
         match self.word().to_ascii_lowercase().as_str() {

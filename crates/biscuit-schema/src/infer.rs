@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::iso::{iso_date, iso_date_time};
-use crate::{Contract, common_type, plain_type, type_name};
+use crate::{Contract, MAX_FIELDS, common_type, plain_type, type_name};
 
 /// Learns the columns of a table from samples: cells of text, JSON, or schemas. What looks like a number and is not one stays text:
 /// `02134`, `+49170`, numbers of more digits than a bigint has.
@@ -26,6 +26,8 @@ use crate::{Contract, common_type, plain_type, type_name};
 #[derive(Debug, Clone, Default)]
 pub struct Inference {
     columns: Vec<Learned>,
+    /// Where each is, by name.
+    at: HashMap<String, usize>,
     rows: u64,
 }
 
@@ -105,7 +107,12 @@ impl Inference {
     }
 
     fn add(&mut self, name: &str, shape: Shape, at: impl Fn() -> String) {
-        let Some(known) = self.columns.iter_mut().find(|c| c.name == name) else {
+        let Some(known) = self.at.get(name).map(|at| &mut self.columns[*at]) else {
+            // One more than a table may have: `finish` refuses it.
+            if self.columns.len() > MAX_FIELDS {
+                return;
+            }
+            self.at.insert(name.to_owned(), self.columns.len());
             self.columns.push(Learned { name: name.to_owned(), shape, at: at(), conflict: None });
             return;
         };
@@ -127,7 +134,7 @@ impl Inference {
     /// The contract, and what did not fit together.
     ///
     /// # Errors
-    /// `InvalidContract` for two names that differ only in letter case.
+    /// `InvalidContract` for two names that differ only in letter case; `TooManyColumns`, `TooDeep`.
     pub fn finish(self) -> Result<Inferred> {
         let fields: Vec<Field> = self.columns.iter().map(|c| Field::new(&c.name, c.shape.arrow(), true)).collect();
         let contract = Contract::from_arrow(&Schema::new(fields))?;

@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use arrow::datatypes::{Field, Schema};
 use biscuit_core::{Error, Result};
 
-use crate::{common_type, plain_type, type_name};
+use crate::{check_size, common_type, plain_type, type_name};
 
 /// One schema for the rows of both: the columns of `base` in their order, then the new ones of `other`; matched by name,
 /// each with the lossless common type; nullable, since a column may be missing on either side.
@@ -31,11 +31,13 @@ fn plain(f: &Field) -> Field {
     Field::new(f.name(), plain_type(f.data_type()), true)
 }
 
-/// Checks that no column name comes twice and no two differ only in letter case.
+/// Checks that no column name comes twice and no two differ only in letter case, and that there are not more of them, or nested deeper, than
+/// [`check_size`] lets through.
 ///
 /// # Errors
-/// `DuplicateColumn`, `ColumnCase`.
+/// `DuplicateColumn`, `ColumnCase`, `TooManyColumns`, `TooDeep`.
 pub fn check_names(schema: &Schema, what: &str) -> Result<()> {
+    check_size(schema, what)?;
     let mut seen: HashMap<String, &str> = HashMap::new();
     for f in schema.fields() {
         match seen.insert(f.name().to_lowercase(), f.name()) {

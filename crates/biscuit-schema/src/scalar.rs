@@ -27,12 +27,9 @@ impl Digits {
             _ => (false, text),
         };
         let (mantissa, exponent) = match rest.find(['e', 'E']) {
-            Some(at) => (&rest[..at], rest[at + 1..].parse::<i32>().map_err(|_| Fault::Unparseable)?),
+            Some(at) => (&rest[..at], exponent(&rest[at + 1..])?),
             None => (rest, 0),
         };
-        if exponent.abs() > 1000 {
-            return Err(Fault::Overflow);
-        }
         let (mut value, mut scale, mut point, mut any, mut zeros) = (0i128, 0i32, false, false, 0);
         for b in mantissa.bytes() {
             match b {
@@ -87,6 +84,15 @@ impl Digits {
             }
         }
     }
+}
+
+/// A power of ten.
+fn exponent(text: &str) -> Answer<i32> {
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(Fault::Unparseable);
+    }
+    text.parse::<i32>().ok().filter(|e| e.unsigned_abs() <= 1000).ok_or(Fault::Overflow)
 }
 
 /// A whole number, from text.
@@ -212,6 +218,10 @@ mod tests {
             ("123.456", 2, Err(Fault::PrecisionLoss)),
             ("1e-400", 2, Err(Fault::PrecisionLoss)),
             ("1e400", 2, Err(Fault::Overflow)),
+            ("1e-2147483648", 2, Err(Fault::Overflow)),
+            ("1e999999999999", 2, Err(Fault::Overflow)),
+            ("1e", 2, Err(Fault::Unparseable)),
+            ("1e+-3", 2, Err(Fault::Unparseable)),
             ("9999999999999999999999999999999999999999", 0, Err(Fault::Overflow)),
             ("1.2.3", 2, Err(Fault::Unparseable)),
             ("", 2, Err(Fault::Unparseable)),

@@ -1,0 +1,180 @@
+//! Limits of what data from outside may be nested in and wide.
+
+use arrow::datatypes::{DataType, Field, Fields, Schema};
+use biscuit_core::{Error, Result};
+
+/// How many values may be nested in one another: JSON in a line of input, types in a schema, a contract or a type's name.
+///
+/// Code that follows nested values calls itself once or several times for each level. 64 levels take less than a quarter of a stack of
+/// 2 MiB, which the threads of an asynchronous runtime have, also without optimization.
+pub const MAX_DEPTH: usize = 64;
+
+/// How many columns a table may have, fields of structs, lists and maps among them.
+pub const MAX_FIELDS: usize = 10_000;
+
+/// Checks that JSON text is not nested deeper than [`MAX_DEPTH`], without calling itself for a level; what is no JSON is left to its parser.
+///
+/// ```
+/// use biscuit_schema::{MAX_DEPTH, is_too_deep};
+///
+/// let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+/// assert!(!is_too_deep(nested(MAX_DEPTH).as_bytes()));
+/// assert!(is_too_deep(nested(MAX_DEPTH + 1).as_bytes()));
+/// assert!(!is_too_deep(format!("\"{}\\\"[\"", "[".repeat(100)).as_bytes()));
+/// ```
+pub fn is_too_deep(json: &[u8]) -> bool {
+    // Fewer brackets than levels cannot nest so deep; most lines end here.
+    if json.iter().filter(|b| matches!(b, b'[' | b'{')).take(MAX_DEPTH + 1).count() <= MAX_DEPTH {
+        return false;
+    }
+    let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);
+    for byte in json {
+        match (quoted, byte) {
+            (true, _) if escaped => escaped = false,
+            (true, b'\\') => escaped = true,
+            (_, b'"') => quoted = !quoted,
+            (false, b'[' | b'{') => {
+                depth += 1;
+                if depth > MAX_DEPTH {
+                    return true;
+                }
+            }
+            (false, b']' | b'}') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    false
+}
+
+/// The start of a text, for a message.
+pub(crate) fn short(text: &str) -> std::borrow::Cow<'_, str> {
+    match text.char_indices().nth(200) {
+        Some((end, _)) => format!("{}…", &text[..end]).into(),
+        None => text.into(),
+    }
+}
+
+/// How far a parser of types has come: it calls itself for each level, and compares the names of each struct.
+#[derive(Debug, Default)]
+pub(crate) struct Parsed {
+    depth: usize,
+    fields: usize,
+}
+
+impl Parsed {
+    /// One level down; the caller goes up again with [`up`](Self::up).
+    ///
+    /// # Errors
+    /// `TooDeep`, `TooManyColumns`.
+    pub(crate) fn down(&mut self) -> Result<()> {
+        self.depth += 1;
+        self.fields += 1;
+        if self.depth > MAX_DEPTH {
+            return Err(Error::usage("TooDeep", too_deep("the type").message()));
+        }
+        if self.fields > MAX_FIELDS {
+            return Err(Error::usage("TooManyColumns", format!("the type has more than {MAX_FIELDS} nested fields")));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn up(&mut self) {
+        self.depth -= 1;
+    }
+}
+
+/// The error for JSON that is nested too deep; the caller says where.
+pub fn too_deep(what: &str) -> Error {
+    Error::data("TooDeep", format!("{what} is nested deeper than {MAX_DEPTH} levels"))
+}
+
+/// Checks that a schema has at most [`MAX_FIELDS`] columns and nested fields, and that these are nested in at most [`MAX_DEPTH`] levels.
+///
+/// # Errors
+/// `TooManyColumns`, `TooDeep`; `what` names the schema.
+pub fn check_size(schema: &Schema, what: &str) -> Result<()> {
+    check_fields(schema.fields(), what)
+}
+
+/// As [`check_size`], of one type.
+///
+/// # Errors
+/// As [`check_size`].
+pub fn check_type_size(t: &DataType, what: &str) -> Result<()> {
+    check_all(children(t).map(|f| (1, f)), what)
+}
+
+fn check_fields(fields: &Fields, what: &str) -> Result<()> {
+    check_all(fields.iter().map(|f| (1, f.as_ref())), what)
+}
+
+/// Counts without calling itself. A type may name the same part many times, so the count ends at the limit.
+fn check_all<'a>(fields: impl Iterator<Item = (usize, &'a Field)>, what: &str) -> Result<()> {
+    let mut todo: Vec<(usize, &Field)> = fields.collect();
+    let mut met = todo.len();
+    while let Some((depth, field)) = todo.pop() {
+        if met > MAX_FIELDS {
+            let message = format!("{what} has more than {MAX_FIELDS} columns and nested fields");
+            return Err(Error::data("TooManyColumns", message));
+        }
+        if depth > MAX_DEPTH {
+            return Err(too_deep(what));
+        }
+        let before = todo.len();
+        todo.extend(children(field.data_type()).map(|child| (depth + 1, child)));
+        met += todo.len() - before;
+    }
+    if met > MAX_FIELDS {
+        let message = format!("{what} has more than {MAX_FIELDS} columns and nested fields");
+        return Err(Error::data("TooManyColumns", message));
+    }
+    Ok(())
+}
+
+fn children(t: &DataType) -> Box<dyn Iterator<Item = &Field> + '_> {
+    match t {
+        DataType::List(f)
+        | DataType::LargeList(f)
+        | DataType::ListView(f)
+        | DataType::LargeListView(f)
+        | DataType::FixedSizeList(f, _)
+        | DataType::RunEndEncoded(_, f) => Box::new(std::iter::once(f.as_ref())),
+        // The struct of an entry is no level of its own, and no field.
+        DataType::Map(entry, _) => match entry.data_type() {
+            DataType::Struct(fields) => Box::new(fields.iter().map(AsRef::as_ref)),
+            _ => Box::new(std::iter::once(entry.as_ref())),
+        },
+        DataType::Struct(fields) => Box::new(fields.iter().map(AsRef::as_ref)),
+        DataType::Union(fields, _) => Box::new(fields.iter().map(|(_, f)| f.as_ref())),
+        DataType::Dictionary(_, value) => children(value),
+        _ => Box::new(std::iter::empty()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nested(levels: usize) -> DataType {
+        (0..levels).fold(DataType::Int32, |t, _| DataType::List(Field::new("element", t, true).into()))
+    }
+
+    #[test]
+    fn a_schema_is_as_deep_and_as_wide_as_the_limits_say() {
+        let of = |t: DataType| check_size(&Schema::new(vec![Field::new("v", t, true)]), "it").map_err(|e| e.code());
+        assert_eq!(of(nested(MAX_DEPTH - 1)), Ok(()));
+        assert_eq!(of(nested(MAX_DEPTH)), Err("TooDeep"));
+        let wide = |n: usize| {
+            let fields = (0..n).map(|i| Field::new(i.to_string(), DataType::Int32, true)).collect::<Vec<_>>();
+            check_size(&Schema::new(fields), "it").map_err(|e| e.code())
+        };
+        assert_eq!((wide(MAX_FIELDS), wide(MAX_FIELDS + 1)), (Ok(()), Err("TooManyColumns")));
+    }
+
+    #[test]
+    fn a_type_that_names_its_parts_twice_at_each_level_ends_at_the_limit() {
+        let twice = |t: DataType| DataType::Struct(["a", "b"].map(|n| Field::new(n, t.clone(), true)).to_vec().into());
+        let doubled = (0..60).fold(DataType::Int32, |t, _| twice(t));
+        assert_eq!(check_type_size(&doubled, "it").unwrap_err().code(), "TooManyColumns");
+    }
+}
