@@ -1,41 +1,58 @@
 use serde_json::Value;
 
-const SCHEMA: &[u8] = b"avro.schema";
+pub(crate) const SCHEMA: &str = "avro.schema";
 
-/// An Avro file whose schema gives full names in one piece (`"name": "a.b.C"`), with these in two (`"namespace": "a.b"`):
-/// the specification allows both, and arrow-avro finds only the latter again. None if there is nothing to change.
+/// The head of an Avro file: what it says of itself, the marker behind each block, and where the first block begins.
 /// Form of the file: <https://avro.apache.org/docs/1.11.1/specification/#object-container-files>
-pub(crate) fn with_split_names(file: &[u8]) -> Option<Vec<u8>> {
-    let mut at = 4;
-    let mut entries: Vec<(&[u8], &[u8])> = Vec::new();
-    loop {
-        let count = long(file, &mut at)?;
-        if count == 0 {
-            break;
+#[derive(Debug)]
+pub(crate) struct Header<'a> {
+    entries: Vec<(&'a [u8], &'a [u8])>,
+    pub(crate) sync: [u8; 16],
+    pub(crate) end: usize,
+}
+
+impl<'a> Header<'a> {
+    /// Of a file that begins with Avro's four bytes; none if it ends in its head, or its numbers lead out of it.
+    pub(crate) fn read(file: &'a [u8]) -> Option<Self> {
+        let mut at = 4;
+        let mut entries: Vec<(&[u8], &[u8])> = Vec::new();
+        loop {
+            let count = long(file, &mut at)?;
+            if count == 0 {
+                break;
+            }
+            // A negative count is followed by the size of the block.
+            if count < 0 {
+                long(file, &mut at)?;
+            }
+            for _ in 0..count.unsigned_abs() {
+                entries.push((bytes(file, &mut at)?, bytes(file, &mut at)?));
+            }
         }
-        // A negative count is followed by the size of the block.
-        if count < 0 {
-            long(file, &mut at)?;
-        }
-        for _ in 0..count.unsigned_abs() {
-            entries.push((bytes(file, &mut at)?, bytes(file, &mut at)?));
-        }
+        let sync = file.get(at..)?.first_chunk::<16>()?;
+        Some(Self { entries, sync: *sync, end: at + 16 })
     }
-    let written = entries.iter().find(|(k, _)| *k == SCHEMA)?.1;
-    let mut schema: Value = serde_json::from_slice(written).ok()?;
-    if !split(&mut schema) {
-        return None;
+
+    pub(crate) fn get(&self, name: &str) -> Option<&'a [u8]> {
+        self.entries.iter().find(|(k, _)| *k == name.as_bytes()).map(|(_, v)| *v)
     }
-    let schema = schema.to_string();
-    let mut out = file[..4].to_vec();
-    put_long(entries.len() as i64, &mut out);
-    for (key, value) in entries {
-        put_bytes(key, &mut out);
-        put_bytes(if key == SCHEMA { schema.as_bytes() } else { value }, &mut out);
+
+    /// A head of blocks that are not packed. Where the schema gives full names in one piece (`"name": "a.b.C"`), it has these in two
+    /// (`"namespace": "a.b"`): the specification allows both, and arrow-avro finds only the latter again.
+    pub(crate) fn unpacked(&self, mut schema: Value) -> Vec<u8> {
+        let written = if split(&mut schema) {
+            schema.to_string().into_bytes()
+        } else {
+            self.get(SCHEMA).unwrap_or_default().to_vec()
+        };
+        let mut out = b"Obj\x01".to_vec();
+        put_long(1, &mut out);
+        put_bytes(SCHEMA.as_bytes(), &mut out);
+        put_bytes(&written, &mut out);
+        put_long(0, &mut out);
+        out.extend_from_slice(&self.sync);
+        out
     }
-    put_long(0, &mut out);
-    out.extend_from_slice(&file[at..]);
-    Some(out)
 }
 
 /// Splits names wherever they are; answers whether there was one.
@@ -59,12 +76,17 @@ fn split(schema: &mut Value) -> bool {
     }
 }
 
-fn long(file: &[u8], at: &mut usize) -> Option<i64> {
+/// A number of at most ten bytes.
+pub(crate) fn long(file: &[u8], at: &mut usize) -> Option<i64> {
     let (mut value, mut shift) = (0_u64, 0);
     loop {
         let byte = *file.get(*at)?;
         *at += 1;
-        value |= u64::from(byte & 0x7f).checked_shl(shift)?;
+        // The tenth byte has the highest bit only.
+        if shift == 63 && byte > 1 {
+            return None;
+        }
+        value |= u64::from(byte & 0x7f) << shift;
         if byte & 0x80 == 0 {
             return Some((value >> 1) as i64 ^ -((value & 1) as i64));
         }
@@ -79,7 +101,7 @@ fn bytes<'a>(file: &'a [u8], at: &mut usize) -> Option<&'a [u8]> {
     Some(found)
 }
 
-fn put_long(value: i64, out: &mut Vec<u8>) {
+pub(crate) fn put_long(value: i64, out: &mut Vec<u8>) {
     let mut rest = ((value << 1) ^ (value >> 63)) as u64;
     while rest >= 0x80 {
         out.push(rest as u8 | 0x80);
@@ -105,6 +127,7 @@ mod tests {
             assert_eq!(long(&out, &mut 0), Some(n), "{n}");
         }
         assert_eq!(long(&[0x80], &mut 0), None);
+        assert_eq!(long(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2], &mut 0), None);
     }
 
     #[test]
@@ -118,13 +141,19 @@ mod tests {
         }
         put_long(0, &mut file);
         file.extend_from_slice(b"0123456789abcdefblocks");
-        let split = with_split_names(&file).expect("it has full names");
-        assert!(split.ends_with(b"0123456789abcdefblocks"));
+        let header = Header::read(&file).expect("it has a whole head");
+        assert_eq!((&file[header.end..], &header.sync), (&b"blocks"[..], b"0123456789abcdef"));
+        assert_eq!(header.get("avro.codec"), Some(&b"null"[..]));
+        let split = header.unpacked(serde_json::from_str(schema).unwrap());
         let text = String::from_utf8_lossy(&split);
         for part in [r#""name":"C""#, r#""namespace":"a.b""#, r#""namespace":"d""#, r#""name":"x.y""#] {
             assert!(text.contains(part), "{part}: {text}");
         }
-        assert!(with_split_names(&split).is_none(), "nothing is left to split");
-        assert!(with_split_names(b"Obj\x01").is_none() && with_split_names(&file[..40]).is_none());
+        let again = Header::read(&split).expect("it has a whole head");
+        let plain = serde_json::from_slice(again.get(SCHEMA).unwrap()).unwrap();
+        assert_eq!(again.unpacked(plain), split, "nothing is left to split");
+        for cut in 4..header.end {
+            assert!(Header::read(&file[..cut]).is_none(), "{cut}");
+        }
     }
 }

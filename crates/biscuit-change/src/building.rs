@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
@@ -21,6 +22,10 @@ use crate::units::Pick;
 /// A key column, how it is read, and its value.
 type KeyCell = (String, Codec, Cell);
 
+/// Records of a batch, and bytes of their values.
+const BATCH_ROWS: usize = 65_536;
+const BATCH_BYTES: usize = 256 << 20;
+
 /// What is the same for all records of a reader.
 #[derive(Debug)]
 pub(crate) struct Context<'a> {
@@ -33,6 +38,9 @@ pub(crate) struct Context<'a> {
 #[derive(Debug)]
 pub(crate) struct Building {
     pub(crate) codecs: Arc<Vec<(String, Codec)>>,
+    names: HashSet<String>,
+    /// Bytes of the records' text.
+    bytes: usize,
     pub(crate) file: Arc<str>,
     cells: Vec<Vec<Cell>>,
     missing: Vec<Vec<usize>>,
@@ -58,6 +66,8 @@ impl Building {
         }
         let n = codecs.len();
         Ok(Self {
+            names: codecs.iter().map(|(name, _)| name.clone()).collect(),
+            bytes: 0,
             codecs,
             file: file.clone(),
             cells: vec![vec![]; n],
@@ -72,6 +82,11 @@ impl Building {
         })
     }
 
+    /// Whether it holds as much as a batch may: an array counts the bytes of its texts with 31 bits.
+    pub(crate) fn is_full(&self) -> bool {
+        self.ops.len() >= BATCH_ROWS || self.bytes >= BATCH_BYTES
+    }
+
     /// Adds a record, whole or not at all.
     pub(crate) fn push(&mut self, event: &Event<'_>, op: Op, context: &Context<'_>, place: u64) -> Result<()> {
         let object = self.image(event, op, context.key, place)?;
@@ -83,18 +98,22 @@ impl Building {
         for f in context.fields {
             let raw = event.source.some(&f.field).map(RawValue::get);
             let cell = raw.map_or(Ok(Cell::Null), |r| f.decode(r));
-            order.push(cell.map_err(|why| wrong_type(&format!("source.{}", f.field), &why, &self.file, place))?);
+            order.push(cell.map_err(|why| wrong_type(&format!("source.{}", f.field), why, &self.file, place))?);
         }
         let half = self.half(event, op, context.key, place)?;
         let row = self.ops.len();
         for (i, cell) in cells.into_iter().enumerate() {
+            self.bytes += cell.as_ref().map_or(0, Cell::size);
             if cell.is_none() {
                 self.missing[i].push(row);
             }
             self.cells[i].push(cell.unwrap_or(Cell::Null));
         }
-        for (name, _) in &object.0 {
-            let own = self.codecs.iter().any(|(c, _)| c == name) || (event.flat && name.starts_with(META));
+        for (i, (name, _)) in object.0.iter().enumerate() {
+            // Records mostly have the columns in their order.
+            let own = self.codecs.get(i).is_some_and(|(c, _)| c == name)
+                || self.names.contains(name)
+                || (event.flat && name.starts_with(META));
             if !own && !self.unknown.contains(name) {
                 self.unknown.push(name.clone());
             }
@@ -158,7 +177,7 @@ impl Building {
                 }
             }
         }
-        codec.decode(raw).map(Some).map_err(|why| wrong_type(name, &why, &self.file, place))
+        codec.decode(raw).map(Some).map_err(|why| wrong_type(name, why, &self.file, place))
     }
 
     /// Which half of a key update the record is, and the key of the other half.
@@ -177,7 +196,7 @@ impl Building {
                 let message = format!("the header of a key update does not name the key column `{name}`");
                 return Err(Error::data("MissingColumn", message).with_column(name).at(&self.file, place));
             };
-            let cell = codec.decode(value.get()).map_err(|why| wrong_type(name, &why, &self.file, place))?;
+            let cell = codec.decode(value.get()).map_err(|why| wrong_type(name, why, &self.file, place))?;
             cells.push((name.clone(), codec, cell));
         }
         Ok(Some((kind, cells)))
@@ -195,7 +214,7 @@ impl Building {
         let first = self.places.first().copied().unwrap_or_default();
         for ((name, codec), (cells, missing)) in self.codecs.iter().zip(self.cells.iter().zip(&self.missing)) {
             let t = codec.data_type();
-            arrays.push(to_array(&t, cells).map_err(|why| wrong_type(name, &why, &self.file, first))?);
+            arrays.push(to_array(&t, cells).map_err(|why| wrong_type(name, why, &self.file, first))?);
             schema.push(Field::new(name, t, true));
             let mut all = vec![true; rows];
             missing.iter().for_each(|&r| all[r] = false);
@@ -203,7 +222,7 @@ impl Building {
         }
         for (f, cells) in fields.iter().zip(&self.order) {
             let t = f.data_type();
-            arrays.push(to_array(&t, cells).map_err(|why| wrong_type(&f.name, &why, &self.file, first))?);
+            arrays.push(to_array(&t, cells).map_err(|why| wrong_type(&f.name, why, &self.file, first))?);
             schema.push(Field::new(&f.name, t, true));
             given.push(None);
         }
@@ -214,7 +233,7 @@ impl Building {
             let mut columns: Vec<(String, ArrayRef)> = Vec::new();
             for (name, codec, cell) in cells {
                 let array = to_array(&codec.data_type(), &[cell]);
-                columns.push((name.clone(), array.map_err(|why| wrong_type(&name, &why, &self.file, first))?));
+                columns.push((name.clone(), array.map_err(|why| wrong_type(&name, why, &self.file, first))?));
             }
             moves.push(Move { row, kind, key: RecordBatch::try_from_iter(columns).map_err(put_together)? });
         }

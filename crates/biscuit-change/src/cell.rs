@@ -8,6 +8,8 @@ use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, FieldRef, Fields, TimeUnit};
 
+use crate::text::Why;
+
 /// A value on its way from text to an array.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Cell {
@@ -26,8 +28,21 @@ pub(crate) enum Cell {
     Map(Vec<(Cell, Cell)>),
 }
 
+impl Cell {
+    /// Bytes of its texts and byte strings, and some for each value.
+    pub(crate) fn size(&self) -> usize {
+        16 + match self {
+            Self::Text(t) => t.len(),
+            Self::Bytes(b) => b.len(),
+            Self::List(items) | Self::Struct(items) => items.iter().map(Self::size).sum(),
+            Self::Map(entries) => entries.iter().map(|(k, v)| k.size() + v.size()).sum(),
+            _ => 0,
+        }
+    }
+}
+
 /// The array of these cells; every cell was made for this type.
-pub(crate) fn to_array(t: &DataType, cells: &[Cell]) -> Result<ArrayRef, String> {
+pub(crate) fn to_array(t: &DataType, cells: &[Cell]) -> Result<ArrayRef, Why> {
     Ok(match t {
         DataType::Null => Arc::new(NullArray::new(cells.len())),
         DataType::Boolean => Arc::new(
@@ -42,7 +57,10 @@ pub(crate) fn to_array(t: &DataType, cells: &[Cell]) -> Result<ArrayRef, String>
         DataType::Decimal128(p, s) => {
             let values = collect(cells, |c| if let Cell::Decimal(d) = c { Some(*d) } else { None }, t)?;
             let array = values.into_iter().collect::<Decimal128Array>();
-            Arc::new(array.with_precision_and_scale(*p, *s).map_err(|e| e.to_string())?)
+            Arc::new(array.with_precision_and_scale(*p, *s).map_err(|e| Why::from(e.to_string()))?)
+        }
+        DataType::Utf8 | DataType::Binary if bytes(cells) > i32::MAX as usize => {
+            return Err(Why::too_large("the values of one batch have more than 2^31 bytes"));
         }
         DataType::Utf8 => Arc::new(
             collect(cells, |c| if let Cell::Text(t) = c { Some(t.as_str()) } else { None }, t)?
@@ -69,14 +87,20 @@ pub(crate) fn to_array(t: &DataType, cells: &[Cell]) -> Result<ArrayRef, String>
     })
 }
 
-fn collect<'a, T>(
-    cells: &'a [Cell],
-    get: impl Fn(&'a Cell) -> Option<T>,
-    t: &DataType,
-) -> Result<Vec<Option<T>>, String> {
+/// Bytes of texts and byte strings, which an array counts with 31 bits.
+fn bytes(cells: &[Cell]) -> usize {
+    let of = |c: &Cell| match c {
+        Cell::Text(t) => t.len(),
+        Cell::Bytes(b) => b.len(),
+        _ => 0,
+    };
+    cells.iter().map(of).sum()
+}
+
+fn collect<'a, T>(cells: &'a [Cell], get: impl Fn(&'a Cell) -> Option<T>, t: &DataType) -> Result<Vec<Option<T>>, Why> {
     let one = |c: &'a Cell| match c {
         Cell::Null => Ok(None),
-        c => get(c).map(Some).ok_or_else(|| format!("a value is not {t}")),
+        c => get(c).map(Some).ok_or_else(|| Why::from(format!("a value is not {t}"))),
     };
     cells.iter().map(one).collect()
 }
@@ -91,12 +115,12 @@ fn float(c: &Cell) -> Option<f64> {
 }
 
 /// Types that are integers underneath: a cast from Int64 that fails where a value does not fit.
-fn integers(t: &DataType, cells: &[Cell]) -> Result<ArrayRef, String> {
+fn integers(t: &DataType, cells: &[Cell]) -> Result<ArrayRef, Why> {
     let values = collect(cells, |c| if let Cell::Int(i) = c { Some(*i) } else { None }, t)?;
     let base: ArrayRef = Arc::new(values.into_iter().collect::<arrow::array::Int64Array>());
     let strict = |a: &ArrayRef, t: &DataType| {
         let options = CastOptions { safe: false, ..CastOptions::default() };
-        cast_with_options(a, t, &options).map_err(|e| e.to_string())
+        cast_with_options(a, t, &options).map_err(|e| Why::from(e.to_string()))
     };
     match t {
         DataType::Date32 => strict(&strict(&base, &DataType::Int32)?, t),
@@ -121,7 +145,7 @@ fn with_zone(naive: &ArrayRef, unit: TimeUnit, zone: Arc<str>) -> ArrayRef {
     }
 }
 
-fn list(item: &FieldRef, cells: &[Cell]) -> Result<ArrayRef, String> {
+fn list(item: &FieldRef, cells: &[Cell]) -> Result<ArrayRef, Why> {
     let mut flat = Vec::new();
     let mut lengths = Vec::with_capacity(cells.len());
     for c in cells {
@@ -129,15 +153,18 @@ fn list(item: &FieldRef, cells: &[Cell]) -> Result<ArrayRef, String> {
         match c {
             Cell::Null => {}
             Cell::List(items) => flat.extend(items.iter().cloned()),
-            _ => return Err("a value is no list".to_owned()),
+            _ => return Err("a value is no list".into()),
         }
         lengths.push(flat.len() - before);
     }
     let values = to_array(item.data_type(), &flat)?;
+    if values.len() > i32::MAX as usize {
+        return Err(Why::too_large("the lists of one batch have more than 2^31 items"));
+    }
     Ok(Arc::new(ListArray::new(item.clone(), OffsetBuffer::from_lengths(lengths), values, nulls(cells))))
 }
 
-fn structs(fields: &Fields, cells: &[Cell]) -> Result<ArrayRef, String> {
+fn structs(fields: &Fields, cells: &[Cell]) -> Result<ArrayRef, Why> {
     let column = |i: usize| {
         let of = |c: &Cell| match c {
             Cell::Struct(values) => values[i].clone(),
@@ -146,11 +173,11 @@ fn structs(fields: &Fields, cells: &[Cell]) -> Result<ArrayRef, String> {
         to_array(fields[i].data_type(), &cells.iter().map(of).collect::<Vec<_>>())
     };
     let columns = (0..fields.len()).map(column).collect::<Result<Vec<_>, _>>()?;
-    Ok(Arc::new(StructArray::try_new(fields.clone(), columns, nulls(cells)).map_err(|e| e.to_string())?))
+    Ok(Arc::new(StructArray::try_new(fields.clone(), columns, nulls(cells)).map_err(|e| Why::from(e.to_string()))?))
 }
 
-fn map(entry: &FieldRef, cells: &[Cell]) -> Result<ArrayRef, String> {
-    let DataType::Struct(fields) = entry.data_type() else { return Err("a map has entries".to_owned()) };
+fn map(entry: &FieldRef, cells: &[Cell]) -> Result<ArrayRef, Why> {
+    let DataType::Struct(fields) = entry.data_type() else { return Err("a map has entries".into()) };
     let (mut keys, mut values, mut lengths) = (vec![], vec![], vec![]);
     for c in cells {
         let entries: &[(Cell, Cell)] = if let Cell::Map(entries) = c { entries } else { &[] };
@@ -159,9 +186,9 @@ fn map(entry: &FieldRef, cells: &[Cell]) -> Result<ArrayRef, String> {
         values.extend(entries.iter().map(|(_, v)| v.clone()));
     }
     let columns = vec![to_array(fields[0].data_type(), &keys)?, to_array(fields[1].data_type(), &values)?];
-    let entries = StructArray::try_new(fields.clone(), columns, None).map_err(|e| e.to_string())?;
+    let entries = StructArray::try_new(fields.clone(), columns, None).map_err(|e| Why::from(e.to_string()))?;
     let map = MapArray::try_new(entry.clone(), OffsetBuffer::from_lengths(lengths), entries, nulls(cells), false);
-    Ok(Arc::new(map.map_err(|e| e.to_string())?))
+    Ok(Arc::new(map.map_err(|e| Why::from(e.to_string()))?))
 }
 
 fn nulls(cells: &[Cell]) -> Option<NullBuffer> {

@@ -1,3 +1,5 @@
+use std::fmt::Write;
+
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
@@ -5,10 +7,18 @@ use biscuit_schema::{Column, DebeziumSettings, Wire, iso_date, iso_date_time, is
 
 use crate::cell::Cell;
 use crate::json;
+use crate::text::Why;
 
 /// PostgreSQL's `infinity` and `-infinity` as Debezium writes them for timestamps without a zone, in microseconds.
 const INFINITY: i64 = 9_223_372_036_825_200_000;
 const NEGATIVE_INFINITY: i64 = -9_223_372_036_832_400_000;
+
+/// Digits of a number that is kept as text, zeros for its scale among them, and the greatest power of ten of one that is not. A `numeric` that
+/// is declared has up to 1,000.
+const MAX_DIGITS: usize = 20_000;
+
+/// Bits of a value: each is a byte of text.
+const MAX_BITS: u32 = 65_536;
 
 /// How a value on the wire becomes a value of a column. Decoding takes the JSON text of the value.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,7 +75,7 @@ impl Codec {
     }
 
     /// The cell of a value's JSON text.
-    pub(crate) fn decode(&self, raw: &str) -> Result<Cell, String> {
+    pub(crate) fn decode(&self, raw: &str) -> Result<Cell, Why> {
         if raw == "null" {
             return Ok(Cell::Null);
         }
@@ -75,7 +85,10 @@ impl Codec {
                 Some(text) => plain(t, &format!("{text}\"")),
                 None => plain(t, raw),
             },
-            Self::EpochDays => integer(raw).map(Cell::Int),
+            Self::EpochDays => match i32::try_from(integer(raw)?) {
+                Ok(days) => Ok(Cell::Int(days.into())),
+                Err(_) => Err(Why::overflow("it is out of the range of dates")),
+            },
             Self::TimeOfDay(u) | Self::Epoch(u) => in_unit(integer(raw)?, *u),
             Self::Zoned => zoned(raw),
             Self::Decimal(_, s) => decimal(raw, *s),
@@ -97,7 +110,7 @@ impl Codec {
                 let entry = |(k, v): &(String, &serde_json::value::RawValue)| {
                     Ok((Cell::Text(k.clone()), value.decode(v.get())?))
                 };
-                Ok(Cell::Map(object.0.iter().map(entry).collect::<Result<_, String>>()?))
+                Ok(Cell::Map(object.0.iter().map(entry).collect::<Result<_, Why>>()?))
             }
         }
     }
@@ -157,14 +170,15 @@ impl NamedTypes for DataType {
     }
 }
 
-fn plain(t: &DataType, raw: &str) -> Result<Cell, String> {
-    let text = || json::string(raw).ok_or_else(|| format!("it is not the text that {} is read from", name(t)));
+fn plain(t: &DataType, raw: &str) -> Result<Cell, Why> {
+    let text =
+        || json::string(raw).ok_or_else(|| Why::from(format!("it is not the text that {} is read from", name(t))));
     match t {
-        DataType::Null => Err("it is not null".to_owned()),
+        DataType::Null => Err("it is not null".into()),
         DataType::Boolean => match raw {
             "true" => Ok(Cell::Bool(true)),
             "false" => Ok(Cell::Bool(false)),
-            _ => Err("it is neither true nor false".to_owned()),
+            _ => Err("it is neither true nor false".into()),
         },
         DataType::Float32 | DataType::Float64 => float(raw).map(Cell::Float),
         DataType::Decimal128(_, s) => decimal_text(&json::string(raw).unwrap_or_else(|| raw.to_owned()), *s),
@@ -187,10 +201,10 @@ fn plain(t: &DataType, raw: &str) -> Result<Cell, String> {
         }
         DataType::Map(entry, _) => match entry.data_type() {
             DataType::Struct(kv) => Codec::Map(Box::new(Codec::Plain(kv[1].data_type().clone()))).decode(raw),
-            _ => Err("a map has entries".to_owned()),
+            _ => Err("a map has entries".into()),
         },
         t if t.is_integer() => whole(raw, t),
-        t => Err(format!("{t} cannot be read from JSON")),
+        t => Err(format!("{t} cannot be read from JSON").into()),
     }
 }
 
@@ -198,13 +212,17 @@ fn name(t: &DataType) -> String {
     biscuit_schema::type_name(t).unwrap_or_else(|| t.to_string())
 }
 
-fn integer(raw: &str) -> Result<i64, String> {
-    raw.parse().map_err(|_| "it is no whole number of 64 bits".to_owned())
+fn integer(raw: &str) -> Result<i64, Why> {
+    raw.parse().map_err(|_| "it is no whole number of 64 bits".into())
 }
 
 /// A whole number within the bounds of an integer type; `5.0` is one.
-fn whole(raw: &str, t: &DataType) -> Result<Cell, String> {
-    let Ok(Cell::Decimal(value)) = decimal_text(raw, 0) else { return Err("it is no whole number".to_owned()) };
+fn whole(raw: &str, t: &DataType) -> Result<Cell, Why> {
+    let value = match decimal_text(raw, 0) {
+        Ok(Cell::Decimal(value)) => value,
+        Err(why) if why.code() == "Overflow" => return Err(why),
+        _ => return Err("it is no whole number".into()),
+    };
     let (low, high) = match t {
         DataType::Int8 => (i128::from(i8::MIN), i128::from(i8::MAX)),
         DataType::Int16 => (i128::from(i16::MIN), i128::from(i16::MAX)),
@@ -216,45 +234,45 @@ fn whole(raw: &str, t: &DataType) -> Result<Cell, String> {
         _ => (i128::from(i64::MIN), i128::from(i64::MAX)),
     };
     match i64::try_from(value) {
-        _ if value < low || value > high => Err(format!("it does not fit in {}", name(t))),
+        _ if value < low || value > high => Err(format!("it does not fit in {}", name(t)).into()),
         Ok(v) => Ok(Cell::Int(v)),
         Err(_) => Ok(Cell::Decimal(value)),
     }
 }
 
-fn float(raw: &str) -> Result<f64, String> {
+fn float(raw: &str) -> Result<f64, Why> {
     match json::string(raw).as_deref() {
         Some("NaN") => Ok(f64::NAN),
         Some("Infinity" | "inf" | "+Infinity") => Ok(f64::INFINITY),
         Some("-Infinity" | "-inf") => Ok(f64::NEG_INFINITY),
-        Some(_) => Err("it is text, not a number".to_owned()),
-        None => raw.parse().map_err(|_| "it is no number".to_owned()),
+        Some(_) => Err("it is text, not a number".into()),
+        None => raw.parse().map_err(|_| "it is no number".into()),
     }
 }
 
-fn in_unit(value: i64, unit: TimeUnit) -> Result<Cell, String> {
+fn in_unit(value: i64, unit: TimeUnit) -> Result<Cell, Why> {
     let per = if unit == TimeUnit::Millisecond { 1000 } else { 1 };
-    value.checked_mul(per).map(Cell::Int).ok_or_else(|| "it is out of range in microseconds".to_owned())
+    value.checked_mul(per).map(Cell::Int).ok_or_else(|| "it is out of range in microseconds".into())
 }
 
-fn to_unit(nanos: i128, unit: TimeUnit) -> Result<Cell, String> {
+fn to_unit(nanos: i128, unit: TimeUnit) -> Result<Cell, Why> {
     let per: i128 = if unit == TimeUnit::Nanosecond { 1 } else { 1000 };
     if nanos % per != 0 {
-        return Err("it has digits below the microsecond".to_owned());
+        return Err("it has digits below the microsecond".into());
     }
-    i64::try_from(nanos / per).map(Cell::Int).map_err(|_| "it is out of range".to_owned())
+    i64::try_from(nanos / per).map(Cell::Int).map_err(|_| "it is out of range".into())
 }
 
 /// A timestamp from ISO text. Without a zone in the text, one with a zone is taken as UTC; the other way round is refused.
-fn timestamp(text: &str, unit: TimeUnit, zoned: bool) -> Result<Cell, String> {
+fn timestamp(text: &str, unit: TimeUnit, zoned: bool) -> Result<Cell, Why> {
     let (nanos, offset) = iso_date_time(text).ok_or("it is no timestamp; write YYYY-MM-DDTHH:MM:SS")?;
     if offset.is_some() && !zoned {
-        return Err("it has a zone, and its column has none".to_owned());
+        return Err("it has a zone, and its column has none".into());
     }
     to_unit(nanos - i128::from(offset.unwrap_or(0)) * 1_000_000_000, unit)
 }
 
-fn zoned(raw: &str) -> Result<Cell, String> {
+fn zoned(raw: &str) -> Result<Cell, Why> {
     match json::string(raw).ok_or("it is no text")?.as_str() {
         "infinity" => Ok(Cell::Int(INFINITY)),
         "-infinity" => Ok(Cell::Int(NEGATIVE_INFINITY)),
@@ -262,13 +280,13 @@ fn zoned(raw: &str) -> Result<Cell, String> {
     }
 }
 
-fn decimal(raw: &str, scale: i8) -> Result<Cell, String> {
+fn decimal(raw: &str, scale: i8) -> Result<Cell, Why> {
     let Some(text) = json::string(raw) else { return decimal_text(raw, scale) };
     let bytes = STANDARD.decode(&text).map_err(|_| "it is no base64")?;
     match bytes.len() {
         0 => Ok(Cell::Decimal(0)),
         1..=16 => Ok(Cell::Decimal(from_big_endian(&bytes))),
-        _ => Err("it has more digits than a decimal holds".to_owned()),
+        _ => Err(Why::overflow("it has more digits than a decimal holds")),
     }
 }
 
@@ -279,42 +297,52 @@ fn from_big_endian(bytes: &[u8]) -> i128 {
     i128::from_be_bytes(all)
 }
 
-fn decimal_text(text: &str, scale: i8) -> Result<Cell, String> {
-    let (negative, digits, exponent) = digits(text).ok_or("it is no number")?;
+fn decimal_text(text: &str, scale: i8) -> Result<Cell, Why> {
+    let (negative, digits, exponent) = digits(text)?;
     let shift = exponent + i64::from(scale);
     let kept = match usize::try_from(-shift) {
         Ok(cut) => {
             let (keep, rest) = digits.split_at(digits.len().saturating_sub(cut));
             if rest.bytes().any(|b| b != b'0') {
-                return Err(format!("it has more than {scale} digits behind the point"));
+                return Err(format!("it has more than {scale} digits behind the point").into());
             }
             keep.to_owned()
         }
-        Err(_) if shift > 76 => return Err("it is out of range".to_owned()),
+        Err(_) if shift > 76 => return Err(Why::overflow("it is out of range")),
         Err(_) => format!("{digits}{}", "0".repeat(shift as usize)),
     };
     let kept = kept.trim_start_matches('0');
-    let value: i128 = if kept.is_empty() { 0 } else { kept.parse().map_err(|_| "it has more than 38 digits")? };
+    let value: i128 =
+        if kept.is_empty() { 0 } else { kept.parse().map_err(|_| Why::overflow("it has more than 38 digits"))? };
     Ok(Cell::Decimal(if negative { -value } else { value }))
 }
 
 /// A number's sign, digits and power of ten.
-fn digits(text: &str) -> Option<(bool, String, i64)> {
+fn digits(text: &str) -> Result<(bool, String, i64), Why> {
     let (negative, rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
     };
-    let (mantissa, exponent) = match rest.split_once(['e', 'E']) {
-        Some((m, e)) => (m, e.parse::<i64>().ok()?),
-        None => (rest, 0),
-    };
+    let (mantissa, power) = rest.split_once(['e', 'E']).unwrap_or((rest, "0"));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let digits = format!("{whole}{fraction}");
-    let fine = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) && exponent.abs() < 10_000;
-    fine.then(|| (negative, digits, exponent - fraction.len() as i64))
+    let all_digits = |t: &str| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit());
+    if !all_digits(&digits) || !all_digits(power.strip_prefix(['+', '-']).unwrap_or(power)) {
+        return Err("it is no number".into());
+    }
+    let power = power.parse::<i64>().ok().filter(|e| e.unsigned_abs() <= MAX_DIGITS as u64);
+    let power = power.ok_or_else(|| Why::overflow(format!("its power of ten is beyond {MAX_DIGITS}")))?;
+    if digits.len() > MAX_DIGITS {
+        return Err(too_many_digits());
+    }
+    Ok((negative, digits, power - fraction.len() as i64))
 }
 
-fn variable_decimal(raw: &str) -> Result<Cell, String> {
+fn too_many_digits() -> Why {
+    Why::overflow(format!("it is a number of more than {MAX_DIGITS} digits"))
+}
+
+fn variable_decimal(raw: &str) -> Result<Cell, Why> {
     // PostgreSQL's numeric has these three besides numbers.
     let special = ["NaN", "Infinity", "-Infinity"].into_iter().find(|s| raw.trim_matches('"').eq_ignore_ascii_case(s));
     if let Some(special) = special {
@@ -322,67 +350,94 @@ fn variable_decimal(raw: &str) -> Result<Cell, String> {
     }
     let Ok(object) = json::object(raw) else {
         let text = json::string(raw).unwrap_or_else(|| raw.to_owned());
-        return digits(&text).is_some().then_some(Cell::Text(text)).ok_or_else(|| "it is no number".to_owned());
+        return digits(&text).map(|_| Cell::Text(text));
     };
-    let scale = object.get("scale").and_then(|s| s.get().parse::<i64>().ok()).ok_or("its scale is missing")?;
+    let scale = object.get("scale").ok_or("its scale is missing")?.get();
+    if !scale.trim_start_matches('-').bytes().all(|b| b.is_ascii_digit()) {
+        return Err("its scale is no whole number".into());
+    }
+    let scale = scale.parse::<i64>().ok();
     let value = object.get("value").and_then(|v| json::string(v.get())).ok_or("its value is missing")?;
     let bytes = STANDARD.decode(value).map_err(|_| "it is no base64")?;
+    // Each byte is more than two digits, and zeros behind or before the number are digits, too.
+    let scale = scale.filter(|s| s.unsigned_abs() <= MAX_DIGITS as u64);
+    let scale = scale.ok_or_else(|| Why::overflow(format!("its scale is beyond {MAX_DIGITS}")))?;
+    if bytes.len() > MAX_DIGITS * 5 / 12 {
+        return Err(too_many_digits());
+    }
     Ok(Cell::Text(place_point(&big_integer_text(&bytes), scale)))
 }
 
-/// The decimal digits of a big-endian two's-complement number of any length, by repeated division.
+/// The decimal digits of a big-endian two's-complement number, by repeated division by the greatest power of ten that a word holds.
 fn big_integer_text(bytes: &[u8]) -> String {
+    const POWER: u64 = 10_000_000_000_000_000_000;
     let negative = bytes.first().is_some_and(|b| b & 0x80 != 0);
-    let mut magnitude: Vec<u8> = bytes.to_vec();
+    let fill = if negative { 0xff } else { 0 };
+    let mut words: Vec<u64> = Vec::with_capacity(bytes.len() / 8 + 1);
+    for chunk in bytes.rchunks(8) {
+        let mut word = [fill; 8];
+        word[8 - chunk.len()..].copy_from_slice(chunk);
+        words.push(u64::from_be_bytes(word));
+    }
     if negative {
         let mut carry = true;
-        for b in magnitude.iter_mut().rev() {
-            let (value, over) = (!*b).overflowing_add(u8::from(carry));
-            (*b, carry) = (value, over);
+        for word in &mut words {
+            (*word, carry) = (!*word).overflowing_add(u64::from(carry));
         }
+        // The magnitude of a power of two has one more bit than the number.
+        words.extend(carry.then_some(1));
     }
-    let mut digits = Vec::new();
-    while magnitude.iter().any(|b| *b != 0) {
-        let mut rest = 0u32;
-        for b in &mut magnitude {
-            let value = rest * 256 + u32::from(*b);
-            *b = u8::try_from(value / 10).expect("a remainder below 10 keeps the quotient in a byte");
-            rest = value % 10;
+    let mut parts = Vec::new();
+    while let Some(top) = words.last() {
+        if *top == 0 {
+            words.pop();
+            continue;
         }
-        digits.push(char::from_digit(rest, 10).expect("a remainder of ten is a digit"));
+        let mut rest = 0_u64;
+        for word in words.iter_mut().rev() {
+            let value = u128::from(rest) << 64 | u128::from(*word);
+            *word = u64::try_from(value / u128::from(POWER))
+                .expect("a remainder below the divisor keeps the quotient in a word");
+            rest = (value % u128::from(POWER)) as u64;
+        }
+        parts.push(rest);
     }
-    let digits: String = digits.iter().rev().collect();
-    match (digits.is_empty(), negative) {
-        (true, _) => "0".to_owned(),
-        (_, true) => format!("-{digits}"),
-        _ => digits,
-    }
+    let Some(first) = parts.pop() else { return "0".to_owned() };
+    let mut text = format!("{}{first}", if negative { "-" } else { "" });
+    parts.iter().rev().for_each(|part| write!(text, "{part:019}").expect("a String takes all"));
+    text
 }
 
 fn place_point(integer: &str, scale: i64) -> String {
     let (sign, digits) = integer.strip_prefix('-').map_or(("", integer), |d| ("-", d));
+    let zeros = |n: usize| "0".repeat(n);
     match usize::try_from(scale) {
         Ok(0) => integer.to_owned(),
         Ok(scale) => {
-            let padded = format!("{digits:0>width$}", width = scale + 1);
+            let padded = format!("{}{digits}", zeros((scale + 1).saturating_sub(digits.len())));
             let (whole, fraction) = padded.split_at(padded.len() - scale);
             format!("{sign}{whole}.{fraction}")
         }
         Err(_) if digits == "0" => "0".to_owned(),
-        Err(_) => format!("{sign}{digits}{}", "0".repeat(scale.unsigned_abs() as usize)),
+        Err(_) => format!("{sign}{digits}{}", zeros(usize::try_from(scale.unsigned_abs()).unwrap_or(0))),
     }
 }
 
-fn bits(raw: &str, n: u32) -> Result<Cell, String> {
+/// The digits of `n` bits; of so many as there are bytes for, where the column has no length that anybody means.
+fn bits(raw: &str, n: u32) -> Result<Cell, Why> {
     let text = json::string(raw).ok_or("it is no text")?;
     let bytes = STANDARD.decode(text).map_err(|_| "it is no base64")?;
+    let n = if n > MAX_BITS { u32::try_from(bytes.len().saturating_mul(8)).unwrap_or(u32::MAX) } else { n };
+    if n > MAX_BITS {
+        return Err(Why::too_large(format!("it has more than {MAX_BITS} bits")));
+    }
     let bit = |i: u32| bytes.get(i as usize / 8).is_some_and(|b| b >> (i % 8) & 1 == 1);
     Ok(Cell::Text((0..n).rev().map(|i| if bit(i) { '1' } else { '0' }).collect()))
 }
 
-fn bytes(raw: &str, decode: impl Fn(&str) -> Option<Vec<u8>>) -> Result<Cell, String> {
+fn bytes(raw: &str, decode: impl Fn(&str) -> Option<Vec<u8>>) -> Result<Cell, Why> {
     let text = json::string(raw).ok_or("it is no text that bytes are read from")?;
-    decode(&text).map(Cell::Bytes).ok_or_else(|| "its bytes cannot be decoded".to_owned())
+    decode(&text).map(Cell::Bytes).ok_or_else(|| "its bytes cannot be decoded".into())
 }
 
 pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
@@ -417,6 +472,31 @@ mod tests {
         assert_eq!(decode(r#"{"scale":-2,"value":"AQ=="}"#), "100");
         assert_eq!(decode(r#"{"scale":3,"value":"AA=="}"#), "0.000");
         assert_eq!(decode("\"1.50\""), "1.50");
+    }
+
+    #[test]
+    fn numbers_have_a_greatest_size() {
+        let of = |codec: &Codec, raw: String| codec.decode(&raw).map_err(|why| why.code());
+        let variable = |scale: &str, bytes: usize| {
+            let value = STANDARD.encode(vec![0x7f; bytes]);
+            of(&Codec::VariableDecimal, format!(r#"{{"scale":{scale},"value":"{value}"}}"#)).map(drop)
+        };
+        for scale in ["20001", "65535", "-20001", "-2147483648", "-9223372036854775808", "99999999999999999999"] {
+            assert_eq!(variable(scale, 1), Err("Overflow"), "{scale}");
+        }
+        assert_eq!((variable("20000", 1), variable("-20000", 1), variable("0", 8000)), (Ok(()), Ok(()), Ok(())));
+        assert_eq!(variable("0", 20_000), Err("Overflow"));
+        for number in ["1e999999999", "-1e-9223372036854775808", "1e99999999999999999999", &"9".repeat(20_001)] {
+            for codec in [Codec::VariableDecimal, Codec::Decimal(38, 2), Codec::Plain(DataType::Int64)] {
+                assert_eq!(of(&codec, number.to_owned()), Err("Overflow"), "{codec:?} of {} characters", number.len());
+            }
+        }
+        assert_eq!(of(&Codec::Decimal(38, 0), format!("\"{}\"", STANDARD.encode([1; 17]))), Err("Overflow"));
+        assert_eq!(of(&Codec::EpochDays, "3000000000".to_owned()), Err("Overflow"));
+        let bits = |n: u32, bytes: usize| of(&Codec::Bits(n), format!("\"{}\"", STANDARD.encode(vec![1; bytes])));
+        assert_eq!(bits(u32::MAX, 1), Ok(Cell::Text("00000001".to_owned())));
+        assert_eq!(bits(i32::MAX as u32, 8193), Err("TooLarge"));
+        assert!(bits(65_536, 8193).is_ok());
     }
 
     #[test]

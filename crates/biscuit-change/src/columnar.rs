@@ -13,12 +13,12 @@ use biscuit_schema::plain_type;
 use bytes::Bytes;
 use serde_json::Value;
 
-use crate::avro_header::with_split_names;
+use crate::avro_file::AvroFile;
 use crate::codec::Codec;
 use crate::connect::ConnectSchema;
 use crate::envelope::META;
+use crate::parquet_file::parquet_parts;
 use crate::refused::{BadRows, Part};
-use crate::rows::parquet_parts;
 
 /// Where files and batches keep the Avro schema they were written with.
 pub(crate) const AVRO_SCHEMA: &str = "avro.schema";
@@ -29,35 +29,57 @@ pub(crate) fn is_columnar(bytes: &[u8]) -> bool {
     bytes.starts_with(b"PAR1") || bytes.starts_with(b"Obj\x01")
 }
 
+/// The rows of a file, part by part.
+pub(crate) type Parts = Box<dyn Iterator<Item = Result<Part>> + Send>;
+
 /// The rows of a Parquet or Avro file; the only one of a record that was put aside keeps its place.
-pub(crate) fn parts(file: &Arc<str>, bytes: Bytes, bad_rows: BadRows, only: Option<u64>) -> Result<Vec<Part>> {
+pub(crate) fn parts(file: &Arc<str>, bytes: Bytes, bad_rows: BadRows, only: Option<u64>) -> Result<Parts> {
     if bytes.starts_with(b"PAR1") {
-        parquet_parts(file, bytes, bad_rows, only)?.collect()
-    } else {
-        avro_parts(file, &bytes, bad_rows, only)
+        return Ok(Box::new(parquet_parts(file, bytes, bad_rows, only)?));
+    }
+    let mut row = only.unwrap_or(1);
+    Ok(Box::new(AvroRows::open(file, bytes)?.map(move |batch| {
+        let part = Part::of(batch?, row, bad_rows);
+        row += part.places.len() as u64;
+        Ok(part)
+    })))
+}
+
+/// The rows of an Avro file, in plain types, a few thousand at a time: so that they need not be in memory all at once.
+#[derive(Debug)]
+pub struct AvroRows {
+    file: Arc<str>,
+    blocks: AvroFile,
+    metadata: HashMap<String, String>,
+}
+
+impl AvroRows {
+    /// The rows of a file; `file` is what messages call it.
+    ///
+    /// # Errors
+    /// `UnreadableAvro`, `TruncatedInput`, `TooDeep`, `TooManyColumns`, `TooLarge`, `UnsupportedType`; those of a block come with its rows.
+    pub fn open(file: &Arc<str>, bytes: Bytes) -> Result<Self> {
+        let blocks = AvroFile::open(file, bytes)?;
+        let metadata = HashMap::from([(AVRO_SCHEMA.to_owned(), blocks.schema.clone())]);
+        Ok(Self { file: file.clone(), blocks, metadata })
+    }
+
+    fn plain(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let schema = Schema::new(plain_fields(batch.schema().fields())).with_metadata(self.metadata.clone());
+        let columns = batch.columns().iter().map(|c| cast(c, &plain_type(c.data_type()))).collect::<Result<_, _>>();
+        columns.and_then(|c| RecordBatch::try_new(Arc::new(schema), c)).map_err(|e| {
+            let message = "the file cannot be read as Avro: a value is not of its type, or a type is not supported";
+            Error::data("UnreadableAvro", message).in_file(&self.file).with_source(e)
+        })
     }
 }
 
-fn avro_parts(file: &Arc<str>, bytes: &Bytes, bad_rows: BadRows, only: Option<u64>) -> Result<Vec<Part>> {
-    let unreadable = |e: arrow::error::ArrowError| {
-        Error::data("UnreadableAvro", format!("the file cannot be read as Avro: {e}")).in_file(file).with_source(e)
-    };
-    let split = with_split_names(bytes);
-    let content = split.as_deref().unwrap_or(bytes);
-    let reader = arrow_avro::reader::ReaderBuilder::new().with_batch_size(8192).build(content).map_err(unreadable)?;
-    let written = reader.avro_header().get(AVRO_SCHEMA).map(|s| String::from_utf8_lossy(s).into_owned());
-    let metadata: HashMap<String, String> = written.map(|s| (AVRO_SCHEMA.to_owned(), s)).into_iter().collect();
-    let (mut parts, mut row) = (Vec::new(), only.unwrap_or(1));
-    for batch in reader {
-        let batch = batch.map_err(unreadable)?;
-        let schema = Schema::new(plain_fields(batch.schema().fields())).with_metadata(metadata.clone());
-        let columns = batch.columns().iter().map(|c| cast(c, &plain_type(c.data_type()))).collect::<Result<_, _>>();
-        let batch = columns.and_then(|c| RecordBatch::try_new(Arc::new(schema), c)).map_err(unreadable)?;
-        let part = Part::of(batch, row, bad_rows);
-        row += part.places.len() as u64;
-        parts.push(part);
+impl Iterator for AvroRows {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.blocks.next().map(|batch| self.plain(&batch?))
     }
-    Ok(parts)
 }
 
 fn plain_fields(fields: &Fields) -> Vec<Field> {

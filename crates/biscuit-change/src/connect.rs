@@ -1,5 +1,6 @@
 use arrow::datatypes::{DataType, TimeUnit};
 use biscuit_core::{Error, Result};
+use biscuit_schema::MAX_FIELDS;
 use serde::Deserialize;
 
 use crate::codec::Codec;
@@ -26,7 +27,14 @@ impl ConnectSchema {
     }
 
     /// The names and codecs of a struct's fields.
+    ///
+    /// # Errors
+    /// `UnknownType`, `TooManyColumns`.
     pub(crate) fn columns(&self) -> Result<Vec<(String, Codec)>> {
+        if self.size() > MAX_FIELDS {
+            let message = format!("the embedded schema has more than {MAX_FIELDS} columns and nested fields");
+            return Err(Error::data("TooManyColumns", message));
+        }
         let column = |f: &Self| {
             let name = f.field.clone().unwrap_or_default();
             let codec = f.codec().map_err(|t| {
@@ -35,6 +43,12 @@ impl ConnectSchema {
             Ok((name, codec))
         };
         self.fields.iter().map(column).collect()
+    }
+
+    /// Fields, with those within them; nested as deep as a line may be.
+    fn size(&self) -> usize {
+        let within = self.fields.iter().chain(self.items.as_deref()).chain(self.values.as_deref());
+        within.map(|part| 1 + part.size()).sum()
     }
 
     fn parameter<T: std::str::FromStr>(&self, name: &str) -> Option<T> {
@@ -46,11 +60,10 @@ impl ConnectSchema {
         use TimeUnit::{Microsecond, Millisecond, Nanosecond};
         match self.name.as_deref()? {
             "org.apache.kafka.connect.data.Decimal" => {
-                let scale = self.parameter("scale")?;
-                Some(Codec::Decimal(
-                    self.parameter("connect.decimal.precision").filter(|p| *p <= 38).unwrap_or(38),
-                    scale,
-                ))
+                let scale: i8 = self.parameter("scale").filter(|s: &i8| s.unsigned_abs() <= 38)?;
+                let precision: Option<u8> = self.parameter("connect.decimal.precision");
+                let fits = |p: &u8| (1..=38).contains(p) && i16::from(scale) <= i16::from(*p);
+                Some(Codec::Decimal(precision.filter(fits).unwrap_or(38), scale))
             }
             "io.debezium.data.VariableScaleDecimal" => Some(Codec::VariableDecimal),
             "io.debezium.time.Date" | "org.apache.kafka.connect.data.Date" => Some(Codec::EpochDays),
@@ -72,7 +85,7 @@ impl ConnectSchema {
     fn codec(&self) -> Result<Codec, String> {
         match (&self.name, self.named_codec()) {
             (_, Some(codec)) => return Ok(codec),
-            // A decimal without its scale is no decimal.
+            // A decimal without its scale is no decimal, nor is one of a scale that none has.
             (Some(name), None)
                 if name == "org.apache.kafka.connect.data.Decimal" || name == "io.debezium.data.Bits" =>
             {

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
 use biscuit_core::{Error, Result};
-use biscuit_schema::check_names;
+use biscuit_schema::{MAX_FIELDS, check_names};
 
 use crate::cell::{Cell, to_array};
 use crate::codec::Codec;
 use crate::infer::{infer_csv, widen};
 use crate::refused::{BadRows, Part, Raws, Refused};
-use crate::text::wrong_type;
+use crate::text::{Why, wrong_type};
 
 /// How a CSV file is written.
 #[derive(Debug, Clone)]
@@ -90,6 +90,10 @@ impl CsvFile {
             let span = from..reader.position().byte() as usize;
             let Some(expected) = names.as_ref().map(Vec::len) else {
                 head = Some(Arc::from(&text[span]));
+                if fields.len() > MAX_FIELDS {
+                    let message = format!("the header has more than {MAX_FIELDS} columns");
+                    return Err(Error::data("TooManyColumns", message).in_file(file));
+                }
                 names = Some(fields.iter().map(str::to_owned).collect());
                 continue;
             };
@@ -172,7 +176,7 @@ fn part(
             cells.push(match f.value(row, i, is_text).map_or(Ok(Cell::Null), |v| text_cell(&t, v)) {
                 Ok(cell) => cell,
                 Err(why) => {
-                    let e = wrong_type(name, &why, &f.file, row.line);
+                    let e = wrong_type(name, why, &f.file, row.line);
                     if bad_rows == BadRows::Fail {
                         return Err(e);
                     }
@@ -183,7 +187,7 @@ fn part(
                 }
             });
         }
-        columns.push(to_array(&t, &cells).map_err(|why| wrong_type(name, &why, &f.file, 1))?);
+        columns.push(to_array(&t, &cells).map_err(|why| wrong_type(name, why, &f.file, 1))?);
         fields.push(Field::new(name, t, true));
     }
     let schema = Arc::new(Schema::new(fields));
@@ -197,7 +201,7 @@ fn part(
 }
 
 /// A value of a type from the text of a field: bytes are hexadecimal digits or base64.
-pub(crate) fn text_cell(t: &DataType, value: String) -> Result<Cell, String> {
+pub(crate) fn text_cell(t: &DataType, value: String) -> Result<Cell, Why> {
     let as_json = match t {
         DataType::Utf8 => return Ok(Cell::Text(value)),
         DataType::Binary => {

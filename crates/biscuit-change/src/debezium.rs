@@ -253,7 +253,8 @@ impl DebeziumReader {
         }
         self.learn_key(event, file, place)?;
         let codecs = self.codecs(event, file, place)?;
-        let same = self.building.as_ref().is_some_and(|b| Arc::ptr_eq(&b.codecs, &codecs) && b.file == *file);
+        let fits = |b: &Building| Arc::ptr_eq(&b.codecs, &codecs) && b.file == *file && !b.is_full();
+        let same = self.building.as_ref().is_some_and(fits);
         if !same {
             self.flush()?;
         }
@@ -303,9 +304,10 @@ impl DebeziumReader {
         })?;
         let image = schema.child("after").or_else(|| schema.child("before")).filter(|_| !event.flat);
         let no_image = || Error::data("InvalidSchema", "the embedded schema has no `after`").at(file, place);
+        let of = |image: &ConnectSchema| image.columns().map_err(|e| e.at(file, place));
         let mut columns = match image {
-            Some(image) => image.columns()?,
-            None if event.flat => schema.columns()?,
+            Some(image) => of(image)?,
+            None if event.flat => of(&schema)?,
             None => return Err(no_image()),
         };
         columns.retain(|(name, _)| !event.flat || !name.starts_with(META));

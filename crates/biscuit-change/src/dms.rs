@@ -11,8 +11,9 @@ use crate::changes::{ChangeBatch, Changes};
 use crate::csv_rows::{self, CsvFile, CsvForm};
 use crate::dms_file::{DmsFile, Kind};
 use crate::dms_rows::Make;
+use crate::parquet_file::parquet_parts;
 use crate::refused::{BadRows, Part, Refused, sift};
-use crate::rows::{RowsOptions, parquet_parts};
+use crate::rows::RowsOptions;
 use crate::table_name::{TableName, check_one};
 use crate::text::{empty, text_of};
 

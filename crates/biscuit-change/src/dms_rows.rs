@@ -119,10 +119,10 @@ impl Make<'_> {
             let mut cells = Vec::with_capacity(text.len());
             for (row, value) in text.iter().enumerate() {
                 let cell = value.map_or(Ok(Cell::Null), |v| text_cell(t, v.to_owned()));
-                cells.push(cell.map_err(|why| wrong_type(name, &why, self.file, part.places[row]))?);
+                cells.push(cell.map_err(|why| wrong_type(name, why, self.file, part.places[row]))?);
             }
             let first = part.places.first().copied().unwrap_or_default();
-            return to_array(t, &cells).map_err(|why| wrong_type(name, &why, self.file, first));
+            return to_array(t, &cells).map_err(|why| wrong_type(name, why, self.file, first));
         }
         let lossless = common_type(&from, t).as_ref() == Some(t)
             || (from.is_integer() && t.is_integer())

@@ -126,7 +126,7 @@ fn flat<'a>(
         let name = name.strip_prefix(META)?;
         Some((name.strip_prefix("source_").unwrap_or(name).to_owned(), *value))
     };
-    let source = Object(object.0.iter().filter_map(meta).collect());
+    let source = Object::new(object.0.iter().filter_map(meta).collect());
     Event { op, before: row, after: row, source, key, schema, headers, flat: true, schema_name, table }
 }
 

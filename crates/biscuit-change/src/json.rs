@@ -1,17 +1,37 @@
+use std::cell::OnceCell;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use biscuit_core::{Error, Result};
+use biscuit_schema::{is_too_deep, too_deep};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// The fields of a JSON object in their order, each value as its text: numbers keep all their digits, and a name that
 /// comes twice is seen.
 #[derive(Debug, Default)]
-pub(crate) struct Object<'a>(pub(crate) Vec<(String, &'a RawValue)>);
+pub(crate) struct Object<'a>(pub(crate) Vec<(String, &'a RawValue)>, OnceCell<HashMap<String, usize>>);
+
+/// Most objects have few names, which are compared faster than they are hashed.
+const FEW: usize = 32;
 
 impl<'a> Object<'a> {
+    pub(crate) fn new(fields: Vec<(String, &'a RawValue)>) -> Self {
+        Self(fields, OnceCell::new())
+    }
+
     pub(crate) fn get(&self, name: &str) -> Option<&'a RawValue> {
-        self.0.iter().find(|(n, _)| n == name).map(|(_, v)| *v)
+        if self.0.len() <= FEW {
+            return self.0.iter().find(|(n, _)| n == name).map(|(_, v)| *v);
+        }
+        let index = || {
+            let mut index = HashMap::with_capacity(self.0.len());
+            for (i, (n, _)) in self.0.iter().enumerate() {
+                index.entry(n.clone()).or_insert(i);
+            }
+            index
+        };
+        self.1.get_or_init(index).get(name).map(|i| self.0[*i].1)
     }
 
     /// The field, if it is there and not null.
@@ -20,6 +40,10 @@ impl<'a> Object<'a> {
     }
 
     fn twice(&self) -> Option<&str> {
+        if self.0.len() > FEW {
+            let mut seen = HashSet::with_capacity(self.0.len());
+            return self.0.iter().map(|(n, _)| n.as_str()).find(|n| !seen.insert(*n));
+        }
         let names = self.0.iter().enumerate();
         names.into_iter().find(|(i, (n, _))| self.0[..*i].iter().any(|(m, _)| m == n)).map(|(_, (n, _))| n.as_str())
     }
@@ -41,7 +65,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
                 Ok(fields)
             }
         }
-        deserializer.deserialize_map(Fields).map(Object)
+        deserializer.deserialize_map(Fields).map(Object::new)
     }
 }
 
@@ -51,7 +75,13 @@ pub(crate) fn object(raw: &str) -> Result<Object<'_>, serde_json::Error> {
 }
 
 /// Reads a line that has to be an object whose names come once.
+///
+/// # Errors
+/// `TooDeep`, `InvalidJson`, `DuplicateColumn`.
 pub(crate) fn object_line<'a>(raw: &'a str, file: &str, line: u64) -> Result<Object<'a>> {
+    if is_too_deep(raw.as_bytes()) {
+        return Err(too_deep("the line").at(file, line));
+    }
     let object = object(raw).map_err(|e| invalid(&e, file, line))?;
     match object.twice() {
         Some(name) => {

@@ -1,6 +1,9 @@
 #![doc = include_str!("../README.md")]
 
+mod avro_file;
 mod avro_header;
+mod avro_shape;
+mod avro_unpack;
 mod building;
 mod cell;
 mod changes;
@@ -17,6 +20,7 @@ mod infer;
 mod json;
 mod op;
 mod packed;
+mod parquet_file;
 mod placeholder;
 mod refused;
 mod row_changes;
@@ -26,8 +30,10 @@ mod table_name;
 mod tables;
 mod text;
 mod units;
+mod unpack;
 
 pub use changes::{ChangeBatch, Changes, Completeness, Move, MoveKind};
+pub use columnar::AvroRows;
 pub use debezium::{DebeziumOptions, DebeziumReader};
 pub use dms::{DmsOptions, DmsReader};
 pub use op::{Op, ParsedOp, parse_op};
@@ -37,3 +43,4 @@ pub use row_changes::row_changes;
 pub use rows::{RowsOptions, RowsReader};
 pub use table_name::TableName;
 pub use tables::{OfTable, TableFormat, TablesReader};
+pub use unpack::{Packing, unpacking_failed};

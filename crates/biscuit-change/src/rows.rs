@@ -6,7 +6,7 @@ use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use biscuit_core::{Error, Result};
-use biscuit_schema::{Contract, check_names, common_type, plain_type, type_name};
+use biscuit_schema::{Contract, MAX_FIELDS, check_names, common_type, plain_type, type_name};
 use bytes::Bytes;
 
 use crate::cell::{Cell, to_array};
@@ -126,7 +126,7 @@ impl RowsReader {
             Err(empty(file))
         } else if columnar {
             for part in columnar::parts(&name, bytes, self.options.bad_rows, row)? {
-                self.add(part, &name)?;
+                self.add(part?, &name)?;
             }
             Ok(())
         } else if plain.ends_with(".csv") || plain.ends_with(".tsv") {
@@ -199,7 +199,7 @@ impl RowsReader {
     fn finish_json(&mut self) -> Result<()> {
         let files = std::mem::take(&mut self.json);
         let mut parsed: Vec<(&Arc<str>, &Arc<str>, Vec<Line<'_>>)> = Vec::new();
-        let mut columns: Vec<(String, DataType)> = Vec::new();
+        let mut columns = JsonColumns::default();
         for (file, text, only) in &files {
             let mut found = Vec::new();
             for (place, span) in lines(text) {
@@ -210,7 +210,7 @@ impl RowsReader {
                     continue;
                 }
                 let object = json::object_line(line, file, place).and_then(|object| {
-                    widen_columns(&mut columns, &object, &self.options, file, place)?;
+                    columns.widen(&object, &self.options, file, place)?;
                     Ok(object)
                 });
                 match object {
@@ -221,47 +221,14 @@ impl RowsReader {
             parsed.push((file, text, found));
         }
         for (file, text, found) in parsed {
-            for chunk in found.chunks(65_536) {
+            for chunk in chunks(&found) {
                 let refused = &mut self.changes.refused;
-                let part = json_part(&columns, chunk, file, text, self.options.bad_rows, refused)?;
+                let part = json_part(&columns.all, chunk, file, text, self.options.bad_rows, refused)?;
                 self.add(part, file)?;
             }
         }
         Ok(())
     }
-}
-
-/// The rows of a Parquet file; the only one of a record that was put aside keeps its place.
-pub(crate) fn parquet_parts(
-    file: &Arc<str>,
-    bytes: Bytes,
-    bad_rows: BadRows,
-    only: Option<u64>,
-) -> Result<impl Iterator<Item = Result<Part>>> {
-    use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
-    fn unreadable(file: &str, e: impl std::error::Error + Send + Sync + 'static) -> Error {
-        Error::data("UnreadableParquet", format!("the file cannot be read as Parquet: {e}"))
-            .in_file(file)
-            .with_source(e)
-    }
-    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-    let builder =
-        ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, options).map_err(|e| unreadable(file, e))?;
-    let written = builder.metadata().file_metadata().key_value_metadata().into_iter().flatten();
-    let metadata: HashMap<String, String> = written
-        .filter(|kv| kv.key.contains("avro"))
-        .filter_map(|kv| Some((kv.key.clone(), kv.value.clone()?)))
-        .collect();
-    let reader = builder.with_batch_size(65_536).build().map_err(|e| unreadable(file, e))?;
-    let (mut row, file) = (only.unwrap_or(1), file.clone());
-    Ok(reader.map(move |batch| {
-        let batch = batch.map_err(|e| unreadable(&file, e))?;
-        let schema = batch.schema().as_ref().clone().with_metadata(metadata.clone());
-        let batch = batch.with_schema(Arc::new(schema)).map_err(|e| unreadable(&file, e))?;
-        let part = Part::of(batch, row, bad_rows);
-        row += part.places.len() as u64;
-        Ok(part)
-    }))
 }
 
 /// Puts a line aside, if that is wanted and the error is about it.
@@ -278,37 +245,81 @@ struct Line<'a> {
     object: Object<'a>,
 }
 
-fn widen_columns(
-    columns: &mut Vec<(String, DataType)>,
-    object: &Object<'_>,
-    options: &RowsOptions,
-    file: &Arc<str>,
-    place: u64,
-) -> Result<()> {
-    for (i, (name, raw)) in object.0.iter().enumerate() {
-        // Lines mostly have the same columns in the same order.
-        let at = match columns.get(i).is_some_and(|(n, _)| n == name) {
-            true => Some(i),
-            false => columns.iter().position(|(n, _)| n == name),
-        };
-        let declared = || options.declared(name).filter(|_| !options.is_input_only(name));
-        let Some(at) = at else {
-            columns.push((name.clone(), declared().unwrap_or_else(|| infer_json(raw.get()))));
-            continue;
-        };
-        if declared().is_none() {
-            let (so_far, now) = (columns[at].1.clone(), infer_json(raw.get()));
-            columns[at].1 = widen(&so_far, &now).ok_or_else(|| {
-                let name_of = |t: &DataType| type_name(t).unwrap_or_else(|| t.to_string());
-                wrong_type(name, &format!("it is {} here and {} before", name_of(&now), name_of(&so_far)), file, place)
-            })?;
-        }
-    }
-    Ok(())
+/// The columns of JSON lines, as far as they are known.
+#[derive(Debug, Default)]
+struct JsonColumns {
+    all: Vec<JsonColumn>,
+    at: HashMap<String, usize>,
 }
 
+#[derive(Debug)]
+struct JsonColumn {
+    name: String,
+    t: DataType,
+    /// Whether the type is given, and not found in the values.
+    declared: bool,
+}
+
+impl JsonColumns {
+    /// Makes the columns what holds this line, too.
+    fn widen(&mut self, object: &Object<'_>, options: &RowsOptions, file: &Arc<str>, place: u64) -> Result<()> {
+        for (i, (name, raw)) in object.0.iter().enumerate() {
+            // Lines mostly have the same columns in the same order.
+            let at = match self.all.get(i).is_some_and(|c| c.name == *name) {
+                true => Some(i),
+                false => self.at.get(name).copied(),
+            };
+            let Some(at) = at else {
+                self.add(name, raw.get(), options).map_err(|e| e.at(file, place))?;
+                continue;
+            };
+            let column = &mut self.all[at];
+            if !column.declared {
+                let now = infer_json(raw.get());
+                column.t = widen(&column.t, &now).ok_or_else(|| {
+                    let name_of = |t: &DataType| type_name(t).unwrap_or_else(|| t.to_string());
+                    let why = format!("it is {} here and {} before", name_of(&now), name_of(&column.t));
+                    wrong_type(name, why, file, place)
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, name: &str, raw: &str, options: &RowsOptions) -> Result<()> {
+        if self.all.len() == MAX_FIELDS {
+            let message = format!("the rows have more than {MAX_FIELDS} columns");
+            return Err(Error::data("TooManyColumns", message));
+        }
+        let declared = options.declared(name).filter(|_| !options.is_input_only(name));
+        let (t, declared) = declared.map_or_else(|| (infer_json(raw), false), |t| (t, true));
+        self.at.insert(name.to_owned(), self.all.len());
+        self.all.push(JsonColumn { name: name.to_owned(), t, declared });
+        Ok(())
+    }
+}
+
+/// Lines that are one batch: of a number of rows and bytes, since an array counts the bytes of its texts with 31 bits.
+fn chunks<'a, 'b>(found: &'a [Line<'b>]) -> impl Iterator<Item = &'a [Line<'b>]> {
+    let mut rest = found;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = |line: &&Line<'_>| {
+            bytes += line.span.len();
+            bytes <= BATCH_BYTES
+        };
+        let rows = rest.iter().take(BATCH_ROWS).take_while(fits).count().max(1);
+        let (chunk, left) = rest.split_at_checked(rows)?;
+        rest = left;
+        Some(chunk)
+    })
+}
+
+const BATCH_ROWS: usize = 65_536;
+const BATCH_BYTES: usize = 256 << 20;
+
 fn json_part(
-    columns: &[(String, DataType)],
+    columns: &[JsonColumn],
     found: &[Line<'_>],
     file: &Arc<str>,
     text: &Arc<str>,
@@ -317,9 +328,9 @@ fn json_part(
 ) -> Result<Part> {
     let mut cells: Vec<Vec<Cell>> = vec![Vec::with_capacity(found.len()); columns.len()];
     let mut bad = vec![false; found.len()];
-    let codecs: Vec<Codec> = columns.iter().map(|(_, t)| Codec::Plain(t.clone())).collect();
+    let codecs: Vec<Codec> = columns.iter().map(|c| Codec::Plain(c.t.clone())).collect();
     for (row, line) in found.iter().enumerate() {
-        for (i, (name, _)) in columns.iter().enumerate() {
+        for (i, JsonColumn { name, .. }) in columns.iter().enumerate() {
             let raw = match line.object.0.get(i) {
                 Some((n, raw)) if n == name => Some(*raw),
                 _ => line.object.get(name),
@@ -328,7 +339,7 @@ fn json_part(
             let cell = match cell {
                 Err(_) if bad[row] => Cell::Null,
                 Err(why) => {
-                    let e = wrong_type(name, &why, file, line.place);
+                    let e = wrong_type(name, why, file, line.place);
                     refuse(&e, file, &text[line.span.clone()], bad_rows, refused).ok_or(e)?;
                     bad[row] = true;
                     Cell::Null
@@ -340,9 +351,9 @@ fn json_part(
     }
     let mut fields = Vec::with_capacity(columns.len());
     let mut arrays: Vec<ArrayRef> = Vec::with_capacity(columns.len());
-    for ((name, t), cells) in columns.iter().zip(&cells) {
+    for (JsonColumn { name, t, .. }, cells) in columns.iter().zip(&cells) {
         let place = found.first().map_or(0, |l| l.place);
-        arrays.push(to_array(t, cells).map_err(|why| wrong_type(name, &why, file, place))?);
+        arrays.push(to_array(t, cells).map_err(|why| wrong_type(name, why, file, place))?);
         fields.push(Field::new(name, t.clone(), true));
     }
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(found.len()));

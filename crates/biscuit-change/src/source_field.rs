@@ -3,6 +3,7 @@ use arrow::datatypes::DataType;
 use crate::cell::Cell;
 use crate::codec::Codec;
 use crate::json;
+use crate::text::Why;
 
 /// A field of `source` that is stored as an order column.
 #[derive(Debug, Clone)]
@@ -23,18 +24,18 @@ impl SourceField {
 
     /// A number, also as text; the number of a binlog file (`mysql-bin.000003`); a log sequence number of SQL Server
     /// (`00000027:00000758:0005`).
-    pub(crate) fn decode(&self, raw: &str) -> Result<Cell, String> {
+    pub(crate) fn decode(&self, raw: &str) -> Result<Cell, Why> {
         let Some(text) = json::string(raw) else { return Codec::Plain(self.data_type()).decode(raw) };
         if self.is_hex() {
             let digits = text.replace(':', "");
             let value = (digits.len() == 20).then(|| i128::from_str_radix(&digits, 16).ok()).flatten();
-            return value.map(Cell::Decimal).ok_or_else(|| "it is no log sequence number of SQL Server".to_owned());
+            return value.map(Cell::Decimal).ok_or_else(|| "it is no log sequence number of SQL Server".into());
         }
         let number = match (self.field.as_str(), text.rsplit_once('.')) {
             ("file", Some((_, number))) => number,
             _ => &text,
         };
-        number.parse().map(Cell::Int).map_err(|_| "it is no number".to_owned())
+        number.parse().map(Cell::Int).map_err(|_| "it is no number".into())
     }
 }
 
@@ -52,7 +53,7 @@ pub(crate) fn default_order(connector: Option<&str>) -> &'static [&'static str] 
 mod tests {
     use super::*;
 
-    fn decode(field: &str, raw: &str) -> Result<Cell, String> {
+    fn decode(field: &str, raw: &str) -> Result<Cell, Why> {
         SourceField { field: field.into(), name: field.into() }.decode(raw)
     }
 

@@ -32,6 +32,7 @@ pub(crate) fn each_line(
 ) -> Result<()> {
     if is_columnar(bytes) {
         for part in columnar::parts(file, bytes.clone(), BadRows::Fail, row)? {
+            let part = part?;
             let codecs = Arc::new(columnar::codecs(&part.batch));
             step(Unit::Begin(&Raws::Rows(part.batch.clone()), Some(&codecs)))?;
             for (i, &place) in part.places.iter().enumerate() {

@@ -1,4 +1,5 @@
 //! What is read from files.
 
+mod damaged_avro;
 mod debezium;
 mod rows;

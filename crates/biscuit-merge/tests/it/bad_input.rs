@@ -41,7 +41,7 @@ async fn bad_files_are_named_with_place_and_column() {
         (
             "c.jsonl.gz",
             vec![0x1f, 0x8b, 8, 0, 0],
-            "TruncatedInput: the gzip data ends too early or is damaged (c.jsonl.gz)",
+            "TruncatedInput: the packed text ends too early: the file was cut off (c.jsonl.gz)",
         ),
         (
             "c.jsonl",

@@ -1,0 +1,124 @@
+use std::borrow::Cow;
+use std::io::Read;
+
+/// Bytes of a block of Avro, unpacked. Writers make blocks of some kilobytes to a few megabytes.
+pub(crate) const MAX_BLOCK: u64 = 256 << 20;
+
+/// How the blocks of a file are packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AvroCodec {
+    Null,
+    Deflate,
+    Snappy,
+    Zstd,
+    Bzip2,
+    Xz,
+}
+
+/// Why a block cannot be unpacked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotUnpacked {
+    /// It is not what its codec says.
+    Damaged,
+    /// It is larger than it may be.
+    TooLarge,
+}
+
+impl AvroCodec {
+    pub(crate) fn of(name: Option<&[u8]>) -> Option<Self> {
+        Some(match name {
+            None | Some(b"null" | b"") => Self::Null,
+            Some(b"deflate") => Self::Deflate,
+            Some(b"snappy") => Self::Snappy,
+            Some(b"zstandard") => Self::Zstd,
+            Some(b"bzip2") => Self::Bzip2,
+            Some(b"xz") => Self::Xz,
+            Some(_) => return None,
+        })
+    }
+
+    /// What a block holds, if it has not more than so many bytes: what is larger is never in memory.
+    pub(crate) fn unpack(self, block: &[u8], most: u64) -> Result<Cow<'_, [u8]>, NotUnpacked> {
+        let all = |packed: &mut dyn Read| {
+            let mut out = Vec::new();
+            packed.take(most + 1).read_to_end(&mut out).map_err(|_| NotUnpacked::Damaged)?;
+            if out.len() as u64 > most { Err(NotUnpacked::TooLarge) } else { Ok(Cow::Owned(out)) }
+        };
+        match self {
+            Self::Null if block.len() as u64 > most => Err(NotUnpacked::TooLarge),
+            Self::Null => Ok(Cow::Borrowed(block)),
+            Self::Deflate => all(&mut flate2::bufread::DeflateDecoder::new(block)),
+            Self::Snappy => snappy(block, most),
+            Self::Zstd => all(&mut zstd::Decoder::with_buffer(block).map_err(|_| NotUnpacked::Damaged)?),
+            Self::Bzip2 => all(&mut bzip2::bufread::BzDecoder::new(block)),
+            Self::Xz => all(&mut liblzma::bufread::XzDecoder::new(block)),
+        }
+    }
+}
+
+/// A block is followed by the CRC-32 of what it holds.
+fn snappy(block: &[u8], most: u64) -> Result<Cow<'_, [u8]>, NotUnpacked> {
+    let (packed, check) = block.split_last_chunk::<4>().ok_or(NotUnpacked::Damaged)?;
+    let size = snap::raw::decompress_len(packed).map_err(|_| NotUnpacked::Damaged)?;
+    if size as u64 > most {
+        return Err(NotUnpacked::TooLarge);
+    }
+    let out = snap::raw::Decoder::new().decompress_vec(packed).map_err(|_| NotUnpacked::Damaged)?;
+    let same = crc32fast::hash(&out) == u32::from_be_bytes(*check);
+    if same { Ok(Cow::Owned(out)) } else { Err(NotUnpacked::Damaged) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn packed(codec: AvroCodec, content: &[u8]) -> Vec<u8> {
+        match codec {
+            AvroCodec::Null => content.to_vec(),
+            AvroCodec::Deflate => {
+                let mut w = flate2::write::DeflateEncoder::new(vec![], flate2::Compression::fast());
+                w.write_all(content).unwrap();
+                w.finish().unwrap()
+            }
+            AvroCodec::Snappy => {
+                let mut out = snap::raw::Encoder::new().compress_vec(content).unwrap();
+                out.extend_from_slice(&crc32fast::hash(content).to_be_bytes());
+                out
+            }
+            AvroCodec::Zstd => zstd::encode_all(content, 0).unwrap(),
+            AvroCodec::Bzip2 => {
+                let mut w = bzip2::write::BzEncoder::new(vec![], bzip2::Compression::fast());
+                w.write_all(content).unwrap();
+                w.finish().unwrap()
+            }
+            AvroCodec::Xz => {
+                let mut w = liblzma::write::XzEncoder::new(vec![], 0);
+                w.write_all(content).unwrap();
+                w.finish().unwrap()
+            }
+        }
+    }
+
+    const ALL: [AvroCodec; 6] =
+        [AvroCodec::Null, AvroCodec::Deflate, AvroCodec::Snappy, AvroCodec::Zstd, AvroCodec::Bzip2, AvroCodec::Xz];
+
+    #[test]
+    fn blocks_of_every_codec_are_unpacked_up_to_the_limit() {
+        let content: Vec<u8> = (0..10_000_u32).flat_map(u32::to_le_bytes).collect();
+        for codec in ALL {
+            let packed = packed(codec, &content);
+            assert_eq!(codec.unpack(&packed, 40_000).as_deref(), Ok(content.as_slice()), "{codec:?}");
+            assert_eq!(codec.unpack(&packed, 39_999), Err(NotUnpacked::TooLarge), "{codec:?}");
+        }
+    }
+
+    #[test]
+    fn lengths_that_snappy_says_take_no_memory() {
+        // 2^32 - 1 bytes.
+        let huge = [0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0, 0, 0, 0];
+        assert_eq!(AvroCodec::Snappy.unpack(&huge, MAX_BLOCK), Err(NotUnpacked::TooLarge));
+        assert_eq!(AvroCodec::Snappy.unpack(&[0; 3], MAX_BLOCK), Err(NotUnpacked::Damaged));
+    }
+}
