@@ -20,6 +20,7 @@ use parquet::file::metadata::{ColumnChunkMetaData, PageIndexPolicy, ParquetMetaD
 use parquet::schema::types::{ColumnDescriptor, Type};
 
 use crate::encryption::{Encryption, Hidden, is_or_inside, no_keys};
+use crate::guarded::{GuardedRows, decode_parquet, guarded, panicked};
 use crate::reader::{FileReader, ObjectReader, fetch_footer, parquet_error};
 use crate::rows::conform;
 
@@ -100,8 +101,7 @@ impl OpenFile {
         let encrypted_footer = footer.encrypted;
         let reader = FileReader { object, metadata: footer.metadata.clone() };
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let metadata =
-            ArrowReaderMetadata::try_new(footer.metadata, options).map_err(|e| parquet_error(&file.path, e))?;
+        let metadata = decode_parquet(&file.path, || ArrowReaderMetadata::try_new(footer.metadata, options))?;
         let fields = metadata.schema().fields().iter();
         let plain =
             fields.map(|f| Field::new(f.name(), plain_type(f.data_type()), f.is_nullable())).collect::<Vec<_>>();
@@ -232,7 +232,9 @@ impl OpenFile {
         let mut reader =
             ParquetMetaDataReader::new_with_metadata(metadata).with_page_index_policy(PageIndexPolicy::Optional);
         let failed = |e| parquet_error(&self.file.path, e);
-        reader.load_page_index(&mut self.reader.clone()).await.map_err(failed)?;
+        let mut bytes = self.reader.clone();
+        let loaded = guarded(reader.load_page_index(&mut bytes)).await;
+        loaded.unwrap_or_else(|e| Err(panicked(e))).map_err(failed)?;
         reader.finish().map_err(failed)
     }
 
@@ -312,19 +314,26 @@ impl OpenFile {
             target = Arc::new(self.schema.project(&roots).expect("indices come from this schema"));
             builder = builder.with_projection(ProjectionMask::roots(self.metadata.parquet_schema(), roots));
         }
+        let in_group = |g: &usize| u64::try_from(self.metadata.metadata().row_group(*g).num_rows()).unwrap_or(0);
+        let mut expected = groups.map_or_else(|| self.rows(), |groups| groups.iter().map(in_group).sum());
         if let Some(groups) = groups {
             builder = builder.with_row_groups(groups.to_vec());
         }
         if let Some(selection) = selection {
+            expected = selection.row_count() as u64;
             builder = builder.with_row_selection(selection);
         }
         self.check_keys(target.fields().iter().map(|f| f.name().as_str()))?;
         let path = self.file.path.clone();
-        let stream = builder.with_batch_size(self.batch_rows).build().map_err(|e| parquet_error(&path, e))?;
+        let stream = decode_parquet(&path, || builder.with_batch_size(self.batch_rows).build())?;
         let batches = stream.map_err({
             let path = path.clone();
             move |e| parquet_error(&path, e)
         });
-        Ok(batches.and_then(move |b| std::future::ready(conform(&b, &target, &path))).boxed())
+        let rows = batches.and_then({
+            let path = path.clone();
+            move |b| std::future::ready(conform(&b, &target, &path))
+        });
+        Ok(GuardedRows::new(&path, expected, rows.boxed()).boxed())
     }
 }

@@ -23,6 +23,7 @@ use object_store::path::Path;
 use parquet::arrow::async_reader::AsyncFileReader;
 
 use crate::file::OpenFile;
+use crate::guarded_source::GuardedSource;
 use crate::reader::FileReader;
 
 /// The files of one snapshot as a table of DataFusion.
@@ -181,7 +182,7 @@ impl TableProvider for TableFiles {
             split[i % groups].push(part);
         }
         let groups = split.into_iter().filter(|g| !g.is_empty()).map(FileGroup::new).collect();
-        let config = FileScanConfigBuilder::new(self.url.clone(), Arc::new(source))
+        let config = FileScanConfigBuilder::new(self.url.clone(), Arc::new(GuardedSource::new(Arc::new(source))))
             .with_file_groups(groups)
             .with_projection_indices(projection.cloned())?
             .with_limit(limit)

@@ -1,11 +1,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use biscuit_core::{Error, Result};
+use biscuit_core::{CaughtPanic, Error, Result};
 use biscuit_journal::store_error;
+use biscuit_schema::{check_parquet_footer, check_thrift};
 use bytes::Bytes;
+use futures::FutureExt;
 use futures::future::BoxFuture;
-use futures::{FutureExt, TryFutureExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
@@ -14,6 +15,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
 use crate::encryption::{Encryption, no_keys};
+use crate::guarded::{guarded, panicked};
 use crate::keyring::{ENCRYPTED_FOOTER, Keyring};
 
 /// Bytes that are fetched from the end at first: most footers are shorter.
@@ -40,7 +42,12 @@ fn external(e: object_store::Error) -> ParquetError {
 
 impl AsyncFileReader for FileReader {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
-        self.object.store.get_range(&self.object.path, range).map_err(external).boxed()
+        async move {
+            let bytes = self.object.store.get_range(&self.object.path, range.clone()).await.map_err(external)?;
+            self.check_indexes(&range, &bytes)?;
+            Ok(bytes)
+        }
+        .boxed()
     }
 
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, parquet::errors::Result<Vec<Bytes>>> {
@@ -53,6 +60,28 @@ impl AsyncFileReader for FileReader {
     ) -> BoxFuture<'a, parquet::errors::Result<Arc<ParquetMetaData>>> {
         let metadata = self.metadata.clone();
         std::future::ready(Ok(metadata)).boxed()
+    }
+}
+
+impl FileReader {
+    /// Page indexes are looked at before they are decoded, as footers are: they are what is fetched besides pages, which come by several
+    /// ranges at a time.
+    fn check_indexes(&self, range: &Range<u64>, bytes: &Bytes) -> parquet::errors::Result<()> {
+        let within = |(at, length): (Option<i64>, Option<i32>)| {
+            let begin = u64::try_from(at?).ok()?.checked_sub(range.start)?;
+            let begin = usize::try_from(begin).ok()?;
+            bytes.get(begin..begin.checked_add(usize::try_from(length?).ok()?)?)
+        };
+        let clear =
+            self.metadata.row_groups().iter().flat_map(|g| g.columns()).filter(|c| c.crypto_metadata().is_none());
+        for column in clear {
+            let offsets = (column.offset_index_offset(), column.offset_index_length());
+            let bounds = (column.column_index_offset(), column.column_index_length());
+            for index in [offsets, bounds].into_iter().filter_map(within) {
+                check_thrift(index).map_err(|why| ParquetError::General(format!("a page index is damaged: {why}")))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -77,6 +106,21 @@ impl Tail<'_> {
             self.held = Some((range.start, bytes.clone()));
         }
         Ok(bytes)
+    }
+
+    /// Looks at the footer before it is decoded, unless it is encrypted; what has no footer is left to the decoder.
+    async fn check(&mut self) -> parquet::errors::Result<()> {
+        let size = self.object.size;
+        let end = self.get(size.saturating_sub(FOOTER as u64)..size).await?;
+        let Some((rest, magic)) = end.split_last_chunk::<4>().filter(|(_, magic)| *magic == b"PAR1") else {
+            return Ok(());
+        };
+        debug_assert_eq!(magic, b"PAR1");
+        let length = rest.last_chunk::<4>().map(|length| u64::from(u32::from_le_bytes(*length)));
+        let Some(begin) = length.and_then(|length| (size - 8).checked_sub(length)) else { return Ok(()) };
+        let footer = self.get(begin..size).await?;
+        let footer = footer.get(..footer.len().saturating_sub(8)).unwrap_or_default();
+        check_parquet_footer(footer, size).map_err(ParquetError::General)
     }
 
     fn has_encrypted_footer(&self) -> bool {
@@ -113,7 +157,12 @@ pub fn parquet_error(place: &str, e: ParquetError) -> Error {
 }
 
 fn unreadable(place: &str, e: ParquetError) -> Error {
-    Error::data("UnreadableParquet", format!("`{place}` cannot be read as Parquet: {e}")).with_source(e)
+    let why = match &e {
+        // A panic says nothing of the file.
+        ParquetError::External(inner) if inner.is::<CaughtPanic>() => "it is damaged".to_owned(),
+        e => e.to_string(),
+    };
+    Error::data("UnreadableParquet", format!("the file cannot be read as Parquet: {why}")).in_file(place).with_source(e)
 }
 
 /// What an error of arrow or DataFusion means while rows of `place` were worked on: an error of ours or of a store in it
@@ -176,23 +225,36 @@ fn bad_rows(place: &str, e: impl std::error::Error + Send + Sync + 'static) -> E
 /// `NoFileKeys` for one that is encrypted, where there are no keys; those of the keys; `UnreadableParquet`; those of the store.
 pub(crate) async fn fetch_footer(object: &ObjectReader, place: &str, keys: Option<&Encryption>) -> Result<Footer> {
     let mut tail = Tail { object, held: None };
-    let reader = || ParquetMetaDataReader::new().with_prefetch_hint(Some(FOOTER));
-    let read = match keys {
-        None => reader().load_and_finish(&mut tail, object.size).await,
-        Some(keys) => {
-            let keyring = Keyring::new(place, keys)?;
-            loop {
-                let reader = reader().with_decryption_properties(Some(keyring.properties.clone()));
-                let read = reader.load_and_finish(&mut tail, object.size).await;
-                if !keyring.missed().await? {
-                    break read;
-                }
-            }
-        }
-    };
+    if object.size > 0 {
+        tail.check().await.map_err(|e| parquet_error(place, e))?;
+    }
+    let decode = decode_footer(&mut tail, place, keys);
+    let read = guarded(decode).await.map_err(|e| parquet_error(place, panicked(e)))??;
     let encrypted = tail.has_encrypted_footer();
     match read {
         Err(_) if encrypted && keys.is_none() => Err(no_keys(place, None)),
         read => Ok(Footer { metadata: Arc::new(read.map_err(|e| parquet_error(place, e))?), encrypted }),
     }
+}
+
+async fn decode_footer(
+    tail: &mut Tail<'_>,
+    place: &str,
+    keys: Option<&Encryption>,
+) -> Result<parquet::errors::Result<ParquetMetaData>> {
+    let size = tail.object.size;
+    let reader = || ParquetMetaDataReader::new().with_prefetch_hint(Some(FOOTER));
+    Ok(match keys {
+        None => reader().load_and_finish(tail, size).await,
+        Some(keys) => {
+            let keyring = Keyring::new(place, keys)?;
+            loop {
+                let reader = reader().with_decryption_properties(Some(keyring.properties.clone()));
+                let read = reader.load_and_finish(&mut *tail, size).await;
+                if !keyring.missed().await? {
+                    break read;
+                }
+            }
+        }
+    })
 }
