@@ -57,7 +57,11 @@ pub(crate) fn to_array(t: &DataType, cells: &[Cell]) -> Result<ArrayRef, Why> {
         DataType::Decimal128(p, s) => {
             let values = collect(cells, |c| if let Cell::Decimal(d) = c { Some(*d) } else { None }, t)?;
             let array = values.into_iter().collect::<Decimal128Array>();
-            Arc::new(array.with_precision_and_scale(*p, *s).map_err(|e| Why::from(e.to_string()))?)
+            let array = array.with_precision_and_scale(*p, *s).map_err(|e| Why::from(e.to_string()))?;
+            // The array takes any number; Parquet would store the lower bytes of one that has too many digits.
+            let fits = array.validate_decimal_precision(*p);
+            fits.map_err(|_| Why::from(format!("a value has more digits than {t}")))?;
+            Arc::new(array)
         }
         DataType::Utf8 | DataType::Binary if bytes(cells) > i32::MAX as usize => {
             return Err(Why::too_large("the values of one batch have more than 2^31 bytes"));
@@ -193,4 +197,16 @@ fn map(entry: &FieldRef, cells: &[Cell]) -> Result<ArrayRef, Why> {
 
 fn nulls(cells: &[Cell]) -> Option<NullBuffer> {
     Some(NullBuffer::from_iter(cells.iter().map(|c| *c != Cell::Null)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_with_more_digits_than_its_column_is_no_value_of_it() {
+        let t = DataType::Decimal128(5, 2);
+        assert!(to_array(&t, &[Cell::Decimal(99_999), Cell::Null]).is_ok());
+        assert_eq!(to_array(&t, &[Cell::Decimal(100_000)]).unwrap_err(), "a value has more digits than Decimal128(5, 2)");
+    }
 }
