@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use async_trait::async_trait;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
-use biscuit_core::Clock;
+use biscuit_core::{Clock, hide_secret};
 use object_store::aws::AwsCredential;
 use object_store::{CredentialProvider, Error, Result};
 use tokio::sync::Mutex;
@@ -52,6 +52,8 @@ impl CredentialProvider for Chain {
         let found = self.provider.provide_credentials().await.map_err(failed)?;
         let expires = found.expiry().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
         let renew_at = expires.map(|at| i64::try_from(at.saturating_sub(EARLY).as_micros()).unwrap_or(i64::MAX));
+        hide_secret(found.secret_access_key());
+        found.session_token().into_iter().for_each(hide_secret);
         let credential = Arc::new(AwsCredential {
             key_id: found.access_key_id().to_owned(),
             secret_key: found.secret_access_key().to_owned(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region};
-use biscuit_core::{Clock, Error, ErrorKind, Result, SystemClock};
+use biscuit_core::{Clock, Error, ErrorKind, Result, SystemClock, mask_secrets};
 use object_store::aws::{AmazonS3, AmazonS3Builder, Checksum};
 
 use crate::credentials::Chain;
@@ -68,7 +68,12 @@ impl Aws {
     pub async fn store(&self, bucket: &str) -> Result<AmazonS3> {
         let o = &self.options;
         let (region, endpoint) = self.place(bucket).await?;
-        tracing::debug!(bucket, region, endpoint, "opening a bucket");
+        tracing::debug!(
+            bucket,
+            region,
+            endpoint = endpoint.as_deref().map(|e| mask_secrets(e).into_owned()),
+            "opening a bucket"
+        );
         let chain = self.credentials.clone().ok_or_else(|| {
             Error::new(ErrorKind::Denied, "NoCredentials", "no source of AWS credentials is configured")
         })?;
@@ -89,7 +94,7 @@ impl Aws {
         }
         builder.build().map_err(|e| {
             Error::usage("InvalidS3Settings", format!("the client of the bucket `{bucket}` cannot be made"))
-                .with_source(e)
+                .with_plain_source(e)
         })
     }
 
@@ -160,7 +165,7 @@ pub async fn bucket_region(bucket: &str, endpoint: Option<&str>) -> Result<Strin
             reqwest::Client::builder().timeout(PATIENCE).redirect(reqwest::redirect::Policy::none()).build()?;
         client.head(&url).send().await
     };
-    let answer = asked.await.map_err(|e| unknown().with_source(e))?;
+    let answer = asked.await.map_err(|e| unknown().with_plain_source(e))?;
     let region = answer.headers().get("x-amz-bucket-region").and_then(|r| r.to_str().ok());
     region.map(str::to_owned).ok_or_else(unknown)
 }

@@ -1,5 +1,9 @@
+use std::fmt;
+
+use biscuit_core::mask_secrets;
+
 /// How S3 is reached. What is not set comes from the environment and the profile files.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AwsOptions {
     /// The profile of the profile files.
@@ -59,5 +63,36 @@ impl AwsOptions {
     pub fn with_checksum_sha256(mut self, checksum: bool) -> Self {
         self.checksum_sha256 = checksum;
         self
+    }
+}
+
+impl fmt::Debug for AwsOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { profile, region, endpoint_url, path_style, request_payer, sse_kms_key, checksum_sha256 } = self;
+        f.debug_struct("AwsOptions")
+            .field("profile", profile)
+            .field("region", region)
+            .field("endpoint_url", &endpoint_url.as_deref().map(mask_secrets))
+            .field("path_style", path_style)
+            .field("request_payer", request_payer)
+            .field("sse_kms_key", sse_kms_key)
+            .field("checksum_sha256", checksum_sha256)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_in_the_endpoint_is_not_in_debug() {
+        let options =
+            AwsOptions::default().with_endpoint_url("http://user:S3CRETpw@127.0.0.1:9").with_region("eu-west-1");
+        let shown = format!("{options:?}");
+        assert!(
+            !shown.contains("S3CRETpw") && shown.contains("***@127.0.0.1:9") && shown.contains("eu-west-1"),
+            "{shown}"
+        );
     }
 }

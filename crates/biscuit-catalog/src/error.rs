@@ -48,7 +48,7 @@ where
     if let Some(id) = e.request_id() {
         message.push_str(&format!(" (request {id})"));
     }
-    Error::new(kind, name, message).with_source(e)
+    Error::new(kind, name, message).with_plain_source(e)
 }
 
 /// Why a partition was not dropped; none if the catalog does not have it.

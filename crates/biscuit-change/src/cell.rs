@@ -60,7 +60,7 @@ pub(crate) fn to_array(t: &DataType, cells: &[Cell]) -> Result<ArrayRef, Why> {
             let array = array.with_precision_and_scale(*p, *s).map_err(|e| Why::from(e.to_string()))?;
             // The array takes any number; Parquet would store the lower bytes of one that has too many digits.
             let fits = array.validate_decimal_precision(*p);
-            fits.map_err(|_| Why::from(format!("a value has more digits than {t}")))?;
+            fits.map_err(|_| Why::overflow(format!("a value has more digits than {t}")))?;
             Arc::new(array)
         }
         DataType::Utf8 | DataType::Binary if bytes(cells) > i32::MAX as usize => {
@@ -124,7 +124,8 @@ fn integers(t: &DataType, cells: &[Cell]) -> Result<ArrayRef, Why> {
     let base: ArrayRef = Arc::new(values.into_iter().collect::<arrow::array::Int64Array>());
     let strict = |a: &ArrayRef, t: &DataType| {
         let options = CastOptions { safe: false, ..CastOptions::default() };
-        cast_with_options(a, t, &options).map_err(|e| Why::from(e.to_string()))
+        // The error of the cast quotes the value.
+        cast_with_options(a, t, &options).map_err(|_| Why::from(format!("a value does not fit {t}")))
     };
     match t {
         DataType::Date32 => strict(&strict(&base, &DataType::Int32)?, t),
@@ -207,6 +208,7 @@ mod tests {
     fn a_number_with_more_digits_than_its_column_is_no_value_of_it() {
         let t = DataType::Decimal128(5, 2);
         assert!(to_array(&t, &[Cell::Decimal(99_999), Cell::Null]).is_ok());
-        assert_eq!(to_array(&t, &[Cell::Decimal(100_000)]).unwrap_err(), "a value has more digits than Decimal128(5, 2)");
+        let why = to_array(&t, &[Cell::Decimal(100_000)]).unwrap_err();
+        assert_eq!(why, Why::overflow("a value has more digits than Decimal128(5, 2)"));
     }
 }

@@ -1,6 +1,8 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+use crate::mask_secrets;
+
 /// The result of everything in the family.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -62,13 +64,24 @@ struct Inner {
     column: Option<String>,
     file: Option<String>,
     row: Option<u64>,
-    source: Option<Box<dyn StdError + Send + Sync>>,
+    source: Option<Source>,
+}
+
+type Cause = Box<dyn StdError + Send + Sync>;
+
+/// A cause by what its message may hold.
+enum Source {
+    /// It quotes no values of rows.
+    Plain(Cause),
+    /// It may quote them.
+    Quoting(Cause),
 }
 
 impl Error {
-    /// An error of `kind` with a stable `code` (`NullKey`) and a message that names columns and files, never values.
+    /// An error of `kind` with a stable `code` (`NullKey`) and a message that names columns and files, never values. Secrets in it,
+    /// such as passwords of URLs, are masked.
     pub fn new(kind: ErrorKind, code: &'static str, message: impl Into<String>) -> Self {
-        let (message, details) = (message.into(), Vec::new());
+        let (message, details) = (masked(message.into()), Vec::new());
         let inner =
             Inner { kind, code, message, place: None, details, column: None, file: None, row: None, source: None };
         Self(Box::new(inner))
@@ -94,9 +107,22 @@ impl Error {
         Self::new(ErrorKind::Conflict, code, message)
     }
 
-    /// Adds the cause. It is printed by reports that walk [`source`](StdError::source), and is in no message.
+    /// Adds a cause whose message may quote values of rows, as those of engines, decoders and parsers do. It is in no message,
+    /// no `Debug`, and not what [`source`](StdError::source) returns: only [`quoting_source`](Self::quoting_source) does. Errors of the
+    /// family and of the operating system are [plain](Self::with_plain_source) all the same.
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        self.0.source = Some(source.into());
+        let source = source.into();
+        // These are known to be plain: an error of the family hides its own cause, and one of the operating system is a number.
+        let of_the_system = source.downcast_ref::<std::io::Error>().is_some_and(|e| e.raw_os_error().is_some());
+        let plain = source.is::<Self>() || of_the_system;
+        self.0.source = Some(if plain { Source::Plain(source) } else { Source::Quoting(source) });
+        self
+    }
+
+    /// Adds a cause that quotes no values of rows: an error of a store, a service or the operating system. Reports that walk
+    /// [`source`](StdError::source) print it; [`mask_secrets`] masks what it has of URLs.
+    pub fn with_plain_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.source = Some(Source::Plain(source.into()));
         self
     }
 
@@ -135,7 +161,7 @@ impl Error {
 
     fn placed(&mut self, place: &str) {
         self.0.place.get_or_insert(self.0.message.len());
-        self.0.message.push_str(place);
+        self.0.message.push_str(&mask_secrets(place));
     }
 
     /// Appends the place in the input where only the file is known.
@@ -191,9 +217,24 @@ impl Error {
         self.0.row
     }
 
+    /// The cause, if its message may quote values of rows: for those who may see them.
+    pub fn quoting_source(&self) -> Option<&(dyn StdError + 'static)> {
+        match &self.0.source {
+            Some(Source::Quoting(e)) => Some(e.as_ref()),
+            _ => None,
+        }
+    }
+
     /// Names and values that may hold data of the rows.
     pub fn details(&self) -> &[(&'static str, String)] {
         &self.0.details
+    }
+}
+
+fn masked(text: String) -> String {
+    match mask_secrets(&text) {
+        std::borrow::Cow::Borrowed(_) => text,
+        std::borrow::Cow::Owned(masked) => masked,
     }
 }
 
@@ -209,14 +250,17 @@ impl fmt::Debug for Error {
             .field("kind", &self.0.kind)
             .field("code", &self.0.code)
             .field("message", &self.0.message)
-            .field("source", &self.0.source)
+            .field("source", &StdError::source(self).map(|e| masked(format!("{e:?}"))))
             .finish_non_exhaustive()
     }
 }
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.source.as_deref().map(|e| e as &(dyn StdError + 'static))
+        match &self.0.source {
+            Some(Source::Plain(e)) => Some(e.as_ref()),
+            _ => None,
+        }
     }
 }
 
@@ -229,6 +273,22 @@ mod tests {
         let e = Error::data("NullKey", "column `id` is null").with_detail("key", "secret-42");
         assert!(!e.to_string().contains("secret-42") && !format!("{e:?}").contains("secret-42"));
         assert_eq!(e.details(), [("key", "secret-42".to_owned())]);
+    }
+
+    #[test]
+    fn a_cause_that_may_quote_values_is_reached_by_its_own_name_only() {
+        let quoting = || std::io::Error::other("cannot cast 'secret-42'");
+        let e = Error::data("UnreadableRows", "the rows cannot be read").with_source(quoting());
+        assert!(StdError::source(&e).is_none() && !format!("{e:?} {e}").contains("secret-42"));
+        assert_eq!(e.quoting_source().map(ToString::to_string).as_deref(), Some("cannot cast 'secret-42'"));
+        let plain = Error::data("NotFound", "cannot read `a`").with_plain_source(std::io::Error::other("no such file"));
+        assert!(plain.quoting_source().is_none() && format!("{plain:?}").contains("no such file"));
+    }
+
+    #[test]
+    fn passwords_of_urls_are_masked_in_messages_and_places() {
+        let e = Error::usage("InvalidUrl", "`s3://me:pw@b/x` cannot be used").in_file("http://me:pw@host/a.jsonl");
+        assert_eq!(e.message(), "`s3://***@b/x` cannot be used (http://***@host/a.jsonl)");
     }
 
     #[test]

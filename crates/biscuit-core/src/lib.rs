@@ -3,20 +3,24 @@
 mod arguments;
 mod clock;
 mod error;
+mod foreign;
 mod instant;
 mod job;
 mod panics;
 mod run;
+mod secrets;
 mod sink;
 mod source;
 
 pub use arguments::{Argument, Arguments, ParsedArguments, Secret};
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, ErrorKind, Result};
+pub use foreign::{printable, printable_lines, unquoted};
 pub use instant::{Instant, parse_duration};
 pub use job::Job;
 pub use panics::{CaughtPanic, catch_panic, is_catching};
 pub use run::{Run, RunId};
+pub use secrets::{hide_password_of, hide_secret, mask_secrets};
 pub use sink::{CommitId, Receipt, Sink, SinkOutcome};
 pub use source::Source;
 

@@ -4,6 +4,7 @@ mod dataset;
 mod dictionary;
 mod encrypted_table;
 mod encryption;
+mod engine_error;
 mod file;
 mod file_writer;
 mod guarded;
@@ -22,6 +23,7 @@ mod table_writer;
 
 pub use dataset::Dataset;
 pub use encryption::{Encryption, FileKey, FileKeys, FilePart};
+pub use engine_error::{engine_error, parquet_error};
 pub use file::{DataFile, OpenFile};
 pub use file_writer::{FileWriter, ParquetOptions, check_staged};
 pub use guarded::decode_parquet;
@@ -29,7 +31,6 @@ pub use hive::{HIVE_NULL, check_partition_columns, escape, partition_values, une
 pub use keyring::reading;
 pub use location::{ByUrl, Location, OpenLocation};
 pub use path_template::PathTemplate;
-pub use reader::{engine_error, parquet_error};
 pub use rows::{align, conform, partition_folders};
 pub use single::write_single;
 pub use snapshot::{LAYER, Snapshot, WriteMode, refuse_raw};

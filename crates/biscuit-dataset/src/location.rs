@@ -30,7 +30,7 @@ impl Location {
         };
         match scheme.as_str() {
             "file" => {
-                let parsed = url::Url::parse(url).map_err(|e| invalid(url, "it is no URL").with_source(e))?;
+                let parsed = url::Url::parse(url).map_err(|e| invalid(url, "it is no URL").with_plain_source(e))?;
                 let path = parsed.to_file_path().map_err(|()| invalid(url, "it names a host; write file:///path"))?;
                 Self::local(url, &path)
             }
@@ -45,8 +45,8 @@ impl Location {
 
     /// A folder of a storage that is open already; `url` is what messages call it.
     pub fn new(storage: Storage, path: &str, url: &str) -> Result<Self> {
-        let path =
-            Path::parse(path.trim_matches('/')).map_err(|e| invalid(url, "its path is not valid").with_source(e))?;
+        let path = Path::parse(path.trim_matches('/'))
+            .map_err(|e| invalid(url, "its path is not valid").with_plain_source(e))?;
         if path.parts().next().is_none() {
             return Err(invalid(url, "it is the root of a store"));
         }
@@ -56,9 +56,9 @@ impl Location {
     /// A path of the disk by its real name, so that a table has one name, one state root and one journal, whichever links
     /// lead to it.
     fn local(url: &str, path: &std::path::Path) -> Result<Self> {
-        let absolute = std::path::absolute(path).map_err(|e| invalid(url, "it is not a path").with_source(e))?;
+        let absolute = std::path::absolute(path).map_err(|e| invalid(url, "it is not a path").with_plain_source(e))?;
         let real = real_path(&absolute)
-            .map_err(|e| invalid(url, "a symbolic link in its path leads nowhere").with_source(e))?;
+            .map_err(|e| invalid(url, "a symbolic link in its path leads nowhere").with_plain_source(e))?;
         let mut parts = Vec::new();
         for part in real.components() {
             if let Component::Normal(p) = part {
@@ -76,7 +76,7 @@ impl Location {
             .with_bucket_name(bucket)
             .with_allow_http(http)
             .build()
-            .map_err(|e| invalid(url, "the S3 client cannot be made").with_source(e))?;
+            .map_err(|e| invalid(url, "the S3 client cannot be made").with_plain_source(e))?;
         Self::new(Storage::durable(Arc::new(store)), path, url)
     }
 

@@ -1,8 +1,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use biscuit_core::{CaughtPanic, Error, Result};
-use biscuit_journal::store_error;
+use biscuit_core::{Error, Result};
 use biscuit_schema::{check_parquet_footer, check_thrift};
 use bytes::Bytes;
 use futures::FutureExt;
@@ -15,6 +14,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
 use crate::encryption::{Encryption, no_keys};
+pub(crate) use crate::engine_error::parquet_error;
 use crate::guarded::{guarded, panicked};
 use crate::keyring::{ENCRYPTED_FOOTER, Keyring};
 
@@ -78,10 +78,18 @@ impl FileReader {
             let offsets = (column.offset_index_offset(), column.offset_index_length());
             let bounds = (column.column_index_offset(), column.column_index_length());
             for index in [offsets, bounds].into_iter().filter_map(within) {
-                check_thrift(index).map_err(|why| ParquetError::General(format!("a page index is damaged: {why}")))?;
+                check_thrift(index).map_err(|why| self.object.damaged(&format!("a page index is damaged: {why}")))?;
             }
         }
         Ok(())
+    }
+}
+
+impl ObjectReader {
+    /// What was found wrong before a decoder saw it; these words quote nothing of the file.
+    fn damaged(&self, why: &str) -> ParquetError {
+        let message = format!("the file cannot be read as Parquet: {why}");
+        ParquetError::External(Box::new(Error::data("UnreadableParquet", message).in_file(&self.path)))
     }
 }
 
@@ -120,7 +128,7 @@ impl Tail<'_> {
         let Some(begin) = length.and_then(|length| (size - 8).checked_sub(length)) else { return Ok(()) };
         let footer = self.get(begin..size).await?;
         let footer = footer.get(..footer.len().saturating_sub(8)).unwrap_or_default();
-        check_parquet_footer(footer, size).map_err(ParquetError::General)
+        check_parquet_footer(footer, size).map_err(|why| self.object.damaged(&why))
     }
 
     fn has_encrypted_footer(&self) -> bool {
@@ -140,83 +148,6 @@ pub(crate) struct Footer {
     pub(crate) metadata: Arc<ParquetMetaData>,
     /// Whether it is encrypted in the file.
     pub(crate) encrypted: bool,
-}
-
-/// What a failure of the Parquet library means: a store's error stays one, anything else is a file that is damaged.
-pub fn parquet_error(place: &str, e: ParquetError) -> Error {
-    match e {
-        ParquetError::External(inner) => match inner.downcast::<object_store::Error>() {
-            Ok(e) => store_error("read", place, *e),
-            Err(inner) => match inner.downcast::<Error>() {
-                Ok(e) => *e,
-                Err(inner) => unreadable(place, ParquetError::External(inner)),
-            },
-        },
-        e => unreadable(place, e),
-    }
-}
-
-fn unreadable(place: &str, e: ParquetError) -> Error {
-    let why = match &e {
-        // A panic says nothing of the file.
-        ParquetError::External(inner) if inner.is::<CaughtPanic>() => "it is damaged".to_owned(),
-        e => e.to_string(),
-    };
-    Error::data("UnreadableParquet", format!("the file cannot be read as Parquet: {why}")).in_file(place).with_source(e)
-}
-
-/// What an error of arrow or DataFusion means while rows of `place` were worked on: an error of ours or of a store in it
-/// stays one.
-pub fn engine_error(place: &str, e: impl Into<datafusion::error::DataFusionError>) -> Error {
-    use datafusion::arrow::error::ArrowError;
-    use datafusion::error::DataFusionError as D;
-    match e.into() {
-        D::ObjectStore(e) => store_error("read", place, *e),
-        D::ParquetError(e) => parquet_error(place, *e),
-        D::ArrowError(e, _) => match *e {
-            ArrowError::ExternalError(inner) => match inner.downcast::<ParquetError>() {
-                Ok(e) => parquet_error(place, *e),
-                Err(inner) => match inner.downcast::<Error>() {
-                    Ok(e) => *e,
-                    Err(inner) => bad_rows(place, ArrowError::ExternalError(inner)),
-                },
-            },
-            e => bad_rows(place, e),
-        },
-        D::External(inner) => match inner.downcast::<Error>() {
-            Ok(e) => *e,
-            Err(inner) => bad_rows(place, D::External(inner)),
-        },
-        D::Context(_, inner) => engine_error(place, *inner),
-        // What several parts of a plan have waited for.
-        D::Shared(inner) => match Arc::try_unwrap(inner) {
-            Ok(e) => engine_error(place, e),
-            Err(shared) => match own(&shared) {
-                Some(e) => e.without_source(),
-                None => bad_rows(place, D::Shared(shared)),
-            },
-        },
-        e @ D::ResourcesExhausted(_) => {
-            Error::usage("MemoryExhausted", format!("the memory budget does not suffice for {place}")).with_source(e)
-        }
-        e => bad_rows(place, e),
-    }
-}
-
-/// An error of the family in one of the engine's.
-fn own(e: &datafusion::error::DataFusionError) -> Option<&Error> {
-    let mut at: Option<&(dyn std::error::Error + 'static)> = Some(e);
-    while let Some(e) = at {
-        if let Some(own) = e.downcast_ref::<Error>() {
-            return Some(own);
-        }
-        at = e.source();
-    }
-    None
-}
-
-fn bad_rows(place: &str, e: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::data("UnreadableRows", format!("the rows of {place} cannot be worked on: {e}")).with_source(e)
 }
 
 /// Reads a footer.

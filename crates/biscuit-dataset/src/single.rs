@@ -9,8 +9,8 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 
 use crate::Location;
+use crate::engine_error::{engine_error, parquet_error};
 use crate::file_writer::{ParquetOptions, unfit};
-use crate::reader::{engine_error, parquet_error};
 
 /// Writes rows as the one file at `place`, whose name the caller chose, in one put: readers see the old file or the new
 /// one. The file is built in memory. An existing file is overwritten only if it is still the one observed here.

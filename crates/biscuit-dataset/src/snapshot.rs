@@ -16,10 +16,10 @@ use serde_json::Value;
 use crate::dataset::Dataset;
 use crate::encrypted_table::hidden_of;
 use crate::encryption::Hidden;
+use crate::engine_error::engine_error;
 use crate::file::{DataFile, OpenFile};
 use crate::hive::{check_partition_columns, partition_values};
 use crate::provider::TableFiles;
-use crate::reader::engine_error;
 use crate::snapshot_store::{Pinned, SnapshotStore};
 use crate::table_writer::{TableWriter, WriteOptions};
 

@@ -6,7 +6,7 @@ use arrow::compute::kernels::zip::zip;
 use arrow::compute::{and, is_not_null};
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use arrow::json::reader::{Decoder, ReaderBuilder};
-use biscuit_core::{Error, Result};
+use biscuit_core::{Error, Result, unquoted};
 use biscuit_schema::Contract;
 use bytes::Bytes;
 
@@ -215,7 +215,9 @@ impl JsonLines {
 
     fn what_is_wrong(&self, line: &[u8]) -> Error {
         match serde_json::from_slice::<serde_json::Value>(line) {
-            Err(e) => Error::data("InvalidJson", format!("the line is no JSON: {}", place_free(&e.to_string()))),
+            Err(e) => {
+                Error::data("InvalidJson", format!("the line is no JSON: {}", place_free(&unquoted(&e.to_string()))))
+            }
             Ok(serde_json::Value::Object(object)) => {
                 let fits = |name: &str, value: &serde_json::Value| match self.schema.field_with_name(name) {
                     Ok(f) => match f.data_type() {

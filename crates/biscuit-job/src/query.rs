@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
+use biscuit_dataset::engine_error;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::dataframe::DataFrame;
 use datafusion::error::DataFusionError;
@@ -38,14 +39,14 @@ impl Query {
             let parts = divide(source.tasks, parallelism);
             let table = source_table(source.reading, source.source_file, parts)?;
             let registered = ctx.register_table(source.name, Arc::new(table));
-            registered.map_err(|e| invalid(&e))?;
+            registered.map_err(invalid)?;
         }
         // A query changes nothing: no tables are made, no files written.
         let options = datafusion::execution::context::SQLOptions::new()
             .with_allow_ddl(false)
             .with_allow_dml(false)
             .with_allow_statements(false);
-        let frame = ctx.sql_with_options(sql, options).await.map_err(|e| invalid(&e))?;
+        let frame = ctx.sql_with_options(sql, options).await.map_err(invalid)?;
         Ok(Self { ctx, frame })
     }
 
@@ -56,18 +57,33 @@ impl Query {
 
     /// How its rows are made, line by line.
     pub(crate) async fn explain(&self) -> Result<Vec<String>> {
-        let plan = self.frame.clone().create_physical_plan().await.map_err(|e| invalid(&e))?;
+        let plan = self.frame.clone().create_physical_plan().await.map_err(invalid)?;
         Ok(displayable(plan.as_ref()).indent(false).to_string().lines().map(str::to_owned).collect())
     }
 
     /// The rows, in parts that are made at the same time.
     pub(crate) async fn run(self) -> Result<Vec<SendableRecordBatchStream>> {
-        let plan = self.frame.create_physical_plan().await.map_err(|e| invalid(&e))?;
-        execute_stream_partitioned(plan, self.ctx.task_ctx()).map_err(|e| invalid(&e))
+        let plan = self.frame.create_physical_plan().await.map_err(invalid)?;
+        execute_stream_partitioned(plan, self.ctx.task_ctx()).map_err(invalid)
     }
 }
 
-fn invalid(e: &DataFusionError) -> Error {
-    let message = e.strip_backtrace();
-    Error::usage("InvalidSql", format!("the query cannot be planned: {message}"))
+/// An error of planning. Messages about the query itself quote the query, names and types; others may quote values.
+fn invalid(e: DataFusionError) -> Error {
+    use DataFusionError as D;
+    let about = |what: &str| format!("the query cannot be planned: {what}");
+    match e {
+        D::SQL(..) | D::Plan(_) | D::SchemaError(..) | D::NotImplemented(_) => {
+            Error::usage("InvalidSql", about(&e.strip_backtrace()))
+        }
+        D::Context(_, inner) | D::Diagnostic(_, inner) => invalid(*inner),
+        D::Collection(mut all) if !all.is_empty() => invalid(all.swap_remove(0)),
+        e => match engine_error("the query", e) {
+            e if e.code() == "UnreadableRows" => {
+                let what = e.message().rsplit_once(": ").map_or("", |(_, what)| what).to_owned();
+                Error::usage("InvalidSql", about(&what)).with_source(e)
+            }
+            e => e,
+        },
+    }
 }

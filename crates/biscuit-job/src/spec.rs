@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use biscuit_bookmark::{BookmarkOptions, Identity, Late, Overwritten};
-use biscuit_core::{Error, Result, parse_duration};
+use biscuit_core::{Error, Result, parse_duration, unquoted};
 use biscuit_pii::Policy;
 use biscuit_schema::{Contract, NamingRule};
 use serde::{Deserialize, Serialize};
@@ -425,13 +425,12 @@ impl JobSpec {
     /// # Errors
     /// `InvalidJob` with the place of the mistake.
     pub fn from_toml(text: &str, set: &[(String, String)]) -> Result<Self> {
-        let table: toml::Table = text.parse().map_err(|e: toml::de::Error| invalid(e.to_string()))?;
+        let table: toml::Table = text.parse().map_err(|e: toml::de::Error| invalid(unquoted(&e.to_string())))?;
         let mut value = Value::Table(table);
         for (path, new) in set {
             put(&mut value, path, new)?;
         }
-        let mut job: Self =
-            value.try_into().map_err(|e: toml::de::Error| invalid(e.to_string().trim_end().to_owned()))?;
+        let mut job: Self = value.try_into().map_err(|e: toml::de::Error| invalid(unquoted(&e.to_string())))?;
         match (job.target.take(), job.transform.take()) {
             (Some(mut target), transform) => {
                 if transform.is_some() && target.sql.is_some() {

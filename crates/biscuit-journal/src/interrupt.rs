@@ -12,6 +12,8 @@ pub struct Interrupt(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     stopped: bool,
+    /// Whether a commit was under way at any time.
+    committed: bool,
     /// Versions that are being committed and published, with their nonces.
     committing: Vec<(u64, String)>,
     /// What was begun and is before its point of no return: journal, base, nonce.
@@ -30,6 +32,11 @@ impl Interrupt {
     /// The first of the versions that are being committed and published.
     pub fn committing(&self) -> Option<u64> {
         self.lock().committing.first().map(|(version, _)| *version)
+    }
+
+    /// Whether the run has come to a commit. If not, it has changed nothing.
+    pub fn has_committed(&self) -> bool {
+        self.lock().committed
     }
 
     /// Deletes what a stopped run staged and did not come to commit. What this does not come to goes with the next commit.
@@ -62,6 +69,7 @@ impl Interrupt {
         }
         state.begun.retain(|(_, _, n)| n != nonce);
         state.committing.push((version, nonce.to_owned()));
+        state.committed = true;
         Ok(())
     }
 

@@ -391,7 +391,7 @@ pub(crate) fn conflict(version: u64) -> Error {
 }
 
 pub(crate) fn unavailable(message: String, e: object_store::Error) -> Error {
-    Error::new(ErrorKind::Unavailable, "StoreUnavailable", message).with_source(e)
+    Error::new(ErrorKind::Unavailable, "StoreUnavailable", message).with_plain_source(e)
 }
 
 pub(crate) async fn pause(attempt: u32) {

@@ -102,7 +102,7 @@ impl StagedWriter {
         self.out.shutdown().await.map_err(|e| match e.downcast::<object_store::Error>() {
             Ok(e) => store_error("write", &self.object, e),
             Err(e) => Error::new(ErrorKind::Unavailable, "StoreUnavailable", format!("cannot write `{}`", self.object))
-                .with_source(e),
+                .with_plain_source(e),
         })?;
         self.storage.durability.sync_file(&self.object).await?;
         let found = self.storage.store.head(&self.object).await.map_err(|e| staged_error("check", &self.object, e))?;
@@ -124,7 +124,7 @@ pub(crate) fn staged_error(verb: &str, path: &Path, e: object_store::Error) -> E
     match e {
         object_store::Error::NotFound { .. } => {
             let message = format!("the staged file `{path}` is gone, since another run has committed; run again");
-            Error::conflict("Conflict", message).with_source(e)
+            Error::conflict("Conflict", message).with_plain_source(e)
         }
         e => store_error(verb, path, e),
     }

@@ -81,7 +81,7 @@ impl Stager {
         copied.map_err(|e| match e {
             object_store::Error::NotFound { .. } => {
                 let message = format!("`{from}` is gone, since another run has committed; run again");
-                Error::conflict("Conflict", message).with_source(e)
+                Error::conflict("Conflict", message).with_plain_source(e)
             }
             e => store_error("copy", from, e),
         })?;

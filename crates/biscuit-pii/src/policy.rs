@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
-use biscuit_core::{Error, Result};
+use biscuit_core::{Error, Result, unquoted};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -201,7 +201,8 @@ impl Policy {
     /// # Errors
     /// `InvalidPolicy`, which says what is wrong and where.
     pub fn parse(text: &str) -> Result<Self> {
-        toml::from_str(text).map_err(|e| Error::usage("InvalidPolicy", format!("this is no policy: {e}")))
+        toml::from_str(text)
+            .map_err(|e| Error::usage("InvalidPolicy", format!("this is no policy: {}", unquoted(&e.to_string()))))
     }
 
     /// The same with the places of keys and store relative to a folder.

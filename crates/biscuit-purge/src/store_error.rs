@@ -30,7 +30,7 @@ pub fn store_error(operation: &str, place: impl Display, e: object_store::Error)
         "StorageFull" => ": the disk is full; run again when there is room",
         _ => "",
     };
-    Error::new(kind, code, format!("cannot {operation} `{place}`{what_to_do}")).with_source(e)
+    Error::new(kind, code, format!("cannot {operation} `{place}`{what_to_do}")).with_plain_source(e)
 }
 
 fn io_kind(e: &(dyn StdError + 'static)) -> Option<io::ErrorKind> {

@@ -44,7 +44,10 @@ pub(crate) struct SpillFile {
 const MOST_FILES: usize = 8;
 
 pub(crate) fn failed(e: impl std::error::Error + Send + Sync + 'static) -> Error {
-    let message = format!("rows cannot be put on the disk for temporary files: {e}");
+    // Of the errors that come here only those of the operating system quote no rows.
+    let any: &(dyn std::error::Error + 'static) = &e;
+    let disk = any.downcast_ref::<std::io::Error>().map_or(String::new(), |e| format!(": {e}"));
+    let message = format!("rows cannot be put on the disk for temporary files{disk}");
     Error::new(ErrorKind::Unavailable, "SpillFailed", message).with_source(e)
 }
 

@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
-use biscuit_core::{Error, Result};
+use biscuit_core::{Error, Result, unquoted};
 use serde_json::Value;
 
 use crate::{Column, ColumnType, Contract, check_type_size, too_deep};
@@ -22,7 +22,7 @@ impl Contract {
     pub fn from_avro(text: &str) -> Result<Self> {
         let schema: Value = serde_json::from_str(text).map_err(|e| match e.to_string() {
             why if why.starts_with("recursion limit") => Error::usage("TooDeep", too_deep("the Avro schema").message()),
-            why => invalid(&why).with_source(e),
+            why => invalid(&unquoted(&why)).with_source(e),
         })?;
         if schema["type"] != "record" {
             return Err(invalid("it is no record"));

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use biscuit_core::{Error, Result, parse_duration};
+use biscuit_core::{Error, Result, parse_duration, unquoted};
 use serde::{Deserialize, Serialize};
 
 use crate::Contract;
@@ -157,7 +157,7 @@ impl Check {
             Rule::Rows { min: None, max: None } => wrong("a check of the number of rows has no bound".to_owned()),
             Rule::Pattern { column, pattern } => match regex::Regex::new(pattern) {
                 Ok(_) => Ok(()),
-                Err(e) => wrong(format!("the pattern of `{column}` is none: {e}")),
+                Err(e) => wrong(format!("the pattern of `{column}` is none: {}", unquoted(&e.to_string()))),
             },
             Rule::Fresh { within, .. } => self::within(within).map(drop),
             _ => Ok(()),

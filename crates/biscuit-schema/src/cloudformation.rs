@@ -1,4 +1,4 @@
-use biscuit_core::{Error, Result};
+use biscuit_core::{Error, Result, unquoted};
 use serde_json::{Value, json};
 use serde_yaml_ng::Value as Yaml;
 
@@ -56,7 +56,8 @@ impl Contract {
 }
 
 fn tables(template: &str) -> Result<Vec<Declared>> {
-    let yaml: Yaml = serde_yaml_ng::from_str(template).map_err(|e| invalid(&e.to_string()).with_source(e))?;
+    let yaml: Yaml =
+        serde_yaml_ng::from_str(template).map_err(|e| invalid(&unquoted(&e.to_string())).with_source(e))?;
     let Value::Object(resources) = plain(&yaml)["Resources"].take() else {
         return Err(invalid("it has no Resources"));
     };

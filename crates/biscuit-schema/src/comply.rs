@@ -6,7 +6,7 @@ use arrow::compute::kernels::cmp;
 use arrow::compute::{cast, max};
 use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
 use arrow::row::{RowConverter, SortField};
-use biscuit_core::{Error, Instant, Result};
+use biscuit_core::{Error, Instant, Result, unquoted};
 use regex::Regex;
 use serde::Serialize;
 use twox_hash::XxHash64;
@@ -183,7 +183,11 @@ impl Running {
             }
             Rule::OneOf { column, values } => State::Values(value(column, values)?),
             Rule::Pattern { column, pattern } => State::Regex(Regex::new(pattern).map_err(|e| {
-                Error::usage("InvalidContract", format!("the pattern of `{column}` is none: {e}")).with_source(e)
+                Error::usage(
+                    "InvalidContract",
+                    format!("the pattern of `{column}` is none: {}", unquoted(&e.to_string())),
+                )
+                .with_source(e)
             })?),
             Rule::Fresh { .. } => State::Newest(None),
         };

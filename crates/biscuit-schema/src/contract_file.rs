@@ -1,6 +1,6 @@
 //! A contract as a file: TOML or JSON.
 
-use biscuit_core::{Error, Result};
+use biscuit_core::{Error, Result, unquoted};
 use serde::{Deserialize, Serialize};
 
 use crate::check::Check;
@@ -91,7 +91,7 @@ impl Contract {
     /// # Errors
     /// `InvalidContract` with the place of the mistake; `UnknownType` with the column.
     pub fn from_toml(text: &str) -> Result<Self> {
-        Self::from_file(toml::from_str(text).map_err(|e| bad(e.to_string()))?)
+        Self::from_file(toml::from_str(text).map_err(|e| bad(unquoted(&e.to_string())))?)
     }
 
     /// Reads a contract from JSON of the same form.
@@ -99,7 +99,7 @@ impl Contract {
     /// # Errors
     /// As [`from_toml`](Self::from_toml).
     pub fn from_json(text: &str) -> Result<Self> {
-        Self::from_file(serde_json::from_str(text).map_err(|e| bad(e.to_string()))?)
+        Self::from_file(serde_json::from_str(text).map_err(|e| bad(unquoted(&e.to_string())))?)
     }
 
     /// The contract as TOML, as [`from_toml`](Self::from_toml) reads it back.

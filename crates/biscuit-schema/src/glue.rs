@@ -1,4 +1,4 @@
-use biscuit_core::{Error, Result};
+use biscuit_core::{Error, Result, unquoted};
 use serde_json::{Map, Value, json};
 
 use crate::{Column, Contract, HiveType};
@@ -112,7 +112,7 @@ impl Contract {
     /// # Errors
     /// `InvalidGlueTable` for JSON that is none; `UnknownType` with the column.
     pub fn from_glue_json(text: &str) -> Result<Self> {
-        let value: Value = serde_json::from_str(text).map_err(|e| invalid(&e.to_string()).with_source(e))?;
+        let value: Value = serde_json::from_str(text).map_err(|e| invalid(&unquoted(&e.to_string())).with_source(e))?;
         let table = ["Table", "TableInput"].iter().find_map(|k| value.get(*k)).unwrap_or(&value);
         Self::from_glue(table)
     }

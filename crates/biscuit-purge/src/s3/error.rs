@@ -78,7 +78,7 @@ where
         message.push_str(&format!(" (request {id})"));
     }
     let code = if code.is_empty() { name.to_owned() } else { code };
-    Failure { code, error: Error::new(kind, name, message).with_source(e), again }
+    Failure { code, error: Error::new(kind, name, message).with_plain_source(e), again }
 }
 
 /// The same as an error of the family.

@@ -1,0 +1,144 @@
+/// The message of a parser without the text that it quotes from its input.
+///
+/// For messages of serde (`serde_json`, `toml`, YAML) and of parsers that quote in the same way. Texts between double quotes and
+/// values that serde quotes between backticks (`integer `5``, `unknown variant `x``) are left out, names of fields stay, and what a
+/// parser says of the place (`at line 3 column 7`) stays too. Of several lines those that show the input are left out: they are
+/// indented, or begin with a number and a bar. The others are joined.
+///
+/// ```
+/// use biscuit_core::unquoted;
+///
+/// let said = "invalid type: string \"4711\", expected i64 at line 1 column 6";
+/// assert_eq!(unquoted(said), "invalid type: string, expected i64 at line 1 column 6");
+/// assert_eq!(unquoted("missing field `id`"), "missing field `id`");
+/// ```
+pub fn unquoted(message: &str) -> String {
+    let shows_input =
+        |line: &str| line.starts_with(' ') || line.trim_start_matches(|c: char| c.is_ascii_digit()).starts_with(" |");
+    let lines = message.lines().filter(|line| !line.is_empty() && !shows_input(line));
+    let lines: Vec<String> = lines.map(|line| unquoted_line(line).trim_end_matches(':').to_owned()).collect();
+    lines.join(": ")
+}
+
+fn unquoted_line(line: &str) -> String {
+    let mut out = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some(at) = rest.find(['"', '`', '\'']) {
+        let (before, from) = rest.split_at(at);
+        out.push_str(before);
+        let quote = from.chars().next().unwrap_or('"');
+        match close(&from[1..], quote) {
+            Some(end) if quote == '`' && !quotes_a_value(&out) => {
+                out.push_str(&from[..end + 2]);
+                rest = &from[end + 2..];
+            }
+            // An apostrophe within a word quotes nothing.
+            _ if quote == '\'' && before.ends_with(char::is_alphanumeric) => {
+                out.push('\'');
+                rest = &from[1..];
+            }
+            closed => {
+                out.truncate(out.trim_end().len());
+                // Where a quote does not end, all of the rest may be the value.
+                rest = closed.map_or("", |end| &from[end + 2..]);
+            }
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+/// Where a quotation ends, as `Debug` writes it: behind a backslash a quotation mark does not end it. Of marks that are not escaped
+/// the last one counts, since the value may hold some itself.
+fn close(text: &str, quote: char) -> Option<usize> {
+    if quote != '"' {
+        return text.find(quote);
+    }
+    let mut escaped = false;
+    for (at, c) in text.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '"' => return Some(at),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Whether serde quotes a value between the backticks that follow, not the name of a field or a type.
+fn quotes_a_value(before: &str) -> bool {
+    let before = before.trim_end();
+    ["integer", "float", "floating point", "boolean", "character", "char", "byte", "variant", "value", "literal", "key"]
+        .iter()
+        .any(|word| before.ends_with(word))
+}
+
+/// The text with control characters and marks of text direction as escapes (`\u{1b}`), on one line: names and messages from outside, to
+/// be shown on a terminal.
+///
+/// ```
+/// assert_eq!(biscuit_core::printable("a\u{1b}[31m\nb"), "a\\u{1b}[31m\\nb");
+/// ```
+pub fn printable(text: &str) -> std::borrow::Cow<'_, str> {
+    escaped(text, |_| false)
+}
+
+/// As [`printable`], for a text of several lines: line ends and tabs stay.
+pub fn printable_lines(text: &str) -> std::borrow::Cow<'_, str> {
+    escaped(text, |c| matches!(c, '\n' | '\t'))
+}
+
+fn escaped(text: &str, stays: impl Fn(char) -> bool) -> std::borrow::Cow<'_, str> {
+    let hidden = |c: char| is_hidden(c) && !stays(c);
+    if !text.contains(hidden) {
+        return text.into();
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match hidden(c) {
+            true => out.extend(c.escape_default()),
+            false => out.push(c),
+        }
+    }
+    out.into()
+}
+
+/// Control characters (C0, DEL, C1), separators of lines and paragraphs, and what changes the direction of text (Unicode's `Bidi_Control`).
+fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_serde_quotes_is_left_out_and_names_stay() {
+        for (said, want) in [
+            ("invalid value: integer `4711`, expected u8", "invalid value: integer, expected u8"),
+            ("invalid type: floating point `4711.5`, expected u8", "invalid type: floating point, expected u8"),
+            ("unknown variant `4711`, expected one of `a`, `b`", "unknown variant, expected one of `a`, `b`"),
+            ("unknown field `nmae`, expected `name`", "unknown field `nmae`, expected `name`"),
+            (r#"invalid type: string "a\"4711", expected i64"#, "invalid type: string, expected i64"),
+            ("invalid type: string \"4711", "invalid type: string"),
+            ("can't parse '4711' here", "can't parse here"),
+            ("expected value at line 1 column 2", "expected value at line 1 column 2"),
+            (
+                "TOML parse error at line 2, column 7\n  |\n2 | key = 4711\n  |       ^^^^\ninvalid type: integer `4711`, expected a string\n",
+                "TOML parse error at line 2, column 7: invalid type: integer, expected a string",
+            ),
+            ("regex parse error:\n    (4711\n    ^\nerror: unclosed group", "regex parse error: error: unclosed group"),
+        ] {
+            assert_eq!(unquoted(said), want);
+        }
+    }
+
+    #[test]
+    fn marks_that_a_terminal_obeys_are_escapes() {
+        assert_eq!(printable("a\u{202e}b\u{9b}c\u{7f}\t"), "a\\u{202e}b\\u{9b}c\\u{7f}\\t");
+        assert_eq!(printable_lines("a\nb\r\n"), "a\nb\\r\n");
+        assert!(matches!(printable("Größe 漢字 🍪"), std::borrow::Cow::Borrowed(_)), "text stays as it is");
+    }
+}
