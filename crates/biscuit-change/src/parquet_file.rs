@@ -18,7 +18,8 @@ fn decode<T, E: std::error::Error + Send + Sync + 'static>(
     decoder: impl FnOnce() -> Result<T, E>,
 ) -> Result<T> {
     match catch_panic(decoder) {
-        Ok(done) => done.map_err(|e| unreadable(file, &e.to_string()).with_source(e)),
+        // The words of the decoder may quote what is in the file.
+        Ok(done) => done.map_err(|e| unreadable(file, "it is damaged, or uses what is not supported").with_source(e)),
         Err(e) => Err(unreadable(file, "it is damaged").with_source(e)),
     }
 }

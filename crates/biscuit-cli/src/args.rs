@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use biscuit_change::TableName;
 use biscuit_dataset::PathTemplate;
+use biscuit_journal::OtherFormats;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::aws_args::AwsArgs;
@@ -35,7 +36,7 @@ pub(crate) struct Cli {
     pub(crate) show_values: bool,
 
     /// The key file of Parquet files that are encrypted: a path or URL; new files are encrypted like those that they follow
-    #[arg(long, global = true, value_name = "FILE", env = "BISCUIT_FILE_KEYS")]
+    #[arg(long, global = true, value_name = "FILE", env = "BISCUIT_FILE_KEYS", hide_env_values = true)]
     pub(crate) file_keys: Option<String>,
 
     /// Take the files of Delta Lake, Iceberg, Hudi and Paimon tables as they are, whatever their logs say of them
@@ -57,6 +58,13 @@ pub(crate) struct Cli {
 
     #[command(flatten)]
     pub(crate) aws: AwsArgs,
+}
+
+impl Cli {
+    /// What to do with folders of other table formats.
+    pub(crate) fn other_formats(&self) -> OtherFormats {
+        if self.allow_other_formats { OtherFormats::Allow } else { OtherFormats::Refuse }
+    }
 }
 
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
@@ -117,6 +125,16 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Print the rows of a table
     Show(ShowArgs),
+}
+
+impl Command {
+    /// Whether a command that is stopped before its commit has changed nothing.
+    pub(crate) fn changes_by_commits_only(&self) -> bool {
+        !matches!(
+            self,
+            Self::Pii(_) | Self::Forget(_) | Self::Recover(_) | Self::Purge(_) | Self::Lifecycle(_) | Self::Doctor(_)
+        )
+    }
 }
 
 /// Which table.
@@ -260,7 +278,14 @@ pub(crate) struct QuarantineShowArgs {
     pub(crate) why: Option<String>,
 
     /// Who asks [default: the user's name]
-    #[arg(long, value_name = "NAME", env = "USER", default_value = "unknown", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "USER",
+        hide_env_values = true,
+        default_value = "unknown",
+        hide_default_value = true
+    )]
     pub(crate) who: String,
 
     /// Where it is written down, line by line

@@ -63,7 +63,7 @@ pub(crate) struct BookmarkArgs {
     pub(crate) bookmark: Option<String>,
 
     /// The scheduler's name for this run, the same for each attempt [default: the time at which it starts]
-    #[arg(long, requires = "bookmark", value_name = "ID", env = "BISCUIT_RUN_ID")]
+    #[arg(long, requires = "bookmark", value_name = "ID", env = "BISCUIT_RUN_ID", hide_env_values = true)]
     run_id: Option<String>,
 
     /// Which attempt of the run this is

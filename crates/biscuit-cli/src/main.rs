@@ -8,6 +8,7 @@ mod bookmark_args;
 mod catalog;
 mod compact;
 mod context;
+mod defects;
 mod doctor;
 mod forget;
 mod history;
@@ -21,6 +22,7 @@ mod parquet_args;
 mod periods;
 mod pii;
 mod policies;
+mod process;
 mod progress;
 mod purge;
 mod purge_report;
@@ -37,8 +39,8 @@ mod verify;
 use std::process::ExitCode;
 
 use biscuit_core::Result;
-use biscuit_journal::OtherFormats;
 use clap::Parser;
+use tracing_subscriber::filter::{FilterExt, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
@@ -46,33 +48,19 @@ use tracing_subscriber::{EnvFilter, Layer};
 use crate::args::{Cli, Command, LogFormat};
 use crate::context::Context;
 use crate::output::Answer;
-use crate::stores::Stores;
 
 /// glibc's allocator keeps an arena for every thread, which makes a run take twice the memory that it holds.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
+    defects::remember();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => return output::usage(&e),
     };
-    log(cli.log_format);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(e) => return output::internal("the runtime cannot start", &e),
-    };
-    let other_formats = if cli.allow_other_formats { OtherFormats::Allow } else { OtherFormats::Refuse };
-    let stores = Stores::new(cli.aws.options(), other_formats);
-    let context = Context::new(stores, cli.show_values, cli.file_keys.clone());
-    let code = runtime.block_on(async {
-        let (answer, signal) =
-            signals::run(answer(&cli.command, &context), &context, cli.grace.unwrap_or(signals::GRACE)).await;
-        output::finish(answer, &cli, &context, signal).await
-    });
-    // Work of a run that was stopped is not waited for.
-    runtime.shutdown_background();
-    code
+    log(cli.log_format, cli.show_values);
+    process::run(cli)
 }
 
 async fn answer(command: &Command, context: &Context) -> Result<Answer> {
@@ -99,17 +87,21 @@ async fn answer(command: &Command, context: &Context) -> Result<Answer> {
     }
 }
 
-fn log(format: LogFormat) {
+fn log(format: LogFormat, show_values: bool) {
     // What the chain of credentials tries in vain is in the error, if nothing else works.
     let usual = || EnvFilter::new("warn,biscuit=info,aws_config=error");
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| usual());
+    // What other crates say in detail may be what they read and send: rows, requests with their headers.
+    let ours = filter_fn(move |event| {
+        show_values || event.target().starts_with("biscuit") || *event.level() <= tracing::Level::INFO
+    });
     let logs = tracing_subscriber::fmt::layer().with_writer(progress::above_the_bar);
     let logs = match format {
         LogFormat::Text => logs.with_target(false).boxed(),
         LogFormat::Json => logs.json().boxed(),
     };
     tracing_subscriber::registry()
-        .with(logs.with_filter(filter))
+        .with(logs.with_filter(filter.and(ours)))
         .with(progress::Steps.with_filter(progress::is_wanted()))
         .init();
 }

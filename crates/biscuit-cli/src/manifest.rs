@@ -31,7 +31,7 @@ impl Manifest {
         let writer = tokio::spawn(async move {
             let failed = |e: std::io::Error| {
                 let message = format!("the manifest `{url}` cannot be written");
-                Error::new(ErrorKind::Unavailable, "StoreUnavailable", message).with_source(e)
+                Error::new(ErrorKind::Unavailable, "StoreUnavailable", message).with_plain_source(e)
             };
             let mut out = BufWriter::new(store, path);
             while let Some(line) = queue.recv().await {

@@ -1,7 +1,8 @@
+use std::borrow::Cow;
 use std::io::Write;
 use std::process::ExitCode;
 
-use biscuit_core::{Error, ErrorKind};
+use biscuit_core::{Error, ErrorKind, mask_secrets, printable, printable_lines};
 use biscuit_dataset::OpenLocation;
 use biscuit_journal::store_error;
 use object_store::ObjectStoreExt;
@@ -9,8 +10,8 @@ use serde_json::{Value, json};
 
 use crate::args::Cli;
 use crate::context::Context;
-use crate::progress;
 use crate::signals::Signal;
+use crate::{defects, progress};
 
 /// What a command has to say.
 #[derive(Debug)]
@@ -38,17 +39,30 @@ pub(crate) fn code(kind: ErrorKind) -> u8 {
     }
 }
 
-/// Prints the answer, writes the report where it is wanted, and says how the process ends.
-pub(crate) async fn finish(
+/// An answer that is ready to be printed, with the exit code.
+#[derive(Debug)]
+pub(crate) struct Printed {
+    json: Value,
+    text: String,
+    /// JSON lines in place of the object.
+    rows: Option<String>,
+    failed: bool,
+    wants_json: bool,
+    exit: u8,
+}
+
+/// Makes the answer ready: what the command took, no secrets, no marks that a terminal obeys.
+pub(crate) fn told(
     answer: biscuit_core::Result<Answer>,
     cli: &Cli,
     context: &Context,
     signal: Option<Signal>,
-) -> ExitCode {
+) -> Printed {
     progress::finish();
     let (mut json, text, rows, mut exit) = match answer {
-        Ok(Answer::Report { json, text, exit }) => (json, text, None, exit),
-        Ok(Answer::Rows { json_lines, text }) => (json!({}), text, Some(json_lines), 0),
+        Ok(Answer::Report { json, text, exit }) => (json, shown(&text), None, exit),
+        // Rows are as they are: what they hold is no secret of the process.
+        Ok(Answer::Rows { json_lines, text }) => (json!({}), printable_lines(&text).into_owned(), Some(json_lines), 0),
         Err(e) => (error_json(&e, context.show_values), error_text(&e, context.show_values), None, code(e.kind())),
     };
     if let Some(signal) = signal {
@@ -58,36 +72,93 @@ pub(crate) async fn finish(
     if let (Value::Object(json), Value::Object(costs)) = (&mut json, context.costs()) {
         json.extend(costs);
     }
-    if let Some(place) = &cli.report
-        && let Err(e) = write_report(place, &json, context).await
-    {
-        eprintln!("error: the report could not be written: {e}");
-        exit = if exit == 0 { code(e.kind()) } else { exit };
-    }
-    match (rows, cli.json, failed) {
-        (Some(json_lines), true, _) => print(&json_lines),
-        (None, true, _) => print(&format!("{json}\n")),
-        (_, false, true) => eprint!("{text}"),
-        (_, false, false) => print(&text),
-    }
-    ExitCode::from(exit)
+    mask(&mut json);
+    Printed { json, text, rows, failed, wants_json: cli.json, exit }
 }
 
-async fn write_report(place: &str, json: &Value, context: &Context) -> biscuit_core::Result<()> {
+impl Printed {
+    /// The object that a report has.
+    pub(crate) fn json(&self) -> &Value {
+        &self.json
+    }
+
+    /// Says what became of the report that was wanted as a file.
+    pub(crate) fn reported(&mut self, written: biscuit_core::Result<()>) {
+        let Err(e) = written else { return };
+        complain(&format!("error: the report could not be written: {}\n", printable(&e.to_string())));
+        self.exit = if self.exit == 0 { code(e.kind()) } else { self.exit };
+        if let Value::Object(json) = &mut self.json {
+            json.insert("report_error".to_owned(), error_json(&e, false)["error"].take());
+        }
+    }
+
+    /// Prints it. Answers with the exit code.
+    pub(crate) fn print(self) -> u8 {
+        let text = match (self.rows, self.wants_json, self.failed) {
+            (Some(json_lines), true, _) => json_lines,
+            (None, true, _) => format!("{}\n", self.json),
+            (_, false, true) => {
+                complain(&self.text);
+                return self.exit;
+            }
+            (_, false, false) => self.text,
+        };
+        print(&text, self.exit)
+    }
+}
+
+/// Prints an error of a process that has nothing else to say.
+pub(crate) fn failed(e: &Error, json: bool, show_values: bool) -> ExitCode {
+    progress::finish();
+    if json {
+        let mut json = error_json(e, show_values);
+        mask(&mut json);
+        return print(&format!("{json}\n"), code(e.kind())).into();
+    }
+    complain(&error_text(e, show_values));
+    code(e.kind()).into()
+}
+
+/// Masks the secrets in all texts of a value.
+fn mask(json: &mut Value) {
+    match json {
+        Value::String(text) => {
+            if let Cow::Owned(masked) = mask_secrets(text) {
+                *text = masked;
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(mask),
+        Value::Object(fields) => fields.values_mut().for_each(mask),
+        _ => {}
+    }
+}
+
+/// Lines of text as a terminal may show them.
+fn shown(text: &str) -> String {
+    printable_lines(&mask_secrets(text)).into_owned()
+}
+
+pub(crate) async fn write_report(place: &str, json: &Value, context: &Context) -> biscuit_core::Result<()> {
     let location = context.stores.open(place).await?;
     let put = location.storage().store.put(location.path(), format!("{json}\n").into()).await;
     put.map(drop).map_err(|e| store_error("write", location.path(), e))
 }
 
 fn error_text(e: &Error, show_values: bool) -> String {
-    let mut text = format!("error: {e}\n");
+    let mut text = String::new();
+    let mut line = |line: &str| text.push_str(&format!("{}\n", printable(&mask_secrets(line))));
+    line(&format!("error: {e}"));
     if show_values {
-        e.details().iter().for_each(|(name, value)| text.push_str(&format!("  {name}: {value}\n")));
+        e.details().iter().for_each(|(name, value)| line(&format!("  {name}: {value}")));
     }
     if e.code() == "NoFileKeys" {
-        text.push_str("  --file-keys names the key file that it was written with\n");
+        line("  --file-keys names the key file that it was written with");
     }
-    causes(e).iter().for_each(|cause| text.push_str(&format!("  because: {cause}\n")));
+    causes(e, show_values).iter().for_each(|cause| line(&format!("  because: {cause}")));
+    places(e, show_values).iter().for_each(|place| line(&format!("  at: {place}")));
+    if hides(e, show_values) {
+        line("  --show-values shows more, which may quote values of rows");
+    }
     text
 }
 
@@ -104,55 +175,82 @@ pub(crate) fn error_json(e: &Error, show_values: bool) -> Value {
     if show_values && !e.details().is_empty() {
         error["details"] = e.details().iter().map(|(k, v)| ((*k).to_owned(), Value::String(v.clone()))).collect();
     }
-    let causes = causes(e);
-    if !causes.is_empty() {
-        error["causes"] = json!(causes);
+    for (name, texts) in [("causes", causes(e, show_values)), ("places", places(e, show_values))] {
+        if !texts.is_empty() {
+            error[name] = json!(texts);
+        }
+    }
+    if hides(e, show_values) {
+        error["show_values"] = json!("shows more, which may quote values of rows");
     }
     json!({ "error": error })
 }
 
-/// Causes of failures that are about the store; those of bad data may quote it.
-fn causes(e: &Error) -> Vec<String> {
-    if matches!(e.kind(), ErrorKind::Data) && e.code() != "NotFound" {
-        return vec![];
-    }
+/// The messages of the causes. Those that may quote values of rows are shown on request only.
+fn causes(e: &Error, show_values: bool) -> Vec<String> {
     let mut causes = Vec::new();
-    let mut at = std::error::Error::source(e);
+    let quoting = e.quoting_source().filter(|_| show_values);
+    let mut at = std::error::Error::source(e).or(quoting);
     while let Some(cause) = at {
         let text = cause.to_string();
         if causes.last() != Some(&text) {
             causes.push(text);
         }
-        at = cause.source();
+        let quoting = cause.downcast_ref::<Error>().and_then(Error::quoting_source).filter(|_| show_values);
+        at = cause.source().or(quoting);
     }
     causes
+}
+
+/// Where a defect showed.
+fn places(e: &Error, show_values: bool) -> Vec<String> {
+    if e.kind() != ErrorKind::Internal {
+        return vec![];
+    }
+    let place = |d: defects::Defect| if show_values { format!("{}: {}", d.place, d.message) } else { d.place };
+    defects::seen().into_iter().map(place).collect()
+}
+
+/// Whether there is more that is shown with `--show-values` only.
+fn hides(e: &Error, show_values: bool) -> bool {
+    !show_values && (e.quoting_source().is_some() || !e.details().is_empty())
 }
 
 /// A command line that could not be read; also what `--help` and `--version` print.
 pub(crate) fn usage(e: &clap::Error) -> ExitCode {
     let asked = !e.use_stderr();
-    if !asked && std::env::args().any(|a| a == "--json") {
-        let message = e.to_string();
-        let message = message.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(" ");
-        let message = message.trim_start_matches("error: ");
-        print(&format!("{}\n", json!({"error": {"kind": "usage", "code": "InvalidArguments", "message": message}})));
+    let words = || std::env::args_os().skip(1).take_while(|word| word != "--");
+    let wants_json = words().any(|word| word == "--json" || word.to_string_lossy().starts_with("--json="));
+    let message = shown(&e.render().to_string());
+    if !wants_json {
+        if asked {
+            return print(&message, 0).into();
+        }
+        complain(&message);
         return ExitCode::from(2);
     }
-    match e.print() {
-        Ok(()) if asked => ExitCode::SUCCESS,
-        _ => ExitCode::from(2),
+    if asked {
+        return print(&format!("{}\n", json!({ "text": message.trim_end() })), 0).into();
     }
+    let message = message.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(" ");
+    let message = message.trim_start_matches("error: ");
+    let error = json!({"error": {"kind": "usage", "code": "InvalidArguments", "message": message}});
+    print(&format!("{error}\n"), 2).into()
 }
 
-pub(crate) fn internal(what: &str, e: &dyn std::error::Error) -> ExitCode {
-    eprintln!("error: Internal: {what}: {e}");
-    ExitCode::from(1)
+/// Writes to standard error. Where nobody reads it there is nobody to tell.
+fn complain(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
-/// Writes to standard output; a reader that has seen enough and left is no failure.
-fn print(text: &str) {
+/// Writes to standard output; a reader that has seen enough and left is no failure. Answers with the exit code.
+fn print(text: &str, exit: u8) -> u8 {
     let mut out = std::io::stdout().lock();
-    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
-        tracing::debug!("standard output was closed");
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            complain(&format!("error: CannotPrint: standard output cannot be written: {e}\n"));
+            if exit == 0 { code(ErrorKind::Unavailable) } else { exit }
+        }
+        _ => exit,
     }
 }

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use biscuit_core::{Clock, Error, ErrorKind, Result, Run, RunId, SystemClock};
+use biscuit_core::{Clock, Error, Result, Run, RunId, SystemClock};
 use biscuit_dataset::{Dataset, OpenFile, OpenLocation, align};
 use biscuit_job::{CsvSpec, JobSpec, OpenMeans, RawToClean, RunOptions, TableKeys, format_at, sample};
 use biscuit_journal::JournalOptions;
@@ -116,7 +116,7 @@ pub(crate) struct DetokenizeArgs {
     why: String,
 
     /// Who asks [default: the user's name]
-    #[arg(long, value_name = "NAME", env = "USER")]
+    #[arg(long, value_name = "NAME", env = "USER", hide_env_values = true)]
     who: String,
 
     /// Where it is written down, line by line
@@ -424,7 +424,7 @@ async fn of_tokens(
 /// Writes rows to a Parquet file that only its owner can read, where that is a file of this machine.
 async fn write(place: &str, batches: &[RecordBatch], context: &Context) -> Result<usize> {
     let failed = |e: parquet::errors::ParquetError| {
-        Error::new(ErrorKind::Internal, "CannotWrite", format!("`{place}` cannot be written")).with_source(e)
+        Error::data("CannotWrite", format!("`{place}` cannot be written as Parquet")).with_source(e)
     };
     let Some(first) = batches.first() else {
         return Err(Error::data("NotFound", "there are no rows"));

@@ -2,6 +2,7 @@ use std::io::{IsTerminal, Write};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use biscuit_core::{mask_secrets, printable, printable_lines};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
@@ -72,7 +73,7 @@ impl Visit for Step {
 /// Shows a step of work of which `done` of `all` parts are done; 0 where nobody knows how many there are.
 fn show(step: &str, done: usize, all: usize) {
     let bar = bar();
-    bar.set_message(step.to_owned());
+    bar.set_message(printable(step).into_owned());
     if all > 0 {
         let style = ProgressStyle::with_template("{spinner} {elapsed} {msg} [{bar:30}] {pos}/{len}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
@@ -88,7 +89,7 @@ pub(crate) fn finish() {
     bar().finish_and_clear();
 }
 
-/// Where logs go: standard error, above the bar if there is one.
+/// Where logs go: standard error, above the bar if there is one, without secrets and without marks that a terminal obeys.
 pub(crate) fn above_the_bar() -> impl Write {
     AboveTheBar
 }
@@ -97,11 +98,15 @@ struct AboveTheBar;
 
 impl Write for AboveTheBar {
     fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
-        bar().suspend(|| std::io::stderr().lock().write_all(text))?;
+        let lines = String::from_utf8_lossy(text);
+        let lines = mask_secrets(&lines);
+        // Where nobody reads it there is nobody to tell.
+        let _ = bar().suspend(|| std::io::stderr().lock().write_all(printable_lines(&lines).as_bytes()));
         Ok(text.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        std::io::stderr().flush()
+        let _ = std::io::stderr().flush();
+        Ok(())
     }
 }

@@ -1,8 +1,13 @@
-use biscuit_core::{Error, Result};
-use biscuit_dataset::engine_error;
-use biscuit_journal::JournalOptions;
+use std::sync::Arc;
+
+use biscuit_core::{Result, printable};
+use biscuit_dataset::{Dataset, engine_error};
 use biscuit_partition::Snapshots;
+use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::json::LineDelimitedWriter;
+use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::prelude::SessionContext;
 
@@ -11,19 +16,30 @@ use crate::context::Context;
 use crate::output::Answer;
 
 pub(crate) async fn run(args: &ShowArgs, context: &Context) -> Result<Answer> {
-    let dataset = context.open(&args.table, JournalOptions::default()).await?;
-    let unreadable = |e| match engine_error(&args.table.url, e) {
-        // It may quote values.
-        e if e.code() == "UnreadableRows" => Error::data("UnreadableRows", "the rows cannot be read").with_source(e),
-        e => e,
-    };
-    let snapshot = dataset.view().await?;
-    if snapshot.files().is_empty() && snapshot.observed.head.version == 0 {
-        return Err(Error::usage("NotFound", format!("there is no table at `{}`", args.table.url)));
+    let dataset = context.open_table(&args.table).await?;
+    let place = format!("`{}`", args.table.url);
+    let batches = dataset.read(|_| rows(args, &dataset, &place)).await?;
+    // A date or time may be too far away to be written as text.
+    let shown = |e| engine_error(&place, e);
+    let mut lines = Vec::new();
+    let mut writer = LineDelimitedWriter::new(&mut lines);
+    for batch in &batches {
+        writer.write(batch).map_err(shown)?;
     }
+    writer.finish().map_err(shown)?;
+    drop(writer);
+    let json_lines = String::from_utf8_lossy(&lines).into_owned();
+    let cells = batches.iter().map(cells).collect::<Result<Vec<_>, _>>().map_err(shown)?;
+    let text = format!("{}\n", pretty_format_batches(&cells).map_err(shown)?);
+    Ok(Answer::Rows { json_lines, text })
+}
+
+/// The rows that are asked for, all of one version.
+async fn rows(args: &ShowArgs, dataset: &Dataset, place: &str) -> Result<Vec<RecordBatch>> {
+    let unreadable = |e| engine_error(place, e);
     let mut frame = match &args.as_of {
         Some(at) => {
-            let table = Snapshots::open(dataset).await?;
+            let table = Snapshots::open(dataset.clone()).await?;
             let at = table.layout().calendar.read(at)?;
             table.as_of(&SessionContext::new(), at).await?
         }
@@ -39,16 +55,19 @@ pub(crate) async fn run(args: &ShowArgs, context: &Context) -> Result<Answer> {
     if args.limit.is_some() {
         frame = frame.limit(0, args.limit).map_err(unreadable)?;
     }
-    let batches = frame.collect().await.map_err(unreadable)?;
-    let shown = |e| Error::internal("rows could not be shown").with_source(e);
-    let mut lines = Vec::new();
-    let mut writer = LineDelimitedWriter::new(&mut lines);
-    for batch in &batches {
-        writer.write(batch).map_err(shown)?;
+    frame.collect().await.map_err(unreadable)
+}
+
+/// The same rows as text, each cell on one line and without marks that a terminal obeys.
+fn cells(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let options = FormatOptions::default();
+    let (mut fields, mut columns) = (vec![], vec![]);
+    for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+        let cell = ArrayFormatter::try_new(column, &options)?;
+        let texts = (0..column.len()).map(|row| printable(&cell.value(row).to_string()).into_owned());
+        columns.push(Arc::new(texts.map(Some).collect::<StringArray>()) as ArrayRef);
+        fields.push(Field::new(printable(field.name()), DataType::Utf8, true));
     }
-    writer.finish().map_err(shown)?;
-    drop(writer);
-    let json_lines = String::from_utf8_lossy(&lines).into_owned();
-    let text = format!("{}\n", pretty_format_batches(&batches).map_err(shown)?);
-    Ok(Answer::Rows { json_lines, text })
+    let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &rows)
 }

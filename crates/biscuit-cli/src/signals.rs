@@ -2,8 +2,10 @@ use std::time::Duration;
 
 use biscuit_core::{Error, ErrorKind, Result};
 
+use crate::args::Command;
 use crate::context::Context;
 use crate::output::Answer;
+use crate::process::Work;
 
 /// How long a run that is told to stop may take to finish, if nothing else is said.
 pub(crate) const GRACE: Duration = Duration::from_secs(30);
@@ -25,34 +27,50 @@ impl Signal {
     }
 }
 
+/// A command that is told to stop gets this long to come to a point where it waits for something. One that computes, or waits for a
+/// file that does not come, is left behind.
+const STOPPING: Duration = Duration::from_millis(300);
 /// Deleting what a stopped run staged may take this long; the rest goes with the next commit.
 const CLEANING: Duration = Duration::from_secs(10);
 
-/// Runs a command until it ends or is told to stop: before its commit at once, behind it within `grace`.
+/// Waits for a command until it ends or is told to stop: before its commit at once, behind it within `grace`. A second signal ends
+/// whatever is still waited for.
 pub(crate) async fn run(
-    command: impl Future<Output = Result<Answer>>,
+    mut work: Work,
+    command: &Command,
     context: &Context,
     grace: Duration,
+    signals: &mut Signals,
 ) -> (Result<Answer>, Option<Signal>) {
-    let mut command = Box::pin(command);
     let signal = tokio::select! {
-        answer = &mut command => return (answer, None),
-        signal = next() => signal,
+        answer = work.ended() => return (answer, None),
+        signal = signals.next() => signal,
     };
     if context.interrupt.stop() {
-        drop(command);
-        tracing::warn!("stopped; nothing was committed");
-        match tokio::time::timeout(CLEANING, context.interrupt.clean_up()).await {
-            Ok(Ok(())) => {}
-            _ => tracing::warn!("what was staged is left to the next run"),
+        work.stop();
+        if let Ok(Ok(answer)) = tokio::time::timeout(STOPPING, work.ended()).await {
+            // It had come to its end already.
+            return (Ok(answer), None);
         }
-        return (Err(interrupted("the run was stopped before its commit; nothing was changed")), Some(signal));
+        tracing::warn!("stopped");
+        let cleaned = tokio::select! {
+            cleaned = tokio::time::timeout(CLEANING, context.interrupt.clean_up()) => matches!(cleaned, Ok(Ok(()))),
+            _ = signals.next() => false,
+        };
+        if !cleaned {
+            tracing::warn!("what was staged is left to the next run");
+        }
+        let message = match command.changes_by_commits_only() && !context.interrupt.has_committed() {
+            true => "the run was stopped before its commit; nothing was changed",
+            false => "the run was stopped; what it had done until then stands, and running it again does the rest",
+        };
+        return (Err(interrupted(message)), Some(signal));
     }
     tracing::warn!("stopping once the committed version is finished");
     let answer = tokio::select! {
-        answer = &mut command => Some(answer),
+        answer = work.ended() => Some(answer),
         () = tokio::time::sleep(grace) => None,
-        _ = next() => None,
+        _ = signals.next() => None,
     };
     match answer {
         // Stopped between two tables: the ones before stand.
@@ -72,24 +90,56 @@ fn interrupted(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Interrupted, "Interrupted", message)
 }
 
+/// The signals of the process, from the time on at which this was made.
 #[cfg(unix)]
-async fn next() -> Signal {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        // Without handlers the process ends at once, which is safe too.
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => Signal::Interrupt,
-        _ = terminate.recv() => Signal::Terminate,
+pub(crate) struct Signals {
+    // Without handlers the process ends at once, which is safe too.
+    interrupt: Option<tokio::signal::unix::Signal>,
+    terminate: Option<tokio::signal::unix::Signal>,
+}
+
+#[cfg(unix)]
+impl Signals {
+    /// Installs the handlers, in the runtime that it is called in.
+    pub(crate) fn listen() -> Self {
+        use tokio::signal::unix::{SignalKind, signal};
+        Self { interrupt: signal(SignalKind::interrupt()).ok(), terminate: signal(SignalKind::terminate()).ok() }
+    }
+
+    /// The next signal.
+    pub(crate) async fn next(&mut self) -> Signal {
+        async fn one(signal: &mut Option<tokio::signal::unix::Signal>) {
+            let came = match signal {
+                Some(signal) => signal.recv().await.is_some(),
+                None => false,
+            };
+            if !came {
+                std::future::pending::<()>().await;
+            }
+        }
+        tokio::select! {
+            () = one(&mut self.interrupt) => Signal::Interrupt,
+            () = one(&mut self.terminate) => Signal::Terminate,
+        }
     }
 }
 
+/// The signals of the process.
 #[cfg(not(unix))]
-async fn next() -> Signal {
-    match tokio::signal::ctrl_c().await {
-        Ok(()) => Signal::Interrupt,
-        Err(_) => std::future::pending().await,
+pub(crate) struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    /// Installs no handler before a signal is waited for.
+    pub(crate) fn listen() -> Self {
+        Self
+    }
+
+    /// The next signal.
+    pub(crate) async fn next(&mut self) -> Signal {
+        match tokio::signal::ctrl_c().await {
+            Ok(()) => Signal::Interrupt,
+            Err(_) => std::future::pending().await,
+        }
     }
 }

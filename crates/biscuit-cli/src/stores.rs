@@ -6,7 +6,7 @@ use aws_sdk_s3::config::RequestChecksumCalculation;
 use biscuit_aws::{Aws, AwsOptions};
 use biscuit_bookmark::Place as InputPlace;
 use biscuit_catalog::Catalog;
-use biscuit_core::Result;
+use biscuit_core::{Result, hide_password_of};
 use biscuit_dataset::{Location, OpenLocation};
 use biscuit_job::{OpenPlace, PlaceByLocation};
 use biscuit_journal::{OtherFormats, Storage};
@@ -147,6 +147,7 @@ pub(crate) fn on_s3(url: &str) -> Option<(&str, &str)> {
 #[async_trait]
 impl OpenLocation for Stores {
     async fn open(&self, url: &str) -> Result<Location> {
+        hide_password_of(url);
         let location = match on_s3(url) {
             Some((bucket, path)) => Location::new(Storage::durable(self.bucket(bucket).await?), path, url)?,
             None => Location::parse(url)?,

@@ -3,12 +3,16 @@
 mod binary;
 mod bookmark;
 mod catalog;
+mod ends;
 mod errors;
 mod folders;
 mod merge;
+mod messages;
 mod pii;
 mod process;
 mod purge;
 mod run;
 mod schema;
+mod secrets;
 mod snapshot;
+mod terminal;

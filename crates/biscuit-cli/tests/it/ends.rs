@@ -1,0 +1,135 @@
+//! How the process ends: one object in every case, and signals that are obeyed whatever it does.
+
+use std::io::Read;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+use crate::binary::Folder;
+
+const MERGE: &str = "merge --target lake/t --format rows --key id --order seq --changes";
+
+fn biscuit(f: &Folder) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_biscuit"));
+    command.current_dir(f.path()).env_remove("RUST_LOG");
+    command
+}
+
+#[test]
+fn json_is_one_object_however_wrong_the_use_is() {
+    let f = Folder::new();
+    let cases: [(&[&str], i32); 12] = [
+        (&["--json"], 2),
+        (&["--json", "no-such-command"], 2),
+        (&["no-such-command", "--json"], 2),
+        (&["show", "--json"], 2),
+        (&["show", "t", "--json=yes"], 2),
+        (&["show", "t", "--limit", "--json"], 2),
+        (&["show", "t", "--limit", "-1", "--json"], 2),
+        (&["show", "t", "--json", "--json"], 2),
+        (&["show", "t", "--json", "--report", "ftp://x/y"], 2),
+        (&["--version", "--json"], 0),
+        (&["--help", "--json"], 0),
+        (&["merge", "--help", "--json"], 0),
+    ];
+    for (words, code) in cases {
+        let ran = f.run_with(words);
+        assert_eq!(ran.code, code, "{words:?}: {}{}", ran.out, ran.err);
+        assert!(ran.json().is_object(), "{words:?}");
+    }
+    let refused = f.run_with(&["show", "t", "--json", "--report", "ftp://x/y"]).json();
+    assert_eq!(
+        (&refused["error"]["code"], &refused["report_error"]["code"]),
+        (&"NotFound".into(), &"InvalidUrl".into())
+    );
+}
+
+#[test]
+fn a_wrong_environment_is_wrong_use() {
+    let f = Folder::new();
+    for threads in ["0", "many", "", "1000000"] {
+        let out =
+            biscuit(&f).args(["show", "t", "--json"]).env("TOKIO_WORKER_THREADS", threads).output().expect("it runs");
+        let error: Value = serde_json::from_slice(&out.stdout).expect("an object");
+        assert_eq!((out.status.code(), &error["error"]["code"]), (Some(2), &"InvalidEnvironment".into()), "{threads}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn words_that_are_not_text_are_wrong_use() {
+    use std::os::unix::ffi::OsStrExt;
+    let f = Folder::new();
+    let word = std::ffi::OsStr::from_bytes(b"\xff\xfe");
+    let out = biscuit(&f).arg("show").arg(word).arg("--json").output().expect("it runs");
+    assert_eq!(out.status.code(), Some(2), "{}", String::from_utf8_lossy(&out.stderr));
+    assert!(serde_json::from_slice::<Value>(&out.stdout).is_ok_and(|v| v["error"]["kind"] == "usage"));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn output_that_cannot_be_written_is_told() {
+    let f = Folder::new();
+    let full = || Stdio::from(std::fs::File::options().write(true).open("/dev/full").expect("a device"));
+    let help = biscuit(&f).arg("--help").stdout(full()).output().expect("it runs");
+    assert_eq!(help.status.code(), Some(5));
+    assert!(String::from_utf8_lossy(&help.stderr).contains("CannotPrint"));
+    // Nobody reads either: the exit code is what is left.
+    let both = biscuit(&f).args(["show", "t"]).stdout(full()).stderr(full()).status().expect("it runs");
+    assert_eq!(both.code(), Some(2));
+}
+
+#[cfg(unix)]
+fn fifo(f: &Folder, name: &str) {
+    let path = f.path().join(name);
+    std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+    assert!(Command::new("mkfifo").arg(path).status().expect("the command `mkfifo`").success());
+}
+
+#[cfg(unix)]
+fn send(signal: &str, child: &Child) {
+    let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().expect("the command `kill`");
+    assert!(sent.success(), "the process had ended already");
+}
+
+/// A pipe delivers nothing: a run that waits for it ends by the signal or not at all.
+#[cfg(unix)]
+#[test]
+fn a_signal_ends_a_run_that_waits_for_its_input() {
+    let f = Folder::new();
+    fifo(&f, "pipes/a.jsonl");
+    f.write("j.toml", "name='q'\n[sources.s]\nurl='pipes/a.jsonl'\nformat='json'\ncontract.columns=[{name='id',type='int'}]\n[target]\nurl='lake/q'\nmode='append'\n");
+    let commands = [format!("{MERGE} pipes/a.jsonl"), "run j.toml".to_owned()];
+    for command in &commands {
+        for (signal, code) in [("-TERM", 143), ("-INT", 130)] {
+            let words = command.split_whitespace().chain(["--json"]);
+            let mut started = biscuit(&f);
+            started.args(words).env("RUST_LOG", "biscuit=debug").stdout(Stdio::piped()).stderr(Stdio::piped());
+            let mut child = started.spawn().expect("it runs");
+            // The first line of its log says that signals are obeyed; the pipe, which nobody opens for writing, stops the run for good.
+            let log = child.stderr.as_mut().expect("a pipe");
+            while log.bytes().next().expect("a log").expect("a byte") != b'\n' {}
+            send(signal, &child);
+            let out = child.wait_with_output().expect("the process ends");
+            assert_eq!(out.status.code(), Some(code), "{command}: {}", String::from_utf8_lossy(&out.stderr));
+            let error: Value = serde_json::from_slice(&out.stdout).expect("an object");
+            assert_eq!(error["error"]["code"], "Interrupted", "{command}");
+        }
+    }
+}
+
+/// Standard output is a pipe that is full and that nobody reads.
+#[cfg(unix)]
+#[test]
+fn a_signal_ends_a_process_whose_output_nobody_reads() {
+    let f = Folder::new();
+    let line = |i: u32| format!("{{\"id\":{i},\"seq\":1,\"v\":\"{i:0100}\"}}\n");
+    f.write("c.jsonl", (0..20_000).map(line).collect::<String>());
+    assert_eq!(f.run(&format!("{MERGE} c.jsonl")).code, 0);
+    let mut child = biscuit(&f).args(["show", "lake/t", "--json"]).stdout(Stdio::piped()).spawn().expect("it runs");
+    // The first byte says that printing has begun; the pipe has no room for two megabytes.
+    let mut output = child.stdout.take().expect("a pipe");
+    output.read_exact(&mut [0]).expect("a byte");
+    send("-TERM", &child);
+    assert_eq!(child.wait().expect("the process ends").code(), Some(143));
+}
