@@ -74,7 +74,11 @@ fn conduct(cli: Arc<Cli>) -> Result<u8> {
     };
     tracing::debug!("signals are obeyed from here on");
     let runtime = workers(worker_threads(std::env::var_os("TOKIO_WORKER_THREADS"))?)?;
-    let context = Arc::new(Context::new(Stores::new(cli.aws.options(), cli.other_formats()), cli.show_values, cli.file_keys.clone()));
+    let context = Arc::new(Context::new(
+        Stores::new(cli.aws.options(), cli.other_formats()),
+        cli.show_values,
+        cli.file_keys.clone(),
+    ));
     let code = watch.block_on(async {
         let (of, with) = (cli.clone(), context.clone());
         let command = move || async move { answer(&of.command, &with).await };

@@ -1,7 +1,7 @@
 /// The message of a parser without the text that it quotes from its input.
 ///
 /// For messages of serde (`serde_json`, `toml`, YAML) and of parsers that quote in the same way. Texts between double quotes and
-/// values that serde quotes between backticks (`integer `5``, `unknown variant `x``) are left out, names of fields stay, and what a
+/// values that serde quotes between backticks (`integer `5``) are left out. Names of fields and variants stay, and what a
 /// parser says of the place (`at line 3 column 7`) stays too. Of several lines those that show the input are left out: they are
 /// indented, or begin with a number and a bar. The others are joined.
 ///
@@ -69,7 +69,7 @@ fn close(text: &str, quote: char) -> Option<usize> {
 /// Whether serde quotes a value between the backticks that follow, not the name of a field or a type.
 fn quotes_a_value(before: &str) -> bool {
     let before = before.trim_end();
-    ["integer", "float", "floating point", "boolean", "character", "char", "byte", "variant", "value", "literal", "key"]
+    ["integer", "float", "floating point", "boolean", "character", "char", "byte", "value", "literal", "key"]
         .iter()
         .any(|word| before.ends_with(word))
 }
@@ -119,7 +119,7 @@ mod tests {
         for (said, want) in [
             ("invalid value: integer `4711`, expected u8", "invalid value: integer, expected u8"),
             ("invalid type: floating point `4711.5`, expected u8", "invalid type: floating point, expected u8"),
-            ("unknown variant `4711`, expected one of `a`, `b`", "unknown variant, expected one of `a`, `b`"),
+            ("unknown variant `c`, expected one of `a`, `b`", "unknown variant `c`, expected one of `a`, `b`"),
             ("unknown field `nmae`, expected `name`", "unknown field `nmae`, expected `name`"),
             (r#"invalid type: string "a\"4711", expected i64"#, "invalid type: string, expected i64"),
             ("invalid type: string \"4711", "invalid type: string"),

@@ -33,7 +33,9 @@ fn unreadable(place: &str, e: ParquetError) -> Error {
         ParquetError::External(inner) if inner.is::<CaughtPanic>() => "it is damaged",
         _ => "it is damaged, or not Parquet",
     };
-    Error::data("UnreadableParquet", format!("the file cannot be read as Parquet: {what}")).in_file(place).with_source(e)
+    Error::data("UnreadableParquet", format!("the file cannot be read as Parquet: {what}"))
+        .in_file(place)
+        .with_source(e)
 }
 
 /// What an error of arrow or DataFusion means while rows of `place` were worked on: an error of ours or of a store in it

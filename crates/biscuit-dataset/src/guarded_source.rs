@@ -21,8 +21,8 @@ use futures::Stream;
 use futures::stream::BoxStream;
 use object_store::ObjectStore;
 
+use crate::engine_error::{engine_error, parquet_error};
 use crate::guarded::{guarded, panicked};
-use crate::reader::{engine_error, parquet_error};
 
 /// A source of files whose decoders' panics are errors that name the file, and whose errors do so, too. The engine decodes in tasks of its
 /// own, from which a panic would come back without the file.
