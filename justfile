@@ -11,6 +11,11 @@ check:
     cargo fmt --check
     cargo clippy --workspace --all-targets -- -D warnings
 
+# Damages inputs of every kind, for decoders and for the command: just damage --inputs 35000 --commands 15000 --seed 1
+damage *ARGS:
+    cargo build --release --locked -p biscuit-cli -p biscuit-flows --bins
+    "${CARGO_TARGET_DIR:-target}/release/corrupt" {{ARGS}}
+
 # The merge on TPC-H orders beside its peers and its floor; benches/merge.py --help says what it needs.
 bench *ARGS:
     python3 benches/merge.py {{ARGS}}

@@ -1,6 +1,7 @@
 //! Flows across the crates.
 
 mod capture;
+mod damage;
 mod dms;
 mod envelopes;
 mod flattened;
