@@ -1,4 +1,4 @@
-//! Short forms of the driver that damages inputs. CI runs a longer one.
+//! Short forms of the drivers that damage inputs, and that let processes work on one table beside each other. CI runs longer ones.
 
 use std::process::Command;
 
@@ -30,5 +30,13 @@ fn commands_refuse_damaged_inputs_and_leave_the_tables_as_they_were() {
     let program = env!("CARGO_BIN_EXE_corrupt");
     if has_command(program) {
         run(program, "--commands 45 --seed 1");
+    }
+}
+
+#[test]
+fn reads_beside_writers_that_are_killed_are_committed_versions() {
+    let program = env!("CARGO_BIN_EXE_soak");
+    if has_command(program) {
+        run(program, "--seconds 4 --seed 1");
     }
 }

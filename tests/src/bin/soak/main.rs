@@ -1,0 +1,273 @@
+//! Four writers and two readers work on one table by the `biscuit` command, and are killed at random. Every read has to be one
+//! committed version, no older than what was answered before it began; every failure has to say what to do.
+//!
+//! Each merge of a writer sets all its rows, which are in several partitions, to the next number; so a read shows for each writer
+//! how far it was, and whether the rows are of one version.
+//!
+//! `soak --seconds 120 --seed 1 --biscuit target/debug/biscuit`
+
+mod history;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::history::{Counters, History, WRITERS, not_in_a_row};
+
+const READERS: usize = 2;
+/// Rows of a writer, in so many partitions.
+const ROWS: u64 = 9;
+const PARTITIONS: u64 = 3;
+/// Each writer comes to this number at least, however slow the machine is.
+const LEAST: u64 = 4;
+/// Once in so many times a process is killed.
+const KILLED: u64 = 4;
+
+fn main() -> ExitCode {
+    let options: BTreeMap<String, String> = std::env::args()
+        .skip(1)
+        .collect::<Vec<_>>()
+        .chunks(2)
+        .filter_map(|p| Some((p[0].clone(), p.get(1)?.clone())))
+        .collect();
+    let number = |name: &str, usual: u64| options.get(name).map_or(Ok(usual), |n| n.parse::<u64>());
+    let (Ok(seconds), Ok(seed)) = (number("--seconds", 10), number("--seed", 1)) else {
+        eprintln!("soak: --seconds and --seed are numbers");
+        return ExitCode::from(2);
+    };
+    let this = std::env::current_exe().expect("this program");
+    let biscuit = options.get("--biscuit").map_or_else(|| this.with_file_name("biscuit"), PathBuf::from);
+    let biscuit = std::fs::canonicalize(&biscuit).unwrap_or_else(|e| panic!("{}: {e}", biscuit.display()));
+    let folder = options
+        .get("--work")
+        .map_or_else(|| std::env::temp_dir().join(format!("soak-{}", std::process::id())), PathBuf::from);
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let soak = Soak { biscuit, folder, until, writing: AtomicUsize::new(WRITERS), said: Mutex::default() };
+    soak.run(seed);
+    let said = soak.said.into_inner().expect("no thread has panicked");
+    said.ends.iter().for_each(|(how, times)| println!("{times:6}  {how}"));
+    said.wrong.iter().for_each(|wrong| println!("WRONG: {wrong}"));
+    println!("{} different states were read in {seconds} s, seed {seed}", said.states.len());
+    if said.wrong.is_empty() {
+        std::fs::remove_dir_all(&soak.folder).expect("a folder of ours");
+    }
+    ExitCode::from(u8::from(!said.wrong.is_empty()))
+}
+
+struct Soak {
+    biscuit: PathBuf,
+    folder: PathBuf,
+    until: Instant,
+    /// Writers that have not ended; readers end after them.
+    writing: AtomicUsize,
+    said: Mutex<Said>,
+}
+
+#[derive(Default)]
+struct Said {
+    history: History,
+    /// What readers saw.
+    states: Vec<Counters>,
+    /// How commands ended, and how often.
+    ends: BTreeMap<String, u64>,
+    wrong: Vec<String>,
+}
+
+/// How a command ended; none if it was killed.
+struct Ended(Option<(i32, Vec<Value>)>);
+
+impl Soak {
+    fn said<T>(&self, with: impl FnOnce(&mut Said) -> T) -> T {
+        with(&mut self.said.lock().expect("no thread has panicked"))
+    }
+
+    fn run(&self, seed: u64) {
+        // A reader without a table has nothing to see.
+        let begun = (0..WRITERS).all(|writer| self.merge(writer, 1, None));
+        assert!(begun, "the first merges meet nobody");
+        std::thread::scope(|threads| {
+            for writer in 0..WRITERS {
+                threads.spawn(move || self.write(writer, &mut Random(seed * 1000 + writer as u64)));
+            }
+            for _ in 0..READERS {
+                threads.spawn(|| self.read_again_and_again());
+            }
+        });
+        self.end();
+    }
+
+    /// Merges the next number, again and again; where a run did not answer, the same one.
+    fn write(&self, writer: usize, random: &mut Random) {
+        let mut counter = 2;
+        let slow = self.until + Duration::from_secs(300);
+        while Instant::now() < if counter < LEAST { slow } else { self.until } {
+            if random.below(8) == 0 {
+                let words = [
+                    "recover lake/t --json",
+                    "compact lake/t --json",
+                    "recover lake/t --fence --json",
+                    "verify lake/t --json",
+                ];
+                self.command(words[random.below(4) as usize], None);
+            }
+            let kill = (random.below(KILLED) == 0).then(|| Duration::from_millis(random.below(400)));
+            if self.merge(writer, counter, kill) {
+                counter += 1;
+            } else {
+                // Whoever lost a race comes back at another time than the others.
+                std::thread::sleep(Duration::from_millis(random.below(50)));
+            }
+        }
+        // What was not answered is settled.
+        let patience = Instant::now() + Duration::from_secs(60);
+        while !self.merge(writer, counter, None) && Instant::now() < patience {
+            std::thread::sleep(Duration::from_millis(random.below(200)));
+        }
+        self.writing.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Returns whether the rows have the number now.
+    fn merge(&self, writer: usize, counter: u64, kill: Option<Duration>) -> bool {
+        let row = |row: u64| {
+            let (id, partition) = (writer as u64 * 100 + row, (row + counter) % PARTITIONS);
+            format!("{{\"id\":{id},\"n\":{counter},\"p\":\"p{partition}\"}}\n")
+        };
+        let name = format!("changes-{writer}.jsonl");
+        std::fs::write(self.folder.join(&name), (0..ROWS).map(row).collect::<String>()).expect("a file");
+        let words =
+            format!("merge --target lake/t --format rows --key id --order n --partition-by p --json --changes {name}");
+        match self.command(&words, kill).0 {
+            Some((0, report)) => {
+                let report = report.first().cloned().unwrap_or_default();
+                let version = report["version"].as_u64().filter(|_| report["outcome"] == "committed");
+                self.said(|said| said.history.committed(writer, counter, version));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn read_again_and_again(&self) {
+        let mut before = Counters::default();
+        while self.writing.load(Ordering::Relaxed) > 0 {
+            let answered = self.said(|said| said.history.answered);
+            let Some((0, rows)) = self.command("show lake/t --json", None).0 else { continue };
+            let seen = match counters(&rows) {
+                Ok(seen) => seen,
+                Err(wrong) => {
+                    self.said(|said| said.wrong.push(wrong));
+                    continue;
+                }
+            };
+            let older = |than: &Counters| seen.iter().zip(than).any(|(now, then)| now < then);
+            self.said(|said| {
+                if older(&before) || older(&answered) {
+                    said.wrong
+                        .push(format!("{seen:?} was read after {before:?}, and {answered:?} was committed before"));
+                }
+                if !said.states.contains(&seen) {
+                    said.states.push(seen);
+                }
+            });
+            before = seen;
+        }
+    }
+
+    /// Runs a command, counts how it ended, and notes what no command may end with.
+    fn command(&self, words: &str, kill: Option<Duration>) -> Ended {
+        let what = words.split(' ').next().unwrap_or_default();
+        let mut child = Command::new(&self.biscuit)
+            .args(words.split(' '))
+            .current_dir(&self.folder)
+            .env("RUST_LOG", "error")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the command starts");
+        if let Some(after) = kill {
+            std::thread::sleep(after);
+            // It may have ended by itself.
+            drop(child.kill());
+        }
+        let out = child.wait_with_output().expect("the command ends");
+        let text = String::from_utf8_lossy(&out.stdout).into_owned();
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap_or_default()).collect();
+        let said =
+            lines.first().map(|v| v["error"]["code"].as_str().unwrap_or_default().to_owned()).unwrap_or_default();
+        let Some(code) = out.status.code() else {
+            self.said(|s| *s.ends.entry(format!("{what}: killed")).or_default() += 1);
+            return Ended(None);
+        };
+        let expected = code == 0 || (matches!(code, 4 | 5) && lines.len() == 1);
+        self.said(|s| {
+            *s.ends.entry(format!("{what}: exit code {code} {said}")).or_default() += 1;
+            if !expected {
+                let stderr = String::from_utf8_lossy(&out.stderr).into_owned();
+                s.wrong.push(format!(
+                    "{words}: exit code {code}: {} {stderr}",
+                    text.chars().take(600).collect::<String>()
+                ));
+            }
+        });
+        Ended(Some((code, lines)))
+    }
+
+    /// After all: the table is sound, has the last numbers, and what was read are states of one history.
+    fn end(&self) {
+        self.command("recover lake/t --fence --json", None);
+        let sound = self.command("verify lake/t --json", None);
+        let shown = self.command("show lake/t --json", None);
+        self.said(|said| {
+            let report = sound.0.and_then(|(_, report)| report.into_iter().next()).unwrap_or_default();
+            let clean = ["ghosts", "foreign"].iter().all(|of| report[of].as_array().is_none_or(Vec::is_empty));
+            if report["outcome"] != "sound" || !clean {
+                said.wrong.push(format!("the table is not sound: {report}"));
+            }
+            let last = shown.0.map(|(_, rows)| counters(&rows));
+            if last != Some(Ok(said.history.answered)) {
+                said.wrong.push(format!("the last rows are {last:?}, not {:?}", said.history.answered));
+            }
+            let torn: Vec<String> = said.states.iter().filter_map(|seen| said.history.check(seen)).collect();
+            said.wrong.extend(torn.into_iter().chain(not_in_a_row(&said.states)));
+            if said.states.is_empty() {
+                said.wrong.push("no read has succeeded".to_owned());
+            }
+        });
+    }
+}
+
+/// The number of each writer's rows, which has to be the same in all of them.
+fn counters(rows: &[Value]) -> Result<Counters, String> {
+    let mut of: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+    for row in rows {
+        let (Some(id), Some(n)) = (row["id"].as_u64(), row["n"].as_u64()) else { return Err(format!("no row: {row}")) };
+        of.entry(id / 100).or_default().push(n);
+    }
+    let mut seen = Counters::default();
+    for (writer, numbers) in of {
+        if numbers.len() as u64 != ROWS || numbers.iter().any(|n| *n != numbers[0]) {
+            return Err(format!("the rows of writer {writer} have the numbers {numbers:?}"));
+        }
+        seen[writer as usize] = numbers[0];
+    }
+    Ok(seen)
+}
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % end
+    }
+}
