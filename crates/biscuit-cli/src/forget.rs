@@ -6,15 +6,17 @@ use biscuit_core::{Error, Result};
 use biscuit_dataset::Dataset;
 use biscuit_job::put_aside_of;
 use biscuit_journal::JournalOptions;
-use biscuit_merge::discard;
-use biscuit_pii::{Means, Subjects};
-use biscuit_rewrite::{Mode, erase, rows_with};
+use biscuit_merge::readmit;
+use biscuit_partition::{NotCovered, Subjects as RowsOf, forget};
+use biscuit_pii::{Means, Protector, Subjects};
+use biscuit_rewrite::{FoundRows, Mode};
 use clap::Args;
 use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::output::{AGAIN, Answer};
 use crate::pii::{OpenPolicy, of_url};
+use crate::stores::on_s3;
 
 #[derive(Debug, Args)]
 pub(crate) struct ForgetArgs {
@@ -46,6 +48,10 @@ pub(crate) struct ForgetArgs {
     #[arg(long, requires = "tokens")]
     keep_rows: bool,
 
+    /// Take the subjects back: records with their keys change the table again, those of old input that is read once more included
+    #[arg(long, requires = "erase_from", conflicts_with_all = ["tokens", "keep_rows", "dry_run"])]
+    readmit: bool,
+
     /// Say what would be done, and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -62,6 +68,9 @@ pub(crate) async fn run(args: &ForgetArgs, context: &Context) -> Result<Answer> 
         }
         None => None,
     };
+    if let Some(table) = args.erase_from.as_ref().filter(|_| args.readmit) {
+        return readmitted(args, table, open.as_ref(), context).await;
+    }
     if let Some(table) = &args.erase_from {
         forget_rows(args, table, open.as_ref(), &mut said, context).await?;
     }
@@ -115,19 +124,14 @@ async fn forget_rows(
     context: &Context,
 ) -> Result<()> {
     let column = args.column.as_deref().unwrap_or_default();
-    let mut values = args.subject.clone();
-    let dataset = match open {
-        Some(open) => open.dataset(table, context).await?,
-        None => context.open(&of_url(table), JournalOptions::default()).await?,
-    };
+    let dataset = opened(table, open, context).await?;
     let protector = open.map(|open| open.protector(&open.table)).transpose()?;
+    let values = stored_values(args, protector.as_ref()).await?;
+    let rows_of = RowsOf::new(column, &values);
     if let Some(protector) = &protector {
-        if protector.changes(column) {
-            values = protector.tokens_for(column, &args.subject).await?;
-        }
         for tokens in &args.tokens {
             let mut of = BTreeSet::new();
-            for rows in rows_with(&dataset, column, &values).await? {
+            for rows in FoundRows::of(&dataset.view().await?, &rows_of).await?.read(None).await? {
                 of.extend(protector.tokens_of(&rows, tokens)?);
             }
             let of: Vec<&str> = of.iter().map(String::as_str).collect();
@@ -138,15 +142,7 @@ async fn forget_rows(
         }
     }
     if !args.keep_rows {
-        let mode = if args.dry_run { Mode::DryRun } else { Mode::Commit };
-        let report = erase(&dataset, column, &values, mode).await?;
-        let (outcome, erased, rows, files) = (report.outcome, report.erased, report.rows, report.files);
-        said.text.push_str(&format!("{outcome}: {erased} of {rows} rows erased from {files} files\n"));
-        report.exceptions.iter().for_each(|e| said.text.push_str(&format!("  exception   {e}\n")));
-        said.found |= erased > 0;
-        said.exceptions |= !report.exceptions.is_empty();
-        said.json["erased"] = json!(report);
-        forget_put_aside(args, &dataset, open, said).await?;
+        erase_rows(args, &dataset, &rows_of, open, said).await?;
     }
     // Their own tokens, where these are in the store, stand for nobody any more.
     if let Some(protector) = protector.filter(|protector| !args.dry_run && protector.keeps_values(column)) {
@@ -156,26 +152,88 @@ async fn forget_rows(
     Ok(())
 }
 
-/// Takes the records of subjects out of the quarantine.
-async fn forget_put_aside(
+async fn opened(table: &str, open: Option<&OpenPolicy>, context: &Context) -> Result<Dataset> {
+    match open {
+        Some(open) => open.dataset(table, context).await,
+        None => context.open(&of_url(table), JournalOptions::default()).await,
+    }
+}
+
+/// The subjects as the column has them: their tokens, where the policy tokenizes it.
+async fn stored_values(args: &ForgetArgs, protector: Option<&Protector>) -> Result<Vec<String>> {
+    let column = args.column.as_deref().unwrap_or_default();
+    match protector.filter(|protector| protector.changes(column)) {
+        Some(protector) => protector.tokens_for(column, &args.subject).await,
+        None => Ok(args.subject.clone()),
+    }
+}
+
+/// Erases the rows of subjects, and what the state of the table has of them, as one commit.
+async fn erase_rows(
     args: &ForgetArgs,
     dataset: &Dataset,
+    rows_of: &RowsOf,
     open: Option<&OpenPolicy>,
     said: &mut Said,
 ) -> Result<()> {
+    let mode = if args.dry_run { Mode::DryRun } else { Mode::Commit };
+    let snapshot = if args.dry_run { dataset.view().await? } else { dataset.observe().await? };
     let none = Means::new();
     let sealed_by = open.map_or((&none, ""), |open| (&open.means, open.table.as_str()));
-    let found = put_aside_of(dataset, sealed_by, args.column.as_deref().unwrap_or_default(), &args.subject).await?;
-    let (count, unknown) = (found.theirs.len(), found.unknown);
-    said.found |= count > 0;
-    if count > 0 && !args.dry_run {
-        discard(dataset, &found.theirs).await?;
+    let aside = put_aside_of(dataset, sealed_by, rows_of.column(), &args.subject).await?;
+    let mut report = forget(snapshot, rows_of, &aside.theirs, mode).await?;
+    if aside.unknown > 0 {
+        let message = format!(
+            "of {} records of the quarantine, which are not JSON or do not open, it is not known whose they are: `biscuit quarantine show` prints them, and `biscuit quarantine retry` takes out those that can be used by now",
+            aside.unknown
+        );
+        report.not_covered.push(NotCovered::new("Quarantine", message));
     }
-    said.json["quarantine"] = json!({"discarded": count, "unknown": unknown});
+    if on_s3(&dataset.location().to_string()).is_some() {
+        let message = "where the bucket keeps versions, earlier ones of deleted objects hold what they held: `biscuit purge --versions`, or a lifecycle rule, deletes them";
+        report.not_covered.push(NotCovered::new("ObjectVersions", message));
+    }
+    let erased = &report.erased;
+    said.text.push_str(&format!(
+        "{}: {} of {} rows erased from {} files\n",
+        erased.outcome, erased.erased, erased.rows, erased.files
+    ));
+    for (count, what) in [
+        (erased.retained_files, "replaced files that stayed for slow readers deleted"),
+        (report.waiting, "records that waited for their period erased"),
+        (report.retracted, "records that were taken back forgotten"),
+        (report.keys, "keys of which something was kept besides rows erased"),
+        (report.forgotten, "keys forgotten: their records are refused from now on"),
+    ] {
+        if count > 0 {
+            said.text.push_str(&format!("  {count} {what}\n"));
+        }
+    }
+    let (count, unknown) = (report.quarantined, aside.unknown);
     if count > 0 || unknown > 0 {
         said.text.push_str(&format!(
             "quarantine: {count} records discarded; of {unknown} others, which are not JSON or do not open, it is not known whose they are\n"
         ));
     }
+    erased.exceptions.iter().for_each(|e| said.text.push_str(&format!("  exception   {e}\n")));
+    for place in &report.not_covered {
+        said.text.push_str(&format!("  not covered {}: {}\n", place.code, place.message));
+    }
+    let counts = [erased.erased, erased.retained_files, report.waiting, report.retracted, report.keys, count];
+    said.found |= counts.iter().any(|count| *count > 0);
+    said.exceptions |= !erased.exceptions.is_empty();
+    said.json["quarantine"] = json!({"discarded": count, "unknown": unknown});
+    said.json["erased"] = json!(report);
     Ok(())
+}
+
+/// Lets records of subjects change a table again.
+async fn readmitted(args: &ForgetArgs, table: &str, open: Option<&OpenPolicy>, context: &Context) -> Result<Answer> {
+    let protector = open.map(|open| open.protector(&open.table)).transpose()?;
+    let values = stored_values(args, protector.as_ref()).await?;
+    let dataset = opened(table, open, context).await?;
+    let count = readmit(&dataset, args.column.as_deref().unwrap_or_default(), &values).await?;
+    let text = format!("{count} subjects are forgotten no more: their records change the table again\n");
+    let json = json!({"outcome": "done", "subjects": args.subject.len(), "readmitted": count});
+    Ok(Answer::Report { json, text, exit: 0 })
 }

@@ -344,7 +344,8 @@ impl Journal {
         }
     }
 
-    pub(crate) fn nonce(&self) -> String {
+    /// A name of 16 hexadecimal digits that no other execution draws.
+    pub fn nonce(&self) -> String {
         format!("{:016x}", self.nonces.next())
     }
 

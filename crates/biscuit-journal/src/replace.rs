@@ -132,8 +132,8 @@ impl Replace<'_> {
         }
     }
 
-    /// A file is deleted, if it still is the observed one: one that was held, or one that is not to be.
-    pub(crate) fn release(&mut self, file: &Retired) {
+    /// A file is deleted, if it still is the observed one: one that was held, or one that is not to be held whatever the options say.
+    pub fn release(&mut self, file: &Retired) {
         if !self.record.retire.contains(file) {
             self.record.retire.push(file.clone());
         }

@@ -274,6 +274,38 @@ pub(crate) fn as_raw(bytes: &[u8]) -> Option<(Vec<u8>, bool)> {
     (used == rest.len()).then_some((raw, tag == BINARY))
 }
 
+/// The values of an encoded tuple, each as a tuple of one; none for bytes that are no tuple.
+pub(crate) fn split(mut bytes: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut values = Vec::new();
+    while let Some((&tag, rest)) = bytes.split_first() {
+        let length = match tag {
+            BOOLEAN => 1,
+            NUMBER if *rest.first()? == 0x80 => 1,
+            NUMBER => {
+                let end = if *rest.first()? < 0x80 { 0xff } else { 0 };
+                2 + rest.get(2..)?.iter().position(|b| *b == end)? + 1
+            }
+            TEXT | BINARY => {
+                let mut at = 0;
+                loop {
+                    match (rest.get(at)?, rest.get(at + 1)) {
+                        (0, Some(0xff)) => at += 2,
+                        (0, Some(0)) => break at + 2,
+                        (0, _) => return None,
+                        _ => at += 1,
+                    }
+                }
+            }
+            DATE | INSTANT | TIME => 16,
+            _ => return None,
+        };
+        let (value, others) = bytes.split_at_checked(1 + length)?;
+        values.push(value);
+        bytes = others;
+    }
+    Some(values)
+}
+
 /// A value of an encoded tuple as text, for messages with values and for tests.
 pub(crate) fn decode(mut bytes: &[u8]) -> Vec<String> {
     let mut values = Vec::new();
@@ -397,6 +429,26 @@ mod tests {
             bytes.extend(num(1, 0));
             assert_eq!(as_raw(&bytes), None);
         }
+    }
+
+    #[test]
+    fn tuples_are_split_into_their_values() {
+        let mut values = vec![num(-1250, 2), num(0, 0), num(7, 3), num(i128::MAX, 0), num(-1, 0)];
+        for (tag, text) in [(TEXT, "a\0b"), (TEXT, ""), (BINARY, "\0"), (TEXT, "z")] {
+            let mut bytes = Vec::new();
+            escaped(tag, text.as_bytes(), &mut bytes);
+            values.push(bytes);
+        }
+        let mut time = Vec::new();
+        instant(INSTANT, -5, &mut time);
+        values.extend([time, vec![BOOLEAN, 1]]);
+        let tuple = values.concat();
+        assert_eq!(split(&tuple).unwrap(), values);
+        for end in 0..tuple.len() {
+            // Bytes that are cut off are no tuple, or one of fewer values.
+            assert!(split(&tuple[..end]).is_none_or(|some| some == values[..some.len()]), "{end}");
+        }
+        assert_eq!(split(&[0x99, 1]), None);
     }
 
     #[test]

@@ -37,6 +37,9 @@ impl Merge {
         of_records: u64,
         report: &mut MergeReport,
     ) -> Result<quarantine::Change> {
+        let all = refused.len();
+        let refused = p.forgotten.without_refused(refused, &self.spec);
+        report.verdicts.forgotten += (all - refused.len()) as u64;
         report.verdicts.quarantined = refused.len() as u64;
         let records = report.records.max(of_records);
         let percent = 100.0 * refused.len() as f64 / records.max(1) as f64;

@@ -331,9 +331,10 @@ impl Merge {
     /// Reads the next part of the records while the one before it is worked on.
     fn next_part(&self, p: &Prepared, mut parts: Parts) -> JoinHandle<Result<(Option<Encoded>, Parts)>> {
         let (spec, bad_rows, target) = (self.spec.clone(), self.options.bad_rows, p.target.clone());
+        let forgotten = p.forgotten.clone();
         tokio::task::spawn_blocking(move || {
             let part = parts.next(&spec.key)?;
-            let part = part.map(|part| Encoded::new(part, &spec, bad_rows, &target)).transpose()?;
+            let part = part.map(|part| Encoded::new(part, &spec, bad_rows, &target, &forgotten)).transpose()?;
             Ok((part, parts))
         })
     }

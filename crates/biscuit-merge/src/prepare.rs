@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::change_set::ChangeSet;
 use crate::covers::Covers;
+use crate::forgotten::Forgotten;
 use crate::intake::Taken;
 use crate::merge::Merge;
 use crate::options::MergeOptions;
@@ -43,6 +44,7 @@ pub(crate) struct Prepared {
     pub(crate) starts: Vec<Vec<u64>>,
     pub(crate) partition_by: Vec<String>,
     pub(crate) segments: Segments,
+    pub(crate) forgotten: Arc<Forgotten>,
     pub(crate) truncated: Option<Order>,
     pub(crate) truncated_before: Option<Order>,
     /// Truncates of this run, ascending, each once, and how many records they are.
@@ -105,6 +107,7 @@ impl Merge {
         let journal = self.dataset.journal();
         let observed = &snapshot.observed;
         let segments = Segments::load(journal, &observed.head, observed.diverged, parquet.encryption.as_ref()).await?;
+        let forgotten = Arc::new(Forgotten::load(journal, &observed.head).await?);
         let marks = marks(snapshot.observed.head.meta.get(TRUNCATED))?;
         let truncated_before = marks.iter().map(|(_, mark)| mark.clone()).max();
         let partition_by = partition_by.into_iter().filter(|n| target.index_of(n).is_ok()).collect();
@@ -116,6 +119,7 @@ impl Merge {
             target,
             partition_by,
             segments,
+            forgotten,
             truncated: truncated_before.clone(),
             truncated_before,
             truncates: (vec![], 0),
@@ -183,6 +187,7 @@ impl Merge {
         (p.set, p.tables, p.covers, p.kept) = (part.set, part.tables, part.covers, HashMap::new());
         p.memory = Some(part.memory);
         report.verdicts.duplicate += p.set.duplicates;
+        report.verdicts.forgotten += part.forgotten;
         if let Some((_, newest)) = p.set.truncates.last() {
             p.truncated = p.truncated.take().max(Some(newest.clone()));
             p.truncates = (p.set.truncates.clone(), p.set.truncate_records);
@@ -302,15 +307,24 @@ pub(crate) struct Encoded {
     tables: Tables,
     covers: Covers,
     memory: MemoryReservation,
+    /// Records of forgotten keys, which are in none of it.
+    forgotten: u64,
 }
 
 impl Encoded {
     /// # Errors
     /// Those of [`ChangeSet::new`].
-    pub(crate) fn new(part: Part, spec: &MergeSpec, bad_rows: BadRows, target: &SchemaRef) -> Result<Self> {
+    pub(crate) fn new(
+        part: Part,
+        spec: &MergeSpec,
+        bad_rows: BadRows,
+        target: &SchemaRef,
+        forgotten: &Forgotten,
+    ) -> Result<Self> {
         let mut tables = Tables::default();
-        let set = ChangeSet::new(part.batches, spec, bad_rows, target, &mut tables)?;
-        Ok(Self { set, tables, covers: part.covers, memory: part.memory })
+        let (batches, forgotten) = forgotten.without_all(part.batches, spec)?;
+        let set = ChangeSet::new(batches, spec, bad_rows, target, &mut tables)?;
+        Ok(Self { set, tables, covers: part.covers, memory: part.memory, forgotten })
     }
 
     pub(crate) fn keys(&self) -> usize {

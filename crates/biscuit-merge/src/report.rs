@@ -29,6 +29,9 @@ pub struct Verdicts {
     /// Waits for the period that it takes effect in.
     #[serde(skip_serializing_if = "is_zero")]
     pub waiting: u64,
+    /// Was of a key that was forgotten, and is neither stored nor put aside.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub forgotten: u64,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
@@ -51,6 +54,7 @@ impl Verdicts {
         self.ignored += other.ignored;
         self.quarantined += other.quarantined;
         self.waiting += other.waiting;
+        self.forgotten += other.forgotten;
     }
 
     /// The sum of all.
@@ -68,6 +72,7 @@ impl Verdicts {
             ignored,
             quarantined,
             waiting,
+            forgotten,
         } = *self;
         inserted
             + updated
@@ -81,6 +86,7 @@ impl Verdicts {
             + ignored
             + quarantined
             + waiting
+            + forgotten
     }
 }
 

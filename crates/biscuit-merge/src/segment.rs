@@ -6,6 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use biscuit_core::{Error, Result};
 use biscuit_dataset::{Dataset, Encryption, conform, reading};
 use biscuit_journal::{Head, Journal};
+use biscuit_rewrite::Subjects;
 use bytes::Bytes;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
@@ -215,6 +216,16 @@ fn read_image(bytes: &[u8]) -> Result<RecordBatch> {
     reader.next().ok_or_else(damaged)?.map_err(broken)
 }
 
+/// The new key of a key update, if the row that is kept for it is of these subjects.
+fn is_of(one: &KeptMove, subjects: &Subjects) -> Result<Option<Vec<u8>>> {
+    let Some(image) = &one.image else { return Ok(None) };
+    let row = read_image(&bytes(image)?)?;
+    let column = row.column_by_name(subjects.column());
+    // A type without a text has none of the values.
+    let is_theirs = column.is_some_and(|column| subjects.places(column).is_ok_and(|rows| !rows.is_empty()));
+    is_theirs.then(|| bytes(&one.to)).transpose()
+}
+
 /// The column of slices, where there are some.
 const SLICE: &str = "slice";
 
@@ -417,6 +428,65 @@ impl Segments {
             })?;
         }
         failed.map_or(Ok(moved), Err)
+    }
+
+    /// The old and the new keys of rows on their way to another key, where the row that is kept is of these subjects.
+    pub(crate) fn on_their_way(&self, subjects: &Subjects) -> Result<HashSet<Vec<u8>>> {
+        let mut theirs = HashSet::new();
+        for segment in &self.files {
+            let mut failed = None;
+            read(segment, &|_, _| true, &mut |key, _, kept| {
+                for one in kept.iter().flat_map(|kept| &kept.extra.moves) {
+                    match is_of(one, subjects) {
+                        Ok(None) => {}
+                        Ok(Some(to)) => theirs.extend([key.to_vec(), to]),
+                        Err(e) => failed = Some(e),
+                    }
+                }
+            })?;
+            failed.map_or(Ok(()), Err)?;
+        }
+        Ok(theirs)
+    }
+
+    /// The state file to write and those to drop so that no byte of them is about the keys that `theirs` picks, and of how many keys
+    /// something was kept; none if nothing is about them, in entries that are not in force any more either.
+    pub(crate) async fn without(
+        &self,
+        theirs: &dyn Fn(&[u8]) -> bool,
+        version: u64,
+        encryption: Option<&Encryption>,
+    ) -> Result<Option<(Update, u64)>> {
+        let (mut found, mut mentioned, mut failed) = (HashSet::new(), false, None);
+        for segment in &self.files {
+            read(segment, &|_, _| true, &mut |key, _, kept| {
+                if theirs(key) {
+                    found.insert(key.to_vec());
+                }
+                match kept.map_or(Ok(vec![]), |kept| kept.moved_to()) {
+                    Ok(to) => mentioned |= to.iter().any(|to| theirs(to)),
+                    Err(e) => failed = Some(e),
+                }
+            })?;
+        }
+        failed.map_or(Ok(()), Err)?;
+        if found.is_empty() && !mentioned {
+            return Ok(None);
+        }
+        let mut rest: Vec<Entry> = Vec::new();
+        for (key, mut timeline) in self.all()?.into_iter().filter(|(key, _)| !found.contains(key)) {
+            for kept in timeline.0.iter_mut().filter_map(|(_, kept)| kept.as_mut()) {
+                kept.extra.moves.retain(|m| !bytes(&m.to).is_ok_and(|to| theirs(&to)));
+            }
+            rest.push((key.into(), timeline));
+        }
+        let dropped = self.files.iter().map(|segment| segment.name.clone()).collect();
+        let seal = match encryption.filter(|encryption| encryption.encrypts()) {
+            Some(encryption) => Some(encryption.whole().await?),
+            None => None,
+        };
+        let file = if rest.is_empty() { None } else { Some((format!("{SEGMENT}{version:020}"), write(&rest, seal)?)) };
+        Ok(Some(((file, dropped), found.len() as u64)))
     }
 
     /// All entries in force, by key.

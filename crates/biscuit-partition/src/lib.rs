@@ -3,6 +3,7 @@
 mod calendar;
 mod dated;
 mod effective;
+mod forget;
 mod granularity;
 mod plan;
 mod read;
@@ -13,7 +14,9 @@ mod snapshots;
 mod state_file;
 mod waiting;
 
+pub use biscuit_rewrite::Subjects;
 pub use calendar::{Calendar, Period};
+pub use forget::{ForgetReport, NotCovered, forget};
 pub use granularity::{DaySpan, FirstDay, Granularity};
 pub use plan::{BeforeFirst, By, Periods};
 pub use read::{LastTouch, PeriodState};

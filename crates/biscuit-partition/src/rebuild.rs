@@ -4,7 +4,7 @@ use biscuit_change::{ChangeBatch, Changes};
 use biscuit_core::{Error, Result};
 use biscuit_dataset::{Dataset, Location, conform};
 use biscuit_journal::{JournalOptions, Storage};
-use biscuit_merge::{Beside, Merge, Mode, SliceBase, Slices};
+use biscuit_merge::{Beside, Forgotten, Merge, Mode, SliceBase, Slices};
 use biscuit_schema::merge_schemas;
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
@@ -69,7 +69,7 @@ impl Snapshots {
         };
         let mut report = SnapshotReport::new(first.start(), last, snapshot.observed.head.version);
         let until = wanted.last().unwrap_or(last);
-        let dated = self.until(&events, until, &all, &mut report)?;
+        let dated = self.until(&events, until, &all, &self.forgotten().await?, &mut report)?;
         let mut used = Changes::of(vec![]);
         used.refused = events.refused.into_iter().chain(dated.refused).collect();
         for (period, batches) in dated.by_period {
@@ -77,7 +77,8 @@ impl Snapshots {
                 u32::try_from(wanted.partition_point(|p| *p < period)).expect("there are fewer than 2^32 periods");
             used.batches.extend(batches.into_iter().map(|batch| ChangeBatch { slice, ..batch }));
         }
-        report.records = report.verdicts.superseded + used.len() as u64 + used.refused.len() as u64;
+        report.records =
+            report.verdicts.superseded + report.verdicts.forgotten + used.len() as u64 + used.refused.len() as u64;
         let all = wanted.iter().map(|period| slice(period, SliceBase::Rebuilt, last)).collect();
         let slices = Slices { column: self.periods.column.clone(), all };
         let merge = Merge::new(self.dataset.clone(), self.spec.clone(), self.options.clone())?.with_slices(slices)?;
@@ -85,18 +86,32 @@ impl Snapshots {
         Ok(report)
     }
 
-    /// The events that take effect in a period or before it, by period, without those that were taken back. Events before the table's
-    /// first period go where the choice for them says.
-    fn until(&self, events: &Changes, last: &Period, all: &[Period], report: &mut SnapshotReport) -> Result<Dated> {
+    async fn forgotten(&self) -> Result<Forgotten> {
+        let journal = self.dataset.journal();
+        Forgotten::load(journal, &journal.head().await?).await
+    }
+
+    /// The events that take effect in a period or before it, by period, without those that were taken back and those of forgotten keys.
+    /// Events before the table's first period go where the choice for them says.
+    fn until(
+        &self,
+        events: &Changes,
+        last: &Period,
+        all: &[Period],
+        forgotten: &Forgotten,
+        report: &mut SnapshotReport,
+    ) -> Result<Dated> {
         if self.periods.by == By::Ingestion {
             let message = "events of a table by ingestion do not say in which period they came";
             return Err(Error::usage("InvalidSpec", message));
         }
+        let (events, theirs) = forgotten.without_all(events.batches.clone(), &self.spec)?;
+        report.verdicts.forgotten += theirs;
         let mut retracted = Retracted::default();
-        for batch in &events.batches {
+        for batch in &events {
             retracted.take(batch, &self.periods, &self.spec)?;
         }
-        let (counting, taken_back) = retracted.without(events.batches.clone(), &self.periods, &self.spec)?;
+        let (counting, taken_back) = retracted.without(events, &self.periods, &self.spec)?;
         report.verdicts.superseded += taken_back;
         let mut dated = Dated::default();
         counting.iter().try_for_each(|batch| self.date(batch, last, &mut dated))?;
@@ -131,7 +146,7 @@ impl Snapshots {
     async fn reduced(&self, period: &Period, events: &Changes, all: &[Period]) -> Result<DataFrame> {
         let location = Location::new(Storage::durable(Arc::new(InMemory::new())), "t", "the events")?;
         let dataset = Dataset::new(location, JournalOptions::default());
-        let dated = self.until(events, period, all, &mut SnapshotReport::default())?;
+        let dated = self.until(events, period, all, &self.forgotten().await?, &mut SnapshotReport::default())?;
         // What cannot be used is no part of the table either, however much it is.
         let options = self.options.clone().with_bad_rows(self.options.bad_rows, 100.0);
         let merge = Merge::new(dataset.clone(), self.spec.clone(), options)?;

@@ -53,6 +53,13 @@ impl Retracted {
         Ok(Self(all))
     }
 
+    /// Forgets what was taken back of the keys that `theirs` picks; answers with how many entries these were.
+    pub(crate) fn forget(&mut self, theirs: &dyn Fn(&[u8]) -> bool) -> u64 {
+        let before = self.0.len();
+        self.0.retain(|(key, _), _| !theirs(key));
+        (before - self.0.len()) as u64
+    }
+
     /// Takes up what the records of a batch take back; answers with what is new by it.
     ///
     /// # Errors

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use biscuit_change::{ChangeBatch, Changes};
 use biscuit_core::{Error, Instant, Result};
 use biscuit_dataset::{Dataset, Snapshot};
-use biscuit_merge::{Beside, Merge, MergeOptions, MergeSpec, Mode, SliceBase, Slices};
+use biscuit_merge::{Beside, Forgotten, Merge, MergeOptions, MergeSpec, Mode, SliceBase, Slices};
 
 use crate::calendar::Period;
 use crate::dated::Dated;
@@ -94,7 +94,7 @@ impl Snapshots {
     pub async fn run_on(
         &self,
         snapshot: Snapshot,
-        changes: Changes,
+        mut changes: Changes,
         as_of: Instant,
         mode: Mode,
         beside: Beside,
@@ -111,6 +111,9 @@ impl Snapshots {
         let mut report = SnapshotReport::new(as_of, &current, snapshot.observed.head.version);
         report.records = changes.len() as u64 + changes.ignored + changes.refused.len() as u64;
         let head = &snapshot.observed.head;
+        // Records of forgotten keys do not wait either.
+        let forgotten = Forgotten::load(self.dataset.journal(), head).await?;
+        (changes.batches, report.verdicts.forgotten) = forgotten.without_all(changes.batches, &self.spec)?;
         let known = Known {
             existing,
             waiting: waiting::load(self.dataset.journal(), head).await?,

@@ -126,7 +126,8 @@ async fn compact_snapshot(
             "rows": {"before": all, "after": all},
         })
     };
-    let replacing = Replacing { snapshot, files: &files, gone, units, rows, report: &counts };
+    let (released, state) = (vec![], vec![]);
+    let replacing = Replacing { snapshot, files: &files, gone, released, state, units, rows, report: &counts };
     let done = replacing.commit(dataset, options.parallelism, options.memory).await?;
     for w in &done.written {
         report.files_written += 1;

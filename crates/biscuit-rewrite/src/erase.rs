@@ -1,16 +1,18 @@
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{Dataset, OpenFile, ParquetOptions, Snapshot, refuse_raw};
-use datafusion::arrow::array::{Array, AsArray, RecordBatch};
-use datafusion::arrow::compute::{CastOptions, cast_with_options};
-use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
-use futures::{StreamExt, TryStreamExt};
+use biscuit_dataset::{DataFile, Dataset, OpenFile, ParquetOptions, Snapshot, align, partition_values, refuse_raw};
+use biscuit_journal::Retired;
+use bytes::Bytes;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
+use futures::TryStreamExt;
+use object_store::path::Path;
 use serde::Serialize;
 use serde_json::json;
 
 use crate::replacing::Replacing;
-use crate::{Mode, Unit, Written};
+use crate::{BloomFilters, Mode, Subjects, Unit, Written};
 
 /// What an erasure did, or would do.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -26,6 +28,8 @@ pub struct EraseReport {
     pub erased: u64,
     /// Files that have some of them.
     pub files: u64,
+    /// Files that had been replaced, stayed in the folder for slow readers, and have some of them: they are deleted.
+    pub retained_files: u64,
     /// Row groups that were copied as they were.
     pub groups_copied: u64,
     /// Row groups that were encoded.
@@ -34,71 +38,220 @@ pub struct EraseReport {
     pub exceptions: Vec<String>,
 }
 
-/// Deletes the rows in which a column, as text, is one of these values, and writes the files that have them anew; all other files stay as they
-/// are: name and ETag. What is kept of keys beside the rows is not touched, and nor are older versions of a bucket; a bloom filter that a row group had may
-/// still answer "perhaps" for a value that is gone.
+/// Deletes the rows of subjects, and writes the files that have them anew; all other files stay as they are: name and ETag. Files that were
+/// replaced earlier and stay for slow readers are deleted if they have some of these rows. What merges and snapshots keep besides the rows is not
+/// touched: `forget` of biscuit-partition erases both in one commit.
 ///
 /// # Errors
-/// `MissingColumn`; `NoFileKeys` for a table with encrypted columns and no keys; `RawLayer` for a table that is only added to; `Conflict` if another run was first; those of the store. After any of them the
+/// `NotFound` if there is no table; `MissingColumn`; `NotText`; `NoFileKeys` for a table with encrypted columns and no keys; `RawLayer` for a table that is only added to; `Conflict` if another run was first; those of the store. After any of them the
 /// table is as it was.
-pub async fn erase(dataset: &Dataset, column: &str, values: &[String], mode: Mode) -> Result<EraseReport> {
+pub async fn erase(dataset: &Dataset, subjects: &Subjects, mode: Mode) -> Result<EraseReport> {
     let snapshot = if mode == Mode::DryRun { dataset.view().await? } else { dataset.observe().await? };
-    refuse_raw(&snapshot.observed.head, "erased from")?;
-    let head = snapshot.observed.head.clone();
-    let done = erase_from(dataset, &snapshot, column, values, mode).await;
-    match done {
-        Err(e) => Err(dataset.journal().explain(e, &head).await),
-        done => done,
+    FoundRows::of(&snapshot, subjects).await?.erase(vec![], mode).await
+}
+
+/// The rows of subjects in the files of a table.
+#[derive(Debug)]
+pub struct FoundRows {
+    /// As it is written to.
+    snapshot: Snapshot,
+    parquet: ParquetOptions,
+    /// The columns of the files.
+    schema: SchemaRef,
+    files: Vec<OpenFile>,
+    /// By file, the rows that are theirs, by their numbers from 0.
+    numbers: Vec<Vec<u64>>,
+    /// Files that were replaced and are still there, with their rows.
+    retained: Vec<(Retired, OpenFile, Vec<u64>)>,
+}
+
+impl FoundRows {
+    /// Looks for the rows of subjects in all files of a snapshot, those that were replaced and stay for slow readers among them. Only that column
+    /// is read.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no table, `MissingColumn`, `NotText`, `NoFileKeys`, `RawLayer`, and those of the store.
+    pub async fn of(snapshot: &Snapshot, subjects: &Subjects) -> Result<Self> {
+        let (head, files) = (&snapshot.observed.head, &snapshot.observed.files);
+        if head.version == 0 && files.is_empty() {
+            let message = format!("there is no table at `{}`", snapshot.dataset().location());
+            return Err(Error::usage("NotFound", message));
+        }
+        refuse_raw(head, "erased from")?;
+        match Self::look(snapshot, subjects).await {
+            Err(e) => Err(snapshot.dataset().journal().explain(e, head).await),
+            found => found,
+        }
+    }
+
+    async fn look(snapshot: &Snapshot, subjects: &Subjects) -> Result<Self> {
+        let files = snapshot.open_files().await?;
+        let (snapshot, parquet) = snapshot.clone().for_writing(&ParquetOptions::default(), &files).await?;
+        let schema = schema_with(&snapshot, &files, subjects.column())?;
+        let mut found = Self { snapshot, parquet, schema, files, numbers: vec![], retained: vec![] };
+        for file in &found.files {
+            found.numbers.push(numbers(file, subjects).await?);
+        }
+        let (dataset, head) = (found.snapshot.dataset(), &found.snapshot.observed);
+        for listed in &head.held {
+            let file = open_retained(dataset, listed).await?;
+            let numbers = numbers(&file, subjects).await?;
+            if !numbers.is_empty() {
+                found.retained.push((listed.clone(), file, numbers));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Rows in files of the table.
+    pub fn rows(&self) -> u64 {
+        self.numbers.iter().map(|numbers| numbers.len() as u64).sum()
+    }
+
+    /// The columns of the table, those of folders last.
+    ///
+    /// # Errors
+    /// Those of [`Snapshot::schema`].
+    pub fn schema(&self) -> Result<SchemaRef> {
+        self.snapshot.schema(&self.files)
+    }
+
+    /// Whether row groups that are not touched have bloom filters, which may have been made with values that are gone.
+    pub fn has_bloom_filters(&self) -> bool {
+        let groups = self.files.iter().flat_map(|file| file.metadata().metadata().row_groups());
+        groups.flat_map(|group| group.columns()).any(|column| column.bloom_filter_offset().is_some())
+    }
+
+    /// The rows themselves, of retained files as well: all columns of the table, or those named, as far as a file has them.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn read(&self, columns: Option<&[&str]>) -> Result<Vec<RecordBatch>> {
+        let live = self.files.iter().zip(&self.numbers);
+        let retained = self.retained.iter().map(|(_, file, numbers)| (file, numbers));
+        let mut all = vec![];
+        for (file, numbers) in live.chain(retained).filter(|(_, numbers)| !numbers.is_empty()) {
+            let read = file.stream_rows(columns, numbers)?.try_collect::<Vec<_>>().await;
+            let read = match read {
+                Ok(read) => read,
+                Err(e) => return Err(self.explained(e).await),
+            };
+            let wanted = of_file(file, columns, self.snapshot.partition_columns());
+            for batch in &read {
+                all.push(align(batch, &file.file.partition, &wanted, &format!("`{}`", file.file.path))?);
+            }
+        }
+        Ok(all)
+    }
+
+    async fn explained(&self, e: Error) -> Error {
+        self.snapshot.dataset().journal().explain(e, &self.snapshot.observed.head).await
+    }
+
+    /// Takes the rows away, and makes these state files true, of which none drops the name: as one commit.
+    ///
+    /// # Errors
+    /// `Conflict` if another run was first; those of the store. After any of them the table is as it was.
+    pub async fn erase(self, state: Vec<(String, Option<Bytes>)>, mode: Mode) -> Result<EraseReport> {
+        let head = self.snapshot.observed.head.clone();
+        let journal = self.snapshot.dataset().journal().clone();
+        match self.commit(state, mode).await {
+            Err(e) => Err(journal.explain(e, &head).await),
+            done => done,
+        }
+    }
+
+    async fn commit(&self, state: Vec<(String, Option<Bytes>)>, mode: Mode) -> Result<EraseReport> {
+        let (snapshot, erased) = (&self.snapshot, self.rows());
+        let theirs = || self.files.iter().zip(&self.numbers).filter(|(_, numbers)| !numbers.is_empty());
+        let mut report = EraseReport {
+            outcome: "unchanged",
+            version: snapshot.observed.head.version,
+            rows: self.files.iter().map(OpenFile::rows).sum(),
+            erased,
+            files: theirs().count() as u64,
+            retained_files: self.retained.len() as u64,
+            ..EraseReport::default()
+        };
+        let nothing = erased == 0 && self.retained.is_empty() && state.is_empty();
+        if mode == Mode::DryRun || nothing {
+            if !nothing {
+                report.outcome = "planned";
+            } else if mode == Mode::Commit {
+                report.version = sweep(snapshot).await?;
+            }
+            return Ok(report);
+        }
+        let mut released: Vec<&Retired> = self.retained.iter().map(|(listed, ..)| listed).collect();
+        let (mut units, mut left) = (vec![], 0);
+        for (file, numbers) in theirs() {
+            let listed = snapshot.observed.file(&file.file.path);
+            released.push(listed.ok_or_else(|| Error::internal("a file of the snapshot was not observed"))?);
+            // A file of nothing else has none in its place.
+            if (numbers.len() as u64) < file.rows() {
+                left += file.rows() - numbers.len() as u64;
+                let folder = file.file.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+                let unit = Unit::new(file.clone(), self.schema.clone(), folder).with_parquet(self.parquet.clone());
+                units.push(unit.with_bloom_filters(BloomFilters::Anew).with_removed(numbers));
+            }
+        }
+        let (rows, of, retained) = (report.rows, report.files, report.retained_files);
+        let erased = json!({"rows": erased, "files": of, "retained_files": retained});
+        let counts = |_: &[Written]| json!({"erased": erased, "rows": {"before": rows, "after": rows - self.rows()}});
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let (files, gone) = (self.files.as_slice(), vec![]);
+        let replacing = Replacing { snapshot, files, gone, released, state, units, rows: left, report: &counts };
+        let done = replacing.commit(snapshot.dataset(), cores, None).await?;
+        report.groups_copied = done.written.iter().map(|w| w.copied).sum();
+        report.groups_encoded = done.written.iter().map(|w| w.encoded).sum();
+        (report.outcome, report.version, report.exceptions) = (done.outcome, done.version, done.exceptions);
+        Ok(report)
     }
 }
 
-async fn erase_from(
-    dataset: &Dataset,
-    snapshot: &Snapshot,
-    column: &str,
-    values: &[String],
-    mode: Mode,
-) -> Result<EraseReport> {
-    let files = snapshot.open_files().await?;
-    let (snapshot, parquet) = snapshot.clone().for_writing(&ParquetOptions::default(), &files).await?;
-    let snapshot = &snapshot;
-    let schema = schema_with(snapshot, &files, column)?;
-    let rows: u64 = files.iter().map(OpenFile::rows).sum();
-    let mut report =
-        EraseReport { outcome: "unchanged", version: snapshot.observed.head.version, rows, ..EraseReport::default() };
-    let (mut gone, mut units, mut left) = (vec![], vec![], 0);
-    for file in &files {
-        let numbers = numbers(file, column, values).await?;
-        if numbers.is_empty() {
-            continue;
-        }
-        report.erased += numbers.len() as u64;
-        gone.push(file);
-        // A file of nothing else has none in its place.
-        if (numbers.len() as u64) < file.rows() {
-            left += file.rows() - numbers.len() as u64;
-            let folder = file.file.path.rsplit_once('/').map_or("", |(folder, _)| folder);
-            let unit = Unit::new(file.clone(), schema.clone(), folder).with_parquet(parquet.clone());
-            units.push(unit.with_removed(&numbers));
+/// Deletes what dead runs have left, where no commit does so by the way; gives the newest version.
+async fn sweep(snapshot: &Snapshot) -> Result<u64> {
+    let (journal, observed) = (snapshot.dataset().journal(), &snapshot.observed);
+    if !observed.ghosts.is_empty() {
+        return Ok(journal.release(observed, &observed.ghosts).await?.version);
+    }
+    let live = |path: &Path| {
+        let relative = path.prefix_match(journal.state_root()).map(|parts| Path::from_iter(parts).to_string());
+        relative.is_some_and(|relative| observed.head.state.values().any(|file| file.path == relative))
+    };
+    for folder in ["staging", "state"] {
+        let root = journal.state_root().clone().join(folder);
+        let objects = journal.storage().store.list(Some(&root)).try_collect::<Vec<_>>().await;
+        let objects = objects.map_err(|e| biscuit_journal::store_error("list", &root, e))?;
+        if objects.iter().any(|object| !live(&object.location)) {
+            let recovered = journal.recover_with_fence().await?;
+            return Ok(recovered.fence.unwrap_or(observed.head.version));
         }
     }
-    report.files = gone.len() as u64;
-    if gone.is_empty() {
-        return Ok(report);
-    }
-    report.outcome = "planned";
-    if mode == Mode::DryRun {
-        return Ok(report);
-    }
-    let (erased, of) = (report.erased, report.files);
-    let counts = |_: &[Written]| json!({"erased": {"rows": erased, "files": of}, "rows": {"before": rows, "after": rows - erased}});
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let replacing = Replacing { snapshot, files: &files, gone, units, rows: left, report: &counts };
-    let done = replacing.commit(dataset, cores, None).await?;
-    report.groups_copied = done.written.iter().map(|w| w.copied).sum();
-    report.groups_encoded = done.written.iter().map(|w| w.encoded).sum();
-    (report.outcome, report.version, report.exceptions) = (done.outcome, done.version, done.exceptions);
-    Ok(report)
+    Ok(observed.head.version)
+}
+
+async fn open_retained(dataset: &Dataset, listed: &Retired) -> Result<OpenFile> {
+    let object = format!("{}/{}", dataset.location().path(), listed.path);
+    let object =
+        Path::parse(object).map_err(|e| Error::data("InvalidPath", format!("`{}`", listed.path)).with_source(e))?;
+    let partition = partition_values(&listed.path)?;
+    let file = DataFile { path: listed.path.clone(), object, size: listed.size, partition };
+    let store = dataset.location().storage().store.clone();
+    OpenFile::open_with(store, file, dataset.encryption()).await
+}
+
+/// The columns of a file, or those named, and those of its path.
+fn of_file(
+    file: &OpenFile,
+    columns: Option<&[&str]>,
+    partition: &[(String, datafusion::arrow::datatypes::DataType)],
+) -> SchemaRef {
+    let named = |name: &str| columns.is_none_or(|columns| columns.contains(&name));
+    let own = file.schema().fields().iter().filter(|f| named(f.name())).cloned();
+    let path = partition.iter().filter(|(name, _)| named(name));
+    let path = path.map(|(name, kind)| Arc::new(Field::new(name, kind.clone(), true)));
+    Arc::new(Schema::new(own.chain(path).collect::<Vec<_>>()))
 }
 
 /// The columns of the files, this one among them.
@@ -114,46 +267,17 @@ fn schema_with(snapshot: &Snapshot, files: &[OpenFile], column: &str) -> Result<
     Err(Error::usage("MissingColumn", message).with_column(column))
 }
 
-/// The rows in which a column, as text, is one of these values: those that [`erase`] would take away.
-///
-/// # Errors
-/// `MissingColumn`; those of the store.
-pub async fn rows_with(dataset: &Dataset, column: &str, values: &[String]) -> Result<Vec<RecordBatch>> {
-    let snapshot = dataset.view().await?;
-    let files = snapshot.open_files().await?;
-    schema_with(&snapshot, &files, column)?;
-    let mut all = vec![];
-    for file in &files {
-        let numbers = numbers(file, column, values).await?;
-        if !numbers.is_empty() {
-            all.extend(file.stream_rows(None, &numbers)?.try_collect::<Vec<_>>().await?);
-        }
-    }
-    Ok(all)
-}
-
-/// The rows of a file that have one of these values, by their numbers from 0. Only that column is read.
-async fn numbers(file: &OpenFile, column: &str, values: &[String]) -> Result<Vec<u64>> {
-    let (mut gone, mut at) = (vec![], 0);
-    if file.schema().index_of(column).is_err() {
+/// The rows of a file that are theirs, by their numbers from 0. Only that column is read.
+async fn numbers(file: &OpenFile, subjects: &Subjects) -> Result<Vec<u64>> {
+    let (mut theirs, mut at) = (vec![], 0);
+    if file.schema().index_of(subjects.column()).is_err() {
         // A file of before the column has none of them.
-        return Ok(gone);
+        return Ok(theirs);
     }
-    let mut rows = file.stream(Some(&[column]))?;
-    while let Some(batch) = rows.next().await {
-        let batch = batch?;
-        let strict = CastOptions { safe: false, ..CastOptions::default() };
-        let kind = batch.column(0).data_type();
-        let text = Some(batch.column(0)).filter(|_| !kind.is_nested());
-        let text = text.and_then(|text| cast_with_options(text, &DataType::LargeUtf8, &strict).ok());
-        let text = text.ok_or_else(|| {
-            let message = format!("column `{column}` is a {kind}, which has no text");
-            Error::usage("NotText", message).with_column(column)
-        })?;
-        let text = text.as_string::<i64>();
-        let is_one = |row: &usize| text.is_valid(*row) && values.iter().any(|value| value == text.value(*row));
-        gone.extend((0..text.len()).filter(is_one).map(|row| at + row as u64));
+    let mut rows = file.stream(Some(&[subjects.column()]))?;
+    while let Some(batch) = rows.try_next().await? {
+        theirs.extend(subjects.places(batch.column(0))?.into_iter().map(|row| at + row as u64));
         at += batch.num_rows() as u64;
     }
-    Ok(gone)
+    Ok(theirs)
 }

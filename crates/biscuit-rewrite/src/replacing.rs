@@ -1,6 +1,7 @@
 use biscuit_core::{Error, Result};
 use biscuit_dataset::{Dataset, OpenFile, Snapshot};
-use biscuit_journal::Outcome;
+use biscuit_journal::{Outcome, Replace, Retired};
+use bytes::Bytes;
 use serde_json::Value;
 
 use crate::{Unit, Written, rewrite_units, session};
@@ -19,8 +20,12 @@ pub(crate) struct Replacing<'a> {
     pub(crate) snapshot: &'a Snapshot,
     /// All files of the snapshot.
     pub(crate) files: &'a [OpenFile],
-    /// Those that go.
+    /// Those that are retired, and stay in the folder for a while where the journal's options say so.
     pub(crate) gone: Vec<&'a OpenFile>,
+    /// Files that are deleted whatever the options say.
+    pub(crate) released: Vec<&'a Retired>,
+    /// State files by name; none drops the name.
+    pub(crate) state: Vec<(String, Option<Bytes>)>,
     /// What is made of them.
     pub(crate) units: Vec<Unit>,
     /// The rows that have to be in it: another number of rows is a defect, and must not be committed.
@@ -32,15 +37,20 @@ pub(crate) struct Replacing<'a> {
 impl Replacing<'_> {
     /// Does the work and commits it. After an error the table is as it was.
     pub(crate) async fn commit(self, dataset: &Dataset, cores: usize, memory: Option<usize>) -> Result<Replaced> {
-        let Self { snapshot, files, gone, units, rows, report } = self;
+        let Self { snapshot, files, gone, released, state, units, rows, report } = self;
         let mut replace = dataset.journal().replace(&snapshot.observed);
+        released.into_iter().for_each(|file| replace.release(file));
         for file in gone {
             let listed = snapshot.observed.file(&file.file.path);
             replace.retire(listed.ok_or_else(|| Error::internal("a file of the snapshot was not observed"))?);
         }
         let stager = replace.stager();
         let written = rewrite_units(units, &stager, session(cores, memory)?).await.and_then(|w| complete(w, rows));
-        let written = match written {
+        let staged = match written {
+            Ok(written) => with_state(&mut replace, state).await.map(|()| written),
+            Err(e) => Err(e),
+        };
+        let written = match staged {
             Ok(written) => written,
             Err(e) => {
                 replace.abandon().await?;
@@ -58,6 +68,16 @@ impl Replacing<'_> {
         let outcome = if committed.outcome == Outcome::Committed { "committed" } else { "unchanged" };
         Ok(Replaced { outcome, version: committed.version, written, exceptions })
     }
+}
+
+async fn with_state(replace: &mut Replace<'_>, state: Vec<(String, Option<Bytes>)>) -> Result<()> {
+    for (name, content) in state {
+        match content {
+            Some(content) => replace.with_state(&name, content).await?,
+            None => replace.without_state(&name),
+        }
+    }
+    Ok(())
 }
 
 fn complete(written: Vec<Written>, wanted: u64) -> Result<Vec<Written>> {

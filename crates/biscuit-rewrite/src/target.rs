@@ -25,7 +25,7 @@ use crate::encode::{Chunks, Encode, EncodeGroup, EncodePart};
 use crate::group_bytes::GroupBytes;
 use crate::pages::{Pages, Passing, Sink};
 use crate::properties::{Blooms, Columns, following, sorting};
-use crate::unit::{SourceGroup, Unit};
+use crate::unit::{BloomFilters, SourceGroup, Unit};
 
 /// One row group, ready to be written.
 pub(crate) enum Ready {
@@ -242,7 +242,8 @@ impl Target {
         let carries = |at: SourceGroup| {
             let source = &self.unit.sources[at.source];
             // Otherwise values may have another form than that in which the filters hold them.
-            !self.is_encrypted() && self.schema.fields() == source.metadata().schema().fields()
+            let same = self.schema.fields() == source.metadata().schema().fields();
+            same && !self.is_encrypted() && self.unit.bloom_filters == BloomFilters::Carried
         };
         let carried = plan.only_group().map(|g| self.groups[g]).filter(|at| carries(*at));
         let mut parts = Vec::with_capacity(plan.parts.len());

@@ -46,6 +46,16 @@ pub enum SmallGroups {
     Join,
 }
 
+/// What becomes of the bloom filters of row groups that change.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum BloomFilters {
+    /// They are carried over, with the new values: of a value that is gone they still answer "perhaps".
+    #[default]
+    Carried,
+    /// They are made anew of the rows that are left, or left out where the pages of the column are not encoded again.
+    Anew,
+}
+
 /// A column that rows are sorted by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SortBy {
@@ -80,6 +90,8 @@ pub struct Unit {
     pub sort_by: Vec<SortBy>,
     /// What is done although it need not be.
     pub force: Force,
+    /// What becomes of the bloom filters of row groups that change.
+    pub bloom_filters: BloomFilters,
 }
 
 impl Unit {
@@ -101,6 +113,7 @@ impl Unit {
             small_groups: SmallGroups::Keep,
             sort_by: vec![],
             force: Force::No,
+            bloom_filters: BloomFilters::Carried,
         }
     }
 
@@ -173,6 +186,12 @@ impl Unit {
     /// The same unit, done in this way.
     pub fn with_force(mut self, force: Force) -> Self {
         self.force = force;
+        self
+    }
+
+    /// The same unit with another treatment of the bloom filters of row groups that change.
+    pub fn with_bloom_filters(mut self, bloom_filters: BloomFilters) -> Self {
+        self.bloom_filters = bloom_filters;
         self
     }
 

@@ -185,6 +185,42 @@ fn a_subject_that_was_forgotten_is_unreadable_in_every_table_and_does_not_come_b
 }
 
 #[test]
+fn an_erasure_covers_retained_files_refuses_old_input_and_lists_what_it_does_not_cover() {
+    let f = Folder::new();
+    f.write("a.jsonl", r#"{"id":7,"seq":1,"v":"canary-value"}"#);
+    f.write("b.jsonl", r#"{"id":7,"seq":2,"v":"x"}"#);
+    let merge = "merge --format rows --key id --order seq --target lake/t --changes";
+    assert_eq!(f.run(&format!("{merge} a.jsonl")).code, 0);
+    assert_eq!(f.run(&format!("{merge} b.jsonl --retire-after 30d")).code, 0);
+    let forget = "forget --subject 7 --erase-from lake/t --column id";
+    let ran = f.run(&format!("{forget} --json"));
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let erased = &ran.json()["erased"];
+    assert_eq!((&erased["erased"], &erased["retained_files"], &erased["forgotten"]), (&1.into(), &1.into(), &1.into()));
+    let codes: Vec<&str> =
+        erased["not_covered"].as_array().unwrap().iter().filter_map(|p| p["code"].as_str()).collect();
+    assert_eq!(codes, ["Copies", "RunsUnderWay"]);
+    assert!(!ran.out.contains("canary"), "{}", ran.out);
+    let again = f.run(&format!("{merge} a.jsonl"));
+    assert!(again.code == 0 && again.out.contains("forgotten 1"), "{}{}", again.out, again.err);
+    assert_eq!(f.rows("lake/t"), [] as [String; 0]);
+    for (path, ..) in f.files("lake") {
+        let bytes = bytes_of(&path);
+        assert!(!bytes.windows(12).any(|part| part == b"canary-value"), "{}", path.display());
+    }
+    let ran = f.run(&format!("{forget} --readmit"));
+    assert_eq!((ran.code, f.run(&format!("{merge} a.jsonl")).code, f.rows("lake/t").len()), (0, 0, 1), "{}", ran.err);
+    for words in [
+        "forget --subject 7 --erase-from lake/typo --column id",
+        "forget --subject 7 --erase-from lake/typo --column id --dry-run",
+    ] {
+        let ran = f.run(words);
+        assert!(ran.code == 2 && ran.err.starts_with("error: NotFound"), "{}{}", ran.out, ran.err);
+    }
+    assert!(!f.path().join("lake/typo").exists() && !f.path().join("lake/.biscuit/typo").exists());
+}
+
+#[test]
 fn mistakes_in_policies_and_keys_are_named() {
     let f = with_keys();
     let said = |words: &str| {

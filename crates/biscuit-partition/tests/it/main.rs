@@ -2,6 +2,7 @@
 
 mod cases;
 mod crash;
+mod forgetting;
 mod histories;
 mod lab;
 mod reading;

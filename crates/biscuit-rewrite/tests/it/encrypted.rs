@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use biscuit_dataset::{Dataset, Encryption, Location, OpenFile, ParquetOptions, WriteMode, WriteOptions};
 use biscuit_journal::{JournalOptions, Storage};
-use biscuit_rewrite::{Choice, CompactOptions, Mode, Reason, SortBy, Unit, choose, compact, erase};
+use biscuit_rewrite::{Choice, CompactOptions, Mode, Reason, SortBy, Subjects, Unit, choose, compact, erase};
 use biscuit_testkit::{MemoryKeys, assert_rows_eq};
 use datafusion::arrow::array::{ArrayRef, AsArray, Int64Array, ListArray, RecordBatch};
 use datafusion::arrow::buffer::OffsetBuffer;
@@ -88,9 +88,9 @@ async fn rows_are_erased_from_encrypted_files_by_encrypted_columns() {
     let (storage, d) = lake(&keys).await;
     let clear = files(&d).await.iter().position(|f| f.encrypted().is_empty()).expect("the first one");
     let untouched = files(&d).await[clear].file.path.clone();
-    let e = erase(&dataset(&storage), "note", &["b of 70".to_owned()], Mode::Commit).await.unwrap_err();
+    let e = erase(&dataset(&storage), &Subjects::new("note", ["b of 70"]), Mode::Commit).await.unwrap_err();
     assert_eq!((e.code(), e.column()), ("NoFileKeys", Some("note")));
-    let report = erase(&d, "note", &["b of 70".to_owned(), "c of 7".to_owned()], Mode::Commit).await.unwrap();
+    let report = erase(&d, &Subjects::new("note", ["b of 70", "c of 7"]), Mode::Commit).await.unwrap();
     assert_eq!((report.erased, report.files, report.groups_copied), (2, 2, 0));
     assert_eq!(rows(&d).await.iter().map(RecordBatch::num_rows).sum::<usize>(), 400);
     for file in files(&d).await {

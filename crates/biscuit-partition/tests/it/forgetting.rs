@@ -1,0 +1,368 @@
+//! Erasure of subjects: afterwards their values are in no byte of the table or its state, and they do not come back.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use biscuit_change::{BadRows, DebeziumOptions, DebeziumReader, RowsOptions, RowsReader};
+use biscuit_dataset::{Dataset, Location};
+use biscuit_journal::{JournalOptions, Storage};
+use biscuit_merge::{Merge, MergeOptions, MergeReport, MergeSpec, Mode, held_keys, quarantined, readmit};
+use biscuit_partition::{ForgetReport, Subjects, forget};
+use biscuit_testkit::{Fault, crash_at_every_call};
+use futures::TryStreamExt;
+use object_store::ObjectStoreExt;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+
+use crate::lab::{changes, dataset, effective, memory, rows, run, spec, table};
+
+/// A table whose replaced files stay for a day.
+fn slow(storage: &Storage) -> Dataset {
+    let location = Location::new(storage.clone(), "lake/t", "lake/t").expect("it is below the root");
+    Dataset::new(location, JournalOptions::default().with_retire_after(Duration::from_secs(86_400)))
+}
+
+fn by_seq() -> MergeSpec {
+    MergeSpec::new(["id"], ["seq"]).expect("a spec")
+}
+
+async fn merge_into(dataset: &Dataset, spec: &MergeSpec, lines: &str) -> biscuit_core::Result<MergeReport> {
+    let options = MergeOptions::default().with_parallelism(1).with_bad_rows(BadRows::Quarantine, 100.0);
+    let merge = Merge::new(dataset.clone(), spec.clone(), options)?;
+    let report = merge.run(changes(lines)?, Mode::Commit).await?;
+    assert_eq!(report.verdicts.total(), report.records, "{:?}", report.verdicts);
+    Ok(report)
+}
+
+async fn merge(dataset: &Dataset, lines: &str) -> MergeReport {
+    merge_into(dataset, &by_seq(), lines).await.expect("a merge")
+}
+
+async fn erased(dataset: &Dataset, column: &str, values: &[&str]) -> ForgetReport {
+    let snapshot = dataset.observe().await.expect("a snapshot");
+    let subjects = Subjects::new(column, values.iter().copied());
+    forget(snapshot, &subjects, &[], Mode::Commit).await.expect("an erasure")
+}
+
+/// All bytes of all objects, and those of the pages of Parquet files, by path.
+async fn bytes(storage: &Storage) -> BTreeMap<String, Vec<u8>> {
+    let listed: Vec<_> = storage.store.list(None).try_collect().await.expect("a listing");
+    let mut all = BTreeMap::new();
+    for object in listed {
+        let content = storage.store.get(&object.location).await.expect("an object").bytes().await.expect("bytes");
+        let mut bytes = content.to_vec();
+        if content.starts_with(b"PAR1") {
+            let reader = SerializedFileReader::new(content).expect("Parquet");
+            for group in 0..reader.num_row_groups() {
+                let group = reader.get_row_group(group).expect("a row group");
+                for column in 0..group.num_columns() {
+                    let mut pages = group.get_column_page_reader(column).expect("pages");
+                    while let Some(page) = pages.get_next_page().expect("a page") {
+                        bytes.extend_from_slice(page.buffer());
+                    }
+                }
+            }
+        }
+        all.insert(object.location.to_string(), bytes);
+    }
+    all
+}
+
+/// The objects that have a text, as it is or in base64.
+async fn objects_with(storage: &Storage, text: &str) -> Vec<String> {
+    let has = |bytes: &[u8], part: &[u8]| bytes.windows(part.len()).any(|window| window == part);
+    let mut found = vec![];
+    for (path, bytes) in bytes(storage).await {
+        if has(&bytes, text.as_bytes()) || base64_forms(text).iter().any(|form| has(&bytes, form.as_bytes())) {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// What base64 makes of a text wherever it begins, without the characters that depend on what is around it.
+fn base64_forms(text: &str) -> Vec<String> {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let form = |skipped: usize| {
+        let bits: Vec<bool> = text.bytes().flat_map(|b| (0..8).rev().map(move |bit| b >> bit & 1 == 1)).collect();
+        let sextets = bits[skipped..].chunks_exact(6);
+        sextets.map(|s| char::from(DIGITS[s.iter().fold(0, |all, bit| all * 2 + usize::from(*bit))])).collect()
+    };
+    vec![form(0), form(4), form(2)]
+}
+
+async fn count(dataset: &Dataset) -> usize {
+    let snapshot = dataset.view().await.expect("a view");
+    let files = snapshot.open_files().await.expect("files");
+    usize::try_from(files.iter().map(biscuit_dataset::OpenFile::rows).sum::<u64>()).expect("few")
+}
+
+const FIRST: &str = r#"
+{"id":"canary-7","seq":1,"v":"first","op":"u"}
+{"id":"other","seq":1,"v":"stays","op":"u"}
+"#;
+
+#[tokio::test]
+async fn after_an_erasure_no_byte_has_the_subject_and_old_and_new_input_does_not_bring_it_back() {
+    let storage = memory();
+    let d = slow(&storage);
+    merge(&d, FIRST).await;
+    merge(&d, r#"{"id":"canary-7","seq":2,"v":"second","op":"u"}"#).await;
+    // A part of an update, so that something is kept of the key besides its row.
+    merge(
+        &d,
+        r#"{"id":"canary-9","seq":3,"v":"third","op":"u"}
+{"id":"canary-9","seq":4,"op":"d"}"#,
+    )
+    .await;
+    assert!(objects_with(&storage, "canary").await.len() > 2);
+    let report = erased(&d, "id", &["canary-7", "canary-9"]).await;
+    assert_eq!((report.erased.outcome, report.erased.erased, report.keys, report.forgotten), ("committed", 1, 1, 2));
+    assert!(report.erased.retained_files > 0, "{report:?}");
+    assert_eq!(objects_with(&storage, "canary").await, [] as [String; 0]);
+    for (lines, forgotten) in [(FIRST, 1), (r#"{"id":"canary-9","seq":99,"v":"new","op":"u"}"#, 1)] {
+        let again = merge(&d, lines).await;
+        assert_eq!(again.verdicts.forgotten, forgotten, "{:?}", again.verdicts);
+    }
+    assert_eq!((objects_with(&storage, "canary").await, count(&d).await), (vec![], 1));
+    let same = erased(&d, "id", &["canary-7", "canary-9"]).await;
+    assert_eq!((same.erased.outcome, same.forgotten), ("unchanged", 0));
+    let not: Vec<&str> = report.not_covered.iter().map(|place| place.code).collect();
+    assert_eq!(not, ["Copies", "RunsUnderWay"]);
+    // Others are not forgotten, and who was may come back if that is wanted.
+    assert_eq!(merge(&d, r#"{"id":"other","seq":5,"v":"x","op":"u"}"#).await.verdicts.updated, 1);
+    assert_eq!(readmit(&d, "id", &["canary-7".to_owned()]).await.unwrap(), 1);
+    assert_eq!(merge(&d, FIRST).await.verdicts.inserted, 1);
+    assert_eq!(readmit(&d, "id", &["canary-7".to_owned()]).await.unwrap_err().code(), "NotForgotten");
+    assert_eq!(merge(&d, r#"{"id":"canary-9","seq":99,"v":"new","op":"u"}"#).await.verdicts.forgotten, 1);
+}
+
+#[tokio::test]
+async fn a_subject_that_never_was_in_the_table_is_forgotten_all_the_same() {
+    let storage = memory();
+    let d = dataset(storage.clone());
+    merge(&d, r#"{"id":5,"seq":1,"v":"a","op":"u"}"#).await;
+    let report = erased(&d, "id", &["7"]).await;
+    assert_eq!((report.erased.outcome, report.erased.erased, report.forgotten), ("committed", 0, 1));
+    assert_eq!(merge(&d, r#"{"id":7,"seq":1,"v":"a","op":"u"}"#).await.verdicts.forgotten, 1);
+    assert_eq!(count(&d).await, 1);
+}
+
+#[tokio::test]
+async fn without_tombstones_a_forgotten_subject_stays_forgotten_too() {
+    let d = dataset(memory());
+    let spec = by_seq().with_tombstones(biscuit_merge::Tombstones::Forget);
+    let lines = r#"{"id":"canary","seq":1,"v":"a","op":"u"}"#;
+    merge_into(&d, &spec, lines).await.unwrap();
+    erased(&d, "id", &["canary"]).await;
+    assert_eq!(merge_into(&d, &spec, lines).await.unwrap().verdicts.forgotten, 1);
+    assert_eq!(count(&d).await, 0);
+}
+
+#[tokio::test]
+async fn rows_that_are_erased_by_another_column_than_the_key_do_not_come_back_under_their_keys() {
+    let storage = memory();
+    let d = dataset(storage.clone());
+    let lines = r#"
+{"id":1,"seq":1,"v":"canary@example.com","op":"u"}
+{"id":2,"seq":1,"v":"b@example.com","op":"u"}
+"#;
+    merge(&d, lines).await;
+    let report = erased(&d, "v", &["canary@example.com"]).await;
+    assert_eq!((report.erased.erased, report.forgotten), (1, 1));
+    assert!(report.not_covered.iter().any(|place| place.code == "Replay"), "{report:?}");
+    assert_eq!(merge(&d, lines).await.verdicts.forgotten, 1);
+    assert_eq!((objects_with(&storage, "canary").await, count(&d).await), (vec![], 1));
+}
+
+#[tokio::test]
+async fn records_that_wait_and_those_that_were_taken_back_are_erased_and_do_not_wait_again() {
+    let storage = memory();
+    let t = table(&storage, spec(), effective().with_retracts("instead"));
+    let later = r#"
+{"id":"canary-1","eff":"2024-01-05","v":"now","op":"c"}
+{"id":"canary-1","eff":"2024-05-05","v":"canary-later","op":"u"}
+{"id":"k2","eff":"2024-05-07","v":"waits","op":"c"}
+{"id":"canary-1","eff":"2024-01-20","instead":"2024-01-06","v":"corrected","op":"u"}
+"#;
+    run(&t, later, "2024-02-10").await.unwrap();
+    let with = objects_with(&storage, "canary").await;
+    for file in ["waiting", "retracted"] {
+        assert!(with.iter().any(|path| path.ends_with(file)), "{file}: {with:?}");
+    }
+    let report = erased(&dataset(storage.clone()), "id", &["canary-1"]).await;
+    assert_eq!((report.waiting, report.retracted, report.forgotten), (1, 1, 1), "{report:?}");
+    assert!(report.erased.erased > 1, "in each period: {report:?}");
+    assert!(report.not_covered.iter().any(|place| place.code == "FolderNames"));
+    assert_eq!(objects_with(&storage, "canary").await, [] as [String; 0]);
+    let again = run(&t, later, "2024-02-10").await.unwrap();
+    assert_eq!(again.verdicts.forgotten, 3);
+    assert_eq!(objects_with(&storage, "canary").await, [] as [String; 0]);
+    run(&t, "", "2024-06-01").await.unwrap();
+    let all = rows(&storage, &["id"]).await;
+    assert_eq!(all["2024-06"], ["k2"]);
+    let built = t.rebuild(&t.periods().await.unwrap(), changes(later).unwrap(), Mode::Commit).await.unwrap();
+    assert_eq!(built.verdicts.forgotten, 3);
+    assert!(t.verify(&changes(later).unwrap()).await.unwrap().iter().all(biscuit_partition::Audit::is_sound));
+    assert_eq!(objects_with(&storage, "canary").await, [] as [String; 0]);
+}
+
+/// An event of Debezium; the header says the other half of a key update.
+fn event(op: &str, id: &str, lsn: u32, bio: &str, header: &str) -> String {
+    let after = if op == "d" { "null".to_owned() } else { format!(r#"{{"id":"{id}","bio":"{bio}"}}"#) };
+    format!(
+        r#"{{"key":{{"id":"{id}"}},"headers":{{{header}}},"value":{{"op":"{op}","before":null,"after":{after},"source":{{"schema":"s","table":"t","lsn":{lsn}}}}}}}"#
+    )
+}
+
+fn header(which: &str, id: &str) -> String {
+    format!(r#""__debezium.{which}key":{{"id":"{id}"}}"#)
+}
+
+async fn merge_events(dataset: &Dataset, lines: &[String]) -> biscuit_core::Result<MergeReport> {
+    let columns = r#"{"key":["id"],"columns":[{"name":"id","type":"string"},{"name":"bio","type":"string"}]}"#;
+    let contract = biscuit_schema::Contract::from_json(columns).expect("a contract");
+    let mut reader = DebeziumReader::new(DebeziumOptions::default().with_contract(contract));
+    reader.read("events.jsonl", &lines.join("\n").into_bytes().into())?;
+    let changes = reader.finish()?;
+    let spec = MergeSpec::new(["id"], changes.order.clone()).expect("a spec");
+    Merge::new(dataset.clone(), spec, MergeOptions::default().with_parallelism(1))?.run(changes, Mode::Commit).await
+}
+
+const UNAVAILABLE: &str = "__debezium_unavailable_value";
+
+#[tokio::test]
+async fn after_a_key_update_neither_the_old_key_nor_the_image_of_its_row_is_left() {
+    let story = [
+        event("c", "canary-old", 10, "canary-bio", ""),
+        event("d", "canary-old", 30, "", &header("new", "canary-new")),
+        event("c", "canary-new", 30, UNAVAILABLE, &header("old", "canary-old")),
+    ];
+    // Both halves, and one whose other half has not come: its row is kept with the old key.
+    for (halves, column, values, erased_rows) in [
+        (3, "id", vec!["canary-old", "canary-new"], 1),
+        (2, "id", vec!["canary-old", "canary-new"], 0),
+        (2, "bio", vec!["canary-bio"], 0),
+    ] {
+        let storage = memory();
+        let d = dataset(storage.clone());
+        merge_events(&d, &story[..halves]).await.unwrap();
+        assert!(!objects_with(&storage, "canary").await.is_empty());
+        let report = erased(&d, column, &values).await;
+        assert_eq!(report.erased.erased, erased_rows, "{column}: {report:?}");
+        assert!(report.keys > 0, "{column}: {report:?}");
+        assert_eq!(objects_with(&storage, "canary").await, [] as [String; 0], "{column}, {halves}");
+        assert_eq!(merge_events(&d, &story).await.unwrap().verdicts.forgotten, 3, "{column}, {halves}");
+        assert_eq!((objects_with(&storage, "canary").await, count(&d).await), (vec![], 0), "{column}, {halves}");
+        assert_eq!(held_keys(&d).await.unwrap(), []);
+    }
+}
+
+#[tokio::test]
+async fn one_half_of_a_key_update_of_a_forgotten_key_is_a_record_like_any_other() {
+    let storage = memory();
+    let d = dataset(storage.clone());
+    merge_events(&d, &[event("c", "old", 10, "bio", "")]).await.unwrap();
+    erased(&d, "id", &["canary"]).await;
+    let halves = [
+        event("d", "old", 30, "", &header("new", "canary")),
+        event("c", "canary", 30, UNAVAILABLE, &header("old", "old")),
+        event("d", "canary", 40, "", &header("new", "other")),
+        event("c", "other", 40, "own", &header("old", "canary")),
+    ];
+    let report = merge_events(&d, &halves).await.unwrap();
+    assert_eq!((report.verdicts.forgotten, report.verdicts.deleted, report.verdicts.inserted), (2, 1, 1));
+    assert_eq!(objects_with(&storage, "canary").await, [] as [String; 0]);
+    // A value that only the forgotten row had is not there to be taken over.
+    let asks = event("c", "third", 50, UNAVAILABLE, &header("old", "canary"));
+    assert_eq!(merge_events(&d, &[asks]).await.unwrap_err().code(), "UnavailableWithoutPrior");
+}
+
+#[tokio::test]
+async fn records_of_the_quarantine_go_in_the_same_commit_and_are_not_put_there_again() {
+    let storage = memory();
+    let d = dataset(storage.clone());
+    let lines = r#"
+{"id":"canary","seq":1,"v":"a","op":"u"}
+{"id":"canary","seq":2,"v":"b","op":"?"}
+{"id":"other","seq":2,"v":"b","op":"?"}
+"#;
+    let refused = |lines: &str| {
+        let mut reader = RowsReader::new(RowsOptions::default().with_op("op").with_bad_rows(BadRows::Quarantine));
+        reader.read("changes.jsonl", lines.to_owned().into_bytes().into())?;
+        reader.finish()
+    };
+    let merge = Merge::new(d.clone(), by_seq(), MergeOptions::default().with_bad_rows(BadRows::Quarantine, 100.0));
+    let merge = merge.unwrap();
+    assert_eq!(merge.run(refused(lines).unwrap(), Mode::Commit).await.unwrap().verdicts.quarantined, 2);
+    let theirs: Vec<_> = quarantined(&d).await.unwrap().into_iter().map(|q| q.refused).collect();
+    let theirs: Vec<_> = theirs.into_iter().filter(|r| r.raw.windows(6).any(|w| w == b"canary")).collect();
+    let version = d.view().await.unwrap().observed.head.version;
+    let snapshot = d.observe().await.unwrap();
+    let report = forget(snapshot, &Subjects::new("id", ["canary"]), &theirs, Mode::Commit).await.unwrap();
+    assert_eq!((report.quarantined, report.erased.version), (1, version + 1));
+    assert_eq!(objects_with(&storage, "canary").await, [] as [String; 0]);
+    let again = merge.run(refused(lines).unwrap(), Mode::Commit).await.unwrap();
+    assert_eq!((again.verdicts.forgotten, again.verdicts.quarantined), (2, 1), "{:?}", again.verdicts);
+    assert_eq!(objects_with(&storage, "canary").await, [] as [String; 0]);
+    assert_eq!(quarantined(&d).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_compacted_table_holds_the_subject_no_more_either() {
+    let storage = memory();
+    let d = slow(&storage);
+    for seq in 1..6 {
+        merge(&d, &format!(r#"{{"id":"k{seq}","seq":{seq},"v":"canary-{seq}","op":"u"}}"#)).await;
+    }
+    biscuit_rewrite::compact(&d, &biscuit_rewrite::CompactOptions::default(), Mode::Commit).await.unwrap();
+    assert!(objects_with(&storage, "canary-3").await.len() > 1);
+    erased(&d, "id", &["k3"]).await;
+    assert_eq!(objects_with(&storage, "canary-3").await, [] as [String; 0]);
+    assert_eq!((objects_with(&storage, "canary-4").await.is_empty(), count(&d).await), (false, 4));
+}
+
+/// A table with a row, a retained file, a tombstone, and records that wait.
+async fn populated() -> Storage {
+    let storage = memory();
+    let t = table(&storage, spec(), effective());
+    let lines = r#"
+{"id":"canary","eff":"2024-01-05","v":"now","op":"c"}
+{"id":"canary","eff":"2024-05-05","v":"later","op":"u"}
+{"id":"k2","eff":"2024-01-07","v":"stays","op":"c"}
+"#;
+    run(&t, lines, "2024-02-10").await.expect("a run");
+    let options = biscuit_merge::MergeOptions::default().with_parallelism(1);
+    let slow = biscuit_partition::Snapshots::new(slow(&storage), spec(), options, effective()).expect("a table");
+    run(&slow, r#"{"id":"canary","eff":"2024-01-08","v":"newer","op":"u"}"#, "2024-02-10").await.expect("a run");
+    storage
+}
+
+#[tokio::test]
+async fn a_crash_at_any_call_of_an_erasure_leaves_all_of_it_or_none() {
+    for fault in [Fault::Fail, Fault::Crash, Fault::LoseAnswer] {
+        let job = async |storage: Storage| {
+            let snapshot = dataset(storage).observe().await?;
+            forget(snapshot, &Subjects::new("id", ["canary"]), &[], Mode::Commit).await.map(drop)
+        };
+        let check = |storage: Storage, call| async move {
+            assert_eq!(objects_with(&storage, "canary").await, [] as [String; 0], "after call {call}");
+            let all = rows(&storage, &["id"]).await;
+            assert_eq!(all.values().flatten().collect::<Vec<_>>(), ["k2", "k2"], "after call {call}");
+        };
+        assert!(crash_at_every_call(fault, populated, job, check).await.crashed > 10);
+    }
+}
+
+#[tokio::test]
+async fn a_dry_run_says_the_same_and_changes_nothing() {
+    let storage = populated().await;
+    let before = crate::lab::objects(&storage).await;
+    let subjects = Subjects::new("id", ["canary"]);
+    let planned = forget(dataset(storage.clone()).view().await.unwrap(), &subjects, &[], Mode::DryRun).await.unwrap();
+    assert_eq!(crate::lab::objects(&storage).await, before);
+    let done = forget(dataset(storage.clone()).observe().await.unwrap(), &subjects, &[], Mode::Commit).await.unwrap();
+    assert_eq!((planned.erased.outcome, done.erased.outcome), ("planned", "committed"));
+    let counts = |r: &ForgetReport| (r.erased.erased, r.erased.retained_files, r.waiting, r.keys, r.forgotten);
+    assert_eq!(counts(&planned), counts(&done));
+    assert!(done.waiting == 1 && done.erased.retained_files > 0, "{done:?}");
+}
