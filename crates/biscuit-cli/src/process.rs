@@ -47,7 +47,7 @@ const URLS: [&str; 12] = [
 pub(crate) fn run(cli: Cli) -> ExitCode {
     hide_secrets(&cli);
     let (json, show_values) = (cli.json, cli.show_values);
-    let ended = catch_unwind(AssertUnwindSafe(|| conduct(Arc::new(cli))));
+    let ended = catch_unwind(AssertUnwindSafe(|| conduct(&Arc::new(cli))));
     let failed = match ended {
         Ok(Ok(code)) => return code.into(),
         Ok(Err(e)) => e,
@@ -64,7 +64,7 @@ fn hide_secrets(cli: &Cli) {
     cli.aws.endpoint_url.iter().for_each(|url| hide_password_of(url));
 }
 
-fn conduct(cli: Arc<Cli>) -> Result<u8> {
+fn conduct(cli: &Arc<Cli>) -> Result<u8> {
     // Signals have a runtime of their own, and the command a thread of its own: work that computes for long, or waits for a file, keeps
     // neither from being seen.
     let watch = Builder::new_current_thread().enable_all().build().map_err(|e| cannot_start(e.to_string()))?;
@@ -85,7 +85,7 @@ fn conduct(cli: Arc<Cli>) -> Result<u8> {
         let work = Work::begin(command, runtime.handle().clone())?;
         let grace = cli.grace.unwrap_or(signals::GRACE);
         let (answer, signal) = signals::run(work, &cli.command, &context, grace, &mut signals).await;
-        let mut answer = output::told(answer, &cli, &context, signal);
+        let mut answer = output::told(answer, cli, &context, signal);
         if let Some(place) = &cli.report {
             let patience = if signal.is_some() { REPORTING } else { Duration::MAX };
             let written = tokio::select! {

@@ -1,6 +1,6 @@
 //! How the process ends: one object in every case, and signals that are obeyed whatever it does.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
@@ -108,7 +108,7 @@ fn a_signal_ends_a_run_that_waits_for_its_input() {
             let mut child = started.spawn().expect("it runs");
             // The first line of its log says that signals are obeyed; the pipe, which nobody opens for writing, stops the run for good.
             let log = child.stderr.as_mut().expect("a pipe");
-            while log.bytes().next().expect("a log").expect("a byte") != b'\n' {}
+            BufReader::new(log).read_line(&mut String::new()).expect("a line");
             send(signal, &child);
             let out = child.wait_with_output().expect("the process ends");
             assert_eq!(out.status.code(), Some(code), "{command}: {}", String::from_utf8_lossy(&out.stderr));
