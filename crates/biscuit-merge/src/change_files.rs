@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use biscuit_change::{
-    BadRows, ChangeBatch, Changes, DebeziumOptions, DebeziumReader, DmsOptions, DmsReader, OfTable, Refused,
+    AvroRows, BadRows, ChangeBatch, Changes, DebeziumOptions, DebeziumReader, DmsOptions, DmsReader, OfTable, Refused,
     RowsOptions, RowsReader, TablesReader,
 };
 use biscuit_core::{Error, ErrorKind, Result, Run, Source, async_trait};
@@ -113,7 +113,13 @@ impl ChangeFiles {
             if file.size > WHOLE && reader.takes_rows() && file.begins_as_parquet().await? {
                 file.each_row_group(&mut reader, take).await?;
             } else {
-                reader.read(&file.name, file.fetch().await?)?;
+                let bytes = file.fetch().await?;
+                match &reader {
+                    Reader::Rows(_) if bytes.starts_with(b"Obj\x01") => {
+                        each_avro_batch(&file.name, bytes, &mut reader, take).await?;
+                    }
+                    _ => reader.read(&file.name, bytes)?,
+                }
             }
             take_all(reader.take_batches(), take).await?;
         }
@@ -183,6 +189,7 @@ impl FoundFile {
                 let message = "the file is encrypted (Parquet's modular encryption), and changes are read from files in the clear";
                 return Error::usage("EncryptedInput", message).in_file(&self.name).with_source(e);
             }
+            _ if e.file().is_some() => return e,
             _ => return e.in_file(&self.name),
         };
         let message = format!("the file {what} after it was found, and before it was read; run again");
@@ -222,6 +229,19 @@ impl FoundFile {
             group.task.await.map_err(|e| Error::internal("a change file was cut off").with_source(e))?;
         }
     }
+}
+
+/// Rows of an Avro file go on while it is decoded: blocks may be much larger than they are in the file.
+async fn each_avro_batch(name: &str, bytes: Bytes, reader: &mut Reader, take: &mut dyn TakeBatches) -> Result<()> {
+    let (name, mut first): (Arc<str>, u64) = (name.into(), 1);
+    for rows in AvroRows::open(&name, bytes)? {
+        let rows = rows?;
+        let count = rows.num_rows() as u64;
+        reader.read_batch(&name, rows, first)?;
+        first += count;
+        take_all(reader.take_batches(), take).await?;
+    }
+    Ok(())
 }
 
 /// A row group that is decoded by a task of its own.

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use biscuit_core::{Error, Result};
+use biscuit_core::{Error, Result, catch_panic};
 use biscuit_dataset::{Dataset, Encryption, conform, reading};
 use biscuit_journal::{Head, Journal};
 use biscuit_rewrite::Subjects;
@@ -293,13 +293,18 @@ fn write(entries: &[Entry], seal: Option<Arc<FileEncryptionProperties>>) -> Resu
     Ok(out.into())
 }
 
+/// Runs the decoder; a panic in it is a segment that is damaged.
+fn decoded<T, E: std::error::Error + Send + Sync + 'static>(decoder: impl FnOnce() -> Result<T, E>) -> Result<T> {
+    catch_panic(decoder).map_err(broken)?.map_err(broken)
+}
+
 /// Takes a key, a slice, and what is kept of the key from that slice on.
 type Each<'a> = dyn FnMut(&[u8], i64, Option<Kept>) + 'a;
 
 /// Calls `each` with the entries of the row groups whose keys may be wanted, until it says that is enough.
 fn read(segment: &Segment, wanted: &dyn Fn(&[u8], &[u8]) -> bool, each: &mut Each<'_>) -> Result<()> {
     let (bytes, options) = (segment.bytes.clone(), segment.options.clone());
-    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, options).map_err(broken)?;
+    let builder = decoded(|| ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, options))?;
     let groups = builder.metadata().row_groups().iter().enumerate();
     let may = groups.filter(|(_, g)| match g.column(0).statistics() {
         Some(Statistics::ByteArray(s)) => match (s.min_opt(), s.max_opt()) {
@@ -309,8 +314,8 @@ fn read(segment: &Segment, wanted: &dyn Fn(&[u8], &[u8]) -> bool, each: &mut Eac
         _ => true,
     });
     let groups: Vec<usize> = may.map(|(i, _)| i).collect();
-    for batch in builder.with_row_groups(groups).with_batch_size(8192).build().map_err(broken)? {
-        let batch = batch.map_err(broken)?;
+    let mut reader = decoded(|| builder.with_row_groups(groups).with_batch_size(8192).build())?;
+    while let Some(batch) = decoded(|| reader.next().transpose())? {
         let column = |i: usize| batch.column(i).as_binary_opt::<i32>().ok_or_else(damaged);
         let (keys, live, base) = (column(0)?, column(1)?, column(2)?);
         let extra = batch.column(3).as_string_opt::<i32>().ok_or_else(damaged)?;

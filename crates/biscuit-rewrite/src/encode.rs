@@ -2,7 +2,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{OpenFile, conform, parquet_error};
+use biscuit_dataset::{OpenFile, conform, decode_parquet, parquet_error};
 use bytes::Bytes;
 use datafusion::arrow::array::{Array, ArrayRef, RecordBatch};
 use datafusion::arrow::compute::{SortColumn, SortOptions, concat_batches, lexsort_to_indices, take_record_batch};
@@ -13,6 +13,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::bloom_filter::Sbbf;
 use parquet::column::writer::ColumnCloseResult;
+use parquet::errors::ParquetError;
 use parquet::file::metadata::SortingColumn;
 use parquet::file::properties::WriterPropertiesPtr;
 use parquet::file::writer::SerializedRowGroupWriter;
@@ -209,23 +210,20 @@ impl Encode {
 
     fn group(&self, group: &EncodeGroup, out: &mut Out<'_>) -> Result<()> {
         let path = &group.source.file.path;
-        let failed = |e| parquet_error(path, e);
         let metadata = group.source.metadata().clone();
         let same = metadata.schema().fields() == self.schema.fields();
         // Columns of another schema are chosen when they are in the order of this one.
         let wanted = if same { out.columns.clone() } else { (0..metadata.schema().fields().len()).collect() };
         let mask = ProjectionMask::roots(metadata.parquet_schema(), wanted);
-        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(group.bytes.clone(), metadata)
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(group.bytes.clone(), metadata)
             .with_row_groups(vec![group.group])
             .with_projection(mask)
-            .with_batch_size(BATCH)
-            .build()
-            .map_err(failed)?;
+            .with_batch_size(BATCH);
+        let mut reader = decode_parquet(path, || builder.build())?;
         let (mut base, edits) = (group.first, &group.edits);
         let project = |rows: &RecordBatch| rows.project(&out.columns).expect("columns of this schema");
         let new: Vec<RecordBatch> = group.rows.iter().map(project).collect();
-        for batch in reader {
-            let batch = batch.map_err(|e| failed(e.into()))?;
+        while let Some(batch) = decode_parquet(path, || reader.next().transpose().map_err(Into::into))? {
             let end = base + batch.num_rows() as u64;
             let mine = &edits[edits.partition_point(|e| e.0 < base)..edits.partition_point(|e| e.0 < end)];
             let batch = if same {
@@ -237,7 +235,12 @@ impl Encode {
             out.add(apply(&batch, mine, base, &new)?)?;
             base = end;
         }
-        Ok(())
+        let rows = u64::try_from(group.source.metadata().metadata().row_group(group.group).num_rows()).unwrap_or(0);
+        if base == group.first + rows {
+            return Ok(());
+        }
+        let why = "its columns do not have the rows that its footer says".to_owned();
+        Err(parquet_error(path, ParquetError::General(why)))
     }
 
     /// The new values: of rows that take the place of others, and of those that are added.

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use biscuit_core::Result;
-use biscuit_dataset::parquet_error;
+use biscuit_dataset::decode_parquet;
 use datafusion::arrow::array::RecordBatch;
 
 use crate::encode::{Encode, EncodePart, leaves};
@@ -64,7 +64,7 @@ impl Encode {
         let chunk = group.source.metadata().metadata().row_group(group.group).column(leaf);
         let new: Vec<_> = paged.batches.iter().map(|b| b.column(column).clone()).collect();
         let codec = self.properties.compression(chunk.column_path());
-        let made = transcode(&group.bytes, chunk, codec, paged.rows, &paged.runs, &new);
-        made.map_err(|e| parquet_error(&group.source.file.path, e))
+        let made = || transcode(&group.bytes, chunk, codec, paged.rows, &paged.runs, &new);
+        decode_parquet(&group.source.file.path, made)
     }
 }

@@ -145,9 +145,13 @@ impl Lab {
     }
 
     pub(crate) async fn open(&self) -> OpenFile {
-        let files = self.dataset.view().await.expect("a view").open_files().await.expect("files");
+        self.try_open().await.expect("files")
+    }
+
+    pub(crate) async fn try_open(&self) -> biscuit_core::Result<OpenFile> {
+        let files = self.dataset.view().await.expect("a view").open_files().await?;
         let [file] = files.as_slice() else { panic!("one file") };
-        file.clone()
+        Ok(file.clone())
     }
 
     /// A unit of work on the one file, in its own columns.
