@@ -1,10 +1,14 @@
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringBuilder};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use biscuit_core::{Error, Result};
+use biscuit_core::{Error, Result, catch_panic};
 use bytes::Bytes;
 
+use crate::input::{MAX_LINE, text_failed, too_long};
 use crate::spec::CsvSpec;
 
 /// Rows that are worked on at a time.
@@ -74,7 +78,7 @@ pub(crate) fn json_row(batch: &RecordBatch, row: usize) -> Vec<u8> {
 /// Reads CSV into text columns; `bad` gets records with another number of cells than the header has.
 ///
 /// # Errors
-/// `InvalidCsv` for what is no CSV, `DuplicateColumn`; those of `take` and `bad`.
+/// `InvalidCsv` for what is no CSV, `DuplicateColumn`, `TooManyColumns`, `TooLarge`, `TruncatedInput`; those of `take` and `bad`.
 pub(crate) fn csv_rows(
     file: &str,
     text: impl std::io::Read,
@@ -84,21 +88,12 @@ pub(crate) fn csv_rows(
     bad: &mut dyn FnMut(BadRow) -> Result<()>,
 ) -> Result<()> {
     let delimiter = u8::try_from(spec.delimiter).unwrap_or(b',');
-    let mut reader = csv::ReaderBuilder::new()
-        .delimiter(delimiter)
-        .has_headers(false)
-        .flexible(true)
-        .buffer_capacity(1 << 16)
-        .from_reader(text);
-    let failed = |e: csv::Error| {
-        let message = format!("the file is no CSV: {e}");
-        Error::data("InvalidCsv", message).in_file(file).with_source(e)
-    };
+    let mut reader = CsvRecords::new(file, text, delimiter);
     let mut record = csv::StringRecord::new();
     let (names, header) = match names {
         Some(names) => (names, None),
         None => {
-            if !reader.read_record(&mut record).map_err(failed)? {
+            if !reader.read(&mut record)? {
                 return Ok(());
             }
             let names: Vec<String> = record.iter().map(|n| n.trim_start_matches('\u{feff}').to_owned()).collect();
@@ -108,8 +103,9 @@ pub(crate) fn csv_rows(
     let schema = Schema::new(names.iter().map(|n| Field::new(n, DataType::Utf8, true)).collect::<Vec<_>>());
     biscuit_schema::check_names(&schema, &format!("`{file}`"))?;
     let cells = names.iter().map(|_| StringBuilder::new()).collect();
-    let mut rows = CsvRows { schema: Arc::new(schema), header, delimiter, cells, count: 0, first: 0, next: 0 };
-    while reader.read_record(&mut record).map_err(failed)? {
+    let mut rows =
+        CsvRows { schema: Arc::new(schema), header, delimiter, cells, count: 0, bytes: 0, first: 0, next: 0 };
+    while reader.read(&mut record)? {
         let at = record.position().map_or(0, csv::Position::line);
         if record.len() != rows.cells.len() {
             let message = format!("the record has {} cells, and there are {} columns", record.len(), rows.cells.len());
@@ -117,12 +113,70 @@ pub(crate) fn csv_rows(
             bad(BadRow { row: at, error, raw: with_header(rows.header.as_deref(), &line(&record, delimiter)) })?;
             continue;
         }
-        if rows.count == BATCH || (rows.count > 0 && rows.next != at) {
+        if rows.is_full() || (rows.count > 0 && rows.next != at) {
             take(rows.piece()?)?;
         }
         rows.add(&record, at, &spec.null);
     }
     if rows.count == 0 { Ok(()) } else { take(rows.piece()?) }
+}
+
+/// The records of a CSV file, none of which is larger than may be in memory: a quote without an end makes one of all that follows.
+pub(crate) struct CsvRecords<'a, R> {
+    file: &'a str,
+    reader: csv::Reader<Counted<R>>,
+    /// Bytes that were read since the last record, what is read ahead among them.
+    read: Rc<Cell<usize>>,
+}
+
+impl<'a, R: io::Read> CsvRecords<'a, R> {
+    pub(crate) fn new(file: &'a str, text: R, delimiter: u8) -> Self {
+        let read = Rc::new(Cell::new(0));
+        let reader = csv::ReaderBuilder::new()
+            .delimiter(delimiter)
+            .has_headers(false)
+            .flexible(true)
+            .buffer_capacity(1 << 16)
+            .from_reader(Counted { text, read: read.clone() });
+        Self { file, reader, read }
+    }
+
+    /// Reads the next record; false at the end.
+    ///
+    /// # Errors
+    /// `TooLarge`, `InvalidCsv`, `TruncatedInput`, and those of the store.
+    pub(crate) fn read(&mut self, record: &mut csv::StringRecord) -> Result<bool> {
+        self.read.set(0);
+        let line = self.reader.position().line();
+        let read = catch_panic(|| self.reader.read_record(record));
+        let damaged = |e| Error::data("InvalidCsv", "the record is no CSV").at(self.file, line).with_source(e);
+        read.map_err(damaged)?.map_err(|e| {
+            if self.read.get() > MAX_LINE {
+                return too_long(self.file, "record", line);
+            }
+            let message = format!("the file is no CSV: {e}");
+            match e.into_kind() {
+                csv::ErrorKind::Io(e) => text_failed(self.file, e),
+                _ => Error::data("InvalidCsv", message).in_file(self.file),
+            }
+        })
+    }
+}
+
+struct Counted<R> {
+    text: R,
+    read: Rc<Cell<usize>>,
+}
+
+impl<R: io::Read> io::Read for Counted<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.read.get() > MAX_LINE {
+            return Err(io::Error::other("the record is too large"));
+        }
+        let n = self.text.read(into)?;
+        self.read.set(self.read.get() + n);
+        Ok(n)
+    }
 }
 
 /// Records of CSV that follow one another.
@@ -132,11 +186,17 @@ struct CsvRows {
     delimiter: u8,
     cells: Vec<StringBuilder>,
     count: usize,
+    /// Bytes of the cells.
+    bytes: usize,
     first: u64,
     next: u64,
 }
 
 impl CsvRows {
+    fn is_full(&self) -> bool {
+        self.count == BATCH || self.bytes > MAX_LINE
+    }
+
     fn add(&mut self, record: &csv::StringRecord, at: u64, null: &str) {
         if self.count == 0 {
             self.first = at;
@@ -145,6 +205,7 @@ impl CsvRows {
             cell.append_option((!text.is_empty() && text != null).then_some(text));
         }
         self.count += 1;
+        self.bytes += record.as_slice().len();
         // A record with a line break in it has several lines.
         self.next = at + 1;
     }
@@ -153,7 +214,7 @@ impl CsvRows {
         let arrays: Vec<ArrayRef> = self.cells.iter_mut().map(|c| Arc::new(c.finish()) as ArrayRef).collect();
         let batch = RecordBatch::try_new(self.schema.clone(), arrays)
             .map_err(|e| Error::internal("rows of CSV could not be put together").with_source(e))?;
-        self.count = 0;
+        (self.count, self.bytes) = (0, 0);
         Ok(Piece { batch, first: self.first, raw: Raw::Csv { header: self.header.clone(), delimiter: self.delimiter } })
     }
 }

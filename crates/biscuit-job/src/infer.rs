@@ -3,9 +3,10 @@ use std::sync::Arc;
 use arrow::datatypes::{Schema, SchemaRef};
 use biscuit_core::{Error, Result};
 use biscuit_dataset::{DataFile, Encryption, OpenFile};
-use biscuit_schema::{Conflict, Contract, Inference, apply_rules, usual_rules};
+use biscuit_schema::{Conflict, Contract, Inference, apply_rules, is_too_deep, usual_rules};
 use tokio::runtime::Handle;
 
+use crate::decode::CsvRecords;
 use crate::input::{InputFile, Slices};
 use crate::spec::{CsvSpec, RulesSpec, SourceFormat, invalid};
 
@@ -34,6 +35,11 @@ pub(crate) async fn infer(
     });
     let inferred = inferred.await.map_err(|e| Error::internal("an inference was cut off").with_source(e))??;
     let mut contract = inferred.contract;
+    if contract.columns.is_empty() && inferred.rows > 0 {
+        let message =
+            "the rows have no columns, so that there is nothing to write: lines of `{}`, or a file without columns";
+        return Err(Error::data("NoColumns", message).in_file(&files[0].name));
+    }
     let mut typed = match rules {
         None | Some(RulesSpec::Usual) => apply_rules(&mut contract, &usual_rules())?,
         Some(RulesSpec::None) => vec![],
@@ -71,7 +77,10 @@ fn sample(
         SourceFormat::Json => {
             let Some(slice) = Slices::new(file.text(handle)?, file.clone()).next()? else { return Ok(()) };
             for (at, line) in slice.bytes.split(|b| *b == b'\n').take(ROWS).enumerate() {
-                // What is no JSON is met again when the rows are read.
+                // What is no JSON, or nested too deep, is met again when the rows are read.
+                if is_too_deep(line) {
+                    continue;
+                }
                 if let Ok(value) = serde_json::from_slice(line) {
                     inference.add_json(&file.name, at as u64 + 1, &value);
                 }
@@ -83,15 +92,14 @@ fn sample(
                 return Err(invalid("CSV without a header needs a contract, which names its columns"));
             }
             let delimiter = u8::try_from(csv.delimiter).unwrap_or(b',');
-            let mut reader =
-                ::csv::ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(file.text(handle)?);
-            let failed = |e: ::csv::Error| {
-                Error::data("InvalidCsv", format!("the file is no CSV: {e}")).in_file(&file.name).with_source(e)
-            };
-            let names: Vec<String> =
-                reader.headers().map_err(failed)?.iter().map(|n| n.trim_start_matches('\u{feff}').to_owned()).collect();
-            for record in reader.records().take(ROWS) {
-                let record = record.map_err(failed)?;
+            let mut reader = CsvRecords::new(&file.name, file.text(handle)?, delimiter);
+            let mut record = ::csv::StringRecord::new();
+            reader.read(&mut record)?;
+            let names: Vec<String> = record.iter().map(|n| n.trim_start_matches('\u{feff}').to_owned()).collect();
+            for _ in 0..ROWS {
+                if !reader.read(&mut record)? {
+                    break;
+                }
                 let line = record.position().map_or(0, ::csv::Position::line);
                 let cells = record.iter().map(|c| if *c == *csv.null { "" } else { c });
                 inference.add_texts(&file.name, line, names.iter().map(String::as_str).zip(cells));

@@ -2,6 +2,7 @@ use std::io::{self, BufReader, Read};
 use std::ops::Range;
 use std::sync::Arc;
 
+use biscuit_change::{Packing, unpacking_failed};
 use biscuit_core::{Error, Result};
 use biscuit_dataset::as_listed;
 use biscuit_journal::store_error;
@@ -12,6 +13,9 @@ use tokio::runtime::Handle;
 
 /// Bytes of text that are worked on at a time.
 pub(crate) const SLICE: usize = 8 << 20;
+
+/// Bytes of a line of JSON, or of a record of CSV. An array counts the bytes of its texts with 31 bits.
+pub(crate) const MAX_LINE: usize = 256 << 20;
 
 /// An object that a run reads, as it was listed.
 #[derive(Debug, Clone)]
@@ -51,43 +55,28 @@ impl InputFile {
         let head = handle.block_on(self.bytes(0..self.size.min(4)))?;
         let raw = ObjectRead { file: self.clone(), handle: handle.clone(), at: 0, buffer: Bytes::new() };
         let raw = BufReader::with_capacity(1 << 16, raw);
-        Ok(match Packing::of(&head) {
-            Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(raw)),
-            Packing::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(raw).map_err(|e| self.unreadable(e))?),
-            Packing::None => Box::new(raw),
-        })
+        Packing::of(&head).reader(raw).map_err(|e| self.unreadable(e))
     }
 
-    pub(crate) fn unreadable(&self, e: io::Error) -> Error {
-        match e.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Error>) {
-            true => match e.into_inner().map(<dyn std::error::Error + Send + Sync>::downcast::<Error>) {
-                Some(Ok(e)) => *e,
-                _ => Error::internal("an error was lost"),
-            },
-            false => {
-                let message = format!("the file cannot be decompressed: {e}");
-                Error::data("UnreadableFile", message).in_file(&self.name).with_source(e)
-            }
-        }
+    fn unreadable(&self, e: io::Error) -> Error {
+        text_failed(&self.name, e)
     }
 }
 
-/// How a text is compressed, by its first bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Packing {
-    None,
-    Gzip,
-    Zstd,
+/// What an error means that came up while text was read: one of the store is one of ours already, any other is one of what it is packed in.
+pub(crate) fn text_failed(file: &str, e: io::Error) -> Error {
+    match e.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Error>) {
+        true => match e.into_inner().map(<dyn std::error::Error + Send + Sync>::downcast::<Error>) {
+            Some(Ok(e)) => *e,
+            _ => Error::internal("an error was lost"),
+        },
+        false => unpacking_failed(file, e),
+    }
 }
 
-impl Packing {
-    pub(crate) fn of(head: &[u8]) -> Self {
-        match head {
-            [0x1f, 0x8b, ..] => Self::Gzip,
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
-            _ => Self::None,
-        }
-    }
+/// A line or record that has more bytes than may be in memory.
+pub(crate) fn too_long(file: &str, what: &str, row: u64) -> Error {
+    Error::data("TooLarge", format!("the {what} has more than {MAX_LINE} bytes")).at(file, row)
 }
 
 /// Reads an object in parts, so that little of it is in memory.
@@ -145,6 +134,7 @@ impl Slices {
                     self.rest = bytes.split_off(end + 1);
                     break;
                 }
+                _ if !self.ended && want > MAX_LINE => return Err(too_long(&self.file.name, "line", self.first)),
                 // A line that is longer than a part.
                 _ => want *= 2,
             }
@@ -165,6 +155,9 @@ pub(crate) async fn lines_in(file: &InputFile, range: Range<u64>) -> Result<Byte
     let mut end = range.end;
     // The last line goes on behind the range.
     while end < file.size && !ends_in_line(&bytes, (range.end - from) as usize) {
+        if end - range.end > MAX_LINE as u64 {
+            return Err(too_long(&file.name, "line", lines_before(file, range.end).await? + 1));
+        }
         let next = (end + (1 << 18)).min(file.size);
         bytes.extend_from_slice(&file.bytes(end..next).await?);
         end = next;

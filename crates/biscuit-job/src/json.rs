@@ -6,8 +6,8 @@ use arrow::compute::kernels::zip::zip;
 use arrow::compute::{and, is_not_null};
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use arrow::json::reader::{Decoder, ReaderBuilder};
-use biscuit_core::{Error, Result, unquoted};
-use biscuit_schema::Contract;
+use biscuit_core::{Error, Result, catch_panic, unquoted};
+use biscuit_schema::{Contract, is_too_deep, too_deep};
 use bytes::Bytes;
 
 use crate::decode::{BATCH, BadRow, Piece, Raw};
@@ -115,13 +115,16 @@ impl JsonLines {
     ) -> Result<()> {
         let (Some((start, _)), Some((_, end))) = (spans.first().copied(), spans.last().copied()) else { return Ok(()) };
         let raw = |spans| Raw::Lines { bytes: bytes.clone(), spans };
-        if let Some(batch) = self.rows(&bytes[start..end], spans.len())? {
+        // What is nested deeper may be in a column that nobody asks for, which the decoder passes over.
+        let deep = spans.iter().any(|(a, b)| is_too_deep(&bytes[*a..*b]));
+        if !deep && let Some(batch) = self.rows(&bytes[start..end], spans.len())? {
             return take(Piece { batch, first, raw: raw(spans) });
         }
         // Some line is none of these rows: line by line.
         for (at, (a, b)) in spans.into_iter().enumerate() {
             let (row, line) = (first + at as u64, &bytes[a..b]);
-            match self.rows(line, 1)? {
+            let rows = if is_too_deep(line) { None } else { self.rows(line, 1)? };
+            match rows {
                 Some(batch) => take(Piece { batch, first: row, raw: raw(vec![(a, b)]) })?,
                 None => bad(BadRow { row, error: self.what_is_wrong(line), raw: line.to_vec() })?,
             }
@@ -142,7 +145,7 @@ impl JsonLines {
     }
 
     fn decode(&mut self, text: &[u8], rows: usize) -> Result<Option<RecordBatch>> {
-        let decoded = (|| {
+        let decoded = catch_panic(|| {
             let mut at = 0;
             while at < text.len() {
                 let read = self.decoder.decode(&text[at..])?;
@@ -153,8 +156,8 @@ impl JsonLines {
             }
             let batch = self.decoder.flush()?;
             Ok::<_, arrow::error::ArrowError>(batch.filter(|b| at == text.len() && b.num_rows() == rows))
-        })();
-        match decoded {
+        });
+        match decoded.unwrap_or(Ok(None)) {
             Ok(Some(batch)) => Ok(Some(batch)),
             _ => {
                 // What is left in it of these lines is not the next ones'.
@@ -214,6 +217,9 @@ impl JsonLines {
     }
 
     fn what_is_wrong(&self, line: &[u8]) -> Error {
+        if is_too_deep(line) {
+            return too_deep("the line");
+        }
         match serde_json::from_slice::<serde_json::Value>(line) {
             Err(e) => {
                 Error::data("InvalidJson", format!("the line is no JSON: {}", place_free(&unquoted(&e.to_string()))))

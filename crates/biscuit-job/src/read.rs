@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
-use biscuit_change::Refused;
+use biscuit_change::{Packing, Refused};
 use biscuit_core::{Error, Instant, Result};
 use biscuit_dataset::{DataFile, Encryption, OpenFile};
 use biscuit_schema::{Coerced, Coercion, CoercionReport, Compliance, Contract, Extra, Finding, OnError, RefusedRow};
@@ -251,7 +251,7 @@ impl Reading {
         let mut tasks = Vec::new();
         for file in files {
             let large = self.format == SourceFormat::Json && file.size > 2 * SLICE as u64;
-            if !large || crate::input::Packing::of(&file.bytes(0..4).await?) != crate::input::Packing::None {
+            if !large || Packing::of(&file.bytes(0..4).await?) != Packing::None {
                 tasks.push(Task::Whole(file.clone()));
                 continue;
             }

@@ -3,6 +3,7 @@
 mod appending;
 mod books;
 mod crash;
+mod damaged;
 mod encrypted;
 mod formats;
 mod lab;

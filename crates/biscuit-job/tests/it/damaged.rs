@@ -1,0 +1,81 @@
+//! Input that is damaged, or more than it may be: an error that names the file, and no version of the table.
+
+use std::io::Write;
+
+use biscuit_core::{Error, ErrorKind};
+
+use crate::lab::Lab;
+
+const JOB: &str = "
+    name = 'in'
+    [sources.in]
+    url = 'raw'
+    format = 'json'
+    [target]
+    url = 'lake/t'
+    mode = 'append'
+";
+
+const CONTRACT: &str =
+    "[sources.in.contract]\non_error = 'quarantine'\ncolumns = [{name = 'id', type = 'bigint'}]\n[target]";
+
+fn packed(text: &[u8]) -> [Vec<u8>; 2] {
+    let mut w = flate2::write::GzEncoder::new(vec![], flate2::Compression::fast());
+    w.write_all(text).unwrap();
+    [w.finish().unwrap(), zstd::encode_all(text, 1).unwrap()]
+}
+
+async fn refused(job: &str, file: &[u8]) -> Error {
+    let lab = Lab::new();
+    lab.put("raw/a", file).await;
+    let e = lab.run(job).await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Data, "{e}");
+    assert!(e.file().is_some_and(|file| file.ends_with("raw/a")), "{e}");
+    e
+}
+
+#[tokio::test]
+async fn packed_text_that_was_cut_off_is_an_error_in_each_format() {
+    let csv = JOB.replace("'json'", "'csv'");
+    let with_contract = |job: &str| job.replace("[target]", CONTRACT);
+    let json: String = (0..3000).map(|id| format!("{{\"id\":{id}}}\n")).collect();
+    let lines: String = (0..3000).map(|id| format!("{id}\n")).collect();
+    for (job, text) in [(JOB, json), (&csv, format!("id\n{lines}"))] {
+        for whole in packed(text.as_bytes()) {
+            for cut in [8, whole.len() / 2, whole.len() - 1] {
+                for job in [job.to_owned(), with_contract(job)] {
+                    assert_eq!(refused(&job, &whole[..cut]).await.code(), "TruncatedInput", "the first {cut} bytes");
+                }
+            }
+            assert_eq!(refused(&with_contract(job), &[&whole[..], b"more"].concat()).await.code(), "TruncatedInput");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_line_that_is_nested_too_deep_is_put_aside_even_where_nobody_asks_for_it() {
+    let nested = |levels: usize| format!("{{\"id\":2,\"x\":{}{}}}\n", "[".repeat(levels - 1), "]".repeat(levels - 1));
+    for levels in [65, 200, 100_000] {
+        let lab = Lab::new();
+        lab.put("raw/a", format!("{{\"id\":1}}\n{}{{\"id\":3}}\n", nested(levels))).await;
+        // One of three is more than may be put aside by default.
+        let e = lab.run(&JOB.replace("[target]", CONTRACT)).await.unwrap_err();
+        assert_eq!(e.code(), "TooManyQuarantined", "{levels} levels");
+        let fail = JOB.replace("[target]", &CONTRACT.replace("'quarantine'", "'fail'"));
+        let e = lab.run(&fail).await.unwrap_err();
+        assert_eq!((e.code(), e.row()), ("TooDeep", Some(2)), "{levels} levels");
+    }
+}
+
+#[tokio::test]
+async fn lines_without_a_column_are_an_error_of_the_data() {
+    assert_eq!(refused(JOB, b"{}\n{}\n").await.code(), "NoColumns");
+}
+
+#[tokio::test]
+async fn damaged_parquet_is_named() {
+    let parquet = JOB.replace("'json'", "'parquet'");
+    for file in [&b"PAR1 not really PAR1"[..], b"PAR1", b"PAR1\xff\xff\xff\xffPAR1"] {
+        assert_eq!(refused(&parquet, file).await.code(), "UnreadableParquet");
+    }
+}
