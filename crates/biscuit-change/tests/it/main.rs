@@ -2,4 +2,5 @@
 
 mod damaged_avro;
 mod debezium;
+mod limits;
 mod rows;

@@ -1,0 +1,73 @@
+use biscuit_change::{BadRows, Changes, DebeziumOptions, DebeziumReader, RowsOptions, RowsReader};
+use biscuit_core::Result;
+
+fn rows(file: &str, text: &str, bad_rows: BadRows) -> Result<Changes> {
+    let mut reader = RowsReader::new(RowsOptions::default().with_bad_rows(bad_rows));
+    reader.read(file, text.to_owned().into_bytes().into())?;
+    reader.finish()
+}
+
+fn nested(levels: usize) -> String {
+    format!("{{\"id\":2,\"x\":{}{}}}", "[".repeat(levels - 1), "]".repeat(levels - 1))
+}
+
+#[test]
+fn a_line_that_is_nested_too_deep_is_refused_and_the_others_are_not() {
+    assert!(rows("a.jsonl", &nested(64), BadRows::Fail).is_ok());
+    for levels in [65, 200, 100_000] {
+        let text = format!("{{\"id\":1}}\n{}\n{{\"id\":3}}\n", nested(levels));
+        let e = rows("a.jsonl", &text, BadRows::Fail).unwrap_err();
+        assert_eq!((e.code(), e.file(), e.row()), ("TooDeep", Some("a.jsonl"), Some(2)));
+        let changes = rows("a.jsonl", &text, BadRows::Quarantine).unwrap();
+        assert_eq!((changes.batches[0].ops.len(), changes.refused.len()), (2, 1));
+        assert_eq!((changes.refused[0].code.as_str(), changes.refused[0].row), ("TooDeep", 2));
+    }
+}
+
+#[test]
+fn rows_of_more_columns_than_a_table_may_have_are_refused() {
+    let names: Vec<String> = (0..10_001).map(|i| format!("c{i}")).collect();
+    let line: Vec<String> = names.iter().map(|n| format!("\"{n}\":1")).collect();
+    let line = |n: usize| format!("{{{}}}", line[..n].join(","));
+    let e = rows("a.jsonl", &line(10_001), BadRows::Fail).unwrap_err();
+    assert_eq!((e.code(), e.file()), ("TooManyColumns", Some("a.jsonl")));
+    assert_eq!(rows("a.jsonl", &line(10_000), BadRows::Fail).unwrap().batches[0].rows.num_columns(), 10_000);
+    let e = rows("a.csv", &names.join(","), BadRows::Fail).unwrap_err();
+    assert_eq!((e.code(), e.file()), ("TooManyColumns", Some("a.csv")));
+}
+
+/// An envelope of a value that is of this type.
+fn envelope(id: usize, t: &str, value: &str) -> String {
+    format!(
+        r#"{{"key":{{"id":{id}}},"headers":{{}},"value":{{"schema":{{"type":"struct","fields":[{{"field":"after","type":"struct","fields":[{{"field":"id","type":"int64"}},{t}]}}]}},"payload":{{"op":"c","before":null,"after":{{"id":{id},"v":{value}}},"source":{{"connector":"postgresql","schema":"public","table":"t","lsn":{id}}}}}}}}}"#
+    )
+}
+
+#[test]
+fn numbers_of_envelopes_that_would_size_memory_are_put_aside() {
+    const VARIABLE: &str =
+        r#"{"field":"v","type":"struct","name":"io.debezium.data.VariableScaleDecimal","fields":[]}"#;
+    const BITS: &str =
+        r#"{"field":"v","type":"bytes","name":"io.debezium.data.Bits","parameters":{"length":"4294967295"}}"#;
+    const DAYS: &str = r#"{"field":"v","type":"int32","name":"io.debezium.time.Date"}"#;
+    let bits = format!("\"{}\"", "AAAA".repeat(4000));
+    for (t, value, code) in [
+        (VARIABLE, r#"{"scale":65535,"value":"AQ=="}"#, "Overflow"),
+        (VARIABLE, r#"{"scale":-9223372036854775808,"value":"AQ=="}"#, "Overflow"),
+        (BITS, bits.as_str(), "TooLarge"),
+        (DAYS, "99999999999", "Overflow"),
+    ] {
+        let good = |id| envelope(id, r#"{"field":"v","type":"int64"}"#, "1");
+        let text = [good(1), envelope(2, t, value), good(3)].join("\n");
+        let read = |bad_rows| {
+            let mut reader = DebeziumReader::new(DebeziumOptions::default().with_bad_rows(bad_rows));
+            reader.read("a.jsonl", &text.clone().into_bytes().into())?;
+            reader.finish()
+        };
+        let e = read(BadRows::Fail).unwrap_err();
+        assert_eq!((e.code(), e.column(), e.row()), (code, Some("v"), Some(2)));
+        let changes = read(BadRows::Quarantine).unwrap();
+        assert_eq!(changes.batches.iter().map(|b| b.ops.len()).sum::<usize>(), 2);
+        assert_eq!((changes.refused.len(), changes.refused[0].code.as_str()), (1, code));
+    }
+}
