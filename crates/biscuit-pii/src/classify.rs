@@ -44,8 +44,9 @@ pub async fn classify(
         let all: u64 = counts.values().sum();
         let mut found: BTreeMap<Entity, (u64, u64)> = BTreeMap::new();
         for ((text, count), hits) in counts.iter().zip(redactor.hits(&Column { name: &column, texts: &texts }).await?) {
+            let plain = text.trim();
             let own: BTreeMap<Entity, bool> = hits.into_iter().fold(BTreeMap::new(), |mut own, hit| {
-                *own.entry(hit.entity).or_default() |= &text[hit.range] == text.trim();
+                *own.entry(hit.entity).or_default() |= &text[hit.range] == plain;
                 own
             });
             for (entity, whole) in own {

@@ -3,7 +3,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use crate::entity::Entity;
-use crate::find::{after, before, detects_by, matches, regex, stands_alone};
+use crate::find::{after, before, detects_by, matches_from, matches_of_words, regex, stands_alone, steps};
 use crate::hit::{Hit, Likelihood};
 
 /// Keys of AWS: ids, by the prefixes that IAM gives them (IAM user guide, "Understanding unique ID prefixes"), and secrets, which are forty characters
@@ -26,10 +26,10 @@ detects_by!(Aws, |_, text, context| {
     static ID: LazyLock<Regex> =
         LazyLock::new(|| regex("(?:AKIA|ASIA|ABIA|ACCA|AGPA|AIDA|AIPA|ANPA|ANVA|APKA|AROA|ASCA)[A-Z2-7]{16}"));
     static SECRET: LazyLock<Regex> = LazyLock::new(|| regex("[A-Za-z0-9/+]{40}"));
-    let mut hits = matches(&ID, text, |range| {
+    let mut hits = matches_of_words(&ID, text, |range| {
         stands_alone(text, &range).then(|| Hit::new(Entity::AWS_ACCESS_KEY, range, Likelihood::Likely))
     });
-    hits.extend(matches(&SECRET, text, |range| {
+    hits.extend(matches_from(&SECRET, text, |range| {
         let own = &text[range.clone()];
         let goes_on = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric() || matches!(c, '/' | '+' | '='));
         let alone = !goes_on(after(text, range.end))
@@ -37,8 +37,14 @@ detects_by!(Aws, |_, text, context| {
         // A digest in hexadecimal digits has forty as well, and letters of one case.
         let mixed = [char::is_ascii_uppercase as fn(&char) -> bool, char::is_ascii_lowercase, char::is_ascii_digit];
         let mixed = mixed.iter().all(|kind| own.chars().any(|c| kind(&c)));
-        (alone && mixed && context.says(&range, &WORDS))
-            .then(|| Hit::new(Entity::AWS_SECRET_KEY, range, Likelihood::Likely))
+        if alone && mixed && context.says(&range, &WORDS) {
+            return Ok(Hit::new(Entity::AWS_SECRET_KEY, range, Likelihood::Likely));
+        }
+        // What begins inside of this run of characters has one of them in front.
+        let rest = &text[range.start..];
+        let run = rest.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '/' | '+'))).unwrap_or(rest.len());
+        steps(run);
+        Err(range.start + run)
     }));
     hits
 });

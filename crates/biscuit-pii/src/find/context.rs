@@ -1,4 +1,6 @@
-/// What is around hits: the text that they are in, and the name of its column.
+use crate::find::steps;
+
+/// What is around hits: the text that they are in, and the words of the name of its column.
 pub(crate) struct Context<'a> {
     column: &'a str,
     text: &'a str,
@@ -9,6 +11,7 @@ const BEFORE: usize = 60;
 const AFTER: usize = 20;
 
 impl<'a> Context<'a> {
+    /// `column` is what [`words`] makes of its name.
     pub(crate) fn new(column: &'a str, text: &'a str) -> Self {
         Self { column, text }
     }
@@ -18,17 +21,23 @@ impl<'a> Context<'a> {
         let from = self.text[..range.start].char_indices().rev().take(BEFORE).last().map_or(range.start, |(at, _)| at);
         let rest = &self.text[range.end..];
         let to = rest.char_indices().nth(AFTER).map_or(self.text.len(), |(at, _)| range.end + at);
-        [self.column, &self.text[from..range.start], &self.text[range.end..to]].iter().any(|part| has(part, words))
+        steps(to - from);
+        let near = |part: &str| !part.is_empty() && has(&self::words(part), words);
+        has(self.column, words) || near(&self.text[from..range.start]) || near(&self.text[range.end..to])
     }
 }
 
-/// Whether a text has one of these words, whole. Of several words the spaces may be underscores, hyphens or nothing.
-fn has(text: &str, words: &[&str]) -> bool {
-    if text.is_empty() {
+/// The words of a text in lower case, with a space around each; nothing for a text without any.
+pub(crate) fn words(text: &str) -> String {
+    let words = split(text);
+    if words.is_empty() { String::new() } else { format!(" {} ", words.join(" ")) }
+}
+
+/// Whether one of these words, whole, is among those of a text. Of several words the spaces may be underscores, hyphens or nothing.
+fn has(own: &str, words: &[&str]) -> bool {
+    if own.is_empty() {
         return false;
     }
-    let own = split(text).join(" ");
-    let own = format!(" {own} ");
     words.iter().any(|word| own.contains(&format!(" {word} ")) || own.contains(&format!(" {} ", word.replace(' ', ""))))
 }
 
@@ -56,13 +65,13 @@ mod tests {
     #[test]
     fn words_are_found_whole_in_texts_and_in_names_of_columns() {
         for text in ["her passport: ", "PASSPORT_NO", "passportNumber", "Reise-Passport"] {
-            assert!(has(text, &["passport"]), "{text}");
+            assert!(has(&words(text), &["passport"]), "{text}");
         }
         for text in ["", "passports", "compassport", "port"] {
-            assert!(!has(text, &["passport"]), "{text}");
+            assert!(!has(&words(text), &["passport"]), "{text}");
         }
         for name in ["date_of_birth", "dateOfBirth", "Date of birth", "dateofbirth", "DATE-OF-BIRTH"] {
-            assert!(has(name, &["date of birth"]), "{name}");
+            assert!(has(&words(name), &["date of birth"]), "{name}");
         }
     }
 
@@ -71,7 +80,7 @@ mod tests {
         let text = format!("passport {} 123456789", "é".repeat(100));
         let at = text.len() - 9..text.len();
         assert!(!Context::new("", &text).says(&at, &["passport"]));
-        assert!(Context::new("passport", &text).says(&at, &["passport"]));
+        assert!(Context::new(&words("passport"), &text).says(&at, &["passport"]));
         let text = "123456789 is her passport";
         assert!(Context::new("", text).says(&(0..9), &["passport"]));
     }

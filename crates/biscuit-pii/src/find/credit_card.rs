@@ -3,7 +3,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use crate::entity::Entity;
-use crate::find::{detects_by, digits, is_whole_number, matches, regex};
+use crate::find::{detects_by, digits, is_whole_number, matches_of_words, regex};
 use crate::hit::{Hit, Likelihood};
 
 /// Numbers of payment cards: in one, or in the groups in which they are printed with spaces or hyphens between, of an issuer's prefix and length
@@ -22,11 +22,13 @@ detects_by!(CreditCard, |_, text, _| {
         [regex("[0-9]{12,19}"), regex(&grouped(" ")), regex(&grouped("-"))]
     });
     let card = |range: std::ops::Range<usize>| {
-        let digits = digits(&text[range.clone()]);
-        let fits = is_whole_number(text, &range) && is_issued(&digits) && luhn(&digits);
+        let fits = is_whole_number(text, &range) && {
+            let digits = digits(&text[range.clone()]);
+            is_issued(&digits) && luhn(&digits)
+        };
         fits.then(|| Hit::new(Entity::CREDIT_CARD, range, Likelihood::Certain))
     };
-    FORMS.iter().flat_map(|form| matches(form, text, card)).collect()
+    FORMS.iter().flat_map(|form| matches_of_words(form, text, card)).collect()
 });
 
 /// Whether an issuer has cards with this prefix in this length.

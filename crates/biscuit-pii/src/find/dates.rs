@@ -1,9 +1,10 @@
+use std::ops::Range;
 use std::sync::LazyLock;
 
 use regex::{Captures, Regex};
 
 use crate::entity::Entity;
-use crate::find::{detects_by, regex, stands_alone};
+use crate::find::{detects_by, overlaps, regex, stands_alone, steps};
 use crate::hit::{Hit, Likelihood};
 
 /// Dates, as they are written in many places, and instants of ISO 8601. A date alone is nobody's: it is possible, and a date of birth where the
@@ -31,9 +32,12 @@ detects_by!(Dates, |_, text, context| {
     });
     let mut hits: Vec<Hit> = Vec::new();
     for form in FORMS.iter() {
+        // Matches of one form do not overlap one another.
+        let of_others: Vec<Range<usize>> = hits.iter().map(|hit| hit.range.clone()).collect();
         for found in form.captures_iter(text) {
             let whole = found.get(0).expect("a match has a whole").range();
-            let taken = hits.iter().any(|hit| hit.range.start < whole.end && whole.start < hit.range.end);
+            steps(whole.len());
+            let taken = overlaps(&of_others, &whole);
             let number_goes_on = text[whole.end..].starts_with(['/', '-'])
                 && text[whole.end + 1..].starts_with(|c: char| c.is_ascii_digit());
             let number_began = text[..whole.start].ends_with(['/', '-', '.']);
@@ -45,8 +49,8 @@ detects_by!(Dates, |_, text, context| {
                 false => Hit::new(Entity::DATE, whole, Likelihood::Possible),
             });
         }
+        hits.sort_by_key(|hit| hit.range.start);
     }
-    hits.sort_by_key(|hit| hit.range.start);
     hits
 });
 

@@ -3,7 +3,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use crate::entity::Entity;
-use crate::find::{after, before, detects_by, matches, regex};
+use crate::find::{after, detects_by, matches_from, regex};
 use crate::hit::{Hit, Likelihood};
 
 /// E-mail addresses (RFC 5321, names of letters, digits and usual signs; RFC 6531, with letters of any script), of a host with a top-level domain.
@@ -18,13 +18,16 @@ detects_by!(Email, |_, text, _| {
         let label = r"[\p{L}\p{M}\p{N}](?:[\p{L}\p{M}\p{N}-]{0,61}[\p{L}\p{M}\p{N}])?";
         regex(&format!(r"{name}@(?:{label}\.)+(?:xn--[A-Za-z0-9-]{{0,58}}[A-Za-z0-9]|[\p{{L}}\p{{M}}]{{2,63}})"))
     });
-    matches(&FORM, text, |mut range| {
+    matches_from(&FORM, text, |mut range| {
         // A quote in front is hardly ever a part of a name.
         let name = &text[range.clone()];
         range.start += name.len() - name.trim_start_matches('\'').len();
         let goes_on = after(text, range.end).is_some_and(|c| c.is_alphanumeric() || c == '-' || c == '_');
-        let is_part = before(text, range.start).is_some_and(|c| c == '.' || c == '@');
         let empty = text[range.clone()].starts_with('@');
-        (!goes_on && !is_part && !empty).then(|| Hit::new(Entity::EMAIL_ADDRESS, range, Likelihood::Certain))
+        if goes_on || empty {
+            // Whatever begins in the same name has the same host, and ends where this does.
+            return Err(range.start + text[range].find('@').map_or(1, |at| at + 1));
+        }
+        Ok(Hit::new(Entity::EMAIL_ADDRESS, range, Likelihood::Certain))
     })
 });

@@ -3,7 +3,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use crate::entity::Entity;
-use crate::find::{detects_by, matches, regex, stands_alone};
+use crate::find::{detects_by, matches_of_words, regex, stands_alone};
 use crate::hit::{Hit, Likelihood};
 
 /// International bank account numbers (ISO 13616): in capital letters and digits, with single spaces or hyphens between or none, in the length of
@@ -13,7 +13,7 @@ pub struct Iban;
 
 detects_by!(Iban, |_, text, _| {
     static START: LazyLock<Regex> = LazyLock::new(|| regex("[A-Z]{2}[0-9]{2}[ -]?[A-Z0-9]"));
-    matches(&START, text, |start| {
+    matches_of_words(&START, text, |start| {
         let end = end(text, start.start)?;
         let range = start.start..end;
         let fits = stands_alone(text, &range) && remainder(&text[range.clone()]) == 1;

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use crate::entity::Entity;
-use crate::find::{after, before, detects_by, matches, regex};
+use crate::find::{after, before, detects_by, is_in_word, matches, overlaps, regex, steps};
 use crate::hit::{Hit, Likelihood};
 
 /// Addresses of the internet protocol: what the standard library reads as one, of version 6 with its zone, and with the length of a prefix
@@ -13,14 +13,16 @@ use crate::hit::{Hit, Likelihood};
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Ip;
 
+/// Characters of the longest address of version 6: eight groups, or six and an address of version 4 (RFC 4291, section 2.2).
+const LONGEST: usize = 45;
+
 detects_by!(Ip, |_, text, _| {
-    static SIX: LazyLock<Regex> = LazyLock::new(|| regex("[0-9A-Fa-f:.]*::?[0-9A-Fa-f:.]*"));
     static FOUR: LazyLock<Regex> = LazyLock::new(|| regex("[0-9]{1,3}(?:[.][0-9]{1,3}){3}"));
-    let mut hits = matches(&SIX, text, |range| six(text, range));
+    let mut hits: Vec<Hit> = runs(text).filter_map(|run| of_run(text, run)).collect();
     let taken: Vec<Range<usize>> = hits.iter().map(|hit| hit.range.clone()).collect();
     let four = |range: Range<usize>| {
-        let inside = taken.iter().any(|t| t.start < range.end && range.start < t.end);
-        let goes_on = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+        let inside = overlaps(&taken, &range);
+        let goes_on = |c: Option<char>| c.is_some_and(is_in_word);
         let from = before(text, range.start);
         let fits = !inside && !goes_on(from) && from != Some('.') && !goes_on(after(text, range.end));
         let fits = fits && text[range.clone()].parse::<Ipv4Addr>().is_ok();
@@ -31,13 +33,41 @@ detects_by!(Ip, |_, text, _| {
     hits
 });
 
+/// The parts of a text that are of characters of addresses of version 6, as long as they can be, and have a colon.
+fn runs(text: &str) -> impl Iterator<Item = Range<usize>> {
+    let is_of_one = |b: u8| b.is_ascii_hexdigit() || b == b':' || b == b'.';
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        loop {
+            let start = at + bytes[at..].iter().position(|b| is_of_one(*b))?;
+            at = start + bytes[start..].iter().position(|b| !is_of_one(*b)).unwrap_or(bytes.len() - start);
+            steps(at - start);
+            if bytes[start..at].contains(&b':') {
+                return Some(start..at);
+            }
+        }
+    })
+}
+
+/// The address at the end of a run. What is in front of it may be of the same characters, as `addr:` is.
+fn of_run(text: &str, run: Range<usize>) -> Option<Hit> {
+    // All that begins inside of a run ends with it, but for punctuation.
+    let own = text[run.clone()].trim_end_matches('.');
+    let own = if own.ends_with(':') && !own.ends_with("::") { own.trim_end_matches(':') } else { own };
+    let last = own.rfind(':')?;
+    let end = run.start + own.len();
+    (own.len().saturating_sub(LONGEST)..=last).find_map(|start| six(text, run.start + start..end))
+}
+
 fn six(text: &str, mut range: Range<usize>) -> Option<Hit> {
     let own = &text[range.clone()];
     let plain = own.trim_end_matches('.');
     // A colon at the end is punctuation, unless it is one of two.
     let plain = if plain.ends_with(':') && !plain.ends_with("::") { plain.trim_end_matches(':') } else { plain };
     range.end = range.start + plain.len();
-    let goes_on = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+    steps(own.len().min(2 * LONGEST));
+    let goes_on = |c: Option<char>| c.is_some_and(is_in_word);
     plain.parse::<Ipv6Addr>().ok()?;
     // A part of something longer that is no address.
     let mut from = text[..range.start].chars().rev();

@@ -47,7 +47,8 @@ macro_rules! detects_by {
                 column: &crate::detector::Column<'_>,
             ) -> biscuit_core::Result<Vec<Vec<crate::hit::Hit>>> {
                 let find: fn(&$detector, &str, &crate::find::context::Context<'_>) -> Vec<crate::hit::Hit> = $find;
-                let one = |text: &&str| find(self, text, &crate::find::context::Context::new(column.name, text));
+                let name = crate::find::context::words(column.name);
+                let one = |text: &&str| find(self, text, &crate::find::context::Context::new(&name, text));
                 Ok(column.texts.iter().map(one).collect())
             }
         }
@@ -60,22 +61,67 @@ fn regex(pattern: &str) -> Regex {
     Regex::new(pattern).expect("the patterns of this crate are right")
 }
 
-/// The places at which a pattern matches and `accept` says what it is; where it does not, the search goes on one character further.
-fn matches<T>(regex: &Regex, text: &str, mut accept: impl FnMut(Range<usize>) -> Option<T>) -> Vec<T> {
+/// The places at which a pattern matches and `accept` says what it is; where it does not, it says where the search goes on, which is behind the
+/// beginning of the match.
+///
+/// Time is linear in the length of the text only if no byte is in many matches that are not accepted. So a pattern either has matches of a
+/// bounded length, or `accept` passes over the part of a match in which no other one can begin.
+fn matches_from<T>(
+    regex: &Regex,
+    text: &str,
+    mut accept: impl FnMut(Range<usize>) -> std::result::Result<T, usize>,
+) -> Vec<T> {
     let (mut out, mut at) = (Vec::new(), 0);
     while let Some(found) = regex.find_at(text, at) {
-        match accept(found.range()) {
-            Some(hit) => {
+        steps(found.len());
+        at = match accept(found.range()) {
+            Ok(hit) => {
                 out.push(hit);
-                at = found.end().max(at + 1);
+                found.end().max(at + 1)
             }
-            None => at = found.start() + text[found.start()..].chars().next().map_or(1, char::len_utf8),
-        }
+            Err(next) => next,
+        };
         if at > text.len() {
             break;
         }
     }
     out
+}
+
+/// The places at which a pattern, whose matches have a bounded length, matches and `accept` says what it is; where it does not, the search goes on
+/// one character further.
+fn matches<T>(regex: &Regex, text: &str, mut accept: impl FnMut(Range<usize>) -> Option<T>) -> Vec<T> {
+    matches_from(regex, text, |range| accept(range.clone()).ok_or_else(|| next_character(text, range.start)))
+}
+
+/// As [`matches`], for what only counts where it [stands alone](stands_alone): where it is not accepted, no other one begins inside of the same word.
+fn matches_of_words<T>(regex: &Regex, text: &str, mut accept: impl FnMut(Range<usize>) -> Option<T>) -> Vec<T> {
+    matches_from(regex, text, |range| {
+        accept(range.clone()).ok_or_else(|| {
+            let word = &text[range.start..];
+            let end = word.find(|c: char| !is_in_word(c)).unwrap_or(word.len());
+            steps(end);
+            (range.start + end).max(next_character(text, range.start))
+        })
+    })
+}
+
+fn next_character(text: &str, at: usize) -> usize {
+    at + text[at..].chars().next().map_or(1, char::len_utf8)
+}
+
+/// Whether a range overlaps one of these, which are sorted by both of their ends.
+fn overlaps(taken: &[Range<usize>], range: &Range<usize>) -> bool {
+    let first = taken.partition_point(|taken| taken.end <= range.start);
+    taken.get(first).is_some_and(|taken| taken.start < range.end)
+}
+
+/// Counts bytes that a detector looks at, for the test that these grow no faster than the text.
+fn steps(bytes: usize) {
+    #[cfg(test)]
+    tests::STEPS.with(|steps| steps.set(steps.get() + 1 + bytes as u64));
+    #[cfg(not(test))]
+    let _ = bytes;
 }
 
 /// The character before a place.
@@ -88,9 +134,13 @@ fn after(text: &str, at: usize) -> Option<char> {
     text[at..].chars().next()
 }
 
+fn is_in_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
 /// Whether neither a letter nor a digit nor an underscore adjoins a place.
 fn stands_alone(text: &str, range: &Range<usize>) -> bool {
-    let in_word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+    let in_word = |c: Option<char>| c.is_some_and(is_in_word);
     !in_word(before(text, range.start)) && !in_word(after(text, range.end))
 }
 
@@ -106,4 +156,67 @@ fn is_whole_number(text: &str, range: &Range<usize>) -> bool {
 /// The digits of a text, as numbers.
 fn digits(text: &str) -> Vec<u32> {
     text.chars().filter_map(|c| c.to_digit(10)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use crate::detector::{Column, usual_detectors};
+
+    thread_local! {
+        /// Bytes that detectors have looked at.
+        pub(super) static STEPS: Cell<u64> = const { Cell::new(0) };
+    }
+
+    /// Parts that, repeated, make a text in which detectors go back, and what is put at its beginning and its end.
+    const ADVERSARIES: [(&str, &str, &str); 30] = [
+        ("", "a:", ""),
+        ("", "ab:", "::1z"),
+        ("", ":", "."),
+        ("::1", ".", ""),
+        ("", "a", "@bb.cc-"),
+        ("a@", "bb.", "cc-"),
+        ("", "a@bb.cc_", ""),
+        ("", "a.", "@"),
+        ("", "abc.", "abc"),
+        ("", "abc.zzz/", ""),
+        ("", "xhttp://", ""),
+        ("", "http://....", ""),
+        ("", "a.com/", "-"),
+        ("", "a.com ", ""),
+        ("", "James ", ""),
+        ("", "A. ", ""),
+        ("James ", "O'", ""),
+        ("", "2024-01-01 ", ""),
+        ("", "1 jan ", ""),
+        ("1 jan", " ", "2024"),
+        ("", "1", ""),
+        ("", "1 ", ""),
+        ("", "+1 2 ", ""),
+        ("", "(2", ""),
+        ("", "A", "1"),
+        ("", "aB3/", "="),
+        ("", "DE89 ", ""),
+        ("", "1.1.1.1/", ""),
+        ("", "10.0.0.1 ", ""),
+        ("", "00:", ""),
+    ];
+
+    #[tokio::test]
+    async fn what_detectors_look_at_grows_no_faster_than_the_text() {
+        for (first, part, last) in ADVERSARIES {
+            for detector in usual_detectors() {
+                let looked_at = async |bytes: usize| {
+                    let text = format!("{first}{}{last}", part.repeat(bytes / part.len()));
+                    STEPS.set(0);
+                    detector.detect(&Column { name: "c", texts: &[&text] }).await.expect("hits");
+                    STEPS.get()
+                };
+                let (short, long) = (looked_at(2_000).await, looked_at(8_000).await);
+                assert!(long <= 5 * short + 1_000, "{detector:?}, {part:?}: {short} and {long}");
+                assert!(long <= 8_000 * 400, "{detector:?}, {part:?}: {long}");
+            }
+        }
+    }
 }

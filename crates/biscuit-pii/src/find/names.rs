@@ -3,7 +3,7 @@ use std::fmt;
 use std::ops::Range;
 
 use crate::entity::Entity;
-use crate::find::detects_by;
+use crate::find::{detects_by, steps};
 use crate::hit::{Hit, Likelihood};
 
 /// Names of persons by dictionaries: a given name and a surname behind it are likely one, also with initials or further given names between them; a
@@ -65,6 +65,8 @@ detects_by!(Names, |names, text, _| {
     let words = words(text);
     let is = |set: &HashSet<String>, word: &Range<usize>| set.contains(&text[word.clone()].to_lowercase());
     let (mut hits, mut at) = (Vec::new(), 0);
+    // Up to this word no surname comes behind one that was looked at: a series of given names is gone through once.
+    let mut without_surname = 0;
     while at < words.len() {
         let first = &words[at];
         let (given, surname) = (is(&names.given, first), is(&names.surnames, first));
@@ -75,17 +77,19 @@ detects_by!(Names, |names, text, _| {
         // Given names and initials, and the surname behind them.
         let mut last = at;
         let mut whole = None;
-        while given && last + 1 < words.len() && adjoin(text, &words[last], &words[last + 1]) {
+        while given && at >= without_surname && last + 1 < words.len() && adjoin(text, &words[last], &words[last + 1]) {
             last += 1;
+            steps(words[last].len());
             let word = &words[last];
             if is(&names.surnames, word) {
                 whole = Some(last);
             }
-            let initial = text[word.clone()].chars().count() == 1;
+            let initial = text[word.clone()].chars().nth(1).is_none();
             if !initial && !is(&names.given, word) {
                 break;
             }
         }
+        without_surname = without_surname.max(last);
         let end = whole.unwrap_or(at);
         let likelihood = if whole.is_some() { Likelihood::Likely } else { Likelihood::Possible };
         hits.push(Hit::new(Entity::PERSON_NAME, first.start..words[end].end, likelihood));
@@ -115,6 +119,6 @@ fn words(text: &str) -> Vec<Range<usize>> {
 
 /// Whether two words belong together: with a space between, and a point if the first is an initial.
 fn adjoin(text: &str, a: &Range<usize>, b: &Range<usize>) -> bool {
-    let initial = text[a.clone()].chars().count() == 1;
+    let initial = text[a.clone()].chars().nth(1).is_none();
     matches!(&text[a.end..b.start], " ") || (initial && &text[a.end..b.start] == ". ")
 }

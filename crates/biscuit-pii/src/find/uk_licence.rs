@@ -3,7 +3,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use crate::entity::Entity;
-use crate::find::{detects_by, matches, regex, stands_alone};
+use crate::find::{detects_by, matches_of_words, regex, stands_alone};
 use crate::hit::{Hit, Likelihood};
 
 /// Numbers of driving licences of Great Britain (DVLA): five letters of the surname, filled up with nines; year, month and day of birth, 50 more in
@@ -17,7 +17,7 @@ detects_by!(UkDrivingLicence, |_, text, _| {
         let born = "[0-9](?:[05][1-9]|[16][0-2])(?:0[1-9]|[12][0-9]|3[01])[0-9]";
         regex(&format!("{name}{born}[A-Z9]{{2}}[0-9][A-Z]{{2}}"))
     });
-    matches(&FORM, text, |range| {
+    matches_of_words(&FORM, text, |range| {
         stands_alone(text, &range).then(|| Hit::new(Entity::UK_DRIVING_LICENCE, range, Likelihood::Likely))
     })
 });

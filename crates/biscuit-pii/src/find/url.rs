@@ -1,9 +1,10 @@
+use std::ops::Range;
 use std::sync::LazyLock;
 
 use regex::Regex;
 
 use crate::entity::Entity;
-use crate::find::{before, detects_by, matches, regex};
+use crate::find::{before, detects_by, is_in_word, matches_from, overlaps, regex, steps};
 use crate::hit::{Hit, Likelihood};
 
 /// URLs of `http`, `https` and `ftp`, and names of hosts without a scheme, of usual top-level domains. A name of two letters at its end is a
@@ -17,39 +18,85 @@ const USUAL: [&str; 24] = [
     "site", "store", "tech", "xyz", "museum", "jobs", "mobi", "travel", "arpa",
 ];
 
+// What may be long, the rest of a URL and a path, is no part of the patterns: it is looked at only where what is in front of it is a hit.
 detects_by!(Url, |_, text, _| {
-    static WITH_SCHEME: LazyLock<Regex> =
-        LazyLock::new(|| regex(r#"(?i:https?|ftp)://[^\s<>"'`\\^{|}]*[^\s<>"'`\\^{|}.,;:!?)\]]"#));
+    static SCHEME: LazyLock<Regex> = LazyLock::new(|| regex("(?i:https?|ftp)://"));
     static HOST: LazyLock<Regex> = LazyLock::new(|| {
         let label = r"[\p{L}\p{N}](?:[\p{L}\p{N}-]{0,61}[\p{L}\p{N}])?";
-        let path = r#"(?:/(?:[^\s<>"'`\\^{|}]*[^\s<>"'`\\^{|}.,;:!?)\]])?)"#;
-        regex(&format!(r"(?:{label}\.)+[A-Za-z]{{2,24}}(?::[0-9]{{1,5}})?{path}?"))
+        regex(&format!(r"(?:{label}\.)+[A-Za-z]{{2,24}}"))
     });
-    let alone = |at: usize| !before(text, at).is_some_and(|c| c.is_alphanumeric() || c == '_');
-    let mut hits = matches(&WITH_SCHEME, text, |range| {
-        alone(range.start).then(|| Hit::new(Entity::URL, range, Likelihood::Likely))
+    let mut end = 0;
+    let mut hits = matches_from(&SCHEME, text, |scheme| {
+        if scheme.start < end || !is_alone(text, scheme.start) {
+            return Err(scheme.end);
+        }
+        end = run_end(text, scheme.end);
+        if end == scheme.end {
+            return Err(end);
+        }
+        Ok(Hit::new(Entity::URL, scheme.start..end, Likelihood::Likely))
     });
     let taken: Vec<_> = hits.iter().map(|hit| hit.range.clone()).collect();
-    let host = |range: std::ops::Range<usize>| {
-        let own = &text[range.clone()];
-        let end = own.find(['/', ':']).unwrap_or(own.len());
-        let (name, path) = (own[..end].to_lowercase(), end < own.len());
-        let top = name.rsplit('.').next().unwrap_or_default();
-        let www = name.starts_with("www.") && name.matches('.').count() > 1;
-        let likelihood = match (USUAL.contains(&top), top.len() == 2) {
-            (true, _) => Likelihood::Likely,
-            (false, true) if www || path => Likelihood::Likely,
-            (false, true) => Likelihood::Possible,
-            (false, false) if www => Likelihood::Likely,
-            _ => return None,
-        };
-        let part = before(text, range.start).is_some_and(|c| c == '@' || c == '.' || c == '-');
-        let rest = &text[range.end..];
-        let goes_on = rest.starts_with(|c: char| c.is_alphanumeric() || c == '_' || c == '-' || c == '@');
-        let inside = taken.iter().any(|t| t.start < range.end && range.start < t.end);
-        (alone(range.start) && !part && !goes_on && !inside).then(|| Hit::new(Entity::URL, range, likelihood))
-    };
-    hits.extend(matches(&HOST, text, host));
+    let mut end = 0;
+    hits.extend(matches_from(&HOST, text, |host| {
+        // What begins further inside of the name has letters, a point or a hyphen in front, and is no hit either.
+        let next = host.end;
+        if host.start < end {
+            return Err(next);
+        }
+        let hit = of_host(text, host).filter(|hit| !overlaps(&taken, &hit.range)).ok_or(next)?;
+        end = hit.range.end;
+        Ok(hit)
+    }));
     hits.sort_by_key(|hit| hit.range.start);
     hits
 });
+
+fn is_alone(text: &str, at: usize) -> bool {
+    !before(text, at).is_some_and(is_in_word)
+}
+
+/// Where what is written on without a space or quote ends, without punctuation at its end.
+fn run_end(text: &str, from: usize) -> usize {
+    let ends = |c: char| c.is_whitespace() || "<>\"'`\\^{|}".contains(c);
+    let run = &text[from..];
+    let run = &run[..run.find(ends).unwrap_or(run.len())];
+    steps(run.len());
+    from + run.trim_end_matches(['.', ',', ';', ':', '!', '?', ')', ']']).len()
+}
+
+/// A name of a host with the port and the path behind it, if that is likely to be one.
+fn of_host(text: &str, host: Range<usize>) -> Option<Hit> {
+    let part = before(text, host.start).is_some_and(|c| c == '@' || c == '.' || c == '-');
+    if part || !is_alone(text, host.start) {
+        return None;
+    }
+    let name = &text[host.clone()];
+    let mut end = host.end + port(&text[host.end..]);
+    let has_path = text[end..].starts_with('/');
+    let goes_on = |c: char| is_in_word(c) || c == '-' || c == '@';
+    if text[end..].starts_with(goes_on) {
+        return None;
+    }
+    let top = name.rsplit('.').next().unwrap_or_default();
+    let is_www = name.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("www.")) && name[4..].contains('.');
+    let is_more = has_path || end > host.end;
+    let likelihood = match (USUAL.iter().any(|usual| top.eq_ignore_ascii_case(usual)), top.len() == 2) {
+        (true, _) => Likelihood::Likely,
+        (false, true) if is_www || is_more => Likelihood::Likely,
+        (false, true) => Likelihood::Possible,
+        (false, false) if is_www => Likelihood::Likely,
+        _ => return None,
+    };
+    if has_path {
+        end = run_end(text, end + 1);
+    }
+    Some(Hit::new(Entity::URL, host.start..end, likelihood))
+}
+
+/// The length of a port, with its colon, at the beginning of a text.
+fn port(text: &str) -> usize {
+    let Some(rest) = text.strip_prefix(':') else { return 0 };
+    let digits = rest.bytes().take(5).take_while(u8::is_ascii_digit).count();
+    if digits == 0 { 0 } else { digits + 1 }
+}

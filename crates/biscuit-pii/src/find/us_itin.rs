@@ -3,7 +3,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use crate::entity::Entity;
-use crate::find::{detects_by, is_whole_number, matches, regex};
+use crate::find::{detects_by, is_whole_number, matches_of_words, regex};
 use crate::hit::{Hit, Likelihood};
 
 /// Individual taxpayer identification numbers of the United States: nine digits that begin with 9, whose fourth and fifth digit are 50 to 65, 70 to
@@ -18,9 +18,12 @@ detects_by!(UsItin, |_, text, context| {
         let group = "(?:5[0-9]|6[0-5]|7[0-9]|8[0-8]|9[0-24-9])";
         regex(&format!("9[0-9]{{2}}(?:-{group}-| {group} |{group})[0-9]{{4}}"))
     });
-    matches(&FORM, text, |range| {
+    matches_of_words(&FORM, text, |range| {
+        if !is_whole_number(text, &range) {
+            return None;
+        }
         let likely = range.len() > 9 || context.says(&range, &WORDS);
         let likelihood = if likely { Likelihood::Likely } else { Likelihood::Possible };
-        is_whole_number(text, &range).then(|| Hit::new(Entity::US_ITIN, range, likelihood))
+        Some(Hit::new(Entity::US_ITIN, range, likelihood))
     })
 });

@@ -3,7 +3,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use crate::entity::Entity;
-use crate::find::{detects_by, is_whole_number, matches, regex};
+use crate::find::{detects_by, is_whole_number, matches_of_words, regex};
 use crate::hit::{Hit, Likelihood};
 
 /// Numbers of driver licenses of the states of the United States: up to two letters and digits behind them, 6 to 14 in all (AAMVA's list of formats).
@@ -26,9 +26,12 @@ const WORDS: [&str; 10] = [
 
 detects_by!(UsDriverLicense, |_, text, context| {
     static FORM: LazyLock<Regex> = LazyLock::new(|| regex("[A-Z]{1,2}[0-9]{5,13}|[0-9]{6,14}"));
-    matches(&FORM, text, |range| {
+    matches_of_words(&FORM, text, |range| {
+        if !is_whole_number(text, &range) {
+            return None;
+        }
         let likely = context.says(&range, &WORDS);
         let likelihood = if likely { Likelihood::Likely } else { Likelihood::Possible };
-        is_whole_number(text, &range).then(|| Hit::new(Entity::US_DRIVER_LICENSE, range, likelihood))
+        Some(Hit::new(Entity::US_DRIVER_LICENSE, range, likelihood))
     })
 });

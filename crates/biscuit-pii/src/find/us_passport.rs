@@ -3,7 +3,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use crate::entity::Entity;
-use crate::find::{detects_by, is_whole_number, matches, regex};
+use crate::find::{detects_by, is_whole_number, matches_of_words, regex};
 use crate::hit::{Hit, Likelihood};
 
 /// Numbers of passports of the United States: nine digits, or a letter and eight. Words around it say whether it is one.
@@ -14,9 +14,12 @@ const WORDS: [&str; 6] = ["passport", "passports", "passport number", "travel do
 
 detects_by!(UsPassport, |_, text, context| {
     static FORM: LazyLock<Regex> = LazyLock::new(|| regex("[A-Z][0-9]{8}|[0-9]{9}"));
-    matches(&FORM, text, |range| {
+    matches_of_words(&FORM, text, |range| {
+        if !is_whole_number(text, &range) {
+            return None;
+        }
         let likely = context.says(&range, &WORDS);
         let likelihood = if likely { Likelihood::Likely } else { Likelihood::Possible };
-        is_whole_number(text, &range).then(|| Hit::new(Entity::US_PASSPORT, range, likelihood))
+        Some(Hit::new(Entity::US_PASSPORT, range, likelihood))
     })
 });

@@ -3,7 +3,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use crate::entity::Entity;
-use crate::find::{detects_by, is_whole_number, matches, regex};
+use crate::find::{detects_by, is_whole_number, matches_of_words, regex};
 use crate::hit::{Hit, Likelihood};
 
 /// Social security numbers of the United States, of areas, groups and serials that are given out (Social Security Administration, "Social
@@ -16,9 +16,12 @@ const WORDS: [&str; 6] = ["ssn", "ssns", "ss", "social security", "social securi
 detects_by!(UsSsn, |_, text, context| {
     static FORM: LazyLock<Regex> =
         LazyLock::new(|| regex("[0-9]{3}(?:-[0-9]{2}-|[.][0-9]{2}[.]| [0-9]{2} |[0-9]{2})[0-9]{4}"));
-    matches(&FORM, text, |range| {
+    matches_of_words(&FORM, text, |range| {
+        if !is_whole_number(text, &range) {
+            return None;
+        }
         let number: String = text[range.clone()].chars().filter(char::is_ascii_digit).collect();
-        if !is_whole_number(text, &range) || !is_given_out(&number) {
+        if !is_given_out(&number) {
             return None;
         }
         let likely = range.len() > 9 || context.says(&range, &WORDS);

@@ -167,3 +167,60 @@ async fn names_are_those_of_dictionaries() {
     let own = Names::new(["Éva"], ["Kovács"]);
     assert_eq!(found(&own, "", "– Éva Kovács").await, [("Éva Kovács".to_owned(), Likely)]);
 }
+
+/// Long texts in which detectors find beginnings everywhere. That their work grows with the length alone is counted beside the detectors; with time
+/// that grows with its square this does not end.
+#[tokio::test]
+async fn long_texts_that_are_made_to_slow_detectors_down_are_worked_through() {
+    let parts = [
+        "a:",
+        "ab:",
+        ":",
+        "a@",
+        "a@bb.cc_",
+        "abc.",
+        "abc.zzz/",
+        "xhttp://",
+        "http://.",
+        "a.com/",
+        "James ",
+        "A. ",
+        "2024-01-01 ",
+        "1 jan ",
+        "1",
+        "1 ",
+        "+1 2 ",
+        "A1",
+        "aB3/",
+        "DE89 ",
+    ];
+    let texts: Vec<String> = parts.iter().map(|part| part.repeat(50_000 / part.len())).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let hits = Redactor::usual().with_least(Possible).hits(&Column { name: "c", texts: &texts }).await.expect("hits");
+    assert_eq!(hits.len(), parts.len());
+    assert_eq!(hits[12].len(), 4_545, "all of the dates");
+}
+
+#[tokio::test]
+async fn what_a_rejected_beginning_hides_is_found_behind_it() {
+    assert_eq!(
+        texts(&Email, "x ...ann@example.com and @ben@example.org").await,
+        ["ann@example.com", "ben@example.org"]
+    );
+    assert_eq!(texts(&Email, "a@bb.cc_ann@example.com").await, ["bb.cc_ann@example.com"]);
+    assert_eq!(texts(&Ip, "addr:fe80::1, 1:2:3:4:5:6:7:8:9:::, x::1.").await, ["fe80::1"]);
+    assert_eq!(texts(&Url, "xhttp://a.example https://b.example").await, ["https://b.example"]);
+    assert_eq!(texts(&Url, "foo.zzz/bar.com/x?y, a.b.https://c.example.").await, ["bar.com/x?y", "https://c.example"]);
+    let names = found(&Names::usual(), "", "James Mary Robert, Linda Ann Smith James").await;
+    let names: Vec<&str> = names.iter().map(|(text, _)| text.as_str()).collect();
+    assert_eq!(names, ["James", "Mary", "Robert", "Linda Ann Smith", "James"]);
+}
+
+#[tokio::test]
+async fn behind_five_thousand_numbers_that_no_plan_has_one_is_taken_by_its_form() {
+    let numbers: Vec<String> = (0..6_000).map(|n| format!("{:010};", n)).collect();
+    let text = format!("{}2125550100;", numbers.concat());
+    let hits = found(&Phone::usual(), "", &text).await;
+    assert!(hits.len() > 500 && hits.len() < 4_000, "{}", hits.len());
+    assert!(hits.iter().all(|(_, likelihood)| *likelihood == Likely));
+}
