@@ -18,6 +18,7 @@ mod means;
 mod merge;
 mod meter;
 mod output;
+mod own_files;
 mod parquet_args;
 mod periods;
 mod pii;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::args::Cli;
 use crate::context::Context;
 use crate::signals::Signal;
-use crate::{defects, progress};
+use crate::{defects, own_files, progress};
 
 /// What a command has to say.
 #[derive(Debug)]
@@ -140,8 +140,15 @@ fn shown(text: &str) -> String {
 
 pub(crate) async fn write_report(place: &str, json: &Value, context: &Context) -> biscuit_core::Result<()> {
     let location = context.stores.open(place).await?;
-    let put = location.storage().store.put(location.path(), format!("{json}\n").into()).await;
-    put.map(drop).map_err(|e| store_error("write", location.path(), e))
+    let path = location.path();
+    own_files::check_outside(location.storage(), path.as_ref(), place, "report").await?;
+    if place.contains("://") && !place.starts_with("file://") {
+        let put = location.storage().store.put(path, format!("{json}\n").into()).await;
+        return put.map(drop).map_err(|e| store_error("write", path, e));
+    }
+    let here = place.strip_prefix("file://").unwrap_or(place);
+    own_files::check_output(here, "report")?;
+    own_files::write(std::path::Path::new(here), format!("{json}\n").as_bytes(), own_files::Existing::Replace)
 }
 
 fn error_text(e: &Error, show_values: bool) -> String {

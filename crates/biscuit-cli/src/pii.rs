@@ -1,7 +1,6 @@
 //! `biscuit pii`: keys, what columns hold, and the way there and back.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -25,8 +24,9 @@ use serde_json::json;
 use crate::args::TableArgs;
 use crate::bookmark_args::open_place;
 use crate::context::Context;
-use crate::means::{CliMeans, key_file, provider};
+use crate::means::{CliMeans, provider};
 use crate::output::Answer;
+use crate::own_files::{self, Existing, Locked};
 use crate::stores::CliPlaces;
 
 #[derive(Debug, Subcommand)]
@@ -151,19 +151,23 @@ pub(crate) async fn run(command: &PiiCommand, context: &Context) -> Result<Answe
 
 async fn keygen(args: &KeygenArgs, context: &Context) -> Result<Answer> {
     let path = Path::new(&args.file);
+    if args.file.contains("://") {
+        let message = format!("`{}` is no file of this machine, where keys are made; copy them from there", args.file);
+        return Err(Error::usage("InvalidArguments", message));
+    }
     let file = if args.rotate {
-        let file = key_file(&args.file, Path::new(""), &context.stores).await?;
-        let provider = provider(&file, &context.stores).await?;
-        file.rotated(&*provider).await?
-    } else if let Some(key) = &args.kms {
-        KeyFile::new(Wrapping::Kms(key.clone()), &context.stores.kms(key).await).await?
+        rotate(path, context).await?
     } else {
-        KeyFile::local().await?
+        let file = match &args.kms {
+            Some(key) => KeyFile::new(Wrapping::Kms(key.clone()), &context.stores.kms(key).await).await?,
+            None => KeyFile::local().await?,
+        };
+        own_files::write(path, file.to_text()?.as_bytes(), Existing::Refuse).map_err(|e| match e.code() {
+            "FileExists" => Error::usage("FileExists", format!("{}; `--rotate` adds keys to it", e.message())),
+            _ => e,
+        })?;
+        file
     };
-    write_private(path, file.to_text()?.as_bytes(), args.rotate).map_err(|e| match e.code() {
-        "FileExists" => Error::usage("FileExists", format!("{}; `--rotate` adds keys to it", e.message())),
-        _ => e,
-    })?;
     let sealed = match file.wrapping() {
         Wrapping::Kms(key) => format!("sealed by {key}"),
         _ => "with the key that seals it: whoever reads the file has everything".to_owned(),
@@ -172,36 +176,26 @@ async fn keygen(args: &KeygenArgs, context: &Context) -> Result<Answer> {
     Ok(Answer::Report { json: json!({"file": args.file, "current": file.current()}), text, exit: 0 })
 }
 
-/// Writes a file that only its owner can read, whole or not at all. One that is there is replaced only where that is wanted: keys in it may be the
-/// only ones.
-fn write_private(path: &Path, content: &[u8], replace: bool) -> Result<()> {
-    let failed = |e: std::io::Error| {
-        let message = format!("`{}` cannot be written: {e}", path.display());
-        Error::usage("CannotWrite", message).with_source(e)
-    };
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".new");
-    let beside = Path::new(&beside);
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let write = || {
-        let mut file = options.open(beside)?;
-        file.write_all(content)?;
-        file.sync_all()
-    };
-    let placed =
-        write().and_then(|()| if replace { std::fs::rename(beside, path) } else { std::fs::hard_link(beside, path) });
-    // What was not put in its place does not stay: it is secret.
-    let removed = if replace && placed.is_ok() { Ok(()) } else { std::fs::remove_file(beside) };
-    match placed {
-        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && path.exists() => {
-            let message = format!("`{}` is there already, and is not replaced", path.display());
-            Err(Error::usage("FileExists", message))
-        }
-        placed => placed.and(removed).map_err(failed),
+/// Adds keys to a file, one process after the other: none replaces what another has written.
+async fn rotate(path: &Path, context: &Context) -> Result<KeyFile> {
+    // By its real name, so that a link to it stays one.
+    let path = std::fs::canonicalize(path).map_err(|e| {
+        let message = format!("the key file {} cannot be read: {e}", path.display());
+        Error::usage("InvalidKeyFile", message).with_source(e)
+    })?;
+    let at = path.clone();
+    let locked = tokio::task::spawn_blocking(move || Locked::wait(&at)).await;
+    let locked = locked.map_err(|e| Error::internal("a thread has ended").with_source(e))??;
+    let file = KeyFile::open(&path)?;
+    let provider = provider(&file, &context.stores).await?;
+    let file = file.rotated(&*provider).await?;
+    // Whoever asks for no right to change it may have done so.
+    if !locked.is_current(&path) {
+        let message = format!("another process has replaced `{}`; run again", path.display());
+        return Err(Error::conflict("Conflict", message));
     }
+    own_files::write(&path, file.to_text()?.as_bytes(), Existing::Replace)?;
+    Ok(file)
 }
 
 async fn scan(args: &ScanArgs, context: &Context) -> Result<Answer> {
@@ -442,7 +436,7 @@ async fn write(place: &str, batches: &[RecordBatch], context: &Context) -> Resul
         let put = location.storage().store.put(location.path(), bytes.into()).await;
         put.map_err(|e| biscuit_journal::store_error("write", location.path(), e))?;
     } else {
-        write_private(Path::new(place), &bytes, false)?;
+        own_files::write(Path::new(place), &bytes, Existing::Refuse)?;
     }
     Ok(batches.iter().map(RecordBatch::num_rows).sum())
 }

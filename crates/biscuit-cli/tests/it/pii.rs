@@ -61,6 +61,66 @@ fn keys_are_made_rotated_and_never_replaced() {
 }
 
 #[test]
+fn files_of_others_beside_a_key_file_are_left_alone() {
+    let f = with_keys();
+    f.write("keys.toml.new", "# the only copy of other keys");
+    let ran = f.run("pii keygen keys.toml --rotate --json");
+    assert_eq!((ran.code, &ran.json()["current"]), (0, &2.into()), "{}", ran.err);
+    assert_eq!(std::fs::read_to_string(f.path().join("keys.toml.new")).unwrap(), "# the only copy of other keys");
+    let names = |f: &Folder| f.files("").into_iter().map(|(path, ..)| path).collect::<Vec<_>>();
+    let before = names(&f);
+    std::fs::create_dir(f.path().join("folder")).unwrap();
+    for words in ["pii keygen keys.toml", "pii keygen folder", "pii keygen s3://bucket/keys.toml"] {
+        assert_eq!(f.run(words).code, 2, "{words}");
+    }
+    assert_eq!(names(&f), before, "nothing is left over");
+}
+
+#[test]
+fn processes_that_rotate_keys_at_once_lose_none() {
+    let f = with_keys();
+    let threads: Vec<_> = (0..6)
+        .map(|_| {
+            let at = f.path().to_owned();
+            std::thread::spawn(move || {
+                let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_biscuit"));
+                command.args(["pii", "keygen", "keys.toml", "--rotate"]).current_dir(at).output().expect("it runs")
+            })
+        })
+        .collect();
+    for thread in threads {
+        let ran = thread.join().unwrap();
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    }
+    let text = std::fs::read_to_string(f.path().join("keys.toml")).unwrap();
+    let roots = text.split("[roots.keys]").nth(1).unwrap();
+    assert_eq!(roots.lines().filter(|line| line.contains(" = ")).count(), 7, "{} lines", text.lines().count());
+    assert!(text.contains("current = 7"));
+}
+
+#[test]
+fn reports_replace_reports_and_nothing_else() {
+    let f = with_keys();
+    let scan = "pii scan customers.jsonl --report";
+    assert_eq!(f.run(&format!("{scan} report.json")).code, 0);
+    assert_eq!(f.run(&format!("{scan} report.json")).code, 0, "a report is replaced");
+    let keys = std::fs::read(f.path().join("keys.toml")).unwrap();
+    std::fs::create_dir(f.path().join("folder")).unwrap();
+    assert_eq!(f.run("pii apply customers.jsonl clean/t --policy policy.toml").code, 0);
+    let before = f.files("");
+    for place in ["keys.toml", "customers.jsonl", "folder", "clean/t/r.json", "clean/.biscuit/t/r.json"] {
+        let ran = f.run(&format!("{scan} {place}"));
+        assert!(ran.code == 2 && ran.err.contains("the report could not be written"), "{place}: {}", ran.err);
+    }
+    assert_eq!(f.files(""), before);
+    assert_eq!(std::fs::read(f.path().join("keys.toml")).unwrap(), keys);
+    let asked = "pii detokenize --policy policy.toml --columns ssn --who t --why w --token tok_0 --audit keys.toml";
+    let ran = f.run(asked);
+    assert!(ran.err.contains("NoAudit"), "{}", ran.err);
+    assert_eq!(std::fs::read(f.path().join("keys.toml")).unwrap(), keys);
+}
+
+#[test]
 fn columns_are_scanned_treated_and_shown_again_to_those_who_say_why() {
     let f = with_keys();
     let scan = f.run("pii scan customers.jsonl --json");

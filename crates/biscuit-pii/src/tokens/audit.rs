@@ -1,6 +1,6 @@
 use std::fmt;
 use std::fs::OpenOptions;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -80,7 +80,8 @@ impl Access {
     }
 }
 
-/// A file to which a line of JSON is appended for each access, durable before values are shown.
+/// A file to which a line of JSON is appended for each access, durable before values are shown. On Unix, only its owner can read one that is made
+/// here. A file that begins with something else than a line of JSON is not appended to: it is none of this kind.
 #[derive(Debug, Clone)]
 pub struct AuditFile(PathBuf);
 
@@ -96,12 +97,21 @@ impl Audit for AuditFile {
         let mut line = serde_json::to_vec(entry).map_err(|e| Error::internal("an entry is JSON").with_source(e))?;
         line.push(b'\n');
         let write = || {
-            let mut file = OpenOptions::new().append(true).create(true).open(&self.0)?;
+            let mut options = OpenOptions::new();
+            options.read(true).append(true).create(true);
+            #[cfg(unix)]
+            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+            let mut file = options.open(&self.0)?;
+            let mut first = [0];
+            if file.metadata()?.is_file() && file.read(&mut first)? > 0 && first[0] != b'{' {
+                return Err(std::io::Error::other("it is no audit file"));
+            }
             file.write_all(&line)?;
             file.sync_all()
         };
         write().map_err(|e| {
-            let message = format!("nothing was detokenized, since the audit {} could not be written", self.0.display());
+            let message =
+                format!("nothing was detokenized, since the audit {} could not be written: {e}", self.0.display());
             Error::new(ErrorKind::Unavailable, "NoAudit", message).with_source(e)
         })
     }
