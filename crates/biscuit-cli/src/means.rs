@@ -37,6 +37,9 @@ impl OpenMeans for CliMeans {
     }
 }
 
+/// Bytes of a key file: a larger object is something else, and is not fetched.
+const MOST_BYTES: u64 = 1 << 20;
+
 /// A key file by a path, relative to a folder, or a URL.
 pub(crate) async fn key_file(place: &str, folder: &Path, stores: &Stores) -> Result<KeyFile> {
     if !place.contains("://") {
@@ -44,7 +47,12 @@ pub(crate) async fn key_file(place: &str, folder: &Path, stores: &Stores) -> Res
     }
     let location = stores.open(place).await?;
     let failed = |e| store_error("read", location.path(), e).in_file(place);
-    let bytes = async { location.storage().store.get(location.path()).await?.bytes().await }.await.map_err(failed)?;
+    let object = location.storage().store.get(location.path()).await.map_err(failed)?;
+    if object.meta.size > MOST_BYTES {
+        let message = format!("the key file has more than {MOST_BYTES} bytes");
+        return Err(Error::usage("InvalidKeyFile", message).in_file(place));
+    }
+    let bytes = object.bytes().await.map_err(failed)?;
     let text = std::str::from_utf8(&bytes);
     let text = text.map_err(|_| Error::usage("InvalidKeyFile", "the key file is no text").in_file(place))?;
     KeyFile::parse(text).map_err(|e| e.in_file(place))

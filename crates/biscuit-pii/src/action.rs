@@ -60,7 +60,8 @@ impl Action {
 /// The text with a `*` for each letter and digit but so many at its ends.
 pub(crate) fn masked(text: &str, first: usize, last: usize) -> String {
     let all = text.chars().filter(|c| c.is_alphanumeric()).count();
-    let (first, last) = if (first + last) * 2 > all { (0, 0) } else { (first, last) };
+    let too_many = first.saturating_add(last).saturating_mul(2) > all;
+    let (first, last) = if too_many { (0, 0) } else { (first, last) };
     let mut at = 0;
     let mask = |c: char| {
         if !c.is_alphanumeric() {
@@ -82,6 +83,10 @@ mod tests {
         assert_eq!(phone(2, 2), "+49 (**) ***-*20");
         assert_eq!(phone(0, 0), "+** (**) ***-***");
         assert_eq!(phone(3, 4), "+** (**) ***-***", "seven of ten would be shown");
+        let most = usize::MAX;
+        for (first, last) in [(most, 1), (1, most), (most / 2, 1), (most / 2 + 1, 0), (most, most)] {
+            assert_eq!(phone(first, last), "+** (**) ***-***", "{first} and {last}");
+        }
         assert_eq!(masked("Éva", 1, 1), "***");
         assert_eq!(masked("Éva", 1, 0), "É**");
         assert_eq!(Action::Keep.replace(&Entity::URL, "x", None), "x");

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::Path;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
@@ -65,6 +66,9 @@ struct WrittenRoots {
 
 /// The namespace of local keys.
 const NAMESPACE: &str = "biscuit";
+
+/// Bytes of a key file, which has some hundred for each key: a larger one is something else.
+const MOST_BYTES: u64 = 1 << 20;
 
 const HEAD: &str = "\
 # Keys of Biscuit. Without this file, nothing that was encrypted or tokenized with it is readable again: keep copies of it.
@@ -140,7 +144,12 @@ impl KeyFile {
     /// # Errors
     /// `InvalidKeyFile`.
     pub fn open(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map(Zeroizing::new);
+        let read = || {
+            let mut text = Zeroizing::new(String::new());
+            std::fs::File::open(path)?.take(MOST_BYTES + 1).read_to_string(&mut text)?;
+            Ok(text)
+        };
+        let text: std::io::Result<Zeroizing<String>> = read();
         let text = text.map_err(|e| {
             let message = format!("the key file {} cannot be read: {e}", path.display());
             Error::usage("InvalidKeyFile", message).with_source(e)
@@ -157,6 +166,9 @@ impl KeyFile {
     /// # Errors
     /// `InvalidKeyFile`, which says what is wrong and shows no key.
     pub fn parse(text: &str) -> Result<Self> {
+        if text.len() as u64 > MOST_BYTES {
+            return Err(invalid(format!("it has more than {MOST_BYTES} bytes")));
+        }
         let written: Written = toml::from_str(text).map_err(|e| {
             // Its text, unlike the message, shows the line, which may be a key.
             let line = e.span().map(|span| text[..span.start.min(text.len())].lines().count().max(1));

@@ -57,9 +57,14 @@ impl FileStore {
     ) -> Result<T> {
         let database = self.database.clone();
         let done = tokio::task::spawn_blocking(move || work(&database)).await;
-        done.map_err(|e| Error::internal("a thread of the store has ended").with_source(e))?
-            .map_err(|e| failed(&self.path, e))
+        done.map_err(|e| ended(&self.path, e))?.map_err(|e| failed(&self.path, e))
     }
+}
+
+/// The library of the store asserts what a sound file holds.
+fn ended(path: &Path, e: tokio::task::JoinError) -> Error {
+    let message = format!("the store {} could not be read: it is damaged", path.display());
+    Error::new(ErrorKind::Unavailable, "StoreFailed", message).with_source(e)
 }
 
 fn failed(path: &Path, e: impl Into<redb::Error>) -> Error {
@@ -75,7 +80,7 @@ async fn open(path: &Path) -> Result<Option<Database>> {
         private(&at).map_err(|e| DatabaseError::Storage(redb::StorageError::Io(e)))?;
         Database::create(&at)
     });
-    let database = match opened.await.map_err(|e| Error::internal("a thread of the store has ended").with_source(e))? {
+    let database = match opened.await.map_err(|e| ended(path, e))? {
         Ok(database) => database,
         Err(DatabaseError::DatabaseAlreadyOpen) => return Ok(None),
         Err(e) => return Err(failed(path, e)),

@@ -173,3 +173,29 @@ fn insta_like(all: &[(String, &str)]) {
         assert!(said.contains(part), "{said} does not say {part}");
     }
 }
+
+#[test]
+fn damaged_and_huge_key_files_are_errors_with_their_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keys.toml");
+    let nested = format!("[wrapping]\nkms = {}", "[".repeat(100_000));
+    let root = |current: &str, key: &str| {
+        format!("[wrapping]\nkms = 'k'\n[roots]\ncurrent = {current}\n[roots.keys]\n1 = \"{key}\"\n")
+    };
+    let contents = [
+        nested.into_bytes(),
+        vec![b'a'; (1 << 20) + 1],
+        b"\xff\xfe".to_vec(),
+        vec![],
+        root("99999999999999999999", "AAA=").into_bytes(),
+        root("65536", "AAA=").into_bytes(),
+        root("1", "no base64!").into_bytes(),
+        root("1", "//8AAA==").into_bytes(),
+    ];
+    for content in contents {
+        std::fs::write(&path, &content).unwrap();
+        let e = biscuit_pii::KeyFile::open(&path).unwrap_err();
+        let said = format!("{e}");
+        assert!(e.code() == "InvalidKeyFile" && said.contains("keys.toml"), "{said}");
+    }
+}

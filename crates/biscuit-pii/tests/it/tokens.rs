@@ -421,3 +421,27 @@ proptest! {
         });
     }
 }
+
+#[tokio::test]
+async fn a_damaged_store_is_an_error_with_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokens.redb");
+    drop(FileStore::open(&path, std::time::Duration::ZERO).await.unwrap());
+    let sound = std::fs::read(&path).unwrap();
+    for at in [0, 9, 64, 130, 200, 4_096, sound.len() / 2] {
+        let mut bytes = sound.clone();
+        bytes[at..(at + 64).min(sound.len())].fill(0xa5);
+        std::fs::write(&path, bytes).unwrap();
+        let opened = FileStore::open(&path, std::time::Duration::ZERO).await;
+        let found = match opened {
+            Ok(store) => biscuit_pii::Store::get(&store, &["a".to_owned()]).await.map(drop),
+            Err(e) => Err(e),
+        };
+        if let Err(e) = found {
+            assert!(e.code() == "StoreFailed" && e.message().contains("tokens.redb"), "{at}: {e}");
+        }
+    }
+    std::fs::write(&path, &sound[..sound.len() / 3]).unwrap();
+    let e = FileStore::open(&path, std::time::Duration::ZERO).await.unwrap_err();
+    assert_eq!(e.code(), "StoreFailed", "{e}");
+}
