@@ -22,6 +22,10 @@ pub(crate) struct Defect {
 /// From here on panics are remembered instead of being printed.
 pub(crate) fn remember() {
     std::panic::set_hook(Box::new(|panic| {
+        // A decoder that panics over damaged input is an error that names the file.
+        if biscuit_core::is_catching() {
+            return;
+        }
         let mut seen = SEEN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if seen.len() < MOST {
             seen.push(defect(panic));

@@ -1,6 +1,7 @@
 use std::fmt::Write;
+use std::path::Path;
 
-use biscuit_core::{Error, Result};
+use biscuit_core::Result;
 use biscuit_journal::JournalOptions;
 use biscuit_partition::{By, PeriodState, Snapshots};
 use clap::Args;
@@ -9,6 +10,7 @@ use serde_json::json;
 use crate::args::TableArgs;
 use crate::context::Context;
 use crate::output::Answer;
+use crate::own_files::{self, Existing};
 
 #[derive(Debug, Args)]
 pub(crate) struct PeriodsArgs {
@@ -39,8 +41,8 @@ pub(crate) async fn run(args: &PeriodsArgs, context: &Context) -> Result<Answer>
     );
     if let Some(path) = &args.html {
         let page = html(&title, &states);
-        std::fs::write(path, page)
-            .map_err(|e| Error::usage("UnwritableFile", format!("`{path}` cannot be written: {e}")).with_source(e))?;
+        own_files::check_output(path, "page")?;
+        own_files::write(Path::new(path), page.as_bytes(), Existing::Replace)?;
     }
     let layout = json!({
         "granularity": calendar.granularity().to_string(),
