@@ -57,8 +57,8 @@ impl AvroFile {
     /// # Errors
     /// `TruncatedInput` for a file that ends in its head, `UnreadableAvro`, `TooDeep`, `TooManyColumns`, `TooLarge` and `UnsupportedType` for
     /// its schema.
-    pub(crate) fn open(file: &Arc<str>, bytes: Bytes) -> Result<Self> {
-        let header = Header::read(&bytes).ok_or_else(|| cut_off(file, "the file ends in its header"))?;
+    pub(crate) fn open(file: &Arc<str>, bytes: &Bytes) -> Result<Self> {
+        let header = Header::read(bytes).ok_or_else(|| cut_off(file, "the file ends in its header"))?;
         let codec = AvroCodec::of(header.get("avro.codec"));
         let codec = codec.ok_or_else(|| unreadable(file, "its codec is none of Avro's"))?;
         let written = header.get(SCHEMA).ok_or_else(|| unreadable(file, "it has no schema"))?;

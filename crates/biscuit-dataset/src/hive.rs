@@ -92,6 +92,16 @@ pub(crate) fn folder(column: &str, value: Option<&str>) -> Result<String> {
 /// # Errors
 /// `PartitionColumns`.
 pub fn check_partition_columns<'a>(columns: impl IntoIterator<Item = &'a str>, partition_by: &[String]) -> Result<()> {
+    check_partition_names(partition_by)?;
+    if !partition_by.is_empty() && columns.into_iter().all(|column| partition_by.iter().any(|p| p == column)) {
+        let message = "all columns are partition columns, and no file would hold a row: leave one out";
+        return Err(Error::usage("PartitionColumns", message));
+    }
+    Ok(())
+}
+
+/// As [`check_partition_columns`], where it does not matter whether there is another column: nothing may have been written.
+pub(crate) fn check_partition_names(partition_by: &[String]) -> Result<()> {
     let refused = |message: String| Err(Error::usage("PartitionColumns", message));
     for (i, name) in partition_by.iter().enumerate() {
         if partition_by[..i].iter().any(|other| other.eq_ignore_ascii_case(name)) {
@@ -102,9 +112,6 @@ pub fn check_partition_columns<'a>(columns: impl IntoIterator<Item = &'a str>, p
                 "the column `{name}` cannot make folders: readers pass over names that are empty or begin with a dot"
             ));
         }
-    }
-    if !partition_by.is_empty() && columns.into_iter().all(|column| partition_by.iter().any(|p| p == column)) {
-        return refused("all columns are partition columns, and no file would hold a row: leave one out".to_owned());
     }
     Ok(())
 }

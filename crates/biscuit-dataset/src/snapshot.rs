@@ -18,7 +18,7 @@ use crate::encrypted_table::hidden_of;
 use crate::encryption::Hidden;
 use crate::engine_error::engine_error;
 use crate::file::{DataFile, OpenFile};
-use crate::hive::{check_partition_columns, partition_values};
+use crate::hive::{check_partition_names, partition_values};
 use crate::provider::TableFiles;
 use crate::snapshot_store::{Pinned, SnapshotStore};
 use crate::table_writer::{TableWriter, WriteOptions};
@@ -244,7 +244,7 @@ impl Snapshot {
             let t = type_name(&biscuit_schema::plain_type(f.data_type()))?;
             Some(Value::Array(vec![Value::String(f.name().clone()), Value::String(t)]))
         };
-        check_partition_columns(schema.fields().iter().map(|f| f.name().as_str()), partition_by)?;
+        check_partition_names(partition_by)?;
         let columns = schema.fields().iter().filter_map(column).collect();
         let types = partition_types(schema, partition_by)?;
         Ok([(COLUMNS, Value::Array(columns)), (PARTITION_TYPES, types), self.encrypted_fact()])

@@ -21,6 +21,8 @@ pub struct Observed {
     pub ghosts: Vec<Retired>,
     /// Files that were replaced and stay for those that still read them, as far as they are there.
     pub held: Vec<Retired>,
+    /// Trial copies of runs on this version, which die with it: those that are alive lose, and delete theirs if they can.
+    pub(crate) trials: Vec<Retired>,
     /// Live files that are gone; there are some only where a diverged table is adopted. The next commit forgets them.
     pub missing: Vec<String>,
     /// Whether the table was not what its journal says, and is adopted as it was found: rows may be older or newer than
@@ -102,6 +104,7 @@ impl Journal {
             foreign: vec![],
             ghosts: vec![],
             held: vec![],
+            trials: vec![],
             missing: vec![],
             diverged: head.lost,
         };
@@ -113,11 +116,8 @@ impl Journal {
             match missing.remove(&file.path) {
                 Some(live) if is_same(live, &file) => observed.files.push(file),
                 Some(_) => changed.push(file),
-                None if trial_base(&file.path).is_some() => {
-                    // Another run may be at it, unless its base is no longer the newest version.
-                    let dead = trial_base(&file.path).is_some_and(|base| base < head.version);
-                    observed.ghosts.extend(dead.then_some(file));
-                }
+                None if trial_base(&file.path).is_some_and(|base| base < head.version) => observed.ghosts.push(file),
+                None if trial_base(&file.path).is_some() => observed.trials.push(file),
                 None if is_held(head, &file) => observed.held.push(file),
                 None if biscuit_nonce(&file.path).is_some() => observed.ghosts.push(file),
                 None => observed.foreign.push(file),

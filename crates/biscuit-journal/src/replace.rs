@@ -217,7 +217,7 @@ impl Replace<'_> {
         let retired: BTreeSet<&str> = self.record.retire.iter().chain(held).map(|f| f.path.as_str()).collect();
         let adopt = self.observed.foreign.iter().filter(|f| !retired.contains(f.path.as_str())).cloned().collect();
         self.record.adopt = adopt;
-        self.record.retire.extend(self.observed.ghosts.iter().cloned());
+        self.record.retire.extend(self.observed.ghosts.iter().chain(&self.observed.trials).cloned());
         self.record.forget.clone_from(&self.observed.missing);
         self.record.settles = self.observed.diverged;
         Ok(self.finish().await?.0)
@@ -319,12 +319,14 @@ impl Replace<'_> {
     /// the name of a partition's folder, a name that the file system takes for another one. On a disk each folder is tried; a
     /// store without folders has the same rights for all of them.
     async fn try_publish(&self) -> Result<()> {
+        let mut files: Vec<&Published> = self.record.publish.iter().collect();
+        files.sort_by_key(|file| file.size);
         let mut folders: BTreeMap<&str, &Published> = BTreeMap::new();
-        for file in &self.record.publish {
+        let tried = if self.journal.storage.durability.is_immediate() { 1 } else { files.len() };
+        for file in files.into_iter().take(tried) {
             folders.entry(folder_of(&file.path)).or_insert(file);
         }
-        let tried = if self.journal.storage.durability.is_immediate() { 1 } else { folders.len() };
-        let trials = folders.into_values().take(tried).map(|file| self.try_copy(file).boxed());
+        let trials = folders.into_values().map(|file| self.try_copy(file).boxed());
         stream::iter(trials.collect::<Vec<_>>()).buffered(TRIALS_IN_FLIGHT).try_collect().await
     }
 
@@ -341,7 +343,11 @@ impl Replace<'_> {
             e => store_error("publish to", &trial, e),
         })?;
         let spelled = durability.is_spelled_so(&trial, &self.journal.table).await;
-        store.delete(&trial).await.map_err(|e| store_error("delete", &trial, e))?;
+        match store.delete(&trial).await {
+            // Whoever has committed meanwhile deletes the trials of others.
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+            Err(e) => return Err(store_error("delete", &trial, e)),
+        }
         if spelled? {
             return Ok(());
         }

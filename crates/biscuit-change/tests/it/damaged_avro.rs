@@ -46,13 +46,13 @@ fn read(file: impl Into<Bytes>) -> Result<Changes> {
 }
 
 fn code(file: Vec<u8>) -> &'static str {
-    let e = read(file).unwrap_err();
+    let e = read(file).expect_err("it is damaged");
     assert_eq!(e.file(), Some("in/a.avro"), "{e}");
     e.code()
 }
 
 fn rows(file: Vec<u8>) -> usize {
-    read(file).unwrap().batches.iter().map(|b| b.ops.len()).sum()
+    read(file).expect("it is whole").batches.iter().map(|b| b.ops.len()).sum()
 }
 
 fn two_blocks() -> Vec<u8> {
@@ -123,7 +123,7 @@ fn every_changed_bit_of_an_avro_file_ends_in_rows_or_an_error() {
         match read(damaged) {
             Ok(changes) => assert!(changes.batches.iter().all(|b| b.ops.len() <= 43), "bit {bit}"),
             Err(e) => {
-                assert_eq!((e.kind(), e.file()), (biscuit_core::ErrorKind::Data, Some("in/a.avro")), "bit {bit}: {e}")
+                assert_eq!((e.kind(), e.file()), (biscuit_core::ErrorKind::Data, Some("in/a.avro")), "bit {bit}: {e}");
             }
         }
     }

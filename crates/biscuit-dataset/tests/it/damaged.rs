@@ -109,7 +109,8 @@ async fn a_cut_off_file_is_unreadable() {
 /// The footer of a file, changed by replacing bytes that it has once.
 async fn with_footer(from: &[u8], to: &[u8]) -> Result<OpenFile> {
     let mut bytes = parquet(&content());
-    let footer = bytes.len() - 8 - u32::from_le_bytes(bytes[bytes.len() - 8..][..4].try_into().unwrap()) as usize;
+    let footer =
+        bytes.len() - 8 - u32::from_le_bytes(bytes[bytes.len() - 8..][..4].try_into().expect("four bytes")) as usize;
     let places: Vec<usize> = (footer..bytes.len() - from.len()).filter(|at| bytes[*at..].starts_with(from)).collect();
     assert_eq!(places.len(), 1, "the footer has it at {places:?}");
     bytes[places[0]..][..to.len()].copy_from_slice(to);

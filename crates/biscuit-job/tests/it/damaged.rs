@@ -21,14 +21,14 @@ const CONTRACT: &str =
 
 fn packed(text: &[u8]) -> [Vec<u8>; 2] {
     let mut w = flate2::write::GzEncoder::new(vec![], flate2::Compression::fast());
-    w.write_all(text).unwrap();
-    [w.finish().unwrap(), zstd::encode_all(text, 1).unwrap()]
+    w.write_all(text).expect("memory takes all");
+    [w.finish().expect("gzip"), zstd::encode_all(text, 1).expect("zstd")]
 }
 
 async fn refused(job: &str, file: &[u8]) -> Error {
     let lab = Lab::new();
     lab.put("raw/a", file).await;
-    let e = lab.run(job).await.unwrap_err();
+    let e = lab.run(job).await.expect_err("it is damaged");
     assert_eq!(e.kind(), ErrorKind::Data, "{e}");
     assert!(e.file().is_some_and(|file| file.ends_with("raw/a")), "{e}");
     e

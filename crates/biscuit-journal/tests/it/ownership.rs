@@ -75,9 +75,9 @@ async fn two_runs_at_once_do_not_make_one_table_inside_the_other() {
 #[tokio::test]
 async fn a_claim_that_was_refused_is_taken_back() {
     let storage = memory();
-    set(&table(&storage, "lake/a/b"), "inner").await.expect("a commit");
     let outer = table(&storage, "lake/a");
-    let observed = outer.view().await.expect("a view");
+    let observed = outer.observe().await.expect("a place for a table");
+    set(&table(&storage, "lake/a/b"), "inner").await.expect("a commit");
     let mut replace = outer.replace(&observed);
     replace.stage("", "txt", "outer".into()).await.expect("staged");
     assert_eq!(code(replace.commit().await), "OverlapsTable");

@@ -124,7 +124,7 @@ async fn what_a_dead_run_has_staged_goes_with_an_erasure_that_finds_nothing() {
     let mut replace = table().journal().clone();
     replace = replace.with_diverged(biscuit_journal::Diverged::Fail);
     let mut dead = replace.replace(&snapshot.observed);
-    dead.stage("", "parquet", file(&[flat(&[7], "a")], plain()).into()).await.unwrap();
+    dead.stage("", "parquet", file(&[flat(&[7], "a")], plain())).await.unwrap();
     let staged = || async {
         use futures::TryStreamExt;
         let all = storage.store.list(Some(&Path::from("lake/.biscuit/t/staging"))).try_collect::<Vec<_>>().await;
