@@ -57,8 +57,8 @@ impl AvroFile {
     /// # Errors
     /// `TruncatedInput` for a file that ends in its head, `UnreadableAvro`, `TooDeep`, `TooManyColumns`, `TooLarge` and `UnsupportedType` for
     /// its schema.
-    pub(crate) fn open(file: &Arc<str>, bytes: &Bytes) -> Result<Self> {
-        let header = Header::read(bytes).ok_or_else(|| cut_off(file, "the file ends in its header"))?;
+    pub(crate) fn open(file: &Arc<str>, bytes: Bytes) -> Result<Self> {
+        let header = Header::read(&bytes).ok_or_else(|| cut_off(file, "the file ends in its header"))?;
         let codec = AvroCodec::of(header.get("avro.codec"));
         let codec = codec.ok_or_else(|| unreadable(file, "its codec is none of Avro's"))?;
         let written = header.get(SCHEMA).ok_or_else(|| unreadable(file, "it has no schema"))?;
@@ -67,6 +67,7 @@ impl AvroFile {
             e if e.starts_with("recursion limit") => too_deep("the schema").in_file(file),
             _ => unreadable(file, "its schema is no JSON"),
         })?;
+        let text = String::from_utf8_lossy(written).into_owned();
         let shape = Shape::of(&schema).map_err(|why| refused(file, why))?;
         let state = Arc::new(Mutex::new(State::default()));
         let blocks = Blocks {
@@ -78,13 +79,12 @@ impl AvroFile {
             given: 0,
             shape: shape.clone(),
             state: state.clone(),
-            bytes: bytes.clone(),
+            bytes,
         };
-        let schema = String::from_utf8_lossy(written).into_owned();
         let built = catch_panic(|| ReaderBuilder::new().with_batch_size(shape.batch_rows()).build(blocks));
         let reader = built.map_err(|e| unreadable(file, "it is damaged").with_source(e))?;
         let reader = reader.map_err(|e| failed(file, &state, e))?;
-        Ok(Self { file: file.clone(), reader, state, schema, rows: 0 })
+        Ok(Self { file: file.clone(), reader, state, schema: text, rows: 0 })
     }
 
     fn read(&mut self) -> Result<Option<RecordBatch>> {

@@ -59,7 +59,7 @@ impl AvroRows {
     /// # Errors
     /// `UnreadableAvro`, `TruncatedInput`, `TooDeep`, `TooManyColumns`, `TooLarge`, `UnsupportedType`; those of a block come with its rows.
     pub fn open(file: &Arc<str>, bytes: Bytes) -> Result<Self> {
-        let blocks = AvroFile::open(file, &bytes)?;
+        let blocks = AvroFile::open(file, bytes)?;
         let metadata = HashMap::from([(AVRO_SCHEMA.to_owned(), blocks.schema.clone())]);
         Ok(Self { file: file.clone(), blocks, metadata })
     }
