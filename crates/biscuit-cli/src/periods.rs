@@ -41,7 +41,6 @@ pub(crate) async fn run(args: &PeriodsArgs, context: &Context) -> Result<Answer>
     );
     if let Some(path) = &args.html {
         let page = html(&title, &states);
-        own_files::check_output(path, "page")?;
         own_files::write(Path::new(path), page.as_bytes(), Existing::Replace)?;
     }
     let layout = json!({

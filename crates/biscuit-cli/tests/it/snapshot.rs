@@ -81,6 +81,7 @@ fn periods_are_drawn() {
     assert!(drawn.out.starts_with("lake/t: 5 periods of a month (UTC), by the time in `eff`\n"), "{}", drawn.out);
     let april = drawn.out.lines().find(|l| l.starts_with("2024-04")).expect("April");
     assert!(april.contains("░") && !april.contains("█"), "it is March's: {april}");
+    assert_eq!(f.run("periods lake/t --html periods.html").code, 0, "a page is replaced by a newer one");
     let page = std::fs::read_to_string(f.path().join("periods.html")).expect("a page");
     assert!(page.contains("<th>2024-03</th>") && !page.contains("http"), "it needs nothing else");
     let json = f.run("periods lake/t --json").json();
