@@ -1,5 +1,5 @@
 use std::collections::HashMap;
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
@@ -17,8 +17,9 @@ use crate::avro_file::AvroFile;
 use crate::codec::Codec;
 use crate::connect::ConnectSchema;
 use crate::envelope::META;
-use crate::parquet_file::parquet_parts;
+use crate::parquet_file::ParquetRows;
 use crate::refused::{BadRows, Part};
+use crate::unpack::DecodedRows;
 
 /// Where files and batches keep the Avro schema they were written with.
 pub(crate) const AVRO_SCHEMA: &str = "avro.schema";
@@ -33,32 +34,76 @@ pub(crate) fn is_columnar(bytes: &[u8]) -> bool {
 pub(crate) type Parts = Box<dyn Iterator<Item = Result<Part>> + Send>;
 
 /// The rows of a Parquet or Avro file; the only one of a record that was put aside keeps its place.
-pub(crate) fn parts(file: &Arc<str>, bytes: Bytes, bad_rows: BadRows, only: Option<u64>) -> Result<Parts> {
-    if bytes.starts_with(b"PAR1") {
-        return Ok(Box::new(parquet_parts(file, bytes, bad_rows, only)?));
-    }
+pub(crate) fn parts(
+    file: &Arc<str>,
+    bytes: Bytes,
+    bad_rows: BadRows,
+    only: Option<u64>,
+    max_unpacked: Option<u64>,
+) -> Result<Parts> {
     let mut row = only.unwrap_or(1);
-    Ok(Box::new(AvroRows::open(file, bytes)?.map(move |batch| {
+    Ok(Box::new(FileRows::open(file, bytes, max_unpacked)?.map(move |batch| {
         let part = Part::of(batch?, row, bad_rows);
         row += part.places.len() as u64;
         Ok(part)
     })))
 }
 
-/// The rows of an Avro file, in plain types, a few thousand at a time: so that they need not be in memory all at once.
-#[derive(Debug)]
-pub struct AvroRows {
+/// The rows of a file that holds columns or records with a schema, a few thousand at a time, so that they need not be in memory all at once.
+pub struct FileRows {
+    rows: Rows,
+    decoded: DecodedRows,
+}
+
+enum Rows {
+    Avro(Box<AvroRows>),
+    Parquet(ParquetRows),
+}
+
+impl FileRows {
+    /// The rows of a Parquet or an Avro file, by its first bytes; `file` is what messages call it. Those of Avro are in plain types, those of Parquet
+    /// in Parquet's own. They may have `max_unpacked` bytes together, or as many as [`DecodedRows`] says.
+    ///
+    /// # Errors
+    /// `UnreadableParquet`, `UnreadableAvro`, `TruncatedInput`, `TooDeep`, `TooManyColumns`, `TooLarge`, `UnsupportedType`. Those of a block or a
+    /// page come with its rows.
+    pub fn open(file: &Arc<str>, bytes: Bytes, max_unpacked: Option<u64>) -> Result<Self> {
+        let decoded = DecodedRows::new(file, bytes.len() as u64, max_unpacked);
+        let rows = match bytes.starts_with(b"PAR1") {
+            true => Rows::Parquet(ParquetRows::open(file, bytes)?),
+            false => Rows::Avro(Box::new(AvroRows::open(file, bytes)?)),
+        };
+        Ok(Self { rows, decoded })
+    }
+}
+
+impl Iterator for FileRows {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let rows = match &mut self.rows {
+            Rows::Avro(rows) => rows.next(),
+            Rows::Parquet(rows) => rows.next(),
+        }?;
+        Some(rows.and_then(|rows| self.decoded.add(&rows).map(|()| rows)))
+    }
+}
+
+impl fmt::Debug for FileRows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileRows").finish_non_exhaustive()
+    }
+}
+
+/// The rows of an Avro file, in plain types.
+struct AvroRows {
     file: Arc<str>,
     blocks: AvroFile,
     metadata: HashMap<String, String>,
 }
 
 impl AvroRows {
-    /// The rows of a file; `file` is what messages call it.
-    ///
-    /// # Errors
-    /// `UnreadableAvro`, `TruncatedInput`, `TooDeep`, `TooManyColumns`, `TooLarge`, `UnsupportedType`; those of a block come with its rows.
-    pub fn open(file: &Arc<str>, bytes: Bytes) -> Result<Self> {
+    fn open(file: &Arc<str>, bytes: Bytes) -> Result<Self> {
         let blocks = AvroFile::open(file, bytes)?;
         let metadata = HashMap::from([(AVRO_SCHEMA.to_owned(), blocks.schema.clone())]);
         Ok(Self { file: file.clone(), blocks, metadata })

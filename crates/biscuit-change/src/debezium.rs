@@ -43,6 +43,9 @@ pub struct DebeziumOptions {
     pub placeholder: Option<String>,
     /// What happens to records that cannot be used.
     pub bad_rows: BadRows,
+    /// Bytes that one file may have when it is unpacked or decoded. Default: 4 GiB for text, and 250 times the bytes of a packed file where that is more
+    /// than 64 MiB; for rows of Parquet and Avro 2,000 times the bytes of the file where that is more than 256 MiB.
+    pub max_unpacked: Option<u64>,
 }
 
 impl DebeziumOptions {
@@ -73,6 +76,12 @@ impl DebeziumOptions {
     /// The same options with another placeholder.
     pub fn with_placeholder(mut self, placeholder: impl Into<String>) -> Self {
         self.placeholder = Some(placeholder.into());
+        self
+    }
+
+    /// The same options with another limit for what one file is unpacked or decoded to, in bytes.
+    pub fn with_max_unpacked(mut self, bytes: u64) -> Self {
+        self.max_unpacked = Some(bytes);
         self
     }
 
@@ -177,7 +186,8 @@ impl DebeziumReader {
 
     fn read_as(&mut self, file: &str, bytes: &Bytes, row: Option<u64>) -> Result<()> {
         let name: Arc<str> = file.into();
-        each_line(&name, bytes, row, &mut |unit| match unit {
+        let max_unpacked = self.options.max_unpacked;
+        each_line(&name, bytes, row, max_unpacked, &mut |unit| match unit {
             Unit::Begin(raws, of_file) => {
                 self.begin(raws, of_file);
                 Ok(())

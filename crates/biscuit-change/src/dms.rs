@@ -8,10 +8,10 @@ use biscuit_schema::{Contract, plain_type};
 use bytes::Bytes;
 
 use crate::changes::{ChangeBatch, Changes};
+use crate::columnar::parts;
 use crate::csv_rows::{self, CsvFile, CsvForm};
 use crate::dms_file::{DmsFile, Kind};
 use crate::dms_rows::Make;
-use crate::parquet_file::parquet_parts;
 use crate::refused::{BadRows, Part, Refused, sift};
 use crate::rows::RowsOptions;
 use crate::table_name::{TableName, check_one};
@@ -46,6 +46,9 @@ pub struct DmsOptions {
     pub before_image: String,
     /// What happens to records that cannot be used.
     pub bad_rows: BadRows,
+    /// Bytes that one file may have when it is unpacked or decoded. Default: 4 GiB for text, and 250 times the bytes of a packed file where that is more
+    /// than 64 MiB; for rows of Parquet and Avro 2,000 times the bytes of the file where that is more than 256 MiB.
+    pub max_unpacked: Option<u64>,
 }
 
 impl Default for DmsOptions {
@@ -61,6 +64,7 @@ impl Default for DmsOptions {
             null: "NULL".to_owned(),
             before_image: "BI_".to_owned(),
             bad_rows: BadRows::Fail,
+            max_unpacked: None,
         }
     }
 }
@@ -99,6 +103,12 @@ impl DmsOptions {
     /// The same options with another text for null.
     pub fn with_null(mut self, null: impl Into<String>) -> Self {
         self.null = null.into();
+        self
+    }
+
+    /// The same options with another limit for what one file is unpacked or decoded to, in bytes.
+    pub fn with_max_unpacked(mut self, bytes: u64) -> Self {
+        self.max_unpacked = Some(bytes);
         self
     }
 
@@ -219,12 +229,12 @@ impl DmsReader {
         };
         let name: Arc<str> = file.into();
         if bytes.starts_with(b"PAR1") {
-            for part in parquet_parts(&name, bytes, self.options.bad_rows, row)? {
+            for part in parts(&name, bytes, self.options.bad_rows, row, self.options.max_unpacked)? {
                 self.add(part?, &name, &named)?;
             }
             return Ok(());
         }
-        let text = text_of(file, &bytes)?;
+        let text = text_of(file, &bytes, self.options.max_unpacked)?;
         if named.kind == Kind::Transactions {
             return self.transactions(&name, &text, named, row);
         }

@@ -33,7 +33,7 @@ mod units;
 mod unpack;
 
 pub use changes::{ChangeBatch, Changes, Completeness, Move, MoveKind};
-pub use columnar::AvroRows;
+pub use columnar::FileRows;
 pub use debezium::{DebeziumOptions, DebeziumReader};
 pub use dms::{DmsOptions, DmsReader};
 pub use op::{Op, ParsedOp, parse_op};
@@ -43,4 +43,4 @@ pub use row_changes::row_changes;
 pub use rows::{RowsOptions, RowsReader};
 pub use table_name::TableName;
 pub use tables::{OfTable, TableFormat, TablesReader};
-pub use unpack::{Packing, unpacking_failed};
+pub use unpack::{DecodedRows, Packing, unpacking_failed};

@@ -1,12 +1,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use biscuit_core::{Error, Result, catch_panic};
-use biscuit_schema::{check_parquet_footer, check_size};
+use biscuit_schema::{check_parquet_footer, check_size, parquet_rows_at_a_time};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 
-use crate::refused::{BadRows, Part};
+/// Rows that are decoded at a time.
+const BATCH: usize = 65_536;
 
 fn unreadable(file: &str, why: &str) -> Error {
     Error::data("UnreadableParquet", format!("the file cannot be read as Parquet: {why}")).in_file(file)
@@ -33,45 +36,53 @@ fn check_footer(file: &str, bytes: &Bytes) -> Result<()> {
     check_parquet_footer(footer.unwrap_or_default(), bytes.len() as u64).map_err(|why| unreadable(file, &why))
 }
 
-/// The rows of a Parquet file; the only one of a record that was put aside keeps its place.
-pub(crate) fn parquet_parts(
-    file: &Arc<str>,
-    bytes: Bytes,
-    bad_rows: BadRows,
-    only: Option<u64>,
-) -> Result<ParquetParts> {
-    check_footer(file, &bytes)?;
-    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-    let builder = decode(file, || ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, options))?;
-    check_size(builder.schema(), &format!("`{file}`"))?;
-    let footer = builder.metadata().file_metadata();
-    let rows = u64::try_from(footer.num_rows()).unwrap_or(0);
-    let metadata: HashMap<String, String> = footer
-        .key_value_metadata()
-        .into_iter()
-        .flatten()
-        .filter(|kv| kv.key.contains("avro"))
-        .filter_map(|kv| Some((kv.key.clone(), kv.value.clone()?)))
-        .collect();
-    let reader = decode(file, || builder.with_batch_size(65_536).build())?;
-    let next = only.unwrap_or(1);
-    Ok(ParquetParts { file: file.clone(), reader: Some(reader), metadata, bad_rows, next, left: rows })
+/// How many rows may be decoded at a time: as few as the row group with the largest values demands.
+fn rows_at_a_time(file: &str, metadata: &ParquetMetaData, content: &Bytes) -> Result<usize> {
+    let of_group = |group: &RowGroupMetaData| {
+        let columns = group.columns().iter().map(|column| {
+            let (begin, length) = column.byte_range();
+            let at = |n: u64| usize::try_from(n).unwrap_or(usize::MAX).min(content.len());
+            (column, content.slice(at(begin)..at(begin.saturating_add(length))))
+        });
+        match catch_panic(|| parquet_rows_at_a_time(group, columns, BATCH)) {
+            Ok(rows) => rows.map_err(|why| unreadable(file, &why)),
+            Err(e) => Err(unreadable(file, "it is damaged").with_source(e)),
+        }
+    };
+    metadata.row_groups().iter().map(of_group).try_fold(BATCH, |least, rows| Ok(least.min(rows?)))
 }
 
-/// The rows of a file, part by part; after an error there are no more.
-pub(crate) struct ParquetParts {
+/// The rows of a Parquet file, as many at a time as their sizes allow; after an error there are no more.
+pub(crate) struct ParquetRows {
     file: Arc<str>,
     reader: Option<ParquetRecordBatchReader>,
     metadata: HashMap<String, String>,
-    bad_rows: BadRows,
-    /// The number of the next row.
-    next: u64,
     /// Rows that are still to come, by the footer.
     left: u64,
 }
 
-impl ParquetParts {
-    fn read(&mut self) -> Result<Option<Part>> {
+impl ParquetRows {
+    pub(crate) fn open(file: &Arc<str>, bytes: Bytes) -> Result<Self> {
+        check_footer(file, &bytes)?;
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let content = bytes.clone();
+        let builder = decode(file, || ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, options))?;
+        check_size(builder.schema(), &format!("`{file}`"))?;
+        let footer = builder.metadata().file_metadata();
+        let left = u64::try_from(footer.num_rows()).unwrap_or(0);
+        let metadata: HashMap<String, String> = footer
+            .key_value_metadata()
+            .into_iter()
+            .flatten()
+            .filter(|kv| kv.key.contains("avro"))
+            .filter_map(|kv| Some((kv.key.clone(), kv.value.clone()?)))
+            .collect();
+        let batch = rows_at_a_time(file, builder.metadata(), &content)?;
+        let reader = decode(file, || builder.with_batch_size(batch).build())?;
+        Ok(Self { file: file.clone(), reader: Some(reader), metadata, left })
+    }
+
+    fn read(&mut self) -> Result<Option<RecordBatch>> {
         let Some(reader) = &mut self.reader else { return Ok(None) };
         let other = || unreadable(&self.file, "its columns do not have the rows that its footer says");
         let Some(batch) = decode(&self.file, || reader.next().transpose())? else {
@@ -79,15 +90,12 @@ impl ParquetParts {
         };
         self.left = self.left.checked_sub(batch.num_rows() as u64).ok_or_else(other)?;
         let schema = batch.schema().as_ref().clone().with_metadata(self.metadata.clone());
-        let batch = decode(&self.file, || batch.with_schema(Arc::new(schema)))?;
-        let part = Part::of(batch, self.next, self.bad_rows);
-        self.next += part.places.len() as u64;
-        Ok(Some(part))
+        decode(&self.file, || batch.with_schema(Arc::new(schema))).map(Some)
     }
 }
 
-impl Iterator for ParquetParts {
-    type Item = Result<Part>;
+impl Iterator for ParquetRows {
+    type Item = Result<RecordBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let next = self.read().transpose();

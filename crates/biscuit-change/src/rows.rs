@@ -37,6 +37,9 @@ pub struct RowsOptions {
     pub placeholder: Option<String>,
     /// What happens to records that cannot be used.
     pub bad_rows: BadRows,
+    /// Bytes that one file may have when it is unpacked or decoded. Default: 4 GiB for text, and 250 times the bytes of a packed file where that is more
+    /// than 64 MiB; for rows of Parquet and Avro 2,000 times the bytes of the file where that is more than 256 MiB.
+    pub max_unpacked: Option<u64>,
 }
 
 impl RowsOptions {
@@ -61,6 +64,12 @@ impl RowsOptions {
     /// The same options with expected types.
     pub fn with_expected(mut self, schema: SchemaRef) -> Self {
         self.expected = Some(schema);
+        self
+    }
+
+    /// The same options with another limit for what one file is unpacked or decoded to, in bytes.
+    pub fn with_max_unpacked(mut self, bytes: u64) -> Self {
+        self.max_unpacked = Some(bytes);
         self
     }
 
@@ -125,16 +134,16 @@ impl RowsReader {
         if bytes.is_empty() {
             Err(empty(file))
         } else if columnar {
-            for part in columnar::parts(&name, bytes, self.options.bad_rows, row)? {
+            for part in columnar::parts(&name, bytes, self.options.bad_rows, row, self.options.max_unpacked)? {
                 self.add(part?, &name)?;
             }
             Ok(())
         } else if plain.ends_with(".csv") || plain.ends_with(".tsv") {
             let separator = if plain.ends_with(".tsv") { b'\t' } else { b',' };
             let form = CsvForm { separator, names: None, null: String::new() };
-            self.csv(&name, text_of(file, &bytes)?, form, row)
+            self.csv(&name, text_of(file, &bytes, self.options.max_unpacked)?, form, row)
         } else {
-            self.json.push((name, text_of(file, &bytes)?.into(), row));
+            self.json.push((name, text_of(file, &bytes, self.options.max_unpacked)?.into(), row));
             Ok(())
         }
     }

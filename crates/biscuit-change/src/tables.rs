@@ -33,6 +33,7 @@ pub struct TablesReader<'a> {
     ignored: u64,
     /// Tables of which a record stopped the reading; the others go on.
     failed: BTreeMap<TableName, Error>,
+    max_unpacked: Option<u64>,
 }
 
 /// Makes the options of a table.
@@ -68,13 +69,20 @@ impl<'a> TablesReader<'a> {
     /// A reader of Debezium files; `make` is asked for the options of each table.
     pub fn debezium(mut make: impl FnMut(&TableName) -> Result<DebeziumOptions> + Send + 'a) -> Self {
         let make = Box::new(move |table: &TableName| make(table).map(TableFormat::Debezium));
-        Self { kind: Readers::Debezium(BTreeMap::new()), make, ignored: 0, failed: BTreeMap::new() }
+        Self { kind: Readers::Debezium(BTreeMap::new()), make, ignored: 0, failed: BTreeMap::new(), max_unpacked: None }
     }
 
     /// A reader of DMS files; `make` is asked for the options of each table.
     pub fn dms(mut make: impl FnMut(&TableName) -> Result<DmsOptions> + Send + 'a) -> Self {
         let make = Box::new(move |table: &TableName| make(table).map(TableFormat::Dms));
-        Self { kind: Readers::Dms(BTreeMap::new()), make, ignored: 0, failed: BTreeMap::new() }
+        Self { kind: Readers::Dms(BTreeMap::new()), make, ignored: 0, failed: BTreeMap::new(), max_unpacked: None }
+    }
+
+    /// The same reader with another limit for what one file is unpacked or decoded to, in bytes; the options of tables have it, too. Default: that of
+    /// [`DebeziumOptions::max_unpacked`].
+    pub fn with_max_unpacked(mut self, bytes: Option<u64>) -> Self {
+        self.max_unpacked = bytes;
+        self
     }
 
     /// Reads one file.
@@ -90,12 +98,12 @@ impl<'a> TablesReader<'a> {
     }
 
     fn debezium_file(&mut self, file: &str, bytes: &Bytes) -> Result<()> {
-        let Self { kind: Readers::Debezium(readers), make, ignored, failed } = self else {
+        let Self { kind: Readers::Debezium(readers), make, ignored, failed, max_unpacked } = self else {
             return Err(Error::internal("a reader of another kind"));
         };
         let name: Arc<str> = file.into();
         let mut part: Option<(Raws, Option<Arc<Codecs>>)> = None;
-        each_line(&name, bytes, None, &mut |unit| match unit {
+        each_line(&name, bytes, None, *max_unpacked, &mut |unit| match unit {
             Unit::Begin(raws, of_file) => {
                 readers.values_mut().for_each(|r| r.begin(raws, of_file));
                 part = Some((raws.clone(), of_file.cloned()));
@@ -147,7 +155,7 @@ impl<'a> TablesReader<'a> {
         let named = DmsFile::of(file);
         let tables: BTreeSet<TableName> = match (named.kind, named.schema, named.table) {
             (Kind::Transactions, ..) => {
-                let text = text_of(file, bytes)?;
+                let text = text_of(file, bytes, self.max_unpacked)?;
                 let records = csv_rows::records(&text, &file.into())?;
                 let name = |f: &csv::StringRecord| Some(TableName::new(Some(f.get(2)?), f.get(1)?));
                 records.iter().filter_map(|(fields, ..)| name(fields)).collect()

@@ -9,11 +9,11 @@ use crate::unpack::unpack;
 ///
 /// # Errors
 /// `EmptyFile`, `NotUtf8`, `TooLarge`, and for packed text that ends too early or is damaged `TruncatedInput`.
-pub(crate) fn text_of(file: &str, bytes: &Bytes) -> Result<String> {
+pub(crate) fn text_of(file: &str, bytes: &Bytes, max_unpacked: Option<u64>) -> Result<String> {
     if bytes.is_empty() {
         return Err(empty(file));
     }
-    let raw = unpack(file, bytes)?;
+    let raw = unpack(file, bytes, max_unpacked)?;
     let text = String::from_utf8(raw).map_err(|e| {
         let line = e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count();
         Error::data("NotUtf8", "the text is not UTF-8").at(file, line as u64 + 1)

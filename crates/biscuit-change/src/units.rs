@@ -28,10 +28,11 @@ pub(crate) fn each_line(
     file: &Arc<str>,
     bytes: &Bytes,
     row: Option<u64>,
+    max_unpacked: Option<u64>,
     step: &mut dyn FnMut(Unit<'_>) -> Result<()>,
 ) -> Result<()> {
     if is_columnar(bytes) {
-        for part in columnar::parts(file, bytes.clone(), BadRows::Fail, row)? {
+        for part in columnar::parts(file, bytes.clone(), BadRows::Fail, row, max_unpacked)? {
             let part = part?;
             let codecs = Arc::new(columnar::codecs(&part.batch));
             step(Unit::Begin(&Raws::Rows(part.batch.clone()), Some(&codecs)))?;
@@ -43,7 +44,7 @@ pub(crate) fn each_line(
         }
         return Ok(());
     }
-    let text: Arc<str> = text_of(file, bytes)?.into();
+    let text: Arc<str> = text_of(file, bytes, max_unpacked)?.into();
     step(Unit::Begin(&Raws::Text { text: text.clone(), header: None, spans: vec![] }, None))?;
     for (place, span) in lines(&text) {
         step(Unit::Line(&text[span.clone()], Pick::Span(span), row.unwrap_or(place)))?;

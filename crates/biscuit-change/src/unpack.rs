@@ -1,5 +1,7 @@
 use std::io::{self, BufRead, Read};
+use std::sync::Arc;
 
+use arrow::array::{Array, RecordBatch};
 use biscuit_core::{Error, Result, catch_panic};
 
 /// Bytes of a text file that is held in memory, unpacked.
@@ -57,19 +59,20 @@ pub fn unpacking_failed(file: &str, e: io::Error) -> Error {
 }
 
 /// All of a text, unpacked.
-pub(crate) fn unpack(file: &str, bytes: &[u8]) -> Result<Vec<u8>> {
-    unpack_to(file, bytes, RATIO_FROM)
+pub(crate) fn unpack(file: &str, bytes: &[u8], max_unpacked: Option<u64>) -> Result<Vec<u8>> {
+    unpack_to(file, bytes, max_unpacked, RATIO_FROM)
 }
 
-fn unpack_to(file: &str, bytes: &[u8], ratio_from: u64) -> Result<Vec<u8>> {
+fn unpack_to(file: &str, bytes: &[u8], max_unpacked: Option<u64>, ratio_from: u64) -> Result<Vec<u8>> {
     let packing = Packing::of(bytes);
-    let most = match packing {
-        Packing::None => MAX_TEXT,
-        _ => MAX_TEXT.min((bytes.len() as u64).saturating_mul(MAX_RATIO).max(ratio_from)),
+    let most = match (max_unpacked, packing) {
+        (Some(most), _) => most,
+        (None, Packing::None) => MAX_TEXT,
+        (None, _) => MAX_TEXT.min((bytes.len() as u64).saturating_mul(MAX_RATIO).max(ratio_from)),
     };
     let read = catch_panic(|| {
         let mut out = Vec::new();
-        packing.reader(bytes)?.take(most + 1).read_to_end(&mut out).map(|_| out)
+        packing.reader(bytes)?.take(most.saturating_add(1)).read_to_end(&mut out).map(|_| out)
     });
     let out = match read {
         Ok(read) => read.map_err(|e| unpacking_failed(file, e))?,
@@ -78,13 +81,56 @@ fn unpack_to(file: &str, bytes: &[u8], ratio_from: u64) -> Result<Vec<u8>> {
     if out.len() as u64 <= most {
         return Ok(out);
     }
-    let message = match most {
-        MAX_TEXT => format!("the text has more than {MAX_TEXT} bytes: divide the file"),
-        _ => format!(
-            "the text has more than {MAX_RATIO} times the bytes of the packed file: unpack the file if that is meant"
-        ),
+    let what = match max_unpacked {
+        None if most < MAX_TEXT => format!("{MAX_RATIO} times the bytes of the packed file"),
+        _ => format!("{most} bytes"),
     };
-    Err(Error::data("TooLarge", message).in_file(file))
+    Err(too_large(file, &format!("the text has more than {what}")))
+}
+
+fn too_large(file: &str, what: &str) -> Error {
+    let message = format!(
+        "{what}; if that is meant, say the most that a file may have (--max-unpacked, or `max_unpacked` of a source)"
+    );
+    Error::data("TooLarge", message).in_file(file)
+}
+
+/// Bytes of decoded rows for each byte of a file, where there are more than [`ROWS_FROM`]: a value that all rows have is in it once.
+const ROWS_RATIO: u64 = 2000;
+
+/// Bytes of decoded rows up to which any ratio is fine.
+const ROWS_FROM: u64 = 256 << 20;
+
+/// Counts the bytes of the rows that a file is decoded to: a small file that becomes very many of them is an error and not the end of the memory.
+#[derive(Debug, Clone)]
+pub struct DecodedRows {
+    file: Arc<str>,
+    bytes: u64,
+    most: u64,
+    is_default: bool,
+}
+
+impl DecodedRows {
+    /// Of a file of `size` bytes. Without `max_unpacked` it may have 256 MiB of rows, or 2,000 times its bytes if that is more.
+    pub fn new(file: &Arc<str>, size: u64, max_unpacked: Option<u64>) -> Self {
+        let most = max_unpacked.unwrap_or(size.saturating_mul(ROWS_RATIO).max(ROWS_FROM));
+        Self { file: file.clone(), bytes: 0, most, is_default: max_unpacked.is_none() }
+    }
+
+    /// Counts some rows.
+    ///
+    /// # Errors
+    /// `TooLarge`.
+    pub fn add(&mut self, rows: &RecordBatch) -> Result<()> {
+        let sizes = rows.columns().iter().filter_map(|column| column.to_data().get_slice_memory_size().ok());
+        self.bytes = self.bytes.saturating_add(sizes.sum::<usize>() as u64);
+        if self.bytes <= self.most {
+            return Ok(());
+        }
+        let times =
+            if self.is_default { format!(", and {ROWS_RATIO} times the bytes of the file") } else { String::new() };
+        Err(too_large(&self.file, &format!("the rows have more than {} bytes{times}", self.most)))
+    }
 }
 
 #[cfg(test)]
@@ -104,16 +150,16 @@ mod tests {
     }
 
     fn code(bytes: &[u8]) -> &'static str {
-        unpack("a.gz", bytes).map(drop).unwrap_err().code()
+        unpack("a.gz", bytes, None).map(drop).unwrap_err().code()
     }
 
     #[test]
     fn members_and_frames_behind_one_another_are_one_text() {
         for one in packed(b"id,v\n1,a\n") {
-            assert_eq!(unpack("a", &one).unwrap(), b"id,v\n1,a\n");
-            assert_eq!(unpack("a", &one.repeat(2)).unwrap(), b"id,v\n1,a\nid,v\n1,a\n");
+            assert_eq!(unpack("a", &one, None).unwrap(), b"id,v\n1,a\n");
+            assert_eq!(unpack("a", &one.repeat(2), None).unwrap(), b"id,v\n1,a\nid,v\n1,a\n");
         }
-        assert_eq!(unpack("a", &gzip(b"")).unwrap(), b"");
+        assert_eq!(unpack("a", &gzip(b""), None).unwrap(), b"");
     }
 
     #[test]
@@ -134,9 +180,11 @@ mod tests {
     fn text_of_many_times_its_packed_size_is_refused() {
         let spaces = vec![b' '; 1 << 20];
         for packed in packed(&spaces) {
-            let e = unpack_to("a.gz", &packed, 1000).map(drop).unwrap_err();
+            let e = unpack_to("a.gz", &packed, None, 1000).map(drop).unwrap_err();
             assert_eq!((e.code(), e.file()), ("TooLarge", Some("a.gz")), "{} bytes", packed.len());
-            assert_eq!(unpack("a", &packed).unwrap().len(), 1 << 20);
+            assert_eq!(unpack("a", &packed, None).unwrap().len(), 1 << 20);
+            assert_eq!(unpack_to("a", &packed, Some(1 << 20), 1000).unwrap().len(), 1 << 20);
+            assert_eq!(unpack("a", &packed, Some((1 << 20) - 1)).unwrap_err().code(), "TooLarge");
         }
     }
 }

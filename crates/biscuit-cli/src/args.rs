@@ -398,6 +398,11 @@ pub(crate) struct MergeArgs {
     #[arg(long, value_parser = bytes, value_name = "BYTES")]
     pub(crate) memory: Option<usize>,
 
+    /// What one change file may be unpacked or decoded to [default: 4 GiB for text, and 250 times a packed file; 2,000 times a file of
+    /// Parquet or Avro; small files 64 and 256 MiB at least]
+    #[arg(long, value_parser = bytes, value_name = "BYTES")]
+    pub(crate) max_unpacked: Option<usize>,
+
     #[command(flatten)]
     pub(crate) parquet: ParquetArgs,
 

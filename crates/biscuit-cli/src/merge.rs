@@ -130,6 +130,7 @@ async fn all_tables(command: &MergeCommand, context: &Context) -> Result<Answer>
         }),
         FormatName::Rows => return Err(other()),
     };
+    let reader = reader.with_max_unpacked(max_unpacked(args));
     // Which table a record is of is said by these readers.
     let read_as = Format::Rows(RowsOptions::default());
     let files = ChangeFiles::new(command.changes.clone(), read_as)
@@ -339,7 +340,7 @@ fn format_with(args: &MergeArgs, contract: Option<&Contract>, expected: Option<S
     ] {
         formats(given, option, &[Dms])?;
     }
-    match args.format {
+    let format = match args.format {
         FormatName::Debezium => {
             let mut options = DebeziumOptions::default()
                 .with_key(args.key.clone())
@@ -348,7 +349,7 @@ fn format_with(args: &MergeArgs, contract: Option<&Contract>, expected: Option<S
             options.table = args.table.clone().or_else(|| contract.and_then(|c| c.table.clone()));
             options.contract = contract.cloned();
             options.placeholder.clone_from(&args.placeholder);
-            Ok(Format::Debezium(options))
+            Format::Debezium(options)
         }
         FormatName::Rows => {
             let mut options = RowsOptions::default();
@@ -357,7 +358,7 @@ fn format_with(args: &MergeArgs, contract: Option<&Contract>, expected: Option<S
             options.delete_column.clone_from(&args.delete_column);
             options.contract = contract.cloned();
             options.placeholder.clone_from(&args.placeholder);
-            Ok(Format::Rows(options))
+            Format::Rows(options)
         }
         FormatName::Dms => {
             let mut options = DmsOptions::default().with_key(args.key.clone()).with_order(args.order.clone());
@@ -375,9 +376,14 @@ fn format_with(args: &MergeArgs, contract: Option<&Contract>, expected: Option<S
                     default.clone_from(given);
                 }
             }
-            Ok(Format::Dms(options))
+            Format::Dms(options)
         }
-    }
+    };
+    Ok(format.with_max_unpacked(max_unpacked(args)))
+}
+
+fn max_unpacked(args: &MergeArgs) -> Option<u64> {
+    args.max_unpacked.map(|bytes| bytes as u64)
 }
 
 /// The columns of the table as it is.

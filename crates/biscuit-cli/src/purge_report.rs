@@ -140,11 +140,11 @@ pub(crate) fn purged(
 
 /// The plans in numbers, together.
 fn sum(plans: &[Plan]) -> Value {
-    let (mut objects, mut bytes, mut uploads) = (0, 0, 0);
+    let (mut objects, mut bytes, mut uploads) = (0, 0_u64, 0);
     let mut kept = BTreeMap::<&str, u64>::new();
     for summary in plans.iter().map(Plan::summary) {
         objects += summary.objects;
-        bytes += summary.bytes;
+        bytes = bytes.saturating_add(summary.bytes);
         uploads += summary.uploads;
         summary.kept.into_iter().for_each(|(why, n)| *kept.entry(why).or_default() += n);
     }

@@ -304,32 +304,55 @@ impl OpenFile {
         groups: Option<&[usize]>,
         selection: Option<RowSelection>,
     ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-        let mut builder =
-            ParquetRecordBatchStreamBuilder::new_with_metadata(self.reader.clone(), self.metadata.clone());
         let mut target = self.schema.clone();
+        let mut mask = ProjectionMask::all();
         if let Some(names) = columns {
             let roots: Vec<usize> = (0..self.schema.fields().len())
                 .filter(|&i| names.contains(&self.schema.field(i).name().as_str()))
                 .collect();
             target = Arc::new(self.schema.project(&roots).expect("indices come from this schema"));
-            builder = builder.with_projection(ProjectionMask::roots(self.metadata.parquet_schema(), roots));
-        }
-        let in_group = |g: &usize| u64::try_from(self.metadata.metadata().row_group(*g).num_rows()).unwrap_or(0);
-        let mut expected = groups.map_or_else(|| self.rows(), |groups| groups.iter().map(in_group).sum());
-        if let Some(groups) = groups {
-            builder = builder.with_row_groups(groups.to_vec());
-        }
-        if let Some(selection) = selection {
-            expected = selection.row_count() as u64;
-            builder = builder.with_row_selection(selection);
+            mask = ProjectionMask::roots(self.metadata.parquet_schema(), roots);
         }
         self.check_keys(target.fields().iter().map(|f| f.name().as_str()))?;
-        let path = self.file.path.clone();
-        let stream = decode_parquet(&path, || builder.with_batch_size(self.batch_rows).build())?;
-        let batches = stream.map_err({
+        let all: Vec<usize>;
+        let groups = match groups {
+            Some(groups) => groups,
+            None => {
+                all = (0..self.metadata.metadata().num_row_groups()).collect();
+                &all
+            }
+        };
+        let in_group = |g: usize| usize::try_from(self.metadata.metadata().row_group(g).num_rows()).unwrap_or(0);
+        let mut expected = groups.iter().map(|g| in_group(*g) as u64).sum();
+        let mut selection = selection;
+        if let Some(selection) = &selection {
+            expected = selection.row_count() as u64;
+        }
+        // Each row group by a reader of its own, since how many of its rows are decoded at a time depends on its pages.
+        let parts: Vec<_> =
+            groups.iter().map(|g| (*g, selection.as_mut().map(|s| s.split_off(in_group(*g))))).collect();
+        let (reader, metadata, wanted) = (self.reader.clone(), self.metadata.clone(), self.batch_rows);
+        let path: Arc<str> = self.file.path.as_str().into();
+        let open = {
             let path = path.clone();
-            move |e| parquet_error(&path, e)
-        });
+            move |(group, selection)| {
+                let (reader, metadata, mask, path) = (reader.clone(), metadata.clone(), mask.clone(), path.clone());
+                async move {
+                    let held = reader.hold(group, &mask).await.map_err(|e| parquet_error(&path, e))?;
+                    let stream = decode_parquet(&path, || {
+                        let rows = held.rows_at_a_time(group, wanted)?;
+                        let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(held, metadata);
+                        let builder = builder.with_projection(mask).with_row_groups(vec![group]).with_batch_size(rows);
+                        match selection {
+                            Some(selection) => builder.with_row_selection(selection).build(),
+                            None => builder.build(),
+                        }
+                    })?;
+                    Ok(stream.map_err(move |e| parquet_error(&path, e)))
+                }
+            }
+        };
+        let batches = futures::stream::iter(parts).then(open).try_flatten();
         let rows = batches.and_then({
             let path = path.clone();
             move |b| std::future::ready(conform(&b, &target, &path))

@@ -1,13 +1,15 @@
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
-use biscuit_schema::{check_parquet_footer, check_thrift};
+use biscuit_schema::{check_parquet_footer, check_parquet_pages, check_thrift, parquet_rows_at_a_time};
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
+use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::{AsyncFileReader, MetadataFetch};
 use parquet::errors::ParquetError;
@@ -51,7 +53,12 @@ impl AsyncFileReader for FileReader {
     }
 
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, parquet::errors::Result<Vec<Bytes>>> {
-        async move { self.object.store.get_ranges(&self.object.path, &ranges).await.map_err(external) }.boxed()
+        async move {
+            let found = self.object.store.get_ranges(&self.object.path, &ranges).await.map_err(external)?;
+            self.check_pages(&ranges, &found)?;
+            Ok(found)
+        }
+        .boxed()
     }
 
     fn get_metadata<'a>(
@@ -64,6 +71,35 @@ impl AsyncFileReader for FileReader {
 }
 
 impl FileReader {
+    /// Pages are looked at before they are decoded: their headers size memory.
+    fn check_pages(&self, ranges: &[Range<u64>], found: &[Bytes]) -> parquet::errors::Result<()> {
+        let columns = self.metadata.row_groups().iter().flat_map(|group| group.columns());
+        let mut columns: Vec<_> = columns.map(|column| (column.byte_range(), column)).collect();
+        columns.sort_unstable_by_key(|((begin, _), _)| *begin);
+        for (range, bytes) in ranges.iter().zip(found) {
+            let before = columns.partition_point(|((begin, _), _)| *begin <= range.start);
+            let of = before.checked_sub(1).map(|at| columns[at]);
+            let of = of.filter(|((begin, length), _)| range.end <= begin.saturating_add(*length));
+            let Some((_, column)) = of else { continue };
+            check_parquet_pages(column, bytes).map_err(|why| self.object.damaged(&why))?;
+        }
+        Ok(())
+    }
+
+    /// Fetches the columns of a row group that are to be decoded.
+    pub(crate) async fn hold(self, group: usize, columns: &ProjectionMask) -> parquet::errors::Result<HeldGroup> {
+        let group = self.metadata.row_group(group);
+        let leaves = (0..group.num_columns()).filter(|leaf| columns.leaf_included(*leaf)).collect::<Vec<_>>();
+        let range = |leaf: &usize| {
+            let (begin, length) = group.column(*leaf).byte_range();
+            begin..begin.saturating_add(length)
+        };
+        let ranges: Vec<_> = leaves.iter().map(range).collect();
+        let found = self.object.store.get_ranges(&self.object.path, &ranges).await.map_err(external)?;
+        let held = leaves.into_iter().zip(ranges.into_iter().zip(found)).collect();
+        Ok(HeldGroup { file: self, held })
+    }
+
     /// Page indexes are looked at before they are decoded, as footers are: they are what is fetched besides pages, which come by several
     /// ranges at a time.
     fn check_indexes(&self, range: &Range<u64>, bytes: &Bytes) -> parquet::errors::Result<()> {
@@ -82,6 +118,52 @@ impl FileReader {
             }
         }
         Ok(())
+    }
+}
+
+/// A file of which columns of one row group are in memory.
+pub(crate) struct HeldGroup {
+    file: FileReader,
+    /// By the number of the leaf column: where it is in the file, and its bytes.
+    held: BTreeMap<usize, (Range<u64>, Bytes)>,
+}
+
+impl HeldGroup {
+    /// How many rows of it may be decoded at a time, `wanted` at most.
+    pub(crate) fn rows_at_a_time(&self, group: usize, wanted: usize) -> parquet::errors::Result<usize> {
+        let group = self.file.metadata.row_group(group);
+        let columns = self.held.iter().map(|(leaf, (_, bytes))| (group.column(*leaf), bytes.clone()));
+        parquet_rows_at_a_time(group, columns, wanted).map_err(|why| self.file.object.damaged(&why))
+    }
+
+    fn part(&self, wanted: &Range<u64>) -> Option<Bytes> {
+        let (range, bytes) =
+            self.held.values().find(|(held, _)| held.start <= wanted.start && wanted.end <= held.end)?;
+        let at = |n: u64| usize::try_from(n - range.start).ok().filter(|n| *n <= bytes.len());
+        Some(bytes.slice(at(wanted.start)?..at(wanted.end)?))
+    }
+}
+
+impl AsyncFileReader for HeldGroup {
+    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
+        match self.part(&range) {
+            Some(bytes) => std::future::ready(Ok(bytes)).boxed(),
+            None => self.file.get_bytes(range),
+        }
+    }
+
+    fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, parquet::errors::Result<Vec<Bytes>>> {
+        match ranges.iter().map(|range| self.part(range)).collect() {
+            Some(bytes) => std::future::ready(Ok(bytes)).boxed(),
+            None => self.file.get_byte_ranges(ranges),
+        }
+    }
+
+    fn get_metadata<'a>(
+        &'a mut self,
+        options: Option<&'a ArrowReaderOptions>,
+    ) -> BoxFuture<'a, parquet::errors::Result<Arc<ParquetMetaData>>> {
+        self.file.get_metadata(options)
     }
 }
 

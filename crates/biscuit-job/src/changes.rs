@@ -50,5 +50,5 @@ pub(crate) fn format_of(
         }
         _ => return Err(invalid("a format of rows has no change records")),
     };
-    Ok(format.with_bad_rows(bad_rows))
+    Ok(format.with_bad_rows(bad_rows).with_max_unpacked(source.max_unpacked))
 }

@@ -194,6 +194,9 @@ pub struct SourceSpec {
     pub before_image: Option<String>,
     /// Of Debezium and rows: what stands for values that were not available.
     pub placeholder: Option<String>,
+    /// Of change records: the bytes that one file may be unpacked or decoded to, as
+    /// [`RowsOptions::max_unpacked`](biscuit_change::RowsOptions::max_unpacked).
+    pub max_unpacked: Option<u64>,
 }
 
 impl SourceSpec {
@@ -223,13 +226,14 @@ impl SourceSpec {
             return wrong("has a contract and rules: a contract names every type");
         }
         use SourceFormat::{Debezium, Dms, Rows};
-        let formats: [(&str, bool, &[SourceFormat]); 6] = [
+        let formats: [(&str, bool, &[SourceFormat]); 7] = [
             ("table", self.table.is_some(), &[Debezium, Dms]),
             ("op", self.op.is_some(), &[Rows, Dms]),
             ("timestamp_column", self.timestamp_column.is_some(), &[Dms]),
             ("csv_null", self.csv_null.is_some(), &[Dms]),
             ("before_image", self.before_image.is_some(), &[Dms]),
             ("placeholder", self.placeholder.is_some(), &[Debezium, Rows]),
+            ("max_unpacked", self.max_unpacked.is_some(), &[Debezium, Dms, Rows]),
         ];
         if let Some((what, ..)) = formats.iter().find(|(_, given, fits)| *given && !fits.contains(&self.format)) {
             return wrong(&format!("has `{what}`, which does not go with its format"));

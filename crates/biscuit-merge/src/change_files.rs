@@ -2,8 +2,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use biscuit_change::{
-    AvroRows, BadRows, ChangeBatch, Changes, DebeziumOptions, DebeziumReader, DmsOptions, DmsReader, OfTable, Refused,
-    RowsOptions, RowsReader, TablesReader,
+    BadRows, ChangeBatch, Changes, DebeziumOptions, DebeziumReader, DecodedRows, DmsOptions, DmsReader, FileRows,
+    OfTable, Refused, RowsOptions, RowsReader, TablesReader,
 };
 use biscuit_core::{Error, ErrorKind, Result, Run, Source, async_trait};
 use biscuit_dataset::{ByUrl, DataFile, Location, OpenFile, OpenLocation, as_listed};
@@ -106,19 +106,22 @@ impl ChangeFiles {
     /// Reads all of them, batch by batch; answers with what else there is to say of them. Large Parquet files are read a row
     /// group at a time.
     pub(crate) async fn each_batch(&self, take: &mut dyn TakeBatches) -> Result<Changes> {
-        let mut reader = Reader::new(&self.format);
+        let (mut reader, max_unpacked) = (Reader::new(&self.format), self.format.max_unpacked());
         let files = self.files().await?;
         for (done, file) in files.iter().enumerate() {
             progress(done, files.len());
             if file.size > WHOLE && reader.takes_rows() && file.begins_as_parquet().await? {
-                file.each_row_group(&mut reader, take).await?;
+                file.each_row_group(max_unpacked, &mut reader, take).await?;
             } else {
                 let bytes = file.fetch().await?;
-                match &reader {
-                    Reader::Rows(_) if bytes.starts_with(b"Obj\x01") => {
-                        each_avro_batch(&file.name, bytes, &mut reader, take).await?;
-                    }
-                    _ => reader.read(&file.name, bytes)?,
+                let has_rows = match &reader {
+                    Reader::Rows(_) => bytes.starts_with(b"PAR1") || bytes.starts_with(b"Obj\x01"),
+                    Reader::Dms(_) => bytes.starts_with(b"PAR1"),
+                    Reader::Debezium(_) => false,
+                };
+                match has_rows {
+                    true => each_batch_of(&file.name, bytes, max_unpacked, &mut reader, take).await?,
+                    false => reader.read(&file.name, bytes)?,
                 }
             }
             take_all(reader.take_batches(), take).await?;
@@ -196,7 +199,12 @@ impl FoundFile {
         Error::conflict(code, message).in_file(&self.name).with_source(e)
     }
 
-    async fn each_row_group(&self, reader: &mut Reader, take: &mut dyn TakeBatches) -> Result<()> {
+    async fn each_row_group(
+        &self,
+        max_unpacked: Option<u64>,
+        reader: &mut Reader,
+        take: &mut dyn TakeBatches,
+    ) -> Result<()> {
         if !reader.wants(&self.name)? {
             return Ok(());
         }
@@ -207,6 +215,7 @@ impl FoundFile {
         take.expect(open.rows());
         let open = open.with_batch_rows(BATCH);
         let (name, mut first): (Arc<str>, u64) = (self.name.as_str().into(), 1);
+        let mut decoded = DecodedRows::new(&name, self.size, max_unpacked);
         let groups = open.metadata().metadata().row_groups();
         let largest = groups.iter().filter_map(|group| usize::try_from(group.total_byte_size()).ok()).max();
         let side_by_side = take.side_by_side(largest.unwrap_or(0));
@@ -221,6 +230,7 @@ impl FoundFile {
             let Some(mut group) = decoding.pop_front() else { return Ok(()) };
             while let Some(rows) = group.rows.recv().await {
                 let rows = rows.map_err(|e| self.failed(e))?;
+                decoded.add(&rows)?;
                 let count = rows.num_rows() as u64;
                 reader.read_batch(&name, rows, first)?;
                 first += count;
@@ -231,10 +241,19 @@ impl FoundFile {
     }
 }
 
-/// Rows of an Avro file go on while it is decoded: blocks may be much larger than they are in the file.
-async fn each_avro_batch(name: &str, bytes: Bytes, reader: &mut Reader, take: &mut dyn TakeBatches) -> Result<()> {
+/// Rows go on while the file is decoded: they may be much larger than they are in it.
+async fn each_batch_of(
+    name: &str,
+    bytes: Bytes,
+    max_unpacked: Option<u64>,
+    reader: &mut Reader,
+    take: &mut dyn TakeBatches,
+) -> Result<()> {
+    if !reader.wants(name)? {
+        return Ok(());
+    }
     let (name, mut first): (Arc<str>, u64) = (name.into(), 1);
-    for rows in AvroRows::open(&name, bytes)? {
+    for rows in FileRows::open(&name, bytes, max_unpacked)? {
         let rows = rows?;
         let count = rows.num_rows() as u64;
         reader.read_batch(&name, rows, first)?;
@@ -338,6 +357,24 @@ pub(crate) fn records_again(records: &[Refused], format: &Format) -> Result<Chan
 }
 
 impl Format {
+    /// The same format with another limit for what one file is unpacked or decoded to, in bytes; nothing for the usual one.
+    pub fn with_max_unpacked(mut self, bytes: Option<u64>) -> Self {
+        *match &mut self {
+            Self::Rows(options) => &mut options.max_unpacked,
+            Self::Debezium(options) => &mut options.max_unpacked,
+            Self::Dms(options) => &mut options.max_unpacked,
+        } = bytes;
+        self
+    }
+
+    fn max_unpacked(&self) -> Option<u64> {
+        match self {
+            Self::Rows(options) => options.max_unpacked,
+            Self::Debezium(options) => options.max_unpacked,
+            Self::Dms(options) => options.max_unpacked,
+        }
+    }
+
     /// The same format with another choice for records that cannot be used.
     pub fn with_bad_rows(self, bad_rows: BadRows) -> Self {
         match self {

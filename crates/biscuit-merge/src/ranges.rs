@@ -153,10 +153,12 @@ impl Ranges {
             return Ok(false);
         }
         let mut finer = bounds.ranges(range.from.clone(), range.to.clone());
-        for batch in read(&range.parts)? {
-            let (_, rows) = bounds.divide(&batch, key)?;
-            for (range, piece) in pieces(&batch, &rows, key, &self.spill)? {
-                finer[range].take_in(&piece);
+        for parts in portions(&range.parts, self.limit) {
+            for batch in read(parts)? {
+                let (_, rows) = bounds.divide(&batch, key)?;
+                for (range, piece) in pieces(&batch, &rows, key, &self.spill)? {
+                    finer[range].take_in(&piece);
+                }
             }
         }
         finer.into_iter().rev().for_each(|range| self.ranges.push_front(range));
@@ -325,6 +327,19 @@ pub(crate) fn ranges_for(bytes: usize, limit: usize) -> usize {
 /// Bytes of records that become one batch at most: offsets of text have 32 bits.
 const TOGETHER: usize = 1 << 30;
 
+/// Records in portions that take at most `limit` bytes in memory, or are of one batch.
+fn portions(parts: &[Rows], limit: usize) -> impl Iterator<Item = &[Rows]> {
+    let mut bytes = 0;
+    parts.chunk_by(move |part, next| {
+        bytes += bytes_of(part);
+        let fits = bytes + bytes_of(next) <= limit;
+        if !fits {
+            bytes = 0;
+        }
+        fits
+    })
+}
+
 /// Records from the disk, those of one file that are alike in one batch: what looks at them later goes through few large
 /// arrays instead of many small ones.
 fn read(parts: &[Rows]) -> Result<Vec<ChangeBatch>> {
@@ -379,4 +394,26 @@ pub(crate) fn bounds(sample: &[Vec<u8>], count: usize) -> Bounds {
     keys.retain(|k| Some(&k) != sorted.first());
     let integers = keys.iter().map(|k| as_integer(k)).collect();
     Bounds { keys, integers }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch};
+
+    use super::*;
+
+    #[test]
+    fn portions_fit_into_the_limit_or_are_of_one_batch() {
+        let spill = Spill::new().expect("a folder");
+        let rows = |n: i64| {
+            let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(0..n));
+            spill.write(&RecordBatch::try_from_iter([("id", ids)]).expect("a batch")).expect("a disk")
+        };
+        let parts: Vec<_> = [10, 20, 30, 1000, 5, 5].map(rows).into();
+        let limit = bytes_of(&parts[0]) + bytes_of(&parts[1]);
+        let sizes = |limit| portions(&parts, limit).map(<[Rows]>::len).collect::<Vec<_>>();
+        assert_eq!(sizes(limit), [2, 1, 1, 2]);
+        assert_eq!((sizes(1), sizes(usize::MAX)), (vec![1; 6], vec![6]));
+        assert!(portions(&[], 10).next().is_none());
+    }
 }

@@ -72,7 +72,7 @@ impl Listing {
         write(object, class, &mut self.before, &mut self.last);
         self.in_last += 1;
         self.len += 1;
-        self.bytes += object.size;
+        self.bytes = self.bytes.saturating_add(object.size);
     }
 
     /// Puts the objects of another listing behind those of this one.

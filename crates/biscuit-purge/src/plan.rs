@@ -173,7 +173,7 @@ impl Plan {
             match decision {
                 Decision::Delete => {
                     summary.objects += 1;
-                    summary.bytes += object.size;
+                    summary.bytes = summary.bytes.saturating_add(object.size);
                 }
                 Decision::Keep(why) => *summary.kept.entry(why.name()).or_default() += 1,
             }
@@ -245,8 +245,8 @@ impl Plan {
                     uploads.push(Upload { key, id, begun: instant("begun")? });
                 }
                 Some("delete") => {
-                    let size =
-                        line.get("size").and_then(Value::as_u64).ok_or_else(|| unreadable("it has no `size`"))?;
+                    let size = line.get("size").and_then(Value::as_u64).filter(|size| *size <= MAX_SIZE);
+                    let size = size.ok_or_else(|| unreadable("it has no `size`, or one that no object has"))?;
                     let form = match text("form").as_deref() {
                         None => Form::Current,
                         Some("noncurrent") => Form::Noncurrent,
@@ -267,6 +267,9 @@ impl Plan {
         Self::exact(prefix, files)?.with_uploads(uploads)
     }
 }
+
+/// Bytes of the largest object that any store has, 1 PiB: so that no plan can count to more than there are numbers.
+const MAX_SIZE: u64 = 1 << 50;
 
 fn kept_line(object: &Listed, why: Keep) -> String {
     let mut line = object_json(object);
@@ -337,6 +340,9 @@ mod tests {
         let e = Plan::from_json_lines("t", "plan.jsonl", "{\"key\":\"t/a\",\"size\":1,\"action\":\"delete\"}\n{}")
             .unwrap_err();
         assert_eq!((e.code(), e.file(), e.row()), ("UnreadablePlan", Some("plan.jsonl"), Some(2)));
+        let line = format!("{{\"key\":\"t/a\",\"size\":{},\"action\":\"delete\"}}", u64::MAX);
+        let e = Plan::from_json_lines("t", "plan.jsonl", &format!("{line}\n{line}")).unwrap_err();
+        assert_eq!((e.code(), e.row()), ("UnreadablePlan", Some(1)));
         let e = Plan::from_json_lines("t", "p", r#"{"key":"t_backup/a","size":1,"action":"delete"}"#).unwrap_err();
         assert_eq!(e.code(), "OutsidePrefix");
     }

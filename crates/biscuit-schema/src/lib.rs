@@ -20,9 +20,12 @@ mod limits;
 mod merge_schemas;
 mod nested;
 mod parquet_footer;
+#[cfg(feature = "parquet")]
+mod parquet_pages;
 mod reading;
 mod rules;
 mod scalar;
+mod thrift;
 
 pub use check::{Check, Rule, Scalar, Severity};
 pub use coerce::{Coerced, Coercion, CoercionReport, Losses, RefusedRow};
@@ -38,6 +41,9 @@ pub use infer::{Conflict, Inference, Inferred};
 pub use iso::{iso_date, iso_date_time, iso_time};
 pub use limits::{MAX_DEPTH, MAX_FIELDS, check_size, check_type_size, is_too_deep, too_deep};
 pub use merge_schemas::{check_names, column_index, merge_schemas};
-pub use parquet_footer::{check_parquet_footer, check_thrift};
+pub use parquet_footer::check_parquet_footer;
+#[cfg(feature = "parquet")]
+pub use parquet_pages::{check_parquet_pages, parquet_rows_at_a_time};
 pub use reading::{Epoch, Extra, OnError, Reading, Rounding};
 pub use rules::{NamingRule, apply_rules, usual_rules};
+pub use thrift::check_thrift;

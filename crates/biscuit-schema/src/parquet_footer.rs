@@ -1,15 +1,13 @@
-//! Parquet's footer, looked at before a decoder builds anything of it. It knows Thrift's compact protocol, and no Parquet library.
+//! Parquet's footer, looked at before a decoder builds anything of it.
 
 use crate::limits::{MAX_DEPTH, MAX_FIELDS};
+use crate::thrift::{I32, I64, LIST, OTHER_TYPE, STRUCT, Step, Thrift};
 
 /// Levels of groups: a list has two for each of its own.
 const MAX_GROUPS: usize = 2 * MAX_DEPTH + 2;
 
 /// Elements of the schema: a map has three more for each field.
 const MAX_ELEMENTS: usize = 4 * MAX_FIELDS;
-
-/// How deep values of the footer are nested; those of Parquet's definition are not deeper than ten.
-const MAX_VALUES: usize = 32;
 
 /// Looks at a footer, which is the Thrift of Parquet's `FileMetaData`, before it is decoded. `file_size` is the size of the file in bytes.
 /// Checks:
@@ -21,7 +19,7 @@ const MAX_VALUES: usize = 32;
 ///
 /// Columns that are encrypted have no counts in the clear, and are passed over.
 ///
-/// Source: `parquet.thrift` of Apache Parquet's format, and "Thrift compact protocol encoding".
+/// Source: `parquet.thrift` of Apache Parquet's format.
 ///
 /// # Errors
 /// What is wrong, as the end of a sentence.
@@ -46,138 +44,6 @@ pub fn check_parquet_footer(footer: &[u8], file_size: u64) -> Result<(), String>
         return Err(format!("it says {rows} rows, and its row groups have {groups}"));
     }
     Ok(())
-}
-
-/// Looks at Thrift of any form: lists have no more items than there are bytes, and values are not nested too deep.
-///
-/// # Errors
-/// What is wrong, as the end of a sentence.
-pub fn check_thrift(structure: &[u8]) -> Result<(), String> {
-    Thrift { rest: structure }.skip(STRUCT, 0)
-}
-
-/// The types of Thrift's compact protocol.
-const TRUE: u8 = 1;
-const FALSE: u8 = 2;
-const BYTE: u8 = 3;
-const I16: u8 = 4;
-const I32: u8 = 5;
-const I64: u8 = 6;
-const DOUBLE: u8 = 7;
-const BINARY: u8 = 8;
-const LIST: u8 = 9;
-const SET: u8 = 10;
-const MAP: u8 = 11;
-const STRUCT: u8 = 12;
-
-type Step<T = ()> = Result<T, String>;
-
-struct Thrift<'a> {
-    rest: &'a [u8],
-}
-
-const ENDS: &str = "its footer ends too early";
-
-/// Decoders read a field by its number, whatever type it says.
-const OTHER_TYPE: &str = "its footer has a field of another type than Parquet's";
-
-impl Thrift<'_> {
-    fn byte(&mut self) -> Step<u8> {
-        let (first, rest) = self.rest.split_first().ok_or(ENDS)?;
-        self.rest = rest;
-        Ok(*first)
-    }
-
-    fn unsigned(&mut self) -> Step<u64> {
-        let mut value = 0_u64;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-        }
-        Err("its footer holds a number that is none".to_owned())
-    }
-
-    fn number(&mut self) -> Step<i64> {
-        let value = self.unsigned()?;
-        Ok((value >> 1) as i64 ^ -((value & 1) as i64))
-    }
-
-    fn pass(&mut self, bytes: u64) -> Step {
-        self.rest = usize::try_from(bytes).ok().and_then(|bytes| self.rest.get(bytes..)).ok_or(ENDS)?;
-        Ok(())
-    }
-
-    /// The type and the number of a list's items.
-    fn list(&mut self) -> Step<(u8, usize)> {
-        let head = self.byte()?;
-        let short = u64::from(head >> 4);
-        let items = if short == 15 { self.unsigned()? } else { short };
-        match usize::try_from(items) {
-            Ok(items) if items <= self.rest.len() => Ok((head & 0x0f, items)),
-            _ => Err("its footer has a list of more items than it has bytes".to_owned()),
-        }
-    }
-
-    /// The fields of a structure: each by its number and type; the step takes its value.
-    fn fields(&mut self, depth: usize, step: &mut dyn FnMut(&mut Self, i64, u8) -> Step) -> Step {
-        if depth > MAX_VALUES {
-            return Err("its footer is nested too deep".to_owned());
-        }
-        let mut id = 0_i64;
-        loop {
-            let head = self.byte()?;
-            if head & 0x0f == 0 {
-                return Ok(());
-            }
-            id = if head >> 4 == 0 { self.number()? } else { id.saturating_add(i64::from(head >> 4)) };
-            step(self, id, head & 0x0f)?;
-        }
-    }
-
-    fn skip(&mut self, kind: u8, depth: usize) -> Step {
-        if depth > MAX_VALUES {
-            return Err("its footer is nested too deep".to_owned());
-        }
-        match kind {
-            TRUE | FALSE => Ok(()),
-            BYTE => self.pass(1),
-            I16 | I32 | I64 => self.unsigned().map(drop),
-            DOUBLE => self.pass(8),
-            BINARY => {
-                let length = self.unsigned()?;
-                self.pass(length)
-            }
-            LIST | SET => {
-                let (kind, items) = self.list()?;
-                (0..items).try_for_each(|_| self.item(kind, depth + 1))
-            }
-            MAP => {
-                let items = self.unsigned()?;
-                if items == 0 {
-                    return Ok(());
-                }
-                let kinds = self.byte()?;
-                for _ in 0..items {
-                    self.item(kinds >> 4, depth + 1)?;
-                    self.item(kinds & 0x0f, depth + 1)?;
-                }
-                Ok(())
-            }
-            STRUCT => self.fields(depth, &mut |thrift, _, kind| thrift.skip(kind, depth + 1)),
-            _ => Err("its footer holds a value of no type".to_owned()),
-        }
-    }
-
-    /// An item: a boolean, which a field has in its type, is a byte.
-    fn item(&mut self, kind: u8, depth: usize) -> Step {
-        match kind {
-            TRUE | FALSE => self.pass(1),
-            kind => self.skip(kind, depth),
-        }
-    }
 }
 
 /// The leaves of the schema, which are its columns: for each, whether it, or a group around it, is repeated.
@@ -329,22 +195,6 @@ fn is_within(begin: i64, size: i64, file_size: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_list_has_no_more_items_than_there_are_bytes() {
-        // Field 1, a list of 2^28 bytes.
-        let huge = [0x19, 0xf3, 0x80, 0x80, 0x80, 0x80, 0x01, 0, 0];
-        assert!(check_thrift(&huge).unwrap_err().contains("more items"));
-        let fine = [0x19, 0x23, 1, 2, 0];
-        assert_eq!(check_thrift(&fine), Ok(()));
-        assert_eq!(check_thrift(&fine[..4]), Err(ENDS.to_owned()));
-    }
-
-    #[test]
-    fn thrift_that_is_nested_without_end_is_refused() {
-        assert!(check_thrift(&[0x1c; 1000]).unwrap_err().contains("too deep"));
-        assert!(check_thrift(&[0x19; 1000]).is_err());
-    }
 
     #[test]
     fn a_schema_that_is_nested_without_end_is_refused() {

@@ -1,5 +1,10 @@
-use biscuit_change::{BadRows, Changes, DebeziumOptions, DebeziumReader, RowsOptions, RowsReader};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use biscuit_change::{BadRows, Changes, DebeziumOptions, DebeziumReader, FileRows, RowsOptions, RowsReader};
 use biscuit_core::Result;
+use bytes::Bytes;
+use parquet::arrow::ArrowWriter;
 
 fn rows(file: &str, text: &str, bad_rows: BadRows) -> Result<Changes> {
     let mut reader = RowsReader::new(RowsOptions::default().with_bad_rows(bad_rows));
@@ -70,4 +75,36 @@ fn numbers_of_envelopes_that_would_size_memory_are_put_aside() {
         assert_eq!(changes.batches.iter().map(|b| b.ops.len()).sum::<usize>(), 2);
         assert_eq!((changes.refused.len(), changes.refused[0].code.as_str()), (1, code));
     }
+}
+
+/// A file with a long text that all of its rows have, and that is in it once.
+fn same_text(rows: usize) -> Bytes {
+    let id: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows as i64));
+    let text: ArrayRef = Arc::new(StringArray::from_iter_values(std::iter::repeat_n("x".repeat(10_000), rows)));
+    let batch = RecordBatch::try_from_iter([("id", id), ("text", text)]).expect("two columns");
+    let mut writer = ArrowWriter::try_new(vec![], batch.schema(), None).expect("a writer");
+    writer.write(&batch).expect("rows");
+    writer.into_inner().expect("a file").into()
+}
+
+#[test]
+fn a_small_file_of_very_many_bytes_of_rows_is_refused_unless_that_is_meant() {
+    let file = same_text(30_000);
+    assert!(file.len() < 200_000, "{}", file.len());
+    let open = |max: Option<u64>| FileRows::open(&"a.parquet".into(), file.clone(), max).expect("its footer is fine");
+    // No batch is much larger than 32 MiB, however many rows there are.
+    let rows: Vec<_> = open(Some(400_000_000)).map(|rows| rows.expect("it may have so many").num_rows()).collect();
+    assert!(rows.iter().sum::<usize>() == 30_000 && rows.iter().all(|rows| *rows < 4000), "{rows:?}");
+    for (max, limit) in [(None, "268435456 bytes, and 2000 times"), (Some(1_000_000), "1000000 bytes;")] {
+        let e = open(max).find_map(Result::err).expect("they are too many");
+        assert_eq!((e.code(), e.file()), ("TooLarge", Some("a.parquet")));
+        assert!(e.message().contains(limit) && e.message().contains("--max-unpacked"), "{e}");
+    }
+    let read = |options: RowsOptions| {
+        let mut reader = RowsReader::new(options);
+        reader.read("a.parquet", file.clone())?;
+        reader.finish().map(drop)
+    };
+    assert_eq!(read(RowsOptions::default().with_max_unpacked(1_000_000)).unwrap_err().code(), "TooLarge");
+    assert!(read(RowsOptions::default().with_max_unpacked(400_000_000)).is_ok());
 }

@@ -147,12 +147,23 @@ impl Case<'_> {
         None
     }
 
+    /// What was damaged, if it is a file of settings: a job, a policy.
+    fn settings(&self) -> Option<toml::Value> {
+        let (file, bytes, _) = self.damaged;
+        let text = std::str::from_utf8(bytes).ok().filter(|_| file.ends_with(".toml"))?;
+        text.parse::<toml::Table>().ok().map(toml::Value::Table)
+    }
+
     fn files_are_wrong(&self, ran: &Ran, before: &Files, after: &Files) -> Option<String> {
         let report: Value = serde_json::from_str(&ran.out).unwrap_or_default();
         let below = |name: &str, folder: &str| name.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
+        let settings = self.settings();
+        let (target, files) =
+            (settings.as_ref().and_then(target_of_job), settings.as_ref().map(texts).unwrap_or_default());
         let may_change = |name: &str| {
-            self.kind.tables.iter().any(|(table, state)| below(name, table) || below(name, state))
-                || is_written_beside(name)
+            let known = self.kind.tables.iter().any(|(table, state)| below(name, table) || below(name, state));
+            let named = target.iter().any(|(table, state)| below(name, table) || below(name, state));
+            known || named || files.iter().any(|file| file == name) || is_written_beside(name)
         };
         let outside = after.changed(before, |name| !may_change(name));
         if let Some(name) = outside.first() {
@@ -181,9 +192,33 @@ impl Case<'_> {
     }
 }
 
+/// The table that a job file names, and the folder of its state: such a job is to write there.
+fn target_of_job(job: &toml::Value) -> Option<(String, String)> {
+    let table = job.get("target")?.get("url")?.as_str()?.trim_end_matches('/');
+    let state = match table.rsplit_once('/') {
+        Some((folder, name)) => format!("{folder}/.biscuit/{name}"),
+        None => format!(".biscuit/{table}"),
+    };
+    Some((table.to_owned(), state))
+}
+
+/// All texts of settings, among them the files that they name: of tokens, of keys.
+fn texts(settings: &toml::Value) -> Vec<String> {
+    match settings {
+        toml::Value::String(text) => vec![text.clone()],
+        toml::Value::Array(items) => items.iter().flat_map(texts).collect(),
+        toml::Value::Table(fields) => fields.iter().flat_map(|(_, value)| texts(value)).collect(),
+        _ => vec![],
+    }
+}
+
 /// The table of a state root.
 fn table_of(state: &str) -> String {
-    if state == "state/m" { "lake/m".to_owned() } else { state.replace("/.biscuit/", "/") }
+    match state.strip_prefix(".biscuit/") {
+        Some(table) => table.to_owned(),
+        None if state == "state/m" => "lake/m".to_owned(),
+        None => state.replace("/.biscuit/", "/"),
+    }
 }
 
 /// A table whose files encrypt columns is looked at by commands with keys.

@@ -1,0 +1,158 @@
+//! Thrift's compact protocol, as far as Parquet's metadata need it. Source: "Thrift compact protocol encoding".
+
+/// How deep values are nested; those of Parquet's definition are not deeper than ten.
+const MAX_VALUES: usize = 32;
+
+/// Looks at Thrift of any form: lists have no more items than there are bytes, and values are not nested too deep.
+///
+/// # Errors
+/// What is wrong, as the end of a sentence.
+pub fn check_thrift(structure: &[u8]) -> Result<(), String> {
+    Thrift { rest: structure }.skip(STRUCT, 0)
+}
+
+/// The types of Thrift's compact protocol.
+pub(crate) const TRUE: u8 = 1;
+pub(crate) const FALSE: u8 = 2;
+pub(crate) const BYTE: u8 = 3;
+pub(crate) const I16: u8 = 4;
+pub(crate) const I32: u8 = 5;
+pub(crate) const I64: u8 = 6;
+pub(crate) const DOUBLE: u8 = 7;
+pub(crate) const BINARY: u8 = 8;
+pub(crate) const LIST: u8 = 9;
+pub(crate) const SET: u8 = 10;
+pub(crate) const MAP: u8 = 11;
+pub(crate) const STRUCT: u8 = 12;
+
+pub(crate) type Step<T = ()> = Result<T, String>;
+
+/// Bytes of the compact protocol that are still to be read.
+pub(crate) struct Thrift<'a> {
+    pub(crate) rest: &'a [u8],
+}
+
+pub(crate) const ENDS: &str = "its metadata end too early";
+
+/// Decoders read a field by its number, whatever type it says.
+pub(crate) const OTHER_TYPE: &str = "its metadata have a field of another type than Parquet's";
+
+impl Thrift<'_> {
+    pub(crate) fn byte(&mut self) -> Step<u8> {
+        let (first, rest) = self.rest.split_first().ok_or(ENDS)?;
+        self.rest = rest;
+        Ok(*first)
+    }
+
+    pub(crate) fn unsigned(&mut self) -> Step<u64> {
+        let mut value = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err("its metadata hold a number that is none".to_owned())
+    }
+
+    pub(crate) fn number(&mut self) -> Step<i64> {
+        let value = self.unsigned()?;
+        Ok((value >> 1) as i64 ^ -((value & 1) as i64))
+    }
+
+    pub(crate) fn pass(&mut self, bytes: u64) -> Step {
+        self.rest = usize::try_from(bytes).ok().and_then(|bytes| self.rest.get(bytes..)).ok_or(ENDS)?;
+        Ok(())
+    }
+
+    /// The type and the number of a list's items.
+    pub(crate) fn list(&mut self) -> Step<(u8, usize)> {
+        let head = self.byte()?;
+        let short = u64::from(head >> 4);
+        let items = if short == 15 { self.unsigned()? } else { short };
+        match usize::try_from(items) {
+            Ok(items) if items <= self.rest.len() => Ok((head & 0x0f, items)),
+            _ => Err("its metadata have a list of more items than bytes".to_owned()),
+        }
+    }
+
+    /// The fields of a structure: each by its number and type; the step takes its value.
+    pub(crate) fn fields(&mut self, depth: usize, step: &mut dyn FnMut(&mut Self, i64, u8) -> Step) -> Step {
+        if depth > MAX_VALUES {
+            return Err("its metadata are nested too deep".to_owned());
+        }
+        let mut id = 0_i64;
+        loop {
+            let head = self.byte()?;
+            if head & 0x0f == 0 {
+                return Ok(());
+            }
+            id = if head >> 4 == 0 { self.number()? } else { id.saturating_add(i64::from(head >> 4)) };
+            step(self, id, head & 0x0f)?;
+        }
+    }
+
+    pub(crate) fn skip(&mut self, kind: u8, depth: usize) -> Step {
+        if depth > MAX_VALUES {
+            return Err("its metadata are nested too deep".to_owned());
+        }
+        match kind {
+            TRUE | FALSE => Ok(()),
+            BYTE => self.pass(1),
+            I16 | I32 | I64 => self.unsigned().map(drop),
+            DOUBLE => self.pass(8),
+            BINARY => {
+                let length = self.unsigned()?;
+                self.pass(length)
+            }
+            LIST | SET => {
+                let (kind, items) = self.list()?;
+                (0..items).try_for_each(|_| self.item(kind, depth + 1))
+            }
+            MAP => {
+                let items = self.unsigned()?;
+                if items == 0 {
+                    return Ok(());
+                }
+                let kinds = self.byte()?;
+                for _ in 0..items {
+                    self.item(kinds >> 4, depth + 1)?;
+                    self.item(kinds & 0x0f, depth + 1)?;
+                }
+                Ok(())
+            }
+            STRUCT => self.fields(depth, &mut |thrift, _, kind| thrift.skip(kind, depth + 1)),
+            _ => Err("its metadata hold a value of no type".to_owned()),
+        }
+    }
+
+    /// An item: a boolean, which a field has in its type, is a byte.
+    pub(crate) fn item(&mut self, kind: u8, depth: usize) -> Step {
+        match kind {
+            TRUE | FALSE => self.pass(1),
+            kind => self.skip(kind, depth),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_has_no_more_items_than_there_are_bytes() {
+        // Field 1, a list of 2^28 bytes.
+        let huge = [0x19, 0xf3, 0x80, 0x80, 0x80, 0x80, 0x01, 0, 0];
+        assert!(check_thrift(&huge).unwrap_err().contains("more items"));
+        let fine = [0x19, 0x23, 1, 2, 0];
+        assert_eq!(check_thrift(&fine), Ok(()));
+        assert_eq!(check_thrift(&fine[..4]), Err(ENDS.to_owned()));
+    }
+
+    #[test]
+    fn thrift_that_is_nested_without_end_is_refused() {
+        assert!(check_thrift(&[0x1c; 1000]).unwrap_err().contains("too deep"));
+        assert!(check_thrift(&[0x19; 1000]).is_err());
+    }
+}
