@@ -238,7 +238,9 @@ fn value(array: &ArrayRef, row: usize, out: &mut String) -> Result<()> {
         out.push_str("null");
         return Ok(());
     }
-    let failed = |e: arrow::error::ArrowError| Error::internal("a value could not be written as JSON").with_source(e);
+    let failed = |e: arrow::error::ArrowError| {
+        Error::data("Overflow", "a value is out of the range of its type, a date or a time for example").with_source(e)
+    };
     match array.data_type() {
         DataType::Struct(fields) => {
             let columns = array.as_struct().columns();

@@ -1,7 +1,7 @@
 use biscuit_bookmark::{Bookmark, BookmarkOptions, Change, RunKind, RunRecord, RunRef, State, bookmarks, list};
 use biscuit_core::{Clock, Error, Result, Run, RunId, SystemClock};
 use biscuit_dataset::{Dataset, Snapshot};
-use biscuit_journal::{Foreign, JournalOptions};
+use biscuit_journal::{Foreign, Head, JournalOptions};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -116,19 +116,17 @@ pub(crate) async fn run(command: &BookmarkCommand, context: &Context) -> Result<
     }
 }
 
-/// The dataset and a snapshot that readers see.
-async fn view(args: &TableArgs, context: &Context) -> Result<(Dataset, Snapshot)> {
-    viewed(context.open_table(args).await?).await
-}
-
 async fn viewed(dataset: Dataset) -> Result<(Dataset, Snapshot)> {
     let snapshot = dataset.view().await?;
     Ok((dataset, snapshot))
 }
 
 async fn show(args: &ShowArgs, context: &Context) -> Result<Answer> {
-    let (dataset, snapshot) = view(&args.table, context).await?;
-    let head = &snapshot.observed.head;
+    let dataset = &context.open_table(&args.table).await?;
+    dataset.read(|snapshot| async move { shown(args, dataset, &snapshot.observed.head).await }).await
+}
+
+async fn shown(args: &ShowArgs, dataset: &Dataset, head: &Head) -> Result<Answer> {
     let names = match &args.bookmark {
         Some(name) => vec![name.clone()],
         None => bookmarks(head),
@@ -183,8 +181,10 @@ fn entry(run: &RunRecord, counts: bool) -> Value {
 }
 
 async fn explain(args: &ExplainArgs, context: &Context) -> Result<Answer> {
-    let (dataset, snapshot) = view(&args.table, context).await?;
-    let state = Bookmark::new(&args.bookmark)?.load(dataset.journal(), &snapshot.observed.head).await?;
+    let dataset = &context.open_table(&args.table).await?;
+    let bookmark = &Bookmark::new(&args.bookmark)?;
+    let load = |snapshot: Snapshot| async move { bookmark.load(dataset.journal(), &snapshot.observed.head).await };
+    let state = dataset.read(load).await?;
     let input = list(&open_places(&places(&args.input, &state)?, context).await?).await?;
     let url = open_place(&args.path, context).await?.url();
     let why = state.explain(&input, &url)?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use biscuit_core::{Error, Result};
-use biscuit_dataset::Dataset;
+use biscuit_dataset::{Dataset, Snapshot};
 use biscuit_job::put_aside_of;
 use biscuit_journal::JournalOptions;
 use biscuit_merge::readmit;
@@ -131,7 +131,9 @@ async fn forget_rows(
     if let Some(protector) = &protector {
         for tokens in &args.tokens {
             let mut of = BTreeSet::new();
-            for rows in FoundRows::of(&dataset.view().await?, &rows_of).await?.read(None).await? {
+            let rows_of = &rows_of;
+            let found = |snapshot: Snapshot| async move { FoundRows::of(&snapshot, rows_of).await?.read(None).await };
+            for rows in dataset.read(found).await? {
                 of.extend(protector.tokens_of(&rows, tokens)?);
             }
             let of: Vec<&str> = of.iter().map(String::as_str).collect();

@@ -3,7 +3,7 @@ use std::fmt::Write;
 
 use biscuit_change::{BadRows, Changes, DebeziumOptions, DmsOptions, RowsOptions, TableName, TablesReader};
 use biscuit_core::{Error, ErrorKind, Result};
-use biscuit_dataset::{Dataset, PathTemplate};
+use biscuit_dataset::{Dataset, PathTemplate, Snapshot, check_input};
 use biscuit_journal::{Diverged, Foreign, JournalOptions, Writers, fold_name};
 use biscuit_merge::{
     ChangeFiles, Format, IgnoreNull, Merge, MergeOptions, MergeReport, MergeSpec, Mode, Ties, Tombstones, merged_by,
@@ -27,6 +27,7 @@ pub(crate) async fn run(command: &MergeCommand, context: &Context) -> Result<Ans
         return all_tables(command, context).await;
     }
     let table = Table::open(args, context).await?;
+    table.check_inputs(&command.changes, context).await?;
     let reading = json!({"format": args.format.name()});
     let mut chosen = command.bookmark.choose(&command.changes, reading, &table.dataset, context).await?;
     loop {
@@ -143,7 +144,7 @@ async fn all_tables(command: &MergeCommand, context: &Context) -> Result<Answer>
         let name = name.to_string();
         tracing::info!(table = name, "merging");
         let merged = match changes.and_then(|changes| Ok((changes, target?))) {
-            Ok((changes, args)) => one_of_many(&args, changes, context).await,
+            Ok((changes, args)) => one_of_many(&args, &command.changes, changes, context).await,
             Err(e) => Err(e),
         };
         let mut entry = match merged {
@@ -193,8 +194,14 @@ fn targets<'a>(args: &MergeArgs, names: impl Iterator<Item = &'a TableName>) -> 
     of_each.into_iter().map(|args| args.and_then(alone)).collect()
 }
 
-async fn one_of_many(args: &MergeArgs, changes: Changes, context: &Context) -> Result<Option<MergeReport>> {
+async fn one_of_many(
+    args: &MergeArgs,
+    places: &[String],
+    changes: Changes,
+    context: &Context,
+) -> Result<Option<MergeReport>> {
     let table = Table::open(args, context).await?;
+    table.check_inputs(places, context).await?;
     match table.merge(args, Declared::of(&changes))? {
         Some(merge) => merge.run(changes, mode(args)).await.map(Some),
         None => Ok(None),
@@ -224,6 +231,14 @@ pub(crate) struct Table {
 impl Table {
     async fn open(args: &MergeArgs, context: &Context) -> Result<Self> {
         Self::open_with(args, false, context).await
+    }
+
+    /// Refuses input that has files of the table.
+    pub(crate) async fn check_inputs(&self, places: &[String], context: &Context) -> Result<()> {
+        for place in places {
+            check_input(place, self.dataset.location(), &*context.stores).await?;
+        }
+        Ok(())
     }
 
     /// `hard_links`: whether files that are alike may be one file with several names.
@@ -388,12 +403,14 @@ fn max_unpacked(args: &MergeArgs) -> Option<u64> {
 
 /// The columns of the table as it is.
 async fn schema_of(dataset: &Dataset) -> Result<SchemaRef> {
-    let snapshot = dataset.view().await?;
-    // A table of periods has many files, and says its columns without them.
-    match snapshot.known_schema()? {
-        Some(known) => Ok(known),
-        None => snapshot.schema(&snapshot.open_files().await?),
-    }
+    let columns = |snapshot: Snapshot| async move {
+        // A table of periods has many files, and says its columns without them.
+        match snapshot.known_schema()? {
+            Some(known) => Ok(known),
+            None => snapshot.schema(&snapshot.open_files().await?),
+        }
+    };
+    dataset.read(columns).await
 }
 
 fn spec(args: &MergeArgs, key: Vec<String>, order: Vec<String>) -> Result<MergeSpec> {

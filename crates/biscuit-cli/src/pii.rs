@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use biscuit_core::{Clock, Error, Result, Run, RunId, SystemClock};
-use biscuit_dataset::{Dataset, OpenFile, OpenLocation, align};
+use biscuit_dataset::{Dataset, OpenFile, OpenLocation, Snapshot, align};
 use biscuit_job::{CsvSpec, JobSpec, OpenMeans, RawToClean, RunOptions, TableKeys, format_at, sample};
 use biscuit_journal::JournalOptions;
 use biscuit_pii::{
@@ -358,26 +358,33 @@ async fn detokenize(args: &DetokenizeArgs, context: &Context) -> Result<Answer> 
     let dataset = open.dataset(url, context).await?;
     let mut batches = vec![];
     let mut forgotten = 0;
-    let snapshot = dataset.view().await?;
-    let files = snapshot.open_files().await?;
-    let schema = snapshot.schema(&files)?;
-    for file in files {
-        for batch in read(&file).await? {
-            // With the columns of its path, and in those of the table.
-            let batch = align(&batch, &file.file.partition, &schema, &file.file.path)?;
-            let revealed = protector.reveal(&batch, &columns, &kinds, &access).await.map_err(|e| match e.row() {
-                Some(row) => e.moved_to(&file.file.path, row),
-                None => e,
-            })?;
-            forgotten += revealed.columns.values().map(|treated| treated.forgotten).sum::<u64>();
-            batches.push(revealed.rows);
-        }
+    for (path, batch) in dataset.read(all_rows).await? {
+        let revealed = protector.reveal(&batch, &columns, &kinds, &access).await.map_err(|e| match e.row() {
+            Some(row) => e.moved_to(&path, row),
+            None => e,
+        })?;
+        forgotten += revealed.columns.values().map(|treated| treated.forgotten).sum::<u64>();
+        batches.push(revealed.rows);
     }
     let out = args.out.as_deref().unwrap_or_default();
     let rows = write(out, &batches, context).await?;
     let json = json!({"rows": rows, "file": out, "forgotten": forgotten});
     let text = format!("{rows} rows are in {out}; {forgotten} values are null, since they were forgotten\n");
     Ok(Answer::Report { json, text, exit: 0 })
+}
+
+/// All rows of a version, by file, with the columns of its path and in those of the table.
+async fn all_rows(snapshot: Snapshot) -> Result<Vec<(String, RecordBatch)>> {
+    let files = snapshot.open_files().await?;
+    let schema = snapshot.schema(&files)?;
+    let mut all = vec![];
+    for file in files {
+        for batch in read(&file).await? {
+            let batch = align(&batch, &file.file.partition, &schema, &file.file.path)?;
+            all.push((file.file.path.clone(), batch));
+        }
+    }
+    Ok(all)
 }
 
 /// The rows of a file, in one piece.

@@ -2,6 +2,7 @@ use std::path::Path;
 
 use biscuit_bookmark::{Mode, Replay, RunRef};
 use biscuit_core::{Clock, Error, Result, Run, RunId, SystemClock};
+use biscuit_dataset::Snapshot;
 use biscuit_job::{JobReport, JobSpec, OutputReport, RawToClean, RunOptions, impact};
 use clap::Args;
 use serde_json::json;
@@ -161,12 +162,13 @@ pub(crate) struct ImpactArgs {
 
 pub(crate) async fn reached(args: &ImpactArgs, context: &Context) -> Result<Answer> {
     let dataset = context.open_table(&args.table).await?;
-    let snapshot = dataset.view().await?;
     let mut objects = Vec::new();
     for input in &args.input {
         objects.push(open_place(input, context).await?.url());
     }
-    let partitions = impact(&snapshot, args.bookmark.as_deref(), &objects, &args.run).await?;
+    let (bookmark, objects) = (args.bookmark.as_deref(), &objects);
+    let read = |snapshot: Snapshot| async move { impact(&snapshot, bookmark, objects, &args.run).await };
+    let partitions = dataset.read(read).await?;
     let text = match partitions.is_empty() {
         true => "no partition: the table has no folders, or no row came of it\n".to_owned(),
         false => partitions.iter().map(|p| format!("{p}\n")).collect(),

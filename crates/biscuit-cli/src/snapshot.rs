@@ -95,6 +95,7 @@ pub(crate) async fn run(command: &SnapshotCommand, context: &Context) -> Result<
         return Err(Error::usage("InvalidArguments", "--table '*' goes with `biscuit merge` only"));
     }
     let table = Table::open_with(args, command.hard_links, context).await?;
+    table.check_inputs(&command.changes, context).await?;
     let known = match Snapshots::open(table.dataset.clone()).await {
         Ok(known) => Some(known.layout().clone()),
         Err(e) if e.code() == "NoPeriods" => None,

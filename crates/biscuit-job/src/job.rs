@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use biscuit_bookmark::Mode;
 use biscuit_core::{Error, Result, Run};
-use biscuit_dataset::{ByUrl, Dataset, OpenLocation, ParquetOptions};
+use biscuit_dataset::{ByUrl, Dataset, OpenLocation, ParquetOptions, check_input};
 use biscuit_journal::{Interrupt, JournalOptions};
 use biscuit_pii::{Means, MemoryStore, Policy};
 use biscuit_schema::Contract;
@@ -222,8 +222,11 @@ impl RawToClean {
         if let Some(provider) = means.and_then(|means| means.provider.clone()) {
             dataset = dataset.with_encryption(TableKeys::encryption(provider));
         }
-        let snapshot = if options.dry_run { dataset.view().await? } else { dataset.observe().await? };
         let sources = spec.sources(&self.spec);
+        for place in sources.iter().flat_map(|source| self.spec.sources[source].places()) {
+            check_input(&place, dataset.location(), &*self.opener).await?;
+        }
+        let snapshot = if options.dry_run { dataset.view().await? } else { dataset.observe().await? };
         let chosen = choose(&self.spec, &sources, &snapshot, &*self.places, (spec.mode, &options.mode)).await?;
         let report = OutputReport {
             name: name.to_owned(),

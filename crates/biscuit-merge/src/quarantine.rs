@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use biscuit_change::Refused;
 use biscuit_core::{Error, Result};
-use biscuit_dataset::Dataset;
+use biscuit_dataset::{Dataset, Snapshot};
 use biscuit_journal::{Head, Journal};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -188,6 +188,8 @@ pub async fn discard(dataset: &Dataset, records: &[Refused]) -> Result<u64> {
 /// # Errors
 /// Those of the journal.
 pub async fn quarantined(dataset: &Dataset) -> Result<Vec<Quarantined>> {
-    let head = dataset.journal().head().await?;
-    Ok(Quarantine::load(dataset.journal(), &head).await?.records)
+    let read = |snapshot: Snapshot| async move {
+        Ok(Quarantine::load(dataset.journal(), &snapshot.observed.head).await?.records)
+    };
+    dataset.read(read).await
 }

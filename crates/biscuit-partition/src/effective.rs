@@ -37,7 +37,10 @@ impl Effective {
     /// # Errors
     /// `EffectiveType`.
     pub(crate) fn of(column: &ArrayRef, name: &str, place: &str) -> Result<Self> {
-        let failed = |e| Error::internal("a column of times could not be read").with_source(e);
+        let failed = |e| {
+            let message = format!("column `{name}` of {place} has a time that is out of range");
+            Error::data("Overflow", message).with_column(name).with_source(e)
+        };
         let micros = |zone: Option<&str>| {
             let to = DataType::Timestamp(TimeUnit::Microsecond, zone.map(Into::into));
             cast(column, &to).map_err(failed)

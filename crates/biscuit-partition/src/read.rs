@@ -178,23 +178,15 @@ impl Snapshots {
     /// # Errors
     /// As [`as_of`](Self::as_of).
     pub async fn of_period(&self, ctx: &SessionContext, period: &Period) -> Result<DataFrame> {
-        let mut tries = 0;
-        loop {
-            let snapshot = self.dataset.view().await?;
+        let load = |snapshot: Snapshot| async move {
             let all = self.all(&snapshot)?;
             if !all.contains(period) {
                 return Err(self.no_such(period, &all));
             }
-            tries += 1;
-            match snapshot.only(|f| self.is_in(&f.partition, period)).load(ctx).await {
-                Err(e) if e.code() == "Conflict" && tries < 5 => {}
-                Err(e) => return Err(e),
-                Ok(frame) => {
-                    let place = self.dataset.location().to_string();
-                    return frame.drop_columns(&[&self.periods.column]).map_err(|e| engine_error(&place, e));
-                }
-            }
-        }
+            snapshot.only(|f| self.is_in(&f.partition, period)).load(ctx).await
+        };
+        let (frame, place) = (self.dataset.read(load).await?, self.dataset.location().to_string());
+        frame.drop_columns(&[&self.periods.column]).map_err(|e| engine_error(&place, e))
     }
 
     pub(crate) fn no_such(&self, period: &Period, all: &[Period]) -> Error {

@@ -5,7 +5,7 @@ use aws_sdk_kms::Client;
 use aws_sdk_kms::error::ProvideErrorMetadata;
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::DataKeySpec;
-use biscuit_core::{Error, Result};
+use biscuit_core::{Error, ErrorKind, Result};
 use biscuit_pii::{DataKey, KeyContext, KeyProvider, SealedKey, Secret};
 use zeroize::Zeroizing;
 
@@ -53,6 +53,11 @@ fn is_named(by: &str, asked: &str, answered: &str) -> bool {
     by == answered || (!by.is_empty() && by == id) || (by == asked && by.starts_with("alias/"))
 }
 
+/// An answer that lacks what it is to hold.
+fn no_answer(what: &str) -> Error {
+    Error::new(ErrorKind::Unavailable, "InvalidAnswer", format!("KMS has answered without {what}; run again"))
+}
+
 #[async_trait]
 impl KeyProvider for Kms {
     async fn generate(&self, context: &KeyContext) -> Result<DataKey> {
@@ -63,10 +68,10 @@ impl KeyProvider for Kms {
             failed!(aws_sdk_kms, &doing, e)
         })?;
         let (Some(arn), Some(sealed)) = (answer.key_id, answer.ciphertext_blob) else {
-            return Err(Error::internal("KMS has answered without a sealed key"));
+            return Err(no_answer("a sealed key"));
         };
         let secret = secret_of(answer.plaintext).filter(|secret| secret.expose().len() == 32);
-        let secret = secret.ok_or_else(|| Error::internal("KMS has answered without a key"))?;
+        let secret = secret.ok_or_else(|| no_answer("a key"))?;
         let sealed = SealedKey { provider: PROVIDER.into(), info: arn.into_bytes(), bytes: sealed.into_inner() };
         Ok(DataKey { secret, sealed })
     }
@@ -87,7 +92,7 @@ impl KeyProvider for Kms {
                     if !is_named(arn, key, answer.key_id.as_deref().unwrap_or_default()) {
                         continue;
                     }
-                    let none = || Error::internal("KMS has answered without a key");
+                    let none = || no_answer("a key");
                     return secret_of(answer.plaintext).map(Some).ok_or_else(none);
                 }
                 Err(e) => e,

@@ -1,7 +1,7 @@
 use std::fmt;
 
 use async_trait::async_trait;
-use biscuit_core::{Error, Instant, Result};
+use biscuit_core::{Error, ErrorKind, Instant, Result};
 
 use crate::listed::{Listed, Upload};
 use crate::listing::Listing;
@@ -107,7 +107,7 @@ pub trait PurgeStore: fmt::Debug + Send + Sync {
 /// The name of a marker that nobody else writes.
 pub(crate) fn marker(scratch: &str) -> Result<String> {
     let nonce = getrandom::u64().map_err(|e| {
-        Error::internal("the operating system gives no random numbers")
+        Error::new(ErrorKind::Unavailable, "NoRandomNumbers", "the operating system gives no random numbers")
             .with_source(std::io::Error::other(e.to_string()))
     })?;
     Ok(format!("{}/marker-{nonce:016x}", scratch.trim_matches('/')))

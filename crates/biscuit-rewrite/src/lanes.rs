@@ -5,7 +5,7 @@ use datafusion::arrow::array::{Array, ArrayData, ArrayRef, RecordBatch, RecordBa
 use datafusion::arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 
-use crate::spill::{Spill, failed};
+use crate::spill::{Spill, damaged, failed};
 
 /// Rows on the disk, of which parts are read by themselves, and parts of many such batches together. Values are written from where they
 /// are, and read into where they are to be, without another form between the two.
@@ -117,10 +117,6 @@ impl Lanes {
         let end = self.parts.get(part + 1).map_or(self.end, |next| next.1);
         usize::try_from(end - self.parts[part].1).unwrap_or(usize::MAX)
     }
-}
-
-fn damaged() -> Error {
-    Error::internal("rows on the disk are not what was put there")
 }
 
 /// A column that is written.

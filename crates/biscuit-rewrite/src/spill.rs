@@ -263,6 +263,12 @@ impl Rows {
     }
 }
 
+/// Something else than this process has written to a temporary file.
+pub(crate) fn damaged() -> Error {
+    let message = "rows in a temporary file are not what was put there; look at the disk, and run again";
+    Error::new(ErrorKind::Unavailable, "SpillFailed", message)
+}
+
 impl OnDisk {
     fn read(&self) -> Result<RecordBatch> {
         let mut bytes = vec![0; usize::try_from(self.length).map_err(failed)?];
@@ -270,7 +276,7 @@ impl OnDisk {
         // The arrays are slices of what was read.
         let mut bytes = Buffer::from(bytes);
         let decoded = StreamDecoder::new().decode(&mut bytes).map_err(failed)?;
-        decoded.ok_or_else(|| Error::internal("rows on the disk are not what was put there"))
+        decoded.ok_or_else(damaged)
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, StringArray, UInt32Array, new_null_array};
 use arrow::compute::{filter_record_batch, interleave, is_null, take};
 use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::error::ArrowError;
 use biscuit_core::{Error, Result};
 use serde::Serialize;
 
@@ -376,6 +377,14 @@ fn assemble(
     RecordBatch::try_new_with_options(strict, batch.columns().to_vec(), &options).map_err(internal)
 }
 
-fn internal(e: arrow::error::ArrowError) -> Error {
-    Error::internal("rows could not be put together").with_source(e)
+fn internal(e: ArrowError) -> Error {
+    match e {
+        // A default that is long, in every row.
+        ArrowError::OffsetOverflowError(_) => {
+            let message =
+                "the texts of a column would have more than 2^31 bytes in one batch; declare a shorter default";
+            Error::data("TooLarge", message)
+        }
+        e => Error::internal("rows could not be put together").with_source(e),
+    }
 }

@@ -439,16 +439,19 @@ mod tests {
         text.into_builder().set_compression(codec).set_num_values(values).build().expect("a column")
     }
 
-    fn wrong(codec: Compression, page: Bytes) -> String {
-        check_parquet_pages(&column(codec, 10), &page).expect_err("it is wrong")
+    fn wrong(codec: Compression, page: &Bytes) -> String {
+        check_parquet_pages(&column(codec, 10), page).expect_err("it is wrong")
     }
 
     #[test]
     fn sizes_that_headers_say_are_limited() {
         for codec in codecs() {
-            assert!(wrong(codec, page(2_000_000_000, b"packed", 10, 0)).contains("333333333 times as many"), "{codec}");
+            assert!(
+                wrong(codec, &page(2_000_000_000, b"packed", 10, 0)).contains("333333333 times as many"),
+                "{codec}"
+            );
         }
-        let plain = |page| wrong(Compression::UNCOMPRESSED, page);
+        let plain = |page: Bytes| wrong(Compression::UNCOMPRESSED, &page);
         assert!(plain(page(6, b"packed", 11, 0)).contains("more values than its column"));
         assert!(plain(page(6, b"packed", 10, 0).slice(..20)).contains("longer than the column"));
         assert!(plain(page(6, b"packed", 10, 0).slice(..9)).contains("end too early"));
@@ -494,7 +497,7 @@ mod tests {
             content.push(0);
             page(content.len() as u64, &content, 10, 6)
         };
-        assert!(wrong(Compression::UNCOMPRESSED, lengths(2_000_000_000)).contains("more lengths than values"));
+        assert!(wrong(Compression::UNCOMPRESSED, &lengths(2_000_000_000)).contains("more lengths than values"));
         assert_eq!(check_parquet_pages(&column(Compression::UNCOMPRESSED, 10), &lengths(10)), Ok(()));
     }
 }

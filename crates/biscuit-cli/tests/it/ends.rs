@@ -133,3 +133,17 @@ fn a_signal_ends_a_process_whose_output_nobody_reads() {
     send("-TERM", &child);
     assert_eq!(child.wait().expect("the process ends").code(), Some(143));
 }
+
+#[test]
+fn what_a_file_may_be_unpacked_to_can_be_said() {
+    let f = Folder::new();
+    f.write("a.jsonl", "{\"id\":1,\"seq\":1}\n{\"id\":2,\"seq\":1}\n");
+    let refused = f.run(&format!("{MERGE} a.jsonl --max-unpacked 20 --json"));
+    assert_eq!((refused.code, &refused.json()["error"]["code"]), (3, &"TooLarge".into()), "{}", refused.err);
+    assert!(!f.path().join("lake").exists());
+    f.write("m.toml", "name = \"m\"\n[sources.s]\nurl = \"a.jsonl\"\nformat = \"rows\"\nmax_unpacked = 20\n[target]\nurl = \"lake/m\"\nmode = \"merge\"\nkey = [\"id\"]\norder = [\"seq\"]\n");
+    let refused = f.run("run m.toml --json");
+    assert_eq!(refused.code, 3, "{}{}", refused.out, refused.err);
+    assert!(refused.out.contains("TooLarge"), "{}", refused.out);
+    assert_eq!(f.run(&format!("{MERGE} a.jsonl --max-unpacked 1GB")).code, 0);
+}

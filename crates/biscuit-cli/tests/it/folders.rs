@@ -400,3 +400,28 @@ fn a_damaged_pointer_names_no_state_root() {
         }
     }
 }
+
+#[test]
+fn input_and_table_have_no_files_in_common() {
+    let f = Folder::new();
+    let row = |id: u32| format!("{{\"id\":{id},\"seq\":1}}\n");
+    f.write("raw/a.jsonl", row(1));
+    f.write("raw/events.jsonl", event("s", "t", 1));
+    f.write("job.toml", "name = \"j\"\n[sources.s]\nurl = \"raw\"\nformat = \"json\"\n[target]\nurl = \"raw/clean\"\nmode = \"append\"\n");
+    for words in [
+        format!("{MERGE} --target raw/clean --changes raw"),
+        format!("{MERGE} --target raw/clean --changes raw/**"),
+        format!("{MERGE} --target raw --changes raw/a.jsonl"),
+        "merge --format debezium --table * --target raw/{schema}/{table} --changes raw/**/*".to_owned(),
+        "run job.toml".to_owned(),
+    ] {
+        let before = f.files(".");
+        let ran = f.run(&words);
+        assert!(ran.code == 2 && ran.err.contains("InputOverlapsTable"), "{words}: {}{}", ran.out, ran.err);
+        assert_eq!(f.files("."), before, "{words}");
+    }
+    let ran = f.run(&format!("{MERGE} --target raw/clean --changes raw/a.jsonl"));
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let ran = f.run(&format!("{MERGE} --target raw/clean --changes raw/*.jsonl --dry-run"));
+    assert!(!ran.err.contains("InputOverlapsTable"), "{}", ran.err);
+}

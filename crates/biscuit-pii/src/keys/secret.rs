@@ -1,7 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use biscuit_core::{Error, Result};
+use biscuit_core::{Error, ErrorKind, Result};
 use zeroize::Zeroizing;
 
 /// Bytes of a key: wiped when the last copy of it is dropped, and never printed.
@@ -45,5 +45,7 @@ impl fmt::Debug for Secret {
 /// Fills with what the operating system gives. Chance is no argument here: keys and nonces that a caller chooses are the one mistake that these
 /// ciphers do not forgive.
 pub(crate) fn random(bytes: &mut [u8]) -> Result<()> {
-    aws_lc_rs::rand::fill(bytes).map_err(|_| Error::internal("the operating system gives no random numbers"))
+    let failed =
+        |_| Error::new(ErrorKind::Unavailable, "NoRandomNumbers", "the operating system gives no random numbers");
+    aws_lc_rs::rand::fill(bytes).map_err(failed)
 }
