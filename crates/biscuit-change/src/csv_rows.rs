@@ -8,6 +8,7 @@ use biscuit_schema::{MAX_FIELDS, check_names};
 
 use crate::cell::{Cell, to_array};
 use crate::codec::Codec;
+use crate::csv_dialect::{CsvDialect, check_quotes};
 use crate::infer::{infer_csv, widen};
 use crate::refused::{BadRows, Part, Raws, Refused};
 use crate::text::{Why, wrong_type};
@@ -15,7 +16,7 @@ use crate::text::{Why, wrong_type};
 /// How a CSV file is written.
 #[derive(Debug, Clone)]
 pub(crate) struct CsvForm {
-    pub(crate) separator: u8,
+    pub(crate) dialect: CsvDialect,
     /// The names of the columns, in files without a header.
     pub(crate) names: Option<Vec<String>>,
     /// What stands for null; an empty field of a column that holds neither text nor bytes is null in any case.
@@ -70,11 +71,8 @@ impl CsvFile {
         refused: &mut Vec<Refused>,
     ) -> Result<Self> {
         let text: Arc<str> = text.into();
-        let mut reader = csv::ReaderBuilder::new()
-            .delimiter(form.separator)
-            .has_headers(false)
-            .flexible(true)
-            .from_reader(text.as_bytes());
+        check_quotes(file, &text, form.dialect)?;
+        let mut reader = form.dialect.reader().from_reader(text.as_bytes());
         let (mut names, mut head, mut rows) = (form.names, None, Vec::new());
         let mut fields = csv::StringRecord::new();
         loop {
@@ -222,8 +220,8 @@ pub(crate) fn text_cell(t: &DataType, value: String) -> Result<Cell, Why> {
 }
 
 /// The first record of a text; none if it has none.
-pub(crate) fn first_record(text: &str) -> Option<csv::StringRecord> {
-    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
+pub(crate) fn first_record(text: &str, dialect: CsvDialect) -> Option<csv::StringRecord> {
+    let mut reader = dialect.reader().from_reader(text.as_bytes());
     let mut fields = csv::StringRecord::new();
     reader.read_record(&mut fields).ok().filter(|more| *more).map(|_| fields)
 }
@@ -232,8 +230,9 @@ pub(crate) fn first_record(text: &str) -> Option<csv::StringRecord> {
 type Record = (csv::StringRecord, Range<usize>, u64);
 
 /// The records of a text.
-pub(crate) fn records(text: &str, file: &Arc<str>) -> Result<Vec<Record>> {
-    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
+pub(crate) fn records(text: &str, file: &Arc<str>, dialect: CsvDialect) -> Result<Vec<Record>> {
+    check_quotes(file, text, dialect)?;
+    let mut reader = dialect.reader().from_reader(text.as_bytes());
     let mut all = Vec::new();
     loop {
         let (from, line) = (reader.position().byte() as usize, reader.position().line());

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use crate::changes::{ChangeBatch, Changes};
 use crate::columnar::parts;
+use crate::csv_dialect::CsvDialect;
 use crate::csv_rows::{self, CsvFile, CsvForm};
 use crate::dms_file::{DmsFile, Kind};
 use crate::dms_rows::Make;
@@ -16,6 +17,7 @@ use crate::refused::{BadRows, Part, Refused, sift};
 use crate::rows::RowsOptions;
 use crate::table_name::{TableName, check_one};
 use crate::text::{empty, text_of};
+use crate::text_encoding::TextEncoding;
 
 /// The order columns that are stored unless others are named: when the file was written, and the row in it.
 pub(crate) const FILE: &str = "__dms_file";
@@ -49,6 +51,10 @@ pub struct DmsOptions {
     /// Bytes that one file may have when it is unpacked or decoded. Default: 4 GiB for text, and 250 times the bytes of a packed file where that is more
     /// than 64 MiB; for rows of Parquet and Avro 2,000 times the bytes of the file where that is more than 256 MiB.
     pub max_unpacked: Option<u64>,
+    /// How CSV is written.
+    pub csv: CsvDialect,
+    /// The encoding of text without a byte order mark. Default: UTF-8.
+    pub encoding: Option<TextEncoding>,
 }
 
 impl Default for DmsOptions {
@@ -65,6 +71,8 @@ impl Default for DmsOptions {
             before_image: "BI_".to_owned(),
             bad_rows: BadRows::Fail,
             max_unpacked: None,
+            csv: CsvDialect::default(),
+            encoding: None,
         }
     }
 }
@@ -103,6 +111,18 @@ impl DmsOptions {
     /// The same options with another text for null.
     pub fn with_null(mut self, null: impl Into<String>) -> Self {
         self.null = null.into();
+        self
+    }
+
+    /// The same options for CSV that is written in another way.
+    pub fn with_csv(mut self, dialect: CsvDialect) -> Self {
+        self.csv = dialect;
+        self
+    }
+
+    /// The same options for text in another encoding.
+    pub fn with_encoding(mut self, encoding: TextEncoding) -> Self {
+        self.encoding = Some(encoding);
         self
     }
 
@@ -234,11 +254,11 @@ impl DmsReader {
             }
             return Ok(());
         }
-        let text = text_of(file, &bytes, self.options.max_unpacked)?;
+        let text = text_of(file, &bytes, self.options.max_unpacked, self.options.encoding.filter(|_| row.is_none()))?;
         if named.kind == Kind::Transactions {
             return self.transactions(&name, &text, named, row);
         }
-        let Some(first) = csv_rows::first_record(&text) else { return Ok(()) };
+        let Some(first) = csv_rows::first_record(&text, self.options.csv) else { return Ok(()) };
         let names = self.names(&first, &named, file)?;
         self.push_csv(&name, text, named, names, row)
     }
@@ -251,7 +271,7 @@ impl DmsReader {
         names: Option<Vec<String>>,
         row: Option<u64>,
     ) -> Result<()> {
-        let form = CsvForm { separator: b',', names, null: self.options.null.clone() };
+        let form = CsvForm { dialect: self.options.csv, names, null: self.options.null.clone() };
         let refused = &mut self.changes.refused;
         let csv = CsvFile::parse_at(file, text, form, row, self.options.bad_rows, refused)?;
         self.csv.push((csv, named));
@@ -310,7 +330,7 @@ impl DmsReader {
         let names = [self.options.op.clone(), meta_table, meta_schema].into_iter().chain(columns).collect();
         let mut own = String::with_capacity(text.len());
         let mut places = Vec::new();
-        for record in csv_rows::records(text, file)? {
+        for record in csv_rows::records(text, file, self.options.csv)? {
             let (fields, span, line) = record;
             let (schema, table) = (fields.get(2).map(str::to_owned), fields.get(1).map(str::to_owned));
             if self.is_wanted(schema.as_deref(), table.as_deref()) {

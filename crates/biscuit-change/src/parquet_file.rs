@@ -3,9 +3,12 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use biscuit_core::{Error, Result, catch_panic};
-use biscuit_schema::{check_parquet_footer, check_size, parquet_rows_at_a_time};
+use biscuit_schema::{check_parquet_footer, check_size, int96_as_micros, parquet_rows_at_a_time};
 use bytes::Bytes;
-use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
+use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 
 /// Rows that are decoded at a time.
@@ -66,7 +69,14 @@ impl ParquetRows {
         check_footer(file, &bytes)?;
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let content = bytes.clone();
-        let builder = decode(file, || ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, options))?;
+        let builder = decode(file, || {
+            let own = ArrowReaderMetadata::load(&bytes, options.clone())?;
+            let own = match int96_as_micros(own.schema(), own.parquet_schema()) {
+                Some(schema) => ArrowReaderMetadata::try_new(own.metadata().clone(), options.with_schema(schema))?,
+                None => own,
+            };
+            Ok::<_, ParquetError>(ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, own))
+        })?;
         check_size(builder.schema(), &format!("`{file}`"))?;
         let footer = builder.metadata().file_metadata();
         let left = u64::try_from(footer.num_rows()).unwrap_or(0);

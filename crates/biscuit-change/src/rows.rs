@@ -13,12 +13,14 @@ use crate::cell::{Cell, to_array};
 use crate::changes::{ChangeBatch, Changes};
 use crate::codec::Codec;
 use crate::columnar::{self, is_columnar};
+use crate::csv_dialect::{CsvDialect, without_packing};
 use crate::csv_rows::{self, CsvFile, CsvForm};
 use crate::infer::{infer_json, widen};
 use crate::json::{self, Object};
 use crate::refused::{BadRows, Part, Raws, Refused, is_about_a_record, lines, sift};
 use crate::row_changes::part_changes;
-use crate::text::{empty, text_of, wrong_type};
+use crate::text::{empty, json_text, text_of, wrong_type};
+use crate::text_encoding::TextEncoding;
 
 /// How rows say what they change.
 #[derive(Debug, Clone, Default)]
@@ -40,6 +42,10 @@ pub struct RowsOptions {
     /// Bytes that one file may have when it is unpacked or decoded. Default: 4 GiB for text, and 250 times the bytes of a packed file where that is more
     /// than 64 MiB; for rows of Parquet and Avro 2,000 times the bytes of the file where that is more than 256 MiB.
     pub max_unpacked: Option<u64>,
+    /// How CSV is written.
+    pub csv: CsvDialect,
+    /// The encoding of text without a byte order mark. Default: UTF-8.
+    pub encoding: Option<TextEncoding>,
 }
 
 impl RowsOptions {
@@ -64,6 +70,18 @@ impl RowsOptions {
     /// The same options with expected types.
     pub fn with_expected(mut self, schema: SchemaRef) -> Self {
         self.expected = Some(schema);
+        self
+    }
+
+    /// The same options for CSV that is written in another way.
+    pub fn with_csv(mut self, dialect: CsvDialect) -> Self {
+        self.csv = dialect;
+        self
+    }
+
+    /// The same options for text in another encoding.
+    pub fn with_encoding(mut self, encoding: TextEncoding) -> Self {
+        self.encoding = Some(encoding);
         self
     }
 
@@ -129,7 +147,9 @@ impl RowsReader {
 
     fn read_as(&mut self, file: &str, bytes: Bytes, row: Option<u64>) -> Result<()> {
         let name: Arc<str> = file.into();
-        let plain = file.strip_suffix(".gz").unwrap_or(file).to_ascii_lowercase();
+        let plain = without_packing(file).to_ascii_lowercase();
+        // What was put aside is UTF-8 already.
+        let encoding = self.options.encoding.filter(|_| row.is_none());
         let columnar = is_columnar(&bytes) || plain.ends_with(".parquet") || plain.ends_with(".avro");
         if bytes.is_empty() {
             Err(empty(file))
@@ -139,11 +159,10 @@ impl RowsReader {
             }
             Ok(())
         } else if plain.ends_with(".csv") || plain.ends_with(".tsv") {
-            let separator = if plain.ends_with(".tsv") { b'\t' } else { b',' };
-            let form = CsvForm { separator, names: None, null: String::new() };
-            self.csv(&name, text_of(file, &bytes, self.options.max_unpacked)?, form, row)
+            let form = CsvForm { dialect: self.options.csv.of_file(file), names: None, null: String::new() };
+            self.csv(&name, text_of(file, &bytes, self.options.max_unpacked, encoding)?, form, row)
         } else {
-            self.json.push((name, text_of(file, &bytes, self.options.max_unpacked)?.into(), row));
+            self.json.push((name, json_text(file, &bytes, self.options.max_unpacked, encoding)?.into(), row));
             Ok(())
         }
     }

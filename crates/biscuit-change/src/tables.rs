@@ -6,6 +6,7 @@ use biscuit_core::{Error, Result};
 use bytes::Bytes;
 
 use crate::changes::Changes;
+use crate::csv_dialect::CsvDialect;
 use crate::csv_rows;
 use crate::debezium::{DebeziumOptions, DebeziumReader};
 use crate::dms::{DmsOptions, DmsReader};
@@ -155,8 +156,8 @@ impl<'a> TablesReader<'a> {
         let named = DmsFile::of(file);
         let tables: BTreeSet<TableName> = match (named.kind, named.schema, named.table) {
             (Kind::Transactions, ..) => {
-                let text = text_of(file, bytes, self.max_unpacked)?;
-                let records = csv_rows::records(&text, &file.into())?;
+                let text = text_of(file, bytes, self.max_unpacked, None)?;
+                let records = csv_rows::records(&text, &file.into(), CsvDialect::default())?;
                 let name = |f: &csv::StringRecord| Some(TableName::new(Some(f.get(2)?), f.get(1)?));
                 records.iter().filter_map(|(fields, ..)| name(fields)).collect()
             }

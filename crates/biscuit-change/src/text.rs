@@ -2,23 +2,66 @@ use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
 use bytes::Bytes;
+use encoding_rs::Encoding;
 
+use crate::json_text::{JsonLayout, JsonValues};
+use crate::text_encoding::{TextEncoding, Utf8Text};
 use crate::unpack::unpack;
 
-/// The text of a file, unpacked if it begins as gzip or zstd does.
+/// The text of a file, unpacked if it begins as gzip, zstd or bzip2 does, in UTF-8 and without a byte order mark.
 ///
 /// # Errors
 /// `EmptyFile`, `NotUtf8`, `TooLarge`, and for packed text that ends too early or is damaged `TruncatedInput`.
-pub(crate) fn text_of(file: &str, bytes: &Bytes, max_unpacked: Option<u64>) -> Result<String> {
+pub(crate) fn text_of(
+    file: &str,
+    bytes: &Bytes,
+    max_unpacked: Option<u64>,
+    encoding: Option<TextEncoding>,
+) -> Result<String> {
     if bytes.is_empty() {
         return Err(empty(file));
     }
     let raw = unpack(file, bytes, max_unpacked)?;
-    let text = String::from_utf8(raw).map_err(|e| {
-        let line = e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count();
-        Error::data("NotUtf8", "the text is not UTF-8").at(file, line as u64 + 1)
-    })?;
-    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+    let raw = match Encoding::for_bom(&raw).is_some() || encoding.is_some() {
+        true => read_all(file, Utf8Text::new(file, raw.as_slice(), encoding))?,
+        false => raw,
+    };
+    String::from_utf8(raw).map_err(|e| {
+        let (at, bytes) = (e.utf8_error().valid_up_to(), e.as_bytes());
+        let line = bytes[..at].iter().filter(|b| **b == b'\n').count();
+        let message = format!(
+            "the text is not UTF-8: byte {} is {:#04x}; if it is of another encoding, name it (`encoding` of the source or `--encoding`)",
+            at + 1,
+            bytes[at]
+        );
+        Error::data("NotUtf8", message).at(file, line as u64 + 1)
+    })
+}
+
+/// The text of a file of JSON values: each is a line.
+///
+/// # Errors
+/// Those of [`text_of`]; `InvalidJson` and `TruncatedInput` for values that are not lines, and of which one does not end.
+pub(crate) fn json_text(
+    file: &str,
+    bytes: &Bytes,
+    max_unpacked: Option<u64>,
+    encoding: Option<TextEncoding>,
+) -> Result<String> {
+    let text = text_of(file, bytes, max_unpacked, encoding)?;
+    if JsonLayout::of(text.as_bytes(), true) == JsonLayout::Lines {
+        return Ok(text);
+    }
+    let lines = read_all(file, JsonValues::new(file, text.as_bytes()))?;
+    String::from_utf8(lines).map_err(|e| Error::internal("values of text are text").with_source(e))
+}
+
+fn read_all(file: &str, mut text: impl std::io::Read) -> Result<Vec<u8>> {
+    let mut all = Vec::new();
+    match text.read_to_end(&mut all) {
+        Ok(_) => Ok(all),
+        Err(e) => Err(e.downcast::<Error>().unwrap_or_else(|e| crate::unpack::unpacking_failed(file, e))),
+    }
 }
 
 pub(crate) fn empty(file: &str) -> Error {

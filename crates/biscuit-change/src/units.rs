@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::codec::Codec;
 use crate::columnar::{self, is_columnar};
 use crate::refused::{BadRows, Raws, lines};
-use crate::text::text_of;
+use crate::text::json_text;
 
 /// The columns of a table and how they are read.
 pub(crate) type Codecs = Vec<(String, Codec)>;
@@ -44,7 +44,7 @@ pub(crate) fn each_line(
         }
         return Ok(());
     }
-    let text: Arc<str> = text_of(file, bytes, max_unpacked)?.into();
+    let text: Arc<str> = json_text(file, bytes, max_unpacked, None)?.into();
     step(Unit::Begin(&Raws::Text { text: text.clone(), header: None, spans: vec![] }, None))?;
     for (place, span) in lines(&text) {
         step(Unit::Line(&text[span.clone()], Pick::Span(span), row.unwrap_or(place)))?;

@@ -23,6 +23,8 @@ pub enum Packing {
     Gzip,
     /// By zstd: one frame, or several.
     Zstd,
+    /// By bzip2: one stream, or several.
+    Bzip2,
 }
 
 impl Packing {
@@ -31,6 +33,7 @@ impl Packing {
         match head {
             [0x1f, 0x8b, ..] => Self::Gzip,
             [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
+            [b'B', b'Z', b'h', b'1'..=b'9', ..] => Self::Bzip2,
             _ => Self::None,
         }
     }
@@ -45,6 +48,7 @@ impl Packing {
             Self::None => Box::new(packed),
             Self::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(packed)),
             Self::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(packed)?),
+            Self::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(packed)),
         })
     }
 }
@@ -145,8 +149,10 @@ mod tests {
         w.finish().unwrap()
     }
 
-    fn packed(text: &[u8]) -> [Vec<u8>; 2] {
-        [gzip(text), zstd::encode_all(text, 0).unwrap()]
+    fn packed(text: &[u8]) -> [Vec<u8>; 3] {
+        let mut bzip2 = bzip2::write::BzEncoder::new(vec![], bzip2::Compression::best());
+        bzip2.write_all(text).unwrap();
+        [gzip(text), zstd::encode_all(text, 0).unwrap(), bzip2.finish().unwrap()]
     }
 
     fn code(bytes: &[u8]) -> &'static str {

@@ -9,6 +9,7 @@ use crate::aws_args::AwsArgs;
 use crate::bookmark::BookmarkCommand;
 use crate::bookmark_args::BookmarkArgs;
 use crate::compact::CompactArgs;
+use crate::csv_args::CsvArgs;
 use crate::doctor::DoctorArgs;
 use crate::forget::ForgetArgs;
 use crate::lifecycle::LifecycleCommand;
@@ -402,6 +403,9 @@ pub(crate) struct MergeArgs {
     /// Parquet or Avro; small files 64 and 256 MiB at least]
     #[arg(long, value_parser = bytes, value_name = "BYTES")]
     pub(crate) max_unpacked: Option<usize>,
+
+    #[command(flatten)]
+    pub(crate) csv: CsvArgs,
 
     #[command(flatten)]
     pub(crate) parquet: ParquetArgs,

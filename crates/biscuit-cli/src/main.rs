@@ -8,6 +8,7 @@ mod bookmark_args;
 mod catalog;
 mod compact;
 mod context;
+mod csv_args;
 mod defects;
 mod doctor;
 mod forget;

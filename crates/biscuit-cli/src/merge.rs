@@ -3,7 +3,7 @@ use std::fmt::Write;
 
 use biscuit_change::{BadRows, Changes, DebeziumOptions, DmsOptions, RowsOptions, TableName, TablesReader};
 use biscuit_core::{Error, ErrorKind, Result};
-use biscuit_dataset::{Dataset, PathTemplate, Snapshot, check_input};
+use biscuit_dataset::{Dataset, OpenLocation, PathTemplate, Snapshot, check_input};
 use biscuit_journal::{Diverged, Foreign, JournalOptions, Writers, fold_name};
 use biscuit_merge::{
     ChangeFiles, Format, IgnoreNull, Merge, MergeOptions, MergeReport, MergeSpec, Mode, Ties, Tombstones, merged_by,
@@ -26,8 +26,8 @@ pub(crate) async fn run(command: &MergeCommand, context: &Context) -> Result<Ans
         }
         return all_tables(command, context).await;
     }
+    check_inputs(&command.changes, &args.target, context).await?;
     let table = Table::open(args, context).await?;
-    table.check_inputs(&command.changes, context).await?;
     let reading = json!({"format": args.format.name()});
     let mut chosen = command.bookmark.choose(&command.changes, reading, &table.dataset, context).await?;
     loop {
@@ -200,8 +200,8 @@ async fn one_of_many(
     changes: Changes,
     context: &Context,
 ) -> Result<Option<MergeReport>> {
+    check_inputs(places, &args.target, context).await?;
     let table = Table::open(args, context).await?;
-    table.check_inputs(places, context).await?;
     match table.merge(args, Declared::of(&changes))? {
         Some(merge) => merge.run(changes, mode(args)).await.map(Some),
         None => Ok(None),
@@ -220,6 +220,15 @@ pub(crate) fn mode(args: &MergeArgs) -> Mode {
     if args.dry_run { Mode::DryRun } else { Mode::Commit }
 }
 
+/// Refuses input that has files of the table.
+pub(crate) async fn check_inputs(places: &[String], target: &str, context: &Context) -> Result<()> {
+    let target = context.stores.open(target).await?;
+    for place in places {
+        check_input(place, &target, &*context.stores).await?;
+    }
+    Ok(())
+}
+
 /// What a merge is about, before its changes are read.
 pub(crate) struct Table {
     contract: Option<Contract>,
@@ -231,14 +240,6 @@ pub(crate) struct Table {
 impl Table {
     async fn open(args: &MergeArgs, context: &Context) -> Result<Self> {
         Self::open_with(args, false, context).await
-    }
-
-    /// Refuses input that has files of the table.
-    pub(crate) async fn check_inputs(&self, places: &[String], context: &Context) -> Result<()> {
-        for place in places {
-            check_input(place, self.dataset.location(), &*context.stores).await?;
-        }
-        Ok(())
     }
 
     /// `hard_links`: whether files that are alike may be one file with several names.
@@ -369,6 +370,7 @@ fn format_with(args: &MergeArgs, contract: Option<&Contract>, expected: Option<S
         FormatName::Rows => {
             let mut options = RowsOptions::default();
             options.expected = expected;
+            (options.csv, options.encoding) = (args.csv.dialect()?, args.csv.encoding()?);
             options.op.clone_from(&args.op);
             options.delete_column.clone_from(&args.delete_column);
             options.contract = contract.cloned();
@@ -380,6 +382,7 @@ fn format_with(args: &MergeArgs, contract: Option<&Contract>, expected: Option<S
             options.table = args.table.clone().or_else(|| contract.and_then(|c| c.table.clone()));
             options.expected = expected;
             options.contract = contract.cloned();
+            (options.csv, options.encoding) = (args.csv.dialect()?, args.csv.encoding()?);
             options.timestamp_column.clone_from(&args.timestamp_column);
             let defaults = [
                 (&args.op, &mut options.op),

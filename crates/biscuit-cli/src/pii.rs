@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use biscuit_core::{Clock, Error, Result, Run, RunId, SystemClock};
 use biscuit_dataset::{Dataset, OpenFile, OpenLocation, Snapshot, align};
-use biscuit_job::{CsvSpec, JobSpec, OpenMeans, RawToClean, RunOptions, TableKeys, format_at, sample};
+use biscuit_job::{JobSpec, OpenMeans, RawToClean, RunOptions, TableKeys, format_at, sample};
 use biscuit_journal::JournalOptions;
 use biscuit_pii::{
     Access, AuditFile, Detector, KeyFile, Likelihood, Means, Policy, Protector, Wrapping, classify, usual_detectors,
@@ -24,6 +24,7 @@ use serde_json::json;
 use crate::args::TableArgs;
 use crate::bookmark_args::open_place;
 use crate::context::Context;
+use crate::csv_args::CsvArgs;
 use crate::means::{CliMeans, provider};
 use crate::output::Answer;
 use crate::own_files::{self, Existing, Locked};
@@ -71,6 +72,9 @@ pub(crate) struct ScanArgs {
     /// Ask Amazon Comprehend as well, in this language (en, es): each distinct text costs money
     #[arg(long, value_name = "LANGUAGE")]
     comprehend: Option<String>,
+
+    #[command(flatten)]
+    csv: CsvArgs,
 }
 
 #[derive(Debug, Args)]
@@ -200,7 +204,7 @@ async fn rotate(path: &Path, context: &Context) -> Result<KeyFile> {
 
 async fn scan(args: &ScanArgs, context: &Context) -> Result<Answer> {
     let place = open_place(&args.url, context).await?;
-    let (csv, keys) = (CsvSpec::default(), context.file_keys().await?);
+    let (csv, keys) = (args.csv.spec()?, context.file_keys().await?);
     let batches = sample(&place, None, &csv, args.rows, SystemClock.now(), keys.as_ref()).await?;
     let mut detectors: Vec<Arc<dyn Detector>> = usual_detectors();
     if let Some(language) = &args.comprehend {

@@ -1,6 +1,6 @@
 use biscuit_core::{Clock, Error, Instant, Result, SystemClock};
 use biscuit_dataset::{DataFile, OpenFile, OpenLocation, Snapshot};
-use biscuit_job::{CsvSpec, RulesSpec, SourceFormat, learn};
+use biscuit_job::{RulesSpec, SourceFormat, learn};
 use biscuit_journal::store_error;
 use biscuit_schema::{Compatibility, Compliance, Contract, Projection, TablePlace, differences};
 use clap::{Args, Subcommand, ValueEnum};
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::args::TableArgs;
 use crate::bookmark_args::open_place;
 use crate::context::Context;
+use crate::csv_args::CsvArgs;
 use crate::output::{Answer, BAD_DATA};
 
 #[derive(Debug, Subcommand)]
@@ -90,9 +91,8 @@ pub(crate) struct InferArgs {
     #[arg(long, value_enum)]
     format: Option<FormatName>,
 
-    /// Between cells of CSV
-    #[arg(long, default_value = ",")]
-    delimiter: char,
+    #[command(flatten)]
+    csv: CsvArgs,
 
     /// Do not type columns by their names
     #[arg(long)]
@@ -164,7 +164,7 @@ async fn infer(args: &InferArgs, context: &Context) -> Result<Answer> {
     let place = open_place(&args.url, context).await?;
     let format = args.format.map(FormatName::of_source);
     let rules = args.no_rules.then_some(RulesSpec::None);
-    let csv = CsvSpec { delimiter: args.delimiter, ..CsvSpec::default() };
+    let csv = args.csv.spec()?;
     let (contract, conflicts) =
         learn(&place, format, &csv, rules.as_ref(), context.file_keys().await?.as_ref()).await?;
     conflicts.iter().for_each(|c| tracing::warn!("{c}"));

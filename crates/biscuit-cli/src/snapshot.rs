@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::args::MergeArgs;
 use crate::bookmark_args::{BookmarkArgs, Chosen};
 use crate::context::Context;
-use crate::merge::{Declared, Table, after_rows, counts, mode};
+use crate::merge::{Declared, Table, after_rows, check_inputs, counts, mode};
 use crate::output::{AGAIN, Answer};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -94,8 +94,8 @@ pub(crate) async fn run(command: &SnapshotCommand, context: &Context) -> Result<
     if args.table.as_deref() == Some("*") {
         return Err(Error::usage("InvalidArguments", "--table '*' goes with `biscuit merge` only"));
     }
+    check_inputs(&command.changes, &args.target, context).await?;
     let table = Table::open_with(args, command.hard_links, context).await?;
-    table.check_inputs(&command.changes, context).await?;
     let known = match Snapshots::open(table.dataset.clone()).await {
         Ok(known) => Some(known.layout().clone()),
         Err(e) if e.code() == "NoPeriods" => None,

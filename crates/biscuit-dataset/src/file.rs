@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
 use biscuit_journal::store_error;
-use biscuit_schema::{check_names, plain_type};
+use biscuit_schema::{check_names, int96_as_micros, plain_type};
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
@@ -101,7 +101,13 @@ impl OpenFile {
         let encrypted_footer = footer.encrypted;
         let reader = FileReader { object, metadata: footer.metadata.clone() };
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let metadata = decode_parquet(&file.path, || ArrowReaderMetadata::try_new(footer.metadata, options))?;
+        let metadata = decode_parquet(&file.path, || {
+            let own = ArrowReaderMetadata::try_new(footer.metadata.clone(), options.clone())?;
+            match int96_as_micros(own.schema(), own.parquet_schema()) {
+                Some(schema) => ArrowReaderMetadata::try_new(footer.metadata, options.with_schema(schema)),
+                None => Ok(own),
+            }
+        })?;
         let fields = metadata.schema().fields().iter();
         let plain =
             fields.map(|f| Field::new(f.name(), plain_type(f.data_type()), f.is_nullable())).collect::<Vec<_>>();

@@ -28,6 +28,7 @@ pub(crate) fn format_of(
         SourceFormat::Dms => {
             let mut options = DmsOptions::default().with_key(output.key.clone()).with_order(output.order.clone());
             (options.table, options.contract, options.expected) = (table, contract, expected);
+            (options.csv, options.encoding) = (source.csv.dialect, source.csv.encoding);
             options.timestamp_column.clone_from(&source.timestamp_column);
             let defaults = [
                 (&source.op, &mut options.op),
@@ -44,6 +45,7 @@ pub(crate) fn format_of(
         SourceFormat::Rows => {
             let mut options = RowsOptions::default();
             (options.contract, options.expected) = (contract, expected);
+            (options.csv, options.encoding) = (source.csv.dialect, source.csv.encoding);
             options.op.clone_from(&source.op);
             options.placeholder.clone_from(&source.placeholder);
             Format::Rows(options)

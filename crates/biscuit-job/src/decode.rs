@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringBuilder};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use biscuit_change::{CheckedCsv, CsvDialect};
 use biscuit_core::{Error, Result, catch_panic};
 use bytes::Bytes;
 
+use crate::infer::no_header;
 use crate::input::{MAX_LINE, text_failed, too_long};
 use crate::spec::CsvSpec;
 
@@ -30,7 +32,7 @@ pub(crate) enum Raw {
     },
     Csv {
         header: Option<Arc<str>>,
-        delimiter: u8,
+        dialect: CsvDialect,
     },
     /// What has no text is written as JSON.
     Rows,
@@ -51,9 +53,9 @@ impl Piece {
     pub(crate) fn raw(&self, row: usize) -> Vec<u8> {
         match &self.raw {
             Raw::Lines { bytes, spans } => spans.get(row).map(|(a, b)| bytes[*a..*b].to_vec()).unwrap_or_default(),
-            Raw::Csv { header, delimiter } => {
+            Raw::Csv { header, dialect } => {
                 let cells = self.batch.columns().iter().map(|c| cell(c, row).unwrap_or_default());
-                with_header(header.as_deref(), &line(&cells.collect(), *delimiter))
+                with_header(header.as_deref(), &dialect.line(cells))
             }
             Raw::Rows => json_row(&self.batch, row),
         }
@@ -75,42 +77,52 @@ pub(crate) fn json_row(batch: &RecordBatch, row: usize) -> Vec<u8> {
     }
 }
 
+/// How the columns of CSV are called.
+pub(crate) enum Names<'a> {
+    /// As the first line says, which has at least one of these names, if there are any.
+    InHeader(&'a [&'a str]),
+    Given(Vec<String>),
+}
+
 /// Reads CSV into text columns; `bad` gets records with another number of cells than the header has.
 ///
 /// # Errors
-/// `InvalidCsv` for what is no CSV, `DuplicateColumn`, `TooManyColumns`, `TooLarge`, `TruncatedInput`; those of `take` and `bad`.
+/// `InvalidCsv` for what is no CSV, `NoHeader`, `DuplicateColumn`, `TooManyColumns`, `TooLarge`, `TruncatedInput`; those of `take` and `bad`.
 pub(crate) fn csv_rows(
     file: &str,
     text: impl std::io::Read,
     spec: &CsvSpec,
-    names: Option<Vec<String>>,
+    names: Names<'_>,
     take: &mut dyn FnMut(Piece) -> Result<()>,
     bad: &mut dyn FnMut(BadRow) -> Result<()>,
 ) -> Result<()> {
-    let delimiter = u8::try_from(spec.delimiter).unwrap_or(b',');
-    let mut reader = CsvRecords::new(file, text, delimiter);
+    let dialect = spec.dialect.of_file(file);
+    let mut reader = CsvRecords::new(file, text, dialect);
     let mut record = csv::StringRecord::new();
     let (names, header) = match names {
-        Some(names) => (names, None),
-        None => {
+        Names::Given(names) => (names, None),
+        Names::InHeader(known) => {
             if !reader.read(&mut record)? {
                 return Ok(());
             }
-            let names: Vec<String> = record.iter().map(|n| n.trim_start_matches('\u{feff}').to_owned()).collect();
-            (names, Some(Arc::<str>::from(line(&record, delimiter))))
+            let names: Vec<String> = record.iter().map(str::to_owned).collect();
+            if !known.is_empty() && !names.iter().any(|name| known.iter().any(|known| known.eq_ignore_ascii_case(name)))
+            {
+                return Err(no_header(file, names.iter().map(String::as_str), known.iter().copied()));
+            }
+            (names, Some(Arc::<str>::from(dialect.line(&record))))
         }
     };
     let schema = Schema::new(names.iter().map(|n| Field::new(n, DataType::Utf8, true)).collect::<Vec<_>>());
     biscuit_schema::check_names(&schema, &format!("`{file}`"))?;
     let cells = names.iter().map(|_| StringBuilder::new()).collect();
-    let mut rows =
-        CsvRows { schema: Arc::new(schema), header, delimiter, cells, count: 0, bytes: 0, first: 0, next: 0 };
+    let mut rows = CsvRows { schema: Arc::new(schema), header, dialect, cells, count: 0, bytes: 0, first: 0, next: 0 };
     while reader.read(&mut record)? {
         let at = record.position().map_or(0, csv::Position::line);
         if record.len() != rows.cells.len() {
             let message = format!("the record has {} cells, and there are {} columns", record.len(), rows.cells.len());
             let error = Error::data("WrongCells", message);
-            bad(BadRow { row: at, error, raw: with_header(rows.header.as_deref(), &line(&record, delimiter)) })?;
+            bad(BadRow { row: at, error, raw: with_header(rows.header.as_deref(), &dialect.line(&record)) })?;
             continue;
         }
         if rows.is_full() || (rows.count > 0 && rows.next != at) {
@@ -124,20 +136,16 @@ pub(crate) fn csv_rows(
 /// The records of a CSV file, none of which is larger than may be in memory: a quote without an end makes one of all that follows.
 pub(crate) struct CsvRecords<'a, R> {
     file: &'a str,
-    reader: csv::Reader<Counted<R>>,
+    reader: csv::Reader<CheckedCsv<Counted<R>>>,
     /// Bytes that were read since the last record, what is read ahead among them.
     read: Rc<Cell<usize>>,
 }
 
 impl<'a, R: io::Read> CsvRecords<'a, R> {
-    pub(crate) fn new(file: &'a str, text: R, delimiter: u8) -> Self {
+    pub(crate) fn new(file: &'a str, text: R, dialect: CsvDialect) -> Self {
         let read = Rc::new(Cell::new(0));
-        let reader = csv::ReaderBuilder::new()
-            .delimiter(delimiter)
-            .has_headers(false)
-            .flexible(true)
-            .buffer_capacity(1 << 16)
-            .from_reader(Counted { text, read: read.clone() });
+        let text = CheckedCsv::new(file, Counted { text, read: read.clone() }, dialect);
+        let reader = dialect.reader().buffer_capacity(1 << 16).from_reader(text);
         Self { file, reader, read }
     }
 
@@ -183,7 +191,7 @@ impl<R: io::Read> io::Read for Counted<R> {
 struct CsvRows {
     schema: SchemaRef,
     header: Option<Arc<str>>,
-    delimiter: u8,
+    dialect: CsvDialect,
     cells: Vec<StringBuilder>,
     count: usize,
     /// Bytes of the cells.
@@ -215,19 +223,11 @@ impl CsvRows {
         let batch = RecordBatch::try_new(self.schema.clone(), arrays)
             .map_err(|e| Error::internal("rows of CSV could not be put together").with_source(e))?;
         (self.count, self.bytes) = (0, 0);
-        Ok(Piece { batch, first: self.first, raw: Raw::Csv { header: self.header.clone(), delimiter: self.delimiter } })
+        Ok(Piece { batch, first: self.first, raw: Raw::Csv { header: self.header.clone(), dialect: self.dialect } })
     }
 }
 
 fn with_header(header: Option<&str>, line: &str) -> Vec<u8> {
     let header = header.map(|h| format!("{h}\n")).unwrap_or_default();
     format!("{header}{line}\n").into_bytes()
-}
-
-/// A record as a line of CSV.
-fn line(record: &csv::StringRecord, delimiter: u8) -> String {
-    let mut writer = csv::WriterBuilder::new().delimiter(delimiter).from_writer(Vec::new());
-    let written = writer.write_record(record).and_then(|()| Ok(writer.flush()?));
-    let bytes = written.ok().and_then(|()| writer.into_inner().ok()).unwrap_or_default();
-    String::from_utf8(bytes).unwrap_or_default().trim_end_matches('\n').to_owned()
 }

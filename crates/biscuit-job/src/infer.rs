@@ -1,39 +1,61 @@
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use biscuit_core::{Error, Result};
 use biscuit_dataset::{DataFile, Encryption, OpenFile};
-use biscuit_schema::{Conflict, Contract, Inference, apply_rules, is_too_deep, usual_rules};
+use biscuit_schema::{Conflict, Contract, Inference, apply_rules, usual_rules};
+use futures::StreamExt;
 use tokio::runtime::Handle;
 
 use crate::decode::CsvRecords;
-use crate::input::{InputFile, Slices};
+use crate::input::InputFile;
 use crate::spec::{CsvSpec, RulesSpec, SourceFormat, invalid};
 
-/// Files that are looked into, and rows of each.
-const FILES: usize = 10;
-const ROWS: usize = 1000;
+/// How much of the files is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// All rows of text, and all footers: no column and no value is overlooked.
+    All,
+    /// So many rows of each file.
+    Rows(u64),
+}
 
-/// What the columns of these files are, by samples, and by rules of their names. Columns that the output has are of its types.
+/// What the columns of these files are, and by rules of their names. Columns that the output has are of its types.
 pub(crate) async fn infer(
     files: &[Arc<InputFile>],
     format: SourceFormat,
     csv: &CsvSpec,
     rules: Option<&RulesSpec>,
     (known, keys): (Option<&SchemaRef>, Option<&Encryption>),
+    look: Look,
 ) -> Result<(Contract, Vec<Conflict>)> {
-    // Spread over all of them: columns come and go with time.
-    let step = files.len().div_ceil(FILES).max(1);
-    let chosen: Vec<_> = files.iter().step_by(step).cloned().collect();
-    let (csv, handle, keys) = (csv.clone(), Handle::current(), keys.cloned());
-    let inferred = tokio::task::spawn_blocking(move || {
-        let mut inference = Inference::default();
-        for file in &chosen {
-            sample(&mut inference, file, (format, &csv), keys.as_ref(), &handle)?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let learn = |file: Arc<InputFile>| {
+        let (csv, handle, keys) = (csv.clone(), Handle::current(), keys.cloned());
+        async move {
+            let learned = tokio::task::spawn_blocking(move || {
+                let mut inference = Inference::default();
+                look_at(&mut inference, &file, (format, &csv), keys.as_ref(), &handle, look)
+                    .map(|names| (inference, names))
+            });
+            learned.await.map_err(|e| Error::internal("an inference was cut off").with_source(e))?
         }
-        inference.finish()
-    });
-    let inferred = inferred.await.map_err(|e| Error::internal("an inference was cut off").with_source(e))??;
+    };
+    // In the order of the files, so that columns have one.
+    let mut learned = futures::stream::iter(files.iter().cloned().map(learn)).buffered(cores);
+    let (mut inference, mut headers) = (Inference::default(), HashSet::<String>::new());
+    let mut at = files.iter();
+    while let Some(of_file) = learned.next().await {
+        let (of_file, names) = of_file?;
+        let file = at.next().map(|file| file.name.clone()).unwrap_or_default();
+        if !names.is_empty() && !headers.is_empty() && !names.iter().any(|name| headers.contains(name)) {
+            return Err(no_header(&file, names.iter().map(String::as_str), headers.iter().map(String::as_str)));
+        }
+        headers.extend(names);
+        inference.append(of_file);
+    }
+    let inferred = inference.finish()?;
     let mut contract = inferred.contract;
     if contract.columns.is_empty() && inferred.rows > 0 {
         let message =
@@ -66,45 +88,68 @@ fn as_is(schema: &SchemaRef) -> Schema {
     Schema::new(schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<_>>())
 }
 
-fn sample(
+/// A file of CSV whose first line names no column that another file has, or the contract. What is in it may be values.
+pub(crate) fn no_header<'a>(
+    file: &str,
+    names: impl Iterator<Item = &'a str>,
+    known: impl Iterator<Item = &'a str>,
+) -> Error {
+    let message = "the first line of the file has none of the columns that are known: the file, or the one before it, has no header, or is of another table; files without a header are read with `header = false` and a contract";
+    let list = |names: &mut dyn Iterator<Item = &'a str>| names.take(10).collect::<Vec<_>>().join(", ");
+    let (mut names, mut known) = (names, known);
+    Error::data("NoHeader", message)
+        .at(file, 1)
+        .with_detail("first line", list(&mut names))
+        .with_detail("known", list(&mut known))
+}
+
+/// Learns the columns of a file; gives the names that a header of CSV has, in small letters.
+fn look_at(
     inference: &mut Inference,
     file: &Arc<InputFile>,
     (format, csv): (SourceFormat, &CsvSpec),
     keys: Option<&Encryption>,
     handle: &Handle,
-) -> Result<()> {
+    look: Look,
+) -> Result<Vec<String>> {
+    let most = if let Look::Rows(rows) = look { rows } else { u64::MAX };
     match format {
         SourceFormat::Json => {
-            let Some(slice) = Slices::new(file.text(handle)?, file.clone()).next()? else { return Ok(()) };
-            for (at, line) in slice.bytes.split(|b| *b == b'\n').take(ROWS).enumerate() {
-                // What is no JSON, or nested too deep, is met again when the rows are read.
-                if is_too_deep(line) {
-                    continue;
-                }
-                if let Ok(value) = serde_json::from_slice(line) {
-                    inference.add_json(&file.name, at as u64 + 1, &value);
+            let (mut slices, mut rows) = (file.json_lines(handle)?, 0);
+            while rows < most
+                && let Some(slice) = slices.next()?
+            {
+                for (line, row) in slice.bytes.split(|b| *b == b'\n').zip(slice.first..) {
+                    // What is no JSON is met again when the rows are read.
+                    let Some(line) = std::str::from_utf8(line).ok().filter(|line| !line.trim_ascii().is_empty()) else {
+                        continue;
+                    };
+                    if rows == most {
+                        break;
+                    }
+                    rows += 1;
+                    inference.add_json(&file.name, row, line);
                 }
             }
-            Ok(())
+            Ok(vec![])
         }
         SourceFormat::Csv => {
             if !csv.header {
                 return Err(invalid("CSV without a header needs a contract, which names its columns"));
             }
-            let delimiter = u8::try_from(csv.delimiter).unwrap_or(b',');
-            let mut reader = CsvRecords::new(&file.name, file.text(handle)?, delimiter);
+            let text = file.text(handle, csv.encoding)?;
+            let mut reader = CsvRecords::new(&file.name, text, csv.dialect.of_file(&file.name));
             let mut record = ::csv::StringRecord::new();
             reader.read(&mut record)?;
-            let names: Vec<String> = record.iter().map(|n| n.trim_start_matches('\u{feff}').to_owned()).collect();
-            for _ in 0..ROWS {
-                if !reader.read(&mut record)? {
-                    break;
-                }
+            let names: Vec<String> = record.iter().map(str::to_owned).collect();
+            let mut rows = 0;
+            while rows < most && reader.read(&mut record)? {
+                rows += 1;
                 let line = record.position().map_or(0, ::csv::Position::line);
                 let cells = record.iter().map(|c| if *c == *csv.null { "" } else { c });
                 inference.add_texts(&file.name, line, names.iter().map(String::as_str).zip(cells));
             }
-            Ok(())
+            Ok(names.iter().map(|name| name.to_lowercase()).collect())
         }
         _ => {
             let path = file.name.to_string();
@@ -112,7 +157,7 @@ fn sample(
             let open = OpenFile::open_with(file.store.clone(), data, keys);
             let open = handle.block_on(open).map_err(|e| file.failed(e))?;
             inference.add_schema(&file.name, open.rows(), open.schema());
-            Ok(())
+            Ok(vec![])
         }
     }
 }

@@ -2,7 +2,7 @@ use std::io::{self, BufReader, Read};
 use std::ops::Range;
 use std::sync::Arc;
 
-use biscuit_change::{Packing, unpacking_failed};
+use biscuit_change::{JsonLayout, JsonValues, Packing, TextEncoding, Utf8Text, unpacking_failed};
 use biscuit_core::{Error, Result};
 use biscuit_dataset::as_listed;
 use biscuit_journal::store_error;
@@ -13,6 +13,9 @@ use tokio::runtime::Handle;
 
 /// Bytes of text that are worked on at a time.
 pub(crate) const SLICE: usize = 8 << 20;
+
+/// Bytes at the begin of a text by which it is told how its JSON values follow one another.
+const BEGIN: u64 = 64 << 10;
 
 /// Bytes of a line of JSON, or of a record of CSV. An array counts the bytes of its texts with 31 bits.
 pub(crate) const MAX_LINE: usize = 256 << 20;
@@ -50,12 +53,38 @@ impl InputFile {
         got.map_err(|e| self.failed(store_error("read", &self.path, e)))
     }
 
-    /// Its text, decompressed, from a blocking thread.
-    pub(crate) fn text(self: &Arc<Self>, handle: &Handle) -> Result<Box<dyn Read + Send>> {
+    /// Its text, unpacked, in UTF-8 and without a byte order mark, from a blocking thread.
+    pub(crate) fn text(
+        self: &Arc<Self>,
+        handle: &Handle,
+        encoding: Option<TextEncoding>,
+    ) -> Result<Box<dyn Read + Send>> {
         let head = handle.block_on(self.bytes(0..self.size.min(4)))?;
         let raw = ObjectRead { file: self.clone(), handle: handle.clone(), at: 0, buffer: Bytes::new() };
         let raw = BufReader::with_capacity(1 << 16, raw);
-        Packing::of(&head).reader(raw).map_err(|e| self.unreadable(e))
+        let text = Packing::of(&head).reader(raw).map_err(|e| self.unreadable(e))?;
+        Ok(Box::new(Utf8Text::new(&self.name, text, encoding)))
+    }
+
+    /// Its JSON values in parts of whole lines, each value a line, from a blocking thread.
+    pub(crate) fn json_lines(self: &Arc<Self>, handle: &Handle) -> Result<Slices> {
+        let (mut text, mut begin) = (self.text(handle, None)?, vec![]);
+        (&mut text).take(BEGIN).read_to_end(&mut begin).map_err(|e| self.unreadable(e))?;
+        let layout = JsonLayout::of(&begin, (begin.len() as u64) < BEGIN);
+        let text = io::Cursor::new(begin).chain(text);
+        let lines: Box<dyn Read + Send> = match layout {
+            JsonLayout::Lines => Box::new(text),
+            JsonLayout::Stream => Box::new(JsonValues::new(&self.name, BufReader::with_capacity(1 << 16, text))),
+        };
+        Ok(Slices::new(lines, self.clone()))
+    }
+
+    /// Whether it is plain text with a JSON value in each line, so that parts of it can be read by themselves.
+    pub(crate) async fn has_lines(&self) -> Result<bool> {
+        let begin = self.bytes(0..self.size.min(BEGIN)).await?;
+        // Text with a mark is read from its begin.
+        let is_plain = Packing::of(&begin) == Packing::None && !matches!(begin.first(), Some(0xef | 0xfe | 0xff));
+        Ok(is_plain && JsonLayout::of(&begin, self.size <= BEGIN) == JsonLayout::Lines)
     }
 
     fn unreadable(&self, e: io::Error) -> Error {

@@ -9,6 +9,7 @@ use arrow::json::reader::{Decoder, ReaderBuilder};
 use biscuit_core::{Error, Result, catch_panic, unquoted};
 use biscuit_schema::{Contract, is_too_deep, too_deep};
 use bytes::Bytes;
+use serde_json::value::RawValue;
 
 use crate::decode::{BATCH, BadRow, Piece, Raw};
 use crate::json_names::Names;
@@ -123,7 +124,7 @@ impl JsonLines {
         // Some line is none of these rows: line by line.
         for (at, (a, b)) in spans.into_iter().enumerate() {
             let (row, line) = (first + at as u64, &bytes[a..b]);
-            let rows = if is_too_deep(line) { None } else { self.rows(line, 1)? };
+            let rows = if is_too_deep(line) { None } else { self.row(line)? };
             match rows {
                 Some(batch) => take(Piece { batch, first: row, raw: raw(vec![(a, b)]) })?,
                 None => bad(BadRow { row, error: self.what_is_wrong(line), raw: line.to_vec() })?,
@@ -142,6 +143,17 @@ impl JsonLines {
             decoded = self.decode(text, rows)?;
         }
         decoded.map(|batch| self.by_column(&batch)).transpose()
+    }
+
+    /// The row of a line; nested values of text columns are their JSON.
+    fn row(&mut self, line: &[u8]) -> Result<Option<RecordBatch>> {
+        if let Some(batch) = self.rows(line, 1)? {
+            return Ok(Some(batch));
+        }
+        let Some(fitted) = std::str::from_utf8(line).ok().and_then(|line| fitted(line, self.schema.fields())) else {
+            return Ok(None);
+        };
+        self.rows(fitted.as_bytes(), 1)
     }
 
     fn decode(&mut self, text: &[u8], rows: usize) -> Result<Option<RecordBatch>> {
@@ -243,6 +255,33 @@ impl JsonLines {
             }
             Ok(_) => Error::data("InvalidJson", "the line is no JSON object"),
         }
+    }
+}
+
+/// An object of which nested values are text where these fields are, as it is written; none for what is no object.
+fn fitted(object: &str, fields: &Fields) -> Option<String> {
+    let values: BTreeMap<String, &RawValue> = serde_json::from_str(object).ok()?;
+    let mut all = Vec::with_capacity(values.len());
+    for (name, value) in values {
+        let field = fields.iter().find(|f| f.name().eq_ignore_ascii_case(&name));
+        let value = field.map_or_else(|| value.get().to_owned(), |field| fitted_value(value.get(), field.data_type()));
+        all.push(format!("{}:{value}", serde_json::Value::String(name)));
+    }
+    Some(format!("{{{}}}", all.join(",")))
+}
+
+fn fitted_value(value: &str, t: &DataType) -> String {
+    match t {
+        DataType::Utf8 if value.starts_with(['{', '[']) => serde_json::Value::String(value.to_owned()).to_string(),
+        DataType::Struct(fields) => fitted(value, fields).unwrap_or_else(|| value.to_owned()),
+        DataType::List(item) => match serde_json::from_str::<Vec<&RawValue>>(value) {
+            Ok(items) => {
+                let items: Vec<_> = items.iter().map(|v| fitted_value(v.get(), item.data_type())).collect();
+                format!("[{}]", items.join(","))
+            }
+            Err(_) => value.to_owned(),
+        },
+        _ => value.to_owned(),
     }
 }
 

@@ -7,12 +7,12 @@ use biscuit_dataset::Encryption;
 use biscuit_schema::{Conflict, Contract};
 use tokio::runtime::Handle;
 
-use crate::infer::infer;
+use crate::infer::{Look, infer};
 use crate::input::InputFile;
 use crate::read::{FileRows, Reading, Task};
 use crate::spec::{CsvSpec, RulesSpec, SourceFormat};
 
-/// The contract of the objects at a place, by samples of them, with what samples do not agree on. `keys` are those of Parquet files that are encrypted.
+/// The contract of the objects at a place, by all of them, with what they do not agree on. `keys` are those of Parquet files that are encrypted.
 ///
 /// # Errors
 /// `NotFound` if there is no object; those of files that cannot be read.
@@ -24,7 +24,7 @@ pub async fn learn(
     keys: Option<&Encryption>,
 ) -> Result<(Contract, Vec<Conflict>)> {
     let (files, format) = files_at(place, format).await?;
-    infer(&files, format, csv, rules, (None, keys)).await
+    infer(&files, format, csv, rules, (None, keys), Look::All).await
 }
 
 /// The first rows of the objects at a place, so many of each: all columns, typed as [`learn`] types them.
@@ -40,7 +40,8 @@ pub async fn sample(
     keys: Option<&Encryption>,
 ) -> Result<Vec<RecordBatch>> {
     let (files, format) = files_at(place, format).await?;
-    let (contract, _) = infer(&files, format, csv, Some(&RulesSpec::None), (None, keys)).await?;
+    let (contract, _) =
+        infer(&files, format, csv, Some(&RulesSpec::None), (None, keys), Look::Rows(rows_of_each as u64)).await?;
     let reading = Arc::new(Reading::new(format, csv.clone(), &contract, now)?.with_keys(keys.cloned()));
     let mut all = vec![];
     for file in &files {

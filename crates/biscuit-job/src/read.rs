@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
-use biscuit_change::{Packing, Refused};
+use biscuit_change::Refused;
 use biscuit_core::{Error, Instant, Result};
 use biscuit_dataset::{DataFile, Encryption, OpenFile};
 use biscuit_schema::{Coerced, Coercion, CoercionReport, Compliance, Contract, Extra, Finding, OnError, RefusedRow};
@@ -14,8 +14,8 @@ use futures::StreamExt;
 use serde::Serialize;
 use tokio::runtime::Handle;
 
-use crate::decode::{BadRow, Piece, Raw, csv_rows};
-use crate::input::{InputFile, SLICE, Slices, lines_before, lines_in};
+use crate::decode::{BadRow, Names, Piece, Raw, csv_rows};
+use crate::input::{InputFile, SLICE, lines_before, lines_in};
 use crate::json::JsonLines;
 use crate::pii::Guarded;
 use crate::spec::{CsvSpec, SourceFormat};
@@ -251,7 +251,7 @@ impl Reading {
         let mut tasks = Vec::new();
         for file in files {
             let large = self.format == SourceFormat::Json && file.size > 2 * SLICE as u64;
-            if !large || Packing::of(&file.bytes(0..4).await?) != Packing::None {
+            if !large || !file.has_lines().await? {
                 tasks.push(Task::Whole(file.clone()));
                 continue;
             }
@@ -395,9 +395,17 @@ impl Reading {
         piece: &mut dyn FnMut(Piece) -> Result<()>,
         refuse: &mut dyn FnMut(BadRow) -> Result<()>,
     ) -> Result<()> {
-        let names = (!self.csv.header)
-            .then(|| self.coercion.contract().columns.iter().map(|c| c.name.clone()).collect::<Vec<_>>());
-        csv_rows(&file.name, file.text(handle)?, &self.csv, names, piece, refuse)
+        let columns = &self.coercion.contract().columns;
+        let known: Vec<&str> = columns
+            .iter()
+            .flat_map(|c| std::iter::once(&c.name).chain(&c.reading.renamed_from))
+            .map(String::as_str)
+            .collect();
+        let names = match self.csv.header {
+            true => Names::InHeader(&known),
+            false => Names::Given(columns.iter().map(|c| c.name.clone()).collect()),
+        };
+        csv_rows(&file.name, file.text(handle, self.csv.encoding)?, &self.csv, names, piece, refuse)
     }
 }
 
@@ -418,7 +426,7 @@ fn read_json(
             json.read(&bytes, 1, piece, refuse)
         }
         Task::Whole(file) => {
-            let mut slices = Slices::new(file.text(handle)?, file.clone());
+            let mut slices = file.json_lines(handle)?;
             while let Some(slice) = slices.next()? {
                 json.read(&slice.bytes, slice.first, piece, refuse)?;
             }

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use biscuit_bookmark::{BookmarkOptions, Identity, Late, Overwritten};
+use biscuit_change::{CsvDialect, TextEncoding};
 use biscuit_core::{Error, Result, parse_duration, unquoted};
 use biscuit_pii::Policy;
 use biscuit_schema::{Contract, NamingRule};
@@ -128,10 +129,13 @@ pub enum ContractSpec {
 
 /// How CSV is written.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(try_from = "CsvFields")]
+#[non_exhaustive]
 pub struct CsvSpec {
-    /// Between cells.
-    pub delimiter: char,
+    /// Delimiter, quotes, comments: each a character, or a name such as `tab`, as [`CsvDialect::byte`] has them.
+    pub dialect: CsvDialect,
+    /// The encoding of text without a byte order mark, by a name such as `latin1`. Default: UTF-8.
+    pub encoding: Option<TextEncoding>,
     /// Whether the first line has the names of the columns; else they are those of the contract, in its order.
     pub header: bool,
     /// The cell that stands for null, besides an empty one.
@@ -140,7 +144,48 @@ pub struct CsvSpec {
 
 impl Default for CsvSpec {
     fn default() -> Self {
-        Self { delimiter: ',', header: true, null: String::new() }
+        Self { dialect: CsvDialect::default(), encoding: None, header: true, null: String::new() }
+    }
+}
+
+/// The same as it is written in a job.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CsvFields {
+    delimiter: Option<String>,
+    quote: Option<String>,
+    escape: Option<String>,
+    comment: Option<String>,
+    encoding: Option<String>,
+    header: Option<bool>,
+    null: Option<String>,
+}
+
+impl TryFrom<CsvFields> for CsvSpec {
+    type Error = String;
+
+    fn try_from(fields: CsvFields) -> std::result::Result<Self, String> {
+        let usual = Self::default();
+        let byte = |name: &Option<String>, usual: Option<u8>| match name {
+            Some(name) => CsvDialect::byte(name).map_err(|e| e.message().to_owned()),
+            None => Ok(usual),
+        };
+        let mut dialect = usual.dialect;
+        dialect.delimiter = byte(&fields.delimiter, dialect.delimiter)?;
+        dialect.quote = byte(&fields.quote, dialect.quote)?;
+        dialect.escape = byte(&fields.escape, dialect.escape)?;
+        dialect.comment = byte(&fields.comment, dialect.comment)?;
+        if fields.delimiter.is_some() && dialect.delimiter.is_none() {
+            return Err("CSV needs a delimiter".to_owned());
+        }
+        dialect.check().map_err(|e| e.message().to_owned())?;
+        let encoding = fields.encoding.map(|name| TextEncoding::of(&name)).transpose();
+        Ok(Self {
+            dialect,
+            encoding: encoding.map_err(|e| e.message().to_owned())?,
+            header: fields.header.unwrap_or(usual.header),
+            null: fields.null.unwrap_or(usual.null),
+        })
     }
 }
 
@@ -240,9 +285,6 @@ impl SourceSpec {
         }
         if self.rules.is_some() && self.format.is_changes() {
             return wrong("has rules, which do not go with a format of change records");
-        }
-        if !self.csv.delimiter.is_ascii() {
-            return wrong("has a CSV delimiter that is more than one byte");
         }
         self.look_back().map(drop)
     }

@@ -13,7 +13,7 @@ use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use crate::choose::Chosen;
 use crate::columns::AddedColumns;
 use crate::finish::Finish;
-use crate::infer::infer;
+use crate::infer::{Look, infer};
 use crate::job::{RawToClean, RunOptions};
 use crate::pii::{Guarded, all_seen};
 use crate::query::{Query, QuerySource};
@@ -198,7 +198,8 @@ impl Work<'_> {
             // What is kept besides has types of its own.
             Some(mut contract) if contract.extra == Extra::Keep && spec.format != SourceFormat::Parquet => {
                 let files = chosen.files(objects)?;
-                let (found, _) = infer(&files, spec.format, &spec.csv, spec.rules.as_ref(), (None, None)).await?;
+                let (found, _) =
+                    infer(&files, spec.format, &spec.csv, spec.rules.as_ref(), (None, None), Look::All).await?;
                 let own = |name: &str| {
                     let is = |n: &String| n.eq_ignore_ascii_case(name);
                     contract.columns.iter().any(|c| is(&c.name) || c.reading.renamed_from.iter().any(is))
@@ -214,7 +215,8 @@ impl Work<'_> {
                 let known = known.map(|known| without(known, &file.into_iter().collect()));
                 let keys = self.snapshot.dataset().encryption();
                 let (contract, conflicts) =
-                    infer(&files, spec.format, &spec.csv, spec.rules.as_ref(), (known.as_ref(), keys)).await?;
+                    infer(&files, spec.format, &spec.csv, spec.rules.as_ref(), (known.as_ref(), keys), Look::All)
+                        .await?;
                 conflicts.iter().for_each(|c| tracing::warn!("{c}"));
                 let report: &mut SourceReport = self.report.sources.entry(chosen.source.clone()).or_default();
                 report.conflicts = conflicts;

@@ -254,22 +254,27 @@ fn of_file(
     Arc::new(Schema::new(own.chain(path).collect::<Vec<_>>()))
 }
 
-/// The columns of the files, this one among them.
+/// The columns of the files, where the table has this one.
 fn schema_with(snapshot: &Snapshot, files: &[OpenFile], column: &str) -> Result<SchemaRef> {
     let in_path = |name: &String| snapshot.partition_columns().iter().any(|(p, _)| p == name);
     let table = snapshot.schema(files)?;
     let data: Vec<_> = table.fields().iter().filter(|f| !in_path(f.name())).cloned().collect();
     let schema = Arc::new(Schema::new(data));
-    if files.is_empty() || schema.index_of(column).is_ok() {
+    if files.is_empty() || table.index_of(column).is_ok() {
         return Ok(schema);
     }
-    let message = format!("there is no column `{column}` in the files of the table");
+    let message = format!("there is no column `{column}` in the table");
     Err(Error::usage("MissingColumn", message).with_column(column))
 }
 
 /// The rows of a file that are theirs, by their numbers from 0. Only that column is read.
 async fn numbers(file: &OpenFile, subjects: &Subjects) -> Result<Vec<u64>> {
     let (mut theirs, mut at) = (vec![], 0);
+    if let Some((_, value)) = file.file.partition.iter().find(|(name, _)| name == subjects.column()) {
+        // All rows of a folder have the value that it names.
+        let is_theirs = value.as_ref().is_some_and(|value| subjects.has(value));
+        return Ok(if is_theirs { (0..file.rows()).collect() } else { theirs });
+    }
     if file.schema().index_of(subjects.column()).is_err() {
         // A file of before the column has none of them.
         return Ok(theirs);

@@ -3,13 +3,13 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use biscuit_core::Result;
-use serde::Serialize;
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use crate::iso::{iso_date, iso_date_time};
-use crate::{Contract, MAX_FIELDS, common_type, plain_type, type_name};
+use crate::{Contract, MAX_FIELDS, common_type, is_too_deep, plain_type, type_name};
 
-/// Learns the columns of a table from samples: cells of text, JSON, or schemas. What looks like a number and is not one stays text:
+/// Learns the columns of a table from its rows, or samples of them: cells of text, JSON, or schemas. What looks like a number and is not one stays text:
 /// `02134`, `+49170`, numbers of more digits than a bigint has.
 ///
 /// ```
@@ -72,6 +72,8 @@ struct Learned {
 enum Shape {
     Unknown,
     Of(DataType),
+    /// A bigint with values that a double does not hold exactly.
+    Wide,
     List(Box<Self>),
     Struct(Vec<(String, Self)>),
     /// Text of digits that would lose something as a number: other values of the column are text too, whatever they look like.
@@ -89,12 +91,28 @@ impl Inference {
         }
     }
 
-    /// Looks at a JSON object; what is no object is passed over. Text between quotes is never a number.
-    pub fn add_json(&mut self, file: &str, row: u64, object: &Value) {
+    /// Looks at the text of a JSON object; what is none, or is nested too deep, is passed over. Text between quotes is never a number, and numbers are
+    /// what they are written as, whatever their size.
+    pub fn add_json(&mut self, file: &str, row: u64, object: &str) {
         self.rows += 1;
-        let Value::Object(object) = object else { return };
-        for (name, value) in object {
-            self.add(name, of_json(value), || format!("{file}, row {row}"));
+        if is_too_deep(object.as_bytes()) {
+            return;
+        }
+        let Ok(Fields(fields)) = serde_json::from_str(object) else { return };
+        for (name, value) in &fields {
+            self.add(name, of_json(value.get()), || format!("{file}, row {row}"));
+        }
+    }
+
+    /// Takes over what another one has learned from rows behind those of this one.
+    pub fn append(&mut self, other: Self) {
+        self.rows += other.rows;
+        for learned in other.columns {
+            let conflict = learned.conflict;
+            self.add(&learned.name, learned.shape, || learned.at.clone());
+            if let (Some(conflict), Some(at)) = (conflict, self.at.get(&learned.name)) {
+                self.columns[*at].conflict.get_or_insert(conflict);
+            }
         }
     }
 
@@ -148,13 +166,10 @@ fn of_text(text: &str, numbers: bool) -> Shape {
     let of = Shape::Of;
     if numbers {
         if is_whole(text) {
-            return match text.parse::<i64>() {
-                Ok(_) => of(DataType::Int64),
-                Err(_) => Shape::Code,
-            };
+            return whole(text).unwrap_or(Shape::Code);
         }
         if is_decimal(text) {
-            return of(DataType::Float64);
+            return if is_exact(text) { of(DataType::Float64) } else { Shape::Code };
         }
         if text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'+' | b'.')) && text.parse::<f64>().is_ok() {
             return Shape::Code;
@@ -191,19 +206,75 @@ fn is_decimal(text: &str) -> bool {
         && digits.parse::<f64>().is_ok_and(f64::is_finite)
 }
 
-fn of_json(value: &Value) -> Shape {
-    match value {
-        Value::Null => Shape::Unknown,
-        Value::Bool(_) => Shape::Of(DataType::Boolean),
-        Value::Number(n) if n.is_i64() => Shape::Of(DataType::Int64),
-        Value::Number(n) if n.is_u64() => Shape::Of(DataType::Decimal128(20, 0)),
-        Value::Number(_) => Shape::Of(DataType::Float64),
-        Value::String(text) => of_text(text, false),
-        Value::Array(items) => {
-            let item = items.iter().map(of_json).fold(Shape::Unknown, |a, b| a.join(&b, "", &mut None));
-            Shape::List(Box::new(item))
+/// A whole number; none if it has more digits than a bigint.
+fn whole(text: &str) -> Option<Shape> {
+    let n: i64 = text.parse().ok()?;
+    Some(if n.unsigned_abs() <= 1 << 53 { Shape::Of(DataType::Int64) } else { Shape::Wide })
+}
+
+/// Whether a double shows a number with a fraction as it is written: up to 17 digits tell two doubles apart.
+fn is_exact(text: &str) -> bool {
+    let digits = text.split(['e', 'E']).next().unwrap_or(text).bytes().filter(u8::is_ascii_digit);
+    let significant = digits.skip_while(|b| *b == b'0').count();
+    significant <= 17
+}
+
+/// The fields of an object, as they are written.
+struct Fields<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct All;
+        impl<'de> serde::de::Visitor<'de> for All {
+            type Value = Fields<'de>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> std::result::Result<Self::Value, A::Error> {
+                let mut all = Vec::new();
+                while let Some(field) = map.next_entry()? {
+                    all.push(field);
+                }
+                Ok(Fields(all))
+            }
         }
-        Value::Object(fields) => Shape::Struct(fields.iter().map(|(name, v)| (name.clone(), of_json(v))).collect()),
+        deserializer.deserialize_map(All)
+    }
+}
+
+/// The shape of a JSON value, whose text is whole.
+fn of_json(value: &str) -> Shape {
+    match value.as_bytes().first() {
+        Some(b't' | b'f') => Shape::Of(DataType::Boolean),
+        Some(b'"') => serde_json::from_str::<String>(value).map_or(Shape::Text, |text| of_text(&text, false)),
+        Some(b'[') => {
+            let items: Vec<&RawValue> = serde_json::from_str(value).unwrap_or_default();
+            let join = |a: Shape, b: &&RawValue| a.join(&of_json(b.get()), "", &mut None);
+            Shape::List(Box::new(items.iter().fold(Shape::Unknown, join)))
+        }
+        Some(b'{') => {
+            let fields = serde_json::from_str(value).map_or(vec![], |Fields(fields)| fields);
+            Shape::Struct(fields.into_iter().map(|(name, v)| (name, of_json(v.get()))).collect())
+        }
+        Some(b'-' | b'0'..=b'9') => of_number(value),
+        _ => Shape::Unknown,
+    }
+}
+
+/// The type that holds a number of JSON as it is written.
+fn of_number(text: &str) -> Shape {
+    if text.bytes().all(|b| b.is_ascii_digit() || b == b'-') {
+        let digits = text.trim_start_matches('-').len();
+        let decimal = || u8::try_from(digits).ok().filter(|digits| *digits <= 38);
+        return whole(text)
+            .or_else(|| Some(Shape::Of(DataType::Decimal128(decimal()?.max(20), 0))))
+            .unwrap_or(Shape::Text);
+    }
+    match is_exact(text) && text.parse::<f64>().is_ok_and(f64::is_finite) {
+        true => Shape::Of(DataType::Float64),
+        false => Shape::Text,
     }
 }
 
@@ -224,6 +295,7 @@ impl Shape {
         match self {
             Self::Unknown | Self::Code | Self::Text => DataType::Utf8,
             Self::Of(t) => t.clone(),
+            Self::Wide => DataType::Int64,
             Self::List(item) => DataType::List(Arc::new(Field::new("element", item.arrow(), true))),
             Self::Struct(fields) if fields.is_empty() => DataType::Utf8,
             Self::Struct(fields) => {
@@ -248,6 +320,13 @@ impl Shape {
                 if matches!(t, DataType::Int64 | DataType::Float64) =>
             {
                 Self::Code
+            }
+            (Self::Wide, Self::Of(DataType::Int64)) | (Self::Of(DataType::Int64), Self::Wide) => Self::Wide,
+            (Self::Code, Self::Wide) | (Self::Wide, Self::Code) => Self::Code,
+            // Both are numbers, and no type of numbers holds both.
+            (Self::Wide, Self::Of(DataType::Float64)) | (Self::Of(DataType::Float64), Self::Wide) => Self::Code,
+            (Self::Wide, Self::Of(t)) | (Self::Of(t), Self::Wide) if matches!(t, DataType::Decimal128(..)) => {
+                Self::Of(joined(&DataType::Int64, t).unwrap_or_else(|| t.clone()))
             }
             (Self::List(a), Self::List(b)) => Self::List(Box::new(a.join(b, &format!("{at}[]"), clash))),
             (Self::Struct(a), Self::Struct(b)) => {
@@ -339,7 +418,7 @@ mod tests {
         .iter()
         .enumerate()
         {
-            inference.add_json("a.jsonl", row as u64 + 1, &serde_json::from_str(line).unwrap());
+            inference.add_json("a.jsonl", row as u64 + 1, line);
         }
         let inferred = inference.finish().unwrap();
         assert!(inferred.conflicts.is_empty());
@@ -359,10 +438,53 @@ mod tests {
     }
 
     #[test]
+    fn numbers_are_of_types_that_hold_them_exactly() {
+        let of = |lines: &[&str]| {
+            let mut inference = Inference::default();
+            lines.iter().zip(1..).for_each(|(n, row)| inference.add_json("a", row, &format!("{{\"n\":{n}}}")));
+            let json = inference.finish().unwrap().contract.columns[0].hive_type().unwrap().to_string();
+            let mut inference = Inference::default();
+            lines.iter().zip(1..).for_each(|(n, row)| inference.add_texts("a", row, [("n", *n)]));
+            let text = inference.finish().unwrap().contract.columns[0].hive_type().unwrap().to_string();
+            (json, text)
+        };
+        let both = |t: &str| (t.to_owned(), t.to_owned());
+        assert_eq!(of(&["1", "9223372036854775807"]), both("bigint"));
+        assert_eq!(of(&["9007199254740992", "0.5"]), both("double"));
+        assert_eq!(of(&["9007199254740993", "0.5"]), both("string"), "a double is another number");
+        assert_eq!(of(&["0.5", "9007199254740993"]), both("string"));
+        assert_eq!(of(&["0.12345678901234567"]), both("double"));
+        assert_eq!(of(&["1234567890.123456789"]), both("string"));
+        assert_eq!(of(&["1e999"]).0, "string");
+        assert_eq!(of(&["18446744073709551616"]), ("decimal(20,0)".to_owned(), "string".to_owned()));
+        assert_eq!(of(&["1", "123456789012345678901234"]).0, "decimal(24,0)");
+        assert_eq!(of(&["9223372036854775807", "18446744073709551616"]).0, "decimal(20,0)");
+        assert_eq!(of(&["1", &"9".repeat(39)]).0, "string");
+    }
+
+    #[test]
+    fn what_was_learned_in_parts_is_what_is_learned_in_one() {
+        let lines = [r#"{"a":1}"#, r#"{"a":1.5,"b":"x"}"#, r#"{"a":{"c":1}}"#, r#"{"b":null,"d":[]}"#, "no JSON"];
+        let learned = |lines: &[&str], first: u64| {
+            let mut inference = Inference::default();
+            lines.iter().zip(first..).for_each(|(line, row)| inference.add_json("a", row, line));
+            inference
+        };
+        let whole = learned(&lines, 1).finish().unwrap();
+        for cut in 0..=lines.len() {
+            let mut parts = learned(&lines[..cut], 1);
+            parts.append(learned(&lines[cut..], cut as u64 + 1));
+            let parts = parts.finish().unwrap();
+            assert_eq!((&parts.contract, parts.rows), (&whole.contract, whole.rows), "cut at {cut}");
+            assert_eq!(parts.conflicts.len(), 1, "cut at {cut}: {:?}", parts.conflicts);
+        }
+    }
+
+    #[test]
     fn conflicts_name_both_places() {
         let mut inference = Inference::default();
-        inference.add_json("a.jsonl", 1, &serde_json::json!({"s": {"a": 1}}));
-        inference.add_json("b.jsonl", 9, &serde_json::json!({"s": {"a": {"deep": 1}}}));
+        inference.add_json("a.jsonl", 1, r#"{"s": {"a": 1}}"#);
+        inference.add_json("b.jsonl", 9, r#"{"s": {"a": {"deep": 1}}}"#);
         let conflict = &inference.finish().unwrap().conflicts[0];
         assert_eq!(
             conflict.to_string(),

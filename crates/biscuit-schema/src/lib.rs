@@ -15,6 +15,8 @@ mod fault;
 mod glue;
 mod hive_type;
 mod infer;
+#[cfg(feature = "parquet")]
+mod int96;
 mod iso;
 mod limits;
 mod merge_schemas;
@@ -38,6 +40,8 @@ pub use fault::Fault;
 pub use glue::{Projection, TablePlace};
 pub use hive_type::{HiveField, HiveType};
 pub use infer::{Conflict, Inference, Inferred};
+#[cfg(feature = "parquet")]
+pub use int96::int96_as_micros;
 pub use iso::{iso_date, iso_date_time, iso_time};
 pub use limits::{MAX_DEPTH, MAX_FIELDS, check_size, check_type_size, is_too_deep, too_deep};
 pub use merge_schemas::{check_names, column_index, merge_schemas};

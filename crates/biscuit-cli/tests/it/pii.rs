@@ -281,6 +281,26 @@ fn an_erasure_covers_retained_files_refuses_old_input_and_lists_what_it_does_not
 }
 
 #[test]
+fn subjects_can_be_those_of_a_partition() {
+    let f = Folder::new();
+    f.write(
+        "a.jsonl",
+        "{\"id\":1,\"seq\":1,\"owner\":\"ann\"}\n{\"id\":2,\"seq\":1,\"owner\":\"bob\"}\n{\"id\":3,\"seq\":1}\n",
+    );
+    let merge = "merge --format rows --key id --order seq --partition-by owner --target lake/t --changes a.jsonl";
+    assert_eq!(f.run(merge).code, 0);
+    let ran = f.run("forget --subject ann --erase-from lake/t --column owner --json");
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let erased = &ran.json()["erased"];
+    assert_eq!((&erased["erased"], &erased["forgotten"]), (&1.into(), &1.into()), "{erased}");
+    assert!(erased["not_covered"].to_string().contains("FolderNames"), "{erased}");
+    let rows = f.rows("lake/t");
+    assert!(rows.len() == 2 && !rows.concat().contains("ann"), "{rows:?}");
+    assert!(f.run(merge).code == 0 && f.rows("lake/t") == rows, "old input does not bring them back");
+    assert_eq!(f.run("verify lake/t").code, 0);
+}
+
+#[test]
 fn mistakes_in_policies_and_keys_are_named() {
     let f = with_keys();
     let said = |words: &str| {

@@ -1,0 +1,289 @@
+use std::io::{self, Read};
+
+use biscuit_core::{Error, Result};
+
+/// How CSV is written. Default: cells between commas, tabs in files called `.tsv`; quotes `"`, which are doubled inside of quotes; no comments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CsvDialect {
+    /// Between cells. Default: what the name of the file says.
+    pub delimiter: Option<u8>,
+    /// Around cells with delimiters or line breaks in them; nothing if quotes have no meaning.
+    pub quote: Option<u8>,
+    /// In front of a quote inside of quotes, as Spark and MySQL write it; a doubled quote is one in any case.
+    pub escape: Option<u8>,
+    /// At the begin of lines that are no records.
+    pub comment: Option<u8>,
+}
+
+impl Default for CsvDialect {
+    fn default() -> Self {
+        Self { delimiter: None, quote: Some(b'"'), escape: None, comment: None }
+    }
+}
+
+impl CsvDialect {
+    /// A byte of a dialect by its name: `comma`, `tab`, `semicolon`, `pipe`, `space`, `quote`, `apostrophe`, `backslash`, `hash`; `\t`, `\xNN` (two
+    /// hexadecimal digits); or the character itself. `none` and an empty text are nothing.
+    ///
+    /// # Errors
+    /// `InvalidSpec` for more than one byte, and for line breaks.
+    pub fn byte(name: &str) -> Result<Option<u8>> {
+        let hex =
+            || name.strip_prefix("\\x").filter(|hex| hex.len() == 2).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        let byte = match name {
+            "" | "none" => return Ok(None),
+            "comma" => b',',
+            "tab" | "\\t" => b'\t',
+            "semicolon" => b';',
+            "pipe" => b'|',
+            "space" => b' ',
+            "quote" => b'"',
+            "apostrophe" => b'\'',
+            "backslash" => b'\\',
+            "hash" => b'#',
+            _ => match (name.as_bytes(), hex()) {
+                ([byte], _) if byte.is_ascii() => *byte,
+                (_, Some(byte)) if byte.is_ascii() => byte,
+                _ => {
+                    let message = format!(
+                        "`{name}` is no character of a CSV dialect: write one character, a name such as `tab`, or `\\x1f`"
+                    );
+                    return Err(Error::usage("InvalidSpec", message));
+                }
+            },
+        };
+        if matches!(byte, b'\n' | b'\r') {
+            return Err(Error::usage("InvalidSpec", "a line break separates records of CSV, and has no other meaning"));
+        }
+        Ok(Some(byte))
+    }
+
+    /// The same dialect with the delimiter of a file.
+    pub fn of_file(mut self, file: &str) -> Self {
+        let plain = without_packing(file);
+        let usual = if plain.to_ascii_lowercase().ends_with(".tsv") { b'\t' } else { b',' };
+        self.delimiter.get_or_insert(usual);
+        self
+    }
+
+    /// Checks that its characters differ.
+    ///
+    /// # Errors
+    /// `InvalidSpec`.
+    pub fn check(&self) -> Result<()> {
+        let all: Vec<u8> = [self.delimiter, self.quote, self.escape, self.comment].into_iter().flatten().collect();
+        // A quote in front of a quote is a doubled one.
+        let doubled = self.escape.is_some() && self.escape == self.quote;
+        let twice = (1..all.len()).find(|at| all[..*at].contains(&all[*at])).filter(|_| !doubled);
+        match twice {
+            Some(at) => {
+                let message = format!("`{}` has two meanings in the CSV dialect", char::from(all[at]).escape_default());
+                Err(Error::usage("InvalidSpec", message))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// A reader of records as they are, of whatever number of cells, without a header.
+    pub fn reader(&self) -> csv::ReaderBuilder {
+        let mut builder = csv::ReaderBuilder::new();
+        builder.has_headers(false).flexible(true);
+        builder.delimiter(self.delimiter.unwrap_or(b',')).quoting(self.quote.is_some()).comment(self.comment);
+        builder.quote(self.quote.unwrap_or(b'"')).escape(self.escape.filter(|escape| Some(*escape) != self.quote));
+        builder
+    }
+
+    /// A line of CSV.
+    pub fn line<'a>(&self, cells: impl IntoIterator<Item = &'a str>) -> String {
+        let mut writer = csv::WriterBuilder::new();
+        writer.delimiter(self.delimiter.unwrap_or(b','));
+        match self.quote {
+            Some(quote) => writer.quote(quote),
+            None => writer.quote_style(csv::QuoteStyle::Never),
+        };
+        let mut writer = writer.from_writer(Vec::new());
+        let written = writer.write_record(cells).and_then(|()| Ok(writer.flush()?));
+        let bytes = written.ok().and_then(|()| writer.into_inner().ok()).unwrap_or_default();
+        String::from_utf8(bytes).unwrap_or_default().trim_end_matches('\n').to_owned()
+    }
+}
+
+/// The name of a file without the ending that says how it is packed.
+pub(crate) fn without_packing(file: &str) -> &str {
+    let packed = [".gz", ".zst", ".bz2"].iter().find_map(|ending| {
+        let at = file.len().checked_sub(ending.len())?;
+        file.get(at..).filter(|end| end.eq_ignore_ascii_case(ending)).map(|_| &file[..at])
+    });
+    packed.unwrap_or(file)
+}
+
+/// Where a reader of CSV is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    Record,
+    Cell,
+    Plain,
+    Quoted,
+    Escaped,
+    /// Behind a quote that ends the cell, or is the first of two.
+    Quote,
+    Comment,
+}
+
+/// Text of CSV, of which quotes are checked while it is read: a quote that does not end makes one cell of all rows behind it, and what follows a quote
+/// that ends belongs to no cell. Readers of CSV take both without a word.
+#[derive(Debug)]
+pub struct CheckedCsv<R> {
+    text: R,
+    file: String,
+    dialect: CsvDialect,
+    at: At,
+    line: u64,
+    opened: u64,
+}
+
+impl<R: Read> CheckedCsv<R> {
+    /// The text of a file; `file` is what messages call it. Errors of reading carry `InvalidCsv` with the row.
+    pub fn new(file: &str, text: R, dialect: CsvDialect) -> Self {
+        Self { text, file: file.to_owned(), dialect, at: At::Record, line: 1, opened: 0 }
+    }
+
+    fn step(&mut self, byte: u8) -> Result<()> {
+        let d = &self.dialect;
+        let is = |of: Option<u8>| of == Some(byte);
+        let begin = |byte: u8| match byte {
+            b'\n' | b'\r' => At::Record,
+            byte if byte == d.delimiter.unwrap_or(b',') => At::Cell,
+            _ => At::Plain,
+        };
+        self.at = match self.at {
+            At::Comment => {
+                if byte == b'\n' {
+                    At::Record
+                } else {
+                    At::Comment
+                }
+            }
+            At::Record if is(d.comment) => At::Comment,
+            At::Record | At::Cell if is(d.quote) => {
+                self.opened = self.line;
+                At::Quoted
+            }
+            At::Record | At::Cell | At::Plain => begin(byte),
+            At::Quoted if is(d.escape) && d.escape != d.quote => At::Escaped,
+            At::Quoted if is(d.quote) => At::Quote,
+            At::Quoted | At::Escaped => At::Quoted,
+            At::Quote if is(d.quote) => At::Quoted,
+            At::Quote => match begin(byte) {
+                At::Plain => {
+                    let what = "there is text behind a quote that ends";
+                    return Err(self.wrong(what, self.line));
+                }
+                next => next,
+            },
+        };
+        self.line += u64::from(byte == b'\n');
+        Ok(())
+    }
+
+    fn wrong(&self, what: &str, line: u64) -> Error {
+        let hint = "if quotes are escaped or have no meaning in the file, say so with the options `escape` and `quote` of CSV (`quote = \"none\"`)";
+        Error::data("InvalidCsv", format!("{what}; {hint}")).at(&self.file, line)
+    }
+}
+
+impl<R: Read> Read for CheckedCsv<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.text.read(into)?;
+        if read == 0 && !into.is_empty() && matches!(self.at, At::Quoted | At::Escaped) {
+            let what = "the quote that opens in this row is not closed up to the end of the file";
+            return Err(io::Error::other(self.wrong(what, self.opened)));
+        }
+        for byte in &into[..read] {
+            self.step(*byte).map_err(io::Error::other)?;
+        }
+        Ok(read)
+    }
+}
+
+/// Checks the quotes of a text as [`CheckedCsv`] does.
+pub(crate) fn check_quotes(file: &str, text: &str, dialect: CsvDialect) -> Result<()> {
+    let mut checked = CheckedCsv::new(file, text.as_bytes(), dialect);
+    match io::copy(&mut checked, &mut io::sink()) {
+        Ok(_) => Ok(()),
+        Err(e) => {
+            Err(e.downcast::<Error>().unwrap_or_else(|_| Error::data("InvalidCsv", "the text is no CSV").in_file(file)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wrong(text: &str, dialect: CsvDialect) -> Option<(String, u64)> {
+        let e = check_quotes("a.csv", text, dialect).err()?;
+        assert_eq!((e.code(), e.file()), ("InvalidCsv", Some("a.csv")));
+        Some((e.message().split(';').next()?.to_owned(), e.row()?))
+    }
+
+    #[test]
+    fn quotes_that_are_closed_and_end_their_cell_are_fine() {
+        let usual = CsvDialect::default();
+        for text in [
+            "",
+            "a",
+            "a,b\n",
+            "\"a\"",
+            "\"a\",b\r\n\"\"\n",
+            "\"a\"\"b\"\n",
+            "\"a\n\nb\",c\n",
+            "5\" pipe,x\n",
+            "\"\"\"\"\n",
+            "a,\"\"",
+        ] {
+            assert_eq!(wrong(text, usual), None, "{text:?}");
+        }
+        let spark = CsvDialect { escape: Some(b'\\'), comment: Some(b'#'), delimiter: Some(b';'), ..usual };
+        for text in ["\"a\\\"b\";c\n", "\"\\\\\";c\n", "# it's \"open\n\"a\";b\n", "\"a\"\"b\"\n"] {
+            assert_eq!(wrong(text, spark), None, "{text:?}");
+        }
+        assert_eq!(wrong("\"a\n\"b\"c\n", CsvDialect { quote: None, ..usual }), None);
+    }
+
+    #[test]
+    fn a_quote_that_is_not_closed_is_told_where_it_opens() {
+        let (message, row) =
+            wrong("id,name\n1,Ann\n2,\"5 inch\n3,Cy\n4,Di\n", CsvDialect::default()).expect("it is open");
+        assert!(message.contains("not closed") && row == 3, "{message} {row}");
+        let escaped = CsvDialect { escape: Some(b'\\'), ..CsvDialect::default() };
+        assert_eq!(wrong("a,\"b\\\"", escaped).map(|(_, row)| row), Some(1));
+        assert_eq!(wrong("\"", CsvDialect::default()).map(|(_, row)| row), Some(1));
+    }
+
+    #[test]
+    fn text_behind_a_quote_is_told() {
+        for (text, row) in [("a\n\"b\" ,c\n", 2), ("\"She said \\\"yes\\\"\"\n", 1), ("\"a\nb\"c", 2)] {
+            let (message, at) = wrong(text, CsvDialect::default()).expect("it is wrong");
+            assert!(message.contains("text behind a quote") && at == row, "{text:?}: {message} {at}");
+        }
+    }
+
+    #[test]
+    fn bytes_have_names() {
+        let byte = |name| CsvDialect::byte(name).map_err(|e| e.code());
+        assert_eq!(
+            ["tab", "\\t", "\t", "\\x01", "pipe", ";"].map(byte).map(Result::ok),
+            [9, 9, 9, 1, 124, 59].map(|b| Some(Some(b)))
+        );
+        assert_eq!(
+            (byte("none"), byte(""), byte("ab"), byte("ä"), byte("\n")),
+            (Ok(None), Ok(None), Err("InvalidSpec"), Err("InvalidSpec"), Err("InvalidSpec"))
+        );
+        let twice = CsvDialect { delimiter: Some(b'"'), ..CsvDialect::default() };
+        assert_eq!(twice.check().unwrap_err().code(), "InvalidSpec");
+        assert!(CsvDialect { escape: Some(b'"'), ..CsvDialect::default() }.check().is_ok());
+        assert_eq!(CsvDialect::default().of_file("a/B.TSV.gz").delimiter, Some(b'\t'));
+    }
+}

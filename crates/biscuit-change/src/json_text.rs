@@ -1,0 +1,287 @@
+//! Text of JSON values that is not one value a line: one array, values that are printed over several lines, values behind one another.
+
+use std::io::{self, Read};
+
+use biscuit_core::Error;
+
+/// How the values of a JSON text follow one another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JsonLayout {
+    /// Each is a line. A line that is damaged does not harm the others.
+    Lines,
+    /// They are one array, go over several lines, or several are in a line: [`JsonValues`] makes lines of them.
+    Stream,
+}
+
+impl JsonLayout {
+    /// The layout of a text by its begin; `is_all` says whether that is all of it.
+    pub fn of(begin: &[u8], is_all: bool) -> Self {
+        let text = begin.strip_prefix(b"\xef\xbb\xbf").unwrap_or(begin);
+        let Some(start) = text.iter().position(|b| !b.is_ascii_whitespace()) else { return Self::Lines };
+        let text = &text[start..];
+        if text[0] == b'[' {
+            return Self::Stream;
+        }
+        if text[0] != b'{' {
+            return Self::Lines;
+        }
+        let line_end = |text: &[u8]| memchr::memchr(b'\n', text);
+        let Some(end) = value_end(text) else {
+            // A first value without an end. A line by itself is damaged, if the next one is whole.
+            let rest = line_end(text).map(|end| &text[end + 1..]).unwrap_or_default();
+            let next = &rest[..line_end(rest).unwrap_or(rest.len())];
+            let next = next.trim_ascii();
+            let is_whole = next.first() == Some(&b'{') && value_end(next) == Some(next.len());
+            return if is_all || is_whole || rest.is_empty() { Self::Lines } else { Self::Stream };
+        };
+        let (value, rest) = text.split_at(end);
+        let rest = &rest[..line_end(rest).unwrap_or(rest.len())];
+        match line_end(value).is_some() || !rest.trim_ascii().is_empty() {
+            true => Self::Stream,
+            false => Self::Lines,
+        }
+    }
+}
+
+/// Where the object at the begin of a text ends; none if it does not, or has a line break in a text.
+fn value_end(text: &[u8]) -> Option<usize> {
+    let mut state = State::default();
+    text.iter()
+        .position(|byte| state.step(*byte).is_ok_and(|ended| ended) || state.broken)
+        .filter(|_| !state.broken)
+        .map(|at| at + 1)
+}
+
+/// Where in a value a reader is.
+#[derive(Debug, Default)]
+struct State {
+    depth: usize,
+    quoted: bool,
+    escaped: bool,
+    /// A value that is neither an object nor an array.
+    scalar: bool,
+    /// There was a line break in a text.
+    broken: bool,
+}
+
+impl State {
+    fn is_outside(&self) -> bool {
+        self.depth == 0 && !self.quoted && !self.scalar
+    }
+
+    /// Whether a value ends with this byte; an error for one that ends before it.
+    fn step(&mut self, byte: u8) -> Result<bool, ()> {
+        if self.quoted {
+            self.broken |= matches!(byte, b'\n' | b'\r');
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' => self.escaped = true,
+                b'"' => {
+                    self.quoted = false;
+                    return Ok(self.depth == 0);
+                }
+                _ => {}
+            }
+            return Ok(false);
+        }
+        match byte {
+            b'"' => self.quoted = true,
+            b'{' | b'[' if !self.scalar => self.depth += 1,
+            b'}' | b']' if self.depth > 0 => {
+                self.depth -= 1;
+                return Ok(self.depth == 0);
+            }
+            _ if self.depth > 0 => {}
+            b',' | b']' | b'}' | b'{' | b'[' | b' ' | b'\t' | b'\n' | b'\r' => {
+                self.scalar = false;
+                return Err(());
+            }
+            _ => self.scalar = true,
+        }
+        Ok(false)
+    }
+}
+
+/// The values of a JSON text, each as a line of its own: the items of an array at the top, and values that follow one another, whatever line breaks are
+/// in them. The number of a line is that of the value.
+#[derive(Debug)]
+pub struct JsonValues<R> {
+    text: R,
+    file: String,
+    state: State,
+    /// Whether an array at the top is open.
+    in_array: bool,
+    values: u64,
+    lines: Vec<u8>,
+    at: usize,
+    ended: bool,
+}
+
+impl<R: Read> JsonValues<R> {
+    /// The values of a file; `file` is what messages call it. Errors of reading carry `InvalidJson` and `TruncatedInput` with the number of the value.
+    pub fn new(file: &str, text: R) -> Self {
+        let file = file.to_owned();
+        Self { text, file, state: State::default(), in_array: false, values: 0, lines: vec![], at: 0, ended: false }
+    }
+
+    fn take(&mut self, byte: u8) -> Result<(), Error> {
+        if self.state.is_outside() {
+            match byte {
+                b' ' | b'\t' | b'\n' | b'\r' | 0x1e => return Ok(()),
+                b',' if self.in_array => return Ok(()),
+                b'[' if !self.in_array => {
+                    self.in_array = true;
+                    return Ok(());
+                }
+                b']' if self.in_array => {
+                    self.in_array = false;
+                    return Ok(());
+                }
+                _ => {}
+            }
+        }
+        match self.state.step(byte) {
+            _ if self.state.broken => {
+                let message = "there is a line break in a text, so that the end of the value cannot be told";
+                Err(Error::data("InvalidJson", message).at(&self.file, self.values + 1))
+            }
+            Ok(ended) => {
+                self.lines.push(if matches!(byte, b'\n' | b'\r') { b' ' } else { byte });
+                if ended {
+                    self.end();
+                }
+                Ok(())
+            }
+            // What ends a value of a word or number belongs to what follows.
+            Err(()) => {
+                if self.lines.last().is_some_and(|last| *last != b'\n') {
+                    self.end();
+                    return self.take(byte);
+                }
+                let message = "there is no JSON value where one is expected";
+                Err(Error::data("InvalidJson", message).at(&self.file, self.values + 1))
+            }
+        }
+    }
+
+    fn end(&mut self) {
+        self.lines.push(b'\n');
+        self.values += 1;
+    }
+
+    fn fill(&mut self) -> io::Result<()> {
+        self.lines.clear();
+        self.at = 0;
+        let mut part = [0; 1 << 15];
+        while self.lines.is_empty() && !self.ended {
+            let read = self.text.read(&mut part)?;
+            if read == 0 {
+                self.ended = true;
+                if !self.state.is_outside() && !self.state.scalar || self.in_array {
+                    let message =
+                        "the last JSON value, or the array around all of them, is not closed: the file was cut off";
+                    return Err(io::Error::other(
+                        Error::data("TruncatedInput", message).at(&self.file, self.values + 1),
+                    ));
+                }
+            }
+            for byte in &part[..read] {
+                self.take(*byte).map_err(io::Error::other)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<R: Read> Read for JsonValues<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.at == self.lines.len() {
+            self.fill()?;
+        }
+        let n = into.len().min(self.lines.len() - self.at);
+        into[..n].copy_from_slice(&self.lines[self.at..self.at + n]);
+        self.at += n;
+        Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(text: &str) -> Result<String, (&'static str, Option<u64>)> {
+        // One byte at a time, so that nothing depends on how a text is cut.
+        struct Slowly<'a>(&'a [u8]);
+        impl Read for Slowly<'_> {
+            fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+                let n = self.0.len().min(1).min(into.len());
+                into[..n].copy_from_slice(&self.0[..n]);
+                self.0 = &self.0[n..];
+                Ok(n)
+            }
+        }
+        let mut all = String::new();
+        match JsonValues::new("a.json", Slowly(text.as_bytes())).read_to_string(&mut all) {
+            Ok(_) => Ok(all),
+            Err(e) => {
+                let e = e.downcast::<Error>().expect("an error of ours");
+                Err((e.code(), e.row()))
+            }
+        }
+    }
+
+    #[test]
+    fn values_are_lines_however_they_are_written() {
+        for (text, want) in [
+            ("[{\"a\":1},{\"a\":2}]", "{\"a\":1}\n{\"a\":2}\n"),
+            ("[\n  {\n    \"a\": \"]\\\"}\"\n  }\n]\n", "{     \"a\": \"]\\\"}\"   }\n"),
+            ("{\"a\":1}{\"a\":[1,\n2]} {\"a\":3}", "{\"a\":1}\n{\"a\":[1, 2]}\n{\"a\":3}\n"),
+            ("[]", ""),
+            ("", ""),
+            ("[null, 1.5,\"x\", [1]]", "null\n1.5\n\"x\"\n[1]\n"),
+            ("[{}][{}]", "{}\n{}\n"),
+            ("1 2\n", "1\n2\n"),
+        ] {
+            assert_eq!(lines(text).as_deref(), Ok(want), "{text}");
+        }
+        // The last one is a number that nothing ends.
+        assert_eq!(lines("1 2").as_deref(), Ok("1\n2"));
+    }
+
+    #[test]
+    fn text_that_was_cut_off_is_an_error_with_the_value() {
+        let whole = "[{\"a\":\"x\"},{\"b\":[1,2]}]";
+        for cut in 1..whole.len() {
+            let found = lines(&whole[..cut]).unwrap_err();
+            assert!(found.0 == "TruncatedInput" && found.1.is_some(), "{}: {found:?}", &whole[..cut]);
+        }
+        assert_eq!(lines("{\"a\":1}{\"a\":"), Err(("TruncatedInput", Some(2))));
+        assert_eq!(lines("{\"a\":\"x\ny\"}"), Err(("InvalidJson", Some(1))));
+        assert_eq!(lines("{\"a\":1}}"), Err(("InvalidJson", Some(2))));
+        assert_eq!(lines("[1]]"), Err(("InvalidJson", Some(2))));
+    }
+
+    #[test]
+    fn layouts_are_told_by_the_begin() {
+        let of = |text: &str| JsonLayout::of(text.as_bytes(), true);
+        for text in [
+            "",
+            "\n\n",
+            "{\"a\":1}\n{\"a\":2}\n",
+            "\u{feff}{\"a\":1}\r\n",
+            "  {\"a\":\"}\"}  \n",
+            "1\n2\n",
+            "{\"a\":\n",
+            "{\"a\":\"x\n{\"a\":1}\n",
+        ] {
+            assert_eq!(of(text), JsonLayout::Lines, "{text:?}");
+        }
+        for text in ["[", "\u{feff}\n[{}]", "{\"a\":1}{\"a\":2}\n", "{\n\"a\":1}\n", "{\"a\":1} {\"a\":2}"] {
+            assert_eq!(of(text), JsonLayout::Stream, "{text:?}");
+        }
+        // A damaged line does not make the rest a stream; a value of which only the begin is known does.
+        assert_eq!(JsonLayout::of(b"{\"a\":\n{\"a\":1}\n{\"a\":2}\n{", false), JsonLayout::Lines);
+        assert_eq!(JsonLayout::of(b"{\n \"a\": [\n 1,\n", false), JsonLayout::Stream);
+        assert_eq!(JsonLayout::of(b"{\"long\": \"xxxx", false), JsonLayout::Lines);
+    }
+}

@@ -1,0 +1,173 @@
+use std::io::{self, Read};
+
+use biscuit_core::{Error, Result};
+use encoding_rs::{DecoderResult, Encoding, UTF_8};
+
+/// The encoding of text, where it is not UTF-8: by a name of the WHATWG's encoding standard, such as `latin1`, `windows-1252` or `utf-16le`. A byte order
+/// mark says more than a name. As the standard has it, `latin1` is read as Windows-1252, which differs in characters that Latin-1 does not print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TextEncoding(&'static Encoding);
+
+impl TextEncoding {
+    /// The encoding of this name.
+    ///
+    /// # Errors
+    /// `InvalidSpec`.
+    pub fn of(name: &str) -> Result<Self> {
+        let unknown = || {
+            let message = format!(
+                "no encoding is called `{name}`; known are names such as `utf-8`, `latin1`, `windows-1252`, `utf-16le`"
+            );
+            Error::usage("InvalidSpec", message)
+        };
+        Encoding::for_label(name.as_bytes()).map(Self).ok_or_else(unknown)
+    }
+}
+
+/// Text as UTF-8, without a byte order mark. Text without a mark and an encoding passes as it is.
+pub struct Utf8Text<R> {
+    text: R,
+    file: String,
+    encoding: Option<TextEncoding>,
+    state: Reading,
+    /// Bytes that are ready, and those that are still to be decoded.
+    ready: Vec<u8>,
+    at: usize,
+    raw: Vec<u8>,
+}
+
+enum Reading {
+    Begin,
+    AsItIs,
+    Decoding(Box<encoding_rs::Decoder>),
+    End,
+}
+
+impl<R> std::fmt::Debug for Utf8Text<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Utf8Text").field("file", &self.file).field("encoding", &self.encoding).finish_non_exhaustive()
+    }
+}
+
+impl<R: Read> Utf8Text<R> {
+    /// The text of a file; `file` is what messages call it. Errors of reading carry `InvalidText`.
+    pub fn new(file: &str, text: R, encoding: Option<TextEncoding>) -> Self {
+        let file = file.to_owned();
+        Self { text, file, encoding, state: Reading::Begin, ready: vec![], at: 0, raw: vec![] }
+    }
+
+    fn begin(&mut self) -> io::Result<()> {
+        (&mut self.text).take(3).read_to_end(&mut self.raw)?;
+        let marked = Encoding::for_bom(&self.raw);
+        let (encoding, mark) = match (marked, self.encoding) {
+            (Some((encoding, length)), _) => (encoding, length),
+            (None, Some(TextEncoding(encoding))) => (encoding, 0),
+            (None, None) => (UTF_8, 0),
+        };
+        self.raw.drain(..mark);
+        self.state = match encoding == UTF_8 {
+            true => {
+                self.ready = std::mem::take(&mut self.raw);
+                Reading::AsItIs
+            }
+            false => Reading::Decoding(Box::new(encoding.new_decoder_without_bom_handling())),
+        };
+        Ok(())
+    }
+
+    /// Decodes some more; nothing is ready at the end.
+    fn fill(&mut self) -> io::Result<()> {
+        self.ready.clear();
+        self.at = 0;
+        while self.ready.is_empty() {
+            let Reading::Decoding(decoder) = &mut self.state else { return Ok(()) };
+            let had = self.raw.len();
+            self.raw.resize(had + (1 << 15), 0);
+            let read = self.text.read(&mut self.raw[had..])?;
+            self.raw.truncate(had + read);
+            let last = read == 0;
+            let room = decoder.max_utf8_buffer_length_without_replacement(self.raw.len()).unwrap_or(1 << 20);
+            self.ready.resize(room, 0);
+            let (result, taken, written) = decoder.decode_to_utf8_without_replacement(&self.raw, &mut self.ready, last);
+            self.raw.drain(..taken);
+            self.ready.truncate(written);
+            if let DecoderResult::Malformed(..) = result {
+                let name = decoder.encoding().name();
+                let message = format!(
+                    "the text is not {name}: name its encoding (`encoding` of the source or `--encoding`), or look where it was damaged"
+                );
+                return Err(io::Error::other(Error::data("InvalidText", message).in_file(&self.file)));
+            }
+            if last && result == DecoderResult::InputEmpty {
+                self.state = Reading::End;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<R: Read> Read for Utf8Text<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if matches!(self.state, Reading::Begin) {
+            self.begin()?;
+        }
+        if self.at == self.ready.len() {
+            if matches!(self.state, Reading::AsItIs) {
+                return self.text.read(into);
+            }
+            self.fill()?;
+        }
+        let n = into.len().min(self.ready.len() - self.at);
+        into[..n].copy_from_slice(&self.ready[self.at..self.at + n]);
+        self.at += n;
+        Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(bytes: &[u8], encoding: Option<&str>) -> Result<String, &'static str> {
+        let encoding = encoding.map(|name| TextEncoding::of(name).expect("a known name"));
+        let mut text = Vec::new();
+        match Utf8Text::new("a.csv", bytes, encoding).read_to_end(&mut text) {
+            Ok(_) => Ok(String::from_utf8(text).expect("UTF-8")),
+            Err(e) => Err(e.downcast::<Error>().expect("an error of ours").code()),
+        }
+    }
+
+    fn utf16(text: &str, little: bool) -> Vec<u8> {
+        let units = text.encode_utf16();
+        units.flat_map(|unit| if little { unit.to_le_bytes() } else { unit.to_be_bytes() }).collect()
+    }
+
+    #[test]
+    fn text_with_a_mark_or_a_name_becomes_utf_8_without_a_mark() {
+        for text in ["", "a", "ab", "id,name\n1,Zoë 🐎\n", &"äöü\n".repeat(20_000)] {
+            assert_eq!(read(text.as_bytes(), None).as_deref(), Ok(text));
+            assert_eq!(read(format!("\u{feff}{text}").as_bytes(), None).as_deref(), Ok(text));
+            for little in [true, false] {
+                let marked = utf16(&format!("\u{feff}{text}"), little);
+                assert_eq!(read(&marked, None).as_deref(), Ok(text));
+                assert_eq!(read(&marked, Some("latin1")).as_deref(), Ok(text), "the mark says more");
+            }
+            assert_eq!(read(&utf16(text, true), Some("utf-16le")).as_deref(), Ok(text));
+        }
+        assert_eq!(read(b"Zo\xeb\x80", Some("windows-1252")).as_deref(), Ok("Zoë€"));
+        assert_eq!(read(b"Zo\xeb", Some("latin1")).as_deref(), Ok("Zoë"));
+    }
+
+    #[test]
+    fn text_that_is_not_of_its_encoding_is_an_error() {
+        let mut cut = utf16("\u{feff}abc", true);
+        cut.pop();
+        assert_eq!(read(&cut, None), Err("InvalidText"));
+        assert_eq!(
+            read(&utf16("\u{feff}a", false).into_iter().chain([0xd8, 0, 0, b'b']).collect::<Vec<_>>(), None),
+            Err("InvalidText")
+        );
+        assert_eq!(read(b"\x81", Some("shift_jis")), Err("InvalidText"));
+        assert_eq!(TextEncoding::of("klingon").unwrap_err().code(), "InvalidSpec");
+    }
+}
