@@ -97,7 +97,12 @@ impl Building {
         let mut order = Vec::with_capacity(context.fields.len());
         for f in context.fields {
             let raw = event.source.some(&f.field).map(RawValue::get);
-            let cell = raw.map_or(Ok(Cell::Null), |r| f.decode(r));
+            let cell = match raw {
+                Some(raw) => f.decode(raw),
+                // What a snapshot read has no place in the log, and is older than every change that has one.
+                None if event.is_snapshot() => Ok(f.before_all()),
+                None => Ok(Cell::Null),
+            };
             order.push(cell.map_err(|why| wrong_type(&format!("source.{}", f.field), why, &self.file, place))?);
         }
         let half = self.half(event, op, context.key, place)?;

@@ -89,7 +89,8 @@ impl Codec {
                 Ok(days) => Ok(Cell::Int(days.into())),
                 Err(_) => Err(Why::overflow("it is out of the range of dates")),
             },
-            Self::TimeOfDay(u) | Self::Epoch(u) => in_unit(integer(raw)?, *u),
+            Self::TimeOfDay(u) => time_of_day(integer(raw)?, *u),
+            Self::Epoch(u) => in_unit(integer(raw)?, *u),
             Self::Zoned => zoned(raw),
             Self::Decimal(_, s) => decimal(raw, *s),
             Self::VariableDecimal => variable_decimal(raw),
@@ -210,6 +211,20 @@ fn plain(t: &DataType, raw: &str) -> Result<Cell, Why> {
 
 fn name(t: &DataType) -> String {
     biscuit_schema::type_name(t).unwrap_or_else(|| t.to_string())
+}
+
+/// A time since midnight. MySQL's `TIME` is one of up to 838 hours, which no time of day holds; nor is PostgreSQL's 24:00:00 one.
+fn time_of_day(n: i64, unit: TimeUnit) -> Result<Cell, Why> {
+    let day = match unit {
+        TimeUnit::Second => 86_400,
+        TimeUnit::Millisecond => 86_400_000,
+        TimeUnit::Microsecond => 86_400_000_000,
+        TimeUnit::Nanosecond => 86_400_000_000_000,
+    };
+    match (0..day).contains(&n) {
+        true => in_unit(n, unit),
+        false => Err(Why::overflow("it is no time within a day, and Parquet has no other ones")),
+    }
 }
 
 fn integer(raw: &str) -> Result<i64, Why> {

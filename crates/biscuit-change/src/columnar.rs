@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Fields, Float32Type, Float64Type, Schema};
+use arrow::datatypes::{DataType, Field, Fields, Float32Type, Float64Type, Int64Type, Schema, TimeUnit};
 use arrow::util::display::array_value_to_string;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use biscuit_core::{Error, Result};
-use biscuit_schema::plain_type;
+use biscuit_schema::{plain_type, stored_type};
 use bytes::Bytes;
 use serde_json::Value;
 
@@ -53,6 +53,7 @@ pub(crate) fn parts(
 pub struct FileRows {
     rows: Rows,
     decoded: DecodedRows,
+    file: Arc<str>,
 }
 
 enum Rows {
@@ -73,7 +74,7 @@ impl FileRows {
             true => Rows::Parquet(ParquetRows::open(file, bytes)?),
             false => Rows::Avro(Box::new(AvroRows::open(file, bytes)?)),
         };
-        Ok(Self { rows, decoded })
+        Ok(Self { rows, decoded, file: file.clone() })
     }
 }
 
@@ -85,7 +86,55 @@ impl Iterator for FileRows {
             Rows::Avro(rows) => rows.next(),
             Rows::Parquet(rows) => rows.next(),
         }?;
-        Some(rows.and_then(|rows| self.decoded.add(&rows).map(|()| rows)))
+        Some(rows.and_then(|rows| {
+            self.decoded.add(&rows)?;
+            stored(&rows, &self.file)
+        }))
+    }
+}
+
+/// Rows in types in which they can be stored.
+///
+/// # Errors
+/// `UnsupportedType`; `Overflow` for times outside of a day.
+pub fn stored(rows: &RecordBatch, file: &Arc<str>) -> Result<RecordBatch> {
+    let (schema, mut columns, mut fields) = (rows.schema(), vec![], vec![]);
+    for (field, column) in schema.fields().iter().zip(rows.columns()) {
+        let unsupported = || {
+            let message = format!(
+                "column `{}` is {}, which no table holds: leave it out, or write it as another type",
+                field.name(),
+                field.data_type()
+            );
+            Error::data("UnsupportedType", message).with_column(field.name()).in_file(file)
+        };
+        let plain = plain_type(field.data_type());
+        let stored = stored_type(field.data_type()).ok_or_else(unsupported)?;
+        check_times(column, field.name(), file)?;
+        // What is stored as it is stays as it came.
+        let as_it_is = plain == stored;
+        columns.push(if as_it_is { column.clone() } else { cast(column, &stored).map_err(|_| unsupported())? });
+        fields.push(if as_it_is { field.clone() } else { Arc::new(field.as_ref().clone().with_data_type(stored)) });
+    }
+    let schema = Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
+    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    RecordBatch::try_new_with_options(schema, columns, &options)
+        .map_err(|e| Error::internal("columns could not be put together").with_source(e))
+}
+
+/// Times of day are within a day: other ones make a file that readers refuse.
+fn check_times(column: &ArrayRef, name: &str, file: &Arc<str>) -> Result<()> {
+    let DataType::Time64(unit) = plain_type(column.data_type()) else { return Ok(()) };
+    let times = cast(column, &DataType::Time64(unit)).and_then(|times| cast(&times, &DataType::Int64));
+    let day = if unit == TimeUnit::Nanosecond { 86_400_000_000_000 } else { 86_400_000_000 };
+    let is_outside =
+        |times: &ArrayRef| times.as_primitive::<Int64Type>().iter().flatten().any(|t| !(0..day).contains(&t));
+    match times {
+        Ok(times) if !is_outside(&times) => Ok(()),
+        _ => {
+            let message = format!("column `{name}` has a time that is not within a day, and Parquet has no other ones");
+            Err(Error::data("Overflow", message).with_column(name).in_file(file))
+        }
     }
 }
 

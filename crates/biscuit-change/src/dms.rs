@@ -273,7 +273,17 @@ impl DmsReader {
     ) -> Result<()> {
         let form = CsvForm { dialect: self.options.csv, names, null: self.options.null.clone() };
         let refused = &mut self.changes.refused;
-        let csv = CsvFile::parse_at(file, text, form, row, self.options.bad_rows, refused)?;
+        let mut csv = CsvFile::parse_at(file, text, form, row, self.options.bad_rows, refused)?;
+        let o = &self.options;
+        let columns = o.contract.iter().flat_map(|c| &c.columns).map(|c| c.name.as_str());
+        let meta = [Some(o.op.as_str()), o.timestamp_column.as_deref()];
+        let known: Vec<&str> =
+            columns.chain(o.key().iter().map(String::as_str)).chain(meta.into_iter().flatten()).collect();
+        for name in &mut csv.names {
+            if let Some(known) = known.iter().find(|known| known.eq_ignore_ascii_case(name.trim())) {
+                *name = (*known).to_owned();
+            }
+        }
         self.csv.push((csv, named));
         Ok(())
     }
@@ -294,10 +304,11 @@ impl DmsReader {
         let o = &self.options;
         let columns: Vec<String> =
             o.contract.iter().flat_map(|c| &c.columns).map(|c| c.name.clone()).filter(|n| !self.is_meta(n)).collect();
-        let begins = |name: &str| first.get(0) == Some(name);
+        let is = |cell: &str, name: &str| cell.trim().eq_ignore_ascii_case(name);
+        let begins = |name: &str| first.get(0).is_some_and(|cell| is(cell, name));
         let stamp = o.timestamp_column.as_deref();
         let key = o.key();
-        let has_key = !key.is_empty() && key.iter().all(|k| first.iter().any(|f| f == k));
+        let has_key = !key.is_empty() && key.iter().all(|k| first.iter().any(|f| is(f, k)));
         if begins(&o.op) || stamp.is_some_and(begins) || has_key {
             return Ok(None);
         }

@@ -36,17 +36,54 @@ impl DmsFile {
             let number = split.and_then(|(day, rest)| time(&format!("{day}{rest}")));
             number.map_or((Kind::Unknown, 0), |n| (Kind::Changes, n))
         };
-        let number_of = |p: &&str, digits: usize| p.len() == digits && p.bytes().all(|b| b.is_ascii_digit());
         let mut folders: Vec<&str> = parts.filter(|p| !p.is_empty()).collect();
-        // Folders of a date, the day first since the path was split from its end.
-        for digits in [2, 2, 4] {
-            if folders.first().is_some_and(|p| number_of(p, digits)) {
-                folders.remove(0);
-            }
+        // Only what is captured goes into folders of dates. The schema and the table are above them.
+        if kind == Kind::Changes {
+            let of_date = (1..=4).rev().find(|n| folders.len() >= n + 2 && is_date(&folders[..*n]));
+            folders.drain(..of_date.unwrap_or(0));
         }
         let of_table = kind != Kind::Transactions && folders.len() > 1;
         let folder = |i: usize| folders.get(i).filter(|_| of_table).map(|f| (*f).to_owned());
         Self { kind, number, schema: folder(1), table: folder(0) }
+    }
+}
+
+/// Whether folders, the last one first, are those of a date: the `DatePartitionSequence` of a task, between slashes or, in one folder, between dashes,
+/// underscores or nothing.
+///
+/// Source: `DatePartitionSequence` and `DatePartitionDelimiter` in the settings of DMS for S3 targets.
+fn is_date(folders: &[&str]) -> bool {
+    let parts: Vec<&str> = match folders {
+        [one] => match one.split(['-', '_']).collect::<Vec<_>>() {
+            parts if parts.len() > 1 => parts,
+            _ => return is_date_of(one),
+        },
+        several => several.iter().rev().copied().collect(),
+    };
+    let lengths: Vec<usize> = parts.iter().map(|p| p.len()).collect();
+    matches!(lengths.as_slice(), [4, 2] | [4, 2, 2] | [4, 2, 2, 2] | [2, 4, 2] | [2, 2, 4])
+        && is_date_of(&parts.concat())
+}
+
+/// Whether digits are a date as `YYYYMM`, `YYYYMMDD`, `YYYYMMDDHH`, `MMYYYYDD` or `DDMMYYYY`.
+fn is_date_of(digits: &str) -> bool {
+    if !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return false;
+    }
+    let is = |from: usize, to: usize, range: std::ops::RangeInclusive<u32>| {
+        digits.get(from..to).and_then(|n| n.parse().ok()).is_some_and(|n| range.contains(&n))
+    };
+    let (years, months, days) = (1990..=2199, 1..=12, 1..=31);
+    match digits.len() {
+        6 => is(0, 4, years) && is(4, 6, months),
+        8 => {
+            let year_first = is(0, 4, years.clone()) && is(4, 6, months.clone()) && is(6, 8, days.clone());
+            let month_first = is(0, 2, months.clone()) && is(2, 6, years.clone()) && is(6, 8, days.clone());
+            let day_first = is(0, 2, days) && is(2, 4, months) && is(4, 8, years);
+            year_first || month_first || day_first
+        }
+        10 => is(0, 4, years) && is(4, 6, months) && is(6, 8, days) && is(8, 10, 0..=23),
+        _ => false,
     }
 }
 
@@ -76,6 +113,40 @@ mod tests {
         assert_eq!((transactions.kind, transactions.table), (Kind::Transactions, None));
         assert_eq!(file("public/orders/part-0.parquet").kind, Kind::Unknown);
         assert_eq!(file("LOAD00000001.csv").table, None);
+    }
+
+    #[test]
+    fn folders_of_dates_are_no_tables_in_whatever_sequence_and_delimiter() {
+        for folder in [
+            "2024/05/06",
+            "2024/05/06/13",
+            "2024/05",
+            "05/2024/06",
+            "06/05/2024",
+            "2024-05-06",
+            "2024-05-06-13",
+            "2024-05",
+            "05-2024-06",
+            "06-05-2024",
+            "2024_05_06",
+            "06_05_2024",
+            "20240506",
+            "2024050613",
+            "202405",
+            "05202406",
+            "06052024",
+        ] {
+            let of = |table: &str| DmsFile::of(&format!("dms/public/{table}/{folder}/20240506-130501123.csv"));
+            for table in ["orders", "2024", "orders_2024"] {
+                let file = of(table);
+                assert_eq!((file.schema.as_deref(), file.table.as_deref()), (Some("public"), Some(table)), "{folder}");
+            }
+        }
+        let of = |path: &str| DmsFile::of(path).table;
+        assert_eq!(of("public/202405/LOAD00000001.csv").as_deref(), Some("202405"), "loads have no folders of dates");
+        assert_eq!(of("public/2024/20240506-130501123.csv").as_deref(), Some("2024"));
+        assert_eq!(of("public/20241399/20240506-130501123.csv").as_deref(), Some("20241399"), "no such month");
+        assert_eq!(of("public/202405/20240506-130501123.csv").as_deref(), Some("202405"), "a schema is above a table");
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub(crate) struct Event<'a> {
     pub(crate) flat: bool,
     /// The schema or database of the table, where the record says it.
     pub(crate) schema_name: Option<String>,
+    /// The database that the schema is in, where the record says both.
+    pub(crate) database: Option<String>,
     /// The table; empty where the record does not say it.
     pub(crate) table: String,
 }
@@ -29,7 +31,14 @@ pub(crate) struct Event<'a> {
 impl Event<'_> {
     /// The name of its table.
     pub(crate) fn table_name(&self) -> TableName {
-        TableName { schema: self.schema_name.clone(), table: self.table.clone() }
+        let database = self.database.clone().filter(|_| self.schema_name.is_some());
+        TableName { database, schema: self.schema_name.clone(), table: self.table.clone() }
+    }
+
+    /// Whether it is a row that a snapshot read, an initial or an incremental one, and no change.
+    pub(crate) fn is_snapshot(&self) -> bool {
+        let is_read = self.op.eq_ignore_ascii_case("r");
+        is_read && self.source.some("snapshot").is_some_and(|s| !matches!(s.get(), "false" | "\"false\""))
     }
 }
 
@@ -93,9 +102,12 @@ pub(crate) fn parse<'a>(line: &'a str, file: &Arc<str>, place: u64) -> Result<Op
     };
     let source = nested(source, file, place)?;
     let (before, after) = (envelope.some("before"), envelope.some("after"));
-    let schema_name = text(&source, "schema").or_else(|| text(&source, "db"));
+    let (schema_name, database) = match (text(&source, "schema"), text(&source, "db")) {
+        (Some(schema), database) => (Some(schema), database),
+        (None, database) => (database, None),
+    };
     let table = text(&source, "table").unwrap_or_default();
-    Ok(Some(Event { op, before, after, source, key, schema, headers, flat: false, schema_name, table }))
+    Ok(Some(Event { op, before, after, source, key, schema, headers, flat: false, schema_name, database, table }))
 }
 
 /// Metadata of flattened records have this prefix, unless the transform is told otherwise.
@@ -120,14 +132,17 @@ fn flat<'a>(
     // A topic is `prefix.schema.table`.
     let mut topic = topic.into_iter().flat_map(|t| t.rsplit('.'));
     let (of_topic, schema_of_topic) = (topic.next().map(str::to_owned), topic.next().map(str::to_owned));
-    let schema_name = text("__schema").or_else(|| text("__db")).or_else(|| text("__source_schema")).or(schema_of_topic);
+    let (own_schema, own_database) =
+        (text("__schema").or_else(|| text("__source_schema")), text("__db").or_else(|| text("__source_db")));
+    let database = own_database.clone().filter(|_| own_schema.is_some());
+    let schema_name = own_schema.or(own_database).or(schema_of_topic);
     let table = text("__table").or_else(|| text("__source_table")).or(of_topic).unwrap_or_default();
     let meta = |(name, value): &(String, &'a RawValue)| {
         let name = name.strip_prefix(META)?;
         Some((name.strip_prefix("source_").unwrap_or(name).to_owned(), *value))
     };
     let source = Object::new(object.0.iter().filter_map(meta).collect());
-    Event { op, before: row, after: row, source, key, schema, headers, flat: true, schema_name, table }
+    Event { op, before: row, after: row, source, key, schema, headers, flat: true, schema_name, database, table }
 }
 
 fn nested<'a>(raw: &'a RawValue, file: &str, place: u64) -> Result<Object<'a>> {

@@ -140,6 +140,7 @@ impl<R: Read> JsonValues<R> {
                 _ => {}
             }
         }
+        let in_scalar = self.state.scalar;
         match self.state.step(byte) {
             _ if self.state.broken => {
                 let message = "there is a line break in a text, so that the end of the value cannot be told";
@@ -154,7 +155,7 @@ impl<R: Read> JsonValues<R> {
             }
             // What ends a value of a word or number belongs to what follows.
             Err(()) => {
-                if self.lines.last().is_some_and(|last| *last != b'\n') {
+                if in_scalar {
                     self.end();
                     return self.take(byte);
                 }

@@ -36,7 +36,7 @@ mod units;
 mod unpack;
 
 pub use changes::{ChangeBatch, Changes, Completeness, Move, MoveKind};
-pub use columnar::FileRows;
+pub use columnar::{FileRows, stored};
 pub use csv_dialect::{CheckedCsv, CsvDialect};
 pub use debezium::{DebeziumOptions, DebeziumReader};
 pub use dms::{DmsOptions, DmsReader};

@@ -18,6 +18,11 @@ impl SourceField {
         if self.is_hex() { DataType::Decimal128(25, 0) } else { DataType::Int64 }
     }
 
+    /// What is less than all positions in the log.
+    pub(crate) fn before_all(&self) -> Cell {
+        if self.is_hex() { Cell::Decimal(0) } else { Cell::Int(0) }
+    }
+
     fn is_hex(&self) -> bool {
         matches!(self.field.as_str(), "commit_lsn" | "change_lsn" | "begin_lsn")
     }

@@ -17,6 +17,8 @@ use biscuit_core::{Error, Result};
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableName {
+    /// The database that the schema is in, where the records say both. It is part of what tells tables apart, and not of how they are shown.
+    pub database: Option<String>,
     /// The schema or database; none where the records do not say it.
     pub schema: Option<String>,
     /// The table; empty where the records do not say it.
@@ -26,7 +28,7 @@ pub struct TableName {
 impl TableName {
     /// A name of these parts.
     pub fn new(schema: Option<&str>, table: &str) -> Self {
-        Self { schema: schema.map(str::to_owned), table: table.to_owned() }
+        Self { database: None, schema: schema.map(str::to_owned), table: table.to_owned() }
     }
 
     /// Whether this table is meant by a name that somebody wrote: as it is shown, as `schema.table` without quotes, or without its
@@ -39,16 +41,35 @@ impl TableName {
             // Records that do not say a schema are those of the table, whatever schema was named.
             None => wanted.rsplit('.').next() == Some(&self.table),
         };
-        wanted == self.table || plain() || wanted == self.to_string()
+        let of_database = || {
+            let rest = wanted.strip_prefix(self.database.as_deref()?)?.strip_prefix('.')?;
+            Some(
+                rest == self.to_string()
+                    || Some(rest) == self.schema.as_ref().map(|s| format!("{s}.{}", self.table)).as_deref(),
+            )
+        };
+        wanted == self.table || plain() || wanted == self.to_string() || of_database() == Some(true)
+    }
+
+    /// The name with that of its database, where there is one.
+    pub fn full(&self) -> String {
+        match &self.database {
+            Some(database) => format!("{}.{self}", part(database)),
+            None => self.to_string(),
+        }
+    }
+}
+
+/// A part of a name as it is shown.
+fn part(text: &str) -> String {
+    match text.contains(['.', '"']) {
+        true => format!("\"{}\"", text.replace('"', "\"\"")),
+        false => text.to_owned(),
     }
 }
 
 impl fmt::Display for TableName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let part = |text: &str| match text.contains(['.', '"']) {
-            true => format!("\"{}\"", text.replace('"', "\"\"")),
-            false => text.to_owned(),
-        };
         match &self.schema {
             Some(schema) => write!(f, "{}.{}", part(schema), part(&self.table)),
             None => f.write_str(&part(&self.table)),
@@ -64,14 +85,17 @@ pub(crate) fn check_one(tables: &BTreeSet<TableName>) -> Result<()> {
     if is_one(tables) {
         return Ok(());
     }
-    let names: Vec<String> = tables.iter().map(ToString::to_string).collect();
+    let names: Vec<String> = tables.iter().map(TableName::full).collect();
     Err(Error::usage("SeveralTables", format!("the files have several tables, name one of {}", names.join(", "))))
 }
 
 /// Whether these are names of one table.
 pub(crate) fn is_one(tables: &BTreeSet<TableName>) -> bool {
     let schemas: BTreeSet<&String> = tables.iter().filter_map(|t| t.schema.as_ref()).collect();
-    tables.iter().all(|t| Some(&t.table) == tables.first().map(|first| &first.table)) && schemas.len() < 2
+    let databases: BTreeSet<&String> = tables.iter().filter_map(|t| t.database.as_ref()).collect();
+    tables.iter().all(|t| Some(&t.table) == tables.first().map(|first| &first.table))
+        && schemas.len() < 2
+        && databases.len() < 2
 }
 
 #[cfg(test)]

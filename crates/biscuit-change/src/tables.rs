@@ -161,7 +161,7 @@ impl<'a> TablesReader<'a> {
                 let name = |f: &csv::StringRecord| Some(TableName::new(Some(f.get(2)?), f.get(1)?));
                 records.iter().filter_map(|(fields, ..)| name(fields)).collect()
             }
-            (_, Some(schema), Some(table)) => BTreeSet::from([TableName { schema: Some(schema), table }]),
+            (_, Some(schema), Some(table)) => BTreeSet::from([TableName::new(Some(&schema), &table)]),
             _ => {
                 let message = "the path does not say the table: DMS writes `<schema>/<table>/<file>`";
                 return Err(Error::data("UnknownTable", message).in_file(file));

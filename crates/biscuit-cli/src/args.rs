@@ -52,7 +52,7 @@ pub(crate) struct Cli {
     #[arg(long, global = true, value_name = "PATH_OR_URL")]
     pub(crate) report: Option<String>,
 
-    /// How long a run that is told to stop may take to finish what it has committed: seconds, or 30s, 5m [default: 30s]
+    /// How long a run that is told to stop may take to finish what it has committed, as 30s or 5m [default: 30s]
     // Without a default here, since `purge` has its own meaning for it.
     #[arg(long, global = true, value_parser = duration, value_name = "DURATION")]
     pub(crate) grace: Option<Duration>,
@@ -70,7 +70,8 @@ impl Cli {
 
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     match text.parse::<u64>() {
-        Ok(seconds) => Ok(Duration::from_secs(seconds)),
+        Ok(0) => Ok(Duration::ZERO),
+        Ok(n) => Err(format!("{n} has no unit: write {n}s, {n}m, {n}h or {n}d")),
         Err(_) => biscuit_core::parse_duration(text).map_err(|e| e.message().to_owned()),
     }
 }
@@ -399,6 +400,11 @@ pub(crate) struct MergeArgs {
     #[arg(long, value_parser = bytes, value_name = "BYTES")]
     pub(crate) memory: Option<usize>,
 
+    /// The records are all there is of their keys, as a new full load is: the newest of each key in the files wins, also over rows that are
+    /// newer by their order
+    #[arg(long)]
+    pub(crate) reload: bool,
+
     /// What one change file may be unpacked or decoded to [default: 4 GiB for text, and 250 times a packed file; 2,000 times a file of
     /// Parquet or Avro; small files 64 and 256 MiB at least]
     #[arg(long, value_parser = bytes, value_name = "BYTES")]
@@ -450,7 +456,11 @@ impl MergeArgs {
     /// # Errors
     /// Those of a [`PathTemplate`].
     pub(crate) fn of_table(&self, name: &TableName) -> biscuit_core::Result<Self> {
-        let names = [("schema", name.schema.as_deref().unwrap_or_default()), ("table", name.table.as_str())];
+        let names = [
+            ("db", name.database.as_deref().unwrap_or_default()),
+            ("schema", name.schema.as_deref().unwrap_or_default()),
+            ("table", name.table.as_str()),
+        ];
         let fill = |text: &String| PathTemplate::new(text).fill(&names);
         Ok(Self {
             target: fill(&self.target)?,

@@ -6,7 +6,8 @@ use biscuit_core::{Error, ErrorKind, Result};
 use biscuit_dataset::{Dataset, OpenLocation, PathTemplate, Snapshot, check_input};
 use biscuit_journal::{Diverged, Foreign, JournalOptions, Writers, fold_name};
 use biscuit_merge::{
-    ChangeFiles, Format, IgnoreNull, Merge, MergeOptions, MergeReport, MergeSpec, Mode, Ties, Tombstones, merged_by,
+    Authority, ChangeFiles, Format, IgnoreNull, Merge, MergeOptions, MergeReport, MergeSpec, Mode, Ties, Tombstones,
+    merged_by,
 };
 use biscuit_schema::Contract;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -426,6 +427,7 @@ fn spec(args: &MergeArgs, key: Vec<String>, order: Vec<String>) -> Result<MergeS
         .with_op_rank(&args.op_rank)
         .with_ignore_null(ignore)
         .with_drop_columns(args.drop_columns.clone())
+        .with_authority(if args.reload { Authority::Reload } else { Authority::Order })
         .with_tombstones(if args.no_tombstones { Tombstones::Forget } else { Tombstones::Keep })
         .with_ties(match args.ties {
             TiesName::Correct => Ties::LaterRunWins,

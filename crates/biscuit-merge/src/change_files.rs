@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use biscuit_change::{
     BadRows, ChangeBatch, Changes, DebeziumOptions, DebeziumReader, DecodedRows, DmsOptions, DmsReader, FileRows,
-    OfTable, Refused, RowsOptions, RowsReader, TablesReader,
+    OfTable, Refused, RowsOptions, RowsReader, TablesReader, stored,
 };
 use biscuit_core::{Error, ErrorKind, Result, Run, Source, async_trait};
 use biscuit_dataset::{ByUrl, DataFile, Location, OpenFile, OpenLocation, as_listed};
@@ -231,6 +231,7 @@ impl FoundFile {
             while let Some(rows) = group.rows.recv().await {
                 let rows = rows.map_err(|e| self.failed(e))?;
                 decoded.add(&rows)?;
+                let rows = stored(&rows, &name)?;
                 let count = rows.num_rows() as u64;
                 reader.read_batch(&name, rows, first)?;
                 first += count;

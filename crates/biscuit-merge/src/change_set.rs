@@ -314,7 +314,7 @@ fn bad_order(why: Unencodable, spec: &MergeSpec, batch: &ChangeBatch, row: usize
         Unencodable::NumberAsText(i) => Error::data(
             "TextOrder",
             format!(
-                "order column `{}` is text that holds a number, and \"10\" sorts before \"9\": declare its type",
+                "order column `{}` is text that holds a number, or a date that is not ISO's, and \"10\" sorts before \"9\": declare its type, or write dates as 2024-02-29",
                 spec.order[i]
             ),
         ),

@@ -23,7 +23,8 @@ const TIME: u8 = 0x62;
 pub(crate) enum Purpose {
     /// Names an entity: text is text.
     Key,
-    /// Orders changes: text that is an instant compares as one, text that is a number is refused.
+    /// Orders changes: text that is an instant compares as one, or a log sequence number of PostgreSQL; text that is a number, or a date in another
+    /// form than ISO's, is refused.
     Order,
 }
 
@@ -220,11 +221,32 @@ fn order_text(text: &str, out: &mut Vec<u8>) -> std::result::Result<(), ()> {
     }
     let date_like = trimmed.len() >= 10 && trimmed.as_bytes().first().is_some_and(u8::is_ascii_digit);
     let parsed = if date_like { as_nanos(trimmed) } else { None };
-    match parsed {
-        Some(n) => instant(INSTANT, n, out),
-        None => escaped(TEXT, text.as_bytes(), out),
+    match (parsed, log_sequence_number(trimmed)) {
+        (Some(n), _) => instant(INSTANT, n, out),
+        (None, Some(n)) => number(n, 0, out),
+        // A date in a form whose text sorts otherwise than it does.
+        (None, None) if is_other_date(trimmed) => return Err(()),
+        (None, None) => escaped(TEXT, text.as_bytes(), out),
     }
     Ok(())
+}
+
+/// A log sequence number of PostgreSQL as text: two hexadecimal numbers, of which the first one counts 2^32 bytes.
+fn log_sequence_number(text: &str) -> Option<i128> {
+    let (high, low) = text.split_once('/')?;
+    let part = |text: &str| {
+        let is_hex = text.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_lowercase());
+        u64::from_str_radix(text, 16).ok().filter(|_| is_hex)
+    };
+    Some((i128::from(part(high)?) << 32) + i128::from(part(low)?))
+}
+
+/// Whether a text begins as a date or time that is not ISO's: numbers between slashes, points, dashes or colons.
+fn is_other_date(text: &str) -> bool {
+    let begin = text.split([' ', 'T']).next().unwrap_or(text);
+    let parts: Vec<&str> = begin.split(['/', '.', '-', ':']).collect();
+    parts.len() == 3
+        && parts.iter().all(|part| (1..=4).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit()))
 }
 
 fn as_nanos(text: &str) -> Option<i128> {
@@ -367,6 +389,21 @@ fn unescaped(bytes: &[u8]) -> (Vec<u8>, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_that_order_are_instants_log_sequence_numbers_or_compare_as_text() {
+        let of = |text: &str| {
+            let mut out = vec![];
+            order_text(text, &mut out).map(|()| out)
+        };
+        assert!(of("0/9ABCDEF0") < of("0/10000000F") && of("0/10000000F") == of("1/F"), "positions are numbers");
+        assert!(of("0/FFFFFFFF") < of("1/0") && of("A/0") > of("9/FFFFFFFF"));
+        assert!(of("2024-01-09T23:00:00+02:00") < of("2024-01-09 22:00:00Z"));
+        assert!(of("a").is_ok() && of("a/b").is_ok() && of("v1.2").is_ok());
+        for text in ["12/31/2023", "2024/1/9", "31.12.2023", "2024-1-9", "9:05:07", "12/31/2023 10:00", "10", "-1.5"] {
+            assert!(of(text).is_err(), "{text}");
+        }
+    }
 
     fn num(unscaled: i128, scale: i8) -> Vec<u8> {
         let mut out = Vec::new();

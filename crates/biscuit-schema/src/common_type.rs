@@ -56,6 +56,25 @@ pub fn plain_type(t: &DataType) -> DataType {
     }
 }
 
+/// The type in which a column of this type is stored, which every engine reads: unsigned integers are the next wider ones, half floats are floats. None
+/// for types of which there is no such type: unions, intervals, durations, decimals of more than 38 digits.
+pub fn stored_type(t: &DataType) -> Option<DataType> {
+    use DataType as D;
+    let inside = |f: &FieldRef| Some(Arc::new(f.as_ref().clone().with_data_type(stored_type(f.data_type())?)));
+    Some(match &plain_type(t) {
+        D::UInt8 => D::Int16,
+        D::UInt16 => D::Int32,
+        D::UInt32 => D::Int64,
+        D::UInt64 => D::Decimal128(20, 0),
+        D::Float16 => D::Float32,
+        D::Union(..) | D::Interval(_) | D::Duration(_) | D::Decimal256(..) => return None,
+        D::List(item) => D::List(inside(item)?),
+        D::Struct(fields) => D::Struct(fields.iter().map(inside).collect::<Option<Vec<_>>>()?.into()),
+        D::Map(entries, sorted) => D::Map(inside(entries)?, *sorted),
+        other => other.clone(),
+    })
+}
+
 fn finer(a: TimeUnit, b: TimeUnit) -> TimeUnit {
     if a == TimeUnit::Nanosecond || b == TimeUnit::Nanosecond { TimeUnit::Nanosecond } else { TimeUnit::Microsecond }
 }

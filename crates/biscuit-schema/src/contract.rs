@@ -199,11 +199,16 @@ impl Contract {
     pub fn from_arrow(schema: &Schema) -> Result<Self> {
         crate::check_size(schema, "the schema")?;
         let columns = schema.fields().iter().map(|f| {
-            let arrow = crate::plain_type(f.data_type());
-            if crate::type_name(&arrow).is_none() {
-                let message = format!("column `{}`: no table has the type {}", f.name(), f.data_type());
-                return Err(Error::usage("UnknownType", message).with_column(f.name()));
-            }
+            let unknown = || {
+                let message = format!(
+                    "column `{}`: no table has the type {}; leave it out, or write it as another type",
+                    f.name(),
+                    f.data_type()
+                );
+                Error::usage("UnknownType", message).with_column(f.name())
+            };
+            let arrow =
+                crate::stored_type(f.data_type()).filter(|t| crate::type_name(t).is_some()).ok_or_else(unknown)?;
             let column = Column::new(f.name(), ColumnType::of_arrow(arrow));
             let comment = f.metadata().get("comment").cloned();
             Ok(Column { nullable: f.is_nullable(), comment, ..column })

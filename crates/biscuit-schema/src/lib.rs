@@ -32,7 +32,7 @@ mod thrift;
 pub use check::{Check, Rule, Scalar, Severity};
 pub use coerce::{Coerced, Coercion, CoercionReport, Losses, RefusedRow};
 pub use column_type::{ColumnType, Wire, type_name};
-pub use common_type::{common_type, plain_type};
+pub use common_type::{common_type, plain_type, stored_type};
 pub use compatibility::{Compatibility, Difference, check_evolution, differences};
 pub use comply::{Compliance, Finding};
 pub use contract::{Column, Contract, DebeziumSettings, Layer};

@@ -4,3 +4,4 @@ mod damaged_avro;
 mod debezium;
 mod limits;
 mod rows;
+mod values;

@@ -406,13 +406,13 @@ fn input_and_table_have_no_files_in_common() {
     let f = Folder::new();
     let row = |id: u32| format!("{{\"id\":{id},\"seq\":1}}\n");
     f.write("raw/a.jsonl", row(1));
-    f.write("raw/events.jsonl", event("s", "t", 1));
+    f.write("cdc/events.jsonl", event("s", "t", 1));
     f.write("job.toml", "name = \"j\"\n[sources.s]\nurl = \"raw\"\nformat = \"json\"\n[target]\nurl = \"raw/clean\"\nmode = \"append\"\n");
     for words in [
         format!("{MERGE} --target raw/clean --changes raw"),
         format!("{MERGE} --target raw/clean --changes raw/**"),
         format!("{MERGE} --target raw --changes raw/a.jsonl"),
-        "merge --format debezium --table * --target raw/{schema}/{table} --changes raw/**/*".to_owned(),
+        "merge --format debezium --table * --target cdc/{schema}/{table} --changes cdc/**/*".to_owned(),
         "run job.toml".to_owned(),
     ] {
         let before = f.files(".");

@@ -11,3 +11,4 @@ mod merging;
 mod partitions;
 mod pii;
 mod refusing;
+mod values;
