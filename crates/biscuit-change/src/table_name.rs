@@ -85,7 +85,9 @@ pub(crate) fn check_one(tables: &BTreeSet<TableName>) -> Result<()> {
     if is_one(tables) {
         return Ok(());
     }
-    let names: Vec<String> = tables.iter().map(TableName::full).collect();
+    let databases: BTreeSet<&String> = tables.iter().filter_map(|t| t.database.as_ref()).collect();
+    let name = if databases.len() > 1 { TableName::full } else { TableName::to_string };
+    let names: Vec<String> = tables.iter().map(name).collect();
     Err(Error::usage("SeveralTables", format!("the files have several tables, name one of {}", names.join(", "))))
 }
 

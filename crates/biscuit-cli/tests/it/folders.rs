@@ -417,7 +417,8 @@ fn input_and_table_have_no_files_in_common() {
     ] {
         let before = f.files(".");
         let ran = f.run(&words);
-        assert!(ran.code == 2 && ran.err.contains("InputOverlapsTable"), "{words}: {}{}", ran.out, ran.err);
+        let said = ran.out.clone() + &ran.err;
+        assert!(ran.code == 2 && said.contains("InputOverlapsTable"), "{words}: {said}");
         assert_eq!(f.files("."), before, "{words}");
     }
     let ran = f.run(&format!("{MERGE} --target raw/clean --changes raw/a.jsonl"));

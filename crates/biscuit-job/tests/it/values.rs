@@ -33,6 +33,14 @@ async fn table(
     Ok((lab, columns))
 }
 
+/// The values of a column of text, as they are.
+async fn texts(lab: &Lab, column: &str) -> Vec<String> {
+    let shown = lab.column("lake/t", column).await;
+    let mut texts: Vec<String> = shown.into_iter().map(|text| serde_json::from_str(&text).unwrap_or(text)).collect();
+    texts.sort();
+    texts
+}
+
 fn set(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
@@ -119,7 +127,7 @@ async fn nested_values_of_text_columns_are_their_json() {
     let text = b"{\"p\":\"none\",\"e\":{}}\n{\"p\":{\"k\":1,\"s\":\"x\"},\"e\":{}}\n{\"p\":[1, 2],\"e\":{}}\n";
     let (lab, columns) = table("json", "", &[("a.json", text)]).await.expect("rows");
     assert_eq!(columns, set(&["p:string", "e:string"]));
-    assert_eq!(lab.column("lake/t", "p").await, ["[1, 2]", "none", "{\"k\":1,\"s\":\"x\"}"]);
+    assert_eq!(texts(&lab, "p").await, ["[1, 2]", "none", "{\"k\":1,\"s\":\"x\"}"]);
     assert_eq!(lab.column("lake/t", "e").await, ["{}"; 3]);
 }
 
@@ -134,13 +142,13 @@ async fn csv_has_dialects_and_what_does_not_fit_one_is_refused() {
     ] {
         let (lab, _) =
             table("csv", &format!("csv = {{{csv}}}"), &[("a.csv", content.as_bytes())]).await.expect(content);
-        assert_eq!(lab.column("lake/t", "v").await, [want], "{csv}");
+        assert_eq!(texts(&lab, "v").await, [want], "{csv}");
     }
     let (lab, _) =
         table("csv", "csv = {encoding = 'windows-1252'}", &[("a.csv", b"v\nZo\xeb \x80\n")]).await.expect("text");
-    assert_eq!(lab.column("lake/t", "v").await, ["Zoë €"]);
+    assert_eq!(texts(&lab, "v").await, ["Zoë €"]);
     let (lab, _) = table("csv", "", &[("a.tsv", b"id\tv\n1\tx\n")]).await.expect("tabs");
-    assert_eq!(lab.column("lake/t", "v").await, ["x"]);
+    assert_eq!(texts(&lab, "v").await, ["x"]);
     for (content, row) in [("id,v\n1,\"a\n2,b\n3,c\n", 2), ("id,v\n1,a\n2,\"She said \\\"yes\\\"\"\n", 3)] {
         let e = table("csv", "", &[("a.csv", content.as_bytes())]).await.map(drop).unwrap_err();
         assert_eq!((e.code(), e.file(), e.row()), ("InvalidCsv", Some("/raw/a.csv"), Some(row)), "{e}");
@@ -189,7 +197,7 @@ fn int96(values: &[(u32, u64)]) -> Vec<u8> {
 async fn timestamps_of_spark_are_exact_from_year_1_to_9999() {
     // 0001-01-01, 1500-06-01, 2024-02-29 12:00, 9999-12-31 23:59:59.999999, as Julian days.
     let file =
-        int96(&[(1_721_426, 0), (2_269_082, 0), (2_460_370, 43_200_000_000_000), (5_373_484, 86_399_999_999_000)]);
+        int96(&[(1_721_426, 0), (2_269_075, 0), (2_460_370, 43_200_000_000_000), (5_373_484, 86_399_999_999_000)]);
     let (lab, columns) = table("parquet", "", &[("a.parquet", &file)]).await.expect("rows");
     assert_eq!(columns, set(&["at:timestamp"]));
     let want = ["0001-01-01T00:00:00", "1500-06-01T00:00:00", "2024-02-29T12:00:00", "9999-12-31T23:59:59.999999"];

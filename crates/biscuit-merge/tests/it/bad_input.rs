@@ -34,7 +34,7 @@ async fn bad_files_are_named_with_place_and_column() {
         (
             "c.jsonl",
             b"[1,2]".to_vec(),
-            "InvalidJson: the line is not the JSON that is expected, at character 0 (c.jsonl, row 1)",
+            "InvalidJson: the line is not the JSON that is expected, at character 1 (c.jsonl, row 1)",
         ),
         ("c.jsonl", vec![], "EmptyFile: the file has no bytes (c.jsonl)"),
         ("c.parquet", b"PAR1 cut off".to_vec(), "UnreadableParquet"),
