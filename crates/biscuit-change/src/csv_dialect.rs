@@ -72,7 +72,10 @@ impl CsvDialect {
     /// # Errors
     /// `InvalidSpec`.
     pub fn check(&self) -> Result<()> {
-        let all: Vec<u8> = [self.delimiter, self.quote, self.escape, self.comment].into_iter().flatten().collect();
+        // Without one, the name of a file says which of two it is.
+        let delimiters = self.delimiter.map_or(vec![b',', b'\t'], |delimiter| vec![delimiter]);
+        let all: Vec<u8> =
+            delimiters.into_iter().chain([self.quote, self.escape, self.comment].into_iter().flatten()).collect();
         // A quote in front of a quote is a doubled one.
         let doubled = self.escape.is_some() && self.escape == self.quote;
         let twice = (1..all.len()).find(|at| all[..*at].contains(&all[*at])).filter(|_| !doubled);
@@ -283,6 +286,10 @@ mod tests {
         );
         let twice = CsvDialect { delimiter: Some(b'"'), ..CsvDialect::default() };
         assert_eq!(twice.check().unwrap_err().code(), "InvalidSpec");
+        for byte in [b',', b'\t'] {
+            let usual = CsvDialect { quote: Some(byte), ..CsvDialect::default() };
+            assert_eq!(usual.check().unwrap_err().code(), "InvalidSpec");
+        }
         assert!(CsvDialect { escape: Some(b'"'), ..CsvDialect::default() }.check().is_ok());
         assert_eq!(CsvDialect::default().of_file("a/B.TSV.gz").delimiter, Some(b'\t'));
     }

@@ -80,7 +80,7 @@ async fn bad_files_are_named_with_place_and_column() {
             "WrongType: column `v`: it is bigint here and string before (c.jsonl, row 2)",
         ),
         ("c.jsonl", br#"{"id":1.5,"seq":2,"op":"u"}"#.to_vec(), "NoCommonType"),
-        ("c.jsonl", b"{\"id\":1,\"seq\":1,\"v\":\"\xff\"}".to_vec(), "NotUtf8: the text is not UTF-8 (c.jsonl, row 1)"),
+        ("c.jsonl", b"{\"id\":1,\"seq\":1,\"v\":\"\xff\"}".to_vec(), "NotUtf8: the text is not UTF-8: byte 22 is 0xff"),
         ("c.csv", b"id,seq,v\n1,2".to_vec(), "InvalidCsv: the row has 2 fields, the header 3 (c.csv, row 2)"),
         ("c.csv", b"id,id,seq\n1,2,3".to_vec(), "DuplicateColumn: column `id` comes twice in `c.csv`"),
     ];
