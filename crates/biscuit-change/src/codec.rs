@@ -215,16 +215,21 @@ fn name(t: &DataType) -> String {
 
 /// A time since midnight. MySQL's `TIME` is one of up to 838 hours, which no time of day holds; nor is PostgreSQL's 24:00:00 one.
 fn time_of_day(n: i64, unit: TimeUnit) -> Result<Cell, Why> {
-    let day = match unit {
-        TimeUnit::Second => 86_400,
-        TimeUnit::Millisecond => 86_400_000,
-        TimeUnit::Microsecond => 86_400_000_000,
-        TimeUnit::Nanosecond => 86_400_000_000_000,
-    };
-    match (0..day).contains(&n) {
+    match is_within_a_day(n, unit) {
         true => in_unit(n, unit),
-        false => Err(Why::overflow("it is no time within a day, and Parquet has no other ones")),
+        false => Err(Why::overflow("it is not within a day, and times in Parquet are")),
     }
+}
+
+/// Whether a time since midnight is before the next midnight.
+pub(crate) fn is_within_a_day(n: i64, unit: TimeUnit) -> bool {
+    let units_of_a_second = match unit {
+        TimeUnit::Second => 1,
+        TimeUnit::Millisecond => 1_000,
+        TimeUnit::Microsecond => 1_000_000,
+        TimeUnit::Nanosecond => 1_000_000_000,
+    };
+    (0..86_400 * units_of_a_second).contains(&n)
 }
 
 fn integer(raw: &str) -> Result<i64, Why> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Fields, Float32Type, Float64Type, Int64Type, Schema, TimeUnit};
+use arrow::datatypes::{DataType, Field, Fields, Float32Type, Float64Type, Int64Type, Schema};
 use arrow::util::display::array_value_to_string;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -14,7 +14,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use crate::avro_file::AvroFile;
-use crate::codec::Codec;
+use crate::codec::{Codec, is_within_a_day};
 use crate::connect::ConnectSchema;
 use crate::envelope::META;
 use crate::parquet_file::ParquetRows;
@@ -126,13 +126,12 @@ pub fn stored(rows: &RecordBatch, file: &Arc<str>) -> Result<RecordBatch> {
 fn check_times(column: &ArrayRef, name: &str, file: &Arc<str>) -> Result<()> {
     let DataType::Time64(unit) = plain_type(column.data_type()) else { return Ok(()) };
     let times = cast(column, &DataType::Time64(unit)).and_then(|times| cast(&times, &DataType::Int64));
-    let day = if unit == TimeUnit::Nanosecond { 86_400_000_000_000 } else { 86_400_000_000 };
     let is_outside =
-        |times: &ArrayRef| times.as_primitive::<Int64Type>().iter().flatten().any(|t| !(0..day).contains(&t));
+        |times: &ArrayRef| times.as_primitive::<Int64Type>().iter().flatten().any(|t| !is_within_a_day(t, unit));
     match times {
         Ok(times) if !is_outside(&times) => Ok(()),
         _ => {
-            let message = format!("column `{name}` has a time that is not within a day, and Parquet has no other ones");
+            let message = format!("column `{name}` has a time that is not within a day, and times in Parquet are");
             Err(Error::data("Overflow", message).with_column(name).in_file(file))
         }
     }

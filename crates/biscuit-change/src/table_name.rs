@@ -34,21 +34,20 @@ impl TableName {
     /// Whether this table is meant by a name that somebody wrote: as it is shown, as `schema.table` without quotes, or without its
     /// schema.
     pub fn is_meant_by(&self, wanted: &str) -> bool {
-        let plain = || match &self.schema {
+        let plain = |wanted: &str| match &self.schema {
             Some(schema) => {
                 wanted.strip_prefix(schema.as_str()).and_then(|rest| rest.strip_prefix('.')) == Some(&self.table)
             }
             // Records that do not say a schema are those of the table, whatever schema was named.
             None => wanted.rsplit('.').next() == Some(&self.table),
         };
-        let of_database = || {
-            let rest = wanted.strip_prefix(self.database.as_deref()?)?.strip_prefix('.')?;
-            Some(
-                rest == self.to_string()
-                    || Some(rest) == self.schema.as_ref().map(|s| format!("{s}.{}", self.table)).as_deref(),
-            )
-        };
-        wanted == self.table || plain() || wanted == self.to_string() || of_database() == Some(true)
+        let in_database =
+            self.database.as_deref().and_then(|database| wanted.strip_prefix(database)?.strip_prefix('.'));
+        wanted == self.table
+            || plain(wanted)
+            || in_database.is_some_and(plain)
+            || wanted == self.to_string()
+            || wanted == self.full()
     }
 
     /// The name with that of its database, where there is one.

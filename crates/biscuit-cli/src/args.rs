@@ -400,8 +400,8 @@ pub(crate) struct MergeArgs {
     #[arg(long, value_parser = bytes, value_name = "BYTES")]
     pub(crate) memory: Option<usize>,
 
-    /// The records are all there is of their keys, as a new full load is: the newest of each key in the files wins, also over rows that are
-    /// newer by their order
+    /// Apply a new full load: the newest record of each key in the files replaces the stored row, even if that row is newer by its order.
+    /// Rows without a record stay
     #[arg(long)]
     pub(crate) reload: bool,
 

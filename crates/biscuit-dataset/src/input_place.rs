@@ -10,16 +10,10 @@ use crate::location::{Location, OpenLocation};
 /// # Errors
 /// `InputOverlapsTable`, and those of the opener.
 pub async fn check_input(place: &str, target: &Location, opener: &dyn OpenLocation) -> Result<()> {
-    let wild = place.find(['*', '?', '[']);
-    let cut = wild.and_then(|wild| place[..wild].rfind('/')).map_or(0, |slash| slash + 1);
-    let (folder, pattern) = match wild {
-        Some(_) => place.split_at(cut),
-        None => (place, ""),
-    };
-    let folder = if folder.is_empty() { "." } else { folder };
+    let (folder, pattern) = split_glob(place);
     // What is no place at all is an error where it is read.
     let Ok(input) = opener.open(folder).await else { return Ok(()) };
-    if !input.same_store(target) || !overlap(input.path(), pattern, target.path()) {
+    if !input.same_store(target) || !overlap(input.path(), pattern.unwrap_or_default(), target.path()) {
         return Ok(());
     }
     let message = format!(
@@ -27,6 +21,14 @@ pub async fn check_input(place: &str, target: &Location, opener: &dyn OpenLocati
          keep them in folders of their own, or name the input more closely"
     );
     Err(Error::usage("InputOverlapsTable", message))
+}
+
+/// The folder above the first part of a path or URL with a wildcard, and the pattern of the paths below it; no pattern for a place that is no glob.
+pub fn split_glob(place: &str) -> (&str, Option<&str>) {
+    let Some(wild) = place.find(['*', '?', '[']) else { return (place, None) };
+    let cut = place[..wild].rfind('/').map_or(0, |slash| slash + 1);
+    let (folder, pattern) = place.split_at(cut);
+    (if folder.is_empty() { "." } else { folder }, Some(pattern))
 }
 
 fn overlap(folder: &Path, pattern: &str, target: &Path) -> bool {

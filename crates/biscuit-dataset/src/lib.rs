@@ -29,7 +29,7 @@ pub use file::{DataFile, OpenFile};
 pub use file_writer::{FileWriter, ParquetOptions, check_staged};
 pub use guarded::decode_parquet;
 pub use hive::{HIVE_NULL, check_partition_columns, escape, partition_values, unescape};
-pub use input_place::check_input;
+pub use input_place::{check_input, split_glob};
 pub use keyring::reading;
 pub use location::{ByUrl, Location, OpenLocation};
 pub use path_template::PathTemplate;

@@ -6,7 +6,7 @@ use biscuit_change::{
     OfTable, Refused, RowsOptions, RowsReader, TablesReader, stored,
 };
 use biscuit_core::{Error, ErrorKind, Result, Run, Source, async_trait};
-use biscuit_dataset::{ByUrl, DataFile, Location, OpenFile, OpenLocation, as_listed};
+use biscuit_dataset::{ByUrl, DataFile, Location, OpenFile, OpenLocation, as_listed, split_glob};
 use biscuit_journal::{OtherFormats, TableFormat, is_hidden, store_error, table_format_around};
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
@@ -149,7 +149,8 @@ impl ChangeFiles {
     async fn files(&self) -> Result<Vec<FoundFile>> {
         let mut all = self.found.clone();
         for place in &self.places {
-            let (folder, pattern) = split_glob(place)?;
+            let (folder, pattern) = split_glob(place);
+            let pattern = pattern_of(place, pattern)?;
             let location = self.opener.open(folder).await?;
             for meta in files(&location, pattern.as_ref(), self.other_formats).await? {
                 let name = shown(place, &location, &meta.location);
@@ -463,15 +464,10 @@ impl Source<Changes> for ChangeFiles {
     }
 }
 
-/// The folder above the first segment with a wildcard, and the pattern of paths below it.
-fn split_glob(place: &str) -> Result<(&str, Option<glob::Pattern>)> {
-    let Some(wild) = place.find(['*', '?', '[']) else { return Ok((place, None)) };
-    let cut = place[..wild].rfind('/').map_or(0, |i| i + 1);
-    let (folder, pattern) = place.split_at(cut);
-    let folder = if folder.is_empty() { "." } else { folder };
-    let pattern = glob::Pattern::new(pattern)
-        .map_err(|e| Error::usage("InvalidGlob", format!("`{place}` is no glob: {e}")).with_source(e))?;
-    Ok((folder, Some(pattern)))
+/// The pattern of a glob.
+fn pattern_of(place: &str, pattern: Option<&str>) -> Result<Option<glob::Pattern>> {
+    let invalid = |e| Error::usage("InvalidGlob", format!("`{place}` is no glob: {e}")).with_source(e);
+    pattern.map(glob::Pattern::new).transpose().map_err(invalid)
 }
 
 async fn files(

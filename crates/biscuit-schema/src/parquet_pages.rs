@@ -20,10 +20,10 @@ const MAX_RATIO: u64 = 32;
 /// How many times its bytes gzip unpacks to at most.
 const GZIP_RATIO: u64 = 1032;
 
-/// Bytes of decoded rows that a reader is to have at a time, by the average of their values.
+/// The size in bytes that a batch of decoded rows should have, estimated from the average size of its values.
 const USUAL: f64 = (32 << 20) as f64;
 
-/// The same, if all rows had the largest of the values.
+/// The size in bytes that a batch must not exceed even if every row held the largest value.
 const AT_MOST: f64 = (256 << 20) as f64;
 
 /// The numbers of `PageType`.
@@ -50,7 +50,7 @@ struct Header {
     is_packed: bool,
 }
 
-/// What is known of a column of a row group by the headers of its pages.
+/// Totals over the page headers of one column chunk.
 #[derive(Default)]
 struct Pages {
     /// Bytes and values of its dictionary.
@@ -146,7 +146,7 @@ fn read_pages(column: &ColumnChunkMetaData, bytes: &Bytes) -> Step<Pages> {
     let of_column = |why: String| format!("a page of column `{}`: {why}", column.column_path());
     let values = u64::try_from(column.num_values()).unwrap_or(0);
     let (mut rest, mut left) = (bytes.as_ref(), values);
-    // What follows the last value is not decoded.
+    // Decoders stop after the last value, and so does this.
     while !rest.is_empty() && left > 0 {
         let (header, content) = header(rest).map_err(of_column)?;
         let (page, next) = content

@@ -147,3 +147,24 @@ fn what_a_file_may_be_unpacked_to_can_be_said() {
     assert!(refused.out.contains("TooLarge"), "{}", refused.out);
     assert_eq!(f.run(&format!("{MERGE} a.jsonl --max-unpacked 1GB")).code, 0);
 }
+
+#[test]
+fn a_reload_replaces_rows_that_are_newer_and_keeps_those_without_a_record() {
+    let f = Folder::new();
+    f.write("a.jsonl", "{\"id\":1,\"seq\":5,\"v\":\"old\"}\n{\"id\":2,\"seq\":5,\"v\":\"kept\"}\n");
+    f.write("b.jsonl", "{\"id\":1,\"seq\":1,\"v\":\"loaded\"}\n");
+    assert_eq!(f.run(&format!("{MERGE} a.jsonl")).code, 0);
+    assert!(f.run(&format!("{MERGE} b.jsonl")).out.contains("late 1"));
+    assert_eq!(f.run(&format!("{MERGE} b.jsonl --reload")).code, 0);
+    let rows = f.rows("lake/t").concat();
+    assert!(rows.contains("loaded") && rows.contains("kept") && !rows.contains("old"), "{rows}");
+}
+
+#[test]
+fn durations_need_a_unit() {
+    let f = Folder::new();
+    for words in ["purge lake --older-than 30", "merge --retire-after 30"] {
+        let ran = f.run(words);
+        assert!(ran.code == 2 && ran.err.contains("no unit"), "{words}: {}", ran.err);
+    }
+}

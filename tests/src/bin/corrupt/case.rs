@@ -147,7 +147,7 @@ impl Case<'_> {
         None
     }
 
-    /// What was damaged, if it is a file of settings: a job, a policy.
+    /// The damaged file as TOML, if it is a job or a policy.
     fn settings(&self) -> Option<toml::Value> {
         let (file, bytes, _) = self.damaged;
         let text = std::str::from_utf8(bytes).ok().filter(|_| file.ends_with(".toml"))?;
