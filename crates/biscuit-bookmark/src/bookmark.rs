@@ -68,6 +68,8 @@ pub struct BookmarkOptions {
     pub limit: Limit,
     /// The newest runs whose objects are remembered by name, so that they can be replayed. Default: 1,000.
     pub keep_runs: u64,
+    /// Whether the first run may find a place without an object. Default: no; later runs may in any case.
+    pub allow_empty: bool,
     /// How the objects are read, in the caller's words: a run with others is warned about. Default: nothing.
     pub reading: Value,
 }
@@ -81,6 +83,7 @@ impl Default for BookmarkOptions {
             overwritten: Overwritten::default(),
             limit: Limit::default(),
             keep_runs: 1000,
+            allow_empty: false,
             reading: Value::Null,
         }
     }
@@ -120,6 +123,12 @@ impl BookmarkOptions {
     /// The same options; the objects of so many runs are remembered by name (at least 1).
     pub fn with_keep_runs(mut self, runs: u64) -> Self {
         self.keep_runs = runs.max(1);
+        self
+    }
+
+    /// The same options with another choice for places without an object.
+    pub fn with_allow_empty(mut self, allow: bool) -> Self {
+        self.allow_empty = allow;
         self
     }
 

@@ -166,15 +166,27 @@ impl Input {
         Ok((place.store.clone(), path.ok_or_else(|| Error::usage("InvalidPath", message()))?))
     }
 
+    /// The path of an object below its place: below the folder, or what of it has no wildcards. Of several places that have it, the one that is
+    /// furthest up.
+    pub fn below<'a>(&self, object: &'a Object) -> &'a str {
+        let below = |(place, _): &(Place, Listing)| {
+            let key = object.url.strip_prefix(place.base.as_str())?;
+            let below = key.strip_prefix(place.prefix.as_str())?;
+            (place.prefix.is_empty() || below.starts_with('/')).then(|| below.trim_start_matches('/'))
+        };
+        self.parts.iter().filter_map(below).max_by_key(|below| below.len()).unwrap_or_default()
+    }
+
     /// Whether times of modification are those of a store, which nobody can set, and not those of a disk.
     pub(crate) fn has_store_times(&self) -> bool {
         self.parts.iter().all(|(place, _)| !place.is_disk)
     }
 
-    /// Whether some place is no glob, so that it should hold something.
-    pub(crate) fn named_place(&self) -> Option<String> {
-        let part = self.parts.iter().find(|(place, listing)| place.pattern.is_none() && listing.is_empty());
-        part.map(|(place, _)| place.url())
+    /// A place that has no object; those that are ignored count, since somebody has put them there.
+    pub(crate) fn empty_place(&self) -> Option<String> {
+        let is_empty =
+            |(place, listing): &&(Place, Listing)| listing.iter().all(|listed| look(place, listed).is_none());
+        self.parts.iter().find(is_empty).map(|(place, _)| place.url())
     }
 }
 

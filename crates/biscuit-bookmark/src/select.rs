@@ -91,9 +91,13 @@ pub(crate) fn select(state: &State, input: &Input, mode: &Mode) -> Result<Select
     let mut selection = Selection { mode: mode.clone(), places: input.places(), ..Selection::default() };
     selection.warnings = state.warnings(&selection.places);
     if state.last() == 0
-        && let Some(place) = input.named_place()
+        && !state.bookmark.options.allow_empty
+        && let Some(place) = input.empty_place()
     {
-        return Err(Error::usage("NotFound", format!("there are no objects at `{place}`")));
+        let message = format!(
+            "there are no objects at `{place}`; if there may be none, say so (`--allow-empty`, or `allow_empty` of the source)"
+        );
+        return Err(Error::usage("NotFound", message));
     }
     match mode {
         Mode::Advance => advance(state, input, state.bookmark.options.limit, &mut selection)?,

@@ -3,12 +3,12 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::buffer::BooleanBuffer;
-use arrow::datatypes::{Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema};
 use biscuit_core::{Error, Result};
 use serde_json::value::RawValue;
 
 use crate::cell::{Cell, to_array};
-use crate::changes::{ChangeBatch, Completeness, Move, MoveKind};
+use crate::changes::{ChangeBatch, Completeness, LogServer, Move, MoveKind};
 use crate::codec::Codec;
 use crate::envelope::{Event, META};
 use crate::json;
@@ -42,6 +42,8 @@ pub(crate) struct Building {
     /// Bytes of the records' text.
     bytes: usize,
     pub(crate) file: Arc<str>,
+    /// Whose log the records are in, where that matters.
+    pub(crate) server: Option<LogServer>,
     cells: Vec<Vec<Cell>>,
     missing: Vec<Vec<usize>>,
     order: Vec<Vec<Cell>>,
@@ -70,6 +72,7 @@ impl Building {
             bytes: 0,
             codecs,
             file: file.clone(),
+            server: None,
             cells: vec![vec![]; n],
             missing: vec![vec![]; n],
             order: vec![vec![]; fields.len()],
@@ -170,7 +173,7 @@ impl Building {
         };
         if op == Op::Upsert && context.placeholder.may_be(raw) {
             let cell = placeholder_cell(codec, raw);
-            if cell.as_ref().is_none_or(|c| context.placeholder.is(c)) {
+            if cell.as_ref().is_some_and(|c| context.placeholder.is(c)) {
                 let gives_nothing = match (event.op.as_str(), event.headers) {
                     ("u" | "U" | "", _) => true,
                     ("r" | "R", _) => false,
@@ -244,11 +247,27 @@ impl Building {
         }
         let completeness = Completeness::Full;
         let (ops, codes, file, places) = (self.ops, self.codes, self.file, self.places);
-        Ok(ChangeBatch { rows, ops, codes, given, completeness, rank: 1, slice: 0, moves, file, places, raw: None })
+        let server = self.server;
+        Ok(ChangeBatch {
+            rows,
+            ops,
+            codes,
+            given,
+            completeness,
+            rank: 1,
+            slice: 0,
+            moves,
+            server,
+            file,
+            places,
+            raw: None,
+        })
     }
 }
 
 /// The cell as the codec reads it, or as plain text where a number or time has the placeholder's text in its place.
 fn placeholder_cell(codec: &Codec, raw: &str) -> Option<Cell> {
-    codec.decode(raw).ok().or_else(|| json::string(raw).map(Cell::Text))
+    let of_list = || Codec::List(Box::new(Codec::Plain(DataType::Int64))).decode(raw).ok();
+    let of_texts = || Codec::List(Box::new(Codec::Plain(DataType::Utf8))).decode(raw).ok();
+    codec.decode(raw).ok().or_else(|| json::string(raw).map(Cell::Text)).or_else(of_list).or_else(of_texts)
 }

@@ -1,11 +1,14 @@
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::take_record_batch;
 use biscuit_core::{Error, Result};
+use biscuit_schema::Conflict;
+use serde::{Deserialize, Serialize};
 
+use crate::declared::Lost;
 use crate::op::Op;
 use crate::refused::{RawRows, Raws, Refused};
 
@@ -38,6 +41,19 @@ pub struct Move {
     pub key: RecordBatch,
 }
 
+/// The database server whose log the positions of records are in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogServer {
+    /// Its `server_id`; none for rows that a snapshot read, which do not say it.
+    pub server_id: Option<String>,
+    /// The source of its GTIDs, where the records have them: a server's UUID, or MariaDB's domain and server.
+    pub gtid_source: Option<String>,
+    /// The order column that has the number of the log's file.
+    pub column: String,
+    /// The order column that has the position in it, if there is one.
+    pub position: Option<String>,
+}
+
 /// Change records of one file that share a schema.
 #[derive(Debug, Clone)]
 pub struct ChangeBatch {
@@ -57,6 +73,8 @@ pub struct ChangeBatch {
     pub slice: u32,
     /// The halves of key updates.
     pub moves: Vec<Move>,
+    /// The server whose log orders the records, where positions in the logs of two servers cannot be compared.
+    pub server: Option<LogServer>,
     /// The file, as messages call it.
     pub file: Arc<str>,
     /// The row or line of each record in its file, from 1.
@@ -104,6 +122,7 @@ impl ChangeBatch {
             completeness: self.completeness,
             rank: self.rank,
             slice: self.slice,
+            server: self.server.clone(),
         })
     }
 
@@ -166,10 +185,16 @@ pub struct Changes {
     pub key: Vec<String>,
     /// The order columns, where the records say them.
     pub order: Vec<String>,
+    /// Files that have the keys or headers of messages, whose values are in others.
+    pub passed_over: Vec<String>,
     /// Records that were put aside.
     pub refused: Vec<Refused>,
     /// Columns of the records that the contract does not have, and that were left out.
     pub dropped_columns: Vec<String>,
+    /// Values that were rounded, as the contract allows it, by column.
+    pub rounded: BTreeMap<String, u64>,
+    /// Columns of text formats whose values are of several types, and that are text for that.
+    pub conflicts: Vec<Conflict>,
 }
 
 impl Changes {
@@ -181,6 +206,15 @@ impl Changes {
     /// The number of change records, without those that were put aside.
     pub fn len(&self) -> usize {
         self.batches.iter().map(|b| b.ops.len()).sum()
+    }
+
+    pub(crate) fn lost(&mut self, lost: Lost) {
+        for name in lost.dropped {
+            if !self.dropped_columns.contains(&name) {
+                self.dropped_columns.push(name);
+            }
+        }
+        lost.rounded.into_iter().for_each(|(column, n)| *self.rounded.entry(column).or_default() += n);
     }
 
     /// Whether there is no change record.

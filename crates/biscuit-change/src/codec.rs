@@ -29,6 +29,8 @@ pub(crate) enum Codec {
     EpochDays,
     /// A time of day in this unit.
     TimeOfDay(TimeUnit),
+    /// A time in this unit as text, `HH:MM:SS[.ffffff]`, which may have a sign and more than 24 hours.
+    Clock(TimeUnit),
     /// A timestamp without zone, in this unit since the epoch.
     Epoch(TimeUnit),
     /// A timestamp with zone, as ISO text or `infinity`.
@@ -64,7 +66,7 @@ impl Codec {
             Self::Epoch(u) => DataType::Timestamp(unit(u), None),
             Self::Zoned => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
             Self::Decimal(p, s) => DataType::Decimal128(*p, *s),
-            Self::VariableDecimal | Self::Bits(_) => DataType::Utf8,
+            Self::VariableDecimal | Self::Bits(_) | Self::Clock(_) => DataType::Utf8,
             Self::Base64Url | Self::Hex => DataType::Binary,
             Self::List(item) => DataType::new_list_named(item.data_type()),
             Self::Struct(fields) => {
@@ -90,9 +92,10 @@ impl Codec {
                 Err(_) => Err(Why::overflow("it is out of the range of dates")),
             },
             Self::TimeOfDay(u) => time_of_day(integer(raw)?, *u),
+            Self::Clock(u) => Ok(Cell::Text(clock(integer(raw)?, *u))),
             Self::Epoch(u) => in_unit(integer(raw)?, *u),
             Self::Zoned => zoned(raw),
-            Self::Decimal(_, s) => decimal(raw, *s),
+            Self::Decimal(p, s) => within(decimal(raw, *s)?, *p),
             Self::VariableDecimal => variable_decimal(raw),
             Self::Bits(n) => bits(raw, *n),
             Self::Base64Url => bytes(raw, |t| URL_SAFE.decode(t).ok()),
@@ -113,6 +116,20 @@ impl Codec {
                 };
                 Ok(Cell::Map(object.0.iter().map(entry).collect::<Result<_, Why>>()?))
             }
+        }
+    }
+
+    /// Decodes times of day as what a column of this type holds of them: a number or a text takes those that are not within a day, too, as MySQL has
+    /// them.
+    pub(crate) fn narrow_to(&mut self, t: &DataType) {
+        match (&self, t) {
+            (Self::TimeOfDay(_), DataType::Int64) => *self = Self::Plain(DataType::Int64),
+            (Self::TimeOfDay(unit), DataType::Utf8) => *self = Self::Clock(*unit),
+            // The text has more digits than the type that is read without a contract.
+            (Self::Zoned, DataType::Utf8 | DataType::Timestamp(TimeUnit::Nanosecond, _)) => {
+                *self = Self::Plain(DataType::Utf8);
+            }
+            _ => {}
         }
     }
 
@@ -181,8 +198,14 @@ fn plain(t: &DataType, raw: &str) -> Result<Cell, Why> {
             "false" => Ok(Cell::Bool(false)),
             _ => Err("it is neither true nor false".into()),
         },
-        DataType::Float32 | DataType::Float64 => float(raw).map(Cell::Float),
-        DataType::Decimal128(_, s) => decimal_text(&json::string(raw).unwrap_or_else(|| raw.to_owned()), *s),
+        DataType::Float32 => match float(raw)? {
+            v if v.is_finite() && (v as f32).is_infinite() => Err(Why::overflow("it does not fit in float")),
+            v => Ok(Cell::Float(v)),
+        },
+        DataType::Float64 => float(raw).map(Cell::Float),
+        DataType::Decimal128(p, s) => {
+            within(decimal_text(&json::string(raw).unwrap_or_else(|| raw.to_owned()), *s)?, *p)
+        }
         DataType::Utf8 if raw.starts_with(['{', '[']) => Ok(Cell::Text(raw.to_owned())),
         DataType::Utf8 => Ok(Cell::Text(text()?)),
         DataType::Binary => bytes(raw, |t| STANDARD.decode(t).ok()),
@@ -209,6 +232,65 @@ fn plain(t: &DataType, raw: &str) -> Result<Cell, Why> {
     }
 }
 
+/// Where a value is: a column, or a field inside of one.
+#[derive(Clone, Copy)]
+pub(crate) struct At<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) inside: Option<&'a At<'a>>,
+}
+
+impl At<'_> {
+    fn path(&self, field: &str) -> String {
+        match self.inside {
+            Some(outer) => format!("{}.{field}", outer.path(self.name)),
+            None => format!("{}.{field}", self.name),
+        }
+    }
+}
+
+/// The cell of a value's JSON text in a type that text is read in first: scalars as they are written, bytes from base64. `dropped` gets the fields of
+/// structs that the type does not have.
+pub(crate) fn as_written(t: &DataType, raw: &str, at: At<'_>, dropped: &mut Vec<String>) -> Result<Cell, Why> {
+    if raw == "null" {
+        return Ok(Cell::Null);
+    }
+    match t {
+        DataType::Utf8 => Ok(Cell::Text(json::string(raw).unwrap_or_else(|| raw.to_owned()))),
+        DataType::List(item) => {
+            let items = json::items(raw).ok_or("it is no list")?;
+            let items = items.iter().map(|i| as_written(item.data_type(), i.get(), at, dropped));
+            Ok(Cell::List(items.collect::<Result<_, _>>()?))
+        }
+        DataType::Struct(fields) => {
+            let object = json::object(raw).map_err(|_| "it is no struct")?;
+            let mut cells = Vec::with_capacity(fields.len());
+            for field in fields {
+                let inside = At { name: field.name(), inside: Some(&at) };
+                let value = object.get(field.name());
+                cells.push(value.map_or(Ok(Cell::Null), |v| as_written(field.data_type(), v.get(), inside, dropped))?);
+            }
+            let is_known = |name: &str| fields.iter().any(|f| f.name() == name);
+            for (name, _) in object.0.iter().filter(|(name, _)| !is_known(name)) {
+                let path = at.path(name);
+                if !dropped.contains(&path) {
+                    dropped.push(path);
+                }
+            }
+            Ok(Cell::Struct(cells))
+        }
+        DataType::Map(entry, _) => {
+            let DataType::Struct(kv) = entry.data_type() else { return Err("a map has entries".into()) };
+            let object = json::object(raw).map_err(|_| "it is no map")?;
+            let entries = object.0.iter().map(|(k, v)| {
+                let value = as_written(kv[1].data_type(), v.get(), at, dropped)?;
+                Ok((Cell::Text(k.clone()), value))
+            });
+            Ok(Cell::Map(entries.collect::<Result<_, Why>>()?))
+        }
+        t => plain(t, raw),
+    }
+}
+
 fn name(t: &DataType) -> String {
     biscuit_schema::type_name(t).unwrap_or_else(|| t.to_string())
 }
@@ -222,14 +304,31 @@ fn time_of_day(n: i64, unit: TimeUnit) -> Result<Cell, Why> {
 }
 
 /// Whether a time since midnight is before the next midnight.
-pub(crate) fn is_within_a_day(n: i64, unit: TimeUnit) -> bool {
-    let units_of_a_second = match unit {
+fn is_within_a_day(n: i64, unit: TimeUnit) -> bool {
+    (0..86_400 * units_of_a_second(unit) as i64).contains(&n)
+}
+
+fn units_of_a_second(unit: TimeUnit) -> u64 {
+    match unit {
         TimeUnit::Second => 1,
         TimeUnit::Millisecond => 1_000,
         TimeUnit::Microsecond => 1_000_000,
         TimeUnit::Nanosecond => 1_000_000_000,
-    };
-    (0..86_400 * units_of_a_second).contains(&n)
+    }
+}
+
+/// `-838:59:59`, `24:00:00`, `08:00:00.5`.
+fn clock(n: i64, unit: TimeUnit) -> String {
+    let per = units_of_a_second(unit);
+    let (seconds, part) = (n.unsigned_abs() / per, n.unsigned_abs() % per);
+    let mut text =
+        format!("{}{:02}:{:02}:{:02}", if n < 0 { "-" } else { "" }, seconds / 3600, seconds / 60 % 60, seconds % 60);
+    if part > 0 {
+        let digits = format!("{:0width$}", part, width = per.ilog10() as usize);
+        text.push('.');
+        text.push_str(digits.trim_end_matches('0'));
+    }
+    text
 }
 
 fn integer(raw: &str) -> Result<i64, Why> {
@@ -266,7 +365,22 @@ fn float(raw: &str) -> Result<f64, Why> {
         Some("Infinity" | "inf" | "+Infinity") => Ok(f64::INFINITY),
         Some("-Infinity" | "-inf") => Ok(f64::NEG_INFINITY),
         Some(_) => Err("it is text, not a number".into()),
-        None => raw.parse().map_err(|_| "it is no number".into()),
+        None => match raw.parse::<f64>().map_err(|_| "it is no number")? {
+            v if v.is_infinite() => Err(Why::overflow("it does not fit in double")),
+            v => Ok(v),
+        },
+    }
+}
+
+/// A decimal that has no more digits than its column: Parquet would store the lower bytes of one that has more.
+fn within(cell: Cell, precision: u8) -> Result<Cell, Why> {
+    match &cell {
+        Cell::Decimal(d)
+            if 10i128.checked_pow(precision.into()).is_some_and(|most| d.unsigned_abs() >= most.unsigned_abs()) =>
+        {
+            Err(Why::overflow(format!("it has more than {precision} digits")))
+        }
+        _ => Ok(cell),
     }
 }
 

@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Fields, Float32Type, Float64Type, Int64Type, Schema};
+use arrow::datatypes::{DataType, Field, Fields, Float32Type, Float64Type, Schema};
 use arrow::util::display::array_value_to_string;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use biscuit_core::{Error, Result};
-use biscuit_schema::{plain_type, stored_type};
+use biscuit_schema::{impossible_values, plain_type, stored_type, uuid_texts};
 use bytes::Bytes;
 use serde_json::Value;
 
 use crate::avro_file::AvroFile;
-use crate::codec::{Codec, is_within_a_day};
+use crate::codec::Codec;
 use crate::connect::ConnectSchema;
 use crate::envelope::META;
 use crate::parquet_file::ParquetRows;
@@ -96,7 +96,7 @@ impl Iterator for FileRows {
 /// Rows in types in which they can be stored.
 ///
 /// # Errors
-/// `UnsupportedType`; `Overflow` for times outside of a day.
+/// `UnsupportedType`; `Overflow` for times outside of a day, and for decimals with more digits than their type.
 pub fn stored(rows: &RecordBatch, file: &Arc<str>) -> Result<RecordBatch> {
     let (schema, mut columns, mut fields) = (rows.schema(), vec![], vec![]);
     for (field, column) in schema.fields().iter().zip(rows.columns()) {
@@ -110,7 +110,7 @@ pub fn stored(rows: &RecordBatch, file: &Arc<str>) -> Result<RecordBatch> {
         };
         let plain = plain_type(field.data_type());
         let stored = stored_type(field.data_type()).ok_or_else(unsupported)?;
-        check_times(column, field.name(), file)?;
+        check_values(column, field.name(), file)?;
         // What is stored as it is stays as it came.
         let as_it_is = plain == stored;
         columns.push(if as_it_is { column.clone() } else { cast(column, &stored).map_err(|_| unsupported())? });
@@ -122,16 +122,12 @@ pub fn stored(rows: &RecordBatch, file: &Arc<str>) -> Result<RecordBatch> {
         .map_err(|e| Error::internal("columns could not be put together").with_source(e))
 }
 
-/// Times of day are within a day: other ones make a file that readers refuse.
-fn check_times(column: &ArrayRef, name: &str, file: &Arc<str>) -> Result<()> {
-    let DataType::Time64(unit) = plain_type(column.data_type()) else { return Ok(()) };
-    let times = cast(column, &DataType::Time64(unit)).and_then(|times| cast(&times, &DataType::Int64));
-    let is_outside =
-        |times: &ArrayRef| times.as_primitive::<Int64Type>().iter().flatten().any(|t| !is_within_a_day(t, unit));
-    match times {
-        Ok(times) if !is_outside(&times) => Ok(()),
-        _ => {
-            let message = format!("column `{name}` has a time that is not within a day, and times in Parquet are");
+/// Times of day are within a day, and decimals have no more digits than their type: other ones make a file that readers refuse.
+fn check_values(column: &ArrayRef, name: &str, file: &Arc<str>) -> Result<()> {
+    match impossible_values(column) {
+        None => Ok(()),
+        Some((count, what)) => {
+            let message = format!("column `{name}` has {count} {what}, which are no values of it");
             Err(Error::data("Overflow", message).with_column(name).in_file(file))
         }
     }
@@ -148,16 +144,20 @@ struct AvroRows {
     file: Arc<str>,
     blocks: AvroFile,
     metadata: HashMap<String, String>,
+    /// Columns that hold UUIDs, which are text in the file and bytes behind the decoder.
+    uuids: Vec<String>,
 }
 
 impl AvroRows {
     fn open(file: &Arc<str>, bytes: Bytes) -> Result<Self> {
         let blocks = AvroFile::open(file, bytes)?;
         let metadata = HashMap::from([(AVRO_SCHEMA.to_owned(), blocks.schema.clone())]);
-        Ok(Self { file: file.clone(), blocks, metadata })
+        let uuids = avro_uuids(&blocks.schema);
+        Ok(Self { file: file.clone(), blocks, metadata, uuids })
     }
 
-    fn plain(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+    fn plain(&self, batch: RecordBatch) -> Result<RecordBatch> {
+        let batch = uuid_texts(batch, &self.uuids)?;
         let schema = Schema::new(plain_fields(batch.schema().fields())).with_metadata(self.metadata.clone());
         let columns = batch.columns().iter().map(|c| cast(c, &plain_type(c.data_type()))).collect::<Result<_, _>>();
         columns.and_then(|c| RecordBatch::try_new(Arc::new(schema), c)).map_err(|e| {
@@ -171,8 +171,17 @@ impl Iterator for AvroRows {
     type Item = Result<RecordBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.blocks.next().map(|batch| self.plain(&batch?))
+        self.blocks.next().map(|batch| self.plain(batch?))
     }
+}
+
+/// The fields of a record that are UUIDs, or null.
+fn avro_uuids(schema: &str) -> Vec<String> {
+    let Ok(record) = serde_json::from_str::<Value>(schema) else { return vec![] };
+    let is_uuid = |t: &Value| not_null(t).get("logicalType").and_then(Value::as_str) == Some("uuid");
+    let fields = record.get("fields").and_then(Value::as_array).into_iter().flatten();
+    let uuids = fields.filter(|field| field.get("type").is_some_and(is_uuid));
+    uuids.filter_map(|field| field.get("name")?.as_str().map(str::to_owned)).collect()
 }
 
 fn plain_fields(fields: &Fields) -> Vec<Field> {

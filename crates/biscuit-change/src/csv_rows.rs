@@ -1,17 +1,20 @@
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, BinaryBuilder, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use biscuit_core::{Error, Result};
-use biscuit_schema::{MAX_FIELDS, check_names};
+use biscuit_schema::{Column, Inference, MAX_FIELDS, check_names};
 
-use crate::cell::{Cell, to_array};
-use crate::codec::Codec;
+use crate::changes::Changes;
+use crate::codec::unhex;
 use crate::csv_dialect::{CsvDialect, check_quotes};
-use crate::infer::{infer_csv, widen};
+use crate::declared::{Lost, in_column, of_type};
 use crate::refused::{BadRows, Part, Raws, Refused};
-use crate::text::{Why, wrong_type};
+use crate::text::wrong_type;
 
 /// How a CSV file is written.
 #[derive(Debug, Clone)]
@@ -84,7 +87,7 @@ impl CsvFile {
             if !more {
                 break;
             }
-            let line = fields.position().map_or(line, csv::Position::line);
+            let line = begins_in(&text, from, line);
             let span = from..reader.position().byte() as usize;
             let Some(expected) = names.as_ref().map(Vec::len) else {
                 head = Some(Arc::from(&text[span]));
@@ -92,7 +95,8 @@ impl CsvFile {
                     let message = format!("the header has more than {MAX_FIELDS} columns");
                     return Err(Error::data("TooManyColumns", message).in_file(file));
                 }
-                names = Some(fields.iter().map(str::to_owned).collect());
+                // Spaces around a name are none of it.
+                names = Some(fields.iter().map(|name| name.trim().to_owned()).collect());
                 continue;
             };
             if fields.len() == expected {
@@ -128,95 +132,103 @@ impl CsvFile {
         refused.iter_mut().for_each(|r| r.row = whole(r.row));
     }
 
-    fn value(&self, row: &Row, column: usize, is_text: bool) -> Option<String> {
+    fn value<'a>(&self, row: &'a Row, column: usize, is_text: bool) -> Option<&'a str> {
         let value = row.fields.get(column)?;
         let null = value == self.null || (value.is_empty() && !is_text);
-        (!null).then(|| value.to_owned())
+        (!null).then_some(value)
     }
 }
 
 /// The rows of all files; a column that is not declared gets the type that its values have in all of them.
 pub(crate) fn parts(
     files: &[CsvFile],
-    declared: impl Fn(&str) -> Option<DataType>,
+    declared: impl Fn(&str) -> Option<Column>,
     bad_rows: BadRows,
-    refused: &mut Vec<Refused>,
+    changes: &mut Changes,
 ) -> Result<Vec<(Part, Arc<str>)>> {
-    let type_of = |name: &str| {
-        declared(name).unwrap_or_else(|| {
-            let values = files.iter().flat_map(|f| {
-                let at = f.names.iter().position(|h| h == name);
-                f.rows.iter().filter_map(move |r| f.value(r, at?, false))
-            });
-            let found = values.map(|v| infer_csv(&v)).try_fold(DataType::Null, |a, b| widen(&a, &b));
-            found.unwrap_or(DataType::Utf8)
-        })
-    };
-    files.iter().map(|f| Ok((part(f, &type_of, bad_rows, refused)?, f.file.clone()))).collect()
+    let mut columns: HashMap<&str, Column> = HashMap::new();
+    let mut inference = Inference::default().without_times();
+    for name in files.iter().flat_map(|f| &f.names) {
+        if columns.contains_key(name.as_str()) {
+            continue;
+        }
+        let column = declared(name).unwrap_or_else(|| {
+            for f in files {
+                let Some(at) = f.names.iter().position(|h| h == name) else { continue };
+                for row in &f.rows {
+                    inference.add_text(&f.file, row.line, name, f.value(row, at, false).unwrap_or_default());
+                }
+            }
+            of_type(name, &inference.type_of(name).unwrap_or(DataType::Null))
+        });
+        columns.insert(name, column);
+    }
+    changes.conflicts.extend(inference.conflicts().cloned());
+    files.iter().map(|f| Ok((part(f, &columns, bad_rows, changes)?, f.file.clone()))).collect()
 }
 
-fn part(
-    f: &CsvFile,
-    type_of: &dyn Fn(&str) -> DataType,
-    bad_rows: BadRows,
-    refused: &mut Vec<Refused>,
-) -> Result<Part> {
+fn part(f: &CsvFile, columns: &HashMap<&str, Column>, bad_rows: BadRows, changes: &mut Changes) -> Result<Part> {
     let spans = f.rows.iter().map(|r| r.span.clone()).collect();
     let raws = Raws::Text { text: f.text.clone(), header: f.head.clone(), spans };
+    let places: Vec<u64> = f.rows.iter().map(|r| r.line).collect();
     let mut fields = Vec::new();
-    let mut columns: Vec<ArrayRef> = Vec::new();
-    let mut bad = vec![false; f.rows.len()];
+    let mut arrays: Vec<ArrayRef> = Vec::new();
+    let (mut bad, mut lost) = (BTreeMap::new(), Lost::default());
     for (i, name) in f.names.iter().enumerate() {
-        let t = type_of(name);
-        let is_text = matches!(t, DataType::Utf8 | DataType::Binary);
-        let mut cells = Vec::with_capacity(f.rows.len());
-        for (at, row) in f.rows.iter().enumerate() {
-            cells.push(match f.value(row, i, is_text).map_or(Ok(Cell::Null), |v| text_cell(&t, v)) {
-                Ok(cell) => cell,
-                Err(why) => {
-                    let e = wrong_type(name, why, &f.file, row.line);
-                    if bad_rows == BadRows::Fail {
-                        return Err(e);
-                    }
-                    if !std::mem::replace(&mut bad[at], true) {
-                        refused.push(Refused::new(&f.file, row.line, &e, raws.get(at)?));
-                    }
-                    Cell::Null
-                }
-            });
+        let column = &columns[name.as_str()];
+        let is_text = matches!(column.column_type.arrow(), DataType::Utf8 | DataType::Binary);
+        let cells: StringArray = f.rows.iter().map(|row| f.value(row, i, is_text)).collect();
+        let (array, faults) = text_in_column(column, &(Arc::new(cells) as ArrayRef), (&f.file, &places), &mut lost)?;
+        for (row, e) in faults {
+            bad.entry(row).or_insert(e);
         }
-        columns.push(to_array(&t, &cells).map_err(|why| wrong_type(name, why, &f.file, 1))?);
-        fields.push(Field::new(name, t, true));
+        fields.push(Field::new(&column.name, array.data_type().clone(), true));
+        arrays.push(array);
     }
+    let mut is_bad = vec![false; f.rows.len()];
+    for (row, e) in bad {
+        if bad_rows == BadRows::Fail {
+            return Err(e);
+        }
+        changes.refused.push(Refused::new(&f.file, places[row], &e, raws.get(row)?));
+        is_bad[row] = true;
+    }
+    changes.lost(lost);
     let schema = Arc::new(Schema::new(fields));
     check_names(&schema, &format!("`{}`", f.file))?;
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(f.rows.len()));
-    let batch = RecordBatch::try_new_with_options(schema, columns, &options)
+    let batch = RecordBatch::try_new_with_options(schema, arrays, &options)
         .map_err(|e| Error::internal("CSV rows could not be put together").with_source(e))?;
-    let places = f.rows.iter().map(|r| r.line).collect();
     let raws = (bad_rows == BadRows::Quarantine).then_some(raws);
-    Part { batch, places, raws }.without(&bad)
+    Part { batch, places, raws }.without(&is_bad)
 }
 
-/// A value of a type from the text of a field: bytes are hexadecimal digits or base64.
-pub(crate) fn text_cell(t: &DataType, value: String) -> Result<Cell, Why> {
-    let as_json = match t {
-        DataType::Utf8 => return Ok(Cell::Text(value)),
-        DataType::Binary => {
-            if let Some(bytes) = crate::codec::unhex(&value) {
-                return Ok(Cell::Bytes(bytes));
-            }
-            serde_json::Value::String(value).to_string()
-        }
-        DataType::Boolean => match value.to_lowercase().as_str() {
-            "true" | "t" | "1" => return Ok(Cell::Bool(true)),
-            "false" | "f" | "0" => return Ok(Cell::Bool(false)),
-            _ => value,
-        },
-        t if t.is_numeric() => value,
-        _ => serde_json::Value::String(value).to_string(),
+/// Texts in a declared column: bytes are hexadecimal digits or base64.
+///
+/// # Errors
+/// `NoCoercion`.
+pub(crate) fn text_in_column(
+    column: &Column,
+    texts: &ArrayRef,
+    (file, places): (&Arc<str>, &[u64]),
+    lost: &mut Lost,
+) -> Result<(ArrayRef, Vec<(usize, Error)>)> {
+    let texts = match column.column_type.arrow() {
+        DataType::Binary => texts.as_string::<i32>(),
+        _ => return in_column(column, texts, (file, places), lost),
     };
-    Codec::Plain(t.clone()).decode(&as_json)
+    let (mut bytes, mut bad) = (BinaryBuilder::new(), Vec::new());
+    for (row, text) in texts.iter().enumerate() {
+        match text.map(|text| unhex(text).or_else(|| STANDARD.decode(text).ok())) {
+            Some(None) => {
+                let why = "it is neither hexadecimal digits nor base64";
+                bad.push((row, wrong_type(&column.name, why, file, places[row])));
+                bytes.append_null();
+            }
+            value => bytes.append_option(value.flatten()),
+        }
+    }
+    Ok((Arc::new(bytes.finish()), bad))
 }
 
 /// The first record of a text; none if it has none.
@@ -224,6 +236,12 @@ pub(crate) fn first_record(text: &str, dialect: CsvDialect) -> Option<csv::Strin
     let mut reader = dialect.reader().from_reader(text.as_bytes());
     let mut fields = csv::StringRecord::new();
     reader.read_record(&mut fields).ok().filter(|more| *more).map(|_| fields)
+}
+
+/// The line in which the record behind a place in the text begins: the reader stops in front of the line feed of a CRLF, and of empty lines.
+fn begins_in(text: &str, from: usize, line: u64) -> u64 {
+    let before = text.as_bytes()[from..].iter().take_while(|b| matches!(b, b'\r' | b'\n'));
+    line + before.filter(|b| **b == b'\n').count() as u64
 }
 
 /// A record, where it is in the text, and its line.
@@ -243,7 +261,7 @@ pub(crate) fn records(text: &str, file: &Arc<str>, dialect: CsvDialect) -> Resul
         if !more {
             return Ok(all);
         }
-        let line = fields.position().map_or(line, csv::Position::line);
+        let line = begins_in(text, from, line);
         all.push((fields, from..reader.position().byte() as usize, line));
     }
 }

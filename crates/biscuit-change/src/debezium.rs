@@ -1,4 +1,4 @@
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -11,15 +11,16 @@ use crate::building::{Building, Context};
 use crate::changes::{ChangeBatch, Changes};
 use crate::codec::Codec;
 use crate::connect::ConnectSchema;
+use crate::declared::{Lost, as_written_in, comply};
 use crate::envelope::{self, Event, META};
 use crate::json;
-use crate::op::{ParsedOp, parse_op};
+use crate::op::{KNOWN_CODES, ParsedOp, parse_op};
 use crate::placeholder::Placeholder;
 use crate::refused::{BadRows, RawRows, Raws, Refused, is_about_a_record};
 use crate::row_changes::null_rows;
-use crate::rows::{RowsOptions, to_contract};
 use crate::source_field::{SourceField, default_order};
 use crate::table_name::{TableName, check_one, is_one};
+use crate::text::is_beside_values;
 use crate::units::{Codecs, Pick, Unit, each_line, picked};
 
 /// Choices of a Debezium reader that have a default.
@@ -34,7 +35,7 @@ pub struct DebeziumOptions {
     pub key: Vec<String>,
     /// Fields of `source` (`source.lsn`) or columns that order the changes. Default: the contract's, else what the
     /// connector has: `source.lsn` of PostgreSQL, `source.file`, `source.pos`, `source.row` of MySQL and MariaDB,
-    /// `source.scn` of Oracle, `source.commit_lsn`, `source.change_lsn`, `source.event_serial_no` of SQL Server.
+    /// `source.scn` of Oracle, `source.commit_lsn`, `source.change_lsn`, `source.event_serial_no` of SQL Server, the first two of Db2.
     pub order: Vec<String>,
     /// The names under which fields of `source` are stored. Default: `__` and the field.
     pub order_as: Vec<String>,
@@ -185,6 +186,10 @@ impl DebeziumReader {
     }
 
     fn read_as(&mut self, file: &str, bytes: &Bytes, row: Option<u64>) -> Result<()> {
+        if is_beside_values(file) {
+            self.changes.passed_over.push(file.to_owned());
+            return Ok(());
+        }
         let name: Arc<str> = file.into();
         let max_unpacked = self.options.max_unpacked;
         each_line(&name, bytes, row, max_unpacked, &mut |unit| match unit {
@@ -254,7 +259,8 @@ impl DebeziumReader {
             return Ok(());
         }
         let ParsedOp::Change(op) = parse_op(Some(event.op.as_str()).filter(|op| !op.is_empty())) else {
-            let e = Error::data("UnknownOp", "the envelope has an operation code that is not known");
+            let message = format!("the envelope has an operation code that is not known; known are {KNOWN_CODES}");
+            let e = Error::data("UnknownOp", message);
             return Err(e.at(file, place).with_detail("op", &event.op));
         };
         if self.fields.is_none() {
@@ -263,14 +269,18 @@ impl DebeziumReader {
         }
         self.learn_key(event, file, place)?;
         let codecs = self.codecs(event, file, place)?;
-        let fits = |b: &Building| Arc::ptr_eq(&b.codecs, &codecs) && b.file == *file && !b.is_full();
+        let server = event.log_server(self.fields.as_deref().unwrap_or_default());
+        let fits =
+            |b: &Building| Arc::ptr_eq(&b.codecs, &codecs) && b.file == *file && b.server == server && !b.is_full();
         let same = self.building.as_ref().is_some_and(fits);
         if !same {
             self.flush()?;
         }
         let fields = self.fields.as_deref().expect("it was set above");
         if !same {
-            self.building = Some(Building::new(codecs, fields, file)?);
+            let mut building = Building::new(codecs, fields, file)?;
+            building.server = server;
+            self.building = Some(building);
         }
         let building = self.building.as_mut().expect("it was made above");
         let placeholder = self.placeholder.as_ref().map_err(|e| Error::usage(e.code(), e.message()))?;
@@ -321,6 +331,13 @@ impl DebeziumReader {
             None => return Err(no_image()),
         };
         columns.retain(|(name, _)| !event.flat || !name.starts_with(META));
+        if let Some(contract) = &self.options.contract {
+            for (name, codec) in &mut columns {
+                if let Some(column) = contract.column_for(name) {
+                    codec.narrow_to(column.column_type.arrow());
+                }
+            }
+        }
         let codecs = Arc::new(columns);
         self.embedded.insert(raw.get().to_owned(), codecs.clone());
         Ok(codecs)
@@ -339,43 +356,68 @@ impl DebeziumReader {
         if self.options.bad_rows == BadRows::Quarantine {
             batch.raw = Some(RawRows(picked(&self.raws, picks)?));
         }
-        if let Some(contract) = &self.options.contract {
-            batch = under_contract(batch, contract, fields.len(), &mut self.changes.dropped_columns)?;
-            let mut bad = null_rows(&batch, contract);
-            if self.options.bad_rows == BadRows::Fail && !bad.is_empty() {
-                return Err(bad.swap_remove(0).1);
+        let mut bad = BTreeMap::new();
+        match &self.options.contract {
+            Some(contract) => {
+                let (complying, faults, lost) = under_contract(batch, contract, fields.len())?;
+                batch = complying;
+                bad = faults;
+                self.changes.lost(lost);
+                for (row, e) in null_rows(&batch, contract) {
+                    bad.entry(row).or_insert(e);
+                }
             }
-            let rows: Vec<usize> = bad.iter().map(|(row, _)| *row).collect();
-            for (row, e) in bad {
-                self.changes.refused.push(batch.refuse(row, e)?);
+            None => {
+                let (rows, faults) = as_written_in(&batch.rows, None, (&batch.file, &batch.places))?;
+                batch.rows = rows;
+                bad.extend(faults);
             }
-            batch = batch.without(&rows)?;
         }
+        if self.options.bad_rows == BadRows::Fail
+            && let Some((_, e)) = bad.pop_first()
+        {
+            return Err(e);
+        }
+        let rows: Vec<usize> = bad.keys().copied().collect();
+        for (row, e) in bad {
+            self.changes.refused.push(batch.refuse(row, e)?);
+        }
+        batch = batch.without(&rows)?;
         self.changes.batches.push(batch);
         Ok(())
     }
 }
 
-/// Puts a batch with embedded types into the contract's columns; the order columns at its end stay.
+/// Puts a batch with embedded types into the contract's columns, and finds the records that do not comply; the order columns at its end stay.
 fn under_contract(
     mut batch: ChangeBatch,
     contract: &Contract,
     order: usize,
-    dropped: &mut Vec<String>,
-) -> Result<ChangeBatch> {
+) -> Result<(ChangeBatch, BTreeMap<usize, Error>, Lost)> {
     let schema = batch.rows.schema();
     let data = schema.fields().len() - order;
     let columns: Vec<usize> = (0..data).collect();
     let part = batch.rows.project(&columns).expect("indices come from this batch");
-    let declared = to_contract(&part, contract, &RowsOptions::default(), dropped, &batch.file)?;
-    let kept: Vec<usize> = columns.into_iter().filter(|&i| contract.column(schema.field(i).name()).is_some()).collect();
+    let at = (&batch.file, batch.places.as_slice());
+    let complying = comply(&part, contract, &|_| false, at)?;
+    let (mut bad, lost): (BTreeMap<_, _>, _) = (complying.bad.into_iter().collect(), complying.lost);
+    // Keys before and after a change of the key are those of rows.
+    for of in &mut batch.moves {
+        let place = [batch.places[of.row]];
+        let key = comply(&of.key, contract, &|_| false, (&batch.file, &place))?;
+        if let Some((_, e)) = key.bad.into_iter().next() {
+            bad.entry(of.row).or_insert(e);
+        }
+        of.key = key.rows;
+    }
     let tail = data..schema.fields().len();
+    let declared = complying.rows;
     let fields: Vec<_> =
         declared.schema().fields().iter().cloned().chain(tail.clone().map(|i| schema.fields()[i].clone())).collect();
     let arrays: Vec<_> =
         declared.columns().iter().cloned().chain(tail.clone().map(|i| batch.rows.column(i).clone())).collect();
-    batch.given = kept.into_iter().chain(tail).map(|i| batch.given[i].clone()).collect();
+    batch.given = complying.kept.into_iter().chain(tail).map(|i| batch.given[i].clone()).collect();
     batch.rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)
         .map_err(|e| Error::internal("records could not be put in the contract's columns").with_source(e))?;
-    Ok(batch)
+    Ok((batch, bad, lost))
 }

@@ -4,15 +4,17 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
 use biscuit_core::{Error, Result};
-use biscuit_schema::{Contract, plain_type};
+use biscuit_schema::{Column, Contract};
 use bytes::Bytes;
 
 use crate::changes::{ChangeBatch, Changes};
 use crate::columnar::parts;
 use crate::csv_dialect::CsvDialect;
 use crate::csv_rows::{self, CsvFile, CsvForm};
+use crate::declared::{declared, of_type};
 use crate::dms_file::{DmsFile, Kind};
 use crate::dms_rows::Make;
+use crate::op::{OpMap, ParsedOp};
 use crate::refused::{BadRows, Part, Refused, sift};
 use crate::rows::RowsOptions;
 use crate::table_name::{TableName, check_one};
@@ -40,6 +42,8 @@ pub struct DmsOptions {
     pub order: Vec<String>,
     /// The column of operation codes. Default: `Op`.
     pub op: String,
+    /// What operation codes say that are not those of common tools.
+    pub op_map: OpMap,
     /// `TimestampColumnName`, if the task has it.
     pub timestamp_column: Option<String>,
     /// `CsvNullValue`. Default: `NULL`.
@@ -66,6 +70,7 @@ impl Default for DmsOptions {
             key: vec![],
             order: vec![],
             op: "Op".to_owned(),
+            op_map: OpMap::default(),
             timestamp_column: None,
             null: "NULL".to_owned(),
             before_image: "BI_".to_owned(),
@@ -145,12 +150,8 @@ impl DmsOptions {
         }
     }
 
-    pub(crate) fn declared(&self, name: &str) -> Option<DataType> {
-        match (&self.contract, &self.expected) {
-            (Some(contract), _) => contract.column(name).map(|c| c.column_type.arrow().clone()),
-            (None, Some(schema)) => schema.field_with_name(name).ok().map(|f| plain_type(f.data_type())),
-            (None, None) => None,
-        }
+    pub(crate) fn declared(&self, name: &str) -> Option<Column> {
+        declared(self.contract.as_ref(), self.expected.as_ref(), name)
     }
 }
 
@@ -259,7 +260,7 @@ impl DmsReader {
             return self.transactions(&name, &text, named, row);
         }
         let Some(first) = csv_rows::first_record(&text, self.options.csv) else { return Ok(()) };
-        let names = self.names(&first, &named, file)?;
+        let names = self.names(&first, file)?;
         self.push_csv(&name, text, named, names, row)
     }
 
@@ -300,7 +301,7 @@ impl DmsReader {
     }
 
     /// The names of the columns of a file without a header; none for one that has a header.
-    fn names(&self, first: &csv::StringRecord, named: &DmsFile, file: &str) -> Result<Option<Vec<String>>> {
+    fn names(&self, first: &csv::StringRecord, file: &str) -> Result<Option<Vec<String>>> {
         let o = &self.options;
         let columns: Vec<String> =
             o.contract.iter().flat_map(|c| &c.columns).map(|c| c.name.clone()).filter(|n| !self.is_meta(n)).collect();
@@ -316,12 +317,18 @@ impl DmsReader {
             let message = "the file has no header: declare its columns in a contract";
             return Err(Error::data("UntypedRecords", message).in_file(file));
         }
-        let code = |f: &str| matches!(f, "I" | "U" | "D");
-        let has_op = named.kind != Kind::Load || (first.len() > columns.len() && first.get(0).is_some_and(code));
+        let code = first.get(0).is_some_and(|code| o.op_map.read(Some(code.trim())) != ParsedOp::Unknown);
+        let more = first.len().saturating_sub(columns.len());
+        // A task that writes inserts only has no code in its change files, either.
+        let has_op = more > usize::from(stamp.is_some()) || (more > 0 && code);
+        let has_stamp = stamp.is_some() && more > usize::from(has_op);
         let mut names = Vec::new();
         names.extend(has_op.then(|| o.op.clone()));
-        names.extend(stamp.filter(|_| first.len() > columns.len() + names.len()).map(str::to_owned));
+        names.extend(stamp.filter(|_| has_stamp).map(str::to_owned));
         names.extend(columns);
+        if names.len() != first.len() && o.bad_rows == BadRows::Fail {
+            return Err(fields_differ(first, names.len(), o).at(file, 1));
+        }
         Ok(Some(names))
     }
 
@@ -370,16 +377,21 @@ impl DmsReader {
         let (files, named): (Vec<CsvFile>, Vec<DmsFile>) = std::mem::take(&mut self.csv).into_iter().unzip();
         let options = &self.options;
         // Operation codes and orders are read as text first.
-        let order = &self.changes.order;
-        let declared = |name: &str| match options.declared(name) {
-            Some(t) => Some(t),
-            None if name == options.op || name.starts_with('\u{0}') || order.iter().any(|o| o == name) => {
-                Some(DataType::Utf8)
-            }
-            None if Some(name) == options.timestamp_column.as_deref() => Some(DataType::Utf8),
-            None => name.strip_prefix(&options.before_image).and_then(|key| options.declared(key)),
+        let order = self.changes.order.clone();
+        let is_text = |name: &str| {
+            let is_order = || order.iter().any(|o| o == name) || Some(name) == options.timestamp_column.as_deref();
+            name == options.op || name.starts_with('\u{0}') || is_order()
         };
-        let parts = csv_rows::parts(&files, declared, options.bad_rows, &mut self.changes.refused)?;
+        let declared = |name: &str| match options.declared(name) {
+            Some(column) => Some(column),
+            None if is_text(name) => Some(of_type(name, &DataType::Utf8)),
+            None => {
+                let mut column = name.strip_prefix(&options.before_image).and_then(|key| options.declared(key))?;
+                name.clone_into(&mut column.name);
+                Some(column)
+            }
+        };
+        let parts = csv_rows::parts(&files, declared, options.bad_rows, &mut self.changes)?;
         for ((part, file), named) in parts.into_iter().zip(named) {
             self.add(part, &file, &named)?;
         }
@@ -391,6 +403,7 @@ impl DmsReader {
         // DMS has no placeholder: a text that is one elsewhere is a value here.
         let rows = RowsOptions {
             op: Some(self.options.op.clone()),
+            op_map: self.options.op_map.clone(),
             placeholder: Some(String::new()),
             ..RowsOptions::default()
         };
@@ -398,17 +411,24 @@ impl DmsReader {
             Some(contract) => rows.with_contract(contract.clone()),
             None => rows,
         };
-        let mut dropped = Vec::new();
         let refused: &mut Vec<Refused> = &mut self.changes.refused;
-        let made = sift(file, part, self.options.bad_rows, refused, &mut |p| make.batch(p, &rows, &mut dropped))?;
-        for batch in made {
+        for (batch, lost) in sift(file, part, self.options.bad_rows, refused, &mut |p| make.batch(p, &rows))? {
             self.changes.batches.push(batch);
-        }
-        for name in dropped {
-            if !self.changes.dropped_columns.contains(&name) {
-                self.changes.dropped_columns.push(name);
-            }
+            self.changes.lost(lost);
         }
         Ok(())
     }
+}
+
+/// A file without a header whose rows have another number of fields than the settings say.
+fn fields_differ(first: &csv::StringRecord, expected: usize, o: &DmsOptions) -> Error {
+    let mut message = format!("the row has {} fields, and by the contract it would have {expected}", first.len());
+    if first.len() == 1 {
+        message.push_str("; if the task has `CsvDelimiter`, name it with `--delimiter`");
+    } else if o.timestamp_column.is_none() && first.len() > expected {
+        message.push_str("; if the task has `TimestampColumnName`, name it with `--timestamp-column`");
+    } else {
+        message.push_str("; the contract has to name the columns of the table in their order");
+    }
+    Error::data("InvalidCsv", message)
 }

@@ -4,18 +4,17 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, new_null_a
 use arrow::compute::{CastOptions, cast_with_options, concat_batches, is_not_null, nullif};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use biscuit_core::{Error, Result};
-use biscuit_schema::{column_index, common_type, plain_type};
+use biscuit_schema::{Column, Extra, column_index, plain_type, written_type};
 
-use crate::cell::{Cell, to_array};
 use crate::changes::{ChangeBatch, Move, MoveKind};
-use crate::csv_rows::text_cell;
+use crate::csv_rows::text_in_column;
+use crate::declared::{Lost, in_column, of_type};
 use crate::dms::{DmsOptions, FILE, ROW};
 use crate::dms_file::{DmsFile, Kind};
 use crate::op::Op;
 use crate::refused::{Part, RawRows};
 use crate::row_changes::part_changes;
 use crate::rows::RowsOptions;
-use crate::text::wrong_type;
 
 /// Makes change records of the rows of one file.
 pub(crate) struct Make<'a> {
@@ -27,8 +26,9 @@ pub(crate) struct Make<'a> {
 }
 
 impl Make<'_> {
-    pub(crate) fn batch(&self, part: &Part, rows: &RowsOptions, dropped: &mut Vec<String>) -> Result<ChangeBatch> {
-        let old_keys = self.old_keys(part)?;
+    pub(crate) fn batch(&self, part: &Part, rows: &RowsOptions) -> Result<(ChangeBatch, Lost)> {
+        let mut lost = Lost::default();
+        let old_keys = self.old_keys(part, &mut lost)?;
         let mut fields: Vec<Field> = Vec::new();
         let mut columns: Vec<ArrayRef> = Vec::new();
         let schema = part.batch.schema();
@@ -42,16 +42,26 @@ impl Make<'_> {
             if name == &self.options.op {
                 columns.push(column.clone());
             } else if ordering {
-                columns.push(self.ordered(column, name, part)?);
-            } else if let Some(t) = self.options.declared(name) {
-                columns.push(self.declared(column, &t, name, part)?);
-            } else if self.options.contract.is_some() {
-                if !dropped.contains(name) {
-                    dropped.push(name.clone());
+                columns.push(self.ordered(column, name, part, &mut lost)?);
+            } else if let Some(declared) = self.options.declared(name) {
+                let array = self.declared(column, &declared, part, &mut lost)?;
+                fields.push(Field::new(&declared.name, array.data_type().clone(), true));
+                columns.push(array);
+                continue;
+            } else if let Some(extra) = self.options.contract.as_ref().map(|c| c.extra).filter(|e| *e != Extra::Keep) {
+                if extra == Extra::Refuse {
+                    let message = format!("the contract does not have `{name}`");
+                    return Err(Error::data("ExtraColumns", message).with_column(name).in_file(self.file));
                 }
+                lost.drop(name);
                 continue;
             } else {
-                columns.push(column.clone());
+                let plain = plain_type(column.data_type());
+                let written = written_type(&plain);
+                columns.push(match written == plain {
+                    true => column.clone(),
+                    false => self.declared(column, &of_type(name, &written), part, &mut lost)?,
+                });
             }
             fields.push(Field::new(name, columns[columns.len() - 1].data_type().clone(), true));
         }
@@ -69,31 +79,38 @@ impl Make<'_> {
         if self.named.kind == Kind::Load && !self.by_place {
             batch.rank = 0;
         }
-        self.with_old_keys(batch, old_keys.as_ref())
+        Ok((self.with_old_keys(batch, old_keys.as_ref())?, lost))
     }
 
     /// An order column: whole numbers of up to 38 digits and timestamps come as text. A full load may have none; it ranks
     /// below all changes anyway.
-    fn ordered(&self, column: &ArrayRef, name: &str, part: &Part) -> Result<ArrayRef> {
+    fn ordered(&self, column: &ArrayRef, name: &str, part: &Part, lost: &mut Lost) -> Result<ArrayRef> {
         let mut column = column.clone();
         let load = self.named.kind == Kind::Load;
         if load && *column.data_type() == DataType::Utf8 {
             let blank = column.as_string::<i32>().iter().map(|v| Some(v.is_some_and(str::is_empty))).collect();
             column = nullif(&column, &blank).map_err(|e| Error::internal("orders").with_source(e))?;
         }
-        let t = match self.options.declared(name) {
-            Some(t) => t,
-            None if plain_type(column.data_type()) != DataType::Utf8 => column.data_type().clone(),
-            None => {
+        let declared = self.options.declared(name).map_or_else(
+            || {
+                let plain = plain_type(column.data_type());
+                if plain != DataType::Utf8 {
+                    return Ok(of_type(name, &plain));
+                }
                 let text = as_text(&column)?;
                 let digits = |v: &str| !v.is_empty() && v.bytes().all(|b| b.is_ascii_digit());
-                match text.as_string::<i32>().iter().flatten().all(digits) {
-                    true => DataType::Decimal128(38, 0),
-                    false => DataType::Timestamp(TimeUnit::Microsecond, None),
-                }
-            }
-        };
-        let column = self.declared(&column, &t, name, part)?;
+                Ok(of_type(
+                    name,
+                    &match text.as_string::<i32>().iter().flatten().all(digits) {
+                        true => DataType::Decimal128(38, 0),
+                        false => DataType::Timestamp(TimeUnit::Microsecond, None),
+                    },
+                ))
+            },
+            Ok,
+        )?;
+        let t = declared.column_type.arrow().clone();
+        let column = self.declared(&column, &declared, part, lost)?;
         if !load || column.null_count() == 0 {
             return Ok(column);
         }
@@ -108,41 +125,20 @@ impl Make<'_> {
     }
 
     /// A column in its declared type: DMS writes many types as text, and numbers and timestamps in types of its own.
-    fn declared(&self, column: &ArrayRef, t: &DataType, name: &str, part: &Part) -> Result<ArrayRef> {
-        let from = plain_type(column.data_type());
-        if from == *t {
-            return cast(column, t);
+    fn declared(&self, values: &ArrayRef, column: &Column, part: &Part, lost: &mut Lost) -> Result<ArrayRef> {
+        let at = (self.file, part.places.as_slice());
+        let (array, bad) = match plain_type(values.data_type()) {
+            DataType::Utf8 => text_in_column(column, &as_text(values)?, at, lost)?,
+            _ => in_column(column, values, at, lost)?,
+        };
+        match bad.into_iter().next() {
+            Some((_, e)) => Err(e),
+            None => Ok(array),
         }
-        if from == DataType::Utf8 {
-            let text = as_text(column)?;
-            let text = text.as_string::<i32>();
-            let mut cells = Vec::with_capacity(text.len());
-            for (row, value) in text.iter().enumerate() {
-                let cell = value.map_or(Ok(Cell::Null), |v| text_cell(t, v.to_owned()));
-                cells.push(cell.map_err(|why| wrong_type(name, why, self.file, part.places[row]))?);
-            }
-            let first = part.places.first().copied().unwrap_or_default();
-            return to_array(t, &cells).map_err(|why| wrong_type(name, why, self.file, first));
-        }
-        let lossless = common_type(&from, t).as_ref() == Some(t)
-            || (from.is_integer() && t.is_integer())
-            || matches!((&from, t), (DataType::Timestamp(..), DataType::Timestamp(..)))
-            || matches!((&from, t), (DataType::Time32(_) | DataType::Time64(_), DataType::Time64(_)))
-            || (*t == DataType::Utf8 && (from.is_numeric() || from == DataType::Boolean));
-        if !lossless {
-            let message = format!("column `{name}` is {from} and was declared as {t}");
-            return Err(Error::data("WrongType", message).with_column(name).in_file(self.file));
-        }
-        cast(column, t).map_err(|e| {
-            Error::data("WrongType", format!("column `{name}` does not fit {t}"))
-                .with_column(name)
-                .in_file(self.file)
-                .with_source(e)
-        })
     }
 
     /// The key before each update, where the file has it: columns with the prefix, under the names of the key.
-    fn old_keys(&self, part: &Part) -> Result<Option<RecordBatch>> {
+    fn old_keys(&self, part: &Part, lost: &mut Lost) -> Result<Option<RecordBatch>> {
         let key = self.options.key();
         let mut columns = Vec::new();
         for name in key {
@@ -150,8 +146,9 @@ impl Make<'_> {
                 return Ok(None);
             };
             let now = part.batch.schema().field_with_name(name).map(|f| plain_type(f.data_type())).ok();
-            let t = self.options.declared(name).or(now).unwrap_or_else(|| column.data_type().clone());
-            columns.push((name.clone(), self.declared(column, &t, name, part)?));
+            let now = now.unwrap_or_else(|| column.data_type().clone());
+            let declared = self.options.declared(name).unwrap_or_else(|| of_type(name, &now));
+            columns.push((name.clone(), self.declared(column, &declared, part, lost)?));
         }
         if columns.is_empty() {
             return Ok(None);

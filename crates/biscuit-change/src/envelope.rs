@@ -3,7 +3,9 @@ use std::sync::Arc;
 use biscuit_core::{Error, Result};
 use serde_json::value::RawValue;
 
+use crate::changes::LogServer;
 use crate::json::{self, Object};
+use crate::source_field::SourceField;
 use crate::table_name::TableName;
 
 /// One change of a table as Debezium writes it.
@@ -33,6 +35,23 @@ impl Event<'_> {
     pub(crate) fn table_name(&self) -> TableName {
         let database = self.database.clone().filter(|_| self.schema_name.is_some());
         TableName { database, schema: self.schema_name.clone(), table: self.table.clone() }
+    }
+
+    /// The server whose log the record is in, where one of these fields is a position in MySQL's or MariaDB's.
+    pub(crate) fn log_server(&self, fields: &[SourceField]) -> Option<LogServer> {
+        let named = |field: &str| fields.iter().find(|f| f.field == field).map(|f| f.name.clone());
+        let (column, position) = (named("file")?, named("pos"));
+        let text =
+            |name: &str| self.source.some(name).map(|v| json::string(v.get()).unwrap_or_else(|| v.get().to_owned()));
+        // Rows of a snapshot have 0.
+        let server_id = text("server_id").filter(|id| id != "0" && !self.is_snapshot());
+        let gtid = text("gtid").filter(|gtid| !gtid.is_empty() && server_id.is_some());
+        // `uuid:transaction`, `uuid:tag:transaction`, or MariaDB's `domain-server-transaction`.
+        let source = |gtid: String| match gtid.split_once(':') {
+            Some((uuid, _)) => uuid.to_owned(),
+            None => gtid.rsplit_once('-').map_or(gtid.clone(), |(source, _)| source.to_owned()),
+        };
+        Some(LogServer { server_id, gtid_source: gtid.map(source), column, position })
     }
 
     /// Whether it is a row that a snapshot read, an initial or an incremental one, and no change.
@@ -89,10 +108,8 @@ pub(crate) fn parse<'a>(line: &'a str, file: &Arc<str>, place: u64) -> Result<Op
             let row = row.or_else(|| serde_json::from_str(line).ok());
             return Ok(Some(flat(&envelope, row, key, schema, headers, topic.as_deref())));
         }
-        // Transaction markers and heartbeats are what Debezium writes besides changes.
-        let known = envelope.get("status").is_some() || (envelope.0.len() == 1 && envelope.get("ts_ms").is_some());
         let not = || Error::data("NotAnEnvelope", "the line is no Debezium envelope: it has no `op`").at(file, place);
-        return if known { Ok(None) } else { Err(not()) };
+        return if is_beside_changes(&envelope) { Ok(None) } else { Err(not()) };
     };
     if op == "m" {
         return Ok(None);
@@ -101,6 +118,10 @@ pub(crate) fn parse<'a>(line: &'a str, file: &Arc<str>, place: u64) -> Result<Op
         return Err(Error::data("NotAnEnvelope", "the envelope has no `source`").at(file, place));
     };
     let source = nested(source, file, place)?;
+    if text(&source, "connector").as_deref() == Some("mongodb") {
+        let message = "the record is of Debezium's connector for MongoDB, whose documents are text in the envelope: flatten them (`ExtractNewDocumentState`) and merge them as rows";
+        return Err(Error::data("NotAnEnvelope", message).at(file, place));
+    }
     let (before, after) = (envelope.some("before"), envelope.some("after"));
     let (schema_name, database) = match (text(&source, "schema"), text(&source, "db")) {
         (Some(schema), database) => (Some(schema), database),
@@ -108,6 +129,16 @@ pub(crate) fn parse<'a>(line: &'a str, file: &Arc<str>, place: u64) -> Result<Op
     };
     let table = text(&source, "table").unwrap_or_default();
     Ok(Some(Event { op, before, after, source, key, schema, headers, flat: false, schema_name, database, table }))
+}
+
+/// Whether this is something that Debezium writes besides changes: a transaction marker, a heartbeat, a change of a schema, a notification, a signal.
+fn is_beside_changes(envelope: &Object<'_>) -> bool {
+    let has = |names: &[&str]| names.iter().all(|name| envelope.get(name).is_some());
+    let heartbeat = envelope.0.len() == 1 && has(&["ts_ms"]);
+    let schema = has(&["ddl"]) || has(&["tableChanges"]);
+    let notification = has(&["aggregate_type", "type"]) || has(&["aggregateType", "type"]);
+    let signal = envelope.0.len() <= 3 && has(&["type", "data"]);
+    has(&["status"]) || heartbeat || schema || notification || signal
 }
 
 /// Metadata of flattened records have this prefix, unless the transform is told otherwise.

@@ -29,6 +29,7 @@ const FILE: &str = "file";
 const RANK: &str = "rank";
 const SLICE: &str = "slice";
 const SPARSE: &str = "sparse";
+const SERVER: &str = "server";
 const COLUMNS: &str = "columns";
 const HEADER: &str = "header";
 /// Metadata of the records as they were.
@@ -57,6 +58,10 @@ impl ChangeBatch {
         ]);
         if self.completeness == Completeness::Sparse {
             metadata.insert(SPARSE.to_owned(), String::new());
+        }
+        if let Some(server) = &self.server {
+            let server = serde_json::to_string(server).map_err(|e| Error::internal("a server").with_source(e))?;
+            metadata.insert(SERVER.to_owned(), server);
         }
         let mut fields: Vec<Field> = self.rows.schema().fields().iter().map(|f| f.as_ref().clone()).collect();
         let mut columns = self.rows.columns().to_vec();
@@ -152,6 +157,7 @@ impl ChangeBatch {
             completeness: if said(SPARSE).is_some() { Completeness::Sparse } else { Completeness::Full },
             rank: u8::try_from(number(RANK)?).map_err(|_| damaged())?,
             slice: u32::try_from(number(SLICE)?).map_err(|_| damaged())?,
+            server: said(SERVER).map(|s| serde_json::from_str(s)).transpose().map_err(|_| damaged())?,
             moves,
             file: said(FILE).ok_or_else(damaged)?.as_str().into(),
             places: places.values().to_vec(),
@@ -205,6 +211,7 @@ mod tests {
     use arrow::buffer::BooleanBuffer;
 
     use super::*;
+    use crate::changes::LogServer;
 
     fn rows(ids: &[i64]) -> RecordBatch {
         let ids: ArrayRef = Arc::new(Int64Array::from(ids.to_vec()));
@@ -223,6 +230,12 @@ mod tests {
             rank: 0,
             slice: 7,
             moves: vec![Move { row: 2, kind: MoveKind::To, key: rows(&[9]) }],
+            server: Some(LogServer {
+                server_id: Some("7".into()),
+                gtid_source: None,
+                column: "place".into(),
+                position: None,
+            }),
             file: "changes/a.jsonl".into(),
             places: vec![3, 9, 27],
             raw: raw.map(RawRows),

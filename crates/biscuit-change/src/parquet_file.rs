@@ -3,7 +3,10 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use biscuit_core::{Error, Result, catch_panic};
-use biscuit_schema::{check_parquet_footer, check_size, int96_as_micros, parquet_rows_at_a_time};
+use biscuit_schema::{
+    check_parquet_footer, check_size, differs_by_calendar, has_legacy_calendar, int96_as_micros, legacy_calendar,
+    parquet_rows_at_a_time, uuid_columns, uuid_texts,
+};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
@@ -60,6 +63,10 @@ pub(crate) struct ParquetRows {
     file: Arc<str>,
     reader: Option<ParquetRecordBatchReader>,
     metadata: HashMap<String, String>,
+    /// Columns that hold UUIDs, which are read as text.
+    uuids: Vec<String>,
+    /// Whether dates and times are in the calendar of Spark 2.
+    legacy_calendar: bool,
     /// Rows that are still to come, by the footer.
     left: u64,
 }
@@ -78,7 +85,9 @@ impl ParquetRows {
             Ok::<_, ParquetError>(ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, own))
         })?;
         check_size(builder.schema(), &format!("`{file}`"))?;
+        let uuids = uuid_columns(builder.parquet_schema());
         let footer = builder.metadata().file_metadata();
+        let legacy_calendar = has_legacy_calendar(footer.key_value_metadata());
         let left = u64::try_from(footer.num_rows()).unwrap_or(0);
         let metadata: HashMap<String, String> = footer
             .key_value_metadata()
@@ -89,7 +98,7 @@ impl ParquetRows {
             .collect();
         let batch = rows_at_a_time(file, builder.metadata(), &content)?;
         let reader = decode(file, || builder.with_batch_size(batch).build())?;
-        Ok(Self { file: file.clone(), reader: Some(reader), metadata, left })
+        Ok(Self { file: file.clone(), reader: Some(reader), metadata, uuids, legacy_calendar, left })
     }
 
     fn read(&mut self) -> Result<Option<RecordBatch>> {
@@ -100,7 +109,23 @@ impl ParquetRows {
         };
         self.left = self.left.checked_sub(batch.num_rows() as u64).ok_or_else(other)?;
         let schema = batch.schema().as_ref().clone().with_metadata(self.metadata.clone());
-        decode(&self.file, || batch.with_schema(Arc::new(schema))).map(Some)
+        let batch = decode(&self.file, || batch.with_schema(Arc::new(schema)))?;
+        if self.legacy_calendar {
+            self.check_calendar(&batch)?;
+        }
+        uuid_texts(batch, &self.uuids).map(Some)
+    }
+}
+
+impl ParquetRows {
+    /// Times of Spark 2 that are others in Parquet's calendar.
+    fn check_calendar(&self, rows: &RecordBatch) -> Result<()> {
+        let schema = rows.schema();
+        let mut columns = schema.fields().iter().zip(rows.columns());
+        match columns.find(|(_, column)| differs_by_calendar(column)) {
+            Some((field, _)) => Err(legacy_calendar(field.name()).in_file(&self.file)),
+            None => Ok(()),
+        }
     }
 }
 

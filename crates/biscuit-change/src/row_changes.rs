@@ -3,13 +3,13 @@ use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, StringArray, UInt32Array};
 use arrow::buffer::BooleanBuffer;
-use arrow::compute::{CastOptions, cast_with_options, take_record_batch};
+use arrow::compute::{CastOptions, cast_with_options, is_not_null, take_record_batch};
 use arrow::datatypes::DataType;
 use biscuit_core::{Error, Result};
-use biscuit_schema::{Contract, check_names, plain_type};
+use biscuit_schema::{Contract, check_names, iso_date_time, plain_type};
 
 use crate::changes::{ChangeBatch, Completeness};
-use crate::op::{Op, ParsedOp, parse_op};
+use crate::op::{KNOWN_CODES, Op, ParsedOp, is_update};
 use crate::placeholder::Placeholder;
 use crate::refused::{Part, RawRows};
 use crate::rows::RowsOptions;
@@ -46,11 +46,13 @@ pub(crate) fn part_changes(part: &Part, file: &Arc<str>, options: &RowsOptions) 
         Some(codes) => {
             for (row, place) in places.iter().enumerate() {
                 let code = codes.is_valid(row).then(|| codes.value(row).trim()).filter(|c| !c.is_empty());
-                match parse_op(code) {
+                match options.op_map.read(code) {
                     ParsedOp::Ignored => continue,
                     ParsedOp::Unknown => {
                         let column = options.op.as_deref().unwrap_or_default();
-                        let message = format!("column `{column}` holds an operation code that is not known");
+                        let message = format!(
+                            "column `{column}` holds an operation code that is not known; known are {KNOWN_CODES}, and others with `--op-map CODE=delete` or `op_map` of the source"
+                        );
                         let e = Error::data("UnknownOp", message).with_column(column).at(file, *place);
                         return Err(e.with_detail("op", code.unwrap_or_default()));
                     }
@@ -84,8 +86,20 @@ pub(crate) fn part_changes(part: &Part, file: &Arc<str>, options: &RowsOptions) 
     let completeness = Completeness::Full;
     let file = file.clone();
     let raw = raws.map(RawRows);
-    let batch =
-        ChangeBatch { rows, ops, codes, given, completeness, rank: 1, slice: 0, moves: vec![], file, places, raw };
+    let batch = ChangeBatch {
+        rows,
+        ops,
+        codes,
+        given,
+        completeness,
+        rank: 1,
+        slice: 0,
+        moves: vec![],
+        server: None,
+        file,
+        places,
+        raw,
+    };
     let null = options.contract.as_ref().and_then(|c| null_rows(&batch, c).into_iter().next());
     match null {
         Some((_, e)) => Err(e),
@@ -95,8 +109,9 @@ pub(crate) fn part_changes(part: &Part, file: &Arc<str>, options: &RowsOptions) 
 
 fn codes(batch: &RecordBatch, column: Option<&str>, file: &Arc<str>) -> Result<Option<StringArray>> {
     let Some((name, array)) = column.and_then(|n| Some((n, batch.column_by_name(n)?))) else { return Ok(None) };
-    if !matches!(plain_type(array.data_type()), DataType::Utf8 | DataType::Null) {
-        let message = format!("the operation column `{name}` is {}, not text", array.data_type());
+    let t = plain_type(array.data_type());
+    if !matches!(t, DataType::Utf8 | DataType::Null) && !t.is_integer() {
+        let message = format!("the operation column `{name}` is {t}, not text or a whole number");
         return Err(Error::data("WrongType", message).in_file(file));
     }
     let text = cast_with_options(array, &DataType::Utf8, &CastOptions::default())
@@ -111,11 +126,17 @@ fn delete_flags(
     places: &[u64],
 ) -> Result<Option<BooleanArray>> {
     let Some((name, array)) = column.and_then(|n| Some((n, batch.column_by_name(n)?))) else { return Ok(None) };
-    let wrong = |row: usize| wrong_type(name, "a delete flag is true or false, 1 or 0, Y or N", file, places[row]);
+    let wrong = |row: usize| {
+        let why = "a delete flag is true or false, 1 or 0, Y or N, or the time of the delete";
+        wrong_type(name, why, file, places[row])
+    };
     let t = plain_type(array.data_type());
     let flags = match &t {
         DataType::Null => return Ok(None),
         DataType::Boolean => array.as_boolean().clone(),
+        DataType::Timestamp(..) | DataType::Date32 => {
+            is_not_null(array).map_err(|e| Error::internal("delete flags could not be read").with_source(e))?
+        }
         t if t.is_integer() || *t == DataType::Utf8 => {
             let text = cast_with_options(array, &DataType::Utf8, &CastOptions::default())
                 .map_err(|e| Error::internal("delete flags could not be read").with_source(e))?;
@@ -123,13 +144,17 @@ fn delete_flags(
                 None | Some("") => Ok(false),
                 Some("true" | "1" | "y" | "t" | "yes") => Ok(true),
                 Some("false" | "0" | "n" | "f" | "no") => Ok(false),
+                // The time at which the row was deleted, or null.
+                Some(_) if v.is_some_and(|v| iso_date_time(v).is_some()) => Ok(true),
                 Some(_) => Err(wrong(row)),
             };
             let flags = text.as_string::<i32>().iter().enumerate().map(flag).collect::<Result<Vec<bool>>>()?;
             return Ok(Some(BooleanArray::from(flags)));
         }
         t => {
-            let message = format!("the delete flag `{name}` is {t}; it is boolean, a whole number or text");
+            let message = format!(
+                "the delete flag `{name}` is {t}; it is boolean, a whole number, text, or the time of the delete"
+            );
             return Err(Error::data("WrongType", message).in_file(file));
         }
     };
@@ -151,7 +176,7 @@ fn given(
         let mut missing: Vec<usize> = Vec::new();
         for row in placeholder.rows(column).into_iter().filter(|&r| ops[r] == Op::Upsert) {
             match codes.get(row).map_or("", |code| code) {
-                "" | "u" | "+u" => missing.push(row),
+                code if code.is_empty() || is_update(code) => missing.push(row),
                 "r" => {}
                 _ => return Err(ambiguous(rows.schema().field(i).name(), file, places[row])),
             }

@@ -2,24 +2,24 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch};
-use arrow::compute::{CastOptions, cast_with_options};
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use biscuit_core::{Error, Result};
-use biscuit_schema::{Contract, MAX_FIELDS, check_names, common_type, plain_type, type_name};
+use biscuit_schema::{Column, Contract, Inference, MAX_FIELDS, check_names};
 use bytes::Bytes;
 
 use crate::cell::{Cell, to_array};
 use crate::changes::{ChangeBatch, Changes};
-use crate::codec::Codec;
+use crate::codec::{self, At};
 use crate::columnar::{self, is_columnar};
 use crate::csv_dialect::{CsvDialect, without_packing};
 use crate::csv_rows::{self, CsvFile, CsvForm};
-use crate::infer::{infer_json, widen};
+use crate::declared::{Lost, as_written, as_written_in, comply, declared, in_column, of_type};
 use crate::json::{self, Object};
+use crate::op::OpMap;
 use crate::refused::{BadRows, Part, Raws, Refused, is_about_a_record, lines, sift};
 use crate::row_changes::part_changes;
-use crate::text::{empty, json_text, text_of, wrong_type};
+use crate::text::{empty, is_beside_values, json_text, text_of, wrong_type};
 use crate::text_encoding::TextEncoding;
 
 /// How rows say what they change.
@@ -28,7 +28,9 @@ use crate::text_encoding::TextEncoding;
 pub struct RowsOptions {
     /// The column of operation codes; it is not stored.
     pub op: Option<String>,
-    /// The column whose truth means that the row is deleted; it is not stored.
+    /// What operation codes say that are not those of common tools.
+    pub op_map: OpMap,
+    /// The column whose truth means that the row is deleted, or that has the time at which it was, if it was; it is not stored.
     pub delete_column: Option<String>,
     /// Declared columns and types; columns it does not have are left out and named in the result.
     pub contract: Option<Contract>,
@@ -52,6 +54,12 @@ impl RowsOptions {
     /// The same options with a column of operation codes.
     pub fn with_op(mut self, column: impl Into<String>) -> Self {
         self.op = Some(column.into());
+        self
+    }
+
+    /// The same options with other operation codes.
+    pub fn with_op_map(mut self, map: OpMap) -> Self {
+        self.op_map = map;
         self
     }
 
@@ -101,14 +109,11 @@ impl RowsOptions {
         self.op.as_deref() == Some(name) || self.delete_column.as_deref() == Some(name)
     }
 
-    /// The type a column of text formats has by declaration, if there is one.
-    fn declared(&self, name: &str) -> Option<DataType> {
-        match &self.contract {
-            Some(contract) => contract.column(name).map(|c| c.column_type.arrow().clone()),
-            None => {
-                let schema = self.expected.as_ref()?;
-                schema.field_with_name(name).ok().map(|f| plain_type(f.data_type()))
-            }
+    /// The column that was declared for one of the input, if there is one.
+    fn declared(&self, name: &str) -> Option<Column> {
+        match self.is_input_only(name) {
+            true => None,
+            false => declared(self.contract.as_ref(), self.expected.as_ref(), name),
         }
     }
 }
@@ -146,6 +151,10 @@ impl RowsReader {
     }
 
     fn read_as(&mut self, file: &str, bytes: Bytes, row: Option<u64>) -> Result<()> {
+        if is_beside_values(file) {
+            self.changes.passed_over.push(file.to_owned());
+            return Ok(());
+        }
         let name: Arc<str> = file.into();
         let plain = without_packing(file).to_ascii_lowercase();
         // What was put aside is UTF-8 already.
@@ -193,17 +202,25 @@ impl RowsReader {
         if options.op.as_ref().is_some_and(|op| part.batch.column_by_name(op).is_none()) {
             changes.without_op += part.batch.num_rows() as u64;
         }
-        let dropped = &mut changes.dropped_columns;
-        let mut make = |part: &Part| match &options.contract {
-            Some(contract) => {
-                let batch = to_contract(&part.batch, contract, options, dropped, file)?;
-                part_changes(&Part { batch, ..part.clone() }, file, options)
+        let mut make = |part: &Part| {
+            let Some(contract) = &options.contract else {
+                let (batch, bad) = as_written_in(&part.batch, options.expected.as_ref(), (file, &part.places))?;
+                return match bad.into_iter().next() {
+                    Some((_, e)) => Err(e),
+                    None => Ok((part_changes(&Part { batch, ..part.clone() }, file, options)?, Lost::default())),
+                };
+            };
+            let passed = |name: &str| options.is_input_only(name);
+            let complying = comply(&part.batch, contract, &passed, (file, &part.places))?;
+            if let Some((_, e)) = complying.bad.into_iter().next() {
+                return Err(e);
             }
-            None => part_changes(part, file, options),
+            Ok((part_changes(&Part { batch: complying.rows, ..part.clone() }, file, options)?, complying.lost))
         };
-        for (batch, ignored) in sift(file, part, options.bad_rows, &mut changes.refused, &mut make)? {
+        for ((batch, ignored), lost) in sift(file, part, options.bad_rows, &mut changes.refused, &mut make)? {
             changes.ignored += ignored;
             changes.batches.push(batch);
+            changes.lost(lost);
         }
         Ok(())
     }
@@ -216,8 +233,7 @@ impl RowsReader {
         self.finish_json()?;
         let files = std::mem::take(&mut self.csv);
         let options = &self.options;
-        let refused = &mut self.changes.refused;
-        let parts = csv_rows::parts(&files, |name| options.declared(name), options.bad_rows, refused)?;
+        let parts = csv_rows::parts(&files, |name| options.declared(name), options.bad_rows, &mut self.changes)?;
         for (part, file) in parts {
             self.add(part, &file)?;
         }
@@ -227,7 +243,8 @@ impl RowsReader {
     fn finish_json(&mut self) -> Result<()> {
         let files = std::mem::take(&mut self.json);
         let mut parsed: Vec<(&Arc<str>, &Arc<str>, Vec<Line<'_>>)> = Vec::new();
-        let mut columns = JsonColumns::default();
+        let inference = Inference::default().without_times();
+        let mut columns = JsonColumns { inference, ..JsonColumns::default() };
         for (file, text, only) in &files {
             let mut found = Vec::new();
             for (place, span) in lines(text) {
@@ -248,10 +265,11 @@ impl RowsReader {
             }
             parsed.push((file, text, found));
         }
+        self.changes.conflicts.extend(columns.inference.conflicts().cloned());
+        let columns = columns.typed();
         for (file, text, found) in parsed {
             for chunk in chunks(&found) {
-                let refused = &mut self.changes.refused;
-                let part = json_part(&columns.all, chunk, file, text, self.options.bad_rows, refused)?;
+                let part = json_part(&columns, chunk, (file, text), self.options.bad_rows, &mut self.changes)?;
                 self.add(part, file)?;
             }
         }
@@ -278,14 +296,14 @@ struct Line<'a> {
 struct JsonColumns {
     all: Vec<JsonColumn>,
     at: HashMap<String, usize>,
+    /// Of those that were not declared.
+    inference: Inference,
 }
 
 #[derive(Debug)]
 struct JsonColumn {
     name: String,
-    t: DataType,
-    /// Whether the type is given, and not found in the values.
-    declared: bool,
+    declared: Option<Column>,
 }
 
 impl JsonColumns {
@@ -294,36 +312,38 @@ impl JsonColumns {
         for (i, (name, raw)) in object.0.iter().enumerate() {
             // Lines mostly have the same columns in the same order.
             let at = match self.all.get(i).is_some_and(|c| c.name == *name) {
-                true => Some(i),
-                false => self.at.get(name).copied(),
+                true => i,
+                false => match self.at.get(name) {
+                    Some(at) => *at,
+                    None => self.add(name, options).map_err(|e| e.at(file, place))?,
+                },
             };
-            let Some(at) = at else {
-                self.add(name, raw.get(), options).map_err(|e| e.at(file, place))?;
-                continue;
-            };
-            let column = &mut self.all[at];
-            if !column.declared {
-                let now = infer_json(raw.get());
-                column.t = widen(&column.t, &now).ok_or_else(|| {
-                    let name_of = |t: &DataType| type_name(t).unwrap_or_else(|| t.to_string());
-                    let why = format!("it is {} here and {} before", name_of(&now), name_of(&column.t));
-                    wrong_type(name, why, file, place)
-                })?;
+            if self.all[at].declared.is_none() {
+                self.inference.add_json_value(file, place, name, raw.get());
             }
         }
         Ok(())
     }
 
-    fn add(&mut self, name: &str, raw: &str, options: &RowsOptions) -> Result<()> {
+    fn add(&mut self, name: &str, options: &RowsOptions) -> Result<usize> {
         if self.all.len() == MAX_FIELDS {
             let message = format!("the rows have more than {MAX_FIELDS} columns");
             return Err(Error::data("TooManyColumns", message));
         }
-        let declared = options.declared(name).filter(|_| !options.is_input_only(name));
-        let (t, declared) = declared.map_or_else(|| (infer_json(raw), false), |t| (t, true));
         self.at.insert(name.to_owned(), self.all.len());
-        self.all.push(JsonColumn { name: name.to_owned(), t, declared });
-        Ok(())
+        self.all.push(JsonColumn { name: name.to_owned(), declared: options.declared(name) });
+        Ok(self.all.len() - 1)
+    }
+
+    /// Each by the name that lines have, and what it is.
+    fn typed(self) -> Vec<(String, Column)> {
+        let Self { all, inference, .. } = self;
+        let column = |JsonColumn { name, declared }: JsonColumn| {
+            let inferred = || of_type(&name, &inference.type_of(&name).unwrap_or(DataType::Null));
+            let column = declared.unwrap_or_else(inferred);
+            (name, column)
+        };
+        all.into_iter().map(column).collect()
     }
 }
 
@@ -347,43 +367,42 @@ const BATCH_ROWS: usize = 65_536;
 const BATCH_BYTES: usize = 256 << 20;
 
 fn json_part(
-    columns: &[JsonColumn],
+    columns: &[(String, Column)],
     found: &[Line<'_>],
-    file: &Arc<str>,
-    text: &Arc<str>,
+    (file, text): (&Arc<str>, &Arc<str>),
     bad_rows: BadRows,
-    refused: &mut Vec<Refused>,
+    changes: &mut Changes,
 ) -> Result<Part> {
-    let mut cells: Vec<Vec<Cell>> = vec![Vec::with_capacity(found.len()); columns.len()];
-    let mut bad = vec![false; found.len()];
-    let codecs: Vec<Codec> = columns.iter().map(|c| Codec::Plain(c.t.clone())).collect();
-    for (row, line) in found.iter().enumerate() {
-        for (i, JsonColumn { name, .. }) in columns.iter().enumerate() {
+    let places: Vec<u64> = found.iter().map(|l| l.place).collect();
+    let mut bad =
+        BadLines { file, text, found, bad_rows, bad: vec![false; found.len()], refused: &mut changes.refused };
+    let mut lost = Lost::default();
+    let mut fields = Vec::with_capacity(columns.len());
+    let mut arrays: Vec<ArrayRef> = Vec::with_capacity(columns.len());
+    for (i, (name, column)) in columns.iter().enumerate() {
+        let t = as_written(column.column_type.arrow());
+        let mut cells = Vec::with_capacity(found.len());
+        for (row, line) in found.iter().enumerate() {
             let raw = match line.object.0.get(i) {
                 Some((n, raw)) if n == name => Some(*raw),
                 _ => line.object.get(name),
             };
-            let cell = raw.map_or(Ok(Cell::Null), |r| codecs[i].decode(r.get()));
-            let cell = match cell {
-                Err(_) if bad[row] => Cell::Null,
-                Err(why) => {
-                    let e = wrong_type(name, why, file, line.place);
-                    refuse(&e, file, &text[line.span.clone()], bad_rows, refused).ok_or(e)?;
-                    bad[row] = true;
-                    Cell::Null
-                }
-                Ok(cell) => cell,
-            };
-            cells[i].push(cell);
+            let at = At { name: &column.name, inside: None };
+            let cell = raw.map_or(Ok(Cell::Null), |r| codec::as_written(&t, r.get(), at, &mut lost.dropped));
+            cells.push(cell.or_else(|why| {
+                bad.add(row, wrong_type(name, why, file, line.place))?;
+                Ok(Cell::Null)
+            })?);
         }
+        let first = places.first().copied().unwrap_or_default();
+        let values = to_array(&t, &cells).map_err(|why| wrong_type(name, why, file, first))?;
+        let (array, faults) = in_column(column, &values, (file, &places), &mut lost)?;
+        faults.into_iter().try_for_each(|(row, e)| bad.add(row, e))?;
+        fields.push(Field::new(&column.name, array.data_type().clone(), true));
+        arrays.push(array);
     }
-    let mut fields = Vec::with_capacity(columns.len());
-    let mut arrays: Vec<ArrayRef> = Vec::with_capacity(columns.len());
-    for (JsonColumn { name, t, .. }, cells) in columns.iter().zip(&cells) {
-        let place = found.first().map_or(0, |l| l.place);
-        arrays.push(to_array(t, cells).map_err(|why| wrong_type(name, why, file, place))?);
-        fields.push(Field::new(name, t.clone(), true));
-    }
+    let bad = bad.bad;
+    changes.lost(lost);
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(found.len()));
     let schema = Arc::new(Schema::new(fields));
     check_names(&schema, &format!("`{file}`"))?;
@@ -392,50 +411,27 @@ fn json_part(
     let spans = || found.iter().map(|l| l.span.clone()).collect();
     let raws =
         (bad_rows == BadRows::Quarantine).then(|| Raws::Text { text: text.clone(), header: None, spans: spans() });
-    Part { batch, places: found.iter().map(|l| l.place).collect(), raws }.without(&bad)
+    Part { batch, places, raws }.without(&bad)
 }
 
-/// Rows in the contract's columns and types; columns it does not have are left out and named.
-pub(crate) fn to_contract(
-    batch: &RecordBatch,
-    contract: &Contract,
-    options: &RowsOptions,
-    dropped: &mut Vec<String>,
-    file: &Arc<str>,
-) -> Result<RecordBatch> {
-    let schema = batch.schema();
-    let mut fields = Vec::new();
-    let mut columns = Vec::new();
-    for (field, column) in schema.fields().iter().zip(batch.columns()) {
-        let name = field.name();
-        if options.is_input_only(name) {
-            fields.push(field.clone());
-            columns.push(column.clone());
-        } else if let Some(declared) = contract.column(name) {
-            let t = declared.column_type.arrow();
-            columns.push(declared_type(column, t, name, file)?);
-            fields.push(Arc::new(Field::new(name, t.clone(), true)));
-        } else if !dropped.contains(name) {
-            dropped.push(name.clone());
+/// Lines that are put aside, each once.
+struct BadLines<'a, 'b> {
+    file: &'a Arc<str>,
+    text: &'a Arc<str>,
+    found: &'a [Line<'b>],
+    bad_rows: BadRows,
+    bad: Vec<bool>,
+    refused: &'a mut Vec<Refused>,
+}
+
+impl BadLines<'_, '_> {
+    /// # Errors
+    /// The one of the line, if it is not to be put aside.
+    fn add(&mut self, row: usize, e: Error) -> Result<()> {
+        if !std::mem::replace(&mut self.bad[row], true) {
+            let line = &self.text[self.found[row].span.clone()];
+            refuse(&e, self.file, line, self.bad_rows, self.refused).ok_or(e)?;
         }
+        Ok(())
     }
-    let row_count = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &row_count)
-        .map_err(|e| Error::internal("rows could not be put in the contract's columns").with_source(e))
-}
-
-/// A column in its declared type: widened, or narrowed where every whole number fits; nothing else.
-fn declared_type(column: &ArrayRef, to: &DataType, name: &str, file: &Arc<str>) -> Result<ArrayRef> {
-    let from = column.data_type();
-    let fits = common_type(from, to).as_ref() == Some(to) || (from.is_integer() && to.is_integer());
-    let fail = || {
-        let name_of = |t: &DataType| type_name(t).unwrap_or_else(|| t.to_string());
-        let message = format!("column `{name}` is {} and was declared as {}", name_of(from), name_of(to));
-        Error::data("WrongType", message).in_file(file)
-    };
-    if !fits {
-        return Err(fail());
-    }
-    let options = CastOptions { safe: false, ..CastOptions::default() };
-    cast_with_options(column, to, &options).map_err(|e| fail().with_source(e))
 }

@@ -33,8 +33,9 @@ impl SourceField {
         let Some(text) = json::string(raw) else { return Codec::Plain(self.data_type()).decode(raw) };
         if self.is_hex() {
             let digits = text.replace(':', "");
-            let value = (digits.len() == 20).then(|| i128::from_str_radix(&digits, 16).ok()).flatten();
-            return value.map(Cell::Decimal).ok_or_else(|| "it is no log sequence number of SQL Server".into());
+            // Of ten bytes; Db2 writes fewer.
+            let value = (1..=20).contains(&digits.len()).then(|| i128::from_str_radix(&digits, 16).ok()).flatten();
+            return value.map(Cell::Decimal).ok_or_else(|| "it is no log sequence number of SQL Server or Db2".into());
         }
         let number = match (self.field.as_str(), text.rsplit_once('.')) {
             ("file", Some((_, number))) => number,
@@ -49,6 +50,7 @@ pub(crate) fn default_order(connector: Option<&str>) -> &'static [&'static str] 
     match connector {
         Some("mysql" | "mariadb") => &["source.file", "source.pos", "source.row"],
         Some("sqlserver") => &["source.commit_lsn", "source.change_lsn", "source.event_serial_no"],
+        Some("db2") => &["source.commit_lsn", "source.change_lsn"],
         Some("oracle") => &["source.scn"],
         _ => &["source.lsn"],
     }
@@ -74,7 +76,10 @@ mod tests {
         assert_eq!(decode("commit_lsn", "\"00000000:00000001:0002\""), Ok(Cell::Decimal(0x1_0002)));
         let greatest = decode("change_lsn", "\"ffffffff:ffffffff:ffff\"");
         assert_eq!(greatest, Ok(Cell::Decimal(1_208_925_819_614_629_174_706_175)));
-        assert!(decode("commit_lsn", "\"NULL\"").is_err());
+        assert_eq!(decode("commit_lsn", "\"00000000:000004c8\""), Ok(Cell::Decimal(0x4c8)));
+        for bad in ["\"NULL\"", "\"\"", "\"ffffffff:ffffffff:ffff:f\""] {
+            assert!(decode("commit_lsn", bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

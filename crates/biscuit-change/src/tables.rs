@@ -14,7 +14,7 @@ use crate::dms_file::{DmsFile, Kind};
 use crate::envelope;
 use crate::refused::Raws;
 use crate::table_name::TableName;
-use crate::text::text_of;
+use crate::text::{is_beside_values, text_of};
 use crate::units::{Codecs, Unit, each_line};
 
 /// How the records of one of several tables are read.
@@ -93,6 +93,10 @@ impl<'a> TablesReader<'a> {
     /// records. `UnknownTable` for a DMS file whose path does not say it.
     pub fn read(&mut self, file: &str, bytes: &Bytes) -> Result<()> {
         match self.kind {
+            Readers::Debezium(_) if is_beside_values(file) => {
+                self.ignored += 1;
+                Ok(())
+            }
             Readers::Debezium(_) => self.debezium_file(file, bytes),
             Readers::Dms(_) => self.dms_file(file, bytes),
         }

@@ -4,6 +4,7 @@ use biscuit_core::{Error, Result};
 use bytes::Bytes;
 use encoding_rs::Encoding;
 
+use crate::csv_dialect::without_packing;
 use crate::json_text::{JsonLayout, JsonValues};
 use crate::text_encoding::{TextEncoding, Utf8Text};
 use crate::unpack::unpack;
@@ -62,6 +63,15 @@ fn read_all(file: &str, mut text: impl std::io::Read) -> Result<Vec<u8>> {
         Ok(_) => Ok(all),
         Err(e) => Err(e.downcast::<Error>().unwrap_or_else(|e| crate::unpack::unpacking_failed(file, e))),
     }
+}
+
+/// Whether a file has the keys or the headers of messages whose values are in another one, as Kafka's sinks for S3 write them:
+/// `topic+0+0000000000.keys.json`.
+pub(crate) fn is_beside_values(file: &str) -> bool {
+    let name = file.rsplit('/').next().unwrap_or(file);
+    let mut parts = without_packing(name).rsplit('.');
+    let (_, what) = (parts.next(), parts.next());
+    matches!(what, Some("keys" | "headers")) && parts.next().is_some()
 }
 
 pub(crate) fn empty(file: &str) -> Error {

@@ -239,6 +239,19 @@ pub(crate) enum TiesName {
     Fail,
 }
 
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(crate) enum NewServerName {
+    /// They cannot be compared with those before: stop
+    #[default]
+    Fail,
+    /// They come after all that was merged: the server has taken over
+    Newer,
+    /// They are in the log that is known: several servers write into it
+    Same,
+    /// They are what was left of the log of a server that another one has taken over from
+    Older,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(crate) enum BadRowsName {
     /// They stop the run
@@ -347,7 +360,11 @@ pub(crate) struct MergeArgs {
     #[arg(long)]
     pub(crate) op: Option<String>,
 
-    /// The column whose truth deletes the row, which is not stored
+    /// Operation codes of other tools, as CODE=delete: upsert, delete, truncate or ignore
+    #[arg(long, value_delimiter = ',', value_name = "CODE=MEANING")]
+    pub(crate) op_map: Vec<String>,
+
+    /// The column whose truth deletes the row, or that has the time of the delete; it is not stored
     #[arg(long)]
     pub(crate) delete_column: Option<String>,
 
@@ -401,9 +418,21 @@ pub(crate) struct MergeArgs {
     pub(crate) memory: Option<usize>,
 
     /// Apply a new full load: the newest record of each key in the files replaces the stored row, even if that row is newer by its order.
-    /// Rows without a record stay
+    /// Rows without a record stay, unless --delete-missing
     #[arg(long)]
     pub(crate) reload: bool,
+
+    /// With --reload: the files are all that there is, and rows without a record are deleted
+    #[arg(long, requires = "reload")]
+    pub(crate) delete_missing: bool,
+
+    /// What the log positions of a database server mean that no record came from before, as after a failover of MySQL
+    #[arg(long, value_enum, default_value = "fail")]
+    pub(crate) new_server: NewServerName,
+
+    /// Let folders and globs have no file, and --table no record
+    #[arg(long)]
+    pub(crate) allow_empty: bool,
 
     /// What one change file may be unpacked or decoded to [default: 4 GiB for text, and 250 times a packed file; 2,000 times a file of
     /// Parquet or Avro; small files 64 and 256 MiB at least]

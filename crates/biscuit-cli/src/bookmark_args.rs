@@ -170,12 +170,12 @@ impl BookmarkArgs {
     pub(crate) async fn choose(
         &self,
         places: &[String],
-        reading: Value,
+        (reading, allow_empty): (Value, bool),
         dataset: &Dataset,
         context: &Context,
     ) -> Result<Option<Chosen>> {
         let Some(name) = &self.bookmark else { return Ok(None) };
-        let bookmark = Bookmark::new(name)?.with_options(self.options(reading));
+        let bookmark = Bookmark::new(name)?.with_options(self.options(reading).with_allow_empty(allow_empty));
         let snapshot = dataset.observe().await?;
         let state = bookmark.load(dataset.journal(), &snapshot.observed.head).await?;
         let input = list(&open_places(places, context).await?).await?;
@@ -223,7 +223,7 @@ impl Chosen {
     pub(crate) fn beside(&self) -> Result<Beside> {
         let Change { state, facts } =
             self.state.advance(&self.selection, &self.run, Output::default())?.unwrap_or_default();
-        Ok(Beside { state, facts, ..Beside::default() })
+        Ok(Beside { state, facts, run: Some(self.run.id.to_string()), ..Beside::default() })
     }
 
     /// Whether a run that failed like this may go on without a file, which is no longer chosen then.

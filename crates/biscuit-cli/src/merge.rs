@@ -1,19 +1,19 @@
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 
-use biscuit_change::{BadRows, Changes, DebeziumOptions, DmsOptions, RowsOptions, TableName, TablesReader};
+use biscuit_change::{BadRows, Changes, DebeziumOptions, DmsOptions, OpMap, RowsOptions, TableName, TablesReader};
 use biscuit_core::{Error, ErrorKind, Result};
 use biscuit_dataset::{Dataset, OpenLocation, PathTemplate, Snapshot, check_input};
 use biscuit_journal::{Diverged, Foreign, JournalOptions, Writers, fold_name};
 use biscuit_merge::{
-    Authority, ChangeFiles, Format, IgnoreNull, Merge, MergeOptions, MergeReport, MergeSpec, Mode, Ties, Tombstones,
-    merged_by,
+    Authority, ChangeFiles, Format, IgnoreNull, Merge, MergeOptions, MergeReport, MergeSpec, Mode, NewServer, Ties,
+    Tombstones, merged_by,
 };
-use biscuit_schema::Contract;
+use biscuit_schema::{Conflict, Contract};
 use datafusion::arrow::datatypes::SchemaRef;
 use serde_json::json;
 
-use crate::args::{BadRowsName, ForeignName, FormatName, MergeArgs, MergeCommand, TableArgs, TiesName};
+use crate::args::{BadRowsName, ForeignName, FormatName, MergeArgs, MergeCommand, NewServerName, TableArgs, TiesName};
 use crate::bookmark_args::Chosen;
 use crate::context::Context;
 use crate::output::{AGAIN, Answer, code, error_json};
@@ -25,12 +25,17 @@ pub(crate) async fn run(command: &MergeCommand, context: &Context) -> Result<Ans
             let message = "--bookmark goes with one table: each table of the files has a bookmark of its own";
             return Err(Error::usage("InvalidArguments", message));
         }
+        if args.delete_missing {
+            let message = "--delete-missing goes with one table: name it with --table";
+            return Err(Error::usage("InvalidArguments", message));
+        }
         return all_tables(command, context).await;
     }
     check_inputs(&command.changes, &args.target, context).await?;
     let table = Table::open(args, context).await?;
     let reading = json!({"format": args.format.name()});
-    let mut chosen = command.bookmark.choose(&command.changes, reading, &table.dataset, context).await?;
+    let mut chosen =
+        command.bookmark.choose(&command.changes, (reading, args.allow_empty), &table.dataset, context).await?;
     loop {
         let done = one_table(command, &table, chosen.as_ref(), context).await;
         if let (Err(e), Some(chosen)) = (&done, &mut chosen)
@@ -39,6 +44,12 @@ pub(crate) async fn run(command: &MergeCommand, context: &Context) -> Result<Ans
             continue;
         }
         let (report, ignored, other_tables) = done?;
+        let others = report.as_ref().map_or(other_tables, |report| report.other_tables);
+        let has_records = report.as_ref().is_some_and(|report| report.records > 0);
+        // Of a bookmark, new files may be all of other tables.
+        if chosen.is_none() && !has_records {
+            check_table(args, others)?;
+        }
         let answer = match report {
             Some(report) => answer(&report, context.seconds()),
             None => nothing(ignored, other_tables),
@@ -50,6 +61,22 @@ pub(crate) async fn run(command: &MergeCommand, context: &Context) -> Result<Ans
             }
             (answer, _) => answer,
         });
+    }
+}
+
+/// Whether a table that was named has records; `others` are those of other tables.
+///
+/// # Errors
+/// `UnknownTable`.
+pub(crate) fn check_table(args: &MergeArgs, others: u64) -> Result<()> {
+    match &args.table {
+        Some(table) if others > 0 && !args.allow_empty => {
+            let message = format!(
+                "no record is of the table `{table}`, and {others} of the records or files are of others: check its name, or say with --allow-empty that it may have none"
+            );
+            Err(Error::usage("UnknownTable", message))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -66,12 +93,14 @@ async fn one_table(
         Some(chosen) => ChangeFiles::found(chosen.files()?, table.format.clone()),
         None => ChangeFiles::new(command.changes.clone(), table.format.clone())
             .with_opener(context.stores.clone())
+            .with_allow_empty(args.allow_empty)
             .with_other_formats(context.stores.other_formats),
     };
     // Where key and order are known before a record is read, there may be more records than memory holds; envelopes say
     // their key themselves.
     let (key, order) = files.key_and_order();
     if args.format != FormatName::Debezium
+        && !args.delete_missing
         && let Some(merge) = table.merge(args, Declared { key: &key, order: &order, is_empty: true })?
     {
         let report = match chosen {
@@ -80,15 +109,32 @@ async fn one_table(
         };
         return Ok((Some(report), 0, 0));
     }
-    let changes = files.changes().await?;
+    let mut changes = files.changes().await?;
     tracing::info!(records = changes.len(), "read all changes");
     let (ignored, other_tables) = (changes.ignored, changes.other_tables);
     let Some(merge) = table.merge(args, Declared::of(&changes))? else { return Ok((None, ignored, other_tables)) };
+    if args.delete_missing {
+        check_whole(&changes)?;
+        let deletes = merge.deletes_of_missing(&changes).await?;
+        changes.batches.extend(deletes);
+    }
     let report = match chosen {
         None => merge.run(changes, mode(args)).await?,
         Some(chosen) => merge.run_on(chosen.snapshot.clone(), changes, mode(args), chosen.beside()?).await?,
     };
     Ok((Some(report), ignored, other_tables))
+}
+
+/// Whether records are all that there is.
+///
+/// # Errors
+/// `NotWhole`.
+fn check_whole(changes: &Changes) -> Result<()> {
+    if changes.refused.is_empty() && !changes.is_empty() {
+        return Ok(());
+    }
+    let message = "rows without a record are deleted only by files that have records, all of which can be used";
+    Err(Error::data("NotWhole", message))
 }
 
 /// What records say of themselves.
@@ -137,6 +183,7 @@ async fn all_tables(command: &MergeCommand, context: &Context) -> Result<Answer>
     let read_as = Format::Rows(RowsOptions::default());
     let files = ChangeFiles::new(command.changes.clone(), read_as)
         .with_opener(context.stores.clone())
+        .with_allow_empty(args.allow_empty)
         .with_other_formats(context.stores.other_formats);
     let (mut json, mut text, mut exit, mut changed) = (Vec::new(), String::new(), 0, false);
     let tables = files.by_table(reader).await?;
@@ -346,6 +393,7 @@ fn format_with(args: &MergeArgs, contract: Option<&Contract>, expected: Option<S
     };
     use FormatName::{Debezium, Dms, Rows};
     formats(args.op.is_some(), "--op", &[Rows, Dms])?;
+    formats(!args.op_map.is_empty(), "--op-map", &[Rows, Dms])?;
     formats(args.delete_column.is_some(), "--delete-column", &[Rows])?;
     formats(args.table.is_some(), "--table", &[Debezium, Dms])?;
     formats(!args.order_as.is_empty(), "--order-as", &[Debezium])?;
@@ -373,6 +421,7 @@ fn format_with(args: &MergeArgs, contract: Option<&Contract>, expected: Option<S
             options.expected = expected;
             (options.csv, options.encoding) = (args.csv.dialect()?, args.csv.encoding()?);
             options.op.clone_from(&args.op);
+            options.op_map = OpMap::parse(&args.op_map)?;
             options.delete_column.clone_from(&args.delete_column);
             options.contract = contract.cloned();
             options.placeholder.clone_from(&args.placeholder);
@@ -385,6 +434,7 @@ fn format_with(args: &MergeArgs, contract: Option<&Contract>, expected: Option<S
             options.contract = contract.cloned();
             (options.csv, options.encoding) = (args.csv.dialect()?, args.csv.encoding()?);
             options.timestamp_column.clone_from(&args.timestamp_column);
+            options.op_map = OpMap::parse(&args.op_map)?;
             let defaults = [
                 (&args.op, &mut options.op),
                 (&args.csv_null, &mut options.null),
@@ -444,6 +494,12 @@ fn options(args: &MergeArgs, contract: Option<&Contract>) -> MergeOptions {
         .with_parquet(args.parquet.options())
         .with_partition_by(partition_by)
         .with_max_deleted(args.max_deleted)
+        .with_new_server(match args.new_server {
+            NewServerName::Fail => NewServer::Fail,
+            NewServerName::Newer => NewServer::Newer,
+            NewServerName::Same => NewServer::Same,
+            NewServerName::Older => NewServer::Older,
+        })
         .with_bad_rows(bad_rows(args), args.max_quarantined)
 }
 
@@ -452,13 +508,40 @@ fn answer(report: &MergeReport, seconds: f64) -> Answer {
     Answer::Report { json: json!(report), text: text(report, seconds), exit }
 }
 
-/// What a report says behind its rows: columns that were added, widened and not stored, the quarantine, exceptions.
-pub(crate) fn after_rows(columns: [&Vec<String>; 3], quarantined: u64, exceptions: &[String]) -> String {
+/// What a report says behind its rows.
+#[derive(Debug)]
+pub(crate) struct Remarks<'a> {
+    pub(crate) other_tables: u64,
+    pub(crate) passed_over: &'a [String],
+    pub(crate) added: &'a [String],
+    pub(crate) widened: &'a [String],
+    pub(crate) dropped: &'a [String],
+    pub(crate) rounded: &'a BTreeMap<String, u64>,
+    pub(crate) conflicts: &'a [Conflict],
+    pub(crate) quarantined: u64,
+    pub(crate) exceptions: &'a [String],
+}
+
+/// Records of other tables, columns that were added, widened and not stored, what was rounded, the quarantine, exceptions.
+pub(crate) fn remarks(of: &Remarks<'_>) -> String {
+    let &Remarks { quarantined, exceptions, .. } = of;
     let mut out = String::new();
-    for (what, names) in ["added", "widened", "not stored"].iter().zip(columns) {
+    if of.other_tables > 0 {
+        out.push_str(&format!("  passed over {} of other tables\n", of.other_tables));
+    }
+    for file in of.passed_over {
+        out.push_str(&format!("  passed over {file}: keys or headers of messages\n"));
+    }
+    for (what, names) in [("added", of.added), ("widened", of.widened), ("not stored", of.dropped)] {
         if !names.is_empty() {
             out.push_str(&format!("  columns     {what} {}\n", names.join(", ")));
         }
+    }
+    for (column, values) in of.rounded {
+        out.push_str(&format!("  rounded     {values} values of {column}\n"));
+    }
+    for conflict in of.conflicts {
+        out.push_str(&format!("  types       {conflict}\n"));
     }
     if quarantined > 0 {
         out.push_str("  `biscuit quarantine list` shows what was put aside\n");
@@ -479,6 +562,12 @@ fn text(report: &MergeReport, seconds: f64) -> String {
     let mut line = |text: String| writeln!(out, "{text}").expect("a String takes all");
     line(format!("{}: version {}, {} records in {seconds:.2} s", report.outcome, report.version, report.records));
     line(format!("  records     {}", counts(json!(report.verdicts))));
+    let (late, ignored) = (report.verdicts.late, report.verdicts.ignored);
+    if late > 0 && late + ignored == report.records {
+        line(format!(
+            "  LATE        none of the {late} records counts: each is older than what the table has of its key. A new full load is applied with --reload"
+        ));
+    }
     line(format!("  rows        {}", counts(json!(report.rows))));
     line(format!("  files       {}", counts(json!(report.files))));
     let p = &report.partitions;
@@ -488,7 +577,16 @@ fn text(report: &MergeReport, seconds: f64) -> String {
             line(format!("  partitions  {what} {}", names.join(", ")));
         }
     }
-    let columns = [&report.added_columns, &report.widened_columns, &report.dropped_columns];
-    out.push_str(&after_rows(columns, report.verdicts.quarantined, &report.exceptions));
+    out.push_str(&remarks(&Remarks {
+        other_tables: report.other_tables,
+        passed_over: &report.passed_over,
+        added: &report.added_columns,
+        widened: &report.widened_columns,
+        dropped: &report.dropped_columns,
+        rounded: &report.rounded,
+        conflicts: &report.conflicts,
+        quarantined: report.verdicts.quarantined,
+        exceptions: &report.exceptions,
+    }));
     out
 }

@@ -108,7 +108,7 @@ pub(crate) struct DetokenizeArgs {
     policy: String,
 
     /// The columns, by path; of another type than text as `born:date`
-    #[arg(long, required = true, value_delimiter = ',', value_name = "COLUMNS")]
+    #[arg(long, required = true, value_name = "COLUMNS")]
     columns: Vec<String>,
 
     /// Single tokens of the column, instead of a table
@@ -120,7 +120,14 @@ pub(crate) struct DetokenizeArgs {
     why: String,
 
     /// Who asks [default: the user's name]
-    #[arg(long, value_name = "NAME", env = "USER", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "USER",
+        hide_env_values = true,
+        default_value = "unknown",
+        hide_default_value = true
+    )]
     who: String,
 
     /// Where it is written down, line by line
@@ -338,11 +345,29 @@ async fn apply(args: &ApplyArgs, context: &Context) -> Result<Answer> {
     Ok(Answer::Report { json: json!(output), text, exit: 0 })
 }
 
+/// Columns between commas; those inside of a type, as in `decimal(16,2)`, are of the type.
+fn split_columns(columns: &str) -> Vec<&str> {
+    let (mut depth, mut from, mut all) = (0i32, 0, Vec::new());
+    for (at, c) in columns.char_indices() {
+        match c {
+            '(' | '<' => depth += 1,
+            ')' | '>' => depth -= 1,
+            ',' if depth == 0 => {
+                all.push(columns[from..at].trim());
+                from = at + 1;
+            }
+            _ => {}
+        }
+    }
+    all.push(columns[from..].trim());
+    all
+}
+
 /// The columns that are wanted, and the types of those that are no text.
 fn wanted(columns: &[String]) -> Result<(Vec<String>, BTreeMap<String, DataType>)> {
     let (mut names, mut kinds) = (vec![], BTreeMap::new());
-    for column in columns {
-        let (name, kind) = column.split_once(':').map_or((column.as_str(), None), |(name, kind)| (name, Some(kind)));
+    for column in columns.iter().flat_map(|columns| split_columns(columns)) {
+        let (name, kind) = column.split_once(':').map_or((column, None), |(name, kind)| (name, Some(kind)));
         if let Some(kind) = kind {
             kinds.insert(name.to_owned(), ColumnType::parse(kind)?.arrow().clone());
         }
@@ -455,4 +480,19 @@ async fn write(place: &str, batches: &[RecordBatch], context: &Context) -> Resul
 /// A table whose state is in its usual place.
 pub(crate) fn of_url(table: &str) -> TableArgs {
     TableArgs { url: table.to_owned(), state: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commas_inside_of_types_divide_no_columns() {
+        assert_eq!(
+            split_columns("amt:decimal(16,2), name,m:map<string,int>"),
+            ["amt:decimal(16,2)", "name", "m:map<string,int>"]
+        );
+        let (names, kinds) = wanted(&["amt:decimal(16,2)".to_owned()]).unwrap();
+        assert_eq!((names, &kinds["amt"]), (vec!["amt".to_owned()], &DataType::Decimal128(16, 2)));
+    }
 }

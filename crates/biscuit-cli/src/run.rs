@@ -3,8 +3,8 @@ use std::path::Path;
 use biscuit_bookmark::{Mode, Replay, RunRef};
 use biscuit_core::{Clock, Error, Result, Run, RunId, SystemClock};
 use biscuit_dataset::Snapshot;
-use biscuit_job::{JobReport, JobSpec, OutputReport, RawToClean, RunOptions, impact};
-use clap::Args;
+use biscuit_job::{DryRun, JobReport, JobSpec, OutputReport, RawToClean, RunOptions, impact};
+use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use crate::args::TableArgs;
@@ -55,9 +55,17 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "INSTANT")]
     as_of: Option<String>,
 
-    /// Print the plan, and change nothing
-    #[arg(long)]
-    dry_run: bool,
+    /// Print the plan, and change nothing; `--dry-run=read` reads the rows as well, and says what would be written and what is wrong with them
+    #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "plan", value_name = "HOW")]
+    dry_run: Option<DryRunName>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum DryRunName {
+    /// Say what is read and where it goes
+    Plan,
+    /// Read the rows, too
+    Read,
 }
 
 fn set(text: &str) -> Result<(String, String), String> {
@@ -88,7 +96,11 @@ pub(crate) async fn run(args: &RunArgs, context: &Context) -> Result<Answer> {
     let mut options = RunOptions::default().with_mode(mode).with_rebuild(args.rebuild.iter().map(String::as_str));
     options.output.clone_from(&args.output);
     options.as_of.clone_from(&args.as_of);
-    options.dry_run = args.dry_run;
+    options.dry_run = match args.dry_run {
+        None => DryRun::No,
+        Some(DryRunName::Plan) => DryRun::Plan,
+        Some(DryRunName::Read) => DryRun::Read,
+    };
     let report = job.run(&run, &options).await?;
     let exceptions = report.outputs.iter().any(|o| !o.exceptions.is_empty());
     let exit = if exceptions { AGAIN } else { 0 };
@@ -128,8 +140,16 @@ fn output(o: &OutputReport, out: &mut String) {
             line(format!("  left out    {name}: {}", names.join(", ")));
         }
     }
-    if o.rows + o.files + o.replaced > 0 {
-        line(format!("  rows        {} in {} files, {} files replaced", o.rows, o.files, o.replaced));
+    for conflict in o.sources.values().flat_map(|source| &source.conflicts) {
+        line(format!("  types       {conflict}"));
+    }
+    for (column, losses) in o.coercion.iter().flat_map(|coercion| &coercion.columns) {
+        line(format!("  lost        {column}: {}", json!(losses)));
+    }
+    match (o.outcome, o.rows + o.files + o.replaced) {
+        (_, 0) => {}
+        ("planned", _) => line(format!("  rows        {} would be written", o.rows)),
+        _ => line(format!("  rows        {} in {} files, {} files replaced", o.rows, o.files, o.replaced)),
     }
     if !o.partitions.is_empty() {
         line(format!("  partitions  changed {}", o.partitions.join(", ")));

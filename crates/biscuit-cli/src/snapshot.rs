@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::args::MergeArgs;
 use crate::bookmark_args::{BookmarkArgs, Chosen};
 use crate::context::Context;
-use crate::merge::{Declared, Table, after_rows, check_inputs, counts, mode};
+use crate::merge::{Declared, Remarks, Table, check_inputs, check_table, counts, mode, remarks};
 use crate::output::{AGAIN, Answer};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -107,7 +107,8 @@ pub(crate) async fn run(command: &SnapshotCommand, context: &Context) -> Result<
         None => SystemClock.now(),
     };
     let reading = json!({"format": args.format.name()});
-    let mut chosen = command.bookmark.choose(&command.changes, reading, &table.dataset, context).await?;
+    let mut chosen =
+        command.bookmark.choose(&command.changes, (reading, args.allow_empty), &table.dataset, context).await?;
     let changes = loop {
         let read = read(command, &table, chosen.as_ref(), context).await;
         match (&read, &mut chosen) {
@@ -120,6 +121,9 @@ pub(crate) async fn run(command: &SnapshotCommand, context: &Context) -> Result<
         }
     };
     tracing::info!(records = changes.len(), "read all changes");
+    if chosen.is_none() && changes.is_empty() {
+        check_table(args, changes.other_tables)?;
+    }
     let Some((spec, options)) = table.spec(args, Declared::of(&changes))? else {
         let json = json!({"outcome": "unchanged", "records": changes.ignored});
         let text = "unchanged: there are no change records, and no periods yet\n".to_owned();
@@ -147,6 +151,7 @@ async fn read(command: &SnapshotCommand, table: &Table, chosen: Option<&Chosen>,
         None if command.changes.is_empty() => Ok(Changes::default()),
         None => {
             let files = ChangeFiles::new(command.changes.clone(), format).with_opener(context.stores.clone());
+            let files = files.with_allow_empty(command.merge.allow_empty);
             files.with_other_formats(context.stores.other_formats).changes().await
         }
     }
@@ -216,8 +221,17 @@ fn text(report: &SnapshotReport, seconds: f64) -> String {
     if untouched > 0 {
         line(format!("  {} more, not touched", some(untouched as u64, "period")));
     }
-    let columns = [&report.added_columns, &report.widened_columns, &report.dropped_columns];
-    out.push_str(&after_rows(columns, report.verdicts.quarantined, &report.exceptions));
+    out.push_str(&remarks(&Remarks {
+        other_tables: report.other_tables,
+        passed_over: &report.passed_over,
+        added: &report.added_columns,
+        widened: &report.widened_columns,
+        dropped: &report.dropped_columns,
+        rounded: &report.rounded,
+        conflicts: &report.conflicts,
+        quarantined: report.verdicts.quarantined,
+        exceptions: &report.exceptions,
+    }));
     out
 }
 

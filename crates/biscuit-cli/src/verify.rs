@@ -21,6 +21,7 @@ pub(crate) async fn run(args: &VerifyArgs, context: &Context) -> Result<Answer> 
         ("diverged", &found.diverged),
         ("unreadable", &found.unreadable),
         ("layout", &found.layout),
+        ("values", &found.values),
         ("foreign", &found.foreign),
         ("ghost", &found.ghosts),
     ];

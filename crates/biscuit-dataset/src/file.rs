@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use biscuit_core::{Error, Result};
+use biscuit_core::Result;
 use biscuit_journal::store_error;
 use biscuit_schema::{check_names, int96_as_micros, plain_type};
 use bytes::Bytes;
@@ -19,9 +19,11 @@ use parquet::file::column_crypto_metadata::ColumnCryptoMetaData::ENCRYPTION_WITH
 use parquet::file::metadata::{ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 use parquet::schema::types::{ColumnDescriptor, Type};
 
+use crate::calendar::check_calendar;
 use crate::encryption::{Encryption, Hidden, is_or_inside, no_keys};
 use crate::guarded::{GuardedRows, decode_parquet, guarded, panicked};
-use crate::reader::{FileReader, ObjectReader, fetch_footer, parquet_error};
+use crate::path_column::check_path_column;
+use crate::reader::{FileReader, Footer, ObjectReader, fetch_footer, parquet_error};
 use crate::rows::conform;
 
 /// A Parquet file of a table.
@@ -77,7 +79,8 @@ impl OpenFile {
     /// looked at, since no other engine does.
     ///
     /// # Errors
-    /// `UnreadableParquet` for what is no Parquet file or a damaged one, `DuplicateColumn`, `ColumnCase`, `NoFileKeys` for a file whose footer is
+    /// `UnreadableParquet` for what is no Parquet file or a damaged one, `PartitionMismatch` for one whose path says something else of a column than
+    /// it says itself, `LegacyCalendar`, `ColumnCase`, `NoFileKeys` for a file whose footer is
     /// encrypted, and those of the store.
     pub async fn open(store: Arc<dyn ObjectStore>, file: DataFile) -> Result<Self> {
         Self::open_with(store, file, None).await
@@ -90,6 +93,12 @@ impl OpenFile {
     pub async fn open_with(store: Arc<dyn ObjectStore>, file: DataFile, keys: Option<&Encryption>) -> Result<Self> {
         let object = ObjectReader { store, path: file.object.clone(), size: file.size };
         let footer = fetch_footer(&object, &file.path, keys).await?;
+        let whole = Self::of_footer(object, file, keys, footer)?;
+        check_calendar(&whole)?;
+        whole.without_path_columns().await
+    }
+
+    fn of_footer(object: ObjectReader, file: DataFile, keys: Option<&Encryption>, footer: Footer) -> Result<Self> {
         let chunks = footer.metadata.row_groups().iter().flat_map(|g| g.columns());
         let encrypted = chunks.filter(|c| c.crypto_metadata().is_some());
         let root = footer.metadata.file_metadata().schema_descr().root_schema();
@@ -113,10 +122,6 @@ impl OpenFile {
             fields.map(|f| Field::new(f.name(), plain_type(f.data_type()), f.is_nullable())).collect::<Vec<_>>();
         let schema = Arc::new(Schema::new(plain));
         check_names(&schema, &format!("`{}`", file.path))?;
-        if let Some((name, _)) = file.partition.iter().find(|(name, _)| schema.index_of(name).is_ok()) {
-            let message = format!("column `{name}` of `{}` is both in the file and in its path", file.path);
-            return Err(Error::data("DuplicateColumn", message));
-        }
         let keys = keys.cloned();
         Ok(Self {
             file,
@@ -129,6 +134,20 @@ impl OpenFile {
             encrypted_whole,
             encrypted_footer,
         })
+    }
+
+    /// The file without the columns that are in its path as well, which have to say the same there.
+    async fn without_path_columns(mut self) -> Result<Self> {
+        let twice: Vec<String> = self.file.partition.iter().map(|(n, _)| n.clone()).collect();
+        let twice: Vec<String> = twice.into_iter().filter(|name| self.schema.index_of(name).is_ok()).collect();
+        for name in &twice {
+            check_path_column(&self, name).await?;
+        }
+        if !twice.is_empty() {
+            let rest = self.schema.fields().iter().filter(|f| !twice.contains(f.name())).cloned();
+            self.schema = Arc::new(Schema::new(rest.collect::<Vec<_>>()));
+        }
+        Ok(self)
     }
 
     /// Whether a column, or a part of it, is encrypted.
@@ -312,12 +331,13 @@ impl OpenFile {
     ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         let mut target = self.schema.clone();
         let mut mask = ProjectionMask::all();
-        if let Some(names) = columns {
-            let roots: Vec<usize> = (0..self.schema.fields().len())
-                .filter(|&i| names.contains(&self.schema.field(i).name().as_str()))
-                .collect();
-            target = Arc::new(self.schema.project(&roots).expect("indices come from this schema"));
+        let all = self.metadata.schema().fields();
+        if columns.is_some() || all.len() != self.schema.fields().len() {
+            let wanted = |f: &Arc<Field>| columns.is_none_or(|names| names.contains(&f.name().as_str()));
+            let fields: Vec<_> = self.schema.fields().iter().filter(|f| wanted(f)).cloned().collect();
+            let roots = (0..all.len()).filter(|i| fields.iter().any(|f| f.name() == all[*i].name()));
             mask = ProjectionMask::roots(self.metadata.parquet_schema(), roots);
+            target = Arc::new(Schema::new(fields));
         }
         self.check_keys(target.fields().iter().map(|f| f.name().as_str()))?;
         let all: Vec<usize>;

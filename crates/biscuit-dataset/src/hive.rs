@@ -63,6 +63,14 @@ pub fn partition_values(path: &str) -> Result<Vec<(String, Option<String>)>> {
     folders.split('/').map(value).collect()
 }
 
+/// Whether a text of a partition column has a folder.
+///
+/// # Errors
+/// `PartitionValue` for the empty text, the one that stands for null, and one with too long a name.
+pub fn check_folder(column: &str, text: &str) -> Result<()> {
+    folder(column, Some(text)).map(drop)
+}
+
 /// One folder for a column's value.
 ///
 /// # Errors

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod calendar;
 mod dataset;
 mod dictionary;
 mod encrypted_table;
@@ -7,12 +8,14 @@ mod encryption;
 mod engine_error;
 mod file;
 mod file_writer;
+mod folder_spelling;
 mod guarded;
 mod guarded_source;
 mod hive;
 mod input_place;
 mod keyring;
 mod location;
+mod path_column;
 mod path_template;
 mod provider;
 mod reader;
@@ -27,11 +30,13 @@ pub use encryption::{Encryption, FileKey, FileKeys, FilePart};
 pub use engine_error::{engine_error, parquet_error};
 pub use file::{DataFile, OpenFile};
 pub use file_writer::{FileWriter, ParquetOptions, check_staged};
+pub use folder_spelling::FolderSpelling;
 pub use guarded::decode_parquet;
-pub use hive::{HIVE_NULL, check_partition_columns, escape, partition_values, unescape};
+pub use hive::{HIVE_NULL, check_folder, check_partition_columns, escape, partition_values, unescape};
 pub use input_place::{check_input, split_glob};
 pub use keyring::reading;
 pub use location::{ByUrl, Location, OpenLocation};
+pub use path_column::PathValue;
 pub use path_template::PathTemplate;
 pub use rows::{align, conform, partition_folders};
 pub use single::write_single;

@@ -8,6 +8,7 @@ use datafusion::arrow::array::{
 use datafusion::arrow::compute::{CastOptions, cast_with_options, take_record_batch};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 
+use crate::folder_spelling::FolderSpelling;
 use crate::hive;
 
 /// A cast that loses nothing silently: a value that does not fit is an error.
@@ -68,8 +69,12 @@ pub fn align(
 ///
 /// # Errors
 /// `MissingColumn`, `PartitionColumns`, `PartitionType` for types that make no folder, `PartitionValue` for texts that have none
-/// or one with too long a name.
-pub fn partition_folders(batch: &RecordBatch, partition_by: &[String]) -> Result<Vec<(String, RecordBatch)>> {
+/// or one with too long a name, `PartitionSpelling` for a text that is the same number as another one of the table.
+pub fn partition_folders(
+    batch: &RecordBatch,
+    partition_by: &[String],
+    spelling: &FolderSpelling,
+) -> Result<Vec<(String, RecordBatch)>> {
     if partition_by.is_empty() {
         return Ok(vec![(String::new(), batch.clone())]);
     }
@@ -86,8 +91,7 @@ pub fn partition_folders(batch: &RecordBatch, partition_by: &[String]) -> Result
         let at = match known.get(&values) {
             Some(&at) => at,
             None => {
-                let parts = partition_by.iter().zip(&values).map(|(n, v)| hive::folder(n, *v));
-                folders.push((parts.collect::<Result<Vec<_>>>()?.join("/"), Vec::new()));
+                folders.push((spelling.folder(partition_by, &values)?, Vec::new()));
                 known.insert(values, folders.len() - 1);
                 folders.len() - 1
             }
@@ -105,7 +109,7 @@ pub fn partition_folders(batch: &RecordBatch, partition_by: &[String]) -> Result
     folders.into_iter().map(part).collect()
 }
 
-fn folder_texts(array: &ArrayRef, name: &str) -> Result<StringArray> {
+pub(crate) fn folder_texts(array: &ArrayRef, name: &str) -> Result<StringArray> {
     let t = plain_type(array.data_type());
     let folder = t.is_integer()
         || matches!(

@@ -18,6 +18,7 @@ use crate::encrypted_table::hidden_of;
 use crate::encryption::Hidden;
 use crate::engine_error::engine_error;
 use crate::file::{DataFile, OpenFile};
+use crate::folder_spelling::FolderSpelling;
 use crate::hive::{check_partition_names, partition_values};
 use crate::provider::TableFiles;
 use crate::snapshot_store::{Pinned, SnapshotStore};
@@ -246,8 +247,22 @@ impl Snapshot {
         };
         check_partition_names(partition_by)?;
         let columns = schema.fields().iter().filter_map(column).collect();
-        let types = partition_types(schema, partition_by)?;
+        let mut types = partition_types(schema, partition_by)?;
+        self.keep_unsaid(&mut types);
         Ok([(COLUMNS, Value::Array(columns)), (PARTITION_TYPES, types), self.encrypted_fact()])
+    }
+
+    /// Leaves out the types of partition columns that files of others have as digits, and that nothing has said to be text: these may be numbers.
+    fn keep_unsaid(&self, types: &mut Value) {
+        let said = self.observed.head.meta.get(PARTITION_TYPES).and_then(Value::as_object);
+        let Some(types) = types.as_object_mut() else { return };
+        for (at, (name, t)) in self.partition.iter().enumerate() {
+            let values = || self.files.iter().filter_map(|f| f.partition.get(at)?.1.as_deref());
+            let digits = values().all(|v| v.parse::<i64>().is_ok()) && values().next().is_some();
+            if *t == DataType::Utf8 && digits && said.is_none_or(|said| !said.contains_key(name)) {
+                types.remove(name);
+            }
+        }
     }
 
     async fn stage(
@@ -257,7 +272,8 @@ impl Snapshot {
         options: &WriteOptions,
     ) -> Result<(u64, BTreeSet<String>)> {
         let mut batches = rows.execute_stream().await.map_err(|e| engine_error("the rows to write", e))?;
-        let mut writer = TableWriter::new(self.dataset.journal(), replace, options);
+        let spelling = self.folder_spelling()?;
+        let mut writer = TableWriter::new(self.dataset.journal(), replace, options).with_spelling(spelling);
         let mut folders = BTreeSet::new();
         while let Some(batch) = batches.try_next().await.map_err(|e| engine_error("the rows to write", e))? {
             if batch.num_rows() > 0 {
@@ -266,6 +282,18 @@ impl Snapshot {
         }
         let (rows, _) = writer.finish().await?;
         Ok((rows, folders))
+    }
+
+    /// How the table spells its folders.
+    ///
+    /// # Errors
+    /// `PartitionType`.
+    pub fn folder_spelling(&self) -> Result<FolderSpelling> {
+        let declared = self.observed.head.meta.get(PARTITION_TYPES).and_then(Value::as_object);
+        let column = |(name, t): &(String, DataType)| {
+            (name.clone(), t.clone(), declared.is_some_and(|declared| declared.contains_key(name)))
+        };
+        FolderSpelling::of(&self.files, &self.partition.iter().map(column).collect::<Vec<_>>())
     }
 
     /// Checks that new files would get the folders that the table has.

@@ -7,6 +7,7 @@ use datafusion::arrow::array::RecordBatch;
 use object_store::ObjectStore;
 
 use crate::file_writer::{FileWriter, ParquetOptions};
+use crate::folder_spelling::FolderSpelling;
 use crate::rows::partition_folders;
 
 /// How many files a write makes.
@@ -81,6 +82,7 @@ pub struct PartitionedWriter {
     options: WriteOptions,
     parent: String,
     only: Option<BTreeSet<String>>,
+    spelling: FolderSpelling,
     open: BTreeMap<(String, usize), FileWriter>,
     turn: usize,
     rows: u64,
@@ -96,11 +98,18 @@ impl PartitionedWriter {
             options: options.clone(),
             parent: String::new(),
             only: None,
+            spelling: FolderSpelling::default(),
             open: BTreeMap::new(),
             turn: 0,
             rows: 0,
             staged: vec![],
         }
+    }
+
+    /// The same writer, whose folders are spelled as those of the table.
+    pub fn with_spelling(mut self, spelling: FolderSpelling) -> Self {
+        self.spelling = spelling;
+        self
     }
 
     /// The same writer, which leaves out rows that are in other folders than these.
@@ -115,7 +124,7 @@ impl PartitionedWriter {
     /// Those of [`partition_folders`] and of the store; `EncryptedColumn` for a partition column that is to be encrypted.
     pub async fn write(&mut self, batch: &RecordBatch) -> Result<Vec<String>> {
         let mut folders = Vec::new();
-        for (folder, rows) in partition_folders(batch, &self.options.partition_by)? {
+        for (folder, rows) in partition_folders(batch, &self.options.partition_by, &self.spelling)? {
             if self.only.as_ref().is_some_and(|only| !only.contains(&folder)) {
                 continue;
             }
@@ -209,6 +218,12 @@ impl<'a, 'b> TableWriter<'a, 'b> {
     pub fn new(journal: &'a Journal, replace: &'a mut Replace<'b>, options: &'a WriteOptions) -> Self {
         let rows = PartitionedWriter::new(journal, replace.stager(), options);
         Self { replace, rows }
+    }
+
+    /// The same writer, whose folders are spelled as those of the table.
+    pub fn with_spelling(mut self, spelling: FolderSpelling) -> Self {
+        self.rows = self.rows.with_spelling(spelling);
+        self
     }
 
     /// The same writer, all of whose files are in this folder, relative to the table.

@@ -30,6 +30,7 @@ pub(crate) fn format_of(
             (options.table, options.contract, options.expected) = (table, contract, expected);
             (options.csv, options.encoding) = (source.csv.dialect, source.csv.encoding);
             options.timestamp_column.clone_from(&source.timestamp_column);
+            options.op_map = source.op_map()?;
             let defaults = [
                 (&source.op, &mut options.op),
                 (&source.csv_null, &mut options.null),
@@ -47,6 +48,7 @@ pub(crate) fn format_of(
             (options.contract, options.expected) = (contract, expected);
             (options.csv, options.encoding) = (source.csv.dialect, source.csv.encoding);
             options.op.clone_from(&source.op);
+            options.op_map = source.op_map()?;
             options.placeholder.clone_from(&source.placeholder);
             Format::Rows(options)
         }

@@ -48,13 +48,19 @@ pub(crate) struct Chosen {
     pub(crate) state: State,
     pub(crate) input: Arc<Input>,
     pub(crate) selection: Selection,
+    /// Whether folders such as `dt=2024-02-28` are columns.
+    pub(crate) hive_partitioning: bool,
 }
 
 impl Chosen {
     pub(crate) fn files(&self, objects: &[Object]) -> Result<Vec<Arc<InputFile>>> {
         let file = |object: &Object| {
             let (store, path) = self.input.find(object)?;
-            Ok(Arc::new(InputFile::new(&object.url, store, path, object.size, object.etag.clone())))
+            let file = InputFile::new(&object.url, store, path, object.size, object.etag.clone());
+            Ok(Arc::new(match self.hive_partitioning {
+                true => file.with_path_columns(self.input.below(object))?,
+                false => file,
+            }))
         };
         objects.iter().map(file).collect()
     }
@@ -87,7 +93,8 @@ pub(crate) async fn choose(
             return Err(Error::data("InputGone", message).in_file(url));
         }
         let (source, bookmark) = (name.clone(), bookmark.map(str::to_owned));
-        chosen.push(Chosen { source, bookmark, state, input: Arc::new(input), selection });
+        let (input, hive_partitioning) = (Arc::new(input), spec.hive_partitioning);
+        chosen.push(Chosen { source, bookmark, state, input, selection, hive_partitioning });
     }
     let mut names = BTreeMap::new();
     for c in &chosen {
@@ -111,6 +118,7 @@ fn options(spec: &SourceSpec, output: OutputMode) -> Result<BookmarkOptions> {
         .with_late(spec.late)
         .with_overwritten(spec.overwritten)
         .with_limit(Limit { files: spec.limit_files, bytes: spec.limit_bytes })
+        .with_allow_empty(spec.allow_empty)
         .with_reading(json!({"format": spec.format})))
 }
 

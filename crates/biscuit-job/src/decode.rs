@@ -105,7 +105,8 @@ pub(crate) fn csv_rows(
             if !reader.read(&mut record)? {
                 return Ok(());
             }
-            let names: Vec<String> = record.iter().map(str::to_owned).collect();
+            // Spaces around a name are none of it.
+            let names: Vec<String> = record.iter().map(|name| name.trim().to_owned()).collect();
             if !known.is_empty() && !names.iter().any(|name| known.iter().any(|known| known.eq_ignore_ascii_case(name)))
             {
                 return Err(no_header(file, names.iter().map(String::as_str), known.iter().copied()));
@@ -118,7 +119,7 @@ pub(crate) fn csv_rows(
     let cells = names.iter().map(|_| StringBuilder::new()).collect();
     let mut rows = CsvRows { schema: Arc::new(schema), header, dialect, cells, count: 0, bytes: 0, first: 0, next: 0 };
     while reader.read(&mut record)? {
-        let at = record.position().map_or(0, csv::Position::line);
+        let at = reader.line(&record);
         if record.len() != rows.cells.len() {
             let message = format!("the record has {} cells, and there are {} columns", record.len(), rows.cells.len());
             let error = Error::data("WrongCells", message);
@@ -139,14 +140,23 @@ pub(crate) struct CsvRecords<'a, R> {
     reader: csv::Reader<CheckedCsv<Counted<R>>>,
     /// Bytes that were read since the last record, what is read ahead among them.
     read: Rc<Cell<usize>>,
+    /// Whether lines end in CRLF, by the first of them.
+    crlf: Rc<Cell<Option<bool>>>,
 }
 
 impl<'a, R: io::Read> CsvRecords<'a, R> {
     pub(crate) fn new(file: &'a str, text: R, dialect: CsvDialect) -> Self {
-        let read = Rc::new(Cell::new(0));
-        let text = CheckedCsv::new(file, Counted { text, read: read.clone() }, dialect);
+        let (read, crlf) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(None)));
+        let counted = Counted { text, read: read.clone(), crlf: crlf.clone(), last: 0 };
+        let text = CheckedCsv::new(file, counted, dialect);
         let reader = dialect.reader().buffer_capacity(1 << 16).from_reader(text);
-        Self { file, reader, read }
+        Self { file, reader, read, crlf }
+    }
+
+    /// The line in which a record begins: the reader stops in front of the line feed of a CRLF.
+    pub(crate) fn line(&self, record: &csv::StringRecord) -> u64 {
+        let behind = |p: &csv::Position| p.line() + u64::from(p.byte() > 0 && self.crlf.get() == Some(true));
+        record.position().map_or(0, behind)
     }
 
     /// Reads the next record; false at the end.
@@ -174,6 +184,9 @@ impl<'a, R: io::Read> CsvRecords<'a, R> {
 struct Counted<R> {
     text: R,
     read: Rc<Cell<usize>>,
+    crlf: Rc<Cell<Option<bool>>>,
+    /// The last byte that was read.
+    last: u8,
 }
 
 impl<R: io::Read> io::Read for Counted<R> {
@@ -183,6 +196,13 @@ impl<R: io::Read> io::Read for Counted<R> {
         }
         let n = self.text.read(into)?;
         self.read.set(self.read.get() + n);
+        if self.crlf.get().is_none()
+            && let Some(at) = memchr::memchr(b'\n', &into[..n])
+        {
+            let before = if at == 0 { self.last } else { into[at - 1] };
+            self.crlf.set(Some(before == b'\r'));
+        }
+        self.last = into[..n].last().copied().unwrap_or(self.last);
         Ok(n)
     }
 }

@@ -1,12 +1,16 @@
 use std::collections::BTreeSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arrow::array::{BooleanArray, RecordBatch};
+use arrow::array::{AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use biscuit_change::Refused;
 use biscuit_core::{Error, Result};
-use biscuit_schema::{Coerced, Coercion, CoercionReport, Compliance, Finding, RefusedRow};
+use biscuit_dataset::check_folder;
+use biscuit_schema::{
+    Coerced, Coercion, CoercionReport, Column, ColumnType, Compliance, Finding, Reading, RefusedRow, Rounding,
+    coerce_column, stored_type, written_type,
+};
 
 use crate::columns::AddedColumns;
 
@@ -22,6 +26,10 @@ pub(crate) struct Origin<'a> {
 pub(crate) struct Finish {
     added: AddedColumns,
     coercion: Option<Coercion>,
+    /// Columns that make folders, whose rows are put aside where a text has none.
+    folders: Vec<String>,
+    /// Whether rows are computed, and have types that no contract has asked for.
+    of_query: bool,
     state: Mutex<State>,
 }
 
@@ -42,7 +50,19 @@ pub(crate) struct Finished {
 impl Finish {
     pub(crate) fn new(added: AddedColumns, coercion: Option<Coercion>, compliance: Compliance) -> Self {
         let state = State { compliance: Some(compliance), report: CoercionReport::default(), refused: vec![] };
-        Self { added, coercion, state: Mutex::new(state) }
+        Self { added, coercion, folders: vec![], of_query: false, state: Mutex::new(state) }
+    }
+
+    /// The same; rows with texts in these columns that have no folder are put aside.
+    pub(crate) fn with_folders(mut self, folders: Vec<String>) -> Self {
+        self.folders = folders;
+        self
+    }
+
+    /// The same, for what a query computes.
+    pub(crate) fn of_query(mut self, of_query: bool) -> Self {
+        self.of_query = of_query;
+        self
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -55,6 +75,9 @@ impl Finish {
     /// Those of the columns that are added, and of the contract.
     pub(crate) fn rows(&self, batch: &RecordBatch, origin: &Origin<'_>) -> Result<RecordBatch> {
         let mut batch = self.added.add(batch, origin.place)?;
+        if self.coercion.is_none() && self.of_query {
+            batch = self.as_written(&batch)?;
+        }
         // Places in the batch that came of the rows that are left of it.
         let mut left: Option<Vec<usize>> = None;
         if let Some(coercion) = &self.coercion {
@@ -74,10 +97,11 @@ impl Finish {
             batch = coerced;
         }
         let came = |row: usize| left.as_ref().map_or(row, |left| left[row]);
-        let refused = match &mut self.state().compliance {
+        let mut refused = match &mut self.state().compliance {
             Some(compliance) => compliance.check(&batch, &|row| (origin.place)(came(row)))?,
             None => return Err(Error::internal("rows came after the end")),
         };
+        self.without_folder(&batch, &mut refused);
         if refused.is_empty() {
             return Ok(batch);
         }
@@ -85,6 +109,51 @@ impl Finish {
         self.refuse(refused, Some(&came), origin);
         let keep: BooleanArray = (0..batch.num_rows()).map(|row| Some(!aside.contains(&row))).collect();
         filter_record_batch(&batch, &keep).map_err(|e| Error::internal("rows could not be left out").with_source(e))
+    }
+
+    /// Adds rows whose texts have no folder.
+    fn without_folder(&self, batch: &RecordBatch, refused: &mut Vec<RefusedRow>) {
+        for name in &self.folders {
+            let Some(texts) = batch.column_by_name(name).and_then(|c| c.as_string_opt::<i32>()) else { continue };
+            for (row, text) in texts.iter().enumerate() {
+                if let Some(Err(e)) = text.map(|text| check_folder(name, text))
+                    && refused.iter().all(|other| other.row != row)
+                {
+                    refused.push(RefusedRow { row, column: name.clone(), code: e.code(), message: e.message().into() });
+                }
+            }
+        }
+    }
+
+    /// Rows in the types in which values are written where no contract asks for others. What a query computes in nanoseconds is rounded, and counted.
+    fn as_written(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let schema = batch.schema();
+        let (mut fields, mut columns) = (schema.fields().to_vec(), batch.columns().to_vec());
+        for (field, values) in fields.iter_mut().zip(&mut columns) {
+            if stored_type(field.data_type()).is_none() {
+                let message = format!(
+                    "the query gives the column `{}` the type {}, which no table holds: cast it to another one",
+                    field.name(),
+                    field.data_type()
+                );
+                return Err(Error::usage("UnsupportedType", message).with_column(field.name()));
+            }
+            let written = written_type(field.data_type());
+            if written == *field.data_type() {
+                continue;
+            }
+            let reading = Reading { rounding: Rounding::HalfUp, ..Reading::default() };
+            let column = Column::new(field.name(), ColumnType::of_arrow(written.clone())).with_reading(reading);
+            let made = coerce_column(&column, values)?;
+            if made.rounded > 0 {
+                self.state().report.columns.entry(field.name().clone()).or_default().rounded += made.rounded;
+            }
+            *values = made.array;
+            *field = Arc::new(field.as_ref().clone().with_data_type(written));
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
+            .map_err(|e| Error::internal("rows could not be put in other types").with_source(e))
     }
 
     fn refuse(&self, rows: Vec<RefusedRow>, came: Option<&dyn Fn(usize) -> usize>, origin: &Origin<'_>) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use arrow::datatypes::{Schema, SchemaRef};
 use biscuit_core::{Error, Result};
 use biscuit_dataset::{DataFile, Encryption, OpenFile};
-use biscuit_schema::{Conflict, Contract, Inference, apply_rules, usual_rules};
+use biscuit_schema::{Conflict, Contract, Inference, apply_rules, usual_rules, uuid_columns, uuid_schema};
 use futures::StreamExt;
 use tokio::runtime::Handle;
 
@@ -36,8 +36,14 @@ pub(crate) async fn infer(
         async move {
             let learned = tokio::task::spawn_blocking(move || {
                 let mut inference = Inference::default();
-                look_at(&mut inference, &file, (format, &csv), keys.as_ref(), &handle, look)
-                    .map(|names| (inference, names))
+                let names = look_at(&mut inference, &file, (format, &csv), keys.as_ref(), &handle, look)?;
+                // What the rows say themselves has a type already.
+                for (name, value) in &file.path_columns {
+                    if inference.type_of(name).is_none_or(|t| t.is_null()) {
+                        inference.add_text(&file.name, 1, name, value.as_deref().unwrap_or_default());
+                    }
+                }
+                Ok((inference, names))
             });
             learned.await.map_err(|e| Error::internal("an inference was cut off").with_source(e))?
         }
@@ -141,11 +147,11 @@ fn look_at(
             let mut reader = CsvRecords::new(&file.name, text, csv.dialect.of_file(&file.name));
             let mut record = ::csv::StringRecord::new();
             reader.read(&mut record)?;
-            let names: Vec<String> = record.iter().map(str::to_owned).collect();
+            let names: Vec<String> = record.iter().map(|name| name.trim().to_owned()).collect();
             let mut rows = 0;
             while rows < most && reader.read(&mut record)? {
                 rows += 1;
-                let line = record.position().map_or(0, ::csv::Position::line);
+                let line = reader.line(&record);
                 let cells = record.iter().map(|c| if *c == *csv.null { "" } else { c });
                 inference.add_texts(&file.name, line, names.iter().map(String::as_str).zip(cells));
             }
@@ -156,7 +162,8 @@ fn look_at(
             let data = DataFile { path, object: file.path.clone(), size: file.size, partition: vec![] };
             let open = OpenFile::open_with(file.store.clone(), data, keys);
             let open = handle.block_on(open).map_err(|e| file.failed(e))?;
-            inference.add_schema(&file.name, open.rows(), open.schema());
+            let uuids = uuid_columns(open.metadata().parquet_schema());
+            inference.add_schema(&file.name, open.rows(), &uuid_schema(open.schema(), &uuids));
             Ok(vec![])
         }
     }

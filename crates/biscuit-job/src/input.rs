@@ -11,6 +11,8 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tokio::runtime::Handle;
 
+use crate::path_columns::path_columns;
+
 /// Bytes of text that are worked on at a time.
 pub(crate) const SLICE: usize = 8 << 20;
 
@@ -28,12 +30,20 @@ pub(crate) struct InputFile {
     pub(crate) store: Arc<dyn ObjectStore>,
     pub(crate) path: Path,
     pub(crate) size: u64,
+    /// The columns that are in its path, and their values.
+    pub(crate) path_columns: Vec<(String, Option<String>)>,
 }
 
 impl InputFile {
     pub(crate) fn new(name: &str, store: Arc<dyn ObjectStore>, path: Path, size: u64, etag: Option<String>) -> Self {
         let store = as_listed(store, [(path.clone(), etag)]);
-        Self { name: name.into(), store, path, size }
+        Self { name: name.into(), store, path, size, path_columns: vec![] }
+    }
+
+    /// The same file; this is its path below the place of the source.
+    pub(crate) fn with_path_columns(mut self, below: &str) -> Result<Self> {
+        self.path_columns = path_columns(below).map_err(|e| e.in_file(&self.name))?;
+        Ok(self)
     }
 
     /// What an error means that came up while it was read.

@@ -14,6 +14,19 @@ use crate::report::{JobReport, OutputReport};
 use crate::spec::{ContractSpec, JobSpec, OutputMode, OutputSpec, contract, invalid};
 use crate::work::Work;
 
+/// Whether a run changes anything.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DryRun {
+    /// It does.
+    #[default]
+    No,
+    /// It says what it would do. Rows are not read, so that nothing is known of them.
+    Plan,
+    /// It reads the rows as well, and says what it would write.
+    Read,
+}
+
 /// How a run goes.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
@@ -22,8 +35,8 @@ pub struct RunOptions {
     pub mode: Mode,
     /// Partitions that are built anew, by their folders: `day=2024-02-29`. Default: none, and new input is read.
     pub rebuild: Vec<String>,
-    /// Whether nothing is read and changed, and the plan is told.
-    pub dry_run: bool,
+    /// Whether nothing is changed, and the plan is told. Merges read their records in any case.
+    pub dry_run: DryRun,
     /// The output that runs; all of them, if it is not given.
     pub output: Option<String>,
     /// Of snapshot: the instant for which the run is scheduled, which the current period holds, the same for each attempt: as `2024-03-01`
@@ -51,9 +64,13 @@ impl RunOptions {
     }
 
     /// The same options; nothing is changed.
-    pub fn with_dry_run(mut self) -> Self {
-        self.dry_run = true;
+    pub fn with_dry_run(mut self, dry_run: DryRun) -> Self {
+        self.dry_run = dry_run;
         self
+    }
+
+    pub(crate) fn is_dry(&self) -> bool {
+        self.dry_run != DryRun::No
     }
 }
 
@@ -152,7 +169,7 @@ impl RawToClean {
             ));
         }
         let means = match &self.spec.pii {
-            Some(policy) if options.dry_run => Some(unstored(policy, &*self.means, &self.folder).await?),
+            Some(policy) if options.is_dry() => Some(unstored(policy, &*self.means, &self.folder).await?),
             Some(policy) => Some(self.means.open(policy, &self.folder).await?),
             None => None,
         };
@@ -226,7 +243,7 @@ impl RawToClean {
         for place in sources.iter().flat_map(|source| self.spec.sources[source].places()) {
             check_input(&place, dataset.location(), &*self.opener).await?;
         }
-        let snapshot = if options.dry_run { dataset.view().await? } else { dataset.observe().await? };
+        let snapshot = if options.is_dry() { dataset.view().await? } else { dataset.observe().await? };
         let chosen = choose(&self.spec, &sources, &snapshot, &*self.places, (spec.mode, &options.mode)).await?;
         let report = OutputReport {
             name: name.to_owned(),

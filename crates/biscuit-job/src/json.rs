@@ -7,31 +7,12 @@ use arrow::compute::{and, is_not_null};
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use arrow::json::reader::{Decoder, ReaderBuilder};
 use biscuit_core::{Error, Result, catch_panic, unquoted};
-use biscuit_schema::{Contract, is_too_deep, too_deep};
+use biscuit_schema::{Contract, is_too_deep, text_type, too_deep};
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use crate::decode::{BATCH, BadRow, Piece, Raw};
 use crate::json_names::Names;
-
-/// The type of which text is read first: scalars as text, exactly as they are written, and what is nested around them.
-fn as_text(t: &DataType) -> DataType {
-    let field =
-        |f: &Arc<Field>| Arc::new(f.as_ref().clone().with_data_type(as_text(f.data_type())).with_nullable(true));
-    match t {
-        DataType::List(item) => DataType::List(field(item)),
-        DataType::Struct(fields) => DataType::Struct(fields.iter().map(field).collect()),
-        DataType::Map(entry, sorted) => match entry.data_type() {
-            DataType::Struct(kv) => {
-                let key = Arc::new(Field::new(kv[0].name(), DataType::Utf8, false));
-                let entries = DataType::Struct(Fields::from(vec![key, field(&kv[1])]));
-                DataType::Map(Arc::new(entry.as_ref().clone().with_data_type(entries)), *sorted)
-            }
-            _ => t.clone(),
-        },
-        _ => DataType::Utf8,
-    }
-}
 
 /// A column, and what it is called in lines: its name first.
 #[derive(Debug, Clone)]
@@ -63,7 +44,7 @@ impl JsonLines {
         for column in &contract.columns {
             let former = column.reading.renamed_from.iter().filter(|n| taken.insert(n)).cloned();
             let names = std::iter::once(column.name.clone()).chain(former).collect();
-            columns.push(TextColumn { names, text: as_text(column.column_type.arrow()) });
+            columns.push(TextColumn { names, text: text_type(column.column_type.arrow(), &|_| false) });
         }
         let schema = schema(&columns);
         let (names, decoder) = (Names::of(&schema), decoder(&schema, true)?);

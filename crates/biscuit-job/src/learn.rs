@@ -82,7 +82,8 @@ async fn files_at(place: &Place, format: Option<SourceFormat>) -> Result<(Vec<Ar
     // What is learned first names the columns, whatever the order of a listing.
     for object in input.everything() {
         let (store, path) = input.find(&object)?;
-        files.push(Arc::new(InputFile::new(&object.url, store, path, object.size, object.etag)));
+        let file = InputFile::new(&object.url, store, path, object.size, object.etag.clone());
+        files.push(Arc::new(file.with_path_columns(input.below(&object))?));
     }
     let Some(first) = files.first() else {
         return Err(Error::usage("NotFound", format!("there are no objects at `{}`", place.url())));

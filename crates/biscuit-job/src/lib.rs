@@ -16,6 +16,7 @@ mod learn;
 mod merge;
 mod origin;
 mod output;
+mod path_columns;
 mod pii;
 mod put_aside;
 mod query;
@@ -29,7 +30,7 @@ mod write;
 
 pub use choose::{OpenPlace, PlaceByLocation};
 pub use impact::impact;
-pub use job::{RawToClean, RunOptions};
+pub use job::{DryRun, RawToClean, RunOptions};
 pub use learn::{format_at, learn, sample};
 pub use pii::{LocalMeans, OpenMeans, TableKeys};
 pub use put_aside::{OfSubjects, put_aside_of, unsealed};

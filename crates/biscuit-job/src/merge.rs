@@ -97,7 +97,7 @@ impl Work<'_> {
         };
         let Finished { report, mut refused, findings } = rows.finish.finish()?;
         refused.extend(self.say_sources(&rows.readings)?);
-        self.report.coercion = rows.contract.as_ref().map(|_| report);
+        self.report.coercion = Some(report).filter(|report| rows.contract.is_some() || !report.columns.is_empty());
         self.report.findings.extend(findings);
         self.report.quarantined = refused.len() as u64;
         let count = placed.iter().map(|(b, ..)| b.num_rows() as u64).sum();
@@ -158,7 +158,7 @@ impl Work<'_> {
         let partition_by =
             if self.spec.partition_by.is_empty() { of(|c| &c.partition_by) } else { self.spec.partition_by.clone() };
         self.guards.iter().try_for_each(|guard| guard.check(&key, &order, &partition_by))?;
-        let mut beside = Beside::default();
+        let mut beside = Beside { run: Some(self.run.id.to_string()), ..Beside::default() };
         for chosen in self.chosen.iter().filter(|c| c.bookmark.is_some()) {
             if let Some(change) = chosen.state.advance(&chosen.selection, self.run, Output::default())? {
                 beside.state.extend(change.state);
@@ -174,6 +174,7 @@ impl Work<'_> {
         if contract.is_some_and(|c| c.on_error != biscuit_schema::OnError::Fail) {
             options.bad_rows = biscuit_change::BadRows::Quarantine;
         }
+        options.new_server = self.spec.new_server.unwrap_or_default();
         if let Some(percent) = self.spec.max_deleted {
             options = options.with_max_deleted(percent);
         }
@@ -186,7 +187,7 @@ impl Work<'_> {
             .with_op_rank(&self.spec.op_rank)
             .with_ignore_null(ignore)
             .with_drop_columns(self.spec.drop_columns.clone());
-        let mode = if run.dry_run { Mode::DryRun } else { Mode::Commit };
+        let mode = if run.is_dry() { Mode::DryRun } else { Mode::Commit };
         if self.spec.mode == OutputMode::Snapshot {
             let periods = self.periods()?;
             let as_of = run.as_of.as_ref().map_or(Ok(self.run.start), |text| periods.calendar.read(text))?;

@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use biscuit_bookmark::{Object, Output, Replaced};
+use biscuit_change::Refused;
 use biscuit_core::{Error, Result};
 use biscuit_dataset::LAYER;
 use biscuit_journal::{Outcome, Replace};
@@ -11,7 +12,7 @@ use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use serde_json::json;
 
 use crate::finish::Finished;
-use crate::job::RunOptions;
+use crate::job::{DryRun, RunOptions};
 use crate::report::OutputReport;
 use crate::spec::OutputMode;
 use crate::work::{Rows, Work};
@@ -25,8 +26,14 @@ impl Work<'_> {
             self.check_rebuild(partitions, &plan.objects).await?;
         }
         let mut rows = self.rows(&plan.objects).await?;
-        if options.dry_run {
-            return self.say_plan(&rows, &plan.objects, options).await;
+        if options.is_dry() {
+            let lines = self.plan_lines(&rows, &plan.objects, options).await?;
+            match options.dry_run {
+                DryRun::Read => self.read_only(&rows, &plan).await?,
+                _ => drop(self.say_sources(&[])?),
+            }
+            (self.report.plan, self.report.outcome) = (lines, "planned");
+            return Ok(self.report);
         }
         self.snapshot.check_partitioning(&rows.partition_by, write_mode(self.spec.mode))?;
         let journal = self.snapshot.dataset().journal().clone();
@@ -41,11 +48,36 @@ impl Work<'_> {
         }
         let report = serde_json::to_value(&self.report).map_err(|e| Error::internal("a report").with_source(e))?;
         replace.with_report(report);
+        replace.with_run(self.run.id.to_string());
         let committed = replace.commit().await?;
         self.report.version = committed.version;
         self.report.outcome = if committed.outcome == Outcome::Committed { "committed" } else { "unchanged" };
         self.report.exceptions = committed.exceptions.into_iter().map(|e| format!("{}: {}", e.code, e.path)).collect();
         Ok(self.report)
+    }
+
+    /// Reads all rows as a run would, and writes none of them.
+    async fn read_only(&mut self, rows: &Rows, plan: &Plan) -> Result<()> {
+        self.snapshot.check_partitioning(&rows.partition_by, write_mode(self.spec.mode))?;
+        let journal = self.snapshot.dataset().journal().clone();
+        let observed = self.snapshot.observed.clone();
+        let replace = journal.replace(&observed);
+        let written = self.stage(rows, &plan.objects, &replace, (plan.rebuild.clone(), true)).await?;
+        let refused = self.say_rows(rows, &written)?;
+        self.report.quarantined = refused.len() as u64;
+        self.report.partitions = written.folders.into_iter().filter(|p| !p.is_empty()).collect();
+        Ok(())
+    }
+
+    /// What the report says of rows; answers with those that are put aside.
+    fn say_rows(&mut self, rows: &Rows, written: &Written) -> Result<Vec<Refused>> {
+        let Finished { report, mut refused, findings } = rows.finish.finish()?;
+        refused.extend(self.say_sources(&rows.readings)?);
+        self.guard(refused.len() as u64, written.rows)?;
+        self.report.coercion = Some(report).filter(|report| rows.contract.is_some() || !report.columns.is_empty());
+        self.report.findings.extend(findings);
+        self.report.rows = written.rows;
+        Ok(refused)
     }
 
     /// Which objects are read, and what goes.
@@ -74,7 +106,7 @@ impl Work<'_> {
 
     async fn put_together(&mut self, replace: &mut Replace<'_>, rows: &mut Rows, plan: Plan) -> Result<()> {
         let by_partition = self.spec.mode == OutputMode::ReplacePartitions;
-        let mut written = self.stage(rows, &plan.objects, replace, plan.rebuild.clone()).await?;
+        let mut written = self.stage(rows, &plan.objects, replace, (plan.rebuild.clone(), false)).await?;
         let mut gone: BTreeSet<String> = plan.rebuild.clone().unwrap_or_default();
         if by_partition && plan.rebuild.is_none() {
             gone.extend(written.folders.iter().cloned());
@@ -85,14 +117,10 @@ impl Work<'_> {
                 written = self.stage_again(rows, all, written, replace, &gone).await?;
             }
         }
-        let Finished { report, mut refused, findings } = rows.finish.finish()?;
-        refused.extend(self.say_sources(&rows.readings)?);
-        self.guard(refused.len() as u64, written.rows)?;
+        let refused = self.say_rows(rows, &written)?;
         let refused = self.sealed(refused)?;
-        self.report.coercion = rows.contract.as_ref().map(|_| report);
-        self.report.findings.extend(findings);
         self.report.quarantined = refused.len() as u64;
-        (self.report.rows, self.report.files) = (written.rows, written.staged.len() as u64);
+        self.report.files = written.staged.len() as u64;
         self.retire(replace, &plan, &gone)?;
         let mut partitions = written.folders.clone();
         partitions.extend(gone);
@@ -145,7 +173,7 @@ impl Work<'_> {
     ) -> Result<Written> {
         let mut again = self.rows(&all).await?;
         std::mem::swap(rows, &mut again);
-        let mut staged = self.stage(rows, &all, replace, Some(partitions.clone())).await?;
+        let mut staged = self.stage(rows, &all, replace, (Some(partitions.clone()), false)).await?;
         staged.reached = written.reached;
         Ok(staged)
     }

@@ -9,7 +9,10 @@ use arrow::datatypes::SchemaRef;
 use biscuit_change::Refused;
 use biscuit_core::{Error, Instant, Result};
 use biscuit_dataset::{DataFile, Encryption, OpenFile};
-use biscuit_schema::{Coerced, Coercion, CoercionReport, Compliance, Contract, Extra, Finding, OnError, RefusedRow};
+use biscuit_schema::{
+    Coerced, Coercion, CoercionReport, Compliance, Contract, Extra, Finding, OnError, RefusedRow, uuid_columns,
+    uuid_texts,
+};
 use futures::StreamExt;
 use serde::Serialize;
 use tokio::runtime::Handle;
@@ -17,6 +20,7 @@ use tokio::runtime::Handle;
 use crate::decode::{BadRow, Names, Piece, Raw, csv_rows};
 use crate::input::{InputFile, SLICE, lines_before, lines_in};
 use crate::json::JsonLines;
+use crate::path_columns::with_path_columns;
 use crate::pii::Guarded;
 use crate::spec::{CsvSpec, SourceFormat};
 
@@ -198,10 +202,11 @@ impl Reading {
         let open = OpenFile::open_with(file.store.clone(), data, self.keys.as_ref());
         let open = handle.block_on(open).map_err(|e| file.failed(e))?;
         self.check_encrypted(&open)?;
+        let uuids = uuid_columns(open.metadata().parquet_schema());
         let mut rows = open.with_batch_rows(crate::decode::BATCH).stream(None)?;
         let mut first = 1;
         while let Some(batch) = handle.block_on(rows.next()) {
-            let batch = batch.map_err(|e| file.failed(e))?;
+            let batch = uuid_texts(batch.map_err(|e| file.failed(e))?, &uuids)?;
             let count = batch.num_rows() as u64;
             piece(Piece { batch, first, raw: Raw::Rows })?;
             first += count;
@@ -332,7 +337,8 @@ impl Reading {
         own: &mut Found,
         take: &mut dyn FnMut(FileRows<'_>) -> Result<()>,
     ) -> Result<()> {
-        let coerced = self.coercion.coerce(&piece.batch, &file.name, piece.first);
+        let rows = with_path_columns(&piece.batch, self.coercion.contract(), file, piece.first);
+        let coerced = rows.and_then(|rows| self.coercion.coerce(&rows, &file.name, piece.first));
         let Coerced { batch, kept, refused, report } = coerced.map_err(|e| match e.row() {
             Some(row) => e.moved_to(&file.name, row + numbers.before()),
             None => e,
@@ -403,7 +409,10 @@ impl Reading {
             .collect();
         let names = match self.csv.header {
             true => Names::InHeader(&known),
-            false => Names::Given(columns.iter().map(|c| c.name.clone()).collect()),
+            false => {
+                let in_path = |name: &str| file.path_columns.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
+                Names::Given(columns.iter().map(|c| c.name.clone()).filter(|name| !in_path(name)).collect())
+            }
         };
         csv_rows(&file.name, file.text(handle, self.csv.encoding)?, &self.csv, names, piece, refuse)
     }

@@ -1,20 +1,19 @@
 use biscuit_bookmark::Object;
 use biscuit_core::Result;
 
-use crate::job::RunOptions;
-use crate::report::OutputReport;
+use crate::job::{DryRun, RunOptions};
 use crate::spec::OutputMode;
 use crate::work::{Rows, Work};
 use crate::write::plain;
 
 impl Work<'_> {
     /// What a run would do, in lines.
-    pub(crate) async fn say_plan(
-        mut self,
+    pub(crate) async fn plan_lines(
+        &self,
         rows: &Rows,
         objects: &[Vec<Object>],
         options: &RunOptions,
-    ) -> Result<OutputReport> {
+    ) -> Result<Vec<String>> {
         let mut lines = Vec::new();
         for (chosen, objects) in self.chosen.iter().zip(objects) {
             let bytes: u64 = objects.iter().map(|o| o.size).sum();
@@ -53,9 +52,13 @@ impl Work<'_> {
         let by =
             if rows.partition_by.is_empty() { String::new() } else { format!(", by {}", rows.partition_by.join(", ")) };
         lines.push(format!("{how}{by}"));
-        self.say_sources(&[])?;
-        (self.report.plan, self.report.outcome) = (lines, "planned");
-        Ok(self.report)
+        if options.dry_run == DryRun::Plan {
+            lines.push(
+                "the rows were not read, so that nothing is known of their values: `--dry-run=read` reads them"
+                    .to_owned(),
+            );
+        }
+        Ok(lines)
     }
 }
 

@@ -2,8 +2,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use biscuit_bookmark::{BookmarkOptions, Identity, Late, Overwritten};
-use biscuit_change::{CsvDialect, TextEncoding};
+use biscuit_change::{CsvDialect, OpMap, TextEncoding};
 use biscuit_core::{Error, Result, parse_duration, unquoted};
+use biscuit_merge::NewServer;
 use biscuit_pii::Policy;
 use biscuit_schema::{Contract, NamingRule};
 use serde::{Deserialize, Serialize};
@@ -209,6 +210,10 @@ pub struct SourceSpec {
     pub csv: CsvSpec,
     /// The column that gets the URL of the object that a row comes from.
     pub source_file: Option<String>,
+    /// Whether folders below the source's place that are named as Hive names them, `dt=2024-02-28`, are columns of the rows in them. Default: yes.
+    /// Change records have none.
+    #[serde(default = "yes")]
+    pub hive_partitioning: bool,
     /// When an object that was read is another one.
     #[serde(default)]
     pub identity: Identity,
@@ -227,10 +232,16 @@ pub struct SourceSpec {
     /// Whether a run goes on without objects that go while it reads.
     #[serde(default)]
     pub allow_missing: bool,
+    /// Whether a place may have no object when the source is read first, or without a bookmark.
+    #[serde(default)]
+    pub allow_empty: bool,
     /// Of Debezium and DMS: the table, `schema.table`.
     pub table: Option<String>,
     /// Of change records: the operation column.
     pub op: Option<String>,
+    /// Of change records: operation codes that are not those of common tools, and what they say: `upsert`, `delete`, `truncate` or `ignore`.
+    #[serde(default)]
+    pub op_map: BTreeMap<String, String>,
     /// Of DMS: the task's `TimestampColumnName`.
     pub timestamp_column: Option<String>,
     /// Of DMS: the task's `CsvNullValue`.
@@ -271,7 +282,8 @@ impl SourceSpec {
             return wrong("has a contract and rules: a contract names every type");
         }
         use SourceFormat::{Debezium, Dms, Rows};
-        let formats: [(&str, bool, &[SourceFormat]); 7] = [
+        let formats: [(&str, bool, &[SourceFormat]); 8] = [
+            ("op_map", !self.op_map.is_empty(), &[Rows, Dms]),
             ("table", self.table.is_some(), &[Debezium, Dms]),
             ("op", self.op.is_some(), &[Rows, Dms]),
             ("timestamp_column", self.timestamp_column.is_some(), &[Dms]),
@@ -286,7 +298,12 @@ impl SourceSpec {
         if self.rules.is_some() && self.format.is_changes() {
             return wrong("has rules, which do not go with a format of change records");
         }
+        self.op_map()?;
         self.look_back().map(drop)
+    }
+
+    pub(crate) fn op_map(&self) -> Result<OpMap> {
+        OpMap::parse(self.op_map.iter().map(|(code, meaning)| format!("{code}={meaning}")))
     }
 
     pub(crate) fn look_back(&self) -> Result<Option<std::time::Duration>> {
@@ -313,6 +330,10 @@ pub enum OutputMode {
     Merge,
     /// As merge, one full copy per period.
     Snapshot,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// A column that is made of another one.
@@ -398,6 +419,8 @@ pub struct OutputSpec {
     pub drop_columns: Vec<String>,
     /// Of merge and snapshot: the most rows of a table of more than 1,000 that may be deleted, in percent.
     pub max_deleted: Option<f64>,
+    /// Of merge and snapshot: what the log positions of a database server mean that no record came from before.
+    pub new_server: Option<NewServer>,
     /// Of snapshot: how long periods are.
     pub granularity: Option<String>,
     /// Of snapshot: the time zone in which periods begin.
@@ -445,6 +468,7 @@ impl OutputSpec {
             ("ignore_null", !self.ignore_null.is_empty(), merges),
             ("drop_columns", !self.drop_columns.is_empty(), merges),
             ("max_deleted", self.max_deleted.is_some(), merges),
+            ("new_server", self.new_server.is_some(), merges),
             ("zone", self.zone.is_some(), self.mode == OutputMode::Snapshot),
         ];
         if let Some((what, ..)) = only.iter().find(|(_, given, fits)| *given && !fits) {

@@ -7,7 +7,7 @@ use biscuit_core::{Error, Result, Run};
 use biscuit_dataset::{FileSizing, ParquetOptions, Snapshot, WriteOptions, refuse_raw};
 use biscuit_journal::Replace;
 use biscuit_pii::Means;
-use biscuit_schema::{Coercion, Compliance, Contract, Extra, Layer};
+use biscuit_schema::{Coercion, Compliance, Contract, Extra, Layer, OnError};
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 
 use crate::choose::Chosen;
@@ -102,10 +102,10 @@ impl Work<'_> {
         }
         let remembers = matches!(options.mode, Mode::Advance);
         match (self.spec.mode, &options.mode) {
-            (OutputMode::Append, Mode::Full | Mode::ReadOnly) if !options.dry_run => {
+            (OutputMode::Append, Mode::Full | Mode::ReadOnly) if !options.is_dry() => {
                 wrong("an output that appends remembers what it read: reset or rewind its bookmark instead")
             }
-            (OutputMode::ReplacePartitions | OutputMode::Replace, _) if !remembers && !options.dry_run => {
+            (OutputMode::ReplacePartitions | OutputMode::Replace, _) if !remembers && !options.is_dry() => {
                 wrong("this output is made of all input that reaches it: rebuild partitions, or rewind its bookmark")
             }
             _ => Ok(()),
@@ -157,14 +157,22 @@ impl Work<'_> {
                 format!("the contract of `{}` declares it {layer:?}: it is added to, and nothing else", self.name);
             return Err(Error::usage("RawLayer", message.replace("Raw", "raw")));
         }
-        let known = self.snapshot.known_schema()?.filter(|s| !s.fields().is_empty());
+        let known = match self.snapshot.known_schema()? {
+            Some(known) => Some(known),
+            // Files of others say their columns themselves.
+            None if self.spec.mode == OutputMode::Replace => None,
+            None => Some(self.snapshot.schema(&self.snapshot.open_files().await?)?),
+        };
+        let known = known.filter(|s| !s.fields().is_empty());
         // What is treated has another type in the table than where it comes from.
         let treated = match &known {
             Some(known) => self.treated(known)?,
             None => BTreeSet::new(),
         };
         let added = AddedColumns::new(&self.spec.audit, self.spec.derive.clone(), self.run);
-        let names: BTreeSet<&str> = added.names().chain(treated.iter().map(String::as_str)).collect();
+        // The column that names periods is made by the table.
+        let period = (self.spec.mode == OutputMode::Snapshot).then_some(PERIOD);
+        let names: BTreeSet<&str> = added.names().chain(treated.iter().map(String::as_str)).chain(period).collect();
         let known = known.as_ref().filter(|_| self.spec.sql.is_none()).map(|s| without(s, &names));
         let mut readings = Vec::new();
         for (at, objects) in objects.iter().enumerate() {
@@ -184,7 +192,12 @@ impl Work<'_> {
             [] => declared,
             given => given.to_vec(),
         };
-        let finish = Arc::new(Finish::new(added, coercion, compliance));
+        // Rows that go there as they are follow the policy of their own contract.
+        let policy = own.as_ref().or(readings.first().map(|reading| reading.coercion.contract())).map(|c| c.on_error);
+        let aside = policy == Some(OnError::Quarantine);
+        let folders = if aside { partition_by.clone() } else { vec![] };
+        let finish =
+            Arc::new(Finish::new(added, coercion, compliance).with_folders(folders).of_query(self.spec.sql.is_some()));
         let sources: Vec<_> = readings.iter().map(|reading| (reading.schema.clone(), reading.keeps_extra())).collect();
         self.encrypt_files(&sources, own.as_ref()).await?;
         Ok(Rows { readings, finish, partition_by, contract: own })
@@ -333,13 +346,13 @@ impl Work<'_> {
         self.job.parallelism.min(usize::try_from(bytes / WORTH + 1).unwrap_or(1))
     }
 
-    /// Stages the rows of these objects.
+    /// Stages the rows of these objects, or only counts them.
     pub(crate) async fn stage(
         &self,
         rows: &Rows,
         objects: &[Vec<Object>],
         replace: &Replace<'_>,
-        only: Option<BTreeSet<String>>,
+        (only, discard): (Option<BTreeSet<String>>, bool),
     ) -> Result<Written> {
         let mut options = WriteOptions::default().with_partition_by(rows.partition_by.clone());
         options.parquet = self.parquet.clone();
@@ -347,7 +360,8 @@ impl Work<'_> {
             options = options.with_sizing(FileSizing::TargetSize(size));
         }
         let journal = self.snapshot.dataset().journal().clone();
-        let target = Target { journal, stager: replace.stager(), options, only };
+        let spelling = self.snapshot.folder_spelling()?;
+        let target = Target { journal, stager: replace.stager(), options, only, spelling, discard };
         if let Some(query) = self.query(rows, objects).await? {
             return write_query(query.run().await?, self.name, &rows.finish, &target).await;
         }
@@ -367,6 +381,9 @@ impl Work<'_> {
         })
     }
 }
+
+/// The column that names periods.
+const PERIOD: &str = "period";
 
 /// Input that another thread is worth its files for.
 const WORTH: u64 = 32 << 20;

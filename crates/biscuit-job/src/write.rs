@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{PartitionedWriter, WriteOptions, conform, engine_error};
+use biscuit_dataset::{FolderSpelling, PartitionedWriter, WriteOptions, conform, engine_error, partition_folders};
 use biscuit_journal::{Journal, StagedFile, Stager};
 use biscuit_schema::plain_type;
 use datafusion::arrow::array::RecordBatch;
@@ -48,6 +48,9 @@ pub(crate) struct Target {
     pub(crate) stager: Stager,
     pub(crate) options: WriteOptions,
     pub(crate) only: Option<BTreeSet<String>>,
+    pub(crate) spelling: FolderSpelling,
+    /// Whether rows are counted and not written.
+    pub(crate) discard: bool,
 }
 
 /// A writer whose rows may change their columns on the way.
@@ -66,16 +69,33 @@ impl Writer {
         if batch.num_rows() == 0 {
             return Ok(vec![]);
         }
+        if self.target.discard {
+            return self.count(batch);
+        }
         if self.open.as_ref().is_some_and(|(schema, _)| *schema != batch.schema()) {
             self.close().await?;
         }
         let (_, writer) = self.open.get_or_insert_with(|| {
-            let Target { journal, stager, options, only } = &self.target;
-            let writer = PartitionedWriter::new(journal, stager.clone(), options);
+            let Target { journal, stager, options, only, spelling, .. } = &self.target;
+            let writer = PartitionedWriter::new(journal, stager.clone(), options).with_spelling(spelling.clone());
             let writer = only.iter().fold(writer, |w, only| w.only(only.clone()));
             (batch.schema(), writer)
         });
         let folders = writer.write(batch).await?;
+        self.written.folders.extend(folders.iter().cloned());
+        Ok(folders)
+    }
+
+    /// Looks for the folders of rows that are not written.
+    fn count(&mut self, batch: &RecordBatch) -> Result<Vec<String>> {
+        let Target { options, only, spelling, .. } = &self.target;
+        let mut folders = Vec::new();
+        for (folder, rows) in partition_folders(batch, &options.partition_by, spelling)? {
+            if only.as_ref().is_none_or(|only| only.contains(&folder)) {
+                self.written.rows += rows.num_rows() as u64;
+                folders.push(folder);
+            }
+        }
         self.written.folders.extend(folders.iter().cloned());
         Ok(folders)
     }

@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use biscuit_core::{CommitId, Error, Result};
+use biscuit_core::{CommitId, Error, Instant, Result};
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -251,7 +251,13 @@ async fn read_record(store: &dyn ObjectStore, state: &Path, v: u64, is_done: boo
 }
 
 pub(crate) async fn read<T: JournalObject>(store: &dyn ObjectStore, path: &Path) -> Result<T> {
-    let bytes = store.get(path).await.map_err(|e| store_error("read", path, e))?;
-    let bytes = bytes.bytes().await.map_err(|e| store_error("read", path, e))?;
-    record::parse(&bytes, path.as_ref())
+    read_dated(store, path).await.map(|(object, _)| object)
+}
+
+/// An object of the journal, and when the store got it.
+pub(crate) async fn read_dated<T: JournalObject>(store: &dyn ObjectStore, path: &Path) -> Result<(T, Instant)> {
+    let got = store.get(path).await.map_err(|e| store_error("read", path, e))?;
+    let at = Instant::from_micros(got.meta.last_modified.timestamp_micros());
+    let bytes = got.bytes().await.map_err(|e| store_error("read", path, e))?;
+    Ok((record::parse(&bytes, path.as_ref())?, at))
 }

@@ -13,7 +13,7 @@ use crate::head::{self, Head, list_entries, read_head};
 use crate::interrupt::Interrupt;
 use crate::names::{Entry, below, run_folder};
 use crate::publish::{self, Completion};
-use crate::record::{Record, StateFile};
+use crate::record::{PastVersion, Record, StateFile};
 use crate::{Storage, default_state_root, store_error};
 
 /// Whether others may write to the same table.
@@ -299,15 +299,18 @@ impl Journal {
         Ok(Recovered { rolled_forward, fence: Some(fence), cleaned })
     }
 
-    /// All records in force, oldest first, each with whether its version is finished. One without a mark below the newest
-    /// checkpoint is void: a run put it there that others had gone on without.
-    pub async fn history(&self) -> Result<Vec<(Record, bool)>> {
+    /// All versions whose records are in force, oldest first. A record without a mark below the newest checkpoint is void: a run put it there that
+    /// others had gone on without.
+    pub async fn history(&self) -> Result<Vec<PastVersion>> {
         let entries = list_entries(&self.storage.store, &self.state).await?;
         let store: &dyn ObjectStore = &self.storage.store;
-        let read = |v: u64| async move { head::read::<Record>(store, &Entry::Record(v).path(&self.state)).await };
-        let reads: Vec<_> = entries.in_force().map(|v| read(v).boxed()).collect();
-        let records: Vec<Record> = stream::iter(reads).buffered(16).try_collect().await?;
-        Ok(records.into_iter().map(|r| (entries.done.contains(&r.version), r)).map(|(done, r)| (r, done)).collect())
+        let done = &entries.done;
+        let read = |version: u64| async move {
+            let (record, at) = head::read_dated::<Record>(store, &Entry::Record(version).path(&self.state)).await?;
+            Ok(PastVersion { record, at, finished: done.contains(&version) })
+        };
+        let reads: Vec<_> = entries.in_force().map(|version| read(version).boxed()).collect();
+        stream::iter(reads).buffered(16).try_collect().await
     }
 
     /// The content of a state file, checked against what its record says.

@@ -28,7 +28,7 @@ pub use names::{MAX_KEY, MAX_NAME, biscuit_nonce, default_state_root, is_hidden}
 pub use observe::Observed;
 pub use ownership::{fold_name, table_format_around};
 pub use protect::{tables_around, tables_within};
-pub use record::{Exception, Held, Published, Record, Retired, StateFile};
+pub use record::{Exception, Held, PastVersion, Published, Record, Retired, StateFile};
 pub use replace::{Committed, Outcome, Replace};
 pub use stage::{StagedFile, StagedWriter};
 pub use stager::Stager;

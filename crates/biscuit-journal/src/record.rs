@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use biscuit_core::{Error, Result};
+use biscuit_core::{Error, Instant, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -85,6 +85,9 @@ pub struct Record {
     /// What the run calls this commit, the same for every attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit_id: Option<String>,
+    /// What the scheduler calls the run, for the history.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
     /// Files to publish.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub publish: Vec<Published>,
@@ -112,6 +115,18 @@ pub struct Record {
     /// What the run reports of itself, for the history.
     #[serde(default)]
     pub report: Value,
+}
+
+/// A version of the table, as the history shows it.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct PastVersion {
+    /// What was committed.
+    pub record: Record,
+    /// When the record was committed, by the store's clock.
+    pub at: Instant,
+    /// Whether the version is finished: its files are in their places, and those that it replaced are gone.
+    pub finished: bool,
 }
 
 /// Something a finished version could not do, and why: the run ends *with exceptions*.

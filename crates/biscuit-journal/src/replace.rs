@@ -62,6 +62,7 @@ impl Journal {
             version: observed.head.version + 1,
             nonce: self.nonce(),
             commit_id: None,
+            run: None,
             publish: vec![],
             retire: vec![],
             hold: vec![],
@@ -165,9 +166,14 @@ impl Replace<'_> {
         }
     }
 
-    /// What the history shows of this version.
+    /// What the history shows of this version. `outcome` and `version` of an object are set when it is committed: a report is made before.
     pub fn with_report(&mut self, report: Value) {
         self.record.report = report;
+    }
+
+    /// What the scheduler calls the run.
+    pub fn with_run(&mut self, run: impl Into<String>) {
+        self.record.run = Some(run.into());
     }
 
     /// The commit's id, the same for every attempt of the run. A second commit with an id changes nothing.
@@ -241,7 +247,11 @@ impl Replace<'_> {
         self.delete_staged().await
     }
 
-    async fn finish(self) -> Result<(Committed, u64)> {
+    async fn finish(mut self) -> Result<(Committed, u64)> {
+        if let Value::Object(report) = &mut self.record.report {
+            report.insert("outcome".to_owned(), "committed".into());
+            report.insert("version".to_owned(), self.record.version.into());
+        }
         if let Err(e) = self.prepare().await {
             if let Err(left) = self.delete_staged().await {
                 tracing::warn!("what was staged is left to a later run: {left}");

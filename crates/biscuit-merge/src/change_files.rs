@@ -8,6 +8,7 @@ use biscuit_change::{
 use biscuit_core::{Error, ErrorKind, Result, Run, Source, async_trait};
 use biscuit_dataset::{ByUrl, DataFile, Location, OpenFile, OpenLocation, as_listed, split_glob};
 use biscuit_journal::{OtherFormats, TableFormat, is_hidden, store_error, table_format_around};
+use biscuit_schema::{uuid_columns, uuid_texts};
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use futures::{StreamExt, TryStreamExt};
@@ -52,6 +53,7 @@ pub struct ChangeFiles {
     format: Format,
     opener: Arc<dyn OpenLocation>,
     other_formats: OtherFormats,
+    allow_empty: bool,
 }
 
 impl ChangeFiles {
@@ -59,12 +61,19 @@ impl ChangeFiles {
     /// matches. Hidden files and, below folders and by globs, files without a byte are passed over.
     pub fn new<S: Into<String>>(places: impl IntoIterator<Item = S>, format: Format) -> Self {
         let places = places.into_iter().map(Into::into).collect();
-        Self { places, found: vec![], format, opener: Arc::new(ByUrl), other_formats: OtherFormats::Refuse }
+        Self {
+            places,
+            found: vec![],
+            format,
+            opener: Arc::new(ByUrl),
+            other_formats: OtherFormats::Refuse,
+            allow_empty: false,
+        }
     }
 
     /// These files and no others, in this order: what somebody else has chosen.
     pub fn found(files: Vec<FoundFile>, format: Format) -> Self {
-        Self { places: vec![], found: files, format, opener: Arc::new(ByUrl), other_formats: OtherFormats::Refuse }
+        Self { places: vec![], found: files, ..Self::new(Vec::<String>::new(), format) }
     }
 
     /// The same files, their stores reached in another way.
@@ -80,10 +89,16 @@ impl ChangeFiles {
         self
     }
 
+    /// The same files, of which a folder or glob may have none. Default: that is an error.
+    pub fn with_allow_empty(mut self, allow: bool) -> Self {
+        self.allow_empty = allow;
+        self
+    }
+
     /// Reads all of them, in the order of their names within a place.
     ///
     /// # Errors
-    /// `NotFound` for a file or folder that is not there, `InvalidGlob`, `InputGone` and `InputChanged` for a file that was deleted or
+    /// `NotFound` for a file that is not there, and a folder or glob that has none, `InvalidGlob`, `InputGone` and `InputChanged` for a file that was deleted or
     /// overwritten after it was found, and those of the readers and the store.
     pub async fn changes(&self) -> Result<Changes> {
         let mut batches = Vec::new();
@@ -152,7 +167,13 @@ impl ChangeFiles {
             let (folder, pattern) = split_glob(place);
             let pattern = pattern_of(place, pattern)?;
             let location = self.opener.open(folder).await?;
-            for meta in files(&location, pattern.as_ref(), self.other_formats).await? {
+            let found = files(&location, pattern.as_ref(), self.other_formats).await?;
+            if found.is_empty() && !self.allow_empty {
+                let message =
+                    format!("there are no change files at `{place}`; if there may be none, say so (`--allow-empty`)");
+                return Err(Error::usage("NotFound", message));
+            }
+            for meta in found {
                 let name = shown(place, &location, &meta.location);
                 let ObjectMeta { location: path, size, e_tag: etag, .. } = meta;
                 all.push(FoundFile { name, store: location.storage().store.clone(), path, size, etag });
@@ -214,6 +235,7 @@ impl FoundFile {
         let data = DataFile { path, object, size: self.size, partition: vec![] };
         let open = OpenFile::open(self.pinned(), data).await.map_err(|e| self.failed(e))?;
         take.expect(open.rows());
+        let uuids = uuid_columns(open.metadata().parquet_schema());
         let open = open.with_batch_rows(BATCH);
         let (name, mut first): (Arc<str>, u64) = (self.name.as_str().into(), 1);
         let mut decoded = DecodedRows::new(&name, self.size, max_unpacked);
@@ -232,7 +254,7 @@ impl FoundFile {
             while let Some(rows) = group.rows.recv().await {
                 let rows = rows.map_err(|e| self.failed(e))?;
                 decoded.add(&rows)?;
-                let rows = stored(&rows, &name)?;
+                let rows = stored(&uuid_texts(rows, &uuids)?, &name)?;
                 let count = rows.num_rows() as u64;
                 reader.read_batch(&name, rows, first)?;
                 first += count;
@@ -503,9 +525,6 @@ async fn files(
     };
     let mut found: Vec<ObjectMeta> = listed.into_iter().filter(|m| fits(m)).collect();
     found.sort_by(|a, b| a.location.cmp(&b.location));
-    if found.is_empty() && pattern.is_none() {
-        return Err(Error::usage("NotFound", format!("there are no change files at `{location}`")));
-    }
     Ok(found)
 }
 

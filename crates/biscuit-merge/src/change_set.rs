@@ -3,8 +3,8 @@ use std::sync::Arc;
 
 use biscuit_change::{BadRows, ChangeBatch, MoveKind, Op, Refused};
 use biscuit_core::{Error, Result};
-use biscuit_dataset::conform;
-use datafusion::arrow::array::RecordBatch;
+use biscuit_dataset::{check_folder, conform};
+use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::SchemaRef;
 
 use crate::encode::{Encoder, Purpose, Unencodable, decode};
@@ -55,7 +55,7 @@ impl ChangeSet {
     /// naming column, file and row, unless such records are put aside.
     pub(crate) fn new(
         batches: Vec<ChangeBatch>,
-        spec: &MergeSpec,
+        (spec, partition_by): (&MergeSpec, &[String]),
         bad_rows: BadRows,
         target: &SchemaRef,
         tables: &mut Tables,
@@ -64,7 +64,8 @@ impl ChangeSet {
         for batch in batches.into_iter().filter(|b| !b.ops.is_empty()) {
             let place = format!("`{}`", batch.file);
             let table = tables.add(conform(&batch.rows, target, &place)?);
-            set.encode(&batch, spec, table)?;
+            let homeless = set.without_folder(&batch, partition_by)?;
+            set.encode(&batch, spec, table, homeless)?;
             set.givens.push(Givens::new(&batch, target, &spec.ignore_null));
             set.batches.push(batch);
         }
@@ -86,18 +87,35 @@ impl ChangeSet {
         Arc::get_mut(&mut self.keys).expect("keys are shared only after the last was added")
     }
 
-    fn encode(&mut self, batch: &ChangeBatch, spec: &MergeSpec, table: u32) -> Result<()> {
+    /// Puts rows aside whose partition columns hold texts that have no folder; without that they are refused where folders are made.
+    fn without_folder(&mut self, batch: &ChangeBatch, partition_by: &[String]) -> Result<BTreeSet<usize>> {
+        let mut bad = BTreeSet::new();
+        let puts_aside = self.bad_rows == BadRows::Quarantine;
+        for name in partition_by.iter().filter(|_| puts_aside) {
+            let Some(texts) = batch.rows.column_by_name(name).and_then(|c| c.as_string_opt::<i32>()) else { continue };
+            for (row, text) in texts.iter().enumerate().filter(|(row, _)| batch.ops[*row] == Op::Upsert) {
+                if let Some(Err(e)) = text.map(|text| check_folder(name, text))
+                    && bad.insert(row)
+                {
+                    self.refuse(batch, row, e.at(&batch.file, batch.places[row]))?;
+                }
+            }
+        }
+        Ok(bad)
+    }
+
+    fn encode(&mut self, batch: &ChangeBatch, spec: &MergeSpec, table: u32, mut bad: BTreeSet<usize>) -> Result<()> {
         let place = format!("`{}`", batch.file);
         let keys = Encoder::new(&batch.rows, &spec.key, Purpose::Key, &place)?;
         let orders = Encoder::new(&batch.rows, &spec.order, Purpose::Order, &place)?;
         let mut links = vec![None; if batch.moves.is_empty() { 0 } else { batch.ops.len() }];
-        let mut bad = BTreeSet::new();
         for m in &batch.moves {
             match self.encode_key(&m.key, spec, batch, m.row) {
                 Ok(other) => links[m.row] = Some((m.kind, other)),
                 Err(e) => {
-                    self.refuse(batch, m.row, e)?;
-                    bad.insert(m.row);
+                    if bad.insert(m.row) {
+                        self.refuse(batch, m.row, e)?;
+                    }
                 }
             }
         }

@@ -6,6 +6,7 @@ use biscuit_rewrite::{Unit, Written, rewrite_units};
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 
+use crate::log_epochs::LOG_SERVERS;
 use crate::merge::Merge;
 use crate::order::Order;
 use crate::prepare::{Prepared, SLICES, SPEC, TRUNCATED};
@@ -71,6 +72,9 @@ impl Merge {
         // A merge of the same records changes nothing by itself; of other records it must not be passed over.
         commit.filter(|id| p.snapshot.observed.head.committed(id).is_none()).inspect(|id| replace.with_commit_id(id));
         let (marks, facts) = (truncated_fact(&work.marks, p.slices.is_sliced()), work.beside.facts.clone());
+        if let Some(run) = &work.beside.run {
+            replace.with_run(run.as_str());
+        }
         if let Err(e) = self.stage(p, work, &mut replace).await {
             replace.abandon().await?;
             return Err(e);
@@ -83,6 +87,9 @@ impl Merge {
         replace.with_meta(SPEC, made);
         if let Some(marks) = marks {
             replace.with_meta(TRUNCATED, marks);
+        }
+        if let Some(servers) = &p.log_servers {
+            replace.with_meta(LOG_SERVERS, servers.clone());
         }
         let (schema, columns) = match &self.slices {
             Some(slices) => slices.with_column(&p.target, &p.partition_by),

@@ -77,7 +77,7 @@ fn merge(
     report: &mut MergeReport,
 ) -> Result<Vec<RecordBatch>> {
     let mut tables = Tables::default();
-    let set = ChangeSet::new(changes.batches, spec, BadRows::Fail, schema, &mut tables)?;
+    let set = ChangeSet::new(changes.batches, (spec, &[]), BadRows::Fail, schema, &mut tables)?;
     report.verdicts.duplicate = set.duplicates + set.truncate_records - set.truncates.len() as u64;
     let truncated = set.truncates.last().map(|(_, order)| order);
     report.rows.before = current.iter().map(|b| b.num_rows() as u64).sum();

@@ -3,11 +3,13 @@ use std::sync::Arc;
 
 use biscuit_change::{ChangeBatch, Op};
 use biscuit_core::{Error, Result};
+use biscuit_journal::Journal;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use tokio::task::JoinHandle;
 
+use crate::log_epochs::{LOG_SERVERS, LogEpochs, NewServer};
 use crate::ranges::{Divided, EACH, Parts, RANGES, Ranges, bounds, ranges_for, sample};
 
 /// The change records of a run as they come: in memory, and beyond a limit on the disk, divided by ranges of their keys.
@@ -32,6 +34,8 @@ pub(crate) struct Intake {
     cores: usize,
     /// Records that there are at least, with those that are yet to come.
     expected: u64,
+    /// Where it says which servers are known, and what becomes of others.
+    servers: Option<(Journal, NewServer)>,
     pub(crate) taken: Taken,
 }
 
@@ -43,6 +47,8 @@ pub(crate) struct Taken {
     pub(crate) writes: bool,
     /// The columns of batches, and the first file that has them.
     pub(crate) columns: Vec<(SchemaRef, Arc<str>)>,
+    /// The servers whose logs they are in, where they say them.
+    pub(crate) epochs: Option<LogEpochs>,
 }
 
 impl Intake {
@@ -60,8 +66,15 @@ impl Intake {
             dividing: VecDeque::new(),
             cores,
             expected: 0,
+            servers: None,
             taken,
         }
+    }
+
+    /// The same, for records of servers that this journal knows; others are taken so.
+    pub(crate) fn with_servers(mut self, journal: &Journal, new: NewServer) -> Self {
+        self.servers = Some((journal.clone(), new));
+        self
     }
 
     /// So many more records are about to come.
@@ -79,6 +92,7 @@ impl Intake {
         if batch.ops.is_empty() {
             return Ok(());
         }
+        let batch = self.in_epoch(batch).await?;
         let taken = &mut self.taken;
         taken.records += batch.ops.len() as u64;
         taken.writes |= batch.ops.contains(&Op::Upsert);
@@ -105,6 +119,19 @@ impl Intake {
             }
         }
         Ok(())
+    }
+
+    /// Records in an order that those of other servers have, too.
+    async fn in_epoch(&mut self, batch: ChangeBatch) -> Result<ChangeBatch> {
+        let Some((journal, new)) = self.servers.as_ref().filter(|_| batch.server.is_some()) else { return Ok(batch) };
+        if self.taken.epochs.is_none() {
+            let head = journal.head().await?;
+            self.taken.epochs = Some(LogEpochs::new(head.meta.get(LOG_SERVERS), *new)?);
+        }
+        match &mut self.taken.epochs {
+            Some(epochs) => epochs.enter(batch),
+            None => Ok(batch),
+        }
     }
 
     /// Has a batch divided on another core, and takes in what was begun before as many others.

@@ -157,7 +157,8 @@ impl Merge {
     fn intake(&self) -> Result<Intake> {
         let session = session(self.options.parallelism, self.options.memory)?;
         let limit = self.options.change_memory.or(self.options.memory.map(|bytes| bytes / 4));
-        Ok(Intake::new(&self.spec.key, limit.unwrap_or(usize::MAX), self.options.parallelism, session))
+        let intake = Intake::new(&self.spec.key, limit.unwrap_or(usize::MAX), self.options.parallelism, session);
+        Ok(intake.with_servers(self.dataset.journal(), self.options.new_server))
     }
 
     async fn start(
@@ -189,6 +190,9 @@ impl Merge {
             records: taken.records + changes.ignored + changes.refused.len() as u64,
             other_tables: changes.other_tables,
             dropped_columns: changes.dropped_columns,
+            rounded: changes.rounded,
+            passed_over: changes.passed_over,
+            conflicts: changes.conflicts,
             ..MergeReport::default()
         };
         report.verdicts.ignored = changes.ignored;
@@ -331,10 +335,11 @@ impl Merge {
     /// Reads the next part of the records while the one before it is worked on.
     fn next_part(&self, p: &Prepared, mut parts: Parts) -> JoinHandle<Result<(Option<Encoded>, Parts)>> {
         let (spec, bad_rows, target) = (self.spec.clone(), self.options.bad_rows, p.target.clone());
-        let forgotten = p.forgotten.clone();
+        let (forgotten, partition_by) = (p.forgotten.clone(), p.partition_by.clone());
         tokio::task::spawn_blocking(move || {
             let part = parts.next(&spec.key)?;
-            let part = part.map(|part| Encoded::new(part, &spec, bad_rows, &target, &forgotten)).transpose()?;
+            let part = part.map(|part| Encoded::new(part, (&spec, &partition_by), bad_rows, &target, &forgotten));
+            let part = part.transpose()?;
             Ok((part, parts))
         })
     }
@@ -378,6 +383,7 @@ impl Merge {
             target: &p.target,
             data: p.data_schema(),
             partition_by: &p.partition_by,
+            spelling: &p.spelling,
             within: &p.slices.now().folder,
             tables: &p.tables,
             keys: &p.set.keys,

@@ -1,6 +1,8 @@
 use biscuit_change::BadRows;
 use biscuit_dataset::ParquetOptions;
 
+use crate::log_epochs::NewServer;
+
 /// Choices of a merge that have a default.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -25,6 +27,8 @@ pub struct MergeOptions {
     /// Bytes of memory that change records may take before they go on on the local disk, divided by ranges of their keys; as much
     /// is then taken twice by those that are worked on. Default: a quarter of `memory`.
     pub change_memory: Option<usize>,
+    /// What the positions of a database server are that no record came from before. Default: an error.
+    pub new_server: NewServer,
     /// How Parquet is written.
     pub parquet: ParquetOptions,
     /// Bytes of a file that no more rows are appended to. Default: 256 MiB.
@@ -43,6 +47,7 @@ impl Default for MergeOptions {
             sealed: false,
             max_quarantined: 0.1,
             parallelism: std::thread::available_parallelism().map_or(1, usize::from),
+            new_server: NewServer::Fail,
             parquet: ParquetOptions::default(),
             memory: None,
             change_memory: None,
@@ -68,6 +73,12 @@ impl MergeOptions {
     /// The same options with another choice for records that cannot be used, and the most of them in percent.
     pub fn with_bad_rows(mut self, bad_rows: BadRows, max_quarantined: f64) -> Self {
         (self.bad_rows, self.max_quarantined) = (bad_rows, max_quarantined);
+        self
+    }
+
+    /// The same options for records of a server that none came from before.
+    pub fn with_new_server(mut self, new_server: NewServer) -> Self {
+        self.new_server = new_server;
         self
     }
 

@@ -3,7 +3,7 @@ use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{OpenFile, partition_folders};
+use biscuit_dataset::{FolderSpelling, OpenFile, partition_folders};
 use biscuit_rewrite::{Edits, Insert, Rows, Spill, Unit, usual_rows};
 use datafusion::arrow::array::{AsArray, RecordBatch, UInt32Array};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type};
@@ -66,6 +66,7 @@ pub(crate) struct Planner<'a> {
     /// The columns of files.
     pub(crate) data: SchemaRef,
     pub(crate) partition_by: &'a [String],
+    pub(crate) spelling: &'a FolderSpelling,
     pub(crate) tables: &'a Tables,
     pub(crate) keys: &'a Keys,
     pub(crate) stored: &'a Stored,
@@ -300,7 +301,7 @@ impl Planner<'_> {
         let columns: Vec<usize> = self.partition_by.iter().filter_map(columns).collect();
         let schema = Arc::new(self.target.project(&columns).expect("indices come from this schema"));
         let rows = self.tables.gather(self.target, &schema, &news.iter().map(|n| &n.cells).collect::<Vec<_>>())?;
-        let mut folders = row_folders(&rows, self.partition_by)?;
+        let mut folders = row_folders(&rows, self.partition_by, self.spelling)?;
         if !self.within.is_empty() {
             folders.iter_mut().for_each(|folder| *folder = format!("{}/{folder}", self.within));
         }
@@ -426,7 +427,7 @@ pub(crate) fn folder_of(path: &str) -> &str {
 }
 
 /// The folder of every row.
-fn row_folders(batch: &RecordBatch, partition_by: &[String]) -> Result<Vec<String>> {
+fn row_folders(batch: &RecordBatch, partition_by: &[String], spelling: &FolderSpelling) -> Result<Vec<String>> {
     let mut folders = vec![String::new(); batch.num_rows()];
     if partition_by.is_empty() {
         return Ok(folders);
@@ -444,7 +445,7 @@ fn row_folders(batch: &RecordBatch, partition_by: &[String]) -> Result<Vec<Strin
         .push(Arc::new(UInt32Array::from_iter_values(0..u32::try_from(batch.num_rows()).expect("a chunk is small"))));
     let numbered = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
         .map_err(|e| Error::internal("rows could not be numbered").with_source(e))?;
-    for (folder, rows) in partition_folders(&numbered, partition_by)? {
+    for (folder, rows) in partition_folders(&numbered, partition_by, spelling)? {
         for row in rows.column(0).as_primitive::<UInt32Type>().values() {
             folders[*row as usize].clone_from(&folder);
         }

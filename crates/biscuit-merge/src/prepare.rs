@@ -3,7 +3,9 @@ use std::sync::Arc;
 
 use biscuit_change::BadRows;
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{Dataset, OpenFile, ParquetOptions, Snapshot, WriteMode, check_partition_columns};
+use biscuit_dataset::{
+    Dataset, FolderSpelling, OpenFile, ParquetOptions, Snapshot, WriteMode, check_partition_columns,
+};
 use biscuit_schema::merge_schemas;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::execution::TaskContext;
@@ -15,6 +17,7 @@ use crate::change_set::ChangeSet;
 use crate::covers::Covers;
 use crate::forgotten::Forgotten;
 use crate::intake::Taken;
+use crate::log_epochs::LOG_SERVERS;
 use crate::merge::Merge;
 use crate::options::MergeOptions;
 use crate::order::Order;
@@ -43,6 +46,9 @@ pub(crate) struct Prepared {
     /// By file, the first row of each row group, and their number.
     pub(crate) starts: Vec<Vec<u64>>,
     pub(crate) partition_by: Vec<String>,
+    pub(crate) spelling: FolderSpelling,
+    /// What the journal is to know of the servers whose logs order the records.
+    pub(crate) log_servers: Option<Value>,
     pub(crate) segments: Segments,
     pub(crate) forgotten: Arc<Forgotten>,
     pub(crate) truncated: Option<Order>,
@@ -112,6 +118,8 @@ impl Merge {
         let truncated_before = marks.iter().map(|(_, mark)| mark.clone()).max();
         let partition_by = partition_by.into_iter().filter(|n| target.index_of(n).is_ok()).collect();
         let mut prepared = Prepared {
+            spelling: snapshot.folder_spelling()?,
+            log_servers: log_servers(&snapshot, taken)?,
             snapshot,
             options: self.options.clone().with_parquet(parquet),
             starts: files.iter().map(OpenFile::group_starts).collect(),
@@ -316,14 +324,14 @@ impl Encoded {
     /// Those of [`ChangeSet::new`].
     pub(crate) fn new(
         part: Part,
-        spec: &MergeSpec,
+        (spec, partition_by): (&MergeSpec, &[String]),
         bad_rows: BadRows,
         target: &SchemaRef,
         forgotten: &Forgotten,
     ) -> Result<Self> {
         let mut tables = Tables::default();
         let (batches, forgotten) = forgotten.without_all(part.batches, spec)?;
-        let set = ChangeSet::new(batches, spec, bad_rows, target, &mut tables)?;
+        let set = ChangeSet::new(batches, (spec, partition_by), bad_rows, target, &mut tables)?;
         Ok(Self { set, tables, covers: part.covers, memory: part.memory, forgotten })
     }
 
@@ -407,4 +415,14 @@ fn unhex(text: &str) -> Result<Vec<u8>> {
     let byte = |i: usize| u8::from_str_radix(text.get(i..i + 2)?, 16).ok();
     let bytes: Option<Vec<u8>> = (0..text.len()).step_by(2).map(byte).collect();
     bytes.ok_or_else(damaged_mark)
+}
+
+/// What the journal is to know of the servers that records came from; what was known of them when they came has to be so still.
+fn log_servers(snapshot: &Snapshot, taken: &Taken) -> Result<Option<Value>> {
+    let Some(epochs) = &taken.epochs else { return Ok(None) };
+    if !epochs.is_of(snapshot.observed.head.meta.get(LOG_SERVERS)) {
+        let message = "another run has met other servers since the records were read; run again";
+        return Err(Error::conflict("Conflict", message));
+    }
+    Ok(Some(epochs.fact()))
 }

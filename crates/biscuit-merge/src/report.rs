@@ -1,3 +1,6 @@
+use std::collections::BTreeMap;
+
+use biscuit_schema::Conflict;
 use serde::{Deserialize, Serialize};
 
 /// What became of every input record; the numbers add up to the input.
@@ -223,8 +226,17 @@ pub struct MergeReport {
     pub partitions: Partitions,
     /// Files of the target.
     pub files: FileCounts,
-    /// Columns of the records that are not stored.
+    /// Files that have the keys or headers of messages, whose values are in others.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub passed_over: Vec<String>,
+    /// Columns of the records, and fields of structs, that are not stored.
     pub dropped_columns: Vec<String>,
+    /// Values of the records that were rounded, as the contract allows it, by column.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub rounded: BTreeMap<String, u64>,
+    /// Columns of JSON and CSV whose values are of several types, and that are text for that.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conflicts: Vec<Conflict>,
     /// Columns that the table did not have before.
     pub added_columns: Vec<String>,
     /// Columns whose type became wider, which rewrites the files of the old type.

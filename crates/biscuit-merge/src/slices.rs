@@ -69,6 +69,8 @@ pub struct Beside {
     pub retractions: Retractions,
     /// Columns that later commits of the run bring, and a file that has them: what becomes wider does so in all slices at once.
     pub columns: Vec<(SchemaRef, Arc<str>)>,
+    /// What the scheduler calls the run.
+    pub run: Option<String>,
     /// The records of the run that this commit is a part of, where it has several: a share of records that are put aside is of all.
     pub of_records: u64,
 }

@@ -1,7 +1,10 @@
+use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 
 use biscuit_core::{Error, ErrorKind, Result};
 use biscuit_dataset::{Dataset, OpenFile, Snapshot, align};
+use biscuit_schema::impossible_values;
+use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use futures::TryStreamExt;
 use hashbrown::{DefaultHashBuilder, HashMap};
@@ -29,6 +32,9 @@ pub struct Verified {
     /// Partition columns with which readers find no rows, or other ones: a column that makes two folders of a path, files
     /// without a column, files with another number of rows than was written.
     pub layout: Vec<String>,
+    /// Columns with values that their types do not hold, by file: times outside of a day, decimals with too many digits. Readers refuse them, or read
+    /// something else.
+    pub values: Vec<String>,
     /// Files that somebody else wrote and no commit has adopted.
     pub foreign: Vec<String>,
     /// Biscuit files that are not part of the table.
@@ -39,7 +45,7 @@ impl Verified {
     /// Whether the rows can be relied on. Foreign files and ghosts alone do not spoil them.
     pub fn is_sound(&self) -> bool {
         self.duplicate_keys == 0
-            && [&self.diverged, &self.unreadable, &self.layout].iter().all(|found| found.is_empty())
+            && [&self.diverged, &self.unreadable, &self.layout, &self.values].iter().all(|found| found.is_empty())
     }
 }
 
@@ -87,7 +93,18 @@ async fn verify_version(dataset: &Dataset, snapshot: Snapshot, key: &[String]) -
     let hasher = DefaultHashBuilder::default();
     let mut hashes: Vec<u64> = Vec::new();
     for file in &readable {
-        let read = keys(file, &schema, &key, &mut |k| hashes.push(hasher.hash_one(k))).await;
+        let mut impossible: BTreeMap<String, (u64, &str)> = BTreeMap::new();
+        let mut look = |rows: &RecordBatch| {
+            for (field, column) in rows.schema_ref().fields().iter().zip(rows.columns()) {
+                if let Some((count, what)) = impossible_values(column) {
+                    impossible.entry(field.name().clone()).or_insert((0, what)).0 += count;
+                }
+            }
+        };
+        let read = keys(file, &schema, &key, (&mut look, &mut |k| hashes.push(hasher.hash_one(k)))).await;
+        for (column, (count, what)) in impossible {
+            found.values.push(format!("{}: column `{column}` has {count} {what}", file.file.path));
+        }
         match read {
             Ok(rows) => {
                 found.rows += rows;
@@ -136,23 +153,22 @@ async fn count_duplicates(
                 *counts.entry(k.to_vec()).or_default() += 1;
             }
         };
-        keys(file, schema, key, &mut count).await?;
+        keys(file, schema, key, (&mut |_| {}, &mut count)).await?;
     }
     Ok(counts.values().filter(|n| **n > 1).count() as u64)
 }
 
-/// Reads all rows of a file and hands on their keys; answers with the number of rows.
-async fn keys(
-    file: &OpenFile,
-    schema: &SchemaRef,
-    key: &[String],
-    each: &mut (dyn FnMut(&[u8]) + Send),
-) -> Result<u64> {
+/// What is done with rows, and with their keys.
+type Each<'a> = (&'a mut (dyn FnMut(&RecordBatch) + Send), &'a mut (dyn FnMut(&[u8]) + Send));
+
+/// Reads all rows of a file and hands them on, and their keys; answers with the number of rows.
+async fn keys(file: &OpenFile, schema: &SchemaRef, key: &[String], (look, each): Each<'_>) -> Result<u64> {
     let place = format!("`{}`", file.file.path);
     let mut batches = file.stream(None)?;
     let (mut rows, mut bytes) = (0, Vec::new());
     while let Some(batch) = batches.try_next().await? {
         rows += batch.num_rows() as u64;
+        look(&batch);
         if key.is_empty() {
             continue;
         }

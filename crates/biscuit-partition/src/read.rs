@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use biscuit_core::{Error, Instant, Result};
 use biscuit_dataset::{Dataset, Snapshot, engine_error};
+use biscuit_journal::PastVersion;
 use biscuit_merge::{MergeOptions, SliceReport, stored_spec};
 use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray, UInt32Array};
 use datafusion::arrow::compute::{concat_batches, take_record_batch};
@@ -135,7 +136,7 @@ impl Snapshots {
     /// What the versions of the history did to each period last.
     async fn touches(&self) -> Result<BTreeMap<String, LastTouch>> {
         let mut last = BTreeMap::new();
-        for (record, _) in self.dataset.journal().history().await? {
+        for PastVersion { record, .. } in self.dataset.journal().history().await? {
             let slices = record.report.get("slices").and_then(Value::as_array).into_iter().flatten();
             // What another version of this crate said otherwise is passed over: it is for looking at.
             let slices = slices.filter_map(|slice| SliceReport::deserialize(slice).ok());

@@ -1,5 +1,8 @@
+use std::collections::BTreeMap;
+
 use biscuit_core::Instant;
 use biscuit_merge::{MergeReport, SliceReport, Verdicts};
+use biscuit_schema::Conflict;
 use serde::Serialize;
 
 use crate::calendar::Period;
@@ -30,8 +33,17 @@ pub struct SnapshotReport {
     pub verdicts: Verdicts,
     /// What happened in each period, ascending.
     pub periods: Vec<SliceReport>,
-    /// Columns of the records that are not stored.
+    /// Files that have the keys or headers of messages, whose values are in others.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub passed_over: Vec<String>,
+    /// Columns of the records, and fields of structs, that are not stored.
     pub dropped_columns: Vec<String>,
+    /// Values of the records that were rounded, as the contract allows it, by column.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub rounded: BTreeMap<String, u64>,
+    /// Columns of JSON and CSV whose values are of several types, and that are text for that.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conflicts: Vec<Conflict>,
     /// Columns that the table did not have before.
     pub added_columns: Vec<String>,
     /// Columns whose type became wider, which rewrites all periods.
@@ -55,6 +67,9 @@ impl SnapshotReport {
         self.version = self.version.max(merged.version);
         self.other_tables += merged.other_tables;
         self.verdicts.add(&merged.verdicts);
+        merged.rounded.into_iter().for_each(|(column, n)| *self.rounded.entry(column).or_default() += n);
+        self.conflicts.extend(merged.conflicts);
+        self.passed_over.extend(merged.passed_over);
         for slice in merged.slices {
             match self.periods.iter_mut().find(|p| p.slice == slice.slice) {
                 // A period that an earlier commit of the run made or changed, and that this one begins with.

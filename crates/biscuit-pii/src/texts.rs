@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, LargeStringArray, StringArray, StringViewArray, make_array};
-use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Field};
+use arrow::compute::{CastOptions, cast, cast_with_options};
+use arrow::datatypes::{DataType, Field, Float32Type, Float64Type};
 use biscuit_core::{Error, Result};
 
 /// Whether each value in a column of this type is text: of nested ones, each leaf.
@@ -24,7 +24,8 @@ pub(crate) fn is_all_text(kind: &DataType) -> bool {
     }
 }
 
-/// The column where all of it is text, or the text of its numbers, dates and the like.
+/// The column where all of it is text, or the text of its numbers, dates and the like. The text of a number says nothing of its type: 5 is `5` as an
+/// integer, a double and a decimal.
 ///
 /// # Errors
 /// `NotText` for bytes, and for nested columns that hold anything else than text: it would stay in clear.
@@ -42,12 +43,38 @@ pub(crate) fn as_text(column: &str, values: &ArrayRef) -> Result<ArrayRef> {
         || matches!(scalar, DataType::FixedSizeBinary(_) | DataType::BinaryView);
     let strict = CastOptions { safe: false, ..CastOptions::default() };
     // The cause quotes a value.
-    let text = if none { None } else { cast_with_options(values, &DataType::Utf8, &strict).ok() };
+    let text = if none { None } else { cast_with_options(&plain_numbers(values)?, &DataType::Utf8, &strict).ok() };
     text.ok_or_else(|| {
         let message =
             format!("column `{column}` is a {kind}, which is not text throughout: name the parts of it that are");
         Error::usage("NotText", message).with_column(column)
     })
+}
+
+/// Floating-point and decimal numbers as the shortest text without an exponent, and without zeros behind the point that say nothing; other values as
+/// they are.
+fn plain_numbers(values: &ArrayRef) -> Result<ArrayRef> {
+    let kind = values.data_type();
+    if kind.is_floating() {
+        let failed = |e| Error::internal("a number could not be read").with_source(e);
+        // The digits of a single are fewer than those of the double that is the same number.
+        let texts: StringArray = if *kind == DataType::Float64 {
+            values.as_primitive::<Float64Type>().iter().map(|n| n.map(|n| n.to_string())).collect()
+        } else {
+            let singles = cast(values, &DataType::Float32).map_err(failed)?;
+            singles.as_primitive::<Float32Type>().iter().map(|n| n.map(|n| n.to_string())).collect()
+        };
+        return Ok(Arc::new(texts));
+    }
+    if kind.is_decimal() {
+        let texts = cast(values, &DataType::Utf8).map_err(|e| Error::internal("a decimal").with_source(e))?;
+        let shortest = |text: &str| match text.contains('.') {
+            true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+            false => text.to_owned(),
+        };
+        return Ok(Arc::new(texts.as_string::<i32>().iter().map(|t| t.map(shortest)).collect::<StringArray>()));
+    }
+    Ok(values.clone())
 }
 
 /// What is done with each text of a column, and how often it is there.
@@ -143,5 +170,31 @@ pub(crate) fn text_parts(field: &Field, array: &ArrayRef) -> Vec<(String, ArrayR
                 .collect()
         }
         _ => vec![(name.clone(), array.clone())],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Decimal128Array, Float32Array, Float64Array, Int64Array};
+
+    use super::*;
+
+    #[test]
+    fn the_text_of_a_number_does_not_depend_on_its_type() {
+        let decimal =
+            Decimal128Array::from(vec![411_111_111_111_111_100, 1_250]).with_precision_and_scale(20, 2).unwrap();
+        let numbers: [ArrayRef; 3] = [
+            Arc::new(Float64Array::from(vec![4_111_111_111_111_111.0, 12.5])),
+            Arc::new(decimal),
+            Arc::new(StringArray::from(vec!["4111111111111111", "12.5"])),
+        ];
+        for values in numbers {
+            let texts = as_text("v", &values).unwrap();
+            assert_eq!(texts.as_string::<i32>().iter().flatten().collect::<Vec<_>>(), ["4111111111111111", "12.5"]);
+        }
+        let whole: ArrayRef = Arc::new(Int64Array::from(vec![100]));
+        let single: ArrayRef = Arc::new(Float32Array::from(vec![100.0]));
+        let of = |values: &ArrayRef| as_text("v", values).unwrap().as_string::<i32>().value(0).to_owned();
+        assert_eq!((of(&whole), of(&single)), ("100".to_owned(), "100".to_owned()));
     }
 }

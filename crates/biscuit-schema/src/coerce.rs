@@ -9,10 +9,10 @@ use biscuit_core::{Error, Result};
 use serde::Serialize;
 
 use crate::contract::Column;
-use crate::convert::{convert, place};
+use crate::convert::{convert, convert_whole, place};
 use crate::fault::Fault;
 use crate::reading::{Extra, OnError};
-use crate::{Contract, check_names, type_name};
+use crate::{ColumnType, Contract, check_names, plain_type, type_name, written_type};
 
 /// Brings rows to the columns of a contract: by name, also within structs, and with every loss counted.
 ///
@@ -71,6 +71,11 @@ pub struct RefusedRow {
 }
 
 impl RefusedRow {
+    fn new(row: usize, column: &Column, fault: Fault) -> Self {
+        let message = said(column, fault).into();
+        Self { row, column: column.name.clone(), code: fault.code(), message }
+    }
+
     /// The error that the row would have been.
     pub fn error(&self) -> Error {
         Error::data(self.code, self.message.as_ref()).with_column(&self.column)
@@ -131,6 +136,45 @@ impl CoercionReport {
         self.missing.extend(other.missing.iter().cloned());
         self.renamed.extend(other.renamed.iter().map(|(a, b)| (a.clone(), b.clone())));
     }
+}
+
+/// Values as those of one column.
+#[derive(Debug, Clone)]
+pub struct CoercedColumn {
+    /// The values in the column's type; null where one did not become it.
+    pub array: ArrayRef,
+    /// The rows whose values did not, ascending, each once. What becomes of them is not decided here.
+    pub refused: Vec<RefusedRow>,
+    /// Values that were rounded, as the column allows it.
+    pub rounded: u64,
+    /// Fields of structs that the column does not have, and that were left out.
+    pub dropped: Vec<String>,
+}
+
+/// Brings values to a column of a contract, whose nulls and defaults are not looked at.
+///
+/// ```
+/// use arrow::array::{ArrayRef, StringArray};
+/// use biscuit_schema::{Column, ColumnType, coerce_column};
+/// use std::sync::Arc;
+///
+/// let values: ArrayRef = Arc::new(StringArray::from(vec!["12.50", "99999999.99"]));
+/// let amount = Column::new("amount", ColumnType::parse("decimal(9,2)").unwrap());
+/// let coerced = coerce_column(&amount, &values).unwrap();
+/// assert_eq!((coerced.refused[0].row, coerced.refused[0].code), (1, "Overflow"));
+/// ```
+///
+/// # Errors
+/// `NoCoercion` for a type that cannot become the column's, `ColumnCase` for fields of structs that differ only in letter case.
+pub fn coerce_column(column: &Column, array: &ArrayRef) -> Result<CoercedColumn> {
+    let made = convert_whole(&column.name, array, column.column_type.arrow(), &column.reading)?;
+    let mut refused: Vec<RefusedRow> = Vec::new();
+    for (row, fault) in made.faults {
+        if refused.last().is_none_or(|last| last.row != row) {
+            refused.push(RefusedRow::new(row, column, fault));
+        }
+    }
+    Ok(CoercedColumn { array: made.array, refused, rounded: made.rounded, dropped: made.dropped })
 }
 
 impl Coercion {
@@ -197,13 +241,7 @@ impl Coercion {
         let kept = (!refused.is_empty())
             .then(|| BooleanArray::from((0..batch.num_rows()).map(|i| !refused.contains_key(&i)).collect::<Vec<_>>()));
         let batch = assemble(fields, arrays, batch.num_rows(), kept.as_ref())?;
-        let refused = refused.into_iter().map(|(row, (column, fault))| RefusedRow {
-            row,
-            column: column.name.clone(),
-            code: fault.code(),
-            message: said(column, fault).into(),
-        });
-        let refused = refused.collect();
+        let refused = refused.into_iter().map(|(row, (column, fault))| RefusedRow::new(row, column, fault)).collect();
         Ok(Coerced { batch, kept, refused, report })
     }
 
@@ -230,7 +268,7 @@ impl Coercion {
             };
         };
         let input = batch.column(at);
-        let made = convert(&column.name, input, t, &column.reading).map_err(|e| e.in_file(work.file))?;
+        let made = convert_whole(&column.name, input, t, &column.reading).map_err(|e| e.in_file(work.file))?;
         work.report.dropped.extend(made.dropped);
         work.report.missing.extend(made.missing);
         if made.rounded > 0 {
@@ -292,8 +330,20 @@ impl Coercion {
                     continue;
                 }
             }
-            fields.push(Arc::new(field.with_nullable(true)));
-            arrays.push(batch.column(at).clone());
+            let written = written_type(&plain_type(field.data_type()));
+            let made = match written == plain_type(field.data_type()) {
+                true => batch.column(at).clone(),
+                false => {
+                    let own = Column::new(field.name(), ColumnType::of_arrow(written));
+                    let made = coerce_column(&own, batch.column(at)).map_err(|e| e.in_file(work.file))?;
+                    if let Some(refused) = made.refused.first() {
+                        return Err(refused.error().at(work.file, work.first + refused.row as u64));
+                    }
+                    made.array
+                }
+            };
+            fields.push(Arc::new(Field::new(field.name(), made.data_type().clone(), true)));
+            arrays.push(made);
         }
         if refused.is_empty() {
             return Ok(());

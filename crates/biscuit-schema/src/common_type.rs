@@ -75,6 +75,30 @@ pub fn stored_type(t: &DataType) -> Option<DataType> {
     })
 }
 
+/// The type in which values of this type are written where nothing asks for another one: times have microseconds, since Spark does not read files with
+/// nanoseconds, and bytes have no fixed size.
+///
+/// ```
+/// use arrow::datatypes::{DataType, TimeUnit};
+/// use biscuit_schema::written_type;
+///
+/// let time = |unit| DataType::Timestamp(unit, None);
+/// assert_eq!(written_type(&time(TimeUnit::Nanosecond)), time(TimeUnit::Microsecond));
+/// ```
+pub fn written_type(t: &DataType) -> DataType {
+    use DataType as D;
+    let inside = |f: &FieldRef| Arc::new(f.as_ref().clone().with_data_type(written_type(f.data_type())));
+    match t {
+        D::Timestamp(TimeUnit::Nanosecond, zone) => D::Timestamp(TimeUnit::Microsecond, zone.clone()),
+        D::Time64(TimeUnit::Nanosecond) => D::Time64(TimeUnit::Microsecond),
+        D::FixedSizeBinary(_) => D::Binary,
+        D::List(item) => D::List(inside(item)),
+        D::Struct(fields) => D::Struct(fields.iter().map(inside).collect()),
+        D::Map(entries, sorted) => D::Map(inside(entries), *sorted),
+        other => other.clone(),
+    }
+}
+
 fn finer(a: TimeUnit, b: TimeUnit) -> TimeUnit {
     if a == TimeUnit::Nanosecond || b == TimeUnit::Nanosecond { TimeUnit::Nanosecond } else { TimeUnit::Microsecond }
 }

@@ -240,6 +240,15 @@ impl Contract {
         self.columns.iter().find(|c| c.name == name)
     }
 
+    /// The column that a column of the input is: by its name, else by that in other letter case, else by one that it had.
+    pub fn column_for(&self, name: &str) -> Option<&Column> {
+        let like = |own: &String| own.eq_ignore_ascii_case(name);
+        let by = |is: &dyn Fn(&Column) -> bool| self.columns.iter().find(|c| is(c));
+        self.column(name)
+            .or_else(|| by(&|c| like(&c.name)))
+            .or_else(|| by(&|c| c.reading.renamed_from.iter().any(like)))
+    }
+
     /// The schema of the stored rows.
     pub fn to_arrow(&self) -> Schema {
         let field = |c: &Column| Field::new(&c.name, c.column_type.arrow().clone(), c.nullable);

@@ -9,8 +9,8 @@ use arrow::array::{
 use arrow::buffer::{NullBuffer, ScalarBuffer};
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Field, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-    TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
-    UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    Time64MicrosecondType, Time64NanosecondType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
+    TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use biscuit_core::{Error, Result};
 
@@ -45,7 +45,18 @@ pub(crate) fn no_coercion(column: &str, from: &DataType, to: &DataType) -> Error
     Error::data("NoCoercion", message).with_column(column)
 }
 
-/// Makes the column one of another type. `column` is what messages call it.
+/// Makes the column one of another type, with no map in it that has a key twice. `column` is what messages call it.
+pub(crate) fn convert_whole(column: &str, array: &ArrayRef, to: &DataType, reading: &Reading) -> Result<Converted> {
+    let mut made = convert(column, array, to, reading)?;
+    let twice = nested::duplicate_keys(&made.array)?;
+    if !twice.is_empty() {
+        made.faults.extend(twice.into_iter().map(|row| (row, Fault::DuplicateKey)));
+        made.faults.sort_by_key(|(row, _)| *row);
+    }
+    Ok(made)
+}
+
+/// Makes the column one of another type.
 pub(crate) fn convert(column: &str, array: &ArrayRef, to: &DataType, reading: &Reading) -> Result<Converted> {
     use DataType as D;
     let from = array.data_type();
@@ -66,11 +77,24 @@ pub(crate) fn convert(column: &str, array: &ArrayRef, to: &DataType, reading: &R
         (D::Boolean, _) => truth(array.as_boolean(), to).ok_or_else(failed),
         (D::Binary, D::Utf8) => Ok(text_of_bytes(array.as_binary())),
         (D::Date32, _) => days(array.as_primitive(), to).ok_or_else(failed),
-        (D::Timestamp(unit, _), _) => times(array, *unit, to).ok_or_else(failed),
+        (D::Timestamp(unit, _), _) => times(array, *unit, to, reading).ok_or_else(failed),
+        (D::Time32(unit) | D::Time64(unit), _) => times_of_day(array, *unit, to, reading).ok_or_else(failed),
         (D::Float16, _) => convert(column, &plain(&D::Float32)?, to, reading),
         (D::Float32 | D::Float64, _) => {
             let doubles = plain(&D::Float64)?;
             floats(doubles.as_primitive(), from == &D::Float32, to, reading).ok_or_else(failed)
+        }
+        (D::Decimal32(p, s) | D::Decimal64(p, s), _) => convert(column, &plain(&D::Decimal128(*p, *s))?, to, reading),
+        (D::Decimal256(_, s), _) => {
+            let narrow = plain(&D::Decimal128(38, *s))?;
+            let made = convert(column, &narrow, to, reading)?;
+            let mut faults: Vec<_> = (0..array.len())
+                .filter(|i| array.is_valid(*i) && narrow.is_null(*i))
+                .map(|i| (i, Fault::Overflow))
+                .collect();
+            faults.extend(&made.faults);
+            faults.sort_by_key(|(row, _)| *row);
+            Ok(Converted { faults, ..made })
         }
         (D::Decimal128(_, s), _) => {
             let (values, scale) = (array.as_primitive::<Decimal128Type>(), i32::from(*s));
@@ -133,28 +157,35 @@ fn narrow<N: TryFrom<i128>>(v: i128) -> Result<(N, bool), Fault> {
     N::try_from(v).map(|v| (v, false)).map_err(|_| Fault::Overflow)
 }
 
-fn in_unit(nanos: i128, unit: TimeUnit) -> Result<(i64, bool), Fault> {
-    let per = match unit {
+fn in_unit(nanos: i128, unit: TimeUnit, rounding: Rounding) -> Result<(i64, bool), Fault> {
+    let scale = match unit {
+        TimeUnit::Second => 9,
+        TimeUnit::Millisecond => 6,
+        TimeUnit::Microsecond => 3,
+        TimeUnit::Nanosecond => 0,
+    };
+    let (value, rounded) = Digits { value: nanos, scale }.at_scale(0, rounding)?;
+    narrow(value).map(|(value, _)| (value, rounded))
+}
+
+fn nanos_of(unit: TimeUnit) -> i128 {
+    match unit {
         TimeUnit::Second => 1_000_000_000,
         TimeUnit::Millisecond => 1_000_000,
         TimeUnit::Microsecond => 1000,
         TimeUnit::Nanosecond => 1,
-    };
-    if nanos % per != 0 {
-        return Err(Fault::PrecisionLoss);
     }
-    narrow(nanos / per)
 }
 
 /// Timestamps of any unit and zone, from nanoseconds.
 fn timestamps(
     len: usize,
     nulls: Option<&NullBuffer>,
-    unit: TimeUnit,
-    zone: Option<&Arc<str>>,
+    (unit, zone): (TimeUnit, Option<&Arc<str>>),
+    rounding: Rounding,
     nanos: impl Fn(usize) -> Result<i128, Fault>,
 ) -> Converted {
-    let value = |i: usize| in_unit(nanos(i)?, unit);
+    let value = |i: usize| in_unit(nanos(i)?, unit, rounding);
     macro_rules! of {
         ($t:ty) => {{
             let made = each::<$t>(len, nulls, value);
@@ -167,6 +198,26 @@ fn timestamps(
         TimeUnit::Millisecond => of!(TimestampMillisecondType),
         TimeUnit::Microsecond => of!(TimestampMicrosecondType),
         TimeUnit::Nanosecond => of!(TimestampNanosecondType),
+    }
+}
+
+/// Times of day of this unit, from nanoseconds since midnight: those before it and from the next one on are none.
+fn day_times(
+    len: usize,
+    nulls: Option<&NullBuffer>,
+    unit: TimeUnit,
+    rounding: Rounding,
+    nanos: impl Fn(usize) -> Result<i128, Fault>,
+) -> Option<Converted> {
+    let value = |i: usize| {
+        let within = |nanos: i128| (0..DAY_NANOS).contains(&nanos);
+        let (value, rounded) = in_unit(nanos(i)?, unit, rounding)?;
+        if within(i128::from(value) * nanos_of(unit)) { Ok((value, rounded)) } else { Err(Fault::Overflow) }
+    };
+    match unit {
+        TimeUnit::Microsecond => Some(each::<Time64MicrosecondType>(len, nulls, value)),
+        TimeUnit::Nanosecond => Some(each::<Time64NanosecondType>(len, nulls, value)),
+        TimeUnit::Second | TimeUnit::Millisecond => None,
     }
 }
 
@@ -227,36 +278,47 @@ fn text(from: &StringArray, to: &DataType, reading: &Reading) -> Option<Converte
     let (len, nulls) = (from.len(), from.nulls());
     macro_rules! whole {
         ($t:ty) => {
-            each::<$t>(len, nulls, |i| narrow(scalar::whole(from.value(i))?))
+            each::<$t>(len, nulls, |i| {
+                let (v, rounded) = scalar::whole(from.value(i), reading.rounding)?;
+                narrow(v).map(|(v, _)| (v, rounded))
+            })
         };
     }
     match to {
         D::Boolean => Some(booleans(len, nulls, |i| scalar::boolean(from.value(i)))),
-        D::Float32 => Some(each::<Float32Type>(len, nulls, |i| single(scalar::float(from.value(i))?))),
-        D::Float64 => Some(each::<Float64Type>(len, nulls, |i| scalar::float(from.value(i)).map(|v| (v, false)))),
+        D::Float32 => Some(each::<Float32Type>(len, nulls, |i| {
+            let (v, rounded) = scalar::float(from.value(i))?;
+            single(v).map(|(v, again)| (v, rounded || again))
+        })),
+        D::Float64 => Some(each::<Float64Type>(len, nulls, |i| scalar::float(from.value(i)))),
         D::Decimal128(p, s) => {
             let value = |i: usize| fitting(Digits::parse(from.value(i))?.at_scale((*s).into(), reading.rounding)?, *p);
             decimals(each::<Decimal128Type>(len, nulls, value), *p, *s)
         }
         D::Date32 => Some(each::<Date32Type>(len, nulls, |i| Ok((scalar::date(from.value(i), reading)?, false)))),
         D::Timestamp(unit, zone) => {
-            Some(timestamps(len, nulls, *unit, zone.as_ref(), |i| scalar::timestamp(from.value(i), reading)))
+            let nanos = |i: usize| scalar::timestamp(from.value(i), reading);
+            Some(timestamps(len, nulls, (*unit, zone.as_ref()), reading.rounding, nanos))
         }
-        D::Time64(_) => {
-            let (from, to) = (Arc::new(from.clone()) as ArrayRef, to.clone());
-            let made = arrow::compute::cast(&from, &to).ok()?;
-            let faults =
-                (0..len).filter(|i| made.is_null(*i) && !from.is_null(*i)).map(|i| (i, Fault::BadTime)).collect();
-            Some(Converted { faults, ..Converted::whole(made) })
-        }
+        D::Time64(unit) => day_times(len, nulls, *unit, reading.rounding, |i| scalar::time_of_day(from.value(i))),
         D::Binary => Some(Converted::whole(Arc::new(BinaryArray::from(from.clone())))),
         _ => integer!(to, whole, None),
     }
 }
 
+/// The nearest float, and whether it shows other digits than the double does. A whole number has to show the same.
 fn single(v: f64) -> Result<(f32, bool), Fault> {
     let narrow = v as f32;
-    if narrow.is_infinite() && v.is_finite() { Err(Fault::Overflow) } else { Ok((narrow, false)) }
+    if !v.is_finite() || f64::from(narrow) == v {
+        return Ok((narrow, false));
+    }
+    let other_digits = narrow.to_string().parse::<f64>() != Ok(v);
+    match narrow {
+        n if n.is_infinite() => Err(Fault::Overflow),
+        0.0 => Err(Fault::PrecisionLoss),
+        _ if other_digits && v.fract() == 0.0 => Err(Fault::PrecisionLoss),
+        n => Ok((n, other_digits)),
+    }
 }
 
 fn truth(from: &BooleanArray, to: &DataType) -> Option<Converted> {
@@ -291,25 +353,23 @@ fn days(from: &PrimitiveArray<Date32Type>, to: &DataType) -> Option<Converted> {
     let (len, nulls) = (from.len(), from.nulls());
     match to {
         DataType::Timestamp(unit, zone) => {
-            Some(timestamps(len, nulls, *unit, zone.as_ref(), |i| Ok(i128::from(from.value(i)) * DAY_NANOS)))
+            let nanos = |i: usize| Ok(i128::from(from.value(i)) * DAY_NANOS);
+            Some(timestamps(len, nulls, (*unit, zone.as_ref()), Rounding::Fail, nanos))
         }
         DataType::Utf8 => Some(Converted::whole(arrow::compute::cast(from, to).ok()?)),
         _ => None,
     }
 }
 
-fn times(array: &ArrayRef, unit: TimeUnit, to: &DataType) -> Option<Converted> {
-    let per = match unit {
-        TimeUnit::Second => 1_000_000_000,
-        TimeUnit::Millisecond => 1_000_000,
-        TimeUnit::Microsecond => 1000,
-        TimeUnit::Nanosecond => 1,
-    };
+fn times(array: &ArrayRef, unit: TimeUnit, to: &DataType, reading: &Reading) -> Option<Converted> {
+    let per = nanos_of(unit);
     let ticks = arrow::compute::cast(array, &DataType::Int64).ok()?;
     let ticks = ticks.as_primitive::<Int64Type>();
     let nanos = |i: usize| Ok(i128::from(ticks.value(i)) * per);
     match to {
-        DataType::Timestamp(unit, zone) => Some(timestamps(array.len(), array.nulls(), *unit, zone.as_ref(), nanos)),
+        DataType::Timestamp(unit, zone) => {
+            Some(timestamps(array.len(), array.nulls(), (*unit, zone.as_ref()), reading.rounding, nanos))
+        }
         DataType::Date32 => Some(each::<Date32Type>(array.len(), array.nulls(), |i| {
             let nanos: i128 = nanos(i)?;
             if nanos.rem_euclid(DAY_NANOS) == 0 {
@@ -319,6 +379,20 @@ fn times(array: &ArrayRef, unit: TimeUnit, to: &DataType) -> Option<Converted> {
             }
         })),
         DataType::Utf8 => Some(Converted::whole(arrow::compute::cast(array, to).ok()?)),
+        _ => None,
+    }
+}
+
+fn times_of_day(array: &ArrayRef, unit: TimeUnit, to: &DataType, reading: &Reading) -> Option<Converted> {
+    if *to == DataType::Utf8 {
+        return Some(Converted::whole(arrow::compute::cast(array, to).ok()?));
+    }
+    let ticks = arrow::compute::cast(array, &DataType::Int64).ok()?;
+    let ticks = ticks.as_primitive::<Int64Type>();
+    match to {
+        DataType::Time64(to) => day_times(array.len(), array.nulls(), *to, reading.rounding, |i| {
+            Ok(i128::from(ticks.value(i)) * nanos_of(unit))
+        }),
         _ => None,
     }
 }
@@ -372,7 +446,8 @@ fn numbers(
             decimal_text(value, scale)
         })),
         D::Timestamp(unit, zone) => {
-            Some(timestamps(len, nulls, *unit, zone.as_ref(), |i| scalar::epoch(value(i), reading.epoch)))
+            let nanos = |i: usize| scalar::epoch(value(i), reading.epoch);
+            Some(timestamps(len, nulls, (*unit, zone.as_ref()), reading.rounding, nanos))
         }
         D::Date32 if reading.epoch == Epoch::Days => {
             Some(each::<Date32Type>(len, nulls, |i| narrow(value(i).at_scale(0, Rounding::Fail)?.0)))
@@ -431,7 +506,8 @@ fn floats(from: &PrimitiveArray<Float64Type>, was_single: bool, to: &DataType, r
             decimals(each::<Decimal128Type>(len, nulls, value), *p, *s)
         }
         D::Timestamp(unit, zone) => {
-            Some(timestamps(len, nulls, *unit, zone.as_ref(), |i| scalar::epoch(digits(i)?, reading.epoch)))
+            let nanos = |i: usize| scalar::epoch(digits(i)?, reading.epoch);
+            Some(timestamps(len, nulls, (*unit, zone.as_ref()), reading.rounding, nanos))
         }
         D::Boolean => Some(booleans(len, nulls, |i| match from.value(i) {
             0.0 => Ok(false),

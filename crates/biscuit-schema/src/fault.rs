@@ -20,6 +20,8 @@ pub enum Fault {
     NotABoolean,
     /// It is no number: NaN.
     NotANumber,
+    /// It is a map that has a key twice, or has it when its keys are of the column's type.
+    DuplicateKey,
     /// It is null, or became null, in a column that cannot be.
     NullNotAllowed,
 }
@@ -36,6 +38,7 @@ impl Fault {
             Self::BadEpoch => "BadEpoch",
             Self::NotABoolean => "NotABoolean",
             Self::NotANumber => "NotANumber",
+            Self::DuplicateKey => "DuplicateKey",
             Self::NullNotAllowed => "NullNotAllowed",
         }
     }
@@ -45,12 +48,15 @@ impl Fault {
         match self {
             Self::Unparseable => "is not of that type",
             Self::Overflow => "does not fit in it",
-            Self::PrecisionLoss => "has digits, or a time of day, that it has no place for",
+            Self::PrecisionLoss => {
+                "has digits, or a time of day, that it has no place for; a contract may declare a type that has (such as `timestamp(9)`, or more decimal places), or `rounding = 'half-up'`"
+            }
             Self::BadDate => "is no date; write YYYY-MM-DD or name its form in `formats`",
             Self::BadTime => "is no time; write YYYY-MM-DDTHH:MM:SS or name its form in `formats`",
             Self::BadEpoch => "is a number that does not say what it counts; name it in `epoch`",
             Self::NotABoolean => "is neither true nor false",
             Self::NotANumber => "is not a number",
+            Self::DuplicateKey => "has a key twice, which no reader of maps takes",
             Self::NullNotAllowed => "is null, which the column cannot be",
         }
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::iso::{iso_date, iso_date_time};
-use crate::{Contract, MAX_FIELDS, common_type, is_too_deep, plain_type, type_name};
+use crate::{Contract, MAX_FIELDS, common_type, is_too_deep, plain_type, type_name, written_type};
 
 /// Learns the columns of a table from its rows, or samples of them: cells of text, JSON, or schemas. What looks like a number and is not one stays text:
 /// `02134`, `+49170`, numbers of more digits than a bigint has.
@@ -29,6 +29,8 @@ pub struct Inference {
     /// Where each is, by name.
     at: HashMap<String, usize>,
     rows: u64,
+    /// Whether text that is a date or a time stays text.
+    without_times: bool,
 }
 
 /// What was learned.
@@ -82,13 +84,16 @@ enum Shape {
 }
 
 impl Inference {
+    /// The same, for which dates and times are text, as they are written: a later file may write them in another form.
+    pub fn without_times(mut self) -> Self {
+        self.without_times = true;
+        self
+    }
+
     /// Looks at a row of text cells, as CSV has them; an empty one is null.
     pub fn add_texts<'a>(&mut self, file: &str, row: u64, cells: impl IntoIterator<Item = (&'a str, &'a str)>) {
         self.rows += 1;
-        for (name, cell) in cells {
-            let shape = if cell.is_empty() { Shape::Unknown } else { of_text(cell, true) };
-            self.add(name, shape, || format!("{file}, row {row}"));
-        }
+        cells.into_iter().for_each(|(name, cell)| self.add_text(file, row, name, cell));
     }
 
     /// Looks at the text of a JSON object; what is none, or is nested too deep, is passed over. Text between quotes is never a number, and numbers are
@@ -100,8 +105,20 @@ impl Inference {
         }
         let Ok(Fields(fields)) = serde_json::from_str(object) else { return };
         for (name, value) in &fields {
-            self.add(name, of_json(value.get()), || format!("{file}, row {row}"));
+            self.add_json_value(file, row, name, value.get());
         }
+    }
+
+    /// Looks at one value of a JSON object.
+    pub fn add_json_value(&mut self, file: &str, row: u64, name: &str, value: &str) {
+        self.add(name, of_json(value, !self.without_times), || format!("{file}, row {row}"));
+    }
+
+    /// Looks at one cell of text.
+    pub fn add_text(&mut self, file: &str, row: u64, name: &str, cell: &str) {
+        let times = !self.without_times;
+        let shape = if cell.is_empty() { Shape::Unknown } else { of_text(cell, true, times) };
+        self.add(name, shape, || format!("{file}, row {row}"));
     }
 
     /// Takes over what another one has learned from rows behind those of this one.
@@ -120,7 +137,7 @@ impl Inference {
     pub fn add_schema(&mut self, file: &str, rows: u64, schema: &Schema) {
         self.rows += rows;
         for field in schema.fields() {
-            self.add(field.name(), of_type(&plain_type(field.data_type())), || file.to_owned());
+            self.add(field.name(), of_type(&written_type(&plain_type(field.data_type()))), || file.to_owned());
         }
     }
 
@@ -149,20 +166,38 @@ impl Inference {
         known.shape = joined;
     }
 
+    /// The type of a column so far: `Null` if it had no value yet; none if it was not met.
+    pub fn type_of(&self, name: &str) -> Option<DataType> {
+        let learned = &self.columns[*self.at.get(name)?];
+        Some(if learned.shape == Shape::Unknown { DataType::Null } else { learned.shape.arrow() })
+    }
+
+    /// What does not fit together so far.
+    pub fn conflicts(&self) -> impl Iterator<Item = &Conflict> {
+        self.columns.iter().filter_map(|c| c.conflict.as_ref())
+    }
+
     /// The contract, and what did not fit together.
     ///
     /// # Errors
     /// `InvalidContract` for two names that differ only in letter case; `TooManyColumns`, `TooDeep`.
     pub fn finish(self) -> Result<Inferred> {
         let fields: Vec<Field> = self.columns.iter().map(|c| Field::new(&c.name, c.shape.arrow(), true)).collect();
-        let contract = Contract::from_arrow(&Schema::new(fields))?;
+        let contract = Contract::from_arrow(&Schema::new(fields)).map_err(|e| {
+            // Of a type, a file has said that a column has it.
+            let at = e.column().filter(|_| e.code() == "UnknownType").and_then(|column| self.at.get(column));
+            match at {
+                Some(at) => e.in_file(&self.columns[*at].at),
+                None => e,
+            }
+        })?;
         let conflicts = self.columns.into_iter().filter_map(|c| c.conflict).collect();
         Ok(Inferred { contract, conflicts, rows: self.rows })
     }
 }
 
 /// What a text says it is.
-fn of_text(text: &str, numbers: bool) -> Shape {
+fn of_text(text: &str, numbers: bool, times: bool) -> Shape {
     let of = Shape::Of;
     if numbers {
         if is_whole(text) {
@@ -178,7 +213,7 @@ fn of_text(text: &str, numbers: bool) -> Shape {
             return of(DataType::Boolean);
         }
     }
-    if text.len() >= 10 && text.as_bytes()[0].is_ascii_digit() {
+    if times && text.len() >= 10 && text.as_bytes()[0].is_ascii_digit() {
         if text.len() == 10 && iso_date(text).is_some() {
             return of(DataType::Date32);
         }
@@ -245,18 +280,18 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
 }
 
 /// The shape of a JSON value, whose text is whole.
-fn of_json(value: &str) -> Shape {
+fn of_json(value: &str, times: bool) -> Shape {
     match value.as_bytes().first() {
         Some(b't' | b'f') => Shape::Of(DataType::Boolean),
-        Some(b'"') => serde_json::from_str::<String>(value).map_or(Shape::Text, |text| of_text(&text, false)),
+        Some(b'"') => serde_json::from_str::<String>(value).map_or(Shape::Text, |text| of_text(&text, false, times)),
         Some(b'[') => {
             let items: Vec<&RawValue> = serde_json::from_str(value).unwrap_or_default();
-            let join = |a: Shape, b: &&RawValue| a.join(&of_json(b.get()), "", &mut None);
+            let join = |a: Shape, b: &&RawValue| a.join(&of_json(b.get(), times), "", &mut None);
             Shape::List(Box::new(items.iter().fold(Shape::Unknown, join)))
         }
         Some(b'{') => {
             let fields = serde_json::from_str(value).map_or(vec![], |Fields(fields)| fields);
-            Shape::Struct(fields.into_iter().map(|(name, v)| (name, of_json(v.get()))).collect())
+            Shape::Struct(fields.into_iter().map(|(name, v)| (name, of_json(v.get(), times))).collect())
         }
         Some(b'-' | b'0'..=b'9') => of_number(value),
         _ => Shape::Unknown,
@@ -377,7 +412,7 @@ mod tests {
 
     #[test]
     fn texts_are_what_they_say_and_nothing_at_the_front_is_lost() {
-        let of = |t: &str| type_name(&of_text(t, true).arrow()).unwrap();
+        let of = |t: &str| type_name(&of_text(t, true, true).arrow()).unwrap();
         for (text, want) in [
             ("7", "bigint"),
             ("-7", "bigint"),

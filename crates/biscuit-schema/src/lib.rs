@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 mod avro;
+#[cfg(feature = "parquet")]
+mod calendar;
 mod check;
 mod cloudformation;
 mod coerce;
@@ -14,6 +16,7 @@ mod convert;
 mod fault;
 mod glue;
 mod hive_type;
+mod impossible;
 mod infer;
 #[cfg(feature = "parquet")]
 mod int96;
@@ -27,18 +30,24 @@ mod parquet_pages;
 mod reading;
 mod rules;
 mod scalar;
+mod text_type;
 mod thrift;
+#[cfg(feature = "parquet")]
+mod uuid;
 
+#[cfg(feature = "parquet")]
+pub use calendar::{differs_by_calendar, has_legacy_calendar, legacy_calendar};
 pub use check::{Check, Rule, Scalar, Severity};
-pub use coerce::{Coerced, Coercion, CoercionReport, Losses, RefusedRow};
+pub use coerce::{Coerced, CoercedColumn, Coercion, CoercionReport, Losses, RefusedRow, coerce_column};
 pub use column_type::{ColumnType, Wire, type_name};
-pub use common_type::{common_type, plain_type, stored_type};
+pub use common_type::{common_type, plain_type, stored_type, written_type};
 pub use compatibility::{Compatibility, Difference, check_evolution, differences};
 pub use comply::{Compliance, Finding};
 pub use contract::{Column, Contract, DebeziumSettings, Layer};
 pub use fault::Fault;
 pub use glue::{Projection, TablePlace};
 pub use hive_type::{HiveField, HiveType};
+pub use impossible::impossible_values;
 pub use infer::{Conflict, Inference, Inferred};
 #[cfg(feature = "parquet")]
 pub use int96::int96_as_micros;
@@ -50,4 +59,7 @@ pub use parquet_footer::check_parquet_footer;
 pub use parquet_pages::{check_parquet_pages, parquet_rows_at_a_time};
 pub use reading::{Epoch, Extra, OnError, Reading, Rounding};
 pub use rules::{NamingRule, apply_rules, usual_rules};
+pub use text_type::text_type;
 pub use thrift::check_thrift;
+#[cfg(feature = "parquet")]
+pub use uuid::{uuid_columns, uuid_schema, uuid_texts};

@@ -1,10 +1,12 @@
 //! Lists, maps and structs of one type as those of another: by name, part by part.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, ListArray, MapArray, StructArray, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, MapArray, StructArray, new_null_array};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, FieldRef, Fields};
+use arrow::row::{RowConverter, SortField};
 use biscuit_core::{Error, Result};
 
 use crate::convert::{Converted, convert, no_coercion, place, valid};
@@ -49,6 +51,46 @@ pub(crate) fn map(
         .and_then(|entries| MapArray::try_new(entry.clone(), from.offsets().clone(), entries, nulls, sorted));
     let array = made.map_err(|e| Error::internal("a map could not be made").with_source(e))?;
     Ok(Converted { array: Arc::new(array), faults, rounded: key.rounded + value.rounded, ..value })
+}
+
+/// The rows with a map that has a key twice, also inside of structs and lists, ascending.
+pub(crate) fn duplicate_keys(array: &ArrayRef) -> Result<Vec<usize>> {
+    let of_lists = |offsets: &OffsetBuffer<i32>, items: Vec<usize>| {
+        let mut rows: Vec<usize> =
+            items.into_iter().map(|item| offsets.partition_point(|o| *o as usize <= item) - 1).collect();
+        rows.dedup();
+        rows
+    };
+    match array.data_type() {
+        DataType::List(item) if item.data_type().is_nested() => {
+            let list = array.as_list::<i32>();
+            Ok(of_lists(list.offsets(), duplicate_keys(list.values())?))
+        }
+        DataType::Struct(_) => {
+            let columns = array.as_struct().columns().iter().map(duplicate_keys);
+            let mut rows: Vec<usize> = columns.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
+            rows.sort_unstable();
+            rows.dedup();
+            Ok(rows)
+        }
+        DataType::Map(..) => {
+            let map = array.as_map();
+            let failed = |e| Error::internal("keys could not be compared").with_source(e);
+            let converter = RowConverter::new(vec![SortField::new(map.keys().data_type().clone())]).map_err(failed)?;
+            let keys = converter.convert_columns(&[map.keys().clone()]).map_err(failed)?;
+            let has_twice = |row: &usize| {
+                let range = map.value_offsets()[*row] as usize..map.value_offsets()[*row + 1] as usize;
+                let mut seen = HashSet::new();
+                map.is_valid(*row) && range.into_iter().any(|at| !seen.insert(keys.row(at)))
+            };
+            let mut rows: Vec<usize> = (0..map.len()).filter(has_twice).collect();
+            rows.extend(of_lists(map.offsets(), duplicate_keys(map.values())?));
+            rows.sort_unstable();
+            rows.dedup();
+            Ok(rows)
+        }
+        _ => Ok(vec![]),
+    }
 }
 
 /// The same column with some value where it is null.

@@ -3,7 +3,7 @@
 use chrono::format::{Parsed, StrftimeItems, parse};
 
 use crate::fault::Fault;
-use crate::iso::{iso_date, iso_date_time};
+use crate::iso::{iso_date, iso_date_time, iso_time};
 use crate::reading::{Epoch, Reading, Rounding};
 
 type Answer<T> = Result<T, Fault>;
@@ -95,17 +95,44 @@ fn exponent(text: &str) -> Answer<i32> {
     text.parse::<i32>().ok().filter(|e| e.unsigned_abs() <= 1000).ok_or(Fault::Overflow)
 }
 
-/// A whole number, from text.
-pub(crate) fn whole(text: &str) -> Answer<i128> {
+/// A whole number, from text, and whether it was rounded.
+pub(crate) fn whole(text: &str, rounding: Rounding) -> Answer<(i128, bool)> {
     if let Ok(v) = text.parse::<i64>() {
-        return Ok(v.into());
+        return Ok((v.into(), false));
     }
-    Digits::parse(text)?.at_scale(0, Rounding::Fail).map(|(v, _)| v)
+    Digits::parse(text)?.at_scale(0, rounding)
 }
 
-/// A floating-point number, from text; `NaN` and `Infinity` are some.
-pub(crate) fn float(text: &str) -> Answer<f64> {
-    text.trim().parse().map_err(|_| Fault::Unparseable)
+/// A double, from text, and whether it shows other digits than the text does; `NaN` and `Infinity` are some. A whole number has to be exact.
+pub(crate) fn float(text: &str) -> Answer<(f64, bool)> {
+    let text = text.trim();
+    let v: f64 = text.parse().map_err(|_| Fault::Unparseable)?;
+    let mantissa = || text.bytes().take_while(|b| !matches!(b, b'e' | b'E')).filter(u8::is_ascii_digit);
+    if v.is_infinite() && mantissa().next().is_some() {
+        return Err(Fault::Overflow);
+    }
+    // A double has room for 15 digits, wherever the point is.
+    let digits = mantissa().skip_while(|b| *b == b'0').count();
+    match v {
+        0.0 if digits > 0 => return Err(Fault::PrecisionLoss),
+        v if !v.is_finite() || (digits <= 15 && v.is_normal()) || v == 0.0 => return Ok((v, false)),
+        _ => {}
+    }
+    match Digits::parse(text) {
+        Ok(number) if number.scale <= 0 => match number.at_scale(0, Rounding::Fail) {
+            Ok((whole, _)) if v as i128 == whole => Ok((v, false)),
+            Ok(_) => Err(Fault::PrecisionLoss),
+            // More than 38 digits: only the text could be exact.
+            Err(_) => Ok((v, Digits::parse(&format!("{v:e}")) != Ok(number))),
+        },
+        Ok(number) => Ok((v, Digits::parse(&format!("{v:e}")) != Ok(number))),
+        Err(_) => Ok((v, true)),
+    }
+}
+
+/// Nanoseconds since midnight, from text.
+pub(crate) fn time_of_day(text: &str) -> Answer<i128> {
+    iso_time(text.trim()).map(i128::from).ok_or(Fault::BadTime)
 }
 
 pub(crate) fn boolean(text: &str) -> Answer<bool> {

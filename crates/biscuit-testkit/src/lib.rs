@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod boundaries;
 mod clock;
 pub mod conformance;
 mod crash;
@@ -14,6 +15,7 @@ mod snapshot;
 mod source;
 mod table;
 
+pub use boundaries::{Boundary, boundaries};
 pub use clock::FixedClock;
 pub use crash::{Crashes, crash_at_every_call};
 pub use diff::{Matching, diff_rows, diff_rows_with};

@@ -33,7 +33,7 @@ fn expected_types_are_read_from_text() {
     let csv = "id,at,paid,day\n1,2024-02-29T12:00:00+01:00,12.5,2024-02-29\n";
     assert_rows_eq!(read(options(), &[("a.csv", csv)]).expect("rows").batches[0].rows, want);
     let e = read(options(), &[("a.jsonl", r#"{"id":1,"paid":12.555}"#)]).unwrap_err();
-    assert_eq!(e.message(), "column `paid`: it has more than 2 digits behind the point (a.jsonl, row 1)");
+    assert_eq!((e.code(), e.column(), e.row()), ("PrecisionLoss", Some("paid"), Some(1)));
 }
 
 #[test]
@@ -71,4 +71,12 @@ fn numbers_keep_all_their_digits() {
     let line = r#"{"v":1234567890123456789012345678.0123456789}"#;
     let changes = read(options, &[("a.jsonl", line)]).expect("rows");
     assert_rows_eq!(changes.batches[0].rows, table("v:decimal(38,10)\n1234567890123456789012345678.0123456789"));
+}
+
+#[test]
+fn rows_of_csv_are_counted_in_lines_however_these_end() {
+    for text in ["id,v\n1,a\n2\n", "id,v\r\n1,a\r\n2\r\n", "id,v\n\n1\n"] {
+        let e = read(RowsOptions::default(), &[("a.csv", text)]).unwrap_err();
+        assert_eq!((e.code(), e.row()), ("InvalidCsv", Some(3)), "{text:?}");
+    }
 }

@@ -161,6 +161,65 @@ fn a_reload_replaces_rows_that_are_newer_and_keeps_those_without_a_record() {
 }
 
 #[test]
+fn a_reload_of_all_that_there_is_deletes_rows_without_a_record() {
+    let f = Folder::new();
+    f.write("a.jsonl", "{\"id\":1,\"seq\":5,\"v\":\"old\"}\n{\"id\":2,\"seq\":5,\"v\":\"gone\"}\n{\"id\":3,\"seq\":7,\"v\":\"same\"}\n");
+    f.write("b.jsonl", "{\"id\":1,\"seq\":1,\"v\":\"loaded\"}\n{\"id\":3,\"seq\":1,\"v\":\"same\"}\n");
+    assert_eq!(f.run(&format!("{MERGE} a.jsonl")).code, 0);
+    let late = f.run(&format!("{MERGE} b.jsonl"));
+    assert!(late.out.contains("LATE") && late.out.contains("--reload"), "{}", late.out);
+    assert_eq!(f.run(&format!("{MERGE} b.jsonl --delete-missing")).code, 2, "it goes with --reload");
+    f.write("empty.jsonl", "null\n");
+    let empty = f.run(&format!("{MERGE} empty.jsonl --reload --delete-missing --json"));
+    assert_eq!((empty.code, &empty.json()["error"]["code"]), (3, &"NotWhole".into()), "{}", empty.out);
+    let ran = f.run(&format!("{MERGE} b.jsonl --reload --delete-missing"));
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+    let rows = f.rows("lake/t").concat();
+    assert!(rows.contains("loaded") && rows.contains("same") && !rows.contains("gone"), "{rows}");
+    // A late record of what was deleted does not bring it back.
+    f.write("c.jsonl", "{\"id\":2,\"seq\":4,\"v\":\"gone\"}\n");
+    assert_eq!(f.run(&format!("{MERGE} c.jsonl")).code, 0);
+    assert!(!f.rows("lake/t").concat().contains("gone"));
+}
+
+#[test]
+fn a_table_that_no_record_is_of_is_named() {
+    let f = Folder::new();
+    f.write("d/s/t/LOAD00000001.csv", "id,v\n1,a\n");
+    let merge = "merge --target lake/t --changes d --format dms --key id --table s.other --json";
+    let none = f.run(merge);
+    assert_eq!((none.code, &none.json()["error"]["code"]), (2, &"UnknownTable".into()), "{}", none.out);
+    let allowed = f.run(&format!("{merge} --allow-empty"));
+    assert_eq!((allowed.code, &allowed.json()["outcome"]), (0, &"unchanged".into()), "{}", allowed.out);
+}
+
+#[test]
+fn the_history_says_what_was_committed() {
+    let f = Folder::new();
+    f.write("a.jsonl", "{\"id\":1,\"seq\":5}\n");
+    f.write("raw/1.jsonl", "{\"id\":1}\n{\"id\":2}\n");
+    f.write(
+        "j.toml",
+        "name = \"j\"\n[sources.s]\nurl = \"raw\"\nformat = \"json\"\n[target]\nurl = \"lake/j\"\nmode = \"append\"\n",
+    );
+    assert_eq!(f.run(&format!("{MERGE} a.jsonl")).code, 0);
+    assert_eq!(f.run("run j.toml --run-id monday").code, 0);
+    assert!(f.run("history lake/j").out.contains("monday"));
+    for (table, rows) in [("lake/t", "1 (+1 ~0 -0)"), ("lake/j", "2 written")] {
+        let shown = f.run(&format!("history {table}"));
+        assert!(shown.out.contains(rows), "{}", shown.out);
+        let json = f.run(&format!("history {table} --json")).json();
+        let version = &json["versions"][0];
+        assert_eq!(
+            (&version["report"]["outcome"], &version["report"]["version"]),
+            (&"committed".into(), &1.into()),
+            "{json}"
+        );
+        assert!(version["at"].as_str().is_some_and(|at| at.starts_with("20")), "{json}");
+    }
+}
+
+#[test]
 fn durations_need_a_unit() {
     let f = Folder::new();
     for words in ["purge lake --older-than 30", "merge --retire-after 30"] {

@@ -14,7 +14,7 @@ fn errors_have_a_code_an_exit_and_leave_the_table_alone() {
     f.write("op.jsonl", r#"{"id":1,"seq":2,"op":"zap"}"#);
     f.write("null.jsonl", r#"{"id":null,"seq":2,"op":"u"}"#);
     f.write("tie.jsonl", "{\"id\":7,\"seq\":2,\"v\":\"x\"}\n{\"id\":7,\"seq\":2,\"v\":\"y\"}");
-    f.write("type.jsonl", r#"{"id":1,"seq":2,"v":7,"op":"u"}"#);
+    f.write("type.jsonl", r#"{"id":"one","seq":2,"v":"b","op":"u"}"#);
     f.write("empty.jsonl", "");
     f.write("bad.parquet", "PAR1");
     let cases = [
@@ -22,10 +22,11 @@ fn errors_have_a_code_an_exit_and_leave_the_table_alone() {
         ("op.jsonl", 3, "UnknownOp", "op.jsonl, row 1"),
         ("null.jsonl", 3, "NullKey", "`id`"),
         ("tie.jsonl", 3, "AmbiguousOrder", "column `v`"),
-        ("type.jsonl", 3, "WrongType", "column `v`"),
+        ("type.jsonl", 3, "Unparseable", "column `id`"),
         ("empty.jsonl", 3, "EmptyFile", "empty.jsonl"),
         ("bad.parquet", 3, "UnreadableParquet", "bad.parquet"),
         ("nowhere.jsonl", 2, "NotFound", "nowhere.jsonl"),
+        ("no*.jsonl", 2, "NotFound", "no*.jsonl"),
         ("ftp://x/y", 2, "InvalidUrl", "ftp://x/y"),
     ];
     for (file, exit, code, place) in cases {

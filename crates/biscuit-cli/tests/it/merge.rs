@@ -79,7 +79,11 @@ fn changes_come_from_files_folders_globs_and_formats() {
     f.write("more/e.other", "not read");
     let ran = f.run(&format!("{MERGE} in more/*.gz --json"));
     assert_eq!(ran.json()["rows"]["inserted"], 4, "{}{}", ran.out, ran.err);
-    assert_eq!(f.run(&format!("{MERGE} none/*.jsonl --json")).json()["outcome"], "unchanged");
+    // What matches nothing is more often a slip than an empty folder.
+    let none = f.run(&format!("{MERGE} none/*.jsonl --json"));
+    assert_eq!((none.code, &none.json()["error"]["code"]), (2, &"NotFound".into()), "{}", none.err);
+    let allowed = f.run(&format!("{MERGE} none/*.jsonl --allow-empty --json"));
+    assert_eq!((allowed.code, &allowed.json()["outcome"]), (0, &"unchanged".into()), "{}", allowed.err);
 }
 
 #[test]

@@ -142,3 +142,46 @@ async fn what_is_loaded_can_be_written_back() {
     base.write(doubled, WriteMode::ReplaceAll, &WriteOptions::default()).await.expect("a write");
     assert_rows_eq!(rows(&d).await, table("v:int\n2\n4"));
 }
+
+/// A table of foreign files whose partition column is in the files as well.
+async fn with_column_in_files(rows: &[(&str, &str)]) -> biscuit_dataset::Dataset {
+    let storage = memory();
+    for (path, content) in rows {
+        let batch = table(content);
+        let mut writer = parquet::arrow::ArrowWriter::try_new(vec![], batch.schema(), None).expect("a writer");
+        writer.write(&batch).expect("rows");
+        let bytes = writer.into_inner().expect("a file");
+        storage.store.put(&Path::from(format!("lake/t/{path}")), bytes.into()).await.expect("a put");
+    }
+    dataset(&storage)
+}
+
+#[tokio::test]
+async fn a_partition_column_that_is_also_in_the_files_is_read_once() {
+    let d = with_column_in_files(&[
+        ("region=eu/a.parquet", "id:bigint | region:string | v:int\n1 | eu | 1\n2 | eu | 2"),
+        ("region=us/b.parquet", "id:bigint | region:string | v:int\n3 | us | 3"),
+    ])
+    .await;
+    let want = table("id:bigint | v:int | region:string\n1 | 1 | eu\n2 | 2 | eu\n3 | 3 | us");
+    assert_rows_eq!(rows(&d).await, want);
+    let filtered = load(&d).await.filter(col("region").eq(lit("us"))).expect("a filter").collect().await.expect("rows");
+    assert_rows_eq!(filtered, table("id:bigint | v:int | region:string\n3 | 3 | us"));
+    // Of another type than in the path, with the same value.
+    let d = with_column_in_files(&[("m=01/a.parquet", "id:bigint | m:int\n1 | 1")]).await;
+    assert_eq!(rows(&d).await.iter().map(|b| b.num_rows()).sum::<usize>(), 1);
+}
+
+#[tokio::test]
+async fn a_file_that_says_something_else_than_its_path_is_refused() {
+    for content in ["id:bigint | region:string\n1 | eu\n2 | us", "id:bigint | region:string\n1 | us\n2 | us"] {
+        let d = with_column_in_files(&[("region=eu/a.parquet", content)]).await;
+        let e = d.view().await.expect("a view").open_files().await.unwrap_err();
+        assert_eq!(
+            (e.code(), e.column(), e.file()),
+            ("PartitionMismatch", Some("region"), Some("region=eu/a.parquet"))
+        );
+        let values: Vec<_> = e.details().iter().map(|(name, value)| (*name, value.as_str())).collect();
+        assert_eq!(values, [("in the path", "eu"), ("in the row", "us")]);
+    }
+}

@@ -91,7 +91,7 @@ async fn without_a_bookmark_nothing_is_appended() {
 async fn a_dry_run_says_what_would_be_done_and_does_nothing() {
     let lab = Lab::new();
     lab.put("raw/events/1.json", event(1, "2024-03-01T10:00:00Z")).await;
-    let report = lab.run_with(EVENTS, &RunOptions::default().with_dry_run()).await.unwrap();
+    let report = lab.run_with(EVENTS, &RunOptions::default().with_dry_run(biscuit_job::DryRun::Plan)).await.unwrap();
     assert_eq!(report.outcome, "planned");
     let plan = report.outputs[0].plan.join("\n");
     for line in [

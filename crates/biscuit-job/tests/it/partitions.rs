@@ -108,7 +108,7 @@ async fn a_rebuild_of_rows_that_no_input_is_known_of_is_refused() {
         let before = lab.rows("lake/events").await;
         let e = lab.run_with(&job, &rebuild("2024-03-09")).await.unwrap_err();
         assert!(e.code() == "UnknownPartition" && e.message().contains("no input is known that the rows of"), "{e}");
-        let e = lab.run_with(&job, &rebuild("2024-03-02").with_dry_run()).await.unwrap_err();
+        let e = lab.run_with(&job, &rebuild("2024-03-02").with_dry_run(biscuit_job::DryRun::Plan)).await.unwrap_err();
         assert_eq!((e.code(), e.file()), ("CannotReplace", Some("day=2024-03-02/part-0.parquet")));
         assert_eq!(lab.rows("lake/events").await, before);
         lab.run_with(&job, &rebuild("2024-03-01")).await.unwrap();

@@ -234,7 +234,7 @@ async fn a_query_and_an_appended_table_have_only_what_was_treated() {
 async fn a_dry_run_makes_no_token() {
     let (lab, kept) = (Lab::new(), Kept::new());
     lab.put("raw/customers/1.json", change("111-11-1111", 1, "ann@x.com", "", "c")).await;
-    let options = biscuit_job::RunOptions::default().with_dry_run();
+    let options = biscuit_job::RunOptions::default().with_dry_run(biscuit_job::DryRun::Plan);
     let report = lab.job(JOB).with_means(Arc::new(kept.clone())).run(&run(), &options).await.unwrap();
     assert_eq!(report.outcome, "planned");
     assert!(kept.0.records().is_empty());

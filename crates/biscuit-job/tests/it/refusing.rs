@@ -89,7 +89,7 @@ async fn an_outputs_contract_leaves_what_the_job_adds_and_tells_rows_by_their_ow
     let job = EVENTS.replace("columns = [", "on_error = 'quarantine'\ncolumns = [") + contract;
     let at = "2024-03-01T10:00:00Z";
     lab.put("raw/events/1.json", event(1, at)).await;
-    let planned = lab.run_with(&job, &RunOptions::default().with_dry_run()).await.unwrap();
+    let planned = lab.run_with(&job, &RunOptions::default().with_dry_run(biscuit_job::DryRun::Plan)).await.unwrap();
     let columns = "into columns id tinyint, source_file string, run string, day date";
     assert!(planned.outputs[0].plan.iter().any(|l| l == columns), "{:?}", planned.outputs[0].plan);
     for extra in ["drop", "refuse"] {

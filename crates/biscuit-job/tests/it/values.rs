@@ -10,6 +10,8 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 
 use crate::lab::Lab;
+use biscuit_job::{DryRun, RunOptions};
+use biscuit_testkit::{Boundary, boundaries};
 
 fn job(format: &str, more: &str) -> String {
     format!(
@@ -229,5 +231,311 @@ async fn a_large_array_is_read_as_a_whole_and_a_large_file_of_lines_in_parts() {
         let (lab, _) = table("json", "", &[("a.json", text.as_bytes())]).await.expect("rows");
         let ids = lab.column("lake/t", "id").await;
         assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), 250_000);
+    }
+}
+
+#[tokio::test]
+async fn partitions_of_the_input_are_columns() {
+    let files: [(&str, &[u8]); 2] = [
+        ("dt=2024-02-28/region=eu/1.jsonl", b"{\"id\":1}\n"),
+        ("dt=2024-02-29/region=__HIVE_DEFAULT_PARTITION__/2.jsonl", b"{\"id\":2}\n"),
+    ];
+    let (lab, columns) = table("json", "", &files).await.expect("rows");
+    assert_eq!(columns, set(&["id:bigint", "dt:date", "region:string"]));
+    assert_eq!(texts(&lab, "region").await, ["eu", "null"]);
+    let csv: [(&str, &[u8]); 1] = [("dt=2024-02-28/1.csv", b"id\n1\n")];
+    assert_eq!(table("csv", "", &csv).await.expect("rows").1, set(&["id:bigint", "dt:date"]));
+    let ids: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
+    let file = parquet_of(&RecordBatch::try_from_iter([("id", ids.clone())]).expect("a batch"));
+    let parquet: [(&str, &[u8]); 1] = [("m=01/1.parquet", &file)];
+    let (lab, columns) = table("parquet", "", &parquet).await.expect("rows");
+    // Digits that would lose something as a number are text, as anywhere.
+    assert_eq!((columns, texts(&lab, "m").await), (set(&["id:bigint", "m:string"]), vec!["01".to_owned(); 2]));
+    let off = table("json", "hive_partitioning = false", &files).await.expect("rows");
+    assert_eq!(off.1, set(&["id:bigint"]));
+    // Without a header the columns of the path are none of the cells.
+    let contract = "csv = {header = false}\n[sources.s.contract]\ncolumns = [{name = 'm', type = 'int'}, {name = 'id', type = 'bigint'}]";
+    let csv: [(&str, &[u8]); 1] = [("m=07/1.csv", b"5\n")];
+    let (lab, columns) = table("csv", contract, &csv).await.expect("rows");
+    assert_eq!((columns, texts(&lab, "m").await), (set(&["m:int", "id:bigint"]), vec!["7".to_owned()]));
+}
+
+#[tokio::test]
+async fn a_column_of_the_path_that_is_also_in_the_rows_is_read_once_or_refused() {
+    let same: [(&str, &[u8]); 1] =
+        [("dt=2024-02-28/1.jsonl", b"{\"id\":1,\"dt\":\"2024-02-28\"}\n{\"id\":2,\"dt\":null}\n{\"id\":3}\n")];
+    let (lab, columns) = table("json", "", &same).await.expect("rows");
+    assert_eq!((columns, texts(&lab, "dt").await), (set(&["id:bigint", "dt:date"]), vec!["2024-02-28".to_owned(); 3]));
+    let other: [(&str, &[u8]); 1] =
+        [("dt=2024-02-28/1.jsonl", b"{\"id\":1,\"dt\":\"2024-02-28\"}\n{\"id\":2,\"dt\":\"2024-02-29\"}\n")];
+    let e = table("json", "", &other).await.map(drop).unwrap_err();
+    assert_eq!((e.code(), e.column(), e.row()), ("PartitionMismatch", Some("dt"), Some(2)));
+    let contract = "[sources.s.contract]\ncolumns = [{name = 'id', type = 'bigint'}, {name = 'm', type = 'int'}]";
+    let none: [(&str, &[u8]); 1] = [("m=x/1.jsonl", b"{\"id\":1}\n")];
+    let e = table("json", contract, &none).await.map(drop).unwrap_err();
+    assert_eq!((e.code(), e.column()), ("Unparseable", Some("m")));
+}
+
+#[tokio::test]
+async fn a_table_keeps_its_spelling_of_partition_values() {
+    let ids: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+    let file = parquet_of(&RecordBatch::try_from_iter([("id", ids)]).expect("a batch"));
+    let job = |contract: &str| {
+        format!(
+            "name = 'j'\n[sources.s]\nurl = 'raw'\nformat = 'json'\n{contract}\n[target]\nurl = 'lake/t'\nmode = 'append'\npartition_by = ['y', 'm']\n"
+        )
+    };
+    // Nothing says whether `01` is text: the number 1 may be the same.
+    let lab = Lab::new();
+    lab.put("lake/t/y=2025/m=01/0.parquet", file.clone()).await;
+    lab.put("raw/1.jsonl", "{\"id\":2,\"y\":2025,\"m\":10}\n{\"id\":3,\"y\":2025,\"m\":1}\n").await;
+    let e = lab.run(&job("")).await.unwrap_err();
+    assert_eq!((e.code(), e.column()), ("PartitionSpelling", Some("m")));
+    assert!(e.message().contains("m=01") && lab.paths("lake/t").await.len() == 1, "{e}");
+    // Where the table says that it is a number, it is.
+    let lab = Lab::new();
+    lab.put("raw/0.jsonl", "{\"id\":1,\"y\":2025,\"m\":1}\n").await;
+    lab.run(&job("")).await.expect("a table with m as bigint");
+    let folders = |paths: Vec<String>| {
+        paths.into_iter().filter_map(|p| Some(p.rsplit_once('/')?.0.to_owned())).collect::<BTreeSet<_>>()
+    };
+    lab.put("lake/t/y=2024/m=02/0.parquet", file).await;
+    lab.put(
+        "raw/1.jsonl",
+        "{\"id\":2,\"y\":2024,\"m\":2}\n{\"id\":3,\"y\":2025,\"m\":2}\n{\"id\":4,\"y\":2025,\"m\":1}\n",
+    )
+    .await;
+    lab.run(&job("")).await.expect("the table's own spelling");
+    assert_eq!(folders(lab.paths("lake/t").await), set(&["y=2024/m=02", "y=2025/m=02", "y=2025/m=1"]));
+}
+
+#[tokio::test]
+async fn values_at_the_bounds_are_stored_or_refused_as_by_merges() {
+    let text = |of: &Boundary| serde_json::Value::from(of.text).to_string();
+    for of in boundaries() {
+        let contract = format!(
+            "[sources.s.contract]\ncolumns = [{{name = 'id', type = 'int'}}, {{name = 'v', type = '{}'}}]",
+            of.column_type
+        );
+        let strings: ArrayRef = Arc::new(StringArray::from(vec![of.text]));
+        let ids: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+        let parquet = parquet_of(&RecordBatch::try_from_iter([("id", ids), ("v", strings)]).expect("a batch"));
+        let files = [
+            ("json", "1.jsonl", format!("{{\"id\":1,\"v\":{}}}\n", text(&of)).into_bytes()),
+            ("csv", "1.csv", format!("id,v\n1,\"{}\"\n", of.text).into_bytes()),
+            ("parquet", "1.parquet", parquet),
+        ];
+        for (format, name, content) in files {
+            let made = table(format, &contract, &[(name, &content)]).await;
+            match (made, of.stored) {
+                (Ok((lab, _)), Some(stored)) => {
+                    // The table of a text is shown without spaces around it.
+                    assert_eq!(texts(&lab, "v").await, [stored.trim()], "{format}: {of:?}");
+                }
+                (Err(e), None) => assert_eq!(
+                    (e.column(), e.row()),
+                    (Some("v"), Some(if format == "csv" { 2 } else { 1 })),
+                    "{format}: {of:?}"
+                ),
+                (made, _) => panic!("{format}: {of:?}: {:?}", made.map(drop)),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn nanoseconds_are_written_only_where_a_contract_asks_for_them() {
+    use arrow::array::TimestampNanosecondArray;
+    let nanos = |n: i64| {
+        let at: ArrayRef = Arc::new(TimestampNanosecondArray::from(vec![n]));
+        parquet_of(&RecordBatch::try_from_iter([("at", at)]).expect("a batch"))
+    };
+    let (whole, finer) = (nanos(1_709_208_000_123_456_000), nanos(1_709_208_000_123_456_700));
+    assert_eq!(table("parquet", "", &[("a.parquet", &whole)]).await.expect("rows").1, set(&["at:timestamp"]));
+    let e = table("parquet", "", &[("a.parquet", &finer)]).await.map(drop).unwrap_err();
+    assert_eq!((e.code(), e.column(), e.row()), ("PrecisionLoss", Some("at"), Some(1)));
+    let contract = "[sources.s.contract]\ncolumns = [{name = 'at', type = 'timestamp(9)'}]";
+    assert_eq!(table("parquet", contract, &[("a.parquet", &finer)]).await.expect("rows").1, set(&["at:timestamp(9)"]));
+    let rounding = "[sources.s.contract]\ncolumns = [{name = 'at', type = 'timestamp', rounding = 'half-up'}]";
+    let (lab, _) = table("parquet", rounding, &[("a.parquet", &finer)]).await.expect("rows");
+    assert_eq!(texts(&lab, "at").await, ["2024-02-29T12:00:00.123457"]);
+}
+
+#[tokio::test]
+async fn uuids_of_parquet_are_text() {
+    let message = "message m { optional fixed_len_byte_array(16) u (UUID); }";
+    let schema = Arc::new(parse_message_type(message).expect("a schema"));
+    let mut file = SerializedFileWriter::new(vec![], schema, Arc::new(WriterProperties::new())).expect("a writer");
+    let mut group = file.next_row_group().expect("a group");
+    let mut column = group.next_column().expect("its columns").expect("one");
+    let bytes: Vec<u8> = (0..16).collect();
+    let values = [parquet::data_type::FixedLenByteArray::from(bytes)];
+    column
+        .typed::<parquet::data_type::FixedLenByteArrayType>()
+        .write_batch(&values, Some(&[1, 0]), None)
+        .expect("values");
+    column.close().expect("a column");
+    group.close().expect("a group");
+    let bytes = file.into_inner().expect("a file");
+    let (lab, columns) = table("parquet", "", &[("a.parquet", &bytes)]).await.expect("rows");
+    assert_eq!(columns, set(&["u:string"]));
+    assert_eq!(texts(&lab, "u").await, ["00010203-0405-0607-0809-0a0b0c0d0e0f", "null"]);
+}
+
+#[tokio::test]
+async fn a_dry_run_may_read_the_rows_and_says_whether_it_has() {
+    let lab = Lab::new();
+    lab.put("raw/1.jsonl", "{\"id\":1,\"d\":\"2024-02-29\"}\n{\"id\":2,\"d\":\"2024-02-30\"}\n").await;
+    let contract = |on_error: &str| {
+        format!(
+            "[sources.s.contract]\non_error = '{on_error}'\ncolumns = [{{name = 'id', type = 'int'}}, {{name = 'd', type = 'date'}}]"
+        )
+    };
+    let dry = |how| RunOptions::default().with_dry_run(how);
+    let planned = lab.run_with(&job("json", &contract("fail")), &dry(DryRun::Plan)).await.expect("rows are not read");
+    assert!(planned.outputs[0].plan.iter().any(|line| line.contains("were not read")), "{:?}", planned.outputs[0].plan);
+    let e = lab.run_with(&job("json", &contract("fail")), &dry(DryRun::Read)).await.unwrap_err();
+    assert_eq!((e.code(), e.row()), ("BadDate", Some(2)));
+    let read = lab.run_with(&job("json", &contract("null")), &dry(DryRun::Read)).await.expect("it is read");
+    let output = &read.outputs[0];
+    assert_eq!((output.outcome, output.rows, output.files), ("planned", 2, 0));
+    assert_eq!(output.sources["s"].read.as_ref().expect("what was read").coercion.columns["d"].nulled["BadDate"], 1);
+    assert!(lab.paths("lake").await.is_empty(), "nothing was written");
+}
+
+#[tokio::test]
+async fn a_source_without_objects_is_an_error_unless_that_is_allowed() {
+    let lab = Lab::new();
+    let glob = job("json", "").replace("'raw'", "'raw/*.jsonl'");
+    assert_eq!(lab.run(&glob).await.unwrap_err().code(), "NotFound");
+    let allowed = job("json", "allow_empty = true").replace("'raw'", "'raw/*.jsonl'");
+    assert_eq!(lab.run(&allowed).await.expect("nothing to do").outputs[0].outcome, "unchanged");
+}
+
+#[tokio::test]
+async fn a_text_without_a_folder_is_put_aside_where_the_contract_says_so() {
+    let contract = |on_error: &str| {
+        format!(
+            "[sources.s.contract]\non_error = '{on_error}'\ncolumns = [{{name = 'id', type = 'int'}}, {{name = 'p', type = 'string'}}]"
+        )
+    };
+    let job =
+        |on_error: &str| format!("{}partition_by = ['p']\nmax_quarantined = 100\n", job("json", &contract(on_error)));
+    let lab = Lab::new();
+    let long = "x".repeat(300);
+    lab.put(
+        "raw/1.jsonl",
+        format!("{{\"id\":1,\"p\":\"a\"}}\n{{\"id\":2,\"p\":\"\"}}\n{{\"id\":3,\"p\":\"{long}\"}}\n"),
+    )
+    .await;
+    assert_eq!(lab.run(&job("fail")).await.unwrap_err().code(), "PartitionValue");
+    let report = lab.run(&job("quarantine")).await.expect("the others");
+    assert_eq!((report.outputs[0].rows, report.outputs[0].quarantined), (1, 2));
+}
+
+#[tokio::test]
+async fn rows_of_csv_are_counted_in_lines_however_these_end() {
+    let contract = "[sources.s.contract]\ncolumns = [{name = 'id', type = 'int'}]";
+    for text in ["id\n1\nx\n", "id\r\n1\r\nx\r\n"] {
+        let e = table("csv", contract, &[("a.csv", text.as_bytes())]).await.map(drop).unwrap_err();
+        assert_eq!((e.code(), e.row()), ("Unparseable", Some(3)), "{text:?}");
+    }
+}
+
+#[tokio::test]
+async fn bytes_of_a_fixed_size_are_bytes_and_a_type_without_a_name_is_named_with_its_file() {
+    use arrow::array::{FixedSizeBinaryArray, IntervalDayTimeArray};
+    use arrow::datatypes::IntervalDayTime;
+    let fixed: ArrayRef = Arc::new(FixedSizeBinaryArray::try_from_iter([[1u8, 2], [3, 4]].iter()).expect("bytes"));
+    let file = parquet_of(&RecordBatch::try_from_iter([("b", fixed)]).expect("a batch"));
+    assert_eq!(table("parquet", "", &[("a.parquet", &file)]).await.expect("rows").1, set(&["b:binary"]));
+    let interval: ArrayRef = Arc::new(IntervalDayTimeArray::from(vec![IntervalDayTime::new(1, 2)]));
+    let file = parquet_of(&RecordBatch::try_from_iter([("i", interval)]).expect("a batch"));
+    let e = table("parquet", "", &[("a.parquet", &file)]).await.map(drop).unwrap_err();
+    assert_eq!((e.code(), e.column()), ("UnknownType", Some("i")));
+    assert!(e.file().is_some_and(|file| file.ends_with("a.parquet")), "{e}");
+}
+
+#[tokio::test]
+async fn times_in_the_calendar_of_spark_2_are_refused_where_it_differs() {
+    use arrow::array::Date32Array;
+    use parquet::file::metadata::KeyValue;
+    let file = |days: i32, marks: &[(&str, &str)]| {
+        let day: ArrayRef = Arc::new(Date32Array::from(vec![days]));
+        let batch = RecordBatch::try_from_iter([("day", day)]).expect("a batch");
+        let marks = marks.iter().map(|(key, value)| KeyValue::new((*key).to_owned(), (*value).to_owned())).collect();
+        let properties = WriterProperties::builder().set_key_value_metadata(Some(marks)).build();
+        let mut writer =
+            parquet::arrow::ArrowWriter::try_new(vec![], batch.schema(), Some(properties)).expect("a writer");
+        writer.write(&batch).expect("rows");
+        writer.into_inner().expect("a file")
+    };
+    let (first, today) = (-719_164, 19_782);
+    for (days, marks, fits) in [
+        (first, vec![("org.apache.spark.version", "2.4.8")], false),
+        (first, vec![("org.apache.spark.version", "3.5.1"), ("org.apache.spark.legacyDateTime", "")], false),
+        (first, vec![("org.apache.spark.version", "3.5.1")], true),
+        (today, vec![("org.apache.spark.version", "2.4.8")], true),
+    ] {
+        let bytes = file(days, &marks);
+        let made = table("parquet", "", &[("a.parquet", &bytes)])
+            .await
+            .map(drop)
+            .map_err(|e| (e.code(), e.column().map(str::to_owned)));
+        assert_eq!(
+            made,
+            if fits { Ok(()) } else { Err(("LegacyCalendar", Some("day".to_owned()))) },
+            "{days}: {marks:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_source_contract_decides_what_is_stored_in_every_mode() {
+    use arrow::array::TimestampNanosecondArray;
+    let at: ArrayRef = Arc::new(TimestampNanosecondArray::from(vec![1_709_208_000_123_456_789]));
+    let ids: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+    let file = parquet_of(&RecordBatch::try_from_iter([("id", ids), ("at", at)]).expect("a batch"));
+    let contract =
+        "[sources.s.contract]\ncolumns = [{name = 'id', type = 'bigint'}, {name = 'at', type = 'timestamp(9)'}]";
+    for mode in ["mode = 'append'", "mode = 'merge'\nkey = ['id']\norder = ['id']"] {
+        let lab = Lab::new();
+        lab.put("raw/a.parquet", file.clone()).await;
+        lab.run(&job("parquet", contract).replace("mode = 'append'", mode)).await.expect("rows");
+        assert_eq!(texts(&lab, "at").await, ["2024-02-29T12:00:00.123456789"], "{mode}");
+    }
+}
+
+#[tokio::test]
+async fn rows_become_what_files_of_others_are() {
+    let strings: ArrayRef = Arc::new(StringArray::from(vec!["0.10"]));
+    let file = parquet_of(&RecordBatch::try_from_iter([("v", strings)]).expect("a batch"));
+    let lab = Lab::new();
+    lab.put("lake/t/x.parquet", file).await;
+    lab.put("raw/1.jsonl", "{\"v\":1.50}\n").await;
+    lab.run(&job("json", "")).await.expect("text");
+    assert_eq!(texts(&lab, "v").await, ["0.10", "1.50"]);
+}
+
+#[tokio::test]
+async fn periods_are_made_by_the_table_in_every_run() {
+    let lab = Lab::new();
+    let job = job("json", "")
+        .replace("mode = 'append'", "mode = 'snapshot'\nkey = ['id']\norder = ['seq']\ngranularity = 'month'");
+    for (name, id) in [("a", 1), ("b", 2)] {
+        lab.put(&format!("raw/{name}.jsonl"), format!("{{\"id\":{id},\"seq\":1}}\n")).await;
+        lab.run(&job).await.expect("a run");
+    }
+    assert_eq!(texts(&lab, "id").await, ["1", "2"]);
+}
+
+#[tokio::test]
+async fn a_query_whose_type_no_table_holds_is_refused_in_a_dry_run_too() {
+    let lab = Lab::new();
+    lab.put("raw/1.jsonl", "{\"id\":1}\n").await;
+    let job = job("json", "") + "[transform]\nsql = \"select interval '1 month' as i from s\"\n";
+    for options in [RunOptions::default(), RunOptions::default().with_dry_run(DryRun::Read)] {
+        let e = lab.run_with(&job, &options).await.unwrap_err();
+        assert_eq!((e.code(), e.column()), ("UnsupportedType", Some("i")));
     }
 }

@@ -180,7 +180,7 @@ async fn a_void_record_is_in_no_history() {
         set(&j, text).await.expect("a commit");
     }
     assert_eq!(set_on(&j, &sleeping, "zombie").await.unwrap_err().code(), "Conflict");
-    let versions: Vec<u64> = j.history().await.expect("a history").iter().map(|(r, _)| r.version).collect();
+    let versions: Vec<u64> = j.history().await.expect("a history").iter().map(|v| v.record.version).collect();
     assert!(!versions.contains(&2), "{versions:?}");
     assert_eq!(texts(&j).await, ["4"]);
     assert_eq!(set(&j, "5").await.expect("a commit").version, 5);

@@ -6,6 +6,7 @@ mod cases;
 mod contract;
 mod crash;
 mod encrypted;
+mod failover;
 mod files;
 mod found_files;
 mod key_updates;

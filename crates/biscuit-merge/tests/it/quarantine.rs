@@ -61,7 +61,7 @@ async fn held(dataset: &Dataset) -> Vec<(u64, String, Option<String>)> {
 fn reasons() -> Vec<(u64, String, Option<String>)> {
     let reason = |row, code: &str, column: Option<&str>| (row, code.to_owned(), column.map(str::to_owned));
     vec![
-        reason(2, "WrongType", Some("seq")),
+        reason(2, "Unparseable", Some("seq")),
         reason(3, "NullKey", Some("id")),
         reason(4, "UnknownOp", Some("op")),
         reason(5, "AmbiguousOrder", None),
@@ -153,7 +153,7 @@ async fn a_declared_type_that_was_wrong_is_put_right_by_a_retry() {
         lake::rows(&dataset).await,
         table("id:bigint | seq:bigint | v:bigint\n1 | 1 | 10\n2 | 1 | 99999999999")
     );
-    assert_eq!(held(&dataset).await, [(4, "WrongType".to_owned(), Some("v".to_owned()))]);
+    assert_eq!(held(&dataset).await, [(4, "Unparseable".to_owned(), Some("v".to_owned()))]);
 }
 
 #[tokio::test]

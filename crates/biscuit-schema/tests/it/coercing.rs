@@ -101,6 +101,7 @@ fn every_row_of_the_originals_table_has_its_right_answer() {
     }
     let round = Reading { rounding: Rounding::HalfUp, ..Reading::default() };
     assert_eq!(value(text("123.456"), "decimal(5,2)", round.clone()), "123.46");
+    assert_eq!(value(text("2.5"), "int", round.clone()), "3");
     assert_eq!(value(double(12.345), "decimal(15,2)", round), "12.35");
     let form = Reading { formats: vec!["%d/%m/%Y".into()], ..Reading::default() };
     assert_eq!(value(text("04/02/2022"), "date", form), "2022-02-04");

@@ -1,0 +1,165 @@
+//! Columns that were declared, by a contract or by the table that is there, and values in them: by the coercion that jobs have, too.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use biscuit_core::{Error, Result};
+use biscuit_schema::{Column, ColumnType, Contract, Extra, coerce_column, plain_type, text_type, written_type};
+
+/// The column that was declared for one of the input; under a contract there are no others.
+pub(crate) fn declared(contract: Option<&Contract>, expected: Option<&SchemaRef>, name: &str) -> Option<Column> {
+    if let Some(contract) = contract {
+        return contract.column_for(name).cloned();
+    }
+    let fields = expected?.fields();
+    let exact = fields.iter().find(|f| f.name() == name);
+    let field = exact.or_else(|| fields.iter().find(|f| f.name().eq_ignore_ascii_case(name)))?;
+    Some(of_type(field.name(), &plain_type(field.data_type())))
+}
+
+/// A column of this type, whose values become it without a loss or not at all.
+pub(crate) fn of_type(name: &str, t: &DataType) -> Column {
+    Column::new(name, ColumnType::of_arrow(t.clone()))
+}
+
+/// What was lost of values as columns allow it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Lost {
+    /// Columns, and fields of structs, that were left out.
+    pub(crate) dropped: Vec<String>,
+    /// Values that were rounded, by column.
+    pub(crate) rounded: BTreeMap<String, u64>,
+}
+
+impl Lost {
+    pub(crate) fn drop(&mut self, name: &str) {
+        if !self.dropped.iter().any(|known| known == name) {
+            self.dropped.push(name.to_owned());
+        }
+    }
+}
+
+/// Values in a declared column, and which of them are none of its.
+///
+/// # Errors
+/// `NoCoercion`, `ColumnCase`.
+pub(crate) fn in_column(
+    column: &Column,
+    values: &ArrayRef,
+    (file, places): (&Arc<str>, &[u64]),
+    lost: &mut Lost,
+) -> Result<(ArrayRef, Vec<(usize, Error)>)> {
+    let made = coerce_column(column, values).map_err(|e| e.in_file(file))?;
+    made.dropped.iter().for_each(|name| lost.drop(name));
+    if made.rounded > 0 {
+        *lost.rounded.entry(column.name.clone()).or_default() += made.rounded;
+    }
+    let bad = made.refused.iter().map(|refused| (refused.row, refused.error().at(file, places[refused.row])));
+    Ok((made.array, bad.collect()))
+}
+
+/// Rows in the columns and types of a contract.
+pub(crate) struct Complying {
+    pub(crate) rows: RecordBatch,
+    /// Which of the columns that came they are.
+    pub(crate) kept: Vec<usize>,
+    /// Rows with values that are none of their columns', ascending, each once.
+    pub(crate) bad: Vec<(usize, Error)>,
+    pub(crate) lost: Lost,
+}
+
+/// Rows of a file that holds columns in the types in which they are written where nothing asks for others. `expected` are those of the table.
+///
+/// # Errors
+/// `PrecisionLoss` with the row.
+pub(crate) fn as_written_in(
+    rows: &RecordBatch,
+    expected: Option<&SchemaRef>,
+    at: (&Arc<str>, &[u64]),
+) -> Result<(RecordBatch, Vec<(usize, Error)>)> {
+    let schema = rows.schema();
+    let (mut fields, mut columns) = (schema.fields().to_vec(), rows.columns().to_vec());
+    let mut bad = BTreeMap::new();
+    for (field, values) in fields.iter_mut().zip(&mut columns) {
+        let plain = plain_type(field.data_type());
+        let known = || declared(None, expected, field.name()).map(|column| column.column_type.arrow().clone());
+        let written = written_type(&plain);
+        if written == plain || known().is_some_and(|known| known == plain) {
+            continue;
+        }
+        let (array, faults) = in_column(&of_type(field.name(), &written), values, at, &mut Lost::default())?;
+        for (row, e) in faults {
+            bad.entry(row).or_insert(e);
+        }
+        *values = array;
+        *field = Arc::new(field.as_ref().clone().with_data_type(written));
+    }
+    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    let rows = RecordBatch::try_new_with_options(
+        Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone())),
+        columns,
+        &options,
+    );
+    let rows = rows.map_err(|e| Error::internal("rows could not be put in other types").with_source(e))?;
+    Ok((rows, bad.into_iter().collect()))
+}
+
+/// Brings rows to a contract; columns that it does not have are left out and named, and those that are `passed` stay as they are.
+///
+/// # Errors
+/// `NoCoercion`, `ColumnCase`.
+pub(crate) fn comply(
+    batch: &RecordBatch,
+    contract: &Contract,
+    passed: &dyn Fn(&str) -> bool,
+    at: (&Arc<str>, &[u64]),
+) -> Result<Complying> {
+    let (mut fields, mut columns, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut bad, mut lost) = (BTreeMap::new(), Lost::default());
+    for (i, (field, values)) in batch.schema().fields().iter().zip(batch.columns()).enumerate() {
+        let name = field.name();
+        if passed(name) {
+            fields.push(field.clone());
+            columns.push(values.clone());
+        } else if let Some(column) = contract.column_for(name) {
+            let (array, faults) = in_column(column, values, at, &mut lost)?;
+            fields.push(Arc::new(Field::new(&column.name, array.data_type().clone(), true)));
+            columns.push(array);
+            for (row, e) in faults {
+                bad.entry(row).or_insert(e);
+            }
+        } else {
+            match contract.extra {
+                Extra::Keep => {
+                    let written = written_type(&plain_type(values.data_type()));
+                    let (array, faults) = in_column(&of_type(name, &written), values, at, &mut lost)?;
+                    fields.push(Arc::new(Field::new(name, array.data_type().clone(), true)));
+                    columns.push(array);
+                    for (row, e) in faults {
+                        bad.entry(row).or_insert(e);
+                    }
+                }
+                Extra::Refuse => {
+                    let message = format!("the contract does not have `{name}`");
+                    return Err(Error::data("ExtraColumns", message).with_column(name).in_file(at.0));
+                }
+                _ => {
+                    lost.drop(name);
+                    continue;
+                }
+            }
+        }
+        kept.push(i);
+    }
+    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    let rows = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
+        .map_err(|e| Error::internal("rows could not be put in the contract's columns").with_source(e))?;
+    Ok(Complying { rows, kept, bad: bad.into_iter().collect(), lost })
+}
+
+/// The type in which text is read before it becomes of this type. Bytes have no text of their own.
+pub(crate) fn as_written(t: &DataType) -> DataType {
+    text_type(t, &|t| matches!(t, DataType::Null | DataType::Binary))
+}

@@ -1,0 +1,245 @@
+//! A contract decides the stored type, also of records that bring a schema.
+
+use arrow::array::AsArray;
+use arrow::datatypes::{DataType, Decimal128Type, TimeUnit, TimestampMicrosecondType};
+use arrow::util::display::array_value_to_string;
+use biscuit_change::{BadRows, Changes, DebeziumOptions, DebeziumReader, MoveKind, RowsOptions, RowsReader};
+use biscuit_core::Result;
+use biscuit_schema::Contract;
+
+/// Records with an embedded schema in which `v` is this field.
+fn envelopes(field: &str, values: &[&str], contract: &str, bad_rows: BadRows) -> Result<Changes> {
+    let schema = format!(
+        r#""schema":{{"type":"struct","fields":[{{"field":"after","type":"struct","fields":[{{"field":"id","type":"int64"}},{field}]}}]}}"#
+    );
+    let line = |(i, value): (usize, &&str)| {
+        format!(
+            r#"{{{schema},"payload":{{"op":"c","before":null,"after":{{"id":{i},"v":{value}}},"source":{{"connector":"postgresql","table":"t","lsn":{i}}}}}}}"#
+        )
+    };
+    let lines: Vec<String> = values.iter().enumerate().map(line).collect();
+    let mut options = DebeziumOptions::default().with_bad_rows(bad_rows).with_key(["id"]);
+    if !contract.is_empty() {
+        options = options.with_contract(Contract::from_toml(contract).expect("a contract"));
+    }
+    let mut reader = DebeziumReader::new(options);
+    reader.read("a.jsonl", &lines.join("\n").into_bytes().into())?;
+    reader.finish()
+}
+
+fn typed(t: &str, more: &str) -> String {
+    format!("[[columns]]\nname = 'id'\ntype = 'bigint'\n[[columns]]\nname = 'v'\ntype = '{t}'\n{more}")
+}
+
+fn values(changes: &Changes) -> Vec<String> {
+    let column = changes.batches[0].rows.column_by_name("v").expect("the column");
+    (0..column.len()).map(|row| array_value_to_string(column, row).expect("a value")).collect()
+}
+
+const TEXT: &str = r#"{"field":"v","type":"string","optional":true}"#;
+const NANOS: &str = r#"{"field":"v","type":"int64","name":"io.debezium.time.NanoTimestamp","optional":true}"#;
+const MICRO_TIME: &str = r#"{"field":"v","type":"int64","name":"io.debezium.time.MicroTime","optional":true}"#;
+const DATE: &str = r#"{"field":"v","type":"int32","name":"io.debezium.time.Date","optional":true}"#;
+
+#[test]
+fn texts_of_a_schema_become_what_the_contract_says() {
+    let changes =
+        envelopes(TEXT, &["\"12.50\"", "null"], &typed("decimal(10,2)", ""), BadRows::Fail).expect("decimals");
+    let column = changes.batches[0].rows.column_by_name("v").expect("the column");
+    assert_eq!(column.as_primitive::<Decimal128Type>().value(0), 1250);
+    let e =
+        envelopes(TEXT, &["\"12.50\"", "\"99999999999.99\""], &typed("decimal(10,2)", ""), BadRows::Fail).unwrap_err();
+    assert_eq!((e.code(), e.column(), e.row()), ("Overflow", Some("v"), Some(2)));
+    // What is none is put aside by itself.
+    let aside =
+        envelopes(TEXT, &["\"x\"", "\"1\"", "\"y\""], &typed("int", ""), BadRows::Quarantine).expect("one of them");
+    assert_eq!((values(&aside), aside.refused.len(), aside.refused[1].row), (vec!["1".to_owned()], 2, 3));
+    let time = envelopes(TEXT, &["\"2024-02-29T12:00:00Z\""], &typed("timestamp", ""), BadRows::Fail).expect("a time");
+    assert_eq!(values(&time), ["2024-02-29T12:00:00"]);
+    let date = envelopes(DATE, &["19782"], &typed("string", ""), BadRows::Fail).expect("a text");
+    assert_eq!(values(&date), ["2024-02-29"]);
+}
+
+#[test]
+fn nanoseconds_are_written_only_where_the_contract_asks_for_them() {
+    let (whole, finer) = ("1709208000123456000", "1709208000123456700");
+    for (contract, unit) in [
+        (String::new(), TimeUnit::Microsecond),
+        (typed("timestamp", ""), TimeUnit::Microsecond),
+        (typed("timestamp(9)", ""), TimeUnit::Nanosecond),
+    ] {
+        let changes = envelopes(NANOS, &[whole], &contract, BadRows::Fail).expect("a time");
+        let column = changes.batches[0].rows.column_by_name("v").expect("the column");
+        assert_eq!(column.data_type(), &DataType::Timestamp(unit, None));
+        let fine = envelopes(NANOS, &[finer], &contract, BadRows::Fail).map(drop).map_err(|e| (e.code(), e.row()));
+        assert_eq!(
+            fine,
+            if unit == TimeUnit::Nanosecond { Ok(()) } else { Err(("PrecisionLoss", Some(1))) },
+            "{contract}"
+        );
+    }
+    let rounded = envelopes(NANOS, &[whole, finer], &typed("timestamp", "rounding = 'half-up'\n"), BadRows::Fail)
+        .expect("rounded");
+    let column = rounded.batches[0].rows.column_by_name("v").expect("the column");
+    assert_eq!(
+        column.as_primitive::<TimestampMicrosecondType>().values().to_vec(),
+        [1_709_208_000_123_456, 1_709_208_000_123_457]
+    );
+    assert_eq!(rounded.rounded.get("v"), Some(&1));
+}
+
+#[test]
+fn times_outside_of_a_day_are_numbers_or_text_by_the_contract() {
+    let times = ["3020399000000", "-3600500000", "86400000000", "0"];
+    let e = envelopes(MICRO_TIME, &times, &typed("time", ""), BadRows::Fail).unwrap_err();
+    assert_eq!((e.code(), e.row()), ("Overflow", Some(1)));
+    let numbers = envelopes(MICRO_TIME, &times, &typed("bigint", ""), BadRows::Fail).expect("numbers");
+    assert_eq!(values(&numbers), times);
+    let texts = envelopes(MICRO_TIME, &times, &typed("string", ""), BadRows::Fail).expect("texts");
+    assert_eq!(values(&texts), ["838:59:59", "-01:00:00.5", "24:00:00", "00:00:00"]);
+}
+
+#[test]
+fn keys_of_both_halves_of_a_key_update_are_of_the_contract() {
+    let schema = r#""schema":{"type":"struct","fields":[{"field":"after","type":"struct","fields":[{"field":"id","type":"string"}]}]}"#;
+    let line = |key: &str, value: &str, headers: &str| {
+        format!(r#"{{"key":{{"id":"{key}"}},"headers":{{{headers}}},"value":{{{schema},"payload":{value}}}}}"#)
+    };
+    let source = r#""source":{"connector":"postgresql","table":"t","lsn":2}"#;
+    let delete = line(
+        "1",
+        &format!(r#"{{"op":"d","before":{{"id":"1"}},"after":null,{source}}}"#),
+        r#""__debezium.newkey":{"id":"2"}"#,
+    );
+    let create = line(
+        "2",
+        &format!(r#"{{"op":"c","before":null,"after":{{"id":"2"}},{source}}}"#),
+        r#""__debezium.oldkey":{"id":"1"}"#,
+    );
+    let contract =
+        Contract::from_toml("key = ['id']\n[[columns]]\nname = 'id'\ntype = 'bigint'\n").expect("a contract");
+    let mut reader = DebeziumReader::new(DebeziumOptions::default().with_contract(contract));
+    reader.read("a.jsonl", &format!("{delete}\n{create}\n").into_bytes().into()).expect("it is read");
+    let changes = reader.finish().expect("changes");
+    let moves = &changes.batches[0].moves;
+    let shown: Vec<_> = moves
+        .iter()
+        .map(|m| {
+            (m.kind, m.key.column(0).data_type().clone(), array_value_to_string(m.key.column(0), 0).expect("a key"))
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [(MoveKind::To, DataType::Int64, "2".to_owned()), (MoveKind::From, DataType::Int64, "1".to_owned())]
+    );
+}
+
+fn rows(contract: &str, file: &str, text: &str) -> Result<Changes> {
+    let mut options = RowsOptions::default();
+    if !contract.is_empty() {
+        options = options.with_contract(Contract::from_toml(contract).expect("a contract"));
+    }
+    let mut reader = RowsReader::new(options);
+    reader.read(file, text.to_owned().into_bytes().into())?;
+    reader.finish()
+}
+
+#[test]
+fn values_are_read_as_jobs_read_them() {
+    let day = typed("date", "formats = ['%d/%m/%Y']\n");
+    for (file, text) in [("a.csv", "id,v\n1,29/02/2024\n"), ("a.jsonl", "{\"id\":1,\"v\":\"29/02/2024\"}\n")] {
+        assert_eq!(values(&rows(&day, file, text).expect("a date")), ["2024-02-29"], "{file}");
+    }
+    let epoch = typed("timestamp", "epoch = 'seconds'\n");
+    for (file, text) in [("a.csv", "id,v\n1,86400\n"), ("a.jsonl", "{\"id\":1,\"v\":86400}\n")] {
+        assert_eq!(values(&rows(&epoch, file, text).expect("a time")), ["1970-01-02T00:00:00"], "{file}");
+    }
+    // Columns in other letter case, with spaces around them, or by a former name are the contract's.
+    let former = typed("int", "renamed_from = ['old']\n");
+    for (file, text) in
+        [("a.csv", " ID , V \n1,7\n"), ("a.csv", "id,old\n1,7\n"), ("a.jsonl", "{\"Id\":1,\"OLD\":7}\n")]
+    {
+        let changes = rows(&former, file, text).expect("rows");
+        assert_eq!((values(&changes), changes.dropped_columns.len()), (vec!["7".to_owned()], 0), "{text}");
+    }
+    // Fields of structs that the contract does not have are named.
+    let nested = typed("struct<a:int>", "");
+    let changes = rows(&nested, "a.jsonl", "{\"id\":1,\"v\":{\"a\":1,\"b\":2}}\n").expect("rows");
+    assert_eq!(changes.dropped_columns, ["v.b"]);
+}
+
+#[test]
+fn what_is_found_is_what_jobs_find() {
+    let changes = rows(
+        "",
+        "a.csv",
+        "id,phone,zip,big,day,mixed\n1,+49151,007,99999999999999999999,2024-02-29,5\n2,+49152,008,1,2024-03-01,x\n",
+    )
+    .expect("rows");
+    let schema = changes.batches[0].rows.schema();
+    let types: Vec<DataType> = schema.fields().iter().map(|f| f.data_type().clone()).collect();
+    let text = DataType::Utf8;
+    // Dates and times stay text: a later run may bring them in another form.
+    assert_eq!(types, [DataType::Int64, text.clone(), text.clone(), text.clone(), text.clone(), text]);
+    assert_eq!(
+        changes.conflicts[0].to_string(),
+        "`mixed` is bigint at a.csv, row 2, and string at a.csv, row 3: it is text"
+    );
+    let json = rows("", "a.jsonl", "{\"v\":5}\n{\"v\":\"x\"}\n{\"v\":{\"a\":1}}\n").expect("rows");
+    assert_eq!(
+        (values(&json), json.conflicts.len()),
+        (vec!["5".to_owned(), "x".to_owned(), "{\"a\":1}".to_owned()], 1)
+    );
+    let wide = rows("", "a.jsonl", "{\"v\":18446744073709551616}\n").expect("rows");
+    assert_eq!(values(&wide), ["18446744073709551616"]);
+}
+
+#[test]
+fn a_list_that_cannot_be_read_is_no_placeholder() {
+    const INTS: &str = r#"{"field":"v","type":"array","items":{"type":"int32","optional":true},"optional":true}"#;
+    for (value, fits) in [("[1,2]", true), ("[1,null,2147483648]", false), ("[1,\"x\"]", false), ("[1,2.5]", false)] {
+        let read = envelopes(INTS, &[value], "", BadRows::Fail)
+            .map(drop)
+            .map_err(|e| (e.column().map(str::to_owned), e.row()));
+        assert_eq!(read, if fits { Ok(()) } else { Err((Some("v".to_owned()), Some(1))) }, "{value}");
+    }
+}
+
+#[test]
+fn times_with_a_zone_keep_their_digits_where_the_contract_has_room() {
+    const ZONED: &str = r#"{"field":"v","type":"string","name":"io.debezium.time.ZonedTimestamp","optional":true}"#;
+    let value = ["\"2024-02-29T12:00:00.1234567Z\""];
+    assert!(envelopes(ZONED, &value, "", BadRows::Fail).is_err());
+    let nanos = envelopes(ZONED, &value, &typed("timestamptz(9)", ""), BadRows::Fail).expect("nanoseconds");
+    assert_eq!(values(&nanos), ["2024-02-29T12:00:00.123456700Z"]);
+    let text = envelopes(ZONED, &value, &typed("string", ""), BadRows::Fail).expect("text");
+    assert_eq!(values(&text), ["2024-02-29T12:00:00.1234567Z"]);
+}
+
+#[test]
+fn a_map_that_has_a_key_twice_is_refused() {
+    let contract = typed("map<int,string>", "");
+    let e = rows(&contract, "a.jsonl", "{\"id\":1,\"v\":{\"1\":\"a\"}}\n{\"id\":2,\"v\":{\"1\":\"a\",\"01\":\"b\"}}\n")
+        .unwrap_err();
+    assert_eq!((e.code(), e.column(), e.row()), ("DuplicateKey", Some("v"), Some(2)));
+    let e =
+        rows(&typed("map<string,string>", ""), "a.jsonl", "{\"id\":1,\"v\":{\"a\":\"x\",\"a\":\"y\"}}\n").unwrap_err();
+    assert_eq!((e.code(), e.row()), ("DuplicateKey", Some(1)));
+}
+
+#[test]
+fn columns_that_a_contract_does_not_have_are_dropped_kept_or_refused() {
+    let contract = |extra: &str| format!("extra = '{extra}'\n{}", typed("int", ""));
+    let text = "{\"id\":1,\"v\":2,\"more\":3}\n";
+    let names = |changes: &Changes| {
+        changes.batches[0].rows.schema().fields().iter().map(|f| f.name().clone()).collect::<Vec<_>>()
+    };
+    let dropped = rows(&contract("drop"), "a.jsonl", text).expect("rows");
+    assert_eq!(
+        (names(&dropped), dropped.dropped_columns),
+        (vec!["id".to_owned(), "v".to_owned()], vec!["more".to_owned()])
+    );
+    assert_eq!(names(&rows(&contract("keep"), "a.jsonl", text).expect("rows")), ["id", "v", "more"]);
+    let e = rows(&contract("refuse"), "a.jsonl", text).unwrap_err();
+    assert_eq!((e.code(), e.column()), ("ExtraColumns", Some("more")));
+}

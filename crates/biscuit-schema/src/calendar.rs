@@ -1,0 +1,75 @@
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::datatypes::{DataType, Date32Type, Int64Type, TimeUnit};
+use biscuit_core::Error;
+use parquet::file::metadata::KeyValue;
+
+/// Days since 1970 of 1582-10-15, the first day of the Gregorian calendar.
+const GREGORIAN: i32 = -141_427;
+
+/// Microseconds since 1970 of 1900-01-01, from which on time zones are reckoned alike.
+const ALIKE: i64 = -2_208_988_800_000_000;
+
+/// Whether a Parquet file has dates and times in the calendar of Spark 2: Julian before 1582-10-15, with other offsets of time zones before 1900. Spark 3 marks
+/// files that it writes so, and Spark 2 says its version.
+pub fn has_legacy_calendar(metadata: Option<&Vec<KeyValue>>) -> bool {
+    metadata.into_iter().flatten().any(|kv| match kv.key.as_str() {
+        "org.apache.spark.legacyDateTime" | "org.apache.spark.legacyINT96" => true,
+        "org.apache.spark.version" => kv.value.as_deref().is_some_and(|version| version.starts_with(['1', '2'])),
+        _ => false,
+    })
+}
+
+/// What is said of a column with such values.
+pub fn legacy_calendar(column: &str) -> Error {
+    let message = format!(
+        "column `{column}` has dates before 1582-10-15 or times before 1900 in the calendar of Spark 2, in which they are other days than in Parquet's: rewrite the file with Spark 3 and `datetimeRebaseModeInWrite=CORRECTED`"
+    );
+    Error::data("LegacyCalendar", message).with_column(column)
+}
+
+/// Whether some of these values are others in the two calendars: dates before 1582-10-15, times before 1900.
+pub fn differs_by_calendar(values: &ArrayRef) -> bool {
+    match values.data_type() {
+        DataType::Date32 => values.as_primitive::<Date32Type>().iter().flatten().any(|days| days < GREGORIAN),
+        DataType::Timestamp(unit, _) => {
+            let per = match unit {
+                TimeUnit::Second => 1_000_000,
+                TimeUnit::Millisecond => 1_000,
+                TimeUnit::Microsecond | TimeUnit::Nanosecond => 1,
+            };
+            let divide = if *unit == TimeUnit::Nanosecond { 1_000 } else { 1 };
+            let Ok(ticks) = arrow::compute::cast(values, &DataType::Int64) else { return false };
+            let micros = |t: i64| i128::from(t) * i128::from(per) / divide;
+            ticks.as_primitive::<Int64Type>().iter().flatten().any(|t| micros(t) < i128::from(ALIKE))
+        }
+        DataType::List(_) => differs_by_calendar(values.as_list::<i32>().values()),
+        DataType::Struct(_) => values.as_struct().columns().iter().any(differs_by_calendar),
+        DataType::Map(..) => values.as_map().entries().columns().iter().any(differs_by_calendar),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Date32Array, TimestampMillisecondArray};
+
+    use super::*;
+
+    #[test]
+    fn files_of_spark_2_and_those_that_are_marked_have_the_other_calendar() {
+        let of =
+            |key: &str, value: &str| has_legacy_calendar(Some(&vec![KeyValue::new(key.to_owned(), value.to_owned())]));
+        assert!(of("org.apache.spark.version", "2.4.8") && of("org.apache.spark.legacyDateTime", ""));
+        assert!(!of("org.apache.spark.version", "3.5.1") && !of("other", "2") && !has_legacy_calendar(None));
+    }
+
+    #[test]
+    fn values_differ_before_the_calendars_meet() {
+        let days = |n: i32| differs_by_calendar(&(Arc::new(Date32Array::from(vec![0, n])) as ArrayRef));
+        assert_eq!((days(GREGORIAN), days(GREGORIAN - 1)), (false, true));
+        let millis = |n: i64| differs_by_calendar(&(Arc::new(TimestampMillisecondArray::from(vec![n])) as ArrayRef));
+        assert_eq!((millis(ALIKE / 1000), millis(ALIKE / 1000 - 1)), (false, true));
+    }
+}
