@@ -45,11 +45,12 @@ fn line(version: &PastVersion) -> String {
 
 /// What the run did to rows: a merge counts them, a job says how many it wrote, and what it did beside that is a merge's.
 fn rows(record: &Record) -> String {
+    let report = &record.report;
+    let erased = report["erased"]["rows"].as_u64().unwrap_or(0);
     let of_merge = |rows: &Value| {
         let n = |name: &str| rows[name].as_u64().unwrap_or(0);
-        format!("{} (+{} ~{} -{})", n("after"), n("inserted"), n("updated"), n("deleted"))
+        format!("{} (+{} ~{} -{})", n("after"), n("inserted"), n("updated"), n("deleted") + erased)
     };
-    let report = &record.report;
     match (&report["rows"], &report["merge"]["rows"]) {
         (rows @ Value::Object(_), _) | (_, rows @ Value::Object(_)) => of_merge(rows),
         (Value::Number(written), _) => format!("{written} written"),

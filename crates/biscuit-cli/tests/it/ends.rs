@@ -217,6 +217,8 @@ fn the_history_says_what_was_committed() {
         );
         assert!(version["at"].as_str().is_some_and(|at| at.starts_with("20")), "{json}");
     }
+    assert_eq!(f.run("forget --subject 1 --erase-from lake/t --column id").code, 0);
+    assert!(f.run("history lake/t").out.contains("0 (+0 ~0 -1)"), "an erasure is told");
 }
 
 #[test]
