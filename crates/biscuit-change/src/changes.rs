@@ -8,7 +8,7 @@ use biscuit_core::{Error, Result};
 use biscuit_schema::Conflict;
 use serde::{Deserialize, Serialize};
 
-use crate::declared::Lost;
+use crate::declared::{Lost, push_once};
 use crate::op::Op;
 use crate::refused::{RawRows, Raws, Refused};
 
@@ -44,7 +44,7 @@ pub struct Move {
 /// The database server whose log the positions of records are in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogServer {
-    /// Its `server_id`; none for rows that a snapshot read, which do not say it.
+    /// Its `server_id`; `None` for rows that a snapshot read, which do not say it.
     pub server_id: Option<String>,
     /// The source of its GTIDs, where the records have them: a server's UUID, or MariaDB's domain and server.
     pub gtid_source: Option<String>,
@@ -209,11 +209,7 @@ impl Changes {
     }
 
     pub(crate) fn lost(&mut self, lost: Lost) {
-        for name in lost.dropped {
-            if !self.dropped_columns.contains(&name) {
-                self.dropped_columns.push(name);
-            }
-        }
+        lost.dropped.into_iter().for_each(|name| push_once(&mut self.dropped_columns, name));
         lost.rounded.into_iter().for_each(|(column, n)| *self.rounded.entry(column).or_default() += n);
     }
 

@@ -6,6 +6,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use biscuit_schema::{Column, DebeziumSettings, Wire, iso_date, iso_date_time, iso_time};
 
 use crate::cell::Cell;
+use crate::declared::push_once;
 use crate::json;
 use crate::text::Why;
 
@@ -119,9 +120,9 @@ impl Codec {
         }
     }
 
-    /// Decodes times of day as what a column of this type holds of them: a number or a text takes those that are not within a day, too, as MySQL has
-    /// them.
-    pub(crate) fn narrow_to(&mut self, t: &DataType) {
+    /// Decodes what the connector sends so that a column of this type keeps all of it. A number or a text takes MySQL's times that are not within
+    /// a day; a text or nanoseconds take every digit of a time with a zone.
+    pub(crate) fn decode_for(&mut self, t: &DataType) {
         match (&self, t) {
             (Self::TimeOfDay(_), DataType::Int64) => *self = Self::Plain(DataType::Int64),
             (Self::TimeOfDay(unit), DataType::Utf8) => *self = Self::Clock(*unit),
@@ -271,10 +272,7 @@ pub(crate) fn as_written(t: &DataType, raw: &str, at: At<'_>, dropped: &mut Vec<
             }
             let is_known = |name: &str| fields.iter().any(|f| f.name() == name);
             for (name, _) in object.0.iter().filter(|(name, _)| !is_known(name)) {
-                let path = at.path(name);
-                if !dropped.contains(&path) {
-                    dropped.push(path);
-                }
+                push_once(dropped, at.path(name));
             }
             Ok(Cell::Struct(cells))
         }

@@ -95,7 +95,7 @@ impl CsvFile {
                     let message = format!("the header has more than {MAX_FIELDS} columns");
                     return Err(Error::data("TooManyColumns", message).in_file(file));
                 }
-                // Spaces around a name are none of it.
+                // Spaces around a name are not part of it.
                 names = Some(fields.iter().map(|name| name.trim().to_owned()).collect());
                 continue;
             };

@@ -334,7 +334,7 @@ impl DebeziumReader {
         if let Some(contract) = &self.options.contract {
             for (name, codec) in &mut columns {
                 if let Some(column) = contract.column_for(name) {
-                    codec.narrow_to(column.column_type.arrow());
+                    codec.decode_for(column.column_type.arrow());
                 }
             }
         }

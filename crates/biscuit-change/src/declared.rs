@@ -1,4 +1,4 @@
-//! Columns that were declared, by a contract or by the table that is there, and values in them: by the coercion that jobs have, too.
+//! Columns declared by a contract or by the existing table. Values are brought to their types by the coercion that jobs use too.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,13 +35,18 @@ pub(crate) struct Lost {
 
 impl Lost {
     pub(crate) fn drop(&mut self, name: &str) {
-        if !self.dropped.iter().any(|known| known == name) {
-            self.dropped.push(name.to_owned());
-        }
+        push_once(&mut self.dropped, name.to_owned());
     }
 }
 
-/// Values in a declared column, and which of them are none of its.
+/// Adds a name that is not in the list.
+pub(crate) fn push_once(names: &mut Vec<String>, name: String) {
+    if !names.contains(&name) {
+        names.push(name);
+    }
+}
+
+/// Values in the type of a declared column, and the rows whose values do not fit it.
 ///
 /// # Errors
 /// `NoCoercion`, `ColumnCase`.
@@ -65,7 +70,7 @@ pub(crate) struct Complying {
     pub(crate) rows: RecordBatch,
     /// Which of the columns that came they are.
     pub(crate) kept: Vec<usize>,
-    /// Rows with values that are none of their columns', ascending, each once.
+    /// Rows with values that do not fit their columns, ascending, each once.
     pub(crate) bad: Vec<(usize, Error)>,
     pub(crate) lost: Lost,
 }
@@ -120,36 +125,29 @@ pub(crate) fn comply(
     let (mut bad, mut lost) = (BTreeMap::new(), Lost::default());
     for (i, (field, values)) in batch.schema().fields().iter().zip(batch.columns()).enumerate() {
         let name = field.name();
-        if passed(name) {
-            fields.push(field.clone());
-            columns.push(values.clone());
-        } else if let Some(column) = contract.column_for(name) {
-            let (array, faults) = in_column(column, values, at, &mut lost)?;
+        let column = match (contract.column_for(name), contract.extra) {
+            _ if passed(name) => None,
+            (Some(column), _) => Some(column.clone()),
+            (None, Extra::Keep) => Some(of_type(name, &written_type(&plain_type(values.data_type())))),
+            (None, Extra::Refuse) => {
+                let message = format!("the contract does not have `{name}`");
+                return Err(Error::data("ExtraColumns", message).with_column(name).in_file(at.0));
+            }
+            (None, _) => {
+                lost.drop(name);
+                continue;
+            }
+        };
+        if let Some(column) = column {
+            let (array, faults) = in_column(&column, values, at, &mut lost)?;
             fields.push(Arc::new(Field::new(&column.name, array.data_type().clone(), true)));
             columns.push(array);
             for (row, e) in faults {
                 bad.entry(row).or_insert(e);
             }
         } else {
-            match contract.extra {
-                Extra::Keep => {
-                    let written = written_type(&plain_type(values.data_type()));
-                    let (array, faults) = in_column(&of_type(name, &written), values, at, &mut lost)?;
-                    fields.push(Arc::new(Field::new(name, array.data_type().clone(), true)));
-                    columns.push(array);
-                    for (row, e) in faults {
-                        bad.entry(row).or_insert(e);
-                    }
-                }
-                Extra::Refuse => {
-                    let message = format!("the contract does not have `{name}`");
-                    return Err(Error::data("ExtraColumns", message).with_column(name).in_file(at.0));
-                }
-                _ => {
-                    lost.drop(name);
-                    continue;
-                }
-            }
+            fields.push(field.clone());
+            columns.push(values.clone());
         }
         kept.push(i);
     }

@@ -27,7 +27,7 @@ pub enum ParsedOp {
 /// The codes that are known, for messages.
 pub(crate) const KNOWN_CODES: &str = "c, r, u, i, d, t, b, +I, +U, -U, -D, insert, update, upsert, delete, truncate, update_preimage, update_postimage, 1 to 4 of SQL Server";
 
-/// Reads an operation code, in any letter case; none is an upsert.
+/// Reads an operation code, in any letter case; a row without one is an upsert.
 ///
 /// | tool | upsert | delete | truncate | ignored |
 /// | --- | --- | --- | --- | --- |
@@ -105,7 +105,7 @@ impl OpMap {
         Ok(Self(map))
     }
 
-    /// What a code says; none is an upsert.
+    /// What a code says; a row without one is an upsert.
     pub fn read(&self, code: Option<&str>) -> ParsedOp {
         let own = code.and_then(|code| self.0.get(&code.to_ascii_lowercase()));
         own.copied().unwrap_or_else(|| parse_op(code))

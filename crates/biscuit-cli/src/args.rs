@@ -292,16 +292,8 @@ pub(crate) struct QuarantineShowArgs {
     #[arg(long, value_name = "REASON")]
     pub(crate) why: Option<String>,
 
-    /// Who asks [default: the user's name]
-    #[arg(
-        long,
-        value_name = "NAME",
-        env = "USER",
-        hide_env_values = true,
-        default_value = "unknown",
-        hide_default_value = true
-    )]
-    pub(crate) who: String,
+    #[command(flatten)]
+    pub(crate) requester: Requester,
 
     /// Where it is written down, line by line
     #[arg(long, value_name = "FILE")]
@@ -525,4 +517,19 @@ mod tests {
         assert_eq!(percent("12.5%"), Ok(12.5));
         assert!(percent("101").is_err() && percent("x").is_err());
     }
+}
+
+/// Who is written down as the one who asked for personal data.
+#[derive(Debug, Args)]
+pub(crate) struct Requester {
+    /// Who asks [default: the user's name]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "USER",
+        hide_env_values = true,
+        default_value = "unknown",
+        hide_default_value = true
+    )]
+    pub(crate) who: String,
 }

@@ -21,7 +21,7 @@ use futures::StreamExt;
 use object_store::ObjectStoreExt;
 use serde_json::json;
 
-use crate::args::TableArgs;
+use crate::args::{Requester, TableArgs};
 use crate::bookmark_args::open_place;
 use crate::context::Context;
 use crate::csv_args::CsvArgs;
@@ -119,16 +119,8 @@ pub(crate) struct DetokenizeArgs {
     #[arg(long, value_name = "REASON")]
     why: String,
 
-    /// Who asks [default: the user's name]
-    #[arg(
-        long,
-        value_name = "NAME",
-        env = "USER",
-        hide_env_values = true,
-        default_value = "unknown",
-        hide_default_value = true
-    )]
-    who: String,
+    #[command(flatten)]
+    requester: Requester,
 
     /// Where it is written down, line by line
     #[arg(long, value_name = "FILE")]
@@ -382,7 +374,7 @@ async fn detokenize(args: &DetokenizeArgs, context: &Context) -> Result<Answer> 
     let name = args.table_name.as_ref().unwrap_or(&open.table);
     let (columns, kinds) = wanted(&args.columns)?;
     let protector = open.protector(name)?;
-    let access = Access::new(&args.who, &args.why, Arc::new(AuditFile::new(&args.audit)))?;
+    let access = Access::new(&args.requester.who, &args.why, Arc::new(AuditFile::new(&args.audit)))?;
     let Some(url) = &args.url else { return of_tokens(args, &protector, &columns, &access).await };
     let dataset = open.dataset(url, context).await?;
     let mut batches = vec![];

@@ -66,7 +66,7 @@ async fn opened(
 ) -> Result<Vec<Quarantined>> {
     let policy = OpenPolicy::open(policy, &args.table.url, None, context).await?;
     let audit = AuditFile::new(args.audit.as_deref().unwrap_or_default());
-    let access = Access::new(&args.who, args.why.as_deref().unwrap_or_default(), Arc::new(audit))?;
+    let access = Access::new(&args.requester.who, args.why.as_deref().unwrap_or_default(), Arc::new(audit))?;
     access.record(&policy.table, "quarantine", records.len() as u64, records.len() as u64)?;
     for record in &mut records {
         record.refused.raw = unsealed(&policy.means, &policy.table, &record.refused.raw).await?;

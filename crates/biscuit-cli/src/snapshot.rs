@@ -184,17 +184,19 @@ impl SnapshotCommand {
             (None, None, None) => return Err(missing("--by ingestion or effective")),
         };
         let retracts = self.retracts.clone().or(known.as_ref().and_then(|k| k.retracts.clone()));
-        let column = self.period_column.clone().or(known.map(|k| k.column)).unwrap_or_else(|| "period".to_owned());
+        let column = self.period_column.clone().or(known.map(|k| k.column));
         let before_first = match self.before_first {
             BeforeFirstName::Clamp => BeforeFirst::Clamp,
             BeforeFirstName::Error => BeforeFirst::Error,
             BeforeFirstName::Extend => BeforeFirst::Extend,
         };
         let first = self.first.as_ref().map(|text| calendar.parse(text)).transpose()?;
-        let mut periods =
-            Periods::new(calendar, by).with_column(column).with_before_first(before_first).with_most_new(self.most_new);
+        let mut periods = Periods::new(calendar, by).with_before_first(before_first).with_most_new(self.most_new);
         (periods.first, periods.retracts) = (first, retracts);
-        Ok(periods)
+        Ok(match column {
+            Some(column) => periods.with_column(column),
+            None => periods,
+        })
     }
 }
 

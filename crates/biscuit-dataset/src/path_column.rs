@@ -44,7 +44,7 @@ fn by_statistics(file: &OpenFile, name: &str, said: &PathValue) -> bool {
     };
     let no_nulls = converter.row_group_null_counts(groups);
     let no_nulls = no_nulls.is_ok_and(|counts| counts.iter().all(|count| count == Some(0)));
-    // A bound may be cut off, and is none of the values then.
+    // A bound that is cut off is not a value of the column.
     let exact =
         groups.iter().flat_map(|g| g.columns()).filter(|c| c.column_path().parts().first().is_some_and(|p| p == name));
     let exact = exact.map(|c| c.statistics()).all(|s| s.is_some_and(|s| s.min_is_exact() && s.max_is_exact()));
@@ -66,7 +66,7 @@ impl PathValue {
     /// A text of a path, in a column.
     ///
     /// # Errors
-    /// Why it is none of the column's values: `Unparseable`, `Overflow` and so on.
+    /// `Unparseable`, `Overflow` and the other codes of a coercion, if the text does not fit the column.
     pub fn new(name: &str, text: Option<&str>, column: &Column) -> Result<Self> {
         let values: ArrayRef = Arc::new(StringArray::from(vec![text]));
         let made = coerce_column(column, &values)?;

@@ -105,7 +105,7 @@ pub(crate) fn csv_rows(
             if !reader.read(&mut record)? {
                 return Ok(());
             }
-            // Spaces around a name are none of it.
+            // Spaces around a name are not part of it.
             let names: Vec<String> = record.iter().map(|name| name.trim().to_owned()).collect();
             if !known.is_empty() && !names.iter().any(|name| known.iter().any(|known| known.eq_ignore_ascii_case(name)))
             {

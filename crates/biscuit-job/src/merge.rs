@@ -202,7 +202,7 @@ impl Work<'_> {
         Ok(self.report)
     }
 
-    fn periods(&self) -> Result<Periods> {
+    pub(crate) fn periods(&self) -> Result<Periods> {
         let granularity = self.spec.granularity.as_deref().unwrap_or_default().parse()?;
         let calendar = Calendar::new(granularity, self.spec.zone.as_deref().unwrap_or("UTC"))?;
         let by = self.spec.effective_column.clone().map_or(By::Ingestion, By::Effective);

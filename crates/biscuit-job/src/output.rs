@@ -29,7 +29,7 @@ impl Work<'_> {
         if options.is_dry() {
             let lines = self.plan_lines(&rows, &plan.objects, options).await?;
             match options.dry_run {
-                DryRun::Read => self.read_only(&rows, &plan).await?,
+                DryRun::Read => self.dry_read(&rows, &plan).await?,
                 _ => drop(self.say_sources(&[])?),
             }
             (self.report.plan, self.report.outcome) = (lines, "planned");
@@ -56,8 +56,8 @@ impl Work<'_> {
         Ok(self.report)
     }
 
-    /// Reads all rows as a run would, and writes none of them.
-    async fn read_only(&mut self, rows: &Rows, plan: &Plan) -> Result<()> {
+    /// Reads all rows as a run would, for the report of a dry run: nothing is written.
+    async fn dry_read(&mut self, rows: &Rows, plan: &Plan) -> Result<()> {
         self.snapshot.check_partitioning(&rows.partition_by, write_mode(self.spec.mode))?;
         let journal = self.snapshot.dataset().journal().clone();
         let observed = self.snapshot.observed.clone();

@@ -11,7 +11,7 @@ use biscuit_schema::{Column, ColumnType, Contract};
 
 use crate::input::InputFile;
 
-/// The columns that the folders of a path say, and their values; none stands for null.
+/// The columns that the folders of a path say, and their values; `None` stands for null.
 ///
 /// # Errors
 /// `PartitionMismatch` for a column that two folders name.
@@ -33,7 +33,7 @@ pub(crate) fn path_columns(path: &str) -> Result<Vec<(String, Option<String>)>> 
 /// Rows of a file with the columns of its path. `first` is the number of the first row, for messages.
 ///
 /// # Errors
-/// `PartitionMismatch` for rows that say something else themselves; why a text of the path is none of its column's values.
+/// `PartitionMismatch` for rows that say something else themselves; the code of a coercion for a text of the path that does not fit its column.
 pub(crate) fn with_path_columns(
     rows: &RecordBatch,
     contract: &Contract,

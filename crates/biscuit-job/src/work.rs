@@ -171,8 +171,9 @@ impl Work<'_> {
         };
         let added = AddedColumns::new(&self.spec.audit, self.spec.derive.clone(), self.run);
         // The column that names periods is made by the table.
-        let period = (self.spec.mode == OutputMode::Snapshot).then_some(PERIOD);
-        let names: BTreeSet<&str> = added.names().chain(treated.iter().map(String::as_str)).chain(period).collect();
+        let period = if self.spec.mode == OutputMode::Snapshot { Some(self.periods()?.column) } else { None };
+        let made = treated.iter().chain(&period).map(String::as_str);
+        let names: BTreeSet<&str> = added.names().chain(made).collect();
         let known = known.as_ref().filter(|_| self.spec.sql.is_none()).map(|s| without(s, &names));
         let mut readings = Vec::new();
         for (at, objects) in objects.iter().enumerate() {
@@ -381,9 +382,6 @@ impl Work<'_> {
         })
     }
 }
-
-/// The column that names periods.
-const PERIOD: &str = "period";
 
 /// Input that another thread is worth its files for.
 const WORTH: u64 = 32 << 20;

@@ -73,8 +73,9 @@ impl LogEpochs {
     pub(crate) fn new(fact: Option<&Value>, new: NewServer) -> Result<Self> {
         let loaded = fact.cloned().unwrap_or_default();
         let known = if loaded.is_null() { Ok(vec![]) } else { serde_json::from_value(loaded.clone()) };
-        let known = known
-            .map_err(|e| Error::data("InvalidFact", "the journal's list of log servers is none").with_source(e))?;
+        let known = known.map_err(|e| {
+            Error::data("InvalidFact", "the journal's list of log servers cannot be read").with_source(e)
+        })?;
         Ok(Self { loaded, known, new, next: None })
     }
 
@@ -94,7 +95,7 @@ impl LogEpochs {
     /// `NewServer`.
     pub(crate) fn enter(&mut self, mut batch: ChangeBatch) -> Result<ChangeBatch> {
         let Some(server) = batch.server.take() else { return Ok(batch) };
-        let failed = || Error::internal("the order column of a log is none");
+        let failed = || Error::internal("the order column of a log has no whole numbers");
         let schema = batch.rows.schema();
         let integers = |column: &str| {
             let at = schema.index_of(column).map_err(|_| failed())?;
@@ -156,7 +157,11 @@ impl LogEpochs {
                     format!("{}, which another server had taken over from, behind all that it had written", name(&own));
                 return Err(self.refused(&what));
             }
-            (Some(_), NewServer::Fail | NewServer::Older) => return Err(self.refused(&name(&own))),
+            (Some(_), NewServer::Older) => {
+                let what = format!("{}, of which no record was merged, so that it cannot be an older one", name(&own));
+                return Err(self.refused(&what));
+            }
+            (Some(_), NewServer::Fail) => return Err(self.refused(&name(&own))),
         };
         self.known.push(Known { epoch, ..own });
         Ok(epoch)

@@ -19,7 +19,7 @@ pub fn has_legacy_calendar(metadata: Option<&Vec<KeyValue>>) -> bool {
     })
 }
 
-/// What is said of a column with such values.
+/// The message for a column with such values.
 pub fn legacy_calendar(column: &str) -> Error {
     let message = format!(
         "column `{column}` has dates before 1582-10-15 or times before 1900 in the calendar of Spark 2, in which they are other days than in Parquet's: rewrite the file with Spark 3 and `datetimeRebaseModeInWrite=CORRECTED`"

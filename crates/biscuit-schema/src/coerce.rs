@@ -49,7 +49,7 @@ pub struct Coercion {
 pub struct Coerced {
     /// The rows, without those that were refused.
     pub batch: RecordBatch,
-    /// Which of the input's rows they are; none if all of them are.
+    /// Which of the input's rows they are; `None` if all of them are.
     pub kept: Option<BooleanArray>,
     /// Rows that were refused, ascending, each once.
     pub refused: Vec<RefusedRow>,

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
 
-/// The type that holds every value of both without loss, in the plain form that any engine reads; none if there is none.
+/// The type that holds every value of both without loss, in the plain form that any engine reads; `None` if no type does.
 ///
 /// Integers widen to integers, and to decimals with room for them; decimals to decimals with room for both sides;
 /// float to double, and integers to a float only where all of them fit exactly; finer time units win; a time zone
@@ -56,8 +56,8 @@ pub fn plain_type(t: &DataType) -> DataType {
     }
 }
 
-/// The type in which a column of this type is stored, which every engine reads: unsigned integers are the next wider ones, half floats are floats. None
-/// for types of which there is no such type: unions, intervals, durations, decimals of more than 38 digits.
+/// The type in which a column of this type is stored, which every engine reads: unsigned integers are the next wider ones, half floats are floats.
+/// `None` for types that no engine reads from Parquet as they are: unions, intervals, durations, decimals of more than 38 digits.
 pub fn stored_type(t: &DataType) -> Option<DataType> {
     use DataType as D;
     let inside = |f: &FieldRef| Some(Arc::new(f.as_ref().clone().with_data_type(stored_type(f.data_type())?)));

@@ -168,7 +168,8 @@ fn in_unit(nanos: i128, unit: TimeUnit, rounding: Rounding) -> Result<(i64, bool
     narrow(value).map(|(value, _)| (value, rounded))
 }
 
-fn nanos_of(unit: TimeUnit) -> i128 {
+/// Nanoseconds in one of this unit.
+pub(crate) fn nanos_of(unit: TimeUnit) -> i128 {
     match unit {
         TimeUnit::Second => 1_000_000_000,
         TimeUnit::Millisecond => 1_000_000,
@@ -201,7 +202,7 @@ fn timestamps(
     }
 }
 
-/// Times of day of this unit, from nanoseconds since midnight: those before it and from the next one on are none.
+/// Times of day of this unit, from nanoseconds since midnight: a value before it, or from the next midnight on, overflows.
 fn day_times(
     len: usize,
     nulls: Option<&NullBuffer>,

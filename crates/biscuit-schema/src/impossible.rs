@@ -1,6 +1,9 @@
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Decimal128Type, DecimalType, Int64Type, TimeUnit};
+use arrow::datatypes::{DataType, Decimal128Type, DecimalType, Int64Type};
+
+use crate::convert::nanos_of;
+use crate::scalar::DAY_NANOS;
 
 /// Values that a file may hold and its type does not, so that readers refuse them or read something else: how many, and what they are.
 ///
@@ -16,9 +19,10 @@ pub fn impossible_values(values: &ArrayRef) -> Option<(u64, &'static str)> {
     let found = |count: usize, what| (count > 0).then_some((count as u64, what));
     match values.data_type() {
         DataType::Time32(unit) | DataType::Time64(unit) => {
-            let day = 86_400 * units_of_a_second(*unit);
+            let day = DAY_NANOS / nanos_of(*unit);
             let ticks = cast(values, &DataType::Int64).ok()?;
-            let outside = ticks.as_primitive::<Int64Type>().iter().flatten().filter(|t| !(0..day).contains(t)).count();
+            let is_outside = |t: &i64| !(0..day).contains(&i128::from(*t));
+            let outside = ticks.as_primitive::<Int64Type>().iter().flatten().filter(is_outside).count();
             found(outside, "times that are not within a day")
         }
         DataType::Decimal128(precision, scale) => {
@@ -30,14 +34,5 @@ pub fn impossible_values(values: &ArrayRef) -> Option<(u64, &'static str)> {
         DataType::Struct(_) => values.as_struct().columns().iter().find_map(impossible_values),
         DataType::Map(..) => values.as_map().entries().columns().iter().find_map(impossible_values),
         _ => None,
-    }
-}
-
-fn units_of_a_second(unit: TimeUnit) -> i64 {
-    match unit {
-        TimeUnit::Second => 1,
-        TimeUnit::Millisecond => 1_000,
-        TimeUnit::Microsecond => 1_000_000,
-        TimeUnit::Nanosecond => 1_000_000_000,
     }
 }

@@ -84,7 +84,7 @@ enum Shape {
 }
 
 impl Inference {
-    /// The same, for which dates and times are text, as they are written: a later file may write them in another form.
+    /// Makes dates and times text, as they are written: a later file may write them in another form.
     pub fn without_times(mut self) -> Self {
         self.without_times = true;
         self
@@ -166,13 +166,13 @@ impl Inference {
         known.shape = joined;
     }
 
-    /// The type of a column so far: `Null` if it had no value yet; none if it was not met.
+    /// The type of the values read up to now: `Null` for a column without a value, `None` for a name that no row has.
     pub fn type_of(&self, name: &str) -> Option<DataType> {
         let learned = &self.columns[*self.at.get(name)?];
         Some(if learned.shape == Shape::Unknown { DataType::Null } else { learned.shape.arrow() })
     }
 
-    /// What does not fit together so far.
+    /// Columns whose values, read up to now, are of types that do not fit together.
     pub fn conflicts(&self) -> impl Iterator<Item = &Conflict> {
         self.columns.iter().filter_map(|c| c.conflict.as_ref())
     }

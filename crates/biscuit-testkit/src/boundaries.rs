@@ -5,7 +5,7 @@ pub struct Boundary {
     pub column_type: &'static str,
     /// The value as text.
     pub text: &'static str,
-    /// What is stored, as text; none for a value that is refused.
+    /// What is stored, as text; `None` for a value that is refused.
     pub stored: Option<&'static str>,
 }
 

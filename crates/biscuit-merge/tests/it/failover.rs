@@ -53,6 +53,9 @@ async fn after_a_failover_the_run_stops_and_goes_on_in_a_new_epoch() {
     let e = merge(&dataset, NewServer::Fail, &failed_over).await.unwrap_err();
     assert_eq!((e.code(), e.file(), e.row()), ("NewServer", Some("a.jsonl"), Some(1)));
     assert!(e.message().contains("server_id 2") && e.message().contains("--new-server newer"), "{e}");
+    // Of a server that was never met, nothing says how much older it would be.
+    let e = merge(&dataset, NewServer::Older, &failed_over).await.unwrap_err();
+    assert!(e.code() == "NewServer" && e.message().contains("no record was merged"), "{e}");
     assert_eq!(value(&dataset).await, "old");
     merge(&dataset, NewServer::Newer, &failed_over).await.expect("a new epoch");
     assert_eq!(value(&dataset).await, "new");
