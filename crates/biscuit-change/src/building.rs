@@ -5,11 +5,13 @@ use arrow::array::{ArrayRef, RecordBatch};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Field, Schema};
 use biscuit_core::{Error, Result};
+use biscuit_schema::{Contract, OnError};
 use serde_json::value::RawValue;
 
 use crate::cell::{Cell, to_array};
 use crate::changes::{ChangeBatch, Completeness, LogServer, Move, MoveKind};
-use crate::codec::Codec;
+use crate::codec::{At, Codec};
+use crate::declared::{Nulled, push_once};
 use crate::envelope::{Event, META};
 use crate::json;
 use crate::op::Op;
@@ -29,9 +31,18 @@ const BATCH_BYTES: usize = 256 << 20;
 /// What is the same for all records of a reader.
 #[derive(Debug)]
 pub(crate) struct Context<'a> {
+    pub(crate) contract: Option<&'a Contract>,
     pub(crate) key: &'a [String],
     pub(crate) fields: &'a [SourceField],
     pub(crate) placeholder: &'a Placeholder,
+}
+
+impl Context<'_> {
+    /// Whether a value that is not of this column's type is null by the contract.
+    fn nulls(&self, column: &str) -> bool {
+        let declared = self.contract.and_then(|contract| Some((contract, contract.column_for(column)?)));
+        declared.is_some_and(|(contract, column)| contract.on_error_of(column) == OnError::Null)
+    }
 }
 
 /// Records that share their codecs, column by column.
@@ -51,6 +62,8 @@ pub(crate) struct Building {
     codes: Vec<Arc<str>>,
     places: Vec<u64>,
     moves: Vec<(usize, MoveKind, Vec<KeyCell>)>,
+    /// Values that are null since the contract has it so, by column: where they are, and why.
+    pub(crate) nulled: Nulled,
     /// Columns of the records that no codec reads.
     pub(crate) unknown: Vec<String>,
     /// Where the records are in what was read, if that is wanted.
@@ -80,6 +93,7 @@ impl Building {
             codes: vec![],
             places: vec![],
             moves: vec![],
+            nulled: Nulled::new(),
             unknown: vec![],
             picks: vec![],
         })
@@ -94,14 +108,18 @@ impl Building {
     pub(crate) fn push(&mut self, event: &Event<'_>, op: Op, context: &Context<'_>, place: u64) -> Result<()> {
         let object = self.image(event, op, context.key, place)?;
         let mut cells = Vec::with_capacity(self.codecs.len());
+        let mut nulled = Vec::new();
         for i in 0..self.codecs.len() {
-            cells.push(self.cell(i, &object, event, op, context, place)?);
+            let cell = self.cell(i, &object, event, op, context, place).or_else(|e| {
+                let is_null = context.nulls(&self.codecs[i].0) && e.code() != "AmbiguousPlaceholder";
+                if is_null { Ok(Some(Cell::Null)).inspect(|_| nulled.push((i, e.code()))) } else { Err(e) }
+            });
+            cells.push(cell?);
         }
         let mut order = Vec::with_capacity(context.fields.len());
         for f in context.fields {
-            let raw = event.source.some(&f.field).map(RawValue::get);
-            let cell = match raw {
-                Some(raw) => f.decode(raw),
+            let cell = match event.position(f) {
+                Some(raw) => f.decode(raw.get()),
                 // What a snapshot read has no place in the log, and is older than every change that has one.
                 None if event.is_snapshot() => Ok(f.before_all()),
                 None => Ok(Cell::Null),
@@ -110,6 +128,9 @@ impl Building {
         }
         let half = self.half(event, op, context.key, place)?;
         let row = self.ops.len();
+        for (i, code) in nulled {
+            self.nulled.entry(self.codecs[i].0.clone()).or_default().push((row, code));
+        }
         for (i, cell) in cells.into_iter().enumerate() {
             self.bytes += cell.as_ref().map_or(0, Cell::size);
             if cell.is_none() {
@@ -122,8 +143,15 @@ impl Building {
             let own = self.codecs.get(i).is_some_and(|(c, _)| c == name)
                 || self.names.contains(name)
                 || (event.flat && name.starts_with(META));
-            if !own && !self.unknown.contains(name) {
-                self.unknown.push(name.clone());
+            if !own {
+                push_once(&mut self.unknown, name.clone());
+            }
+        }
+        if event.schema.is_none() {
+            for (name, codec) in self.codecs.iter() {
+                if let Some(raw) = object.get(name) {
+                    codec.unknown_fields(raw.get(), At { name, inside: None }, &mut self.unknown);
+                }
             }
         }
         self.order.iter_mut().zip(order).for_each(|(column, cell)| column.push(cell));
@@ -166,6 +194,10 @@ impl Building {
         // What a delete says besides the key may be padding.
         if op != Op::Upsert && !context.key.contains(name) {
             return Ok(Some(Cell::Null));
+        }
+        let is_said = |only: &[String]| only.contains(name) || context.key.contains(name);
+        if op == Op::Upsert && event.only.is_some_and(|only| !is_said(only)) {
+            return Ok(None);
         }
         let raw = match object.0.get(i) {
             Some((n, raw)) if n == name => raw.get(),

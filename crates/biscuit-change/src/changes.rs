@@ -5,7 +5,7 @@ use arrow::array::{RecordBatch, UInt32Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::take_record_batch;
 use biscuit_core::{Error, Result};
-use biscuit_schema::Conflict;
+use biscuit_schema::{Conflict, Losses};
 use serde::{Deserialize, Serialize};
 
 use crate::declared::{Lost, push_once};
@@ -191,8 +191,8 @@ pub struct Changes {
     pub refused: Vec<Refused>,
     /// Columns of the records that the contract does not have, and that were left out.
     pub dropped_columns: Vec<String>,
-    /// Values that were rounded, as the contract allows it, by column.
-    pub rounded: BTreeMap<String, u64>,
+    /// Values that were rounded, or became null or the default, as the contract has it, by column.
+    pub losses: BTreeMap<String, Losses>,
     /// Columns of text formats whose values are of several types, and that are text for that.
     pub conflicts: Vec<Conflict>,
 }
@@ -210,7 +210,7 @@ impl Changes {
 
     pub(crate) fn lost(&mut self, lost: Lost) {
         lost.dropped.into_iter().for_each(|name| push_once(&mut self.dropped_columns, name));
-        lost.rounded.into_iter().for_each(|(column, n)| *self.rounded.entry(column).or_default() += n);
+        lost.columns.into_iter().for_each(|(column, losses)| self.losses.entry(column).or_default().add(&losses));
     }
 
     /// Whether there is no change record.

@@ -18,6 +18,9 @@ const NEGATIVE_INFINITY: i64 = -9_223_372_036_832_400_000;
 /// is declared has up to 1,000.
 const MAX_DIGITS: usize = 20_000;
 
+/// Bytes of such a number: each is more than two digits.
+const MAX_DECIMAL_BYTES: usize = MAX_DIGITS * 5 / 12;
+
 /// Bits of a value: each is a byte of text.
 const MAX_BITS: u32 = 65_536;
 
@@ -26,6 +29,8 @@ const MAX_BITS: u32 = 65_536;
 pub(crate) enum Codec {
     /// The value as JSON writes values of this type: dates and times as ISO text, binary as base64.
     Plain(DataType),
+    /// The value in a type in which text is read before it is of its column's.
+    Written(DataType),
     /// Days since the epoch.
     EpochDays,
     /// A time of day in this unit.
@@ -40,6 +45,8 @@ pub(crate) enum Codec {
     Iso(DataType),
     /// A decimal as base64 of its unscaled big-endian bytes, or as text or number.
     Decimal(u8, i8),
+    /// The same of this scale, kept as text with all its digits.
+    DecimalText(i8),
     /// A decimal that brings its scale: an object of `scale` and `value`, or a text, or a number; kept as text.
     VariableDecimal,
     /// Bits as base64 of little-endian bytes.
@@ -61,13 +68,13 @@ impl Codec {
     pub(crate) fn data_type(&self) -> DataType {
         let unit = |u: &TimeUnit| if *u == TimeUnit::Nanosecond { TimeUnit::Nanosecond } else { TimeUnit::Microsecond };
         match self {
-            Self::Plain(t) | Self::Iso(t) => t.clone(),
+            Self::Plain(t) | Self::Written(t) | Self::Iso(t) => t.clone(),
             Self::EpochDays => DataType::Date32,
             Self::TimeOfDay(u) => DataType::Time64(unit(u)),
             Self::Epoch(u) => DataType::Timestamp(unit(u), None),
             Self::Zoned => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
             Self::Decimal(p, s) => DataType::Decimal128(*p, *s),
-            Self::VariableDecimal | Self::Bits(_) | Self::Clock(_) => DataType::Utf8,
+            Self::DecimalText(_) | Self::VariableDecimal | Self::Bits(_) | Self::Clock(_) => DataType::Utf8,
             Self::Base64Url | Self::Hex => DataType::Binary,
             Self::List(item) => DataType::new_list_named(item.data_type()),
             Self::Struct(fields) => {
@@ -84,6 +91,7 @@ impl Codec {
         }
         match self {
             Self::Plain(t) => plain(t, raw),
+            Self::Written(t) => as_written(t, raw, At { name: "", inside: None }, &mut Vec::new()),
             Self::Iso(t) => match raw.strip_suffix("Z\"") {
                 Some(text) => plain(t, &format!("{text}\"")),
                 None => plain(t, raw),
@@ -97,6 +105,7 @@ impl Codec {
             Self::Epoch(u) => in_unit(integer(raw)?, *u),
             Self::Zoned => zoned(raw),
             Self::Decimal(p, s) => within(decimal(raw, *s)?, *p),
+            Self::DecimalText(s) => decimal_in_full(raw, *s),
             Self::VariableDecimal => variable_decimal(raw),
             Self::Bits(n) => bits(raw, *n),
             Self::Base64Url => bytes(raw, |t| URL_SAFE.decode(t).ok()),
@@ -120,15 +129,54 @@ impl Codec {
         }
     }
 
-    /// Decodes what the connector sends so that a column of this type keeps all of it. A number or a text takes MySQL's times that are not within
-    /// a day; a text or nanoseconds take every digit of a time with a zone.
+    /// Decodes what the connector sends so that a column of this type keeps all of it, also inside of lists, structs and maps. A number or a text takes
+    /// MySQL's times that are not within a day, a text the decimals that have more than 38 digits; a text or nanoseconds take every digit of a time with
+    /// a zone.
     pub(crate) fn decode_for(&mut self, t: &DataType) {
-        match (&self, t) {
+        match (&mut *self, t) {
             (Self::TimeOfDay(_), DataType::Int64) => *self = Self::Plain(DataType::Int64),
             (Self::TimeOfDay(unit), DataType::Utf8) => *self = Self::Clock(*unit),
+            (Self::Decimal(_, scale), DataType::Utf8) => *self = Self::DecimalText(*scale),
             // The text has more digits than the type that is read without a contract.
             (Self::Zoned, DataType::Utf8 | DataType::Timestamp(TimeUnit::Nanosecond, _)) => {
                 *self = Self::Plain(DataType::Utf8);
+            }
+            (Self::List(item), DataType::List(field)) => item.decode_for(field.data_type()),
+            (Self::Map(value), DataType::Map(entry, _)) => {
+                if let DataType::Struct(kv) = entry.data_type() {
+                    value.decode_for(kv[1].data_type());
+                }
+            }
+            (Self::Struct(codecs), DataType::Struct(fields)) => {
+                for (name, codec) in codecs {
+                    if let Some(field) = fields.iter().find(|field| field.name().eq_ignore_ascii_case(name)) {
+                        codec.decode_for(field.data_type());
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Adds the fields of structs in a value that this does not read.
+    pub(crate) fn unknown_fields(&self, raw: &str, at: At<'_>, unknown: &mut Vec<String>) {
+        match self {
+            Self::Plain(t) | Self::Written(t) if t.is_nested() => drop(as_written(t, raw, at, unknown)),
+            Self::List(item) => {
+                let items = json::items(raw).unwrap_or_default();
+                items.iter().for_each(|value| item.unknown_fields(value.get(), at, unknown));
+            }
+            Self::Map(of) => {
+                let object = json::object(raw).unwrap_or_default();
+                object.0.iter().for_each(|(_, value)| of.unknown_fields(value.get(), at, unknown));
+            }
+            Self::Struct(fields) => {
+                for (name, value) in &json::object(raw).unwrap_or_default().0 {
+                    match fields.iter().find(|(field, _)| field == name) {
+                        Some((_, codec)) => codec.unknown_fields(value.get(), At { name, inside: Some(&at) }, unknown),
+                        None => push_once(unknown, at.path(name)),
+                    }
+                }
             }
             _ => {}
         }
@@ -422,6 +470,16 @@ fn decimal(raw: &str, scale: i8) -> Result<Cell, Why> {
     }
 }
 
+/// A decimal on the wire as text, with so many digits behind the point as the scale says where it is base64, and as it is where it is not.
+fn decimal_in_full(raw: &str, scale: i8) -> Result<Cell, Why> {
+    let Some(text) = json::string(raw) else { return digits(raw).map(|_| Cell::Text(raw.to_owned())) };
+    let bytes = STANDARD.decode(&text).map_err(|_| "it is no base64")?;
+    match bytes.len() {
+        0..=MAX_DECIMAL_BYTES => Ok(Cell::Text(place_point(&big_integer_text(&bytes), scale.into()))),
+        _ => Err(too_many_digits()),
+    }
+}
+
 fn from_big_endian(bytes: &[u8]) -> i128 {
     let fill = if bytes.first().is_some_and(|b| b & 0x80 != 0) { 0xff } else { 0 };
     let mut all = [fill; 16];
@@ -491,10 +549,10 @@ fn variable_decimal(raw: &str) -> Result<Cell, Why> {
     let scale = scale.parse::<i64>().ok();
     let value = object.get("value").and_then(|v| json::string(v.get())).ok_or("its value is missing")?;
     let bytes = STANDARD.decode(value).map_err(|_| "it is no base64")?;
-    // Each byte is more than two digits, and zeros behind or before the number are digits, too.
+    // Zeros behind or before the number are digits, too.
     let scale = scale.filter(|s| s.unsigned_abs() <= MAX_DIGITS as u64);
     let scale = scale.ok_or_else(|| Why::overflow(format!("its scale is beyond {MAX_DIGITS}")))?;
-    if bytes.len() > MAX_DIGITS * 5 / 12 {
+    if bytes.len() > MAX_DECIMAL_BYTES {
         return Err(too_many_digits());
     }
     Ok(Cell::Text(place_point(&big_integer_text(&bytes), scale)))

@@ -18,7 +18,7 @@ use crate::codec::Codec;
 use crate::connect::ConnectSchema;
 use crate::envelope::META;
 use crate::parquet_file::ParquetRows;
-use crate::refused::{BadRows, Part};
+use crate::refused::Part;
 use crate::unpack::DecodedRows;
 
 /// Where files and batches keep the Avro schema they were written with.
@@ -37,13 +37,13 @@ pub(crate) type Parts = Box<dyn Iterator<Item = Result<Part>> + Send>;
 pub(crate) fn parts(
     file: &Arc<str>,
     bytes: Bytes,
-    bad_rows: BadRows,
+    keeps_raws: bool,
     only: Option<u64>,
     max_unpacked: Option<u64>,
 ) -> Result<Parts> {
     let mut row = only.unwrap_or(1);
     Ok(Box::new(FileRows::open(file, bytes, max_unpacked)?.map(move |batch| {
-        let part = Part::of(batch?, row, bad_rows);
+        let part = Part::of(batch?, row, keeps_raws);
         row += part.places.len() as u64;
         Ok(part)
     })))

@@ -13,7 +13,7 @@ use crate::changes::Changes;
 use crate::codec::unhex;
 use crate::csv_dialect::{CsvDialect, check_quotes};
 use crate::declared::{Lost, in_column, of_type};
-use crate::refused::{BadRows, Part, Raws, Refused};
+use crate::refused::{Part, PutsAside, Raws, Refused};
 use crate::text::wrong_type;
 
 /// How a CSV file is written.
@@ -52,11 +52,11 @@ impl CsvFile {
         text: String,
         form: CsvForm,
         only: Option<u64>,
-        bad_rows: BadRows,
+        puts_aside: &PutsAside,
         refused: &mut Vec<Refused>,
     ) -> Result<Self> {
         let before = refused.len();
-        let mut csv = Self::parse(file, text, form, bad_rows, refused)?;
+        let mut csv = Self::parse(file, text, form, puts_aside, refused)?;
         if let Some(row) = only {
             refused[before..].iter_mut().for_each(|r| r.row = row);
             csv.rows.iter_mut().for_each(|r| r.line = row);
@@ -70,7 +70,7 @@ impl CsvFile {
         file: &Arc<str>,
         text: String,
         form: CsvForm,
-        bad_rows: BadRows,
+        puts_aside: &PutsAside,
         refused: &mut Vec<Refused>,
     ) -> Result<Self> {
         let text: Arc<str> = text.into();
@@ -106,7 +106,7 @@ impl CsvFile {
             let what = if head.is_some() { "the header" } else { "the table" };
             let message = format!("the row has {} fields, {what} {expected}", fields.len());
             let e = Error::data("InvalidCsv", message).at(file, line);
-            if bad_rows == BadRows::Fail {
+            if !puts_aside.takes(&e) {
                 return Err(e);
             }
             let raw = Raws::Text { text: text.clone(), header: head.clone(), spans: vec![span] };
@@ -143,7 +143,7 @@ impl CsvFile {
 pub(crate) fn parts(
     files: &[CsvFile],
     declared: impl Fn(&str) -> Option<Column>,
-    bad_rows: BadRows,
+    puts_aside: &PutsAside,
     changes: &mut Changes,
 ) -> Result<Vec<(Part, Arc<str>)>> {
     let mut columns: HashMap<&str, Column> = HashMap::new();
@@ -164,10 +164,10 @@ pub(crate) fn parts(
         columns.insert(name, column);
     }
     changes.conflicts.extend(inference.conflicts().cloned());
-    files.iter().map(|f| Ok((part(f, &columns, bad_rows, changes)?, f.file.clone()))).collect()
+    files.iter().map(|f| Ok((part(f, &columns, puts_aside, changes)?, f.file.clone()))).collect()
 }
 
-fn part(f: &CsvFile, columns: &HashMap<&str, Column>, bad_rows: BadRows, changes: &mut Changes) -> Result<Part> {
+fn part(f: &CsvFile, columns: &HashMap<&str, Column>, puts_aside: &PutsAside, changes: &mut Changes) -> Result<Part> {
     let spans = f.rows.iter().map(|r| r.span.clone()).collect();
     let raws = Raws::Text { text: f.text.clone(), header: f.head.clone(), spans };
     let places: Vec<u64> = f.rows.iter().map(|r| r.line).collect();
@@ -187,7 +187,7 @@ fn part(f: &CsvFile, columns: &HashMap<&str, Column>, bad_rows: BadRows, changes
     }
     let mut is_bad = vec![false; f.rows.len()];
     for (row, e) in bad {
-        if bad_rows == BadRows::Fail {
+        if !puts_aside.takes(&e) {
             return Err(e);
         }
         changes.refused.push(Refused::new(&f.file, places[row], &e, raws.get(row)?));
@@ -199,8 +199,8 @@ fn part(f: &CsvFile, columns: &HashMap<&str, Column>, bad_rows: BadRows, changes
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(f.rows.len()));
     let batch = RecordBatch::try_new_with_options(schema, arrays, &options)
         .map_err(|e| Error::internal("CSV rows could not be put together").with_source(e))?;
-    let raws = (bad_rows == BadRows::Quarantine).then_some(raws);
-    Part { batch, places, raws }.without(&is_bad)
+    let raws = puts_aside.any().then_some(raws);
+    Part { batch, places, raws, is_typed: true }.without(&is_bad)
 }
 
 /// Texts in a declared column: bytes are hexadecimal digits or base64.
@@ -221,8 +221,10 @@ pub(crate) fn text_in_column(
     for (row, text) in texts.iter().enumerate() {
         match text.map(|text| unhex(text).or_else(|| STANDARD.decode(text).ok())) {
             Some(None) => {
-                let why = "it is neither hexadecimal digits nor base64";
-                bad.push((row, wrong_type(&column.name, why, file, places[row])));
+                if !lost.null(column, "WrongType") {
+                    let why = "it is neither hexadecimal digits nor base64";
+                    bad.push((row, wrong_type(&column.name, why, file, places[row])));
+                }
                 bytes.append_null();
             }
             value => bytes.append_option(value.flatten()),

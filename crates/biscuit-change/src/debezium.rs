@@ -4,19 +4,20 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 use biscuit_core::{Error, Result};
-use biscuit_schema::Contract;
+use biscuit_schema::{Column, Contract};
 use bytes::Bytes;
 
 use crate::building::{Building, Context};
 use crate::changes::{ChangeBatch, Changes};
 use crate::codec::Codec;
 use crate::connect::ConnectSchema;
-use crate::declared::{Lost, as_written_in, comply};
+use crate::declared::{Lost, as_written, as_written_in, comply, with_defaults};
+use crate::documents::Images;
 use crate::envelope::{self, Event, META};
 use crate::json;
 use crate::op::{KNOWN_CODES, ParsedOp, parse_op};
 use crate::placeholder::Placeholder;
-use crate::refused::{BadRows, RawRows, Raws, Refused, is_about_a_record};
+use crate::refused::{BadRows, PutsAside, RawRows, Raws, Refused};
 use crate::row_changes::null_rows;
 use crate::source_field::{SourceField, default_order};
 use crate::table_name::{TableName, check_one, is_one};
@@ -35,7 +36,7 @@ pub struct DebeziumOptions {
     pub key: Vec<String>,
     /// Fields of `source` (`source.lsn`) or columns that order the changes. Default: the contract's, else what the
     /// connector has: `source.lsn` of PostgreSQL, `source.file`, `source.pos`, `source.row` of MySQL and MariaDB,
-    /// `source.scn` of Oracle, `source.commit_lsn`, `source.change_lsn`, `source.event_serial_no` of SQL Server, the first two of Db2.
+    /// `source.scn` of Oracle, `source.commit_lsn`, `source.change_lsn`, `source.event_serial_no` of SQL Server, the first two of Db2, `source.ts_ms`, `source.ord` of MongoDB.
     pub order: Vec<String>,
     /// The names under which fields of `source` are stored. Default: `__` and the field.
     pub order_as: Vec<String>,
@@ -103,8 +104,11 @@ impl DebeziumOptions {
 #[derive(Debug)]
 pub struct DebeziumReader {
     options: DebeziumOptions,
+    puts_aside: PutsAside,
     placeholder: Result<Placeholder>,
     declared: Option<Arc<Codecs>>,
+    /// Those of documents of MongoDB.
+    documents: Option<Arc<Codecs>>,
     embedded: HashMap<String, Arc<Codecs>>,
     /// Those of the file that is read, where it holds columns.
     of_file: Option<Arc<Codecs>>,
@@ -113,9 +117,21 @@ pub struct DebeziumReader {
     key: Vec<String>,
     tables: BTreeSet<TableName>,
     building: Option<Building>,
+    /// Whether the connector looks for the documents of updates.
+    updates_have_documents: bool,
+    without_document: Vec<WithoutDocument>,
     /// What is read, for records that are put aside.
     raws: Raws,
     changes: Changes,
+}
+
+/// An update of MongoDB that is within a field, and whose document was not there.
+#[derive(Debug)]
+struct WithoutDocument {
+    key: Option<String>,
+    error: Error,
+    /// The record, where it may be put aside.
+    refused: Option<Refused>,
 }
 
 impl DebeziumReader {
@@ -125,6 +141,8 @@ impl DebeziumReader {
         let declared = contract.map(|c| {
             Arc::new(c.columns.iter().map(|col| (col.name.clone(), Codec::declared(col, &c.debezium))).collect())
         });
+        let of_documents = |col: &Column| (col.name.clone(), Codec::Written(as_written(col.column_type.arrow())));
+        let documents = contract.map(|c| Arc::new(c.columns.iter().map(of_documents).collect()));
         let first = |own: &Vec<String>, theirs: fn(&Contract) -> &Vec<String>| match own.is_empty() {
             false => own.clone(),
             true => contract.map(theirs).cloned().unwrap_or_default(),
@@ -132,9 +150,13 @@ impl DebeziumReader {
         let key = first(&options.key, |c| &c.key);
         let order = first(&options.order, |c| &c.order);
         let mut reader = Self {
+            puts_aside: PutsAside::new(options.bad_rows, options.contract.as_ref()),
             placeholder: Placeholder::new(options.placeholder.as_deref()),
             options,
             declared,
+            documents,
+            updates_have_documents: false,
+            without_document: vec![],
             embedded: HashMap::new(),
             of_file: None,
             fields: None,
@@ -208,12 +230,25 @@ impl DebeziumReader {
     /// What comes next is a part of a file that was read as this.
     pub(crate) fn begin(&mut self, raws: &Raws, of_file: Option<&Arc<Codecs>>) {
         self.raws = raws.clone();
-        self.of_file = of_file.cloned();
+        self.of_file = of_file.map(|codecs| {
+            let mut codecs = codecs.as_ref().clone();
+            self.decode_for_contract(&mut codecs);
+            Arc::new(codecs)
+        });
+    }
+
+    fn decode_for_contract(&self, codecs: &mut Codecs) {
+        let Some(contract) = &self.options.contract else { return };
+        for (name, codec) in codecs {
+            if let Some(column) = contract.column_for(name) {
+                codec.decode_for(column.column_type.arrow());
+            }
+        }
     }
 
     /// Puts a record aside, or else ends in its error.
     pub(crate) fn refuse(&mut self, e: Error, file: &str, place: u64, pick: &Pick) -> Result<()> {
-        if self.options.bad_rows == BadRows::Fail || !is_about_a_record(&e) {
+        if !self.puts_aside.takes(&e) {
             return Err(e);
         }
         let raw = picked(&self.raws, vec![pick.clone()])?.get(0)?;
@@ -235,6 +270,7 @@ impl DebeziumReader {
     /// `SeveralTables` if the files have more than one, or the name that was given fits several; `NoKey` for a table without a key.
     pub fn finish(mut self) -> Result<Changes> {
         check_one(&self.tables)?;
+        self.finish_documents()?;
         if self.key.is_empty() && !self.changes.is_empty() {
             let table = self.tables.first().map_or("the table".to_owned(), ToString::to_string);
             let message = format!(
@@ -258,6 +294,59 @@ impl DebeziumReader {
             self.changes.other_tables += 1;
             return Ok(());
         }
+        if event.is_document {
+            return self.document(event, pick, file, place);
+        }
+        self.change(event, pick, file, place)
+    }
+
+    /// A change of a document of MongoDB.
+    fn document(&mut self, event: &Event<'_>, pick: Pick, file: &Arc<str>, place: u64) -> Result<()> {
+        let contract = self.options.contract.as_ref().ok_or_else(|| {
+            let message = "documents of MongoDB have no types: declare the columns in a contract";
+            Error::data("UntypedRecords", message).at(file, place)
+        })?;
+        let key = event.key.map(|key| key.get().to_owned());
+        if event.op.eq_ignore_ascii_case("d") && !self.without_document.is_empty() {
+            let before = self.without_document.len();
+            self.without_document.retain(|update| update.key != key);
+            self.changes.ignored += (before - self.without_document.len()) as u64;
+        }
+        let is_update = event.op.eq_ignore_ascii_case("u");
+        self.updates_have_documents |= is_update && event.after.is_some();
+        match Images::of(event, contract, file, place) {
+            Ok(images) => self.change(&images.event(event), pick, file, place),
+            // A document that was deleted before the connector looked for it; or nothing ever looks for it.
+            Err(error) if is_update && error.code() == "MissingImage" => {
+                let refused = match self.puts_aside.takes(&error) {
+                    false => None,
+                    true => {
+                        let raw = picked(&self.raws, vec![pick])?.get(0)?;
+                        Some(Refused::new(file, place, &error, raw))
+                    }
+                };
+                self.without_document.push(WithoutDocument { key, error, refused });
+                Ok(())
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Decides on updates that are within fields of documents that were not there.
+    fn finish_documents(&mut self) -> Result<()> {
+        let updates = std::mem::take(&mut self.without_document);
+        if self.updates_have_documents {
+            // The delete is still to come.
+            self.changes.ignored += updates.len() as u64;
+            return Ok(());
+        }
+        for WithoutDocument { error, refused, .. } in updates {
+            self.changes.refused.push(refused.ok_or(error)?);
+        }
+        Ok(())
+    }
+
+    fn change(&mut self, event: &Event<'_>, pick: Pick, file: &Arc<str>, place: u64) -> Result<()> {
         let ParsedOp::Change(op) = parse_op(Some(event.op.as_str()).filter(|op| !op.is_empty())) else {
             let message = format!("the envelope has an operation code that is not known; known are {KNOWN_CODES}");
             let e = Error::data("UnknownOp", message);
@@ -284,8 +373,9 @@ impl DebeziumReader {
         }
         let building = self.building.as_mut().expect("it was made above");
         let placeholder = self.placeholder.as_ref().map_err(|e| Error::usage(e.code(), e.message()))?;
-        building.push(event, op, &Context { key: &self.key, fields, placeholder }, place)?;
-        if self.options.bad_rows == BadRows::Quarantine {
+        let contract = self.options.contract.as_ref();
+        building.push(event, op, &Context { contract, key: &self.key, fields, placeholder }, place)?;
+        if self.puts_aside.any() {
             building.picks.push(pick);
         }
         Ok(())
@@ -307,6 +397,9 @@ impl DebeziumReader {
     }
 
     fn codecs(&mut self, event: &Event<'_>, file: &Arc<str>, place: u64) -> Result<Arc<Codecs>> {
+        if let Some(codecs) = self.documents.as_ref().filter(|_| event.is_document) {
+            return Ok(codecs.clone());
+        }
         let Some(raw) = event.schema else {
             if let Some(codecs) = &self.of_file {
                 return Ok(codecs.clone());
@@ -331,13 +424,7 @@ impl DebeziumReader {
             None => return Err(no_image()),
         };
         columns.retain(|(name, _)| !event.flat || !name.starts_with(META));
-        if let Some(contract) = &self.options.contract {
-            for (name, codec) in &mut columns {
-                if let Some(column) = contract.column_for(name) {
-                    codec.decode_for(column.column_type.arrow());
-                }
-            }
-        }
+        self.decode_for_contract(&mut columns);
         let codecs = Arc::new(columns);
         self.embedded.insert(raw.get().to_owned(), codecs.clone());
         Ok(codecs)
@@ -347,20 +434,18 @@ impl DebeziumReader {
         let Some(mut building) = self.building.take() else { return Ok(()) };
         let fields = self.fields.as_deref().unwrap_or_default();
         let picks = std::mem::take(&mut building.picks);
-        for name in std::mem::take(&mut building.unknown) {
-            if !self.changes.dropped_columns.contains(&name) {
-                self.changes.dropped_columns.push(name);
-            }
-        }
+        let (dropped, nulled) = (std::mem::take(&mut building.unknown), std::mem::take(&mut building.nulled));
+        self.changes.lost(Lost { dropped, ..Lost::default() });
         let mut batch = building.finish(fields)?;
-        if self.options.bad_rows == BadRows::Quarantine {
+        if self.puts_aside.any() {
             batch.raw = Some(RawRows(picked(&self.raws, picks)?));
         }
         let mut bad = BTreeMap::new();
         match &self.options.contract {
             Some(contract) => {
-                let (complying, faults, lost) = under_contract(batch, contract, fields.len())?;
+                let (complying, faults, mut lost) = under_contract(batch, contract, fields.len())?;
                 batch = complying;
+                batch.rows = lost.nulled_in(&batch.rows, contract, &nulled)?;
                 bad = faults;
                 self.changes.lost(lost);
                 for (row, e) in null_rows(&batch, contract) {
@@ -373,8 +458,8 @@ impl DebeziumReader {
                 bad.extend(faults);
             }
         }
-        if self.options.bad_rows == BadRows::Fail
-            && let Some((_, e)) = bad.pop_first()
+        if let Some((&row, _)) = bad.iter().find(|(_, e)| !self.puts_aside.takes(e))
+            && let Some(e) = bad.remove(&row)
         {
             return Err(e);
         }
@@ -399,24 +484,27 @@ fn under_contract(
     let columns: Vec<usize> = (0..data).collect();
     let part = batch.rows.project(&columns).expect("indices come from this batch");
     let at = (&batch.file, batch.places.as_slice());
-    let complying = comply(&part, contract, &|_| false, at)?;
-    let (mut bad, lost): (BTreeMap<_, _>, _) = (complying.bad.into_iter().collect(), complying.lost);
+    let complying = comply((&part, false), contract, &|_| false, at)?;
+    let (mut bad, mut lost): (BTreeMap<_, _>, _) = (complying.bad.into_iter().collect(), complying.lost);
     // Keys before and after a change of the key are those of rows.
     for of in &mut batch.moves {
         let place = [batch.places[of.row]];
-        let key = comply(&of.key, contract, &|_| false, (&batch.file, &place))?;
+        let key = comply((&of.key, false), contract, &|_| false, (&batch.file, &place))?;
         if let Some((_, e)) = key.bad.into_iter().next() {
             bad.entry(of.row).or_insert(e);
         }
         of.key = key.rows;
     }
     let tail = data..schema.fields().len();
-    let declared = complying.rows;
+    let with_data = complying.kept.len();
+    let declared = with_defaults(&complying.rows, contract, &mut lost)?;
+    let added = declared.num_columns() - with_data;
     let fields: Vec<_> =
         declared.schema().fields().iter().cloned().chain(tail.clone().map(|i| schema.fields()[i].clone())).collect();
     let arrays: Vec<_> =
         declared.columns().iter().cloned().chain(tail.clone().map(|i| batch.rows.column(i).clone())).collect();
-    batch.given = complying.kept.into_iter().chain(tail).map(|i| batch.given[i].clone()).collect();
+    let data = complying.kept.iter().map(|&i| batch.given[i].clone()).chain(vec![None; added]);
+    batch.given = data.chain(tail.map(|i| batch.given[i].clone())).collect();
     batch.rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)
         .map_err(|e| Error::internal("records could not be put in the contract's columns").with_source(e))?;
     Ok((batch, bad, lost))

@@ -3,20 +3,31 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
+use arrow::compute::nullif;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use biscuit_core::{Error, Result};
-use biscuit_schema::{Column, ColumnType, Contract, Extra, coerce_column, plain_type, text_type, written_type};
+use biscuit_schema::{
+    Column, ColumnType, Contract, Extra, Losses, OnError, coerce_column, default_values, plain_type, text_type,
+    written_type,
+};
 
 /// The column that was declared for one of the input; under a contract there are no others.
 pub(crate) fn declared(contract: Option<&Contract>, expected: Option<&SchemaRef>, name: &str) -> Option<Column> {
     if let Some(contract) = contract {
-        return contract.column_for(name).cloned();
+        return contract.column_for(name).map(|column| of_contract(contract, column));
     }
     let fields = expected?.fields();
     let exact = fields.iter().find(|f| f.name() == name);
     let field = exact.or_else(|| fields.iter().find(|f| f.name().eq_ignore_ascii_case(name)))?;
     Some(of_type(field.name(), &plain_type(field.data_type())))
+}
+
+/// A column of a contract, with what the contract says of all where it says nothing itself.
+fn of_contract(contract: &Contract, column: &Column) -> Column {
+    let mut column = column.clone();
+    column.reading.on_error = Some(contract.on_error_of(&column));
+    column
 }
 
 /// A column of this type, whose values become it without a loss or not at all.
@@ -29,13 +40,56 @@ pub(crate) fn of_type(name: &str, t: &DataType) -> Column {
 pub(crate) struct Lost {
     /// Columns, and fields of structs, that were left out.
     pub(crate) dropped: Vec<String>,
-    /// Values that were rounded, by column.
-    pub(crate) rounded: BTreeMap<String, u64>,
+    /// What became of values, by column.
+    pub(crate) columns: BTreeMap<String, Losses>,
 }
 
 impl Lost {
     pub(crate) fn drop(&mut self, name: &str) {
         push_once(&mut self.dropped, name.to_owned());
+    }
+
+    pub(crate) fn of(&mut self, column: &str) -> &mut Losses {
+        self.columns.entry(column.to_owned()).or_default()
+    }
+
+    /// Whether a value that is not of its column's type is null by the contract; it is counted then.
+    pub(crate) fn null(&mut self, column: &Column, code: &'static str) -> bool {
+        let is_null = column.reading.on_error == Some(OnError::Null);
+        if is_null {
+            *self.of(&column.name).nulled.entry(code).or_default() += 1;
+        }
+        is_null
+    }
+}
+
+/// Where values became null, and why.
+pub(crate) type Nulled = BTreeMap<String, Vec<(usize, &'static str)>>;
+
+impl Lost {
+    /// Rows in which the values of these columns are null that could not be read, and not the default; they are counted.
+    pub(crate) fn nulled_in(
+        &mut self,
+        rows: &RecordBatch,
+        contract: &Contract,
+        nulled: &Nulled,
+    ) -> Result<RecordBatch> {
+        let failed = |e| Error::internal("values could not become null").with_source(e);
+        let mut columns = rows.columns().to_vec();
+        for (name, values) in nulled {
+            let Some(column) = contract.column_for(name) else { continue };
+            let mut is_null = vec![false; rows.num_rows()];
+            values.iter().for_each(|(row, _)| is_null[*row] = true);
+            if let Ok(at) = rows.schema().index_of(&column.name) {
+                columns[at] = nullif(&columns[at], &BooleanArray::from(is_null)).map_err(failed)?;
+            }
+            let losses = self.of(&column.name);
+            values.iter().for_each(|(_, code)| *losses.nulled.entry(code).or_default() += 1);
+            if column.reading.default.is_some() {
+                losses.defaulted = losses.defaulted.saturating_sub(values.len() as u64);
+            }
+        }
+        RecordBatch::try_new(rows.schema(), columns).map_err(failed)
     }
 }
 
@@ -46,7 +100,7 @@ pub(crate) fn push_once(names: &mut Vec<String>, name: String) {
     }
 }
 
-/// Values in the type of a declared column, and the rows whose values do not fit it.
+/// Values in the type of a declared column, and the rows whose values do not fit it; not those whose values are null then by the contract.
 ///
 /// # Errors
 /// `NoCoercion`, `ColumnCase`.
@@ -58,10 +112,15 @@ pub(crate) fn in_column(
 ) -> Result<(ArrayRef, Vec<(usize, Error)>)> {
     let made = coerce_column(column, values).map_err(|e| e.in_file(file))?;
     made.dropped.iter().for_each(|name| lost.drop(name));
-    if made.rounded > 0 {
-        *lost.rounded.entry(column.name.clone()).or_default() += made.rounded;
+    if made.rounded > 0 || made.defaulted > 0 {
+        let counted = Losses { rounded: made.rounded, defaulted: made.defaulted, ..Losses::default() };
+        lost.of(&column.name).add(&counted);
     }
-    let bad = made.refused.iter().map(|refused| (refused.row, refused.error().at(file, places[refused.row])));
+    let bad = made
+        .refused
+        .iter()
+        .filter(|refused| !lost.null(column, refused.code))
+        .map(|refused| (refused.row, refused.error().at(file, places[refused.row])));
     Ok((made.array, bad.collect()))
 }
 
@@ -113,10 +172,12 @@ pub(crate) fn as_written_in(
 
 /// Brings rows to a contract; columns that it does not have are left out and named, and those that are `passed` stay as they are.
 ///
+/// `is_typed` says that values of the contract's columns are of their types already.
+///
 /// # Errors
 /// `NoCoercion`, `ColumnCase`.
 pub(crate) fn comply(
-    batch: &RecordBatch,
+    (batch, is_typed): (&RecordBatch, bool),
     contract: &Contract,
     passed: &dyn Fn(&str) -> bool,
     at: (&Arc<str>, &[u64]),
@@ -127,7 +188,13 @@ pub(crate) fn comply(
         let name = field.name();
         let column = match (contract.column_for(name), contract.extra) {
             _ if passed(name) => None,
-            (Some(column), _) => Some(column.clone()),
+            (Some(column), _) if is_typed && values.data_type() == column.column_type.arrow() => {
+                fields.push(Arc::new(Field::new(&column.name, values.data_type().clone(), true)));
+                columns.push(values.clone());
+                kept.push(i);
+                continue;
+            }
+            (Some(column), _) => Some(of_contract(contract, column)),
             (None, Extra::Keep) => Some(of_type(name, &written_type(&plain_type(values.data_type())))),
             (None, Extra::Refuse) => {
                 let message = format!("the contract does not have `{name}`");
@@ -155,6 +222,26 @@ pub(crate) fn comply(
     let rows = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
         .map_err(|e| Error::internal("rows could not be put in the contract's columns").with_source(e))?;
     Ok(Complying { rows, kept, bad: bad.into_iter().collect(), lost })
+}
+
+/// Rows with the columns of a contract that they do not have, but that have a default; it counts what is in them.
+///
+/// # Errors
+/// `InvalidContract`, `TooLarge`.
+pub(crate) fn with_defaults(rows: &RecordBatch, contract: &Contract, lost: &mut Lost) -> Result<RecordBatch> {
+    let (mut fields, mut columns) = (rows.schema().fields().to_vec(), rows.columns().to_vec());
+    for column in &contract.columns {
+        if rows.column_by_name(&column.name).is_some() {
+            continue;
+        }
+        let Some(all) = default_values(column, rows.num_rows())? else { continue };
+        lost.of(&column.name).defaulted += rows.num_rows() as u64;
+        fields.push(Arc::new(Field::new(&column.name, all.data_type().clone(), true)));
+        columns.push(all);
+    }
+    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
+        .map_err(|e| Error::internal("rows could not be put in the contract's columns").with_source(e))
 }
 
 /// The type in which text is read before it becomes of this type. Bytes have no text of their own.

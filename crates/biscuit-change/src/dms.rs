@@ -15,7 +15,7 @@ use crate::declared::{declared, of_type};
 use crate::dms_file::{DmsFile, Kind};
 use crate::dms_rows::Make;
 use crate::op::{OpMap, ParsedOp};
-use crate::refused::{BadRows, Part, Refused, sift};
+use crate::refused::{BadRows, Part, PutsAside, Refused, sift};
 use crate::rows::RowsOptions;
 use crate::table_name::{TableName, check_one};
 use crate::text::{empty, text_of};
@@ -159,6 +159,7 @@ impl DmsOptions {
 #[derive(Debug)]
 pub struct DmsReader {
     options: DmsOptions,
+    puts_aside: PutsAside,
     /// Whether the order is the file and the row in it.
     by_place: bool,
     csv: Vec<(CsvFile, DmsFile)>,
@@ -174,7 +175,8 @@ impl DmsReader {
         let by_place = named.is_empty();
         let order = if by_place { vec![FILE.to_owned(), ROW.to_owned()] } else { named };
         let changes = Changes { order, key: options.key().to_vec(), ..Changes::default() };
-        Self { options, by_place, csv: vec![], tables: BTreeSet::new(), changes }
+        let puts_aside = PutsAside::new(options.bad_rows, options.contract.as_ref());
+        Self { options, puts_aside, by_place, csv: vec![], tables: BTreeSet::new(), changes }
     }
 
     /// Reads one file: Parquet is known by its first bytes, all else is CSV, plain or gzip. What it holds is known by its
@@ -201,7 +203,7 @@ impl DmsReader {
     /// # Errors
     /// As [`read`](Self::read).
     pub fn read_batch(&mut self, file: &Arc<str>, rows: RecordBatch, first: u64) -> Result<()> {
-        let part = Part::of(rows, first, self.options.bad_rows);
+        let part = Part::of(rows, first, self.puts_aside.any());
         match self.named(file)? {
             Some(named) => self.add(part, file, &named),
             None => Ok(()),
@@ -250,7 +252,7 @@ impl DmsReader {
         };
         let name: Arc<str> = file.into();
         if bytes.starts_with(b"PAR1") {
-            for part in parts(&name, bytes, self.options.bad_rows, row, self.options.max_unpacked)? {
+            for part in parts(&name, bytes, self.puts_aside.any(), row, self.options.max_unpacked)? {
                 self.add(part?, &name, &named)?;
             }
             return Ok(());
@@ -274,7 +276,7 @@ impl DmsReader {
     ) -> Result<()> {
         let form = CsvForm { dialect: self.options.csv, names, null: self.options.null.clone() };
         let refused = &mut self.changes.refused;
-        let mut csv = CsvFile::parse_at(file, text, form, row, self.options.bad_rows, refused)?;
+        let mut csv = CsvFile::parse_at(file, text, form, row, &self.puts_aside, refused)?;
         let o = &self.options;
         let columns = o.contract.iter().flat_map(|c| &c.columns).map(|c| c.name.as_str());
         let meta = [Some(o.op.as_str()), o.timestamp_column.as_deref()];
@@ -326,7 +328,7 @@ impl DmsReader {
         names.extend(has_op.then(|| o.op.clone()));
         names.extend(stamp.filter(|_| has_stamp).map(str::to_owned));
         names.extend(columns);
-        if names.len() != first.len() && o.bad_rows == BadRows::Fail {
+        if names.len() != first.len() && !self.puts_aside.all() {
             return Err(fields_differ(first, names.len(), o).at(file, 1));
         }
         Ok(Some(names))
@@ -388,10 +390,11 @@ impl DmsReader {
             None => {
                 let mut column = name.strip_prefix(&options.before_image).and_then(|key| options.declared(key))?;
                 name.clone_into(&mut column.name);
+                column.reading.default = None;
                 Some(column)
             }
         };
-        let parts = csv_rows::parts(&files, declared, options.bad_rows, &mut self.changes)?;
+        let parts = csv_rows::parts(&files, declared, &self.puts_aside, &mut self.changes)?;
         for ((part, file), named) in parts.into_iter().zip(named) {
             self.add(part, &file, &named)?;
         }
@@ -412,7 +415,7 @@ impl DmsReader {
             None => rows,
         };
         let refused: &mut Vec<Refused> = &mut self.changes.refused;
-        for (batch, lost) in sift(file, part, self.options.bad_rows, refused, &mut |p| make.batch(p, &rows))? {
+        for (batch, lost) in sift(file, part, &self.puts_aside, refused, &mut |p| make.batch(p, &rows))? {
             self.changes.batches.push(batch);
             self.changes.lost(lost);
         }

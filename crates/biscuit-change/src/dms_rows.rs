@@ -8,7 +8,7 @@ use biscuit_schema::{Column, Extra, column_index, plain_type, written_type};
 
 use crate::changes::{ChangeBatch, Move, MoveKind};
 use crate::csv_rows::text_in_column;
-use crate::declared::{Lost, in_column, of_type};
+use crate::declared::{Lost, in_column, of_type, with_defaults};
 use crate::dms::{DmsOptions, FILE, ROW};
 use crate::dms_file::{DmsFile, Kind};
 use crate::op::Op;
@@ -75,6 +75,10 @@ impl Make<'_> {
         let size = arrow::array::RecordBatchOptions::new().with_row_count(Some(part.places.len()));
         let batch = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &size)
             .map_err(|e| Error::internal("rows could not be put together").with_source(e))?;
+        let batch = match &self.options.contract {
+            Some(contract) => with_defaults(&batch, contract, &mut lost)?,
+            None => batch,
+        };
         let (mut batch, _) = part_changes(&Part { batch, ..part.clone() }, self.file, rows)?;
         if self.named.kind == Kind::Load && !self.by_place {
             batch.rank = 0;
@@ -126,6 +130,9 @@ impl Make<'_> {
 
     /// A column in its declared type: DMS writes many types as text, and numbers and timestamps in types of its own.
     fn declared(&self, values: &ArrayRef, column: &Column, part: &Part, lost: &mut Lost) -> Result<ArrayRef> {
+        if part.is_typed && values.data_type() == column.column_type.arrow() {
+            return Ok(values.clone());
+        }
         let at = (self.file, part.places.as_slice());
         let (array, bad) = match plain_type(values.data_type()) {
             DataType::Utf8 => text_in_column(column, &as_text(values)?, at, lost)?,
@@ -147,7 +154,8 @@ impl Make<'_> {
             };
             let now = part.batch.schema().field_with_name(name).map(|f| plain_type(f.data_type())).ok();
             let now = now.unwrap_or_else(|| column.data_type().clone());
-            let declared = self.options.declared(name).unwrap_or_else(|| of_type(name, &now));
+            let mut declared = self.options.declared(name).unwrap_or_else(|| of_type(name, &now));
+            declared.reading.default = None;
             columns.push((name.clone(), self.declared(column, &declared, part, lost)?));
         }
         if columns.is_empty() {

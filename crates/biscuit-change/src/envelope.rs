@@ -22,6 +22,12 @@ pub(crate) struct Event<'a> {
     pub(crate) headers: Option<Headers<'a>>,
     /// Whether the record is a row with its metadata in columns, as the transform `ExtractNewRecordState` makes it.
     pub(crate) flat: bool,
+    /// Whether the images are texts of MongoDB's documents.
+    pub(crate) is_document: bool,
+    /// What an update of a document changes.
+    pub(crate) update: Option<&'a RawValue>,
+    /// The columns that the record is about, besides its key; all where it does not say it.
+    pub(crate) only: Option<&'a [String]>,
     /// The schema or database of the table, where the record says it.
     pub(crate) schema_name: Option<String>,
     /// The database that the schema is in, where the record says both.
@@ -52,6 +58,12 @@ impl Event<'_> {
             None => gtid.rsplit_once('-').map_or(gtid.clone(), |(source, _)| source.to_owned()),
         };
         Some(LogServer { server_id, gtid_source: gtid.map(source), column, position })
+    }
+
+    /// Where it is in the log, by a field of `source`; none for what a snapshot read without a position.
+    pub(crate) fn position(&self, field: &SourceField) -> Option<&'_ RawValue> {
+        // A snapshot of MongoDB has the time at which it was read, by another clock than changes have.
+        self.source.some(&field.field).filter(|_| !(self.is_document && self.is_snapshot()))
     }
 
     /// Whether it is a row that a snapshot read, an initial or an incremental one, and no change.
@@ -118,17 +130,30 @@ pub(crate) fn parse<'a>(line: &'a str, file: &Arc<str>, place: u64) -> Result<Op
         return Err(Error::data("NotAnEnvelope", "the envelope has no `source`").at(file, place));
     };
     let source = nested(source, file, place)?;
-    if text(&source, "connector").as_deref() == Some("mongodb") {
-        let message = "the record is of Debezium's connector for MongoDB, whose documents are text in the envelope: flatten them (`ExtractNewDocumentState`) and merge them as rows";
-        return Err(Error::data("NotAnEnvelope", message).at(file, place));
-    }
+    let is_document = text(&source, "connector").as_deref() == Some("mongodb");
     let (before, after) = (envelope.some("before"), envelope.some("after"));
     let (schema_name, database) = match (text(&source, "schema"), text(&source, "db")) {
         (Some(schema), database) => (Some(schema), database),
         (None, database) => (database, None),
     };
-    let table = text(&source, "table").unwrap_or_default();
-    Ok(Some(Event { op, before, after, source, key, schema, headers, flat: false, schema_name, database, table }))
+    let table = text(&source, if is_document { "collection" } else { "table" }).unwrap_or_default();
+    let update = envelope.some("updateDescription").filter(|_| is_document);
+    Ok(Some(Event {
+        op,
+        before,
+        after,
+        source,
+        key,
+        schema,
+        headers,
+        flat: false,
+        is_document,
+        update,
+        only: None,
+        schema_name,
+        database,
+        table,
+    }))
 }
 
 /// Whether this is something that Debezium writes besides changes: a transaction marker, a heartbeat, a change of a schema, a notification, a signal.
@@ -167,13 +192,29 @@ fn flat<'a>(
         (text("__schema").or_else(|| text("__source_schema")), text("__db").or_else(|| text("__source_db")));
     let database = own_database.clone().filter(|_| own_schema.is_some());
     let schema_name = own_schema.or(own_database).or(schema_of_topic);
-    let table = text("__table").or_else(|| text("__source_table")).or(of_topic).unwrap_or_default();
+    let own_table = ["__table", "__source_table", "__collection", "__source_collection"].into_iter().find_map(text);
+    let table = own_table.or(of_topic).unwrap_or_default();
     let meta = |(name, value): &(String, &'a RawValue)| {
         let name = name.strip_prefix(META)?;
         Some((name.strip_prefix("source_").unwrap_or(name).to_owned(), *value))
     };
     let source = Object::new(object.0.iter().filter_map(meta).collect());
-    Event { op, before: row, after: row, source, key, schema, headers, flat: true, schema_name, database, table }
+    Event {
+        op,
+        before: row,
+        after: row,
+        source,
+        key,
+        schema,
+        headers,
+        flat: true,
+        is_document: false,
+        update: None,
+        only: None,
+        schema_name,
+        database,
+        table,
+    }
 }
 
 fn nested<'a>(raw: &'a RawValue, file: &str, place: u64) -> Result<Object<'a>> {

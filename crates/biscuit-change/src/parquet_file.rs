@@ -4,8 +4,8 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use biscuit_core::{Error, Result, catch_panic};
 use biscuit_schema::{
-    check_parquet_footer, check_size, differs_by_calendar, has_legacy_calendar, int96_as_micros, legacy_calendar,
-    parquet_rows_at_a_time, uuid_columns, uuid_texts,
+    check_int96, check_parquet_footer, check_size, differs_by_calendar, has_legacy_calendar, int96_as_micros,
+    legacy_calendar, parquet_rows_at_a_time, uuid_columns, uuid_texts,
 };
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::{
@@ -50,8 +50,13 @@ fn rows_at_a_time(file: &str, metadata: &ParquetMetaData, content: &Bytes) -> Re
             let at = |n: u64| usize::try_from(n).unwrap_or(usize::MAX).min(content.len());
             (column, content.slice(at(begin)..at(begin.saturating_add(length))))
         });
-        match catch_panic(|| parquet_rows_at_a_time(group, columns, BATCH)) {
-            Ok(rows) => rows.map_err(|why| unreadable(file, &why)),
+        let footer = metadata.file_metadata().key_value_metadata();
+        let check = || {
+            columns.clone().try_for_each(|(column, pages)| check_int96(column, &pages, footer))?;
+            Ok::<_, Error>(parquet_rows_at_a_time(group, columns, BATCH))
+        };
+        match catch_panic(check) {
+            Ok(rows) => rows.map_err(|e| e.in_file(file))?.map_err(|why| unreadable(file, &why)),
             Err(e) => Err(unreadable(file, "it is damaged").with_source(e)),
         }
     };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use biscuit_core::{Error, ErrorKind, Result};
+use biscuit_schema::{Column, Contract, OnError};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
@@ -15,6 +16,39 @@ pub enum BadRows {
     Fail,
     /// It is put aside with the reason, and the others go on.
     Quarantine,
+}
+
+/// Which records are put aside: all that cannot be used, or those whose columns are to be by the contract.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct PutsAside {
+    all: bool,
+    columns: Vec<String>,
+}
+
+impl PutsAside {
+    pub(crate) fn new(bad_rows: BadRows, contract: Option<&Contract>) -> Self {
+        let columns = contract.into_iter().flat_map(|contract| {
+            let wanted = |c: &&Column| contract.on_error_of(c) == OnError::Quarantine;
+            contract.columns.iter().filter(wanted).map(|c| c.name.clone())
+        });
+        Self { all: bad_rows == BadRows::Quarantine, columns: columns.collect() }
+    }
+
+    /// Whether there may be any, so that records are kept as they were.
+    pub(crate) fn any(&self) -> bool {
+        self.all || !self.columns.is_empty()
+    }
+
+    /// Whether all are that cannot be used.
+    pub(crate) fn all(&self) -> bool {
+        self.all
+    }
+
+    /// Whether the record of this error is.
+    pub(crate) fn takes(&self, e: &Error) -> bool {
+        let by_column = || e.column().is_some_and(|column| self.columns.iter().any(|own| own == column));
+        is_about_a_record(e) && (self.all || by_column())
+    }
 }
 
 /// A record that was put aside: where it came from, why, and what it was.
@@ -44,7 +78,7 @@ impl Refused {
 }
 
 /// Whether an error is about one record, which can be put aside without the others.
-pub(crate) fn is_about_a_record(e: &Error) -> bool {
+fn is_about_a_record(e: &Error) -> bool {
     e.kind() == ErrorKind::Data && e.row().is_some()
 }
 
@@ -127,14 +161,16 @@ pub(crate) struct Part {
     pub(crate) batch: RecordBatch,
     pub(crate) places: Vec<u64>,
     pub(crate) raws: Option<Raws>,
+    /// Whether values are of the types of their columns already.
+    pub(crate) is_typed: bool,
 }
 
 impl Part {
     /// Rows of a file that holds columns, numbered from `first`.
-    pub(crate) fn of(batch: RecordBatch, first: u64, bad_rows: BadRows) -> Self {
+    pub(crate) fn of(batch: RecordBatch, first: u64, keeps_raws: bool) -> Self {
         let places = (first..first + batch.num_rows() as u64).collect();
-        let raws = (bad_rows == BadRows::Quarantine).then(|| Raws::Rows(batch.clone()));
-        Self { batch, places, raws }
+        let raws = keeps_raws.then(|| Raws::Rows(batch.clone()));
+        Self { batch, places, raws, is_typed: false }
     }
 
     /// The rows that are not bad.
@@ -146,7 +182,8 @@ impl Part {
         let batch = take_record_batch(&self.batch, &UInt32Array::from(rows.clone()))
             .map_err(|e| Error::internal("rows could not be picked").with_source(e))?;
         let places = rows.iter().map(|&r| self.places[r as usize]).collect();
-        Ok(Self { batch, places, raws: self.raws.map(|r| r.pick(&rows)).transpose()? })
+        let raws = self.raws.map(|r| r.pick(&rows)).transpose()?;
+        Ok(Self { batch, places, raws, is_typed: self.is_typed })
     }
 
     fn half(&self, from: usize, len: usize) -> Result<Self> {
@@ -155,6 +192,7 @@ impl Part {
             batch: self.batch.slice(from, len),
             places: self.places[from..from + len].to_vec(),
             raws: self.raws.as_ref().map(|r| r.pick(&rows)).transpose()?,
+            is_typed: self.is_typed,
         })
     }
 }
@@ -164,7 +202,7 @@ impl Part {
 pub(crate) fn sift<T>(
     file: &str,
     part: Part,
-    bad_rows: BadRows,
+    puts_aside: &PutsAside,
     refused: &mut Vec<Refused>,
     make: &mut dyn FnMut(&Part) -> Result<T>,
 ) -> Result<Vec<T>> {
@@ -176,7 +214,7 @@ pub(crate) fn sift<T>(
                 made.push(one);
                 continue;
             }
-            Err(e) if bad_rows == BadRows::Quarantine && is_about_a_record(&e) => e,
+            Err(e) if puts_aside.takes(&e) => e,
             Err(e) => return Err(e),
         };
         let rows = part.places.len();

@@ -28,12 +28,12 @@ pub fn row_changes(
     places: Vec<u64>,
     options: &RowsOptions,
 ) -> Result<(ChangeBatch, u64)> {
-    let part = Part { batch: batch.clone(), places, raws: None };
+    let part = Part { batch: batch.clone(), places, raws: None, is_typed: false };
     part_changes(&part, file, options)
 }
 
 pub(crate) fn part_changes(part: &Part, file: &Arc<str>, options: &RowsOptions) -> Result<(ChangeBatch, u64)> {
-    let Part { batch, places, raws } = part;
+    let Part { batch, places, raws, .. } = part;
     check_names(&batch.schema(), &format!("`{file}`"))?;
     let mut ops = Vec::with_capacity(batch.num_rows());
     let codes = codes(batch, options.op.as_deref(), file)?;

@@ -14,10 +14,10 @@ use crate::codec::{self, At};
 use crate::columnar::{self, is_columnar};
 use crate::csv_dialect::{CsvDialect, without_packing};
 use crate::csv_rows::{self, CsvFile, CsvForm};
-use crate::declared::{Lost, as_written, as_written_in, comply, declared, in_column, of_type};
+use crate::declared::{Lost, as_written, as_written_in, comply, declared, in_column, of_type, with_defaults};
 use crate::json::{self, Object};
 use crate::op::OpMap;
-use crate::refused::{BadRows, Part, Raws, Refused, is_about_a_record, lines, sift};
+use crate::refused::{BadRows, Part, PutsAside, Raws, Refused, lines, sift};
 use crate::row_changes::part_changes;
 use crate::text::{empty, is_beside_values, json_text, text_of, wrong_type};
 use crate::text_encoding::TextEncoding;
@@ -122,6 +122,7 @@ impl RowsOptions {
 #[derive(Debug, Default)]
 pub struct RowsReader {
     options: RowsOptions,
+    puts_aside: PutsAside,
     changes: Changes,
     json: Vec<(Arc<str>, Arc<str>, Option<u64>)>,
     csv: Vec<CsvFile>,
@@ -130,7 +131,8 @@ pub struct RowsReader {
 impl RowsReader {
     /// A reader with these options.
     pub fn new(options: RowsOptions) -> Self {
-        Self { options, ..Self::default() }
+        let puts_aside = PutsAside::new(options.bad_rows, options.contract.as_ref());
+        Self { options, puts_aside, ..Self::default() }
     }
 
     /// Takes one file. Parquet and Avro are known by their first bytes, CSV by the ending of its name (`.csv`, `.csv.gz`, `.tsv`),
@@ -163,7 +165,7 @@ impl RowsReader {
         if bytes.is_empty() {
             Err(empty(file))
         } else if columnar {
-            for part in columnar::parts(&name, bytes, self.options.bad_rows, row, self.options.max_unpacked)? {
+            for part in columnar::parts(&name, bytes, self.puts_aside.any(), row, self.options.max_unpacked)? {
                 self.add(part?, &name)?;
             }
             Ok(())
@@ -182,7 +184,7 @@ impl RowsReader {
     /// # Errors
     /// Those of [`row_changes`](crate::row_changes).
     pub fn read_batch(&mut self, file: &Arc<str>, rows: RecordBatch, first: u64) -> Result<()> {
-        self.add(Part::of(rows, first, self.options.bad_rows), file)
+        self.add(Part::of(rows, first, self.puts_aside.any()), file)
     }
 
     /// The change records that are ready: those of files that hold columns. Those of text come with [`finish`](Self::finish).
@@ -192,7 +194,7 @@ impl RowsReader {
 
     fn csv(&mut self, file: &Arc<str>, text: String, form: CsvForm, row: Option<u64>) -> Result<()> {
         let refused = &mut self.changes.refused;
-        let csv = CsvFile::parse_at(file, text, form, row, self.options.bad_rows, refused)?;
+        let csv = CsvFile::parse_at(file, text, form, row, &self.puts_aside, refused)?;
         self.csv.push(csv);
         Ok(())
     }
@@ -211,13 +213,14 @@ impl RowsReader {
                 };
             };
             let passed = |name: &str| options.is_input_only(name);
-            let complying = comply(&part.batch, contract, &passed, (file, &part.places))?;
+            let mut complying = comply((&part.batch, part.is_typed), contract, &passed, (file, &part.places))?;
             if let Some((_, e)) = complying.bad.into_iter().next() {
                 return Err(e);
             }
-            Ok((part_changes(&Part { batch: complying.rows, ..part.clone() }, file, options)?, complying.lost))
+            let batch = with_defaults(&complying.rows, contract, &mut complying.lost)?;
+            Ok((part_changes(&Part { batch, ..part.clone() }, file, options)?, complying.lost))
         };
-        for ((batch, ignored), lost) in sift(file, part, options.bad_rows, &mut changes.refused, &mut make)? {
+        for ((batch, ignored), lost) in sift(file, part, &self.puts_aside, &mut changes.refused, &mut make)? {
             changes.ignored += ignored;
             changes.batches.push(batch);
             changes.lost(lost);
@@ -233,7 +236,7 @@ impl RowsReader {
         self.finish_json()?;
         let files = std::mem::take(&mut self.csv);
         let options = &self.options;
-        let parts = csv_rows::parts(&files, |name| options.declared(name), options.bad_rows, &mut self.changes)?;
+        let parts = csv_rows::parts(&files, |name| options.declared(name), &self.puts_aside, &mut self.changes)?;
         for (part, file) in parts {
             self.add(part, &file)?;
         }
@@ -260,7 +263,7 @@ impl RowsReader {
                 });
                 match object {
                     Ok(object) => found.push(Line { place, span, object }),
-                    Err(e) => refuse(&e, file, line, self.options.bad_rows, &mut self.changes.refused).ok_or(e)?,
+                    Err(e) => refuse(&e, file, line, &self.puts_aside, &mut self.changes.refused).ok_or(e)?,
                 }
             }
             parsed.push((file, text, found));
@@ -269,7 +272,7 @@ impl RowsReader {
         let columns = columns.typed();
         for (file, text, found) in parsed {
             for chunk in chunks(&found) {
-                let part = json_part(&columns, chunk, (file, text), self.options.bad_rows, &mut self.changes)?;
+                let part = json_part(&columns, chunk, (file, text), &self.puts_aside, &mut self.changes)?;
                 self.add(part, file)?;
             }
         }
@@ -278,8 +281,8 @@ impl RowsReader {
 }
 
 /// Puts a line aside, if that is wanted and the error is about it.
-fn refuse(e: &Error, file: &str, line: &str, bad_rows: BadRows, refused: &mut Vec<Refused>) -> Option<()> {
-    let row = e.row().filter(|_| bad_rows == BadRows::Quarantine && is_about_a_record(e))?;
+fn refuse(e: &Error, file: &str, line: &str, puts_aside: &PutsAside, refused: &mut Vec<Refused>) -> Option<()> {
+    let row = e.row().filter(|_| puts_aside.takes(e))?;
     refused.push(Refused::new(file, row, e, format!("{line}\n").into_bytes()));
     Some(())
 }
@@ -370,12 +373,12 @@ fn json_part(
     columns: &[(String, Column)],
     found: &[Line<'_>],
     (file, text): (&Arc<str>, &Arc<str>),
-    bad_rows: BadRows,
+    puts_aside: &PutsAside,
     changes: &mut Changes,
 ) -> Result<Part> {
     let places: Vec<u64> = found.iter().map(|l| l.place).collect();
     let mut bad =
-        BadLines { file, text, found, bad_rows, bad: vec![false; found.len()], refused: &mut changes.refused };
+        BadLines { file, text, found, puts_aside, bad: vec![false; found.len()], refused: &mut changes.refused };
     let mut lost = Lost::default();
     let mut fields = Vec::with_capacity(columns.len());
     let mut arrays: Vec<ArrayRef> = Vec::with_capacity(columns.len());
@@ -390,7 +393,9 @@ fn json_part(
             let at = At { name: &column.name, inside: None };
             let cell = raw.map_or(Ok(Cell::Null), |r| codec::as_written(&t, r.get(), at, &mut lost.dropped));
             cells.push(cell.or_else(|why| {
-                bad.add(row, wrong_type(name, why, file, line.place))?;
+                if !lost.null(column, why.code()) {
+                    bad.add(row, wrong_type(&column.name, why, file, line.place))?;
+                }
                 Ok(Cell::Null)
             })?);
         }
@@ -409,9 +414,8 @@ fn json_part(
     let batch = RecordBatch::try_new_with_options(schema, arrays, &options)
         .map_err(|e| Error::internal("JSON rows could not be put together").with_source(e))?;
     let spans = || found.iter().map(|l| l.span.clone()).collect();
-    let raws =
-        (bad_rows == BadRows::Quarantine).then(|| Raws::Text { text: text.clone(), header: None, spans: spans() });
-    Part { batch, places, raws }.without(&bad)
+    let raws = puts_aside.any().then(|| Raws::Text { text: text.clone(), header: None, spans: spans() });
+    Part { batch, places, raws, is_typed: true }.without(&bad)
 }
 
 /// Lines that are put aside, each once.
@@ -419,7 +423,7 @@ struct BadLines<'a, 'b> {
     file: &'a Arc<str>,
     text: &'a Arc<str>,
     found: &'a [Line<'b>],
-    bad_rows: BadRows,
+    puts_aside: &'a PutsAside,
     bad: Vec<bool>,
     refused: &'a mut Vec<Refused>,
 }
@@ -430,7 +434,7 @@ impl BadLines<'_, '_> {
     fn add(&mut self, row: usize, e: Error) -> Result<()> {
         if !std::mem::replace(&mut self.bad[row], true) {
             let line = &self.text[self.found[row].span.clone()];
-            refuse(&e, self.file, line, self.bad_rows, self.refused).ok_or(e)?;
+            refuse(&e, self.file, line, self.puts_aside, self.refused).ok_or(e)?;
         }
         Ok(())
     }

@@ -52,6 +52,7 @@ pub(crate) fn default_order(connector: Option<&str>) -> &'static [&'static str] 
         Some("sqlserver") => &["source.commit_lsn", "source.change_lsn", "source.event_serial_no"],
         Some("db2") => &["source.commit_lsn", "source.change_lsn"],
         Some("oracle") => &["source.scn"],
+        Some("mongodb") => &["source.ts_ms", "source.ord"],
         _ => &["source.lsn"],
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::codec::Codec;
 use crate::columnar::{self, is_columnar};
-use crate::refused::{BadRows, Raws, lines};
+use crate::refused::{Raws, lines};
 use crate::text::json_text;
 
 /// The columns of a table and how they are read.
@@ -32,7 +32,7 @@ pub(crate) fn each_line(
     step: &mut dyn FnMut(Unit<'_>) -> Result<()>,
 ) -> Result<()> {
     if is_columnar(bytes) {
-        for part in columnar::parts(file, bytes.clone(), BadRows::Fail, row, max_unpacked)? {
+        for part in columnar::parts(file, bytes.clone(), false, row, max_unpacked)? {
             let part = part?;
             let codecs = Arc::new(columnar::codecs(&part.batch));
             step(Unit::Begin(&Raws::Rows(part.batch.clone()), Some(&codecs)))?;

@@ -1,6 +1,6 @@
 use biscuit_change::{CsvDialect, TextEncoding};
 use biscuit_core::Result;
-use biscuit_job::CsvSpec;
+use biscuit_job::TextSpec;
 use clap::Args;
 
 /// How CSV is written.
@@ -22,7 +22,7 @@ pub(crate) struct CsvArgs {
     #[arg(long, value_name = "CHARACTER")]
     comment: Option<String>,
 
-    /// The encoding of CSV without a byte order mark, such as latin1 or utf-16le [default: utf-8]
+    /// The encoding of CSV and JSON without a byte order mark, such as latin1 or utf-16le [default: utf-8]
     #[arg(long, value_name = "NAME")]
     encoding: Option<String>,
 }
@@ -52,9 +52,9 @@ impl CsvArgs {
 
     /// # Errors
     /// `InvalidSpec`.
-    pub(crate) fn spec(&self) -> Result<CsvSpec> {
-        let mut spec = CsvSpec::default();
-        (spec.dialect, spec.encoding) = (self.dialect()?, self.encoding()?);
+    pub(crate) fn spec(&self) -> Result<TextSpec> {
+        let mut spec = TextSpec::default();
+        (spec.csv.dialect, spec.encoding) = (self.dialect()?, self.encoding()?);
         Ok(spec)
     }
 }

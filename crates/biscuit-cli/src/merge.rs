@@ -9,7 +9,7 @@ use biscuit_merge::{
     Authority, ChangeFiles, Format, IgnoreNull, Merge, MergeOptions, MergeReport, MergeSpec, Mode, NewServer, Ties,
     Tombstones, merged_by,
 };
-use biscuit_schema::{Conflict, Contract};
+use biscuit_schema::{Conflict, Contract, Losses};
 use datafusion::arrow::datatypes::SchemaRef;
 use serde_json::json;
 
@@ -516,13 +516,13 @@ pub(crate) struct Remarks<'a> {
     pub(crate) added: &'a [String],
     pub(crate) widened: &'a [String],
     pub(crate) dropped: &'a [String],
-    pub(crate) rounded: &'a BTreeMap<String, u64>,
+    pub(crate) losses: &'a BTreeMap<String, Losses>,
     pub(crate) conflicts: &'a [Conflict],
     pub(crate) quarantined: u64,
     pub(crate) exceptions: &'a [String],
 }
 
-/// Records of other tables, columns that were added, widened and not stored, what was rounded, the quarantine, exceptions.
+/// Records of other tables, columns that were added, widened and not stored, what was lost of values, the quarantine, exceptions.
 pub(crate) fn remarks(of: &Remarks<'_>) -> String {
     let &Remarks { quarantined, exceptions, .. } = of;
     let mut out = String::new();
@@ -537,8 +537,8 @@ pub(crate) fn remarks(of: &Remarks<'_>) -> String {
             out.push_str(&format!("  columns     {what} {}\n", names.join(", ")));
         }
     }
-    for (column, values) in of.rounded {
-        out.push_str(&format!("  rounded     {values} values of {column}\n"));
+    for (column, losses) in of.losses {
+        out.push_str(&format!("  lost        {column}: {}\n", lost(losses)));
     }
     for conflict in of.conflicts {
         out.push_str(&format!("  types       {conflict}\n"));
@@ -548,6 +548,22 @@ pub(crate) fn remarks(of: &Remarks<'_>) -> String {
     }
     exceptions.iter().for_each(|e| out.push_str(&format!("  exception   {e}\n")));
     out
+}
+
+/// What became of the values of a column.
+pub(crate) fn lost(losses: &Losses) -> String {
+    let by_code = |what: &str, counts: &BTreeMap<&'static str, u64>| {
+        let codes: Vec<String> = counts.iter().map(|(code, n)| format!("{code} {n}")).collect();
+        (!codes.is_empty()).then(|| format!("{} {what} ({})", counts.values().sum::<u64>(), codes.join(", ")))
+    };
+    let counted = |what: &str, n: u64| (n > 0).then(|| format!("{n} {what}"));
+    let all = [
+        by_code("became null", &losses.nulled),
+        by_code("put aside", &losses.refused),
+        counted("rounded", losses.rounded),
+        counted("by default", losses.defaulted),
+    ];
+    all.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// The numbers of an object that are not 0, with their names.
@@ -583,7 +599,7 @@ fn text(report: &MergeReport, seconds: f64) -> String {
         added: &report.added_columns,
         widened: &report.widened_columns,
         dropped: &report.dropped_columns,
-        rounded: &report.rounded,
+        losses: &report.losses,
         conflicts: &report.conflicts,
         quarantined: report.verdicts.quarantined,
         exceptions: &report.exceptions,

@@ -203,8 +203,8 @@ async fn rotate(path: &Path, context: &Context) -> Result<KeyFile> {
 
 async fn scan(args: &ScanArgs, context: &Context) -> Result<Answer> {
     let place = open_place(&args.url, context).await?;
-    let (csv, keys) = (args.csv.spec()?, context.file_keys().await?);
-    let batches = sample(&place, None, &csv, args.rows, SystemClock.now(), keys.as_ref()).await?;
+    let (text, keys) = (args.csv.spec()?, context.file_keys().await?);
+    let batches = sample(&place, None, &text, args.rows, SystemClock.now(), keys.as_ref()).await?;
     let mut detectors: Vec<Arc<dyn Detector>> = usual_detectors();
     if let Some(language) = &args.comprehend {
         detectors.push(Arc::new(Comprehend::new(context.stores.comprehend().await, language)?));

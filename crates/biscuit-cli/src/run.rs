@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::args::TableArgs;
 use crate::bookmark_args::{ModeName, open_place};
 use crate::context::Context;
+use crate::merge::lost;
 use crate::output::{AGAIN, Answer};
 use crate::stores::CliPlaces;
 
@@ -132,8 +133,7 @@ fn output(o: &OutputReport, out: &mut String) {
         line(format!("  source      {name}: {selected} files of {listed}, {bytes} bytes{}", others.concat()));
         let Some(read) = &source.read else { continue };
         for (column, losses) in &read.coercion.columns {
-            let losses = json!(losses);
-            line(format!("  lost        {name}.{column}: {losses}"));
+            line(format!("  lost        {name}.{column}: {}", lost(losses)));
         }
         if !read.coercion.dropped.is_empty() {
             let names: Vec<&str> = read.coercion.dropped.iter().map(String::as_str).collect();
@@ -144,7 +144,7 @@ fn output(o: &OutputReport, out: &mut String) {
         line(format!("  types       {conflict}"));
     }
     for (column, losses) in o.coercion.iter().flat_map(|coercion| &coercion.columns) {
-        line(format!("  lost        {column}: {}", json!(losses)));
+        line(format!("  lost        {column}: {}", lost(losses)));
     }
     match (o.outcome, o.rows + o.files + o.replaced) {
         (_, 0) => {}

@@ -164,9 +164,9 @@ async fn infer(args: &InferArgs, context: &Context) -> Result<Answer> {
     let place = open_place(&args.url, context).await?;
     let format = args.format.map(FormatName::of_source);
     let rules = args.no_rules.then_some(RulesSpec::None);
-    let csv = args.csv.spec()?;
+    let text = args.csv.spec()?;
     let (contract, conflicts) =
-        learn(&place, format, &csv, rules.as_ref(), context.file_keys().await?.as_ref()).await?;
+        learn(&place, format, &text, rules.as_ref(), context.file_keys().await?.as_ref()).await?;
     conflicts.iter().for_each(|c| tracing::warn!("{c}"));
     print(&contract, &args.url, &args.print, json!({ "conflicts": conflicts }))
 }

@@ -229,7 +229,7 @@ fn text(report: &SnapshotReport, seconds: f64) -> String {
         added: &report.added_columns,
         widened: &report.widened_columns,
         dropped: &report.dropped_columns,
-        rounded: &report.rounded,
+        losses: &report.losses,
         conflicts: &report.conflicts,
         quarantined: report.verdicts.quarantined,
         exceptions: &report.exceptions,

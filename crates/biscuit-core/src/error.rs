@@ -14,9 +14,9 @@ pub enum ErrorKind {
     Internal,
     /// The job or its arguments are wrong: change them.
     Usage,
-    /// The data is wrong: look at the named file, column and row. Nothing was changed.
+    /// The data is wrong, or the table is not what its journal says: look at what is named, since another run ends in the same way. Nothing was changed.
     Data,
-    /// Another run was there first, or the table is not what the journal says: look, then run again.
+    /// Another run was there first: run again.
     Conflict,
     /// The store did not answer, also after back-off: run again.
     Unavailable,
@@ -97,12 +97,12 @@ impl Error {
         Self::new(ErrorKind::Usage, code, message)
     }
 
-    /// Bad data.
+    /// Bad data, or a table that is not what its journal says.
     pub fn data(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Data, code, message)
     }
 
-    /// Another run was there first, or the table is not what the journal says.
+    /// Another run was there first.
     pub fn conflict(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Conflict, code, message)
     }

@@ -6,7 +6,8 @@ use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use crate::file::OpenFile;
 
 /// Refuses a file with dates or times that are others in the calendar of Spark 2, by its statistics: read as they are they would be days off, and files
-/// that are combined have one calendar. INT96 has no statistics, and is not looked at.
+/// that are combined have one calendar. INT96 has no statistics, and is looked at
+/// where its pages are (`biscuit_schema::check_int96`).
 ///
 /// # Errors
 /// `LegacyCalendar`.

@@ -25,7 +25,7 @@ const ENCRYPTED: &str = "encrypted";
 pub(crate) fn hidden_of(head: &Head) -> Result<Hidden> {
     let Some(fact) = head.meta.get(ENCRYPTED).filter(|fact| !fact.is_null()) else { return Ok(Hidden::default()) };
     Hidden::deserialize(fact).map_err(|e| {
-        Error::conflict("Diverged", "what the journal says of encrypted columns cannot be read").with_source(e)
+        Error::data("Diverged", "what the journal says of encrypted columns cannot be read").with_source(e)
     })
 }
 

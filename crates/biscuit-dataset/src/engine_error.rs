@@ -14,6 +14,7 @@ pub fn parquet_error(place: &str, e: ParquetError) -> Error {
         ParquetError::External(inner) => match inner.downcast::<object_store::Error>() {
             Ok(e) => store_error("read", place, *e),
             Err(inner) => match inner.downcast::<Error>() {
+                Ok(e) if e.file().is_none() => e.in_file(place),
                 Ok(e) => *e,
                 Err(inner) => unreadable(place, ParquetError::External(inner)),
             },

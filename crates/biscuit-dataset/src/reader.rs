@@ -3,7 +3,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
-use biscuit_schema::{check_parquet_footer, check_parquet_pages, check_thrift, parquet_rows_at_a_time};
+use biscuit_schema::{check_int96, check_parquet_footer, check_parquet_pages, check_thrift, parquet_rows_at_a_time};
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -13,7 +13,7 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::{AsyncFileReader, MetadataFetch};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader};
 
 use crate::encryption::{Encryption, no_keys};
 pub(crate) use crate::engine_error::parquet_error;
@@ -82,8 +82,13 @@ impl FileReader {
             let of = of.filter(|((begin, length), _)| range.end <= begin.saturating_add(*length));
             let Some((_, column)) = of else { continue };
             check_parquet_pages(column, bytes).map_err(|why| self.object.damaged(&why))?;
+            self.check_times(column, bytes).map_err(|e| external_error(e.in_file(&self.object.path)))?;
         }
         Ok(())
+    }
+
+    fn check_times(&self, column: &ColumnChunkMetaData, pages: &Bytes) -> Result<()> {
+        check_int96(column, pages, self.metadata.file_metadata().key_value_metadata())
     }
 
     /// Fetches the columns of a row group that are to be decoded.
@@ -133,7 +138,9 @@ impl HeldGroup {
     pub(crate) fn rows_at_a_time(&self, group: usize, wanted: usize) -> parquet::errors::Result<usize> {
         let group = self.file.metadata.row_group(group);
         let columns = self.held.iter().map(|(leaf, (_, bytes))| (group.column(*leaf), bytes.clone()));
-        parquet_rows_at_a_time(group, columns, wanted).map_err(|why| self.file.object.damaged(&why))
+        let checked = columns.clone().try_for_each(|(column, pages)| self.file.check_times(column, &pages));
+        checked.map_err(external_error)?;
+        parquet_rows_at_a_time(group, columns, wanted).map_err(|why| external_error(damaged(&why)))
     }
 
     fn part(&self, wanted: &Range<u64>) -> Option<Bytes> {
@@ -170,9 +177,16 @@ impl AsyncFileReader for HeldGroup {
 impl ObjectReader {
     /// What was found wrong before a decoder saw it; these words quote nothing of the file.
     fn damaged(&self, why: &str) -> ParquetError {
-        let message = format!("the file cannot be read as Parquet: {why}");
-        ParquetError::External(Box::new(Error::data("UnreadableParquet", message).in_file(&self.path)))
+        external_error(damaged(why).in_file(&self.path))
     }
+}
+
+fn damaged(why: &str) -> Error {
+    Error::data("UnreadableParquet", format!("the file cannot be read as Parquet: {why}"))
+}
+
+fn external_error(e: Error) -> ParquetError {
+    ParquetError::External(Box::new(e))
 }
 
 /// The end of an object, which is fetched once.

@@ -28,7 +28,7 @@ pub(crate) fn format_of(
         SourceFormat::Dms => {
             let mut options = DmsOptions::default().with_key(output.key.clone()).with_order(output.order.clone());
             (options.table, options.contract, options.expected) = (table, contract, expected);
-            (options.csv, options.encoding) = (source.csv.dialect, source.csv.encoding);
+            (options.csv, options.encoding) = (source.csv.dialect, source.encoding);
             options.timestamp_column.clone_from(&source.timestamp_column);
             options.op_map = source.op_map()?;
             let defaults = [
@@ -46,7 +46,7 @@ pub(crate) fn format_of(
         SourceFormat::Rows => {
             let mut options = RowsOptions::default();
             (options.contract, options.expected) = (contract, expected);
-            (options.csv, options.encoding) = (source.csv.dialect, source.csv.encoding);
+            (options.csv, options.encoding) = (source.csv.dialect, source.encoding);
             options.op.clone_from(&source.op);
             options.op_map = source.op_map()?;
             options.placeholder.clone_from(&source.placeholder);

@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 
 use crate::decode::CsvRecords;
 use crate::input::InputFile;
-use crate::spec::{CsvSpec, RulesSpec, SourceFormat, invalid};
+use crate::spec::{RulesSpec, SourceFormat, TextSpec, invalid};
 
 /// How much of the files is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,25 +25,25 @@ pub(crate) enum Look {
 pub(crate) async fn infer(
     files: &[Arc<InputFile>],
     format: SourceFormat,
-    csv: &CsvSpec,
+    text: &TextSpec,
     rules: Option<&RulesSpec>,
     (known, keys): (Option<&SchemaRef>, Option<&Encryption>),
     look: Look,
 ) -> Result<(Contract, Vec<Conflict>)> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let learn = |file: Arc<InputFile>| {
-        let (csv, handle, keys) = (csv.clone(), Handle::current(), keys.cloned());
+        let (text, handle, keys) = (text.clone(), Handle::current(), keys.cloned());
         async move {
             let learned = tokio::task::spawn_blocking(move || {
                 let mut inference = Inference::default();
-                let names = look_at(&mut inference, &file, (format, &csv), keys.as_ref(), &handle, look)?;
+                let names = look_at(&mut inference, &file, (format, &text), keys.as_ref(), &handle, look)?;
                 // What the rows say themselves has a type already.
-                for (name, value) in &file.path_columns {
-                    if inference.type_of(name).is_none_or(|t| t.is_null()) {
-                        inference.add_text(&file.name, 1, name, value.as_deref().unwrap_or_default());
-                    }
-                }
-                Ok((inference, names))
+                let is_said = |name: &str| {
+                    let of_rows = inference.spelled(name).and_then(|own| inference.type_of(own));
+                    of_rows.is_some_and(|t| !t.is_null())
+                };
+                let by_path: Vec<_> = file.path_columns.iter().filter(|(name, _)| !is_said(name)).cloned().collect();
+                Ok((inference, names, by_path))
             });
             learned.await.map_err(|e| Error::internal("an inference was cut off").with_source(e))?
         }
@@ -51,15 +51,20 @@ pub(crate) async fn infer(
     // In the order of the files, so that columns have one.
     let mut learned = futures::stream::iter(files.iter().cloned().map(learn)).buffered(cores);
     let (mut inference, mut headers) = (Inference::default(), HashSet::<String>::new());
-    let mut at = files.iter();
+    let (mut at, mut by_path) = (files.iter(), vec![]);
     while let Some(of_file) = learned.next().await {
-        let (of_file, names) = of_file?;
+        let (of_file, names, said) = of_file?;
         let file = at.next().map(|file| file.name.clone()).unwrap_or_default();
         if !names.is_empty() && !headers.is_empty() && !names.iter().any(|name| headers.contains(name)) {
             return Err(no_header(&file, names.iter().map(String::as_str), headers.iter().map(String::as_str)));
         }
         headers.extend(names);
         inference.append(of_file);
+        by_path.extend(said.into_iter().map(|(name, value)| (file.clone(), name, value)));
+    }
+    for (file, name, value) in by_path {
+        let own = inference.spelled(&name).map_or(name, str::to_owned);
+        inference.add_text(&file, 1, &own, value.as_deref().unwrap_or_default());
     }
     let inferred = inference.finish()?;
     let mut contract = inferred.contract;
@@ -113,7 +118,7 @@ pub(crate) fn no_header<'a>(
 fn look_at(
     inference: &mut Inference,
     file: &Arc<InputFile>,
-    (format, csv): (SourceFormat, &CsvSpec),
+    (format, spec): (SourceFormat, &TextSpec),
     keys: Option<&Encryption>,
     handle: &Handle,
     look: Look,
@@ -121,7 +126,7 @@ fn look_at(
     let most = if let Look::Rows(rows) = look { rows } else { u64::MAX };
     match format {
         SourceFormat::Json => {
-            let (mut slices, mut rows) = (file.json_lines(handle)?, 0);
+            let (mut slices, mut rows) = (file.json_lines(handle, spec.encoding)?, 0);
             while rows < most
                 && let Some(slice) = slices.next()?
             {
@@ -140,10 +145,11 @@ fn look_at(
             Ok(vec![])
         }
         SourceFormat::Csv => {
+            let csv = &spec.csv;
             if !csv.header {
                 return Err(invalid("CSV without a header needs a contract, which names its columns"));
             }
-            let text = file.text(handle, csv.encoding)?;
+            let text = file.text(handle, spec.encoding)?;
             let mut reader = CsvRecords::new(&file.name, text, csv.dialect.of_file(&file.name));
             let mut record = ::csv::StringRecord::new();
             reader.read(&mut record)?;

@@ -77,8 +77,8 @@ impl InputFile {
     }
 
     /// Its JSON values in parts of whole lines, each value a line, from a blocking thread.
-    pub(crate) fn json_lines(self: &Arc<Self>, handle: &Handle) -> Result<Slices> {
-        let (mut text, mut begin) = (self.text(handle, None)?, vec![]);
+    pub(crate) fn json_lines(self: &Arc<Self>, handle: &Handle, encoding: Option<TextEncoding>) -> Result<Slices> {
+        let (mut text, mut begin) = (self.text(handle, encoding)?, vec![]);
         (&mut text).take(BEGIN).read_to_end(&mut begin).map_err(|e| self.unreadable(e))?;
         let layout = JsonLayout::of(&begin, (begin.len() as u64) < BEGIN);
         let text = io::Cursor::new(begin).chain(text);

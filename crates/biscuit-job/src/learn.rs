@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use crate::infer::{Look, infer};
 use crate::input::InputFile;
 use crate::read::{FileRows, Reading, Task};
-use crate::spec::{CsvSpec, RulesSpec, SourceFormat};
+use crate::spec::{RulesSpec, SourceFormat, TextSpec};
 
 /// The contract of the objects at a place, by all of them, with what they do not agree on. `keys` are those of Parquet files that are encrypted.
 ///
@@ -19,12 +19,12 @@ use crate::spec::{CsvSpec, RulesSpec, SourceFormat};
 pub async fn learn(
     place: &Place,
     format: Option<SourceFormat>,
-    csv: &CsvSpec,
+    text: &TextSpec,
     rules: Option<&RulesSpec>,
     keys: Option<&Encryption>,
 ) -> Result<(Contract, Vec<Conflict>)> {
     let (files, format) = files_at(place, format).await?;
-    infer(&files, format, csv, rules, (None, keys), Look::All).await
+    infer(&files, format, text, rules, (None, keys), Look::All).await
 }
 
 /// The first rows of the objects at a place, so many of each: all columns, typed as [`learn`] types them.
@@ -34,15 +34,15 @@ pub async fn learn(
 pub async fn sample(
     place: &Place,
     format: Option<SourceFormat>,
-    csv: &CsvSpec,
+    text: &TextSpec,
     rows_of_each: usize,
     now: Instant,
     keys: Option<&Encryption>,
 ) -> Result<Vec<RecordBatch>> {
     let (files, format) = files_at(place, format).await?;
     let (contract, _) =
-        infer(&files, format, csv, Some(&RulesSpec::None), (None, keys), Look::Rows(rows_of_each as u64)).await?;
-    let reading = Arc::new(Reading::new(format, csv.clone(), &contract, now)?.with_keys(keys.cloned()));
+        infer(&files, format, text, Some(&RulesSpec::None), (None, keys), Look::Rows(rows_of_each as u64)).await?;
+    let reading = Arc::new(Reading::new(format, text.clone(), &contract, now)?.with_keys(keys.cloned()));
     let mut all = vec![];
     for file in &files {
         let (reading, handle, file) = (reading.clone(), Handle::current(), file.clone());

@@ -38,5 +38,5 @@ pub use read::ReadReport;
 pub use report::{JobReport, OutputReport, SourceReport};
 pub use spec::{
     AuditSpec, ContractSpec, CsvSpec, DatePart, DerivedColumn, JobSpec, OutputMode, OutputSpec, RulesSpec,
-    SourceFormat, SourceSpec,
+    SourceFormat, SourceSpec, TextSpec,
 };

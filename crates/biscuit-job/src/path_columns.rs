@@ -7,7 +7,7 @@ use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Schema};
 use biscuit_core::{Error, Result};
 use biscuit_dataset::{PathValue, partition_values};
-use biscuit_schema::{Column, ColumnType, Contract};
+use biscuit_schema::{Column, ColumnType, Contract, OnError};
 
 use crate::input::InputFile;
 
@@ -48,7 +48,16 @@ pub(crate) fn with_path_columns(
     for (name, text) in &file.path_columns {
         let as_text = || Column::new(name, ColumnType::of_arrow(DataType::Utf8));
         let known = contract.column_for(name);
-        let value = PathValue::new(name, text.as_deref(), &known.cloned().unwrap_or_else(as_text));
+        let mut column = known.cloned().unwrap_or_else(as_text);
+        // It stands where the rows say nothing either.
+        column.reading.default = None;
+        let value = match PathValue::new(name, text.as_deref(), &column) {
+            // What the contract says of such values is done with those of the rows.
+            Err(_) if contract.on_error_of(&column) != OnError::Fail => {
+                PathValue::new(name, text.as_deref(), &as_text())
+            }
+            value => value,
+        };
         let value = value.map_err(|e| e.in_file(&file.name))?;
         let own = fields
             .iter()

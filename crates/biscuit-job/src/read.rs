@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
-use biscuit_change::Refused;
+use biscuit_change::{Refused, TextEncoding};
 use biscuit_core::{Error, Instant, Result};
 use biscuit_dataset::{DataFile, Encryption, OpenFile};
 use biscuit_schema::{
@@ -22,7 +22,7 @@ use crate::input::{InputFile, SLICE, lines_before, lines_in};
 use crate::json::JsonLines;
 use crate::path_columns::with_path_columns;
 use crate::pii::Guarded;
-use crate::spec::{CsvSpec, SourceFormat};
+use crate::spec::{SourceFormat, TextSpec};
 
 /// What was read of a source, and what was lost.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -42,7 +42,7 @@ pub struct ReadReport {
 #[derive(Debug)]
 pub(crate) struct Reading {
     pub(crate) format: SourceFormat,
-    pub(crate) csv: CsvSpec,
+    pub(crate) text: TextSpec,
     pub(crate) coercion: Coercion,
     /// What becomes of personal data.
     guard: Option<Arc<Guarded>>,
@@ -163,11 +163,11 @@ impl Reading {
     ///
     /// # Errors
     /// `InvalidContract`.
-    pub(crate) fn new(format: SourceFormat, csv: CsvSpec, contract: &Contract, now: Instant) -> Result<Self> {
+    pub(crate) fn new(format: SourceFormat, text: TextSpec, contract: &Contract, now: Instant) -> Result<Self> {
         let coercion = Coercion::new(contract)?;
         let checks = Mutex::new(vec![Compliance::new(contract, now)?]);
         let schema = Arc::new(contract.to_arrow());
-        Ok(Self { format, csv, coercion, guard: None, keys: None, schema, found: Mutex::default(), now, checks })
+        Ok(Self { format, text, coercion, guard: None, keys: None, schema, found: Mutex::default(), now, checks })
     }
 
     /// The same, of rows without personal data.
@@ -254,8 +254,10 @@ impl Reading {
     /// The parts of these files: large ones of lines are divided.
     pub(crate) async fn tasks(&self, files: &[Arc<InputFile>]) -> Result<Vec<Task>> {
         let mut tasks = Vec::new();
+        // Parts of bytes are parts of text in UTF-8 only.
+        let may_divide = self.text.encoding.is_none();
         for file in files {
-            let large = self.format == SourceFormat::Json && file.size > 2 * SLICE as u64;
+            let large = may_divide && self.format == SourceFormat::Json && file.size > 2 * SLICE as u64;
             if !large || !file.has_lines().await? {
                 tasks.push(Task::Whole(file.clone()));
                 continue;
@@ -298,7 +300,7 @@ impl Reading {
                     Ok(())
                 };
                 match &mut json {
-                    Some(json) => read_json(json, &task, handle, &mut piece, &mut refuse),
+                    Some(json) => read_json(json, &task, (handle, self.text.encoding), &mut piece, &mut refuse),
                     None if self.format == SourceFormat::Csv => self.read_csv(&file, handle, &mut piece, &mut refuse),
                     None => self.read_parquet(&file, handle, &mut piece),
                 }?;
@@ -407,14 +409,14 @@ impl Reading {
             .flat_map(|c| std::iter::once(&c.name).chain(&c.reading.renamed_from))
             .map(String::as_str)
             .collect();
-        let names = match self.csv.header {
+        let names = match self.text.csv.header {
             true => Names::InHeader(&known),
             false => {
                 let in_path = |name: &str| file.path_columns.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
                 Names::Given(columns.iter().map(|c| c.name.clone()).filter(|name| !in_path(name)).collect())
             }
         };
-        csv_rows(&file.name, file.text(handle, self.csv.encoding)?, &self.csv, names, piece, refuse)
+        csv_rows(&file.name, file.text(handle, self.text.encoding)?, &self.text.csv, names, piece, refuse)
     }
 }
 
@@ -425,7 +427,7 @@ fn refuse(row: &RefusedRow, file: &InputFile, number: u64, raw: Vec<u8>) -> Refu
 fn read_json(
     json: &mut JsonLines,
     task: &Task,
-    handle: &Handle,
+    (handle, encoding): (&Handle, Option<TextEncoding>),
     piece: &mut dyn FnMut(Piece) -> Result<()>,
     refuse: &mut dyn FnMut(BadRow) -> Result<()>,
 ) -> Result<()> {
@@ -435,7 +437,7 @@ fn read_json(
             json.read(&bytes, 1, piece, refuse)
         }
         Task::Whole(file) => {
-            let mut slices = file.json_lines(handle)?;
+            let mut slices = file.json_lines(handle, encoding)?;
             while let Some(slice) = slices.next()? {
                 json.read(&slice.bytes, slice.first, piece, refuse)?;
             }

@@ -7,7 +7,7 @@ use biscuit_core::{Error, Result, parse_duration, unquoted};
 use biscuit_merge::NewServer;
 use biscuit_pii::Policy;
 use biscuit_schema::{Contract, NamingRule};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use toml::Value;
 
 /// A job, as its file says it. The crate's front page has the form.
@@ -135,8 +135,6 @@ pub enum ContractSpec {
 pub struct CsvSpec {
     /// Delimiter, quotes, comments: each a character, or a name such as `tab`, as [`CsvDialect::byte`] has them.
     pub dialect: CsvDialect,
-    /// The encoding of text without a byte order mark, by a name such as `latin1`. Default: UTF-8.
-    pub encoding: Option<TextEncoding>,
     /// Whether the first line has the names of the columns; else they are those of the contract, in its order.
     pub header: bool,
     /// The cell that stands for null, besides an empty one.
@@ -145,7 +143,7 @@ pub struct CsvSpec {
 
 impl Default for CsvSpec {
     fn default() -> Self {
-        Self { dialect: CsvDialect::default(), encoding: None, header: true, null: String::new() }
+        Self { dialect: CsvDialect::default(), header: true, null: String::new() }
     }
 }
 
@@ -157,7 +155,6 @@ struct CsvFields {
     quote: Option<String>,
     escape: Option<String>,
     comment: Option<String>,
-    encoding: Option<String>,
     header: Option<bool>,
     null: Option<String>,
 }
@@ -180,14 +177,22 @@ impl TryFrom<CsvFields> for CsvSpec {
             return Err("CSV needs a delimiter".to_owned());
         }
         dialect.check().map_err(|e| e.message().to_owned())?;
-        let encoding = fields.encoding.map(|name| TextEncoding::of(&name)).transpose();
-        Ok(Self {
-            dialect,
-            encoding: encoding.map_err(|e| e.message().to_owned())?,
-            header: fields.header.unwrap_or(usual.header),
-            null: fields.null.unwrap_or(usual.null),
-        })
+        Ok(Self { dialect, header: fields.header.unwrap_or(usual.header), null: fields.null.unwrap_or(usual.null) })
     }
+}
+
+/// How text is written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TextSpec {
+    /// How CSV is.
+    pub csv: CsvSpec,
+    /// The encoding of text without a byte order mark. Default: UTF-8.
+    pub encoding: Option<TextEncoding>,
+}
+
+fn encoding<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<TextEncoding>, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    TextEncoding::of(&name).map(Some).map_err(|e| serde::de::Error::custom(e.message()))
 }
 
 /// A source.
@@ -208,6 +213,9 @@ pub struct SourceSpec {
     /// How CSV is written.
     #[serde(default)]
     pub csv: CsvSpec,
+    /// The encoding of CSV and JSON without a byte order mark, by a name such as `latin1`. Default: UTF-8.
+    #[serde(default, deserialize_with = "encoding")]
+    pub encoding: Option<TextEncoding>,
     /// The column that gets the URL of the object that a row comes from.
     pub source_file: Option<String>,
     /// Whether folders below the source's place that are named as Hive names them, `dt=2024-02-28`, are columns of the rows in them. Default: yes.
@@ -256,6 +264,11 @@ pub struct SourceSpec {
 }
 
 impl SourceSpec {
+    /// How its text is written.
+    pub fn text(&self) -> TextSpec {
+        TextSpec { csv: self.csv.clone(), encoding: self.encoding }
+    }
+
     /// Its places.
     pub fn places(&self) -> Vec<String> {
         match &self.url {

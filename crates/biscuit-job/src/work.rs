@@ -213,7 +213,7 @@ impl Work<'_> {
             Some(mut contract) if contract.extra == Extra::Keep && spec.format != SourceFormat::Parquet => {
                 let files = chosen.files(objects)?;
                 let (found, _) =
-                    infer(&files, spec.format, &spec.csv, spec.rules.as_ref(), (None, None), Look::All).await?;
+                    infer(&files, spec.format, &spec.text(), spec.rules.as_ref(), (None, None), Look::All).await?;
                 let own = |name: &str| {
                     let is = |n: &String| n.eq_ignore_ascii_case(name);
                     contract.columns.iter().any(|c| is(&c.name) || c.reading.renamed_from.iter().any(is))
@@ -229,7 +229,7 @@ impl Work<'_> {
                 let known = known.map(|known| without(known, &file.into_iter().collect()));
                 let keys = self.snapshot.dataset().encryption();
                 let (contract, conflicts) =
-                    infer(&files, spec.format, &spec.csv, spec.rules.as_ref(), (known.as_ref(), keys), Look::All)
+                    infer(&files, spec.format, &spec.text(), spec.rules.as_ref(), (known.as_ref(), keys), Look::All)
                         .await?;
                 conflicts.iter().for_each(|c| tracing::warn!("{c}"));
                 let report: &mut SourceReport = self.report.sources.entry(chosen.source.clone()).or_default();
@@ -243,7 +243,7 @@ impl Work<'_> {
     async fn reading(&mut self, at: usize, contract: &Contract, own: Option<&Contract>) -> Result<Reading> {
         let spec = &self.job.spec.sources[&self.chosen[at].source];
         let keys = self.snapshot.dataset().encryption().cloned();
-        let reading = Reading::new(spec.format, spec.csv.clone(), contract, self.run.start)?.with_keys(keys);
+        let reading = Reading::new(spec.format, spec.text(), contract, self.run.start)?.with_keys(keys);
         // Without a contract of its own and a query, the rows are the output's.
         let declared = match (&spec.contract, &self.spec.sql) {
             (None, None) => own.unwrap_or(contract),

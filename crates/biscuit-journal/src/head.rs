@@ -229,14 +229,14 @@ pub(crate) async fn read_head(store: &dyn ObjectStore, state: &Path) -> Result<(
     if newest.saturating_sub(entries.checkpoint) > entries.records.len() as u64 + MOST_UNLISTED {
         let message =
             format!("the journal `{state}` has records up to {newest}, and no checkpoint after {}", head.version);
-        return Err(Error::conflict("Diverged", message));
+        return Err(Error::data("Diverged", message));
     }
     let reads: Vec<_> = newer.map(|v| read_record(store, state, v, is_done(v)).boxed()).collect();
     let mut records = stream::iter(reads).buffered(16);
     while let Some((record, done)) = records.try_next().await? {
         if record.version != head.version + 1 {
             let path = Entry::Record(head.version + 1).path(state);
-            return Err(Error::conflict("Diverged", format!("`{path}` is the record of version {}", record.version)));
+            return Err(Error::data("Diverged", format!("`{path}` is the record of version {}", record.version)));
         }
         head.apply(record, done.as_ref());
     }

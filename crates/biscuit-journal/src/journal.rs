@@ -255,7 +255,7 @@ impl Journal {
             "the journal `{}` misses a version, or did not finish one that others went on from; `biscuit history` shows those that are there",
             self.state
         );
-        let e = Error::conflict("Diverged", message);
+        let e = Error::data("Diverged", message);
         Err(match gap {
             Some(gap) => e.with_source(gap),
             None => e,
@@ -326,10 +326,7 @@ impl Journal {
         };
         let sum = format!("crc32:{:08x}", crc32fast::hash(&bytes));
         if bytes.len() as u64 != file.size || sum != file.checksum {
-            return Err(Error::conflict(
-                "Diverged",
-                format!("the state file `{path}` is not the one that was written"),
-            ));
+            return Err(Error::data("Diverged", format!("the state file `{path}` is not the one that was written")));
         }
         Ok(bytes)
     }
@@ -342,7 +339,7 @@ impl Journal {
         }
         match self.head().await {
             Ok(now) if now.version > head.version => conflict(head.version + 1).with_source(error),
-            Ok(_) => Error::conflict("Diverged", format!("a file of the table is gone: {}", error.message())),
+            Ok(_) => Error::data("Diverged", format!("a file of the table is gone: {}", error.message())),
             Err(e) => e,
         }
     }

@@ -99,7 +99,7 @@ impl Journal {
             for (path, held) in &head.held {
                 // A record that was dropped is older than the ones behind it.
                 let (_, at) = committed.range(held.since..).next().ok_or_else(|| {
-                    Error::conflict("Diverged", format!("the journal says nothing from version {} on", held.since))
+                    Error::data("Diverged", format!("the journal says nothing from version {} on", held.since))
                 })?;
                 // As it is now, if it is there.
                 let file = observed.held.iter().find(|f| f.path == *path).cloned();

@@ -143,7 +143,7 @@ impl Journal {
             (Foreign::Fail, Some(file)) => {
                 let n = observed.foreign.len();
                 let message = format!("{n} file(s) of somebody else are in the table, the first is `{}`", file.path);
-                return Err(Error::conflict("ForeignFiles", message));
+                return Err(Error::data("ForeignFiles", message));
             }
         }
         Ok(())
@@ -183,7 +183,7 @@ fn is_held(head: &Head, file: &Retired) -> bool {
 }
 
 fn diverged(what: &str) -> Error {
-    Error::conflict(
+    Error::data(
         "Diverged",
         format!("the table is not what its journal says: {what}; `biscuit adopt` makes what is there the table"),
     )

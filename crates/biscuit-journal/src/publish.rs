@@ -167,7 +167,7 @@ async fn publish_one(guard: &Guard<'_>, file: &Published) -> Result<Option<Strin
             Ok(found) if found.size == file.size => return Ok(found.e_tag),
             Ok(_) => {
                 let message = format!("`{to}` is there with another size than was staged; nothing was retired");
-                return Err(Error::conflict("Diverged", message).into());
+                return Err(Error::data("Diverged", message).into());
             }
             Err(object_store::Error::NotFound { .. }) => {}
             Err(e) => return Err(store_error("look at", &to, e).into()),
@@ -181,13 +181,13 @@ async fn publish_one(guard: &Guard<'_>, file: &Published) -> Result<Option<Strin
                     let message = format!(
                         "version {version}: neither `{from}` nor `{to}` is there; nothing was retired; `biscuit adopt` leaves the partition as it was"
                     );
-                    return Err(Error::conflict("LostStaging", message).into());
+                    return Err(Error::data("LostStaging", message).into());
                 }
             }
             Err(e) => return Err(store_error("publish", &to, e).into()),
         }
     }
-    Err(Error::conflict("Diverged", format!("`{to}` is not there after it was published")).into())
+    Err(Error::data("Diverged", format!("`{to}` is not there after it was published")).into())
 }
 
 /// A copy that does not replace: where the store has no such copy, the name is unique and was looked at just before.

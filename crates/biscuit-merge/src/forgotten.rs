@@ -51,7 +51,7 @@ impl Forgotten {
     pub async fn load(journal: &Journal, head: &Head) -> Result<Self> {
         let Some(file) = head.state.get(FORGOTTEN) else { return Ok(Self::default()) };
         let bytes = journal.read_state(head, file).await?;
-        let damaged = || Error::conflict("Diverged", "the state file of forgotten keys cannot be read");
+        let damaged = || Error::data("Diverged", "the state file of forgotten keys cannot be read");
         let stored: Stored = serde_json::from_slice(&bytes).map_err(|e| damaged().with_source(e))?;
         if stored.format > FORMAT {
             let message =

@@ -55,6 +55,10 @@ impl Merge {
             );
             return Err(Error::data("TooManyQuarantined", message));
         }
+        if !refused.is_empty() && p.options.parquet.encryption.is_some() {
+            // Also those that the contract puts aside.
+            self.check_sealed()?;
+        }
         let head = &p.snapshot.observed.head;
         if refused.is_empty() && matches!(aside, Aside::Add) {
             return Ok(quarantine::Change::default());

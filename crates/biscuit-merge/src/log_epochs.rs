@@ -54,12 +54,22 @@ impl Known {
     }
 }
 
+/// What the journal knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Fact {
+    servers: Vec<Known>,
+    /// The greatest place of rows that a snapshot read before any server was known: they were in the log of the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    snapshot: Option<Place>,
+}
+
 /// The servers whose records were merged.
 #[derive(Debug, Clone)]
 pub(crate) struct LogEpochs {
     /// What the journal said when they were asked for.
     loaded: Value,
     known: Vec<Known>,
+    snapshot: Option<Place>,
     new: NewServer,
     /// The epoch that the run has begun.
     next: Option<u32>,
@@ -72,11 +82,11 @@ impl LogEpochs {
     /// `InvalidFact`.
     pub(crate) fn new(fact: Option<&Value>, new: NewServer) -> Result<Self> {
         let loaded = fact.cloned().unwrap_or_default();
-        let known = if loaded.is_null() { Ok(vec![]) } else { serde_json::from_value(loaded.clone()) };
-        let known = known.map_err(|e| {
+        let fact = if loaded.is_null() { Ok(Fact::default()) } else { serde_json::from_value(loaded.clone()) };
+        let Fact { servers: known, snapshot } = fact.map_err(|e| {
             Error::data("InvalidFact", "the journal's list of log servers cannot be read").with_source(e)
         })?;
-        Ok(Self { loaded, known, new, next: None })
+        Ok(Self { loaded, known, snapshot, new, next: None })
     }
 
     /// Whether they are still those that the journal knows.
@@ -86,7 +96,8 @@ impl LogEpochs {
 
     /// What the journal is to know.
     pub(crate) fn fact(&self) -> Value {
-        serde_json::to_value(&self.known).unwrap_or_default()
+        let fact = Fact { servers: self.known.clone(), snapshot: self.snapshot };
+        if fact == Fact::default() { Value::Null } else { serde_json::to_value(fact).unwrap_or_default() }
     }
 
     /// Records with the epoch of their server in their order, of which nothing else has to be known any more.
@@ -120,6 +131,9 @@ impl LogEpochs {
         let newest = self.known.iter().map(|known| known.epoch).max();
         let (Some(id), gtid) = (server.server_id.as_deref(), server.gtid_source.as_deref()) else {
             // Rows of a snapshot do not say whose log they are in; with one log there is no doubt.
+            if newest.is_none() {
+                self.snapshot = self.snapshot.max(Some(place));
+            }
             return match (newest.unwrap_or(0), self.new) {
                 (0, _) => Ok(0),
                 (newest, NewServer::Newer | NewServer::Same) => Ok(newest),
@@ -149,6 +163,14 @@ impl LogEpochs {
         }
         let own = Known { server_id: id.to_owned(), gtid_source: gtid.map(str::to_owned), epoch: 0, last: place };
         let epoch = match (newest, self.new) {
+            // The log of the first server goes on behind the snapshot that was read from it.
+            (None, NewServer::Fail) if self.snapshot.is_some_and(|snapshot| place < snapshot) => {
+                let what = format!("{}, before the place at which a snapshot of the table was read", name(&own));
+                return Err(self.refused(&what));
+            }
+            (None, NewServer::Newer) if self.snapshot.is_some_and(|snapshot| place < snapshot) => {
+                *self.next.get_or_insert(1)
+            }
             (None, _) => 0,
             (Some(newest), NewServer::Same) => newest,
             (Some(newest), NewServer::Newer) => *self.next.get_or_insert(newest + 1),
@@ -168,7 +190,10 @@ impl LogEpochs {
     }
 
     fn refused(&self, what: &str) -> Error {
-        let before = self.known.iter().map(name).collect::<Vec<_>>().join(", ");
+        let before = match self.known.is_empty() {
+            true => "rows of a snapshot".to_owned(),
+            false => self.known.iter().map(name).collect::<Vec<_>>().join(", "),
+        };
         let message = format!(
             "the record is of another log than the records before ({before}): {what}. Positions in the logs of two database servers cannot be compared: if this one comes after all that was merged, as after a failover, merge with `--new-server newer`; if it is what is left of an older one, with `--new-server older`; if both are one log, with `--new-server same`"
         );

@@ -190,7 +190,7 @@ impl Merge {
             records: taken.records + changes.ignored + changes.refused.len() as u64,
             other_tables: changes.other_tables,
             dropped_columns: changes.dropped_columns,
-            rounded: changes.rounded,
+            losses: changes.losses,
             passed_over: changes.passed_over,
             conflicts: changes.conflicts,
             ..MergeReport::default()

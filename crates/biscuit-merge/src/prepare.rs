@@ -163,7 +163,15 @@ impl Merge {
         encryption.check_clear("one of the key", &self.spec.key)?;
         encryption.check_clear("one that orders the changes", &self.spec.order)?;
         encryption.check_clear("one that makes folders", partition_by)?;
-        if self.options.bad_rows == BadRows::Quarantine && !self.options.sealed {
+        match self.options.bad_rows {
+            BadRows::Quarantine => self.check_sealed(),
+            BadRows::Fail => Ok(()),
+        }
+    }
+
+    /// Records of a table whose files encrypt columns are put aside only where they are sealed.
+    pub(crate) fn check_sealed(&self) -> Result<()> {
+        if !self.options.sealed {
             let message = "columns of the table are encrypted inside of its files, and records that cannot be used would be put aside as they came: they can stop the run instead, or be merged by a job with [pii], which seals them";
             return Err(Error::usage("EncryptedColumn", message));
         }
@@ -378,8 +386,7 @@ pub fn stored_spec(facts: &BTreeMap<String, Value>) -> Result<Option<MergeSpec>>
         let names = made.get(what).and_then(Value::as_array).into_iter().flatten();
         names.filter_map(Value::as_str).map(str::to_owned).collect()
     };
-    let damaged =
-        |e: Error| Error::conflict("Diverged", "what the table's merges have had cannot be read").with_source(e);
+    let damaged = |e: Error| Error::data("Diverged", "what the table's merges have had cannot be read").with_source(e);
     let spec = MergeSpec::new(columns("key"), columns("order")).map_err(damaged)?;
     Ok(Some(spec.with_op_rank(columns("op_rank"))))
 }
@@ -408,7 +415,7 @@ fn marks(fact: Option<&Value>) -> Result<Vec<(i64, Order)>> {
 }
 
 fn damaged_mark() -> Error {
-    Error::conflict("Diverged", "the truncate mark in the journal cannot be read")
+    Error::data("Diverged", "the truncate mark in the journal cannot be read")
 }
 
 fn unhex(text: &str) -> Result<Vec<u8>> {

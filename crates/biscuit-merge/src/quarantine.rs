@@ -41,7 +41,7 @@ struct Line {
 }
 
 fn damaged() -> Error {
-    Error::conflict("Diverged", "the quarantine cannot be read")
+    Error::data("Diverged", "the quarantine cannot be read")
 }
 
 fn to_line(q: &Quarantined) -> Result<String> {

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use biscuit_schema::Conflict;
+use biscuit_schema::{Conflict, Losses};
 use serde::{Deserialize, Serialize};
 
 /// What became of every input record; the numbers add up to the input.
@@ -231,9 +231,9 @@ pub struct MergeReport {
     pub passed_over: Vec<String>,
     /// Columns of the records, and fields of structs, that are not stored.
     pub dropped_columns: Vec<String>,
-    /// Values of the records that were rounded, as the contract allows it, by column.
+    /// Values of the records that were rounded, or became null or the default, as the contract has it, by column.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub rounded: BTreeMap<String, u64>,
+    pub losses: BTreeMap<String, Losses>,
     /// Columns of JSON and CSV whose values are of several types, and that are text for that.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conflicts: Vec<Conflict>,

@@ -122,7 +122,7 @@ fn bytes(text: &str) -> Result<Vec<u8>> {
 }
 
 fn damaged() -> Error {
-    Error::conflict("Diverged", "a state file of the merge cannot be read")
+    Error::data("Diverged", "a state file of the merge cannot be read")
 }
 
 fn broken(e: impl std::error::Error + Send + Sync + 'static) -> Error {

@@ -342,7 +342,7 @@ fn in_the_way(file: &Retired, foreign: &[Retired]) -> Error {
         let message = format!(
             "`{path}` was written by somebody else into a period that is not built yet: move it away, and bring its rows as changes"
         );
-        return Error::conflict("ForeignFiles", message);
+        return Error::data("ForeignFiles", message);
     }
     Error::conflict("Conflict", format!("`{path}` is there already, since another run was first; run again"))
 }

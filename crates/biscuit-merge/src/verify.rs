@@ -125,7 +125,8 @@ async fn verify_version(dataset: &Dataset, snapshot: Snapshot, key: &[String]) -
 
 /// Whether an error is not about the content of a file: keys are missing, or the file was replaced or the store gone meanwhile.
 fn is_not_a_finding(e: &Error) -> bool {
-    matches!(e.code(), "NoFileKeys" | "NotFound") || matches!(e.kind(), ErrorKind::Conflict | ErrorKind::Unavailable)
+    matches!(e.code(), "NoFileKeys" | "NotFound" | "Diverged")
+        || matches!(e.kind(), ErrorKind::Conflict | ErrorKind::Unavailable)
 }
 
 /// How a file that could be read holds other rows than were written.

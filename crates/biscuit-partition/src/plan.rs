@@ -136,7 +136,7 @@ impl Fact {
     /// The fact of a table; none if no run of periods has committed to it.
     pub(crate) fn of(snapshot: &Snapshot) -> Result<Option<Self>> {
         let Some(fact) = snapshot.observed.head.meta.get(PERIODS) else { return Ok(None) };
-        let damaged = |e| Error::conflict("Diverged", "the periods in the journal cannot be read").with_source(e);
+        let damaged = |e| Error::data("Diverged", "the periods in the journal cannot be read").with_source(e);
         serde_json::from_value(fact.clone()).map(Some).map_err(damaged)
     }
 

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use biscuit_core::Instant;
 use biscuit_merge::{MergeReport, SliceReport, Verdicts};
-use biscuit_schema::Conflict;
+use biscuit_schema::{Conflict, Losses};
 use serde::Serialize;
 
 use crate::calendar::Period;
@@ -38,9 +38,9 @@ pub struct SnapshotReport {
     pub passed_over: Vec<String>,
     /// Columns of the records, and fields of structs, that are not stored.
     pub dropped_columns: Vec<String>,
-    /// Values of the records that were rounded, as the contract allows it, by column.
+    /// Values of the records that were rounded, or became null or the default, as the contract has it, by column.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub rounded: BTreeMap<String, u64>,
+    pub losses: BTreeMap<String, Losses>,
     /// Columns of JSON and CSV whose values are of several types, and that are text for that.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conflicts: Vec<Conflict>,
@@ -67,7 +67,7 @@ impl SnapshotReport {
         self.version = self.version.max(merged.version);
         self.other_tables += merged.other_tables;
         self.verdicts.add(&merged.verdicts);
-        merged.rounded.into_iter().for_each(|(column, n)| *self.rounded.entry(column).or_default() += n);
+        merged.losses.into_iter().for_each(|(column, losses)| self.losses.entry(column).or_default().add(&losses));
         self.conflicts.extend(merged.conflicts);
         self.passed_over.extend(merged.passed_over);
         for slice in merged.slices {

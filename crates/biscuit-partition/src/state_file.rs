@@ -14,7 +14,7 @@ impl Kind {
     }
 
     pub(crate) fn damaged(self) -> Error {
-        Error::conflict("Diverged", format!("the state file `{}` cannot be read", self.0))
+        Error::data("Diverged", format!("the state file `{}` cannot be read", self.0))
     }
 
     /// The parts that the last commit left; none where there is no such file.

@@ -19,6 +19,14 @@ pub fn has_legacy_calendar(metadata: Option<&Vec<KeyValue>>) -> bool {
     })
 }
 
+/// Whether the INT96 timestamps of a file are in that calendar: Spark wrote them so until version 3.1, whatever it did with other times.
+pub(crate) fn has_legacy_int96(metadata: Option<&Vec<KeyValue>>) -> bool {
+    let is_before_3_1 = |kv: &KeyValue| {
+        kv.key == "org.apache.spark.version" && kv.value.as_deref().is_some_and(|version| version.starts_with("3.0"))
+    };
+    has_legacy_calendar(metadata) || metadata.into_iter().flatten().any(is_before_3_1)
+}
+
 /// The message for a column with such values.
 pub fn legacy_calendar(column: &str) -> Error {
     let message = format!(
@@ -62,6 +70,10 @@ mod tests {
         let of =
             |key: &str, value: &str| has_legacy_calendar(Some(&vec![KeyValue::new(key.to_owned(), value.to_owned())]));
         assert!(of("org.apache.spark.version", "2.4.8") && of("org.apache.spark.legacyDateTime", ""));
+        let int96 = |value: &str| {
+            has_legacy_int96(Some(&vec![KeyValue::new("org.apache.spark.version".to_owned(), value.to_owned())]))
+        };
+        assert!(int96("3.0.3") && int96("2.4.8") && !int96("3.1.0") && !has_legacy_int96(None));
         assert!(!of("org.apache.spark.version", "3.5.1") && !of("other", "2") && !has_legacy_calendar(None));
     }
 

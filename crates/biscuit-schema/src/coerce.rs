@@ -99,6 +99,16 @@ pub struct Losses {
     pub defaulted: u64,
 }
 
+impl Losses {
+    /// Adds those of other values.
+    pub fn add(&mut self, other: &Self) {
+        other.nulled.iter().for_each(|(code, n)| *self.nulled.entry(code).or_default() += n);
+        other.refused.iter().for_each(|(code, n)| *self.refused.entry(code).or_default() += n);
+        self.rounded += other.rounded;
+        self.defaulted += other.defaulted;
+    }
+}
+
 fn is_zero(n: &u64) -> bool {
     *n == 0
 }
@@ -126,11 +136,7 @@ impl CoercionReport {
         self.rows += other.rows;
         self.refused += other.refused;
         for (column, losses) in &other.columns {
-            let own = self.columns.entry(column.clone()).or_default();
-            losses.nulled.iter().for_each(|(code, n)| *own.nulled.entry(code).or_default() += n);
-            losses.refused.iter().for_each(|(code, n)| *own.refused.entry(code).or_default() += n);
-            own.rounded += losses.rounded;
-            own.defaulted += losses.defaulted;
+            self.columns.entry(column.clone()).or_default().add(losses);
         }
         self.dropped.extend(other.dropped.iter().cloned());
         self.missing.extend(other.missing.iter().cloned());
@@ -147,11 +153,13 @@ pub struct CoercedColumn {
     pub refused: Vec<RefusedRow>,
     /// Values that were rounded, as the column allows it.
     pub rounded: u64,
+    /// Values that are the default, since there was none.
+    pub defaulted: u64,
     /// Fields of structs that the column does not have, and that were left out.
     pub dropped: Vec<String>,
 }
 
-/// Brings values to a column of a contract, whose nulls and defaults are not looked at.
+/// Brings values to a column of a contract, whose default stands where there is none. Whether it may be null is not looked at.
 ///
 /// ```
 /// use arrow::array::{ArrayRef, StringArray};
@@ -174,7 +182,46 @@ pub fn coerce_column(column: &Column, array: &ArrayRef) -> Result<CoercedColumn>
             refused.push(RefusedRow::new(row, column, fault));
         }
     }
-    Ok(CoercedColumn { array: made.array, refused, rounded: made.rounded, dropped: made.dropped })
+    let (array, defaulted) = match default_value(column)? {
+        Some(value) => filled(made.array, array, &value)?,
+        None => (made.array, 0),
+    };
+    Ok(CoercedColumn { array, refused, rounded: made.rounded, defaulted, dropped: made.dropped })
+}
+
+/// The default of a column in so many rows; none if it has none.
+///
+/// # Errors
+/// `InvalidContract` if it is not of the column's type, `TooLarge`.
+pub fn default_values(column: &Column, rows: usize) -> Result<Option<ArrayRef>> {
+    default_value(column)?.map(|value| repeat(&value, rows)).transpose()
+}
+
+/// The default of a column, as an array of one value of its type.
+fn default_value(column: &Column) -> Result<Option<ArrayRef>> {
+    let Some(text) = &column.reading.default else { return Ok(None) };
+    let one: ArrayRef = Arc::new(StringArray::from(vec![text.as_str()]));
+    let made = convert(&column.name, &one, column.column_type.arrow(), &column.reading)?;
+    match made.faults.first() {
+        None => Ok(Some(made.array)),
+        Some((_, fault)) => {
+            let message = format!("the default of column `{}` {}", column.name, fault.reason());
+            Err(Error::usage("InvalidContract", message).with_column(&column.name))
+        }
+    }
+}
+
+/// The default where the input has null, not where a value was lost; and how many that are.
+fn filled(array: ArrayRef, input: &ArrayRef, value: &ArrayRef) -> Result<(ArrayRef, u64)> {
+    let missing = is_null(input).map_err(internal)?;
+    let count = missing.true_count();
+    if count == 0 {
+        return Ok((array, 0));
+    }
+    let from: Vec<(usize, usize)> =
+        missing.values().iter().enumerate().map(|(i, m)| if m { (1, 0) } else { (0, i) }).collect();
+    let array = interleave(&[array.as_ref(), value.as_ref()], &from).map_err(internal)?;
+    Ok((array, count as u64))
 }
 
 impl Coercion {
@@ -183,19 +230,7 @@ impl Coercion {
     /// # Errors
     /// `InvalidContract` if a default is not of its column's type.
     pub fn new(contract: &Contract) -> Result<Self> {
-        let default = |c: &Column| {
-            let Some(text) = &c.reading.default else { return Ok(None) };
-            let one: ArrayRef = Arc::new(StringArray::from(vec![text.as_str()]));
-            let made = convert(&c.name, &one, c.column_type.arrow(), &c.reading)?;
-            match made.faults.first() {
-                None => Ok(Some(made.array)),
-                Some((_, fault)) => {
-                    let message = format!("the default of column `{}` {}", c.name, fault.reason());
-                    Err(Error::usage("InvalidContract", message).with_column(&c.name))
-                }
-            }
-        };
-        let defaults = contract.columns.iter().map(default).collect::<Result<_>>()?;
+        let defaults = contract.columns.iter().map(default_value).collect::<Result<_>>()?;
         Ok(Self { contract: Arc::new(contract.clone()), defaults, kept: BTreeSet::new() })
     }
 
@@ -274,12 +309,18 @@ impl Coercion {
         if made.rounded > 0 {
             work.losses(&column.name).rounded += made.rounded;
         }
-        let policy = column.reading.on_error.unwrap_or(self.contract.on_error);
+        let policy = self.contract.on_error_of(column);
         for (row, fault) in &made.faults {
             work.fault(column, *row, *fault, policy)?;
         }
         let array = match default {
-            Some(value) => work.fill(&column.name, made.array, input, value)?,
+            Some(value) => {
+                let (array, defaulted) = filled(made.array, input, value)?;
+                if defaulted > 0 {
+                    work.losses(&column.name).defaulted += defaulted;
+                }
+                array
+            }
             None => made.array,
         };
         if !column.nullable && array.null_count() > 0 {
@@ -382,19 +423,6 @@ impl<'a> Work<'a> {
                 Ok(())
             }
         }
-    }
-
-    /// The default where the input has null; not where a value was lost.
-    fn fill(&mut self, column: &str, array: ArrayRef, input: &ArrayRef, value: &ArrayRef) -> Result<ArrayRef> {
-        let missing = is_null(input).map_err(internal)?;
-        let count = missing.true_count();
-        if count == 0 {
-            return Ok(array);
-        }
-        self.losses(column).defaulted += count as u64;
-        let from: Vec<(usize, usize)> =
-            missing.values().iter().enumerate().map(|(i, m)| if m { (1, 0) } else { (0, i) }).collect();
-        interleave(&[array.as_ref(), value.as_ref()], &from).map_err(internal)
     }
 }
 

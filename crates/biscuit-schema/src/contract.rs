@@ -249,6 +249,11 @@ impl Contract {
             .or_else(|| by(&|c| c.reading.renamed_from.iter().any(like)))
     }
 
+    /// What happens to a value that does not become the type of this column of the contract.
+    pub fn on_error_of(&self, column: &Column) -> OnError {
+        column.reading.on_error.unwrap_or(self.on_error)
+    }
+
     /// The schema of the stored rows.
     pub fn to_arrow(&self) -> Schema {
         let field = |c: &Column| Field::new(&c.name, c.column_type.arrow().clone(), c.nullable);

@@ -172,6 +172,12 @@ impl Inference {
         Some(if learned.shape == Shape::Unknown { DataType::Null } else { learned.shape.arrow() })
     }
 
+    /// A name as the rows have it, in whatever letter case; none if they do not.
+    pub fn spelled(&self, name: &str) -> Option<&str> {
+        let known = || self.columns.iter().map(|c| c.name.as_str());
+        known().find(|own| *own == name).or_else(|| known().find(|own| own.eq_ignore_ascii_case(name)))
+    }
+
     /// Columns whose values, read up to now, are of types that do not fit together.
     pub fn conflicts(&self) -> impl Iterator<Item = &Conflict> {
         self.columns.iter().filter_map(|c| c.conflict.as_ref())

@@ -1,12 +1,22 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
-use parquet::basic::Type;
+use biscuit_core::{Error, Result};
+use bytes::Bytes;
+use parquet::basic::{Encoding, Type};
+use parquet::column::page::PageReader;
+use parquet::file::metadata::{ColumnChunkMetaData, KeyValue};
 use parquet::schema::types::SchemaDescriptor;
 
+use crate::calendar::{has_legacy_int96, legacy_calendar};
+use crate::parquet_pages::{unpacked_pages, values_of};
+
+/// The Julian day of 1900-01-01, from which on time zones are reckoned alike in the calendars of Spark 2 and Parquet.
+const ALIKE: u32 = 2_415_021;
+
 /// The Arrow schema of a Parquet file with its INT96 timestamps in microseconds; none if it has none. A decoder reads them as nanoseconds without it,
-/// in which times before 1677 and after 2262 become others: microseconds hold all that Spark writes, from year 1 to 9999. What is below a microsecond
-/// is cut off.
+/// in which times before 1677 and after 2262 become others: microseconds hold all that Spark writes, from year 1 to 9999. [`check_int96`]
+/// finds what they do not hold.
 ///
 /// `schema` is what the decoder makes of `parquet` without an embedded schema, column by column.
 pub fn int96_as_micros(schema: &Schema, parquet: &SchemaDescriptor) -> Option<SchemaRef> {
@@ -37,6 +47,43 @@ fn in_micros(field: &FieldRef, is_int96: &[bool], leaf: &mut usize) -> FieldRef 
         }
     };
     Arc::new(Field::clone(field).with_data_type(t))
+}
+
+/// Refuses timestamps of a column of INT96 that are not read as they are: those with digits below the microsecond, and those before 1900 in the
+/// calendar of Spark 2. There are no statistics of them. `pages` are the column in a row group, or some of its pages, and `metadata` is the file's.
+/// Other columns, and those that are encrypted, are passed over.
+///
+/// # Errors
+/// `PrecisionLoss`, `LegacyCalendar`, `UnreadableParquet`.
+pub fn check_int96(column: &ColumnChunkMetaData, pages: &Bytes, metadata: Option<&Vec<KeyValue>>) -> Result<()> {
+    if column.column_type() != Type::INT96 || column.crypto_metadata().is_some() {
+        return Ok(());
+    }
+    let name = column.column_path().string();
+    let damaged = |why: String| Error::data("UnreadableParquet", format!("the column `{name}` cannot be read: {why}"));
+    let is_legacy = has_legacy_int96(metadata);
+    let mut pages = unpacked_pages(column, pages).map_err(damaged)?;
+    while let Some(page) = pages.get_next_page().map_err(|e| damaged("it is damaged".to_owned()).with_source(e))? {
+        // Others hold numbers of the dictionary.
+        if page.is_data_page() && page.encoding() != Encoding::PLAIN {
+            continue;
+        }
+        for value in values_of(&page, column).as_chunks::<12>().0 {
+            let (nanos, day) = value.split_at(8);
+            let nanos = u64::from_le_bytes(nanos.try_into().unwrap_or_default());
+            let day = u32::from_le_bytes(day.try_into().unwrap_or_default());
+            if !nanos.is_multiple_of(1_000) {
+                let message = format!(
+                    "column `{name}` holds INT96 timestamps with digits below the microsecond, of which they are read: rewrite the file with microseconds, or with INT64 in nanoseconds"
+                );
+                return Err(Error::data("PrecisionLoss", message).with_column(&name));
+            }
+            if is_legacy && day < ALIKE {
+                return Err(legacy_calendar(&name));
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

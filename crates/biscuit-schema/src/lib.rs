@@ -38,7 +38,7 @@ mod uuid;
 #[cfg(feature = "parquet")]
 pub use calendar::{differs_by_calendar, has_legacy_calendar, legacy_calendar};
 pub use check::{Check, Rule, Scalar, Severity};
-pub use coerce::{Coerced, CoercedColumn, Coercion, CoercionReport, Losses, RefusedRow, coerce_column};
+pub use coerce::{Coerced, CoercedColumn, Coercion, CoercionReport, Losses, RefusedRow, coerce_column, default_values};
 pub use column_type::{ColumnType, Wire, type_name};
 pub use common_type::{common_type, plain_type, stored_type, written_type};
 pub use compatibility::{Compatibility, Difference, check_evolution, differences};
@@ -50,7 +50,7 @@ pub use hive_type::{HiveField, HiveType};
 pub use impossible::impossible_values;
 pub use infer::{Conflict, Inference, Inferred};
 #[cfg(feature = "parquet")]
-pub use int96::int96_as_micros;
+pub use int96::{check_int96, int96_as_micros};
 pub use iso::{iso_date, iso_date_time, iso_time};
 pub use limits::{MAX_DEPTH, MAX_FIELDS, check_size, check_type_size, is_too_deep, too_deep};
 pub use merge_schemas::{check_names, column_index, merge_schemas};

@@ -260,7 +260,11 @@ fn check_size(mut unpacking: impl Read, most: u64) -> Step {
 }
 
 /// The unpacked pages; only these bytes are looked at, as if they were the whole file.
-fn unpacked_pages(column: &ColumnChunkMetaData, bytes: &Bytes) -> Step<SerializedPageReader<Bytes>> {
+/// The pages of a column, or some of them.
+pub(crate) fn unpacked_pages(
+    column: &ColumnChunkMetaData,
+    bytes: &Bytes,
+) -> Result<SerializedPageReader<Bytes>, String> {
     let alone = column
         .clone()
         .into_builder()
@@ -287,6 +291,26 @@ fn longest_of_dictionary(column: &ColumnChunkMetaData, bytes: &Bytes) -> Step<u6
     Ok(longest)
 }
 
+/// The bytes of a data page behind its levels.
+pub(crate) fn values_of<'a>(page: &'a Page, column: &ColumnChunkMetaData) -> &'a [u8] {
+    let mut rest = page.buffer().as_ref();
+    match page {
+        Page::DataPageV2 { def_levels_byte_len, rep_levels_byte_len, .. } => {
+            let levels = *def_levels_byte_len as usize + *rep_levels_byte_len as usize;
+            rest = rest.get(levels..).unwrap_or_default();
+        }
+        Page::DataPage { .. } => {
+            let descr = column.column_descr();
+            for _ in [descr.max_rep_level(), descr.max_def_level()].iter().filter(|level| **level > 0) {
+                let Some((length, levels)) = rest.split_first_chunk::<4>() else { break };
+                rest = levels.get(u32::from_le_bytes(*length) as usize..).unwrap_or_default();
+            }
+        }
+        Page::DictionaryPage { .. } => {}
+    }
+    rest
+}
+
 /// Checks that lengths which are packed are as many as the values of their page: a decoder reserves memory for as many as they say.
 fn check_lengths(column: &ColumnChunkMetaData, bytes: &Bytes) -> Step {
     let mut pages = unpacked_pages(column, bytes)?;
@@ -301,20 +325,7 @@ fn check_lengths(column: &ColumnChunkMetaData, bytes: &Bytes) -> Step {
         if !matches!(page.encoding(), Encoding::DELTA_LENGTH_BYTE_ARRAY | Encoding::DELTA_BYTE_ARRAY) {
             continue;
         }
-        let descr = column.column_descr();
-        let mut rest = page.buffer().as_ref();
-        match &page {
-            Page::DataPageV2 { def_levels_byte_len, rep_levels_byte_len, .. } => {
-                let levels = *def_levels_byte_len as usize + *rep_levels_byte_len as usize;
-                rest = rest.get(levels..).unwrap_or_default();
-            }
-            _ => {
-                for _ in [descr.max_rep_level(), descr.max_def_level()].iter().filter(|level| **level > 0) {
-                    let Some((length, levels)) = rest.split_first_chunk::<4>() else { break };
-                    rest = levels.get(u32::from_le_bytes(*length) as usize..).unwrap_or_default();
-                }
-            }
-        }
+        let rest = values_of(&page, column);
         // The size of a block, its parts, and how many there are.
         let mut thrift = Thrift { rest };
         let lengths = thrift.unsigned().and_then(|_| thrift.unsigned()).and_then(|_| thrift.unsigned());

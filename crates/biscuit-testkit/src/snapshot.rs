@@ -1,5 +1,5 @@
-use biscuit_core::{Error, Result};
-use biscuit_dataset::Dataset;
+use biscuit_core::Result;
+use biscuit_dataset::{Dataset, engine_error};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Float32Type, Float64Type};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -80,7 +80,7 @@ pub async fn frame_text(frame: DataFrame) -> Result<String> {
 }
 
 async fn collect(frame: DataFrame) -> Result<Vec<RecordBatch>> {
-    frame.collect().await.map_err(|e| Error::data("UnreadableRows", "the rows cannot be computed").with_source(e))
+    frame.collect().await.map_err(|e| engine_error("the rows", e))
 }
 
 /// The rows of a dataset as it is now, as [`rows_text`] shows them.

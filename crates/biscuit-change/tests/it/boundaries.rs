@@ -92,7 +92,7 @@ fn a_value_is_stored_alike_or_refused_by_every_reader() {
                     let column = changes.batches[0].rows.column_by_name("v").expect("the column");
                     assert_eq!(column.data_type(), contract(&of).columns[2].column_type.arrow(), "{name}: {of:?}");
                     assert_eq!(array_value_to_string(column, 0).expect("a value"), stored, "{name}: {of:?}");
-                    assert!(changes.rounded.is_empty(), "{name}: {of:?}");
+                    assert!(changes.losses.is_empty(), "{name}: {of:?}");
                 }
                 (Err(e), None) => {
                     assert_eq!(

@@ -85,7 +85,7 @@ fn nanoseconds_are_written_only_where_the_contract_asks_for_them() {
         column.as_primitive::<TimestampMicrosecondType>().values().to_vec(),
         [1_709_208_000_123_456, 1_709_208_000_123_457]
     );
-    assert_eq!(rounded.rounded.get("v"), Some(&1));
+    assert_eq!(rounded.losses["v"].rounded, 1);
 }
 
 #[test]
@@ -97,6 +97,29 @@ fn times_outside_of_a_day_are_numbers_or_text_by_the_contract() {
     assert_eq!(values(&numbers), times);
     let texts = envelopes(MICRO_TIME, &times, &typed("string", ""), BadRows::Fail).expect("texts");
     assert_eq!(values(&texts), ["838:59:59", "-01:00:00.5", "24:00:00", "00:00:00"]);
+}
+
+#[test]
+fn texts_take_what_has_no_type_of_its_own() {
+    // 10^40 + 0.5 as MySQL's decimal(65,1).
+    const WIDE: &str = r#"{"field":"v","type":"bytes","name":"org.apache.kafka.connect.data.Decimal","version":1,"parameters":{"scale":"1","connect.decimal.precision":"65"},"optional":true}"#;
+    let value = ["\"ASXS+ln2HU0uNdmgAAAAAAAF\""];
+    assert_eq!(envelopes(WIDE, &value, "", BadRows::Fail).unwrap_err().code(), "Overflow");
+    let text = envelopes(WIDE, &value, &typed("string", ""), BadRows::Fail).expect("a text");
+    assert_eq!(values(&text).len(), 1);
+    assert!(values(&text)[0].ends_with(".5") && values(&text)[0].len() > 40, "{:?}", values(&text));
+    // Also inside of lists and structs.
+    let micro = r#""type":"int64","name":"io.debezium.time.MicroTime","optional":true"#;
+    let list = format!(r#"{{"field":"v","type":"array","items":{{{micro}}},"optional":true}}"#);
+    let of = |t: &str, field: &str, value: &str| envelopes(field, &[value], &typed(t, ""), BadRows::Fail);
+    assert_eq!(of("array<time>", &list, "[90000000000]").unwrap_err().code(), "Overflow");
+    assert_eq!(
+        values(&of("array<string>", &list, "[90000000000,-1000000]").expect("a list")),
+        ["[25:00:00, -00:00:01]"]
+    );
+    let nested = format!(r#"{{"field":"v","type":"struct","fields":[{{"field":"t",{micro}}}],"optional":true}}"#);
+    let text = of("struct<t:string>", &nested, "{\"t\":90000000000}").expect("a struct");
+    assert_eq!(values(&text), ["{t: 25:00:00}"]);
 }
 
 #[test]

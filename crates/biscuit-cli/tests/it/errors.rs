@@ -87,7 +87,7 @@ fn a_missing_and_a_changed_file_stop_the_run() {
     std::fs::remove_file(&file).expect("it is gone");
     f.write("d.jsonl", r#"{"id":2,"seq":1,"op":"c"}"#);
     let ran = f.run(&format!("{MERGE} d.jsonl --json"));
-    assert_eq!((ran.code, ran.json()["error"]["code"].as_str()), (4, Some("Diverged")));
+    assert_eq!((ran.code, ran.json()["error"]["code"].as_str()), (3, Some("Diverged")));
     let found = f.run("verify lake/t --json");
     assert_eq!(found.code, 3);
     assert!(found.json()["diverged"][0].as_str().is_some_and(|d| d.contains("is missing")));

@@ -82,13 +82,17 @@ impl Lab {
 
     /// The values of one column, sorted.
     pub(crate) async fn column(&self, path: &str, column: &str) -> Vec<String> {
-        let frame = self.dataset(path).load(&SessionContext::new()).await.expect("a table");
+        self.try_column(path, column).await.expect("rows")
+    }
+
+    pub(crate) async fn try_column(&self, path: &str, column: &str) -> Result<Vec<String>> {
+        let frame = self.dataset(path).load(&SessionContext::new()).await?;
         let frame = frame.select_columns(&[column]).expect("the column");
-        let text = frame_text(frame).await.expect("rows");
+        let text = frame_text(frame).await?;
         let mut values: Vec<String> =
             text.lines().skip(1).map(|l| l.trim().to_owned()).filter(|l| !l.is_empty()).collect();
         values.sort();
-        values
+        Ok(values)
     }
 
     pub(crate) async fn paths(&self, path: &str) -> Vec<String> {

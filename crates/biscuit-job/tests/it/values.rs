@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, UInt32Array, UInt64Array};
+use biscuit_change::{RowsOptions, RowsReader};
 use parquet::data_type::{Int96, Int96Type};
+use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
@@ -146,9 +148,11 @@ async fn csv_has_dialects_and_what_does_not_fit_one_is_refused() {
             table("csv", &format!("csv = {{{csv}}}"), &[("a.csv", content.as_bytes())]).await.expect(content);
         assert_eq!(texts(&lab, "v").await, [want], "{csv}");
     }
-    let (lab, _) =
-        table("csv", "csv = {encoding = 'windows-1252'}", &[("a.csv", b"v\nZo\xeb \x80\n")]).await.expect("text");
+    let (lab, _) = table("csv", "encoding = 'windows-1252'", &[("a.csv", b"v\nZo\xeb \x80\n")]).await.expect("text");
     assert_eq!(texts(&lab, "v").await, ["Zoë €"]);
+    let lines = [("a.jsonl", b"{\"v\":\"Zo\xeb\"}\n".as_slice())];
+    let (lab, _) = table("json", "encoding = 'latin1'", &lines).await.expect("text");
+    assert_eq!(texts(&lab, "v").await, ["Zoë"]);
     let (lab, _) = table("csv", "", &[("a.tsv", b"id\tv\n1\tx\n")]).await.expect("tabs");
     assert_eq!(texts(&lab, "v").await, ["x"]);
     for (content, row) in [("id,v\n1,\"a\n2,b\n3,c\n", 2), ("id,v\n1,a\n2,\"She said \\\"yes\\\"\"\n", 3)] {
@@ -156,8 +160,8 @@ async fn csv_has_dialects_and_what_does_not_fit_one_is_refused() {
         assert_eq!((e.code(), e.file(), e.row()), ("InvalidCsv", Some("/raw/a.csv"), Some(row)), "{e}");
         assert!(e.message().contains("`escape` and `quote`"), "{e}");
     }
-    for wrong in ["delimiter = 'ab'", "quote = ','", "encoding = 'klingon'", "delimiter = ''"] {
-        let e = biscuit_job::JobSpec::from_toml(&job("csv", &format!("csv = {{{wrong}}}")), &[]).unwrap_err();
+    for wrong in ["csv = {delimiter = 'ab'}", "csv = {quote = ','}", "encoding = 'klingon'", "csv = {delimiter = ''}"] {
+        let e = biscuit_job::JobSpec::from_toml(&job("csv", wrong), &[]).unwrap_err();
         assert_eq!(e.code(), "InvalidJob", "{wrong}: {e}");
     }
 }
@@ -179,11 +183,12 @@ async fn a_file_of_csv_without_its_header_is_refused() {
 }
 
 /// A file as Spark writes timestamps: Julian days and nanoseconds of the day.
-fn int96(values: &[(u32, u64)]) -> Vec<u8> {
+fn int96(values: &[(u32, u64)], version: Option<&str>) -> Vec<u8> {
     let schema = Arc::new(parse_message_type("message m { required int96 at; }").expect("a schema"));
     let mut bytes = Vec::new();
-    let mut writer =
-        SerializedFileWriter::new(&mut bytes, schema, Arc::new(WriterProperties::default())).expect("a writer");
+    let version = version.map(|v| vec![KeyValue::new("org.apache.spark.version".to_owned(), v.to_owned())]);
+    let properties = WriterProperties::builder().set_key_value_metadata(version).build();
+    let mut writer = SerializedFileWriter::new(&mut bytes, schema, Arc::new(properties)).expect("a writer");
     let mut group = writer.next_row_group().expect("a row group");
     let mut column = group.next_column().expect("it has columns").expect("one");
     let values: Vec<Int96> =
@@ -198,8 +203,8 @@ fn int96(values: &[(u32, u64)]) -> Vec<u8> {
 #[tokio::test]
 async fn timestamps_of_spark_are_exact_from_year_1_to_9999() {
     // 0001-01-01, 1500-06-01, 2024-02-29 12:00, 9999-12-31 23:59:59.999999, as Julian days.
-    let file =
-        int96(&[(1_721_426, 0), (2_269_075, 0), (2_460_370, 43_200_000_000_000), (5_373_484, 86_399_999_999_000)]);
+    let file = [(1_721_426, 0), (2_269_075, 0), (2_460_370, 43_200_000_000_000), (5_373_484, 86_399_999_999_000)];
+    let file = int96(&file, Some("3.5.1"));
     let (lab, columns) = table("parquet", "", &[("a.parquet", &file)]).await.expect("rows");
     assert_eq!(columns, set(&["at:timestamp"]));
     let want = ["0001-01-01T00:00:00", "1500-06-01T00:00:00", "2024-02-29T12:00:00", "9999-12-31T23:59:59.999999"];
@@ -208,6 +213,31 @@ async fn timestamps_of_spark_are_exact_from_year_1_to_9999() {
     let foreign = Lab::new();
     foreign.put("lake/s/a.parquet", file).await;
     assert_eq!(foreign.column("lake/s", "at").await, want);
+}
+
+#[tokio::test]
+async fn timestamps_of_spark_that_are_not_read_as_they_are_are_refused() {
+    let today = 2_460_370;
+    for (value, version, code) in [
+        ((today, 1), None, Some("PrecisionLoss")),
+        ((today, 999), Some("3.5.1"), Some("PrecisionLoss")),
+        ((2_415_020, 0), Some("3.0.3"), Some("LegacyCalendar")),
+        ((2_415_020, 0), Some("2.4.8"), Some("LegacyCalendar")),
+        ((2_415_020, 0), Some("3.1.0"), None),
+        ((2_415_021, 0), Some("2.4.8"), None),
+    ] {
+        let file = int96(&[(today, 0), value], version);
+        let made = table("parquet", "", &[("a.parquet", &file)]).await.map(drop);
+        let found = made.as_ref().err().map(|e| (e.code(), e.column(), e.file()));
+        assert_eq!(found, code.map(|code| (code, Some("at"), Some("/raw/a.parquet"))), "{value:?} {version:?}");
+        // As change records, and in a query over a table.
+        let mut reader = RowsReader::new(RowsOptions::default());
+        let read = reader.read("a.parquet", file.clone().into());
+        assert_eq!(read.err().map(|e| e.code()), code, "{value:?} {version:?}");
+        let lab = Lab::new();
+        lab.put("lake/s/a.parquet", file).await;
+        assert_eq!(lab.try_column("lake/s", "at").await.err().map(|e| e.code()), code, "{value:?} {version:?}");
+    }
 }
 
 #[tokio::test]
@@ -258,6 +288,28 @@ async fn partitions_of_the_input_are_columns() {
     let csv: [(&str, &[u8]); 1] = [("m=07/1.csv", b"5\n")];
     let (lab, columns) = table("csv", contract, &csv).await.expect("rows");
     assert_eq!((columns, texts(&lab, "m").await), (set(&["m:int", "id:bigint"]), vec!["7".to_owned()]));
+    // Names that differ in letter case are one column.
+    let spelled: [(&str, &[u8]); 2] = [("DT=2024-02-28/1.csv", b"id,dt\n1,\n"), ("Dt=2024-02-29/2.csv", b"id\n2\n")];
+    let (lab, columns) = table("csv", "", &spelled).await.expect("rows");
+    assert_eq!(columns, set(&["id:bigint", "dt:date"]));
+    assert_eq!(texts(&lab, "dt").await, ["2024-02-28", "2024-02-29"]);
+    // What the contract says of values that are none of its column's is done with those of paths.
+    let other: [(&str, &[u8]); 2] = [("m=7/1.json", b"{\"id\":1}\n"), ("m=x/2.json", b"{\"id\":2}\n")];
+    let with = |on_error: &str| {
+        format!(
+            "[sources.s.contract]\ncolumns = [{{name = 'm', type = 'int', on_error = '{on_error}'}}, {{name = 'id', type = 'bigint'}}]"
+        )
+    };
+    assert_eq!(table("json", &with("fail"), &other).await.map(drop).unwrap_err().code(), "Unparseable");
+    let (lab, _) = table("json", &with("null"), &other).await.expect("rows");
+    assert_eq!(texts(&lab, "m").await, ["7", "null"]);
+    let aside = Lab::new();
+    for (name, content) in other {
+        aside.put(&format!("raw/{name}"), content).await;
+    }
+    aside.run(&(job("json", &with("quarantine")) + "max_quarantined = 60\n")).await.expect("one of two");
+    let lab = aside;
+    assert_eq!((texts(&lab, "id").await, texts(&lab, "m").await), (vec!["1".to_owned()], vec!["7".to_owned()]));
 }
 
 #[tokio::test]
@@ -459,7 +511,6 @@ async fn bytes_of_a_fixed_size_are_bytes_and_a_type_without_a_name_is_named_with
 #[tokio::test]
 async fn times_in_the_calendar_of_spark_2_are_refused_where_it_differs() {
     use arrow::array::Date32Array;
-    use parquet::file::metadata::KeyValue;
     let file = |days: i32, marks: &[(&str, &str)]| {
         let day: ArrayRef = Arc::new(Date32Array::from(vec![days]));
         let batch = RecordBatch::try_from_iter([("day", day)]).expect("a batch");

@@ -75,6 +75,23 @@ async fn after_a_failover_the_run_stops_and_goes_on_in_a_new_epoch() {
 }
 
 #[tokio::test]
+async fn a_failover_right_behind_the_snapshot_is_noticed() {
+    let read = [record("r", "read", "0", "null", ("bin.000120", 4000), "true")];
+    let failed_over = [update("new", "2", NEW, "bin.000003", 700)];
+    let dataset = lake::dataset(lake::memory());
+    merge(&dataset, NewServer::Fail, &read).await.expect("a snapshot");
+    let e = merge(&dataset, NewServer::Fail, &failed_over).await.unwrap_err();
+    assert!(e.code() == "NewServer" && e.message().contains("before the place"), "{e}");
+    merge(&dataset, NewServer::Newer, &failed_over).await.expect("a new epoch");
+    assert_eq!(value(&dataset).await, "new");
+    // The log that the snapshot was read from goes on behind it.
+    let dataset = lake::dataset(lake::memory());
+    merge(&dataset, NewServer::Fail, &read).await.expect("a snapshot");
+    merge(&dataset, NewServer::Fail, &[update("next", "1", OLD, "bin.000120", 4000)]).await.expect("the same log");
+    assert_eq!(value(&dataset).await, "next");
+}
+
+#[tokio::test]
 async fn a_server_that_has_other_gtids_is_another_one() {
     let dataset = lake::dataset(lake::memory());
     merge(&dataset, NewServer::Fail, &[update("old", "1", "null", "bin.000120", 4000)]).await.expect("without GTIDs");

@@ -1,0 +1,168 @@
+//! Changes of MongoDB's documents, which their envelopes hold as text.
+
+use std::sync::Arc;
+
+use biscuit_core::{Error, Result};
+use biscuit_schema::{Contract, is_too_deep, too_deep};
+use serde_json::value::RawValue;
+
+use crate::envelope::Event;
+use crate::extended_json::{plain, quoted};
+use crate::json::{self, Object};
+use crate::text::wrong_type;
+
+/// The field that identifies a document.
+const ID: &str = "_id";
+
+/// The images of a change in plain JSON, with the names of the contract's columns.
+#[derive(Debug, Default)]
+pub(crate) struct Images {
+    /// An object of the identity alone.
+    key: Option<String>,
+    before: Option<String>,
+    after: Option<String>,
+    /// The columns that an update without a document names.
+    only: Option<Vec<String>>,
+}
+
+impl Images {
+    /// Those of an event. For an update without its document they are what it says of the changed fields.
+    ///
+    /// # Errors
+    /// `InvalidJson`, `TooDeep`, `DuplicateColumn`, `WrongType`, `Overflow`; `MissingImage` for a change inside of a field of which the document is
+    /// not there.
+    pub(crate) fn of(event: &Event<'_>, contract: &Contract, file: &Arc<str>, place: u64) -> Result<Self> {
+        let reading = Reading { contract, file, place };
+        let image = |raw: Option<&RawValue>| raw.map(|raw| reading.document(raw.get())).transpose();
+        let (before, after) = (image(event.before)?, image(event.after)?);
+        let key = match event.key.filter(|raw| raw.get().starts_with('{')) {
+            Some(raw) => Some(reading.key(raw.get())?),
+            // Files of values alone: the document says its key.
+            None => match after.as_ref().or(before.as_ref()) {
+                Some(document) => reading.key_in(document)?,
+                None => None,
+            },
+        };
+        let mut images = Self { key, before, after, only: None };
+        let is_update = event.op.eq_ignore_ascii_case("u");
+        if is_update && images.after.is_none() {
+            reading.changed_fields(event.update, &mut images)?;
+        }
+        Ok(images)
+    }
+
+    /// The event with these images.
+    pub(crate) fn event<'a>(&'a self, event: &'a Event<'a>) -> Event<'a> {
+        let raw = |text: &'a Option<String>| text.as_deref().and_then(|text| serde_json::from_str(text).ok());
+        Event {
+            op: event.op.clone(),
+            before: raw(&self.before),
+            after: raw(&self.after),
+            source: Object::new(event.source.0.clone()),
+            key: raw(&self.key),
+            schema: None,
+            headers: None,
+            flat: false,
+            is_document: true,
+            update: None,
+            only: self.only.as_deref(),
+            schema_name: event.schema_name.clone(),
+            database: event.database.clone(),
+            table: event.table.clone(),
+        }
+    }
+}
+
+/// How a record is read, and where it is.
+struct Reading<'a> {
+    contract: &'a Contract,
+    file: &'a Arc<str>,
+    place: u64,
+}
+
+impl Reading<'_> {
+    /// The column of a field.
+    fn column<'n>(&'n self, field: &'n str) -> &'n str {
+        self.contract.column_for(field).map_or(field, |column| &column.name)
+    }
+
+    fn field(&self, name: &str, value: &str) -> Result<String> {
+        let value = plain(value).map_err(|why| wrong_type(name, why, self.file, self.place))?;
+        Ok(format!("{}:{value}", quoted(self.column(name))))
+    }
+
+    fn object<'o>(&self, text: &'o str) -> Result<Object<'o>> {
+        if is_too_deep(text.as_bytes()) {
+            return Err(too_deep("the document").at(self.file, self.place));
+        }
+        json::object(text).map_err(|e| json::invalid(&e, self.file, self.place))
+    }
+
+    /// A document, which is a text in the envelope.
+    fn document(&self, raw: &str) -> Result<String> {
+        let text = json::string(raw).unwrap_or_else(|| raw.to_owned());
+        let object = self.object(&text)?;
+        let fields = object.0.iter().map(|(name, value)| self.field(name, value.get()));
+        let plain = format!("{{{}}}", fields.collect::<Result<Vec<_>>>()?.join(","));
+        // Two fields may be of one column.
+        json::object_line(&plain, self.file, self.place)?;
+        Ok(plain)
+    }
+
+    /// The key of a message has the identity as text: `{"id": "{\"$oid\": …}"}`.
+    fn key(&self, raw: &str) -> Result<String> {
+        let object = self.object(raw)?;
+        let id = object.get("id").or_else(|| object.get(ID)).map(RawValue::get).unwrap_or(raw);
+        let text = json::string(id).unwrap_or_else(|| id.to_owned());
+        if is_too_deep(text.as_bytes()) {
+            return Err(too_deep("the key").at(self.file, self.place));
+        }
+        Ok(format!("{{{}}}", self.field(ID, &text)?))
+    }
+
+    /// The key of a document that is read.
+    fn key_in(&self, document: &str) -> Result<Option<String>> {
+        let object = self.object(document)?;
+        let id = self.column(ID);
+        Ok(object.get(id).map(|value| format!("{{{}:{}}}", quoted(id), value.get())))
+    }
+
+    /// What an update says of the fields that it changes.
+    fn changed_fields(&self, update: Option<&RawValue>, images: &mut Images) -> Result<()> {
+        let missing = |what: &str| {
+            let message = format!(
+                "the update has no document, and {what}: capture with `capture.mode=change_streams_update_full`, or put such records aside with `--bad-rows quarantine`"
+            );
+            Error::data("MissingImage", message).at(self.file, self.place)
+        };
+        let update = update.ok_or_else(|| missing("does not say what it changes"))?;
+        let update = self.object(update.get())?;
+        let key = images.key.as_deref().ok_or_else(|| missing("no key"))?;
+        let mut fields = vec![key[1..key.len() - 1].to_owned()];
+        let mut only = Vec::new();
+        let updated =
+            update.some("updatedFields").map(|raw| json::string(raw.get()).unwrap_or_else(|| raw.get().to_owned()));
+        let updated = updated.as_deref().map(|text| self.object(text)).transpose()?.unwrap_or_default();
+        let removed = update.some("removedFields").and_then(|raw| json::items(raw.get())).unwrap_or_default();
+        let removed: Vec<String> = removed.iter().filter_map(|name| json::string(name.get())).collect();
+        let is_nested = |name: &str| name.contains('.');
+        let inside = updated.0.iter().map(|(name, _)| name).chain(&removed).find(|name| is_nested(name));
+        if let Some(name) = inside {
+            return Err(missing(&format!("changes `{name}`, which is inside of a field")).with_column(name));
+        }
+        if update.some("truncatedArrays").is_some_and(|raw| json::items(raw.get()).is_none_or(|all| !all.is_empty())) {
+            return Err(missing("changes the length of an array"));
+        }
+        for (name, value) in &updated.0 {
+            fields.push(self.field(name, value.get())?);
+            only.push(self.column(name).to_owned());
+        }
+        for name in &removed {
+            fields.push(self.field(name, "null")?);
+            only.push(self.column(name).to_owned());
+        }
+        images.after = Some(format!("{{{}}}", fields.join(",")));
+        images.only = Some(only);
+        Ok(())
+    }
+}

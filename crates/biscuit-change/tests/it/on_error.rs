@@ -1,0 +1,152 @@
+//! What a contract says of values that do not become their column's type holds for every reader and format.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::util::display::array_value_to_string;
+use biscuit_change::{Changes, DebeziumOptions, DebeziumReader, DmsOptions, DmsReader, RowsOptions, RowsReader};
+use biscuit_core::Result;
+use biscuit_schema::Contract;
+use parquet::arrow::ArrowWriter;
+
+fn contract(v: &str) -> Contract {
+    let text = format!(
+        "key = ['id']\n[[columns]]\nname = 'id'\ntype = 'bigint'\n[[columns]]\nname = 'v'\ntype = 'int'\n{v}\n[[columns]]\nname = 'w'\ntype = 'int'\n"
+    );
+    Contract::from_toml(&text).expect("a contract")
+}
+
+fn parquet(rows: &[(i64, Option<&str>, Option<&str>)]) -> Vec<u8> {
+    let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.0)));
+    let v: ArrayRef = Arc::new(StringArray::from_iter(rows.iter().map(|r| r.1)));
+    let w: ArrayRef = Arc::new(StringArray::from_iter(rows.iter().map(|r| r.2)));
+    let batch = RecordBatch::try_from_iter([("id", ids), ("v", v), ("w", w)]).expect("a batch");
+    let mut writer = ArrowWriter::try_new(vec![], batch.schema(), None).expect("a writer");
+    writer.write(&batch).expect("rows");
+    writer.into_inner().expect("a file")
+}
+
+/// The same rows through each reader and format.
+fn read(contract: &Contract, rows: &[(i64, Option<&str>, Option<&str>)]) -> Vec<(&'static str, Result<Changes>)> {
+    let of_rows = |file: &str, bytes: Vec<u8>| {
+        let mut reader = RowsReader::new(RowsOptions::default().with_contract(contract.clone()));
+        reader.read(file, bytes.into())?;
+        reader.finish()
+    };
+    let of_dms = |file: &str, bytes: Vec<u8>| {
+        let mut reader = DmsReader::new(DmsOptions::default().with_contract(contract.clone()));
+        reader.read(file, bytes.into())?;
+        reader.finish()
+    };
+    let quoted = |v: Option<&str>| v.map_or("null".to_owned(), |v| format!("\"{v}\""));
+    let json = |(id, v, w): &(i64, Option<&str>, Option<&str>)| {
+        format!("{{\"id\":{id},\"v\":{},\"w\":{}}}", quoted(*v), quoted(*w))
+    };
+    let csv = |(id, v, w): &(i64, Option<&str>, Option<&str>)| {
+        format!("{id},{},{}\n", v.unwrap_or_default(), w.unwrap_or_default())
+    };
+    let lines: String = rows.iter().map(|r| json(r) + "\n").collect();
+    let cells: String = rows.iter().map(csv).collect();
+    let dms: String = rows.iter().map(|r| format!("I,{}", csv(r))).collect();
+    let envelope = |r: &(i64, Option<&str>, Option<&str>)| {
+        format!(
+            "{{\"op\":\"c\",\"before\":null,\"after\":{},\"source\":{{\"connector\":\"postgresql\",\"table\":\"t\",\"lsn\":{}}}}}\n",
+            json(r),
+            r.0
+        )
+    };
+    let envelopes: String = rows.iter().map(envelope).collect();
+    let fields = ["id:int64", "v:string", "w:string"].map(|field| {
+        let (name, t) = field.split_once(':').expect("a name and a type");
+        format!("{{\"field\":\"{name}\",\"type\":\"{t}\",\"optional\":true}}")
+    });
+    let schema = format!(
+        "{{\"type\":\"struct\",\"fields\":[{{\"field\":\"after\",\"type\":\"struct\",\"fields\":[{}]}}]}}",
+        fields.join(",")
+    );
+    let embedded: String =
+        rows.iter().map(|r| format!("{{\"schema\":{schema},\"payload\":{}}}\n", envelope(r).trim_end())).collect();
+    let of_debezium = |text: String| {
+        let mut reader = DebeziumReader::new(DebeziumOptions::default().with_contract(contract.clone()));
+        reader.read("a.jsonl", &text.into_bytes().into())?;
+        reader.finish()
+    };
+    vec![
+        ("json", of_rows("a.jsonl", lines.into_bytes())),
+        ("csv", of_rows("a.csv", format!("id,v,w\n{cells}").into_bytes())),
+        ("parquet", of_rows("a.parquet", parquet(rows))),
+        ("dms csv", of_dms("s/t/20240229-120000000.csv", format!("Op,id,v,w\n{dms}").into_bytes())),
+        ("dms parquet", of_dms("s/t/20240229-120000000.parquet", parquet(rows))),
+        ("debezium", of_debezium(envelopes)),
+        ("debezium with a schema", of_debezium(embedded)),
+    ]
+}
+
+fn column(changes: &Changes, name: &str) -> Vec<String> {
+    let of = |batch: &biscuit_change::ChangeBatch| {
+        let column = batch.rows.column_by_name(name).expect("the column").clone();
+        (0..column.len()).map(|row| array_value_to_string(&column, row).expect("a value")).collect::<Vec<_>>()
+    };
+    changes.batches.iter().flat_map(of).collect()
+}
+
+/// A number in `w`; Debezium without a schema has one on the wire.
+fn expect(read: Vec<(&'static str, Result<Changes>)>, check: impl Fn(&str, Result<Changes>)) {
+    for (name, changes) in read {
+        check(name, changes);
+    }
+}
+
+const ROWS: [(i64, Option<&str>, Option<&str>); 4] =
+    [(1, Some("1"), None), (2, Some("x"), None), (3, Some("3000000000"), None), (4, None, None)];
+
+#[test]
+fn values_become_null_and_are_counted() {
+    let contract = contract("on_error = 'null'\ndefault = '7'");
+    expect(read(&contract, &ROWS), |name, changes| {
+        let changes = changes.unwrap_or_else(|e| panic!("{name}: {e}"));
+        // A column without a value has the default, one whose value was lost has none.
+        let first = if name == "debezium" { "" } else { "1" };
+        assert_eq!(column(&changes, "v"), [first, "", "", "7"], "{name}");
+        let losses = &changes.losses["v"];
+        let lost = if name == "debezium" { 3 } else { 2 };
+        assert_eq!((losses.nulled.values().sum::<u64>(), losses.defaulted), (lost, 1), "{name}: {losses:?}");
+        assert!(changes.refused.is_empty() && !changes.losses.contains_key("w"), "{name}");
+    });
+}
+
+#[test]
+fn records_are_put_aside_for_the_columns_that_say_so() {
+    let contract = contract("on_error = 'quarantine'");
+    expect(read(&contract, &ROWS), |name, changes| {
+        let changes = changes.unwrap_or_else(|e| panic!("{name}: {e}"));
+        let kept: &[&str] = if name == "debezium" { &["4"] } else { &["1", "4"] };
+        assert_eq!(column(&changes, "id"), kept, "{name}");
+        assert!(changes.refused.iter().all(|r| r.column.as_deref() == Some("v") && !r.raw.is_empty()), "{name}");
+        assert_eq!(changes.refused.len() + kept.len(), 4, "{name}");
+    });
+    // Another column stops the run all the same.
+    let other = [(1, None, Some("x")), (2, Some("x"), None)];
+    expect(read(&contract, &other), |name, changes| {
+        let e = changes.map(drop).unwrap_err();
+        assert_eq!((e.column(), e.row().is_some()), (Some("w"), true), "{name}: {e}");
+    });
+}
+
+#[test]
+fn a_column_that_is_not_there_has_its_default() {
+    let with = Contract::from_toml(
+        "key = ['id']\n[[columns]]\nname = 'id'\ntype = 'bigint'\n[[columns]]\nname = 'kind'\ntype = 'string'\nnullable = false\ndefault = 'new'\n",
+    )
+    .expect("a contract");
+    for (file, text) in [("a.jsonl", "{\"id\":1}\n"), ("a.csv", "id\n1\n")] {
+        let mut reader = RowsReader::new(RowsOptions::default().with_contract(with.clone()));
+        reader.read(file, text.as_bytes().to_vec().into()).expect("a file");
+        let changes = reader.finish().expect("rows");
+        assert_eq!((column(&changes, "kind"), changes.losses["kind"].defaulted), (vec!["new".to_owned()], 1), "{file}");
+    }
+    let mut reader = DmsReader::new(DmsOptions::default().with_contract(with));
+    reader.read("s/t/LOAD00000001.csv", "Op,id\nI,1\n".as_bytes().to_vec().into()).expect("a file");
+    let changes = reader.finish().expect("rows");
+    assert_eq!(column(&changes, "kind"), ["new"]);
+}
