@@ -106,7 +106,7 @@ impl Building {
 
     /// Adds a record, whole or not at all.
     pub(crate) fn push(&mut self, event: &Event<'_>, op: Op, context: &Context<'_>, place: u64) -> Result<()> {
-        let object = self.image(event, op, context.key, place)?;
+        let object = self.image(event, op, context, place)?;
         let mut cells = Vec::with_capacity(self.codecs.len());
         let mut nulled = Vec::new();
         for i in 0..self.codecs.len() {
@@ -126,7 +126,7 @@ impl Building {
             };
             order.push(cell.map_err(|why| wrong_type(&format!("source.{}", f.field), why, &self.file, place))?);
         }
-        let half = self.half(event, op, context.key, place)?;
+        let half = self.half(event, op, context, place)?;
         let row = self.ops.len();
         for (i, code) in nulled {
             self.nulled.entry(self.codecs[i].0.clone()).or_default().push((row, code));
@@ -163,7 +163,8 @@ impl Building {
     }
 
     /// What the record says of the row.
-    fn image<'a>(&self, event: &Event<'a>, op: Op, key: &[String], place: u64) -> Result<json::Object<'a>> {
+    fn image<'a>(&self, event: &Event<'a>, op: Op, context: &Context<'_>, place: u64) -> Result<json::Object<'a>> {
+        let key = context.key;
         let image = match op {
             Op::Upsert => Some(event.after.ok_or_else(|| self.missing_image("after", place))?),
             Op::Delete => {
@@ -171,7 +172,7 @@ impl Building {
             }
             Op::Truncate => None,
         };
-        let parse = |raw: &'a RawValue| json::object(raw.get()).map_err(|e| json::invalid(&e, &self.file, place));
+        let parse = |raw: &'a RawValue| self.object(raw, context, place);
         let object = image.map_or_else(|| Ok(json::Object::default()), parse)?;
         match (op, event.before) {
             // A declared key may be wider than the message's key.
@@ -221,14 +222,21 @@ impl Building {
     }
 
     /// Which half of a key update the record is, and the key of the other half.
-    fn half(&self, event: &Event<'_>, op: Op, key: &[String], place: u64) -> Result<Option<(MoveKind, Vec<KeyCell>)>> {
+    fn half(
+        &self,
+        event: &Event<'_>,
+        op: Op,
+        context: &Context<'_>,
+        place: u64,
+    ) -> Result<Option<(MoveKind, Vec<KeyCell>)>> {
+        let key = context.key;
         let Some(headers) = event.headers else { return Ok(None) };
         let (kind, raw) = match (op, headers.new_key, headers.old_key) {
             (Op::Delete, Some(raw), _) => (MoveKind::To, raw),
             (Op::Upsert, _, Some(raw)) => (MoveKind::From, raw),
             _ => return Ok(None),
         };
-        let object = json::object(raw.get()).map_err(|e| json::invalid(&e, &self.file, place))?;
+        let object = self.object(raw, context, place)?;
         let mut cells = Vec::with_capacity(key.len());
         for name in key {
             let codec = self.codecs.iter().find(|(n, _)| n == name).map(|(_, c)| c.clone());
@@ -240,6 +248,25 @@ impl Building {
             cells.push((name.clone(), codec, cell));
         }
         Ok(Some((kind, cells)))
+    }
+
+    /// An object with the names that the contract has for its fields.
+    fn object<'a>(&self, raw: &'a RawValue, context: &Context<'_>, place: u64) -> Result<json::Object<'a>> {
+        let mut object = json::object(raw.get()).map_err(|e| json::invalid(&e, &self.file, place))?;
+        let Some(contract) = context.contract else { return Ok(object) };
+        for at in 0..object.0.len() {
+            let name = &object.0[at].0;
+            let is_own = self.codecs.get(at).is_some_and(|(own, _)| own == name) || self.names.contains(name);
+            let Some(column) = contract.column_for(name).filter(|column| !is_own && column.name != *name) else {
+                continue;
+            };
+            if object.0.iter().any(|(other, _)| *other == column.name) {
+                let message = format!("two fields of the record are column `{}`", column.name);
+                return Err(Error::data("DuplicateColumn", message).with_column(&column.name).at(&self.file, place));
+            }
+            object.0[at].0.clone_from(&column.name);
+        }
+        Ok(object)
     }
 
     fn missing_image(&self, what: &str, place: u64) -> Error {

@@ -1,4 +1,5 @@
 use std::fmt::Write;
+use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use base64::Engine;
@@ -6,7 +7,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use biscuit_schema::{Column, DebeziumSettings, Wire, iso_date, iso_date_time, iso_time};
 
 use crate::cell::Cell;
-use crate::declared::push_once;
+use crate::declared::{as_written as as_written_type, push_once};
 use crate::json;
 use crate::text::Why;
 
@@ -199,7 +200,8 @@ impl Codec {
                 _ => Self::Plain(DataType::Binary),
             },
             (_, DataType::Decimal128(p, s)) if settings.decimal == "precise" => Self::Decimal(*p, *s),
-            _ => Self::Plain(t.clone()),
+            // Read as rows are: as text first, which the contract's column is made of.
+            _ => Self::Written(as_written_type(t)),
         }
     }
 
@@ -315,10 +317,16 @@ pub(crate) fn as_written(t: &DataType, raw: &str, at: At<'_>, dropped: &mut Vec<
             let mut cells = Vec::with_capacity(fields.len());
             for field in fields {
                 let inside = At { name: field.name(), inside: Some(&at) };
-                let value = object.get(field.name());
+                let like =
+                    || object.0.iter().find(|(name, _)| name.eq_ignore_ascii_case(field.name())).map(|(_, v)| *v);
+                let value = object.get(field.name()).or_else(like);
                 cells.push(value.map_or(Ok(Cell::Null), |v| as_written(field.data_type(), v.get(), inside, dropped))?);
             }
-            let is_known = |name: &str| fields.iter().any(|f| f.name() == name);
+            // Of several that differ in letter case only, the one that is spelled as the field is.
+            let is_known = |name: &str| {
+                let like = |f: &&Arc<Field>| f.name().eq_ignore_ascii_case(name);
+                fields.iter().find(like).is_some_and(|f| f.name() == name || object.get(f.name()).is_none())
+            };
             for (name, _) in object.0.iter().filter(|(name, _)| !is_known(name)) {
                 push_once(dropped, at.path(name));
             }

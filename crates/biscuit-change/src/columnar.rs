@@ -9,7 +9,7 @@ use arrow::util::display::array_value_to_string;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use biscuit_core::{Error, Result};
-use biscuit_schema::{impossible_values, plain_type, stored_type, uuid_texts};
+use biscuit_schema::{MAX_DEPTH, UuidColumns, impossible_values, plain_type, stored_type};
 use bytes::Bytes;
 use serde_json::Value;
 
@@ -145,7 +145,7 @@ struct AvroRows {
     blocks: AvroFile,
     metadata: HashMap<String, String>,
     /// Columns that hold UUIDs, which are text in the file and bytes behind the decoder.
-    uuids: Vec<String>,
+    uuids: UuidColumns,
 }
 
 impl AvroRows {
@@ -157,7 +157,7 @@ impl AvroRows {
     }
 
     fn plain(&self, batch: RecordBatch) -> Result<RecordBatch> {
-        let batch = uuid_texts(batch, &self.uuids)?;
+        let batch = self.uuids.texts(batch)?;
         let schema = Schema::new(plain_fields(batch.schema().fields())).with_metadata(self.metadata.clone());
         let columns = batch.columns().iter().map(|c| cast(c, &plain_type(c.data_type()))).collect::<Result<_, _>>();
         columns.and_then(|c| RecordBatch::try_new(Arc::new(schema), c)).map_err(|e| {
@@ -175,13 +175,33 @@ impl Iterator for AvroRows {
     }
 }
 
-/// The fields of a record that are UUIDs, or null.
-fn avro_uuids(schema: &str) -> Vec<String> {
-    let Ok(record) = serde_json::from_str::<Value>(schema) else { return vec![] };
-    let is_uuid = |t: &Value| not_null(t).get("logicalType").and_then(Value::as_str) == Some("uuid");
-    let fields = record.get("fields").and_then(Value::as_array).into_iter().flatten();
-    let uuids = fields.filter(|field| field.get("type").is_some_and(is_uuid));
-    uuids.filter_map(|field| field.get("name")?.as_str().map(str::to_owned)).collect()
+/// Where an Avro schema has UUIDs.
+fn avro_uuids(schema: &str) -> UuidColumns {
+    fn find(root: &Value, schema: &Value, place: &str, depth: usize, all: &mut Vec<String>) {
+        let schema = definition(root, not_null(schema));
+        if depth > MAX_DEPTH {
+            return;
+        }
+        let within = |part: &str| if place.is_empty() { part.to_owned() } else { format!("{place}.{part}") };
+        match schema.get("type").and_then(Value::as_str) {
+            _ if schema.get("logicalType").and_then(Value::as_str) == Some("uuid") => all.push(place.to_owned()),
+            Some("record") => {
+                for field in schema.get("fields").and_then(Value::as_array).into_iter().flatten() {
+                    if let (Some(name), Some(t)) = (field.get("name").and_then(Value::as_str), field.get("type")) {
+                        find(root, t, &within(name), depth + 1, all);
+                    }
+                }
+            }
+            Some("array") => find(root, &schema["items"], &within("[]"), depth + 1, all),
+            Some("map") => find(root, &schema["values"], &within("{value}"), depth + 1, all),
+            _ => {}
+        }
+    }
+    let mut all = Vec::new();
+    if let Ok(record) = serde_json::from_str::<Value>(schema) {
+        find(&record, &record, "", 0, &mut all);
+    }
+    UuidColumns::at(all)
 }
 
 fn plain_fields(fields: &Fields) -> Vec<Field> {

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BinaryBuilder, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder, RecordBatch, StringArray, new_null_array};
 use arrow::datatypes::{DataType, Field, Schema};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -13,6 +13,7 @@ use crate::changes::Changes;
 use crate::codec::unhex;
 use crate::csv_dialect::{CsvDialect, check_quotes};
 use crate::declared::{Lost, in_column, of_type};
+use crate::placeholder::PLACEHOLDER;
 use crate::refused::{Part, PutsAside, Raws, Refused};
 use crate::text::wrong_type;
 
@@ -178,7 +179,11 @@ fn part(f: &CsvFile, columns: &HashMap<&str, Column>, puts_aside: &PutsAside, ch
         let column = &columns[name.as_str()];
         let is_text = matches!(column.column_type.arrow(), DataType::Utf8 | DataType::Binary);
         let cells: StringArray = f.rows.iter().map(|row| f.value(row, i, is_text)).collect();
-        let (array, faults) = text_in_column(column, &(Arc::new(cells) as ArrayRef), (&f.file, &places), &mut lost)?;
+        let (array, faults) = match column.column_type.arrow() {
+            // No file has a value of it.
+            DataType::Null => (new_null_array(&DataType::Null, cells.len()), vec![]),
+            _ => text_in_column(column, &(Arc::new(cells) as ArrayRef), (&f.file, &places), &mut lost)?,
+        };
         for (row, e) in faults {
             bad.entry(row).or_insert(e);
         }
@@ -221,7 +226,7 @@ pub(crate) fn text_in_column(
     for (row, text) in texts.iter().enumerate() {
         match text.map(|text| unhex(text).or_else(|| STANDARD.decode(text).ok())) {
             Some(None) => {
-                if !lost.null(column, "WrongType") {
+                if !lost.null(column, "WrongType", text == Some(PLACEHOLDER)) {
                     let why = "it is neither hexadecimal digits nor base64";
                     bad.push((row, wrong_type(&column.name, why, file, places[row])));
                 }

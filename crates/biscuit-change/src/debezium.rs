@@ -11,94 +11,19 @@ use crate::building::{Building, Context};
 use crate::changes::{ChangeBatch, Changes};
 use crate::codec::Codec;
 use crate::connect::ConnectSchema;
+use crate::debezium_options::DebeziumOptions;
 use crate::declared::{Lost, as_written, as_written_in, comply, with_defaults};
-use crate::documents::Images;
+use crate::documents::{IdKind, Images, identity};
 use crate::envelope::{self, Event, META};
 use crate::json;
 use crate::op::{KNOWN_CODES, ParsedOp, parse_op};
 use crate::placeholder::Placeholder;
-use crate::refused::{BadRows, PutsAside, RawRows, Raws, Refused};
+use crate::refused::{PutsAside, RawRows, Raws, Refused};
 use crate::row_changes::null_rows;
 use crate::source_field::{SourceField, default_order};
 use crate::table_name::{TableName, check_one, is_one};
 use crate::text::is_beside_values;
 use crate::units::{Codecs, Pick, Unit, each_line, picked};
-
-/// Choices of a Debezium reader that have a default.
-#[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub struct DebeziumOptions {
-    /// The table whose records are wanted, `schema.table` or `table`. Default: the one that the files have.
-    pub table: Option<String>,
-    /// Declared columns and types. Default: the embedded schemas.
-    pub contract: Option<Contract>,
-    /// The key columns. Default: the contract's, else those of the records' keys.
-    pub key: Vec<String>,
-    /// Fields of `source` (`source.lsn`) or columns that order the changes. Default: the contract's, else what the
-    /// connector has: `source.lsn` of PostgreSQL, `source.file`, `source.pos`, `source.row` of MySQL and MariaDB,
-    /// `source.scn` of Oracle, `source.commit_lsn`, `source.change_lsn`, `source.event_serial_no` of SQL Server, the first two of Db2, `source.ts_ms`, `source.ord` of MongoDB.
-    pub order: Vec<String>,
-    /// The names under which fields of `source` are stored. Default: `__` and the field.
-    pub order_as: Vec<String>,
-    /// What stands for a value that was not available, as the connector's `unavailable.value.placeholder` says it: a text,
-    /// or `hex:` and hexadecimal digits; none if it is empty. Default: [`PLACEHOLDER`](crate::PLACEHOLDER).
-    pub placeholder: Option<String>,
-    /// What happens to records that cannot be used.
-    pub bad_rows: BadRows,
-    /// Bytes that one file may have when it is unpacked or decoded. Default: 4 GiB for text, and 250 times the bytes of a packed file where that is more
-    /// than 64 MiB; for rows of Parquet and Avro 2,000 times the bytes of the file where that is more than 256 MiB.
-    pub max_unpacked: Option<u64>,
-}
-
-impl DebeziumOptions {
-    /// The same options for one table.
-    pub fn with_table(mut self, table: impl Into<String>) -> Self {
-        self.table = Some(table.into());
-        self
-    }
-
-    /// The same options with a contract.
-    pub fn with_contract(mut self, contract: Contract) -> Self {
-        self.contract = Some(contract);
-        self
-    }
-
-    /// The same options with a key.
-    pub fn with_key<S: Into<String>>(mut self, key: impl IntoIterator<Item = S>) -> Self {
-        self.key = key.into_iter().map(Into::into).collect();
-        self
-    }
-
-    /// The same options with an order.
-    pub fn with_order<S: Into<String>>(mut self, order: impl IntoIterator<Item = S>) -> Self {
-        self.order = order.into_iter().map(Into::into).collect();
-        self
-    }
-
-    /// The same options with another placeholder.
-    pub fn with_placeholder(mut self, placeholder: impl Into<String>) -> Self {
-        self.placeholder = Some(placeholder.into());
-        self
-    }
-
-    /// The same options with another limit for what one file is unpacked or decoded to, in bytes.
-    pub fn with_max_unpacked(mut self, bytes: u64) -> Self {
-        self.max_unpacked = Some(bytes);
-        self
-    }
-
-    /// The same options with another choice for records that cannot be used.
-    pub fn with_bad_rows(mut self, bad_rows: BadRows) -> Self {
-        self.bad_rows = bad_rows;
-        self
-    }
-
-    /// The same options with other names for stored fields of `source`.
-    pub fn with_order_as<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
-        self.order_as = names.into_iter().map(Into::into).collect();
-        self
-    }
-}
 
 /// Reads files of Debezium envelopes, whole or flattened.
 #[derive(Debug)]
@@ -120,6 +45,7 @@ pub struct DebeziumReader {
     /// Whether the connector looks for the documents of updates.
     updates_have_documents: bool,
     without_document: Vec<WithoutDocument>,
+    id_kind: Option<IdKind>,
     /// What is read, for records that are put aside.
     raws: Raws,
     changes: Changes,
@@ -157,6 +83,7 @@ impl DebeziumReader {
             documents,
             updates_have_documents: false,
             without_document: vec![],
+            id_kind: None,
             embedded: HashMap::new(),
             of_file: None,
             fields: None,
@@ -242,6 +169,7 @@ impl DebeziumReader {
         for (name, codec) in codecs {
             if let Some(column) = contract.column_for(name) {
                 codec.decode_for(column.column_type.arrow());
+                name.clone_from(&column.name);
             }
         }
     }
@@ -306,10 +234,21 @@ impl DebeziumReader {
             let message = "documents of MongoDB have no types: declare the columns in a contract";
             Error::data("UntypedRecords", message).at(file, place)
         })?;
-        let key = event.key.map(|key| key.get().to_owned());
+        let (key, kind) = match identity(event, contract, file, place)? {
+            Some((key, kind)) => (Some(key), kind),
+            None => (None, None),
+        };
+        match (self.id_kind, kind) {
+            (Some(known), Some(kind)) if known != kind => {
+                let message = "identities of documents are numbers and texts: those that look alike, `1` and `\"1\"`, are two documents and would be one row; declare another key";
+                return Err(Error::data("KeyDrift", message).with_column("_id").at(file, place));
+            }
+            (None, Some(_)) => self.id_kind = kind,
+            _ => {}
+        }
         if event.op.eq_ignore_ascii_case("d") && !self.without_document.is_empty() {
             let before = self.without_document.len();
-            self.without_document.retain(|update| update.key != key);
+            self.without_document.retain(|update| update.key.is_none() || update.key != key);
             self.changes.ignored += (before - self.without_document.len()) as u64;
         }
         let is_update = event.op.eq_ignore_ascii_case("u");
@@ -386,7 +325,11 @@ impl DebeziumReader {
             return Ok(());
         }
         let Some(key) = event.key.and_then(|k| json::object(k.get()).ok()) else { return Ok(()) };
-        let names: Vec<String> = key.0.into_iter().map(|(n, _)| n).collect();
+        let own = |name: String| match self.options.contract.as_ref().and_then(|c| c.column_for(&name)) {
+            Some(column) => column.name.clone(),
+            None => name,
+        };
+        let names: Vec<String> = key.0.into_iter().map(|(n, _)| own(n)).collect();
         if self.key.is_empty() {
             self.key = names;
         } else if self.key != names {

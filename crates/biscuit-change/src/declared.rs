@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::nullif;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use biscuit_core::{Error, Result};
@@ -11,6 +11,8 @@ use biscuit_schema::{
     Column, ColumnType, Contract, Extra, Losses, OnError, coerce_column, default_values, plain_type, text_type,
     written_type,
 };
+
+use crate::placeholder::PLACEHOLDER;
 
 /// The column that was declared for one of the input; under a contract there are no others.
 pub(crate) fn declared(contract: Option<&Contract>, expected: Option<&SchemaRef>, name: &str) -> Option<Column> {
@@ -53,9 +55,10 @@ impl Lost {
         self.columns.entry(column.to_owned()).or_default()
     }
 
-    /// Whether a value that is not of its column's type is null by the contract; it is counted then.
-    pub(crate) fn null(&mut self, column: &Column, code: &'static str) -> bool {
-        let is_null = column.reading.on_error == Some(OnError::Null);
+    /// Whether a value that is not of its column's type is null by the contract; it is counted then. What stands for a value that was not given is none
+    /// that may be lost.
+    pub(crate) fn null(&mut self, column: &Column, code: &'static str, is_placeholder: bool) -> bool {
+        let is_null = column.reading.on_error == Some(OnError::Null) && !is_placeholder;
         if is_null {
             *self.of(&column.name).nulled.entry(code).or_default() += 1;
         }
@@ -116,10 +119,12 @@ pub(crate) fn in_column(
         let counted = Losses { rounded: made.rounded, defaulted: made.defaulted, ..Losses::default() };
         lost.of(&column.name).add(&counted);
     }
+    let texts = values.as_string_opt::<i32>();
+    let is_placeholder = |row: usize| texts.is_some_and(|texts| texts.is_valid(row) && texts.value(row) == PLACEHOLDER);
     let bad = made
         .refused
         .iter()
-        .filter(|refused| !lost.null(column, refused.code))
+        .filter(|refused| !lost.null(column, refused.code, is_placeholder(refused.row)))
         .map(|refused| (refused.row, refused.error().at(file, places[refused.row])));
     Ok((made.array, bad.collect()))
 }
@@ -150,15 +155,18 @@ pub(crate) fn as_written_in(
         let plain = plain_type(field.data_type());
         let known = || declared(None, expected, field.name()).map(|column| column.column_type.arrow().clone());
         let written = written_type(&plain);
-        if written == plain || known().is_some_and(|known| known == plain) {
+        let is_of_table = known().is_some_and(|known| known == plain);
+        // A map may have a key twice whatever its type is.
+        if (written == plain || is_of_table) && !has_maps(&plain) {
             continue;
         }
+        let written = if is_of_table { plain } else { written };
         let (array, faults) = in_column(&of_type(field.name(), &written), values, at, &mut Lost::default())?;
         for (row, e) in faults {
             bad.entry(row).or_insert(e);
         }
+        *field = Arc::new(field.as_ref().clone().with_data_type(array.data_type().clone()).with_nullable(true));
         *values = array;
-        *field = Arc::new(field.as_ref().clone().with_data_type(written));
     }
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
     let rows = RecordBatch::try_new_with_options(
@@ -168,6 +176,15 @@ pub(crate) fn as_written_in(
     );
     let rows = rows.map_err(|e| Error::internal("rows could not be put in other types").with_source(e))?;
     Ok((rows, bad.into_iter().collect()))
+}
+
+fn has_maps(t: &DataType) -> bool {
+    match t {
+        DataType::Map(..) => true,
+        DataType::List(item) => has_maps(item.data_type()),
+        DataType::Struct(fields) => fields.iter().any(|f| has_maps(f.data_type())),
+        _ => false,
+    }
 }
 
 /// Brings rows to a contract; columns that it does not have are left out and named, and those that are `passed` stay as they are.

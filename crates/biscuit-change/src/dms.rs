@@ -150,6 +150,20 @@ impl DmsOptions {
         }
     }
 
+    /// Whether a column of a file is this one: by name, in any letter case, or by a name that it had in the contract.
+    pub(crate) fn is_called(&self, name: &str, column: &str) -> bool {
+        let declared = self.contract.as_ref().and_then(|contract| contract.column_for(name));
+        name.eq_ignore_ascii_case(column) || declared.is_some_and(|declared| declared.name == column)
+    }
+
+    /// The column of the key whose value before an update is in a column of this name.
+    pub(crate) fn key_before(&self, name: &str) -> Option<String> {
+        let prefix = &self.before_image;
+        let of = name.get(..prefix.len()).filter(|begin| !prefix.is_empty() && begin.eq_ignore_ascii_case(prefix));
+        let own = &name[of?.len()..];
+        self.key().iter().find(|key| self.is_called(own, key)).cloned()
+    }
+
     pub(crate) fn declared(&self, name: &str) -> Option<Column> {
         declared(self.contract.as_ref(), self.expected.as_ref(), name)
     }
@@ -388,7 +402,7 @@ impl DmsReader {
             Some(column) => Some(column),
             None if is_text(name) => Some(of_type(name, &DataType::Utf8)),
             None => {
-                let mut column = name.strip_prefix(&options.before_image).and_then(|key| options.declared(key))?;
+                let mut column = options.key_before(name).and_then(|key| options.declared(&key))?;
                 name.clone_into(&mut column.name);
                 column.reading.default = None;
                 Some(column)

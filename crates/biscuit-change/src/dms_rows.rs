@@ -34,7 +34,7 @@ impl Make<'_> {
         let schema = part.batch.schema();
         for (field, column) in schema.fields().iter().zip(part.batch.columns()) {
             let name = field.name();
-            let before = name.strip_prefix(&self.options.before_image).is_some_and(|k| column_of(&part.batch, k));
+            let before = self.options.key_before(name).is_some_and(|key| self.has_key(&part.batch, &key));
             if before || name.starts_with('\u{0}') {
                 continue;
             }
@@ -144,15 +144,20 @@ impl Make<'_> {
         }
     }
 
+    fn has_key(&self, batch: &RecordBatch, key: &str) -> bool {
+        batch.schema().fields().iter().any(|f| self.options.is_called(f.name(), key))
+    }
+
     /// The key before each update, where the file has it: columns with the prefix, under the names of the key.
     fn old_keys(&self, part: &Part, lost: &mut Lost) -> Result<Option<RecordBatch>> {
         let key = self.options.key();
         let mut columns = Vec::new();
         for name in key {
-            let Some(column) = part.batch.column_by_name(&format!("{}{name}", self.options.before_image)) else {
-                return Ok(None);
-            };
-            let now = part.batch.schema().field_with_name(name).map(|f| plain_type(f.data_type())).ok();
+            let schema = part.batch.schema();
+            let before = schema.fields().iter().position(|f| self.options.key_before(f.name()).as_ref() == Some(name));
+            let Some(column) = before.map(|at| part.batch.column(at)) else { return Ok(None) };
+            let now = schema.fields().iter().find(|f| self.options.is_called(f.name(), name));
+            let now = now.map(|f| plain_type(f.data_type()));
             let now = now.unwrap_or_else(|| column.data_type().clone());
             let mut declared = self.options.declared(name).unwrap_or_else(|| of_type(name, &now));
             declared.reading.default = None;
@@ -213,10 +218,6 @@ impl Make<'_> {
         }
         Ok(batch)
     }
-}
-
-fn column_of(batch: &RecordBatch, name: &str) -> bool {
-    batch.column_by_name(name).is_some()
 }
 
 fn cast(column: &ArrayRef, t: &DataType) -> Result<ArrayRef> {

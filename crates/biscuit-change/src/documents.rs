@@ -25,6 +25,41 @@ pub(crate) struct Images {
     only: Option<Vec<String>>,
 }
 
+/// Of which kind identities are: two of different kinds may have one text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IdKind {
+    Text,
+    Number,
+}
+
+/// The identity of an event's document as plain JSON, where the event says it; and its kind.
+///
+/// # Errors
+/// `InvalidJson`, `TooDeep`, `WrongType`.
+pub(crate) fn identity(
+    event: &Event<'_>,
+    contract: &Contract,
+    file: &Arc<str>,
+    place: u64,
+) -> Result<Option<(String, Option<IdKind>)>> {
+    let reading = Reading { contract, file, place };
+    let raw = match event.key.filter(|raw| raw.get().starts_with('{')) {
+        Some(raw) => Some(reading.id_of_key(raw.get())?),
+        None => match event.after.or(event.before) {
+            Some(raw) => reading.id_of_document(raw.get())?,
+            None => None,
+        },
+    };
+    let Some(raw) = raw else { return Ok(None) };
+    let id = plain(&raw).map_err(|why| wrong_type(ID, why, file, place))?;
+    let kind = match (raw.as_bytes().first(), id.as_bytes().first()) {
+        (Some(b'"'), _) => Some(IdKind::Text),
+        (_, Some(b'-' | b'0'..=b'9')) => Some(IdKind::Number),
+        _ => None,
+    };
+    Ok(Some((id, kind)))
+}
+
 impl Images {
     /// Those of an event. For an update without its document they are what it says of the changed fields.
     ///
@@ -109,15 +144,24 @@ impl Reading<'_> {
         Ok(plain)
     }
 
-    /// The key of a message has the identity as text: `{"id": "{\"$oid\": …}"}`.
-    fn key(&self, raw: &str) -> Result<String> {
+    /// The identity in the key of a message, which has it as text: `{"id": "{\"$oid\": …}"}`.
+    fn id_of_key(&self, raw: &str) -> Result<String> {
         let object = self.object(raw)?;
         let id = object.get("id").or_else(|| object.get(ID)).map(RawValue::get).unwrap_or(raw);
         let text = json::string(id).unwrap_or_else(|| id.to_owned());
-        if is_too_deep(text.as_bytes()) {
-            return Err(too_deep("the key").at(self.file, self.place));
+        match is_too_deep(text.as_bytes()) {
+            true => Err(too_deep("the key").at(self.file, self.place)),
+            false => Ok(text),
         }
-        Ok(format!("{{{}}}", self.field(ID, &text)?))
+    }
+
+    fn id_of_document(&self, raw: &str) -> Result<Option<String>> {
+        let text = json::string(raw).unwrap_or_else(|| raw.to_owned());
+        Ok(self.object(&text)?.get(ID).map(|id| id.get().to_owned()))
+    }
+
+    fn key(&self, raw: &str) -> Result<String> {
+        Ok(format!("{{{}}}", self.field(ID, &self.id_of_key(raw)?)?))
     }
 
     /// The key of a document that is read.
@@ -157,11 +201,19 @@ impl Reading<'_> {
             fields.push(self.field(name, value.get())?);
             only.push(self.column(name).to_owned());
         }
+        // Whether another field is the column's as well cannot be told.
+        if let Some(name) = removed.iter().find(|name| self.column(name) != name.as_str()) {
+            let message = format!("removes `{name}`, which is another name of column `{}`", self.column(name));
+            return Err(missing(&message).with_column(self.column(name)));
+        }
         for name in &removed {
             fields.push(self.field(name, "null")?);
             only.push(self.column(name).to_owned());
         }
-        images.after = Some(format!("{{{}}}", fields.join(",")));
+        let after = format!("{{{}}}", fields.join(","));
+        // Two fields may be of one column.
+        json::object_line(&after, self.file, self.place)?;
+        images.after = Some(after);
         images.only = Some(only);
         Ok(())
     }

@@ -1,9 +1,9 @@
 use std::cell::OnceCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 
 use biscuit_core::{Error, Result};
-use biscuit_schema::{is_too_deep, too_deep};
+use biscuit_schema::{is_too_deep, name_twice, too_deep};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -37,15 +37,6 @@ impl<'a> Object<'a> {
     /// The field, if it is there and not null.
     pub(crate) fn some(&self, name: &str) -> Option<&'a RawValue> {
         self.get(name).filter(|v| v.get() != "null")
-    }
-
-    fn twice(&self) -> Option<&str> {
-        if self.0.len() > FEW {
-            let mut seen = HashSet::with_capacity(self.0.len());
-            return self.0.iter().map(|(n, _)| n.as_str()).find(|n| !seen.insert(*n));
-        }
-        let names = self.0.iter().enumerate();
-        names.into_iter().find(|(i, (n, _))| self.0[..*i].iter().any(|(m, _)| m == n)).map(|(_, (n, _))| n.as_str())
     }
 }
 
@@ -83,7 +74,7 @@ pub(crate) fn object_line<'a>(raw: &'a str, file: &str, line: u64) -> Result<Obj
         return Err(too_deep("the line").at(file, line));
     }
     let object = object(raw).map_err(|e| invalid(&e, file, line))?;
-    match object.twice() {
+    match name_twice(raw.as_bytes()) {
         Some(name) => {
             Err(Error::data("DuplicateColumn", format!("column `{name}` comes twice")).with_column(name).at(file, line))
         }

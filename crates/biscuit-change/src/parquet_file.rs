@@ -4,8 +4,8 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use biscuit_core::{Error, Result, catch_panic};
 use biscuit_schema::{
-    check_int96, check_parquet_footer, check_size, differs_by_calendar, has_legacy_calendar, int96_as_micros,
-    legacy_calendar, parquet_rows_at_a_time, uuid_columns, uuid_texts,
+    UuidColumns, check_int96, check_parquet_footer, check_size, differs_by_calendar, has_legacy_calendar,
+    int96_as_micros, legacy_calendar, parquet_rows_at_a_time,
 };
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::{
@@ -69,7 +69,7 @@ pub(crate) struct ParquetRows {
     reader: Option<ParquetRecordBatchReader>,
     metadata: HashMap<String, String>,
     /// Columns that hold UUIDs, which are read as text.
-    uuids: Vec<String>,
+    uuids: UuidColumns,
     /// Whether dates and times are in the calendar of Spark 2.
     legacy_calendar: bool,
     /// Rows that are still to come, by the footer.
@@ -90,7 +90,7 @@ impl ParquetRows {
             Ok::<_, ParquetError>(ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, own))
         })?;
         check_size(builder.schema(), &format!("`{file}`"))?;
-        let uuids = uuid_columns(builder.parquet_schema());
+        let uuids = UuidColumns::of_parquet(builder.schema(), builder.parquet_schema());
         let footer = builder.metadata().file_metadata();
         let legacy_calendar = has_legacy_calendar(footer.key_value_metadata());
         let left = u64::try_from(footer.num_rows()).unwrap_or(0);
@@ -118,7 +118,7 @@ impl ParquetRows {
         if self.legacy_calendar {
             self.check_calendar(&batch)?;
         }
-        uuid_texts(batch, &self.uuids).map(Some)
+        self.uuids.texts(batch).map(Some)
     }
 }
 

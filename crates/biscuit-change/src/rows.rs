@@ -17,6 +17,7 @@ use crate::csv_rows::{self, CsvFile, CsvForm};
 use crate::declared::{Lost, as_written, as_written_in, comply, declared, in_column, of_type, with_defaults};
 use crate::json::{self, Object};
 use crate::op::OpMap;
+use crate::placeholder::PLACEHOLDER;
 use crate::refused::{BadRows, Part, PutsAside, Raws, Refused, lines, sift};
 use crate::row_changes::part_changes;
 use crate::text::{empty, is_beside_values, json_text, text_of, wrong_type};
@@ -393,7 +394,7 @@ fn json_part(
             let at = At { name: &column.name, inside: None };
             let cell = raw.map_or(Ok(Cell::Null), |r| codec::as_written(&t, r.get(), at, &mut lost.dropped));
             cells.push(cell.or_else(|why| {
-                if !lost.null(column, why.code()) {
+                if !lost.null(column, why.code(), raw.is_some_and(|raw| raw.get().contains(PLACEHOLDER))) {
                     bad.add(row, wrong_type(&column.name, why, file, line.place))?;
                 }
                 Ok(Cell::Null)

@@ -353,7 +353,9 @@ fn contract(args: &MergeArgs) -> Result<Option<Contract>> {
         .map_err(|e| Error::usage("InvalidContract", format!("`{path}` cannot be read: {e}")).with_source(e))?;
     let contract =
         if text.trim_start().starts_with('{') { Contract::from_json(&text) } else { Contract::from_toml(&text) };
-    contract.map(Some).map_err(|e| e.in_file(path))
+    // A null that is not given is no default.
+    let ignore = IgnoreNull::named(&args.ignore_null);
+    contract.map(|c| Some(c.without_defaults(|name| ignore.covers(name)))).map_err(|e| e.in_file(path))
 }
 
 async fn target(args: &MergeArgs, hard_links: bool, context: &Context) -> Result<Dataset> {
@@ -468,14 +470,9 @@ async fn schema_of(dataset: &Dataset) -> Result<SchemaRef> {
 }
 
 fn spec(args: &MergeArgs, key: Vec<String>, order: Vec<String>) -> Result<MergeSpec> {
-    let ignore = match args.ignore_null.as_slice() {
-        [] => IgnoreNull::None,
-        names if names.iter().any(|n| n == "*") => IgnoreNull::All,
-        names => IgnoreNull::Columns(names.to_vec()),
-    };
     Ok(MergeSpec::new(key, order)?
         .with_op_rank(&args.op_rank)
-        .with_ignore_null(ignore)
+        .with_ignore_null(IgnoreNull::named(&args.ignore_null))
         .with_drop_columns(args.drop_columns.clone())
         .with_authority(if args.reload { Authority::Reload } else { Authority::Order })
         .with_tombstones(if args.no_tombstones { Tombstones::Forget } else { Tombstones::Keep })

@@ -1,6 +1,6 @@
 use biscuit_change::{BadRows, DebeziumOptions, DmsOptions, RowsOptions};
 use biscuit_core::Result;
-use biscuit_merge::Format;
+use biscuit_merge::{Format, IgnoreNull};
 use biscuit_schema::{Contract, OnError};
 use datafusion::arrow::datatypes::SchemaRef;
 
@@ -13,6 +13,9 @@ pub(crate) fn format_of(
     contract: Option<Contract>,
     expected: Option<SchemaRef>,
 ) -> Result<Format> {
+    // A null that is not given is no default.
+    let ignore = IgnoreNull::named(&output.ignore_null);
+    let contract = contract.map(|contract| contract.without_defaults(|name| ignore.covers(name)));
     let bad_rows = match contract.as_ref().map(|c| c.on_error) {
         Some(OnError::Quarantine | OnError::Null) => BadRows::Quarantine,
         _ => BadRows::Fail,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use arrow::datatypes::{Schema, SchemaRef};
 use biscuit_core::{Error, Result};
 use biscuit_dataset::{DataFile, Encryption, OpenFile};
-use biscuit_schema::{Conflict, Contract, Inference, apply_rules, usual_rules, uuid_columns, uuid_schema};
+use biscuit_schema::{Conflict, Contract, Inference, UuidColumns, apply_rules, usual_rules};
 use futures::StreamExt;
 use tokio::runtime::Handle;
 
@@ -168,8 +168,8 @@ fn look_at(
             let data = DataFile { path, object: file.path.clone(), size: file.size, partition: vec![] };
             let open = OpenFile::open_with(file.store.clone(), data, keys);
             let open = handle.block_on(open).map_err(|e| file.failed(e))?;
-            let uuids = uuid_columns(open.metadata().parquet_schema());
-            inference.add_schema(&file.name, open.rows(), &uuid_schema(open.schema(), &uuids));
+            let uuids = UuidColumns::of_parquet(open.metadata().schema(), open.metadata().parquet_schema());
+            inference.add_schema(&file.name, open.rows(), &uuids.schema(open.schema()));
             Ok(vec![])
         }
     }

@@ -7,12 +7,21 @@ use arrow::compute::{and, is_not_null};
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use arrow::json::reader::{Decoder, ReaderBuilder};
 use biscuit_core::{Error, Result, catch_panic, unquoted};
-use biscuit_schema::{Contract, is_too_deep, text_type, too_deep};
+use biscuit_schema::{Contract, is_too_deep, name_twice, text_type, too_deep};
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use crate::decode::{BATCH, BadRow, Piece, Raw};
 use crate::json_names::Names;
+
+/// Why a line is none that is read, although a decoder would.
+fn refused(line: &[u8]) -> Option<Error> {
+    if is_too_deep(line) {
+        return Some(too_deep("the line"));
+    }
+    let name = name_twice(line)?;
+    Some(Error::data("DuplicateColumn", format!("column `{name}` comes twice")).with_column(name))
+}
 
 /// A column, and what it is called in lines: its name first.
 #[derive(Debug, Clone)]
@@ -98,17 +107,23 @@ impl JsonLines {
         let (Some((start, _)), Some((_, end))) = (spans.first().copied(), spans.last().copied()) else { return Ok(()) };
         let raw = |spans| Raw::Lines { bytes: bytes.clone(), spans };
         // What is nested deeper may be in a column that nobody asks for, which the decoder passes over.
-        let deep = spans.iter().any(|(a, b)| is_too_deep(&bytes[*a..*b]));
-        if !deep && let Some(batch) = self.rows(&bytes[start..end], spans.len())? {
+        let is_refused = |(a, b): &(usize, usize)| refused(&bytes[*a..*b]).is_some();
+        if !spans.iter().any(is_refused)
+            && let Some(batch) = self.rows(&bytes[start..end], spans.len())?
+        {
             return take(Piece { batch, first, raw: raw(spans) });
         }
         // Some line is none of these rows: line by line.
         for (at, (a, b)) in spans.into_iter().enumerate() {
             let (row, line) = (first + at as u64, &bytes[a..b]);
-            let rows = if is_too_deep(line) { None } else { self.row(line)? };
+            let refused = refused(line);
+            let rows = if refused.is_some() { None } else { self.row(line)? };
             match rows {
                 Some(batch) => take(Piece { batch, first: row, raw: raw(vec![(a, b)]) })?,
-                None => bad(BadRow { row, error: self.what_is_wrong(line), raw: line.to_vec() })?,
+                None => {
+                    let error = refused.unwrap_or_else(|| self.what_is_wrong(line));
+                    bad(BadRow { row, error, raw: line.to_vec() })?;
+                }
             }
         }
         Ok(())
@@ -210,9 +225,6 @@ impl JsonLines {
     }
 
     fn what_is_wrong(&self, line: &[u8]) -> Error {
-        if is_too_deep(line) {
-            return too_deep("the line");
-        }
         match serde_json::from_slice::<serde_json::Value>(line) {
             Err(e) => {
                 Error::data("InvalidJson", format!("the line is no JSON: {}", place_free(&unquoted(&e.to_string()))))

@@ -178,14 +178,9 @@ impl Work<'_> {
         if let Some(percent) = self.spec.max_deleted {
             options = options.with_max_deleted(percent);
         }
-        let ignore = match self.spec.ignore_null.as_slice() {
-            [] => IgnoreNull::None,
-            names if names.iter().any(|n| n == "*") => IgnoreNull::All,
-            names => IgnoreNull::Columns(names.to_vec()),
-        };
         let spec = MergeSpec::new(key, order)?
             .with_op_rank(&self.spec.op_rank)
-            .with_ignore_null(ignore)
+            .with_ignore_null(IgnoreNull::named(&self.spec.ignore_null))
             .with_drop_columns(self.spec.drop_columns.clone());
         let mode = if run.is_dry() { Mode::DryRun } else { Mode::Commit };
         if self.spec.mode == OutputMode::Snapshot {

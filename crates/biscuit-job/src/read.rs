@@ -10,8 +10,7 @@ use biscuit_change::{Refused, TextEncoding};
 use biscuit_core::{Error, Instant, Result};
 use biscuit_dataset::{DataFile, Encryption, OpenFile};
 use biscuit_schema::{
-    Coerced, Coercion, CoercionReport, Compliance, Contract, Extra, Finding, OnError, RefusedRow, uuid_columns,
-    uuid_texts,
+    Coerced, Coercion, CoercionReport, Compliance, Contract, Extra, Finding, OnError, RefusedRow, UuidColumns,
 };
 use futures::StreamExt;
 use serde::Serialize;
@@ -202,11 +201,11 @@ impl Reading {
         let open = OpenFile::open_with(file.store.clone(), data, self.keys.as_ref());
         let open = handle.block_on(open).map_err(|e| file.failed(e))?;
         self.check_encrypted(&open)?;
-        let uuids = uuid_columns(open.metadata().parquet_schema());
+        let uuids = UuidColumns::of_parquet(open.metadata().schema(), open.metadata().parquet_schema());
         let mut rows = open.with_batch_rows(crate::decode::BATCH).stream(None)?;
         let mut first = 1;
         while let Some(batch) = handle.block_on(rows.next()) {
-            let batch = uuid_texts(batch.map_err(|e| file.failed(e))?, &uuids)?;
+            let batch = uuids.texts(batch.map_err(|e| file.failed(e))?)?;
             let count = batch.num_rows() as u64;
             piece(Piece { batch, first, raw: Raw::Rows })?;
             first += count;

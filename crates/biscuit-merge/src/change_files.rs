@@ -8,7 +8,7 @@ use biscuit_change::{
 use biscuit_core::{Error, ErrorKind, Result, Run, Source, async_trait};
 use biscuit_dataset::{ByUrl, DataFile, Location, OpenFile, OpenLocation, as_listed, split_glob};
 use biscuit_journal::{OtherFormats, TableFormat, is_hidden, store_error, table_format_around};
-use biscuit_schema::{uuid_columns, uuid_texts};
+use biscuit_schema::UuidColumns;
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use futures::{StreamExt, TryStreamExt};
@@ -235,7 +235,7 @@ impl FoundFile {
         let data = DataFile { path, object, size: self.size, partition: vec![] };
         let open = OpenFile::open(self.pinned(), data).await.map_err(|e| self.failed(e))?;
         take.expect(open.rows());
-        let uuids = uuid_columns(open.metadata().parquet_schema());
+        let uuids = UuidColumns::of_parquet(open.metadata().schema(), open.metadata().parquet_schema());
         let open = open.with_batch_rows(BATCH);
         let (name, mut first): (Arc<str>, u64) = (self.name.as_str().into(), 1);
         let mut decoded = DecodedRows::new(&name, self.size, max_unpacked);
@@ -254,7 +254,7 @@ impl FoundFile {
             while let Some(rows) = group.rows.recv().await {
                 let rows = rows.map_err(|e| self.failed(e))?;
                 decoded.add(&rows)?;
-                let rows = stored(&uuid_texts(rows, &uuids)?, &name)?;
+                let rows = stored(&uuids.texts(rows)?, &name)?;
                 let count = rows.num_rows() as u64;
                 reader.read_batch(&name, rows, first)?;
                 first += count;

@@ -87,11 +87,10 @@ impl ChangeSet {
         Arc::get_mut(&mut self.keys).expect("keys are shared only after the last was added")
     }
 
-    /// Puts rows aside whose partition columns hold texts that have no folder; without that they are refused where folders are made.
+    /// Refuses rows whose partition columns hold texts that have no folder.
     fn without_folder(&mut self, batch: &ChangeBatch, partition_by: &[String]) -> Result<BTreeSet<usize>> {
         let mut bad = BTreeSet::new();
-        let puts_aside = self.bad_rows == BadRows::Quarantine;
-        for name in partition_by.iter().filter(|_| puts_aside) {
+        for name in partition_by {
             let Some(texts) = batch.rows.column_by_name(name).and_then(|c| c.as_string_opt::<i32>()) else { continue };
             for (row, text) in texts.iter().enumerate().filter(|(row, _)| batch.ops[*row] == Op::Upsert) {
                 if let Some(Err(e)) = text.map(|text| check_folder(name, text))

@@ -134,7 +134,11 @@ impl LogEpochs {
             if newest.is_none() {
                 self.snapshot = self.snapshot.max(Some(place));
             }
+            let goes_on = |known: &Known| Some(known.epoch) == newest && known.last <= place;
+            let is_new = !self.known.is_empty() && self.snapshot != Some(place) && !self.known.iter().any(goes_on);
             return match (newest.unwrap_or(0), self.new) {
+                // The newest server's log does not go so far: the snapshot is one of the server that is named as the new one.
+                (newest, NewServer::Newer) if is_new => Ok(*self.next.get_or_insert(newest + 1)),
                 (0, _) => Ok(0),
                 (newest, NewServer::Newer | NewServer::Same) => Ok(newest),
                 (_, NewServer::Older) => Ok(0),

@@ -14,7 +14,17 @@ pub enum IgnoreNull {
 }
 
 impl IgnoreNull {
-    pub(crate) fn covers(&self, column: &str) -> bool {
+    /// The columns of these names; `*` stands for all.
+    pub fn named(columns: &[String]) -> Self {
+        match columns {
+            [] => Self::None,
+            names if names.iter().any(|n| n == "*") => Self::All,
+            names => Self::Columns(names.to_vec()),
+        }
+    }
+
+    /// Whether a column is one of them.
+    pub fn covers(&self, column: &str) -> bool {
         match self {
             Self::None => false,
             Self::All => true,

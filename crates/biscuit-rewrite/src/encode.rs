@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
 use biscuit_dataset::{OpenFile, conform, decode_parquet, parquet_error};
+use biscuit_schema::check_int96;
 use bytes::Bytes;
 use datafusion::arrow::array::{Array, ArrayRef, RecordBatch};
 use datafusion::arrow::compute::{SortColumn, SortOptions, concat_batches, lexsort_to_indices, take_record_batch};
@@ -11,11 +12,13 @@ use datafusion::execution::memory_pool::MemoryReservation;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
+use parquet::basic::Type;
 use parquet::bloom_filter::Sbbf;
 use parquet::column::writer::ColumnCloseResult;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::SortingColumn;
 use parquet::file::properties::WriterPropertiesPtr;
+use parquet::file::reader::ChunkReader;
 use parquet::file::writer::SerializedRowGroupWriter;
 
 use crate::apply::{Edit, apply};
@@ -211,6 +214,7 @@ impl Encode {
     fn group(&self, group: &EncodeGroup, out: &mut Out<'_>) -> Result<()> {
         let path = &group.source.file.path;
         let metadata = group.source.metadata().clone();
+        check_times(&group.source, group.group, &group.bytes)?;
         let same = metadata.schema().fields() == self.schema.fields();
         // Columns of another schema are chosen when they are in the order of this one.
         let wanted = if same { out.columns.clone() } else { (0..metadata.schema().fields().len()).collect() };
@@ -387,4 +391,15 @@ fn sorted(batches: &[RecordBatch], schema: &SchemaRef, by: &[SortingColumn]) -> 
     let order = lexsort_to_indices(&columns.collect::<Vec<_>>(), None).map_err(failed)?;
     let in_order = order.values().iter().enumerate().all(|(i, at)| i == *at as usize);
     if in_order { Ok(rows) } else { take_record_batch(&rows, &order).map_err(failed) }
+}
+/// Refuses INT96 timestamps that are not read as they are, whatever rows of the file are to change.
+fn check_times(source: &OpenFile, group: usize, bytes: &GroupBytes) -> Result<()> {
+    let (path, metadata) = (&source.file.path, source.metadata().metadata());
+    for column in metadata.row_group(group).columns().iter().filter(|c| c.column_type() == Type::INT96) {
+        let (start, length) = column.byte_range();
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let pages = bytes.get_bytes(start, length).map_err(|e| parquet_error(path, e))?;
+        check_int96(column, &pages, metadata.file_metadata().key_value_metadata()).map_err(|e| e.in_file(path))?;
+    }
+    Ok(())
 }

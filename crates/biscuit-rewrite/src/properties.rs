@@ -1,6 +1,9 @@
 use std::collections::BTreeMap;
 
 use biscuit_dataset::{OpenFile, ParquetOptions};
+use biscuit_schema::has_legacy_calendar;
+use datafusion::arrow::datatypes::DataType;
+use parquet::arrow::{ARROW_SCHEMA_META_KEY, parquet_to_arrow_schema};
 use parquet::basic::{Compression, Encoding};
 use parquet::file::metadata::{KeyValue, RowGroupMetaData, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterPropertiesBuilder};
@@ -95,7 +98,28 @@ fn key_values(sources: &[OpenFile], columns: Columns) -> Option<Vec<KeyValue>> {
     let mut kept = of(first);
     kept.retain(|kv| others.iter().all(|o| o.contains(kv)));
     kept.retain(|kv| columns == Columns::Same || !DESCRIBES_COLUMNS.contains(&kv.key.as_str()));
+    // Lists are written in any length, and dates and times in Parquet's calendar: those that were read are the same in both.
+    let fixed_size = sources.iter().any(has_fixed_size_lists);
+    kept.retain(|kv| !(fixed_size && kv.key == ARROW_SCHEMA_META_KEY));
+    if sources.iter().any(|s| has_legacy_calendar(s.metadata().metadata().file_metadata().key_value_metadata())) {
+        kept.retain(|kv| !kv.key.starts_with("org.apache.spark."));
+    }
     (!kept.is_empty()).then_some(kept)
+}
+
+/// Whether the schema that Arrow has put into a file says that lists are of one size.
+fn has_fixed_size_lists(file: &OpenFile) -> bool {
+    fn within(t: &DataType) -> bool {
+        match t {
+            DataType::FixedSizeList(..) => true,
+            DataType::List(f) | DataType::LargeList(f) | DataType::Map(f, _) => within(f.data_type()),
+            DataType::Struct(fields) => fields.iter().any(|f| within(f.data_type())),
+            _ => false,
+        }
+    }
+    let footer = file.metadata().metadata().file_metadata();
+    let schema = parquet_to_arrow_schema(footer.schema_descr(), footer.key_value_metadata());
+    schema.is_ok_and(|schema| schema.fields().iter().any(|f| within(f.data_type())))
 }
 
 /// The encoding of a column that has no dictionary, where it is another than plain.

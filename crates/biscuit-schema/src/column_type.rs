@@ -106,6 +106,26 @@ impl<'a> Parser<'a> {
         &rest[..end]
     }
 
+    /// The name of a field: letters, digits and underscores, or anything in backquotes, which are doubled in it.
+    fn name(&mut self) -> Result<String> {
+        if !self.eat("`") {
+            let name = self.word();
+            return if name.is_empty() { Err(self.unknown()) } else { Ok(name.to_owned()) };
+        }
+        let mut name = String::new();
+        loop {
+            let rest = &self.text[self.at..];
+            let end = rest.find('`').ok_or_else(|| self.unknown())?;
+            name.push_str(&rest[..end]);
+            self.at += end + 1;
+            if !self.text[self.at..].starts_with('`') {
+                return Ok(name);
+            }
+            name.push('`');
+            self.at += 1;
+        }
+    }
+
     fn number<T: std::str::FromStr>(&mut self) -> Result<T> {
         let start = self.at;
         self.eat("-");
@@ -230,8 +250,8 @@ impl<'a> Parser<'a> {
             _ => {
                 let mut fields = Vec::new();
                 loop {
-                    let name = self.word().to_owned();
-                    if name.is_empty() || fields.iter().any(|f: &Field| f.name() == &name) {
+                    let name = self.name()?;
+                    if fields.iter().any(|f: &Field| f.name() == &name) {
                         return Err(self.unknown());
                     }
                     self.expect(":")?;
@@ -281,8 +301,10 @@ pub fn type_name(t: &DataType) -> Option<String> {
         }
         DataType::List(item) => format!("array<{}>", type_name(item.data_type())?),
         DataType::Struct(fields) => {
-            let fields: Option<Vec<_>> =
-                fields.iter().map(|f| Some(format!("{}:{}", f.name(), type_name(f.data_type())?))).collect();
+            let fields: Option<Vec<_>> = fields
+                .iter()
+                .map(|f| Some(format!("{}:{}", quoted_name(f.name()), type_name(f.data_type())?)))
+                .collect();
             format!("struct<{}>", fields?.join(","))
         }
         DataType::Map(entry, false) => {
@@ -293,9 +315,24 @@ pub fn type_name(t: &DataType) -> Option<String> {
     })
 }
 
+/// The name of a field as it is read back.
+fn quoted_name(name: &str) -> String {
+    let is_plain = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_');
+    if is_plain { name.to_owned() } else { format!("`{}`", name.replace('`', "``")) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn any_name_of_a_field_is_read_back() {
+        for name in ["a", "first name", "a.b", "a-b", "@t", "a,b", "a:b", "a>b", "a(b)", "a`b", "`", "", "ü", " x "] {
+            let t = DataType::Struct(vec![Field::new(name, DataType::Int64, true)].into());
+            let text = type_name(&t).expect("a type");
+            assert_eq!(ColumnType::parse(&text).expect(&text).arrow(), &t, "{text}");
+        }
+    }
 
     #[test]
     fn names_of_hive_and_postgresql_are_one() {

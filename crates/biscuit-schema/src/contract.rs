@@ -254,6 +254,14 @@ impl Contract {
         column.reading.on_error.unwrap_or(self.on_error)
     }
 
+    /// The same contract without the defaults of these columns.
+    pub fn without_defaults(mut self, columns: impl Fn(&str) -> bool) -> Self {
+        for column in self.columns.iter_mut().filter(|column| columns(&column.name)) {
+            column.reading.default = None;
+        }
+        self
+    }
+
     /// The schema of the stored rows.
     pub fn to_arrow(&self) -> Schema {
         let field = |c: &Column| Field::new(&c.name, c.column_type.arrow().clone(), c.nullable);

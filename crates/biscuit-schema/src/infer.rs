@@ -297,7 +297,14 @@ fn of_json(value: &str, times: bool) -> Shape {
         }
         Some(b'{') => {
             let fields = serde_json::from_str(value).map_or(vec![], |Fields(fields)| fields);
-            Shape::Struct(fields.into_iter().map(|(name, v)| (name, of_json(v.get(), times))).collect())
+            // A line with a name twice is refused where it is read.
+            let mut all: Vec<(String, Shape)> = Vec::with_capacity(fields.len());
+            for (name, value) in fields {
+                if all.iter().all(|(known, _)| *known != name) {
+                    all.push((name, of_json(value.get(), times)));
+                }
+            }
+            Shape::Struct(all)
         }
         Some(b'-' | b'0'..=b'9') => of_number(value),
         _ => Shape::Unknown,

@@ -14,6 +14,8 @@ use crate::parquet_pages::{unpacked_pages, values_of};
 /// The Julian day of 1900-01-01, from which on time zones are reckoned alike in the calendars of Spark 2 and Parquet.
 const ALIKE: u32 = 2_415_021;
 
+const NANOS_OF_A_DAY: u64 = 86_400_000_000_000;
+
 /// The Arrow schema of a Parquet file with its INT96 timestamps in microseconds; none if it has none. A decoder reads them as nanoseconds without it,
 /// in which times before 1677 and after 2262 become others: microseconds hold all that Spark writes, from year 1 to 9999. [`check_int96`]
 /// finds what they do not hold.
@@ -49,12 +51,12 @@ fn in_micros(field: &FieldRef, is_int96: &[bool], leaf: &mut usize) -> FieldRef 
     Arc::new(Field::clone(field).with_data_type(t))
 }
 
-/// Refuses timestamps of a column of INT96 that are not read as they are: those with digits below the microsecond, and those before 1900 in the
-/// calendar of Spark 2. There are no statistics of them. `pages` are the column in a row group, or some of its pages, and `metadata` is the file's.
+/// Refuses timestamps of a column of INT96 that are not read as they are: those with digits below the microsecond, those whose time is not within a day,
+/// and those before 1900 in the calendar of Spark 2. There are no statistics of them. `pages` are the column in a row group, or some of its pages, and `metadata` is the file's.
 /// Other columns, and those that are encrypted, are passed over.
 ///
 /// # Errors
-/// `PrecisionLoss`, `LegacyCalendar`, `UnreadableParquet`.
+/// `PrecisionLoss`, `Overflow`, `LegacyCalendar`, `UnreadableParquet`.
 pub fn check_int96(column: &ColumnChunkMetaData, pages: &Bytes, metadata: Option<&Vec<KeyValue>>) -> Result<()> {
     if column.column_type() != Type::INT96 || column.crypto_metadata().is_some() {
         return Ok(());
@@ -72,6 +74,12 @@ pub fn check_int96(column: &ColumnChunkMetaData, pages: &Bytes, metadata: Option
             let (nanos, day) = value.split_at(8);
             let nanos = u64::from_le_bytes(nanos.try_into().unwrap_or_default());
             let day = u32::from_le_bytes(day.try_into().unwrap_or_default());
+            if nanos >= NANOS_OF_A_DAY {
+                let message = format!(
+                    "column `{name}` holds INT96 timestamps whose time is not within a day, as a writer makes them of years that it cannot write"
+                );
+                return Err(Error::data("Overflow", message).with_column(&name));
+            }
             if !nanos.is_multiple_of(1_000) {
                 let message = format!(
                     "column `{name}` holds INT96 timestamps with digits below the microsecond, of which they are read: rewrite the file with microseconds, or with INT64 in nanoseconds"

@@ -21,6 +21,7 @@ mod infer;
 #[cfg(feature = "parquet")]
 mod int96;
 mod iso;
+mod json_names;
 mod limits;
 mod merge_schemas;
 mod nested;
@@ -52,6 +53,7 @@ pub use infer::{Conflict, Inference, Inferred};
 #[cfg(feature = "parquet")]
 pub use int96::{check_int96, int96_as_micros};
 pub use iso::{iso_date, iso_date_time, iso_time};
+pub use json_names::name_twice;
 pub use limits::{MAX_DEPTH, MAX_FIELDS, check_size, check_type_size, is_too_deep, too_deep};
 pub use merge_schemas::{check_names, column_index, merge_schemas};
 pub use parquet_footer::check_parquet_footer;
@@ -62,4 +64,4 @@ pub use rules::{NamingRule, apply_rules, usual_rules};
 pub use text_type::text_type;
 pub use thrift::check_thrift;
 #[cfg(feature = "parquet")]
-pub use uuid::{uuid_columns, uuid_schema, uuid_texts};
+pub use uuid::UuidColumns;

@@ -1,45 +1,157 @@
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::{
+    Array, ArrayRef, AsArray, FixedSizeListArray, LargeListArray, ListArray, MapArray, RecordBatch, RecordBatchOptions,
+    StringArray, StructArray,
+};
+use arrow::datatypes::{DataType, FieldRef, Fields, Schema, SchemaRef};
+use arrow::error::ArrowError;
 use biscuit_core::{Error, Result};
 use parquet::basic::LogicalType;
 use parquet::schema::types::SchemaDescriptor;
 
-/// The columns of a Parquet file that hold UUIDs, which a decoder gives as bytes. Those inside of nested columns stay bytes.
-pub fn uuid_columns(parquet: &SchemaDescriptor) -> Vec<String> {
-    let columns = parquet.columns().iter().filter(|c| c.path().parts().len() == 1 && c.max_rep_level() == 0);
-    columns.filter(|c| c.logical_type_ref() == Some(&LogicalType::Uuid)).map(|c| c.name().to_owned()).collect()
+/// Where UUIDs are, which decoders give as bytes: columns by name, fields of structs behind a dot, items of lists as `[]`, keys and values of maps as
+/// `{key}` and `{value}`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UuidColumns(BTreeSet<String>);
+
+impl UuidColumns {
+    /// Those at these places.
+    pub fn at<S: Into<String>>(places: impl IntoIterator<Item = S>) -> Self {
+        Self(places.into_iter().map(Into::into).collect())
+    }
+
+    /// Those of a Parquet file; `schema` is what a decoder makes of `parquet`, column by column.
+    pub fn of_parquet(schema: &Schema, parquet: &SchemaDescriptor) -> Self {
+        let is_uuid = |leaf: usize| parquet.column(leaf).logical_type_ref() == Some(&LogicalType::Uuid);
+        let (mut all, mut leaf) = (Self::default(), 0);
+        for field in schema.fields() {
+            all.find(field.data_type(), field.name(), &mut |t| {
+                leaf += 1;
+                leaf <= parquet.num_columns() && is_uuid(leaf - 1) && is_bytes(t)
+            });
+        }
+        all
+    }
+
+    fn find(&mut self, t: &DataType, place: &str, is_uuid: &mut dyn FnMut(&DataType) -> bool) {
+        match t {
+            DataType::Struct(fields) => {
+                fields.iter().for_each(|f| self.find(f.data_type(), &format!("{place}.{}", f.name()), is_uuid));
+            }
+            DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+                self.find(item.data_type(), &format!("{place}.[]"), is_uuid);
+            }
+            DataType::Map(entries, _) => {
+                let DataType::Struct(kv) = entries.data_type() else { return };
+                for (field, part) in kv.iter().zip(["{key}", "{value}"]) {
+                    self.find(field.data_type(), &format!("{place}.{part}"), is_uuid);
+                }
+            }
+            other if is_uuid(other) => drop(self.0.insert(place.to_owned())),
+            _ => {}
+        }
+    }
+
+    fn is_within(&self, place: &str) -> bool {
+        let within = |own: &String| own == place || own.strip_prefix(place).is_some_and(|rest| rest.starts_with('.'));
+        self.0.iter().any(within)
+    }
+
+    /// The schema with these as text.
+    pub fn schema(&self, schema: &SchemaRef) -> SchemaRef {
+        if self.0.is_empty() {
+            return schema.clone();
+        }
+        let fields = schema.fields().iter().map(|f| self.field(f, f.name()));
+        Arc::new(Schema::new_with_metadata(fields.collect::<Vec<_>>(), schema.metadata().clone()))
+    }
+
+    fn field(&self, field: &FieldRef, place: &str) -> FieldRef {
+        if !self.is_within(place) {
+            return field.clone();
+        }
+        let t = match field.data_type() {
+            DataType::Struct(fields) => {
+                DataType::Struct(fields.iter().map(|f| self.field(f, &format!("{place}.{}", f.name()))).collect())
+            }
+            DataType::List(item) => DataType::List(self.field(item, &format!("{place}.[]"))),
+            DataType::LargeList(item) => DataType::LargeList(self.field(item, &format!("{place}.[]"))),
+            DataType::FixedSizeList(item, n) => DataType::FixedSizeList(self.field(item, &format!("{place}.[]")), *n),
+            DataType::Map(entries, sorted) => {
+                let DataType::Struct(kv) = entries.data_type() else { return field.clone() };
+                let parts = kv.iter().zip(["{key}", "{value}"]);
+                let parts = parts.map(|(f, part)| self.field(f, &format!("{place}.{part}"))).collect();
+                let entries = entries.as_ref().clone().with_data_type(DataType::Struct(parts));
+                DataType::Map(Arc::new(entries), *sorted)
+            }
+            t if is_bytes(t) => DataType::Utf8,
+            t => t.clone(),
+        };
+        Arc::new(field.as_ref().clone().with_data_type(t))
+    }
+
+    /// Rows with these as text: `123e4567-e89b-12d3-a456-426614174000`.
+    ///
+    /// # Errors
+    /// `Internal` for other bytes.
+    pub fn texts(&self, rows: RecordBatch) -> Result<RecordBatch> {
+        if self.0.is_empty() {
+            return Ok(rows);
+        }
+        let schema = self.schema(&rows.schema());
+        let columns = schema.fields().iter().zip(rows.columns()).map(|(f, c)| as_text(c, f.data_type()));
+        let columns = columns.collect::<Result<Vec<_>>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+        RecordBatch::try_new_with_options(schema, columns, &options).map_err(internal)
+    }
 }
 
-/// The schema with these columns as text.
-pub fn uuid_schema(schema: &SchemaRef, uuids: &[String]) -> SchemaRef {
-    if uuids.is_empty() {
-        return schema.clone();
-    }
-    let field = |f: &Arc<Field>| match uuids.contains(f.name()) {
-        true if is_bytes(f.data_type()) => Arc::new(f.as_ref().clone().with_data_type(DataType::Utf8)),
-        _ => f.clone(),
-    };
-    let fields: Vec<_> = schema.fields().iter().map(field).collect();
-    Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
+fn internal(e: ArrowError) -> Error {
+    Error::internal("UUIDs could not be made text").with_source(e)
 }
 
-/// Rows with the UUIDs in these columns as text: `123e4567-e89b-12d3-a456-426614174000`.
-///
-/// # Errors
-/// `Internal` for columns of other bytes.
-pub fn uuid_texts(rows: RecordBatch, uuids: &[String]) -> Result<RecordBatch> {
-    if uuids.is_empty() {
-        return Ok(rows);
+/// An array with text where the type has it and the array has bytes.
+fn as_text(array: &ArrayRef, t: &DataType) -> Result<ArrayRef> {
+    if array.data_type() == t {
+        return Ok(array.clone());
     }
-    let schema = uuid_schema(&rows.schema(), uuids);
-    let column = |(field, column): (&Arc<Field>, &ArrayRef)| match uuids.contains(field.name()) {
-        true => texts(column),
-        false => Ok(column.clone()),
+    let children = |fields: &Fields, array: &StructArray| {
+        let columns = fields.iter().zip(array.columns()).map(|(f, c)| as_text(c, f.data_type()));
+        let columns = columns.collect::<Result<Vec<_>>>()?;
+        StructArray::try_new_with_length(fields.clone(), columns, array.nulls().cloned(), array.len()).map_err(internal)
     };
-    let columns = rows.schema().fields().iter().zip(rows.columns()).map(column).collect::<Result<Vec<_>>>()?;
-    RecordBatch::try_new(schema, columns).map_err(|e| Error::internal("UUIDs could not be made text").with_source(e))
+    Ok(match t {
+        DataType::Struct(fields) => Arc::new(children(fields, array.as_struct())?),
+        DataType::List(item) => {
+            let list = array.as_list::<i32>();
+            let values = as_text(list.values(), item.data_type())?;
+            let made = ListArray::try_new(item.clone(), list.offsets().clone(), values, list.nulls().cloned());
+            Arc::new(made.map_err(internal)?)
+        }
+        DataType::LargeList(item) => {
+            let list = array.as_list::<i64>();
+            let values = as_text(list.values(), item.data_type())?;
+            let made = LargeListArray::try_new(item.clone(), list.offsets().clone(), values, list.nulls().cloned());
+            Arc::new(made.map_err(internal)?)
+        }
+        DataType::FixedSizeList(item, n) => {
+            let list = array.as_fixed_size_list();
+            let values = as_text(list.values(), item.data_type())?;
+            let made = FixedSizeListArray::try_new(item.clone(), *n, values, list.nulls().cloned());
+            Arc::new(made.map_err(internal)?)
+        }
+        DataType::Map(entries, sorted) => {
+            let (map, DataType::Struct(fields)) = (array.as_map(), entries.data_type()) else {
+                return Ok(array.clone());
+            };
+            let made = children(fields, map.entries())?;
+            let (offsets, nulls) = (map.offsets().clone(), map.nulls().cloned());
+            Arc::new(MapArray::try_new(entries.clone(), offsets, made, nulls, *sorted).map_err(internal)?)
+        }
+        _ => texts(array)?,
+    })
 }
 
 fn is_bytes(t: &DataType) -> bool {

@@ -122,6 +122,78 @@ fn texts_take_what_has_no_type_of_its_own() {
     assert_eq!(values(&text), ["{t: 25:00:00}"]);
 }
 
+/// Records without a schema.
+fn declared(contract: &str, lines: &[&str]) -> Result<Changes> {
+    let envelope = |(lsn, line): (usize, &&str)| {
+        format!(r#"{{{line},"source":{{"connector":"postgresql","table":"t","lsn":{lsn}}}}}"#)
+    };
+    let lines: Vec<String> = lines.iter().enumerate().map(envelope).collect();
+    let options = DebeziumOptions::default().with_contract(Contract::from_toml(contract).expect("a contract"));
+    let mut reader = DebeziumReader::new(options.with_key(["id"]));
+    reader.read("a.jsonl", &lines.join("\n").into_bytes().into())?;
+    reader.finish()
+}
+
+#[test]
+fn records_without_a_schema_are_read_as_rows_are() {
+    let of = |t: &str, more: &str, v: &str| {
+        declared(&typed(t, more), &[&format!(r#""op":"c","before":null,"after":{{"id":1,"v":{v}}}"#)])
+    };
+    for (t, v, code) in [
+        ("double", "9007199254740993", "PrecisionLoss"),
+        ("float", "16777217", "PrecisionLoss"),
+        ("double", "1e-400", "Overflow"),
+        ("int", "2.5", "PrecisionLoss"),
+    ] {
+        let read = of(t, "", v).map(|changes| values(&changes));
+        assert!(read.as_ref().is_err_and(|e| e.column() == Some("v") && e.row() == Some(1)), "{t} {v}: {read:?}");
+        let code_of = read.map(drop).unwrap_err();
+        assert!([code, "Unparseable", "PrecisionLoss"].contains(&code_of.code()), "{t} {v}: {code_of}");
+    }
+    let half =
+        of("decimal(10,2)", "rounding = 'half-up'\n[debezium]\n'decimal.handling.mode' = 'string'\n", "\"1.005\"")
+            .expect("rounded");
+    assert_eq!((values(&half), half.losses["v"].rounded), (vec!["1.01".to_owned()], 1));
+    assert_eq!(values(&of("string", "", "5").expect("a text")), ["5"]);
+    assert_eq!(values(&of("struct<city:string>", "", r#"{"City":"X"}"#).expect("a struct")), ["{city: X}"]);
+}
+
+#[test]
+fn columns_go_by_the_names_of_the_contract_also_in_keys() {
+    let contract = typed("string", "renamed_from = ['title']\n");
+    let lines =
+        [r#""op":"c","before":null,"after":{"ID":1,"title":"x"}"#, r#""op":"d","before":{"ID":1},"after":null"#];
+    let changes = declared(&contract, &lines).expect("changes");
+    let ids = changes.batches[0].rows.column_by_name("id").expect("the key");
+    assert_eq!((values(&changes)[0].as_str(), ids.null_count(), changes.dropped_columns.len()), ("x", 0, 0));
+    // With a schema of their own.
+    let schema = r#""schema":{"type":"struct","fields":[{"field":"after","type":"struct","fields":[{"field":"ID","type":"int64"},{"field":"title","type":"string","optional":true}]}]}"#;
+    let embedded: Vec<String> = lines
+        .iter()
+        .map(|line| {
+            format!(r#"{{{schema},"payload":{{{line},"source":{{"connector":"postgresql","table":"t","lsn":1}}}}}}"#)
+        })
+        .collect();
+    let options = DebeziumOptions::default().with_contract(Contract::from_toml(&contract).expect("a contract"));
+    let mut reader = DebeziumReader::new(options.with_key(["id"]));
+    reader.read("a.jsonl", &embedded.join("\n").into_bytes().into()).expect("a file");
+    let changes = reader.finish().expect("changes");
+    let ids = changes.batches[0].rows.column_by_name("id").expect("the key");
+    assert_eq!((values(&changes)[0].as_str(), ids.null_count(), ids.len()), ("x", 0, 2));
+    let both = r#""op":"c","before":null,"after":{"id":1,"title":"x","V":"y"}"#;
+    assert_eq!(declared(&contract, &[both]).unwrap_err().code(), "DuplicateColumn");
+}
+
+#[test]
+fn a_name_that_comes_twice_is_refused_at_any_depth() {
+    for line in
+        ["{\"id\":1,\"v\":1,\"v\":2}", "{\"id\":1,\"v\":{\"k\":1,\"k\":2}}", "{\"id\":1,\"v\":[{\"k\":1,\"k\":2}]}"]
+    {
+        let e = rows("", "a.jsonl", line).unwrap_err();
+        assert_eq!((e.code(), e.row()), ("DuplicateColumn", Some(1)), "{line}");
+    }
+}
+
 #[test]
 fn keys_of_both_halves_of_a_key_update_are_of_the_contract() {
     let schema = r#""schema":{"type":"struct","fields":[{"field":"after","type":"struct","fields":[{"field":"id","type":"string"}]}]}"#;
@@ -247,7 +319,7 @@ fn a_map_that_has_a_key_twice_is_refused() {
     assert_eq!((e.code(), e.column(), e.row()), ("DuplicateKey", Some("v"), Some(2)));
     let e =
         rows(&typed("map<string,string>", ""), "a.jsonl", "{\"id\":1,\"v\":{\"a\":\"x\",\"a\":\"y\"}}\n").unwrap_err();
-    assert_eq!((e.code(), e.row()), ("DuplicateKey", Some(1)));
+    assert_eq!((e.code(), e.row()), ("DuplicateColumn", Some(1)), "as any name of JSON that comes twice");
 }
 
 #[test]

@@ -159,10 +159,46 @@ fn an_update_inside_of_a_field_needs_its_document() {
     let deleted = [inside(), event("d", "1", None, None, &json!({}))];
     let changes = read(&deleted).expect("a delete follows");
     assert_eq!((changes.batches[0].ops.as_slice(), changes.ignored), ([Op::Delete].as_slice(), 1));
+    // The delete of another document says nothing of it, with or without keys.
+    let other = event("d", "2", None, None, &json!({}));
+    assert_eq!(read(&[inside(), other]).unwrap_err().code(), "MissingImage");
+    let value_of = |line: &str| {
+        let mut whole: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        whole["value"].take().to_string()
+    };
+    let alone = [value_of(&inside()), value_of(&event("d", "2", Some(r#"{"_id": 2}"#), None, &json!({})))];
+    assert_eq!(read(&alone).unwrap_err().code(), "MissingImage");
     // Where other updates have their documents, the delete is still to come.
     let full = [event("u", "2", None, Some(r#"{"_id": 2, "n": 1}"#), &json!({})), inside()];
     let changes = read(&full).expect("a delete is to come");
     assert_eq!((column(&changes, "id"), changes.ignored), (vec!["2".to_owned()], 1));
+}
+
+#[test]
+fn names_of_one_column_are_not_mixed_up_in_updates() {
+    let contract =
+        "[[columns]]\nname = '_id'\ntype = 'bigint'\n[[columns]]\nname = 'b'\ntype = 'int'\nrenamed_from = ['a']\n";
+    let options = || DebeziumOptions::default().with_contract(Contract::from_toml(contract).expect("a contract"));
+    let removed = update("{}", &json!({"removedFields": ["a"]}));
+    let e = read_with(options(), &[removed]).unwrap_err();
+    assert!(e.code() == "MissingImage" && e.message().contains("another name of column `b`"), "{e}");
+    let both = update(r#"{"B": 5, "b": 7}"#, &json!({}));
+    assert_eq!(read_with(options(), &[both]).unwrap_err().code(), "DuplicateColumn");
+    assert!(read_with(options(), &[update(r#"{"a": 5}"#, &json!({}))]).is_ok());
+}
+
+#[test]
+fn identities_that_look_alike_are_not_taken_for_one() {
+    let lines = [r#"{"_id": 1}"#, r#"{"_id": "1"}"#].map(|d| event("c", d, None, Some(d), &json!({})));
+    let keyed = ["1", "\"1\""].map(|id| event("d", id, None, None, &json!({})));
+    let alone = lines.map(|line| {
+        let mut whole: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+        whole["value"].take().to_string()
+    });
+    for lines in [alone, keyed] {
+        let e = read(&lines).unwrap_err();
+        assert_eq!((e.code(), e.row()), ("KeyDrift", Some(2)), "{e}");
+    }
 }
 
 #[test]

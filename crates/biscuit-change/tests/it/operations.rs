@@ -86,6 +86,18 @@ fn dms(options: DmsOptions, file: &str, text: &str) -> Result<Changes> {
 }
 
 #[test]
+fn the_key_before_an_update_is_found_by_any_spelling() {
+    let change = "s/t/20240506-130501123.csv";
+    for header in ["Op,id,item,BI_id", "Op,ID,ITEM,BI_ID", "op,Id,Item,bi_Id"] {
+        let changes = dms(DmsOptions::default(), change, &format!("{header}\nU,2,cup,1\n")).expect(header);
+        assert_eq!(changes.batches[0].ops, [Op::Upsert, Op::Delete], "{header}");
+        assert!(changes.dropped_columns.is_empty() && changes.batches[0].moves.len() == 2, "{header}");
+        // A file of inserts alone.
+        dms(DmsOptions::default(), change, &format!("{header}\nI,2,cup,NULL\n")).expect(header);
+    }
+}
+
+#[test]
 fn a_task_that_writes_inserts_only_has_no_codes() {
     let change = "s/t/20240506-130501123.csv";
     let changes = dms(DmsOptions::default(), change, "1,cup\n2,mug\n").expect("inserts");

@@ -65,6 +65,15 @@ fn the_placeholder_gives_nothing_in_updates_and_cannot_be_told_in_creates() {
 }
 
 #[test]
+fn a_column_of_csv_without_a_value_is_a_column() {
+    let mut reader = RowsReader::new(RowsOptions::default());
+    reader.read("a.csv", "a,b\n1,\n2,\n".as_bytes().to_vec().into()).expect("a file");
+    let changes = reader.finish().expect("rows");
+    let rows = &changes.batches[0].rows;
+    assert_eq!((rows.num_rows(), rows.num_columns(), rows.column(1).logical_null_count()), (2, 2, 2));
+}
+
+#[test]
 fn numbers_keep_all_their_digits() {
     let expected = table("v:decimal(38,10)").schema();
     let options = RowsOptions::default().with_expected(expected);

@@ -201,6 +201,14 @@ fn int96(values: &[(u32, u64)], version: Option<&str>) -> Vec<u8> {
 }
 
 #[tokio::test]
+async fn a_name_that_comes_twice_is_refused_at_any_depth() {
+    for line in ["{\"v\":1,\"v\":2}\n", "{\"v\":{\"k\":1,\"k\":2}}\n"] {
+        let e = table("json", "", &[("a.json", line.as_bytes())]).await.map(drop).unwrap_err();
+        assert_eq!((e.code(), e.file(), e.row()), ("DuplicateColumn", Some("/raw/a.json"), Some(1)), "{line}");
+    }
+}
+
+#[tokio::test]
 async fn timestamps_of_spark_are_exact_from_year_1_to_9999() {
     // 0001-01-01, 1500-06-01, 2024-02-29 12:00, 9999-12-31 23:59:59.999999, as Julian days.
     let file = [(1_721_426, 0), (2_269_075, 0), (2_460_370, 43_200_000_000_000), (5_373_484, 86_399_999_999_000)];
@@ -221,6 +229,7 @@ async fn timestamps_of_spark_that_are_not_read_as_they_are_are_refused() {
     for (value, version, code) in [
         ((today, 1), None, Some("PrecisionLoss")),
         ((today, 999), Some("3.5.1"), Some("PrecisionLoss")),
+        ((today, 86_400_000_000_000), Some("3.5.1"), Some("Overflow")),
         ((2_415_020, 0), Some("3.0.3"), Some("LegacyCalendar")),
         ((2_415_020, 0), Some("2.4.8"), Some("LegacyCalendar")),
         ((2_415_020, 0), Some("3.1.0"), None),
@@ -432,6 +441,44 @@ async fn uuids_of_parquet_are_text() {
     let (lab, columns) = table("parquet", "", &[("a.parquet", &bytes)]).await.expect("rows");
     assert_eq!(columns, set(&["u:string"]));
     assert_eq!(texts(&lab, "u").await, ["00010203-0405-0607-0809-0a0b0c0d0e0f", "null"]);
+}
+
+#[tokio::test]
+async fn uuids_inside_of_nested_columns_are_text() {
+    let message = "message m {
+        required int64 id;
+        required group s { required fixed_len_byte_array(16) u (UUID); }
+        required group l (LIST) { repeated group list { required fixed_len_byte_array(16) element (UUID); } }
+        required group m (MAP) { repeated group key_value { required binary key (UTF8); required fixed_len_byte_array(16) value (UUID); } }
+    }";
+    let schema = Arc::new(parse_message_type(message).expect("a schema"));
+    let mut file = SerializedFileWriter::new(vec![], schema, Arc::new(WriterProperties::new())).expect("a writer");
+    let mut group = file.next_row_group().expect("a group");
+    let uuid = || [parquet::data_type::FixedLenByteArray::from((0..16).collect::<Vec<u8>>())];
+    type Fixed = parquet::data_type::FixedLenByteArrayType;
+    type Text = parquet::data_type::ByteArrayType;
+    for at in 0..5 {
+        let mut column = group.next_column().expect("its columns").expect("one");
+        let levels: (Option<&[i16]>, Option<&[i16]>) = if at < 2 { (None, None) } else { (Some(&[1]), Some(&[0])) };
+        let written = match at {
+            0 => column.typed::<parquet::data_type::Int64Type>().write_batch(&[1], None, None),
+            3 => column.typed::<Text>().write_batch(&[parquet::data_type::ByteArray::from("k")], levels.0, levels.1),
+            _ => column.typed::<Fixed>().write_batch(&uuid(), levels.0, levels.1),
+        };
+        assert_eq!(written.expect("a value"), 1);
+        column.close().expect("a column");
+    }
+    group.close().expect("a group");
+    let bytes = file.into_inner().expect("a file");
+    let (lab, columns) = table("parquet", "", &[("a.parquet", &bytes)]).await.expect("rows");
+    assert_eq!(columns, set(&["id:bigint", "s:struct<u:string>", "l:array<string>", "m:map<string,string>"]));
+    let rows = lab.rows("lake/t").await;
+    assert_eq!(rows.matches("00010203-0405-0607-0809-0a0b0c0d0e0f").count(), 3, "{rows}");
+    let mut reader = RowsReader::new(RowsOptions::default());
+    reader.read("a.parquet", bytes.into()).expect("a file");
+    let changes = reader.finish().expect("rows");
+    let shown = format!("{:?}", changes.batches[0].rows);
+    assert_eq!(shown.matches("00010203-0405-0607-0809-0a0b0c0d0e0f").count(), 3, "{shown}");
 }
 
 #[tokio::test]

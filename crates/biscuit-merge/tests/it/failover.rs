@@ -84,6 +84,15 @@ async fn a_failover_right_behind_the_snapshot_is_noticed() {
     assert!(e.code() == "NewServer" && e.message().contains("before the place"), "{e}");
     merge(&dataset, NewServer::Newer, &failed_over).await.expect("a new epoch");
     assert_eq!(value(&dataset).await, "new");
+    // A snapshot of the new server, in the run that names it.
+    let dataset = lake::dataset(lake::memory());
+    let old = [read[0].clone(), update("old", "1", OLD, "bin.000120", 5000)];
+    merge(&dataset, NewServer::Fail, &old).await.expect("a snapshot and a change");
+    let new = [record("r", "again", "0", "null", ("bin.000003", 500), "true")];
+    merge(&dataset, NewServer::Newer, &new).await.expect("a snapshot of the new server");
+    assert_eq!(value(&dataset).await, "again");
+    merge(&dataset, NewServer::Newer, &[update("new", "2", NEW, "bin.000003", 700)]).await.expect("its changes");
+    assert_eq!(value(&dataset).await, "new");
     // The log that the snapshot was read from goes on behind it.
     let dataset = lake::dataset(lake::memory());
     merge(&dataset, NewServer::Fail, &read).await.expect("a snapshot");

@@ -8,6 +8,7 @@ mod crash;
 mod encrypted;
 mod failover;
 mod files;
+mod foreign_files;
 mod found_files;
 mod key_updates;
 mod lake;

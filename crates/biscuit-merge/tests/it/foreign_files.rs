@@ -1,0 +1,125 @@
+//! Files of other writers are merged into without a value of theirs becoming another one, or not at all.
+
+use std::sync::Arc;
+
+use biscuit_dataset::Dataset;
+use biscuit_testkit::{assert_rows_eq, table};
+use datafusion::arrow::array::{ArrayRef, Date32Array, FixedSizeListArray, Int64Array, RecordBatch};
+use datafusion::arrow::datatypes::{DataType, Field, Int64Type};
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+use parquet::arrow::ArrowWriter;
+use parquet::data_type::{Int64Type as Long, Int96, Int96Type};
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
+
+use crate::lake;
+
+/// Rows of a key, an order and a timestamp of Spark, each in a row group of its own.
+fn int96(rows: &[(i64, u32, u32)], version: &str) -> Vec<u8> {
+    let schema = "message m { required int64 id; required int64 seq; required int96 v; }";
+    let schema = Arc::new(parse_message_type(schema).expect("a schema"));
+    let mark = KeyValue::new("org.apache.spark.version".to_owned(), version.to_owned());
+    let properties = WriterProperties::builder().set_key_value_metadata(Some(vec![mark])).build();
+    let mut bytes = Vec::new();
+    let mut writer = SerializedFileWriter::new(&mut bytes, schema, Arc::new(properties)).expect("a writer");
+    for (id, day, nanos) in rows {
+        let mut group = writer.next_row_group().expect("a row group");
+        for number in [*id, 1] {
+            let mut column = group.next_column().expect("a column").expect("a column");
+            column.typed::<Long>().write_batch(&[number], None, None).expect("a number");
+            column.close().expect("a column");
+        }
+        let mut column = group.next_column().expect("a column").expect("a column");
+        column.typed::<Int96Type>().write_batch(&[Int96::from(vec![*nanos, 0, *day])], None, None).expect("a time");
+        column.close().expect("a column");
+        group.close().expect("a row group");
+    }
+    writer.close().expect("a footer");
+    bytes
+}
+
+async fn put(storage: &biscuit_journal::Storage, bytes: Vec<u8>) {
+    storage.store.put(&Path::from("lake/t/part-0.parquet"), bytes.into()).await.expect("a put");
+}
+
+async fn keys(dataset: &Dataset) -> Vec<KeyValue> {
+    let view = dataset.view().await.expect("a view");
+    let files = view.open_files().await.expect("files");
+    let of = |file: &biscuit_dataset::OpenFile| {
+        file.metadata().metadata().file_metadata().key_value_metadata().cloned().unwrap_or_default()
+    };
+    files.iter().flat_map(of).collect()
+}
+
+#[tokio::test]
+async fn timestamps_that_are_not_read_as_they_are_stop_a_merge_into_their_file() {
+    let today = 2_460_370;
+    for (other, version, code) in
+        [((today, 789), "3.5.1", "PrecisionLoss"), ((2_086_303, 0), "2.4.5", "LegacyCalendar")]
+    {
+        let storage = lake::memory();
+        put(&storage, int96(&[(1, other.0, other.1), (2, today, 0)], version)).await;
+        let before = lake::objects(&*storage.store).await;
+        let dataset = lake::dataset(storage.clone());
+        // Another row, in another row group.
+        let line = r#"{"id":2,"seq":2,"v":"2024-05-05T00:00:00","op":"u"}"#;
+        let e = lake::merge(&dataset, &lake::spec(), line).await.map(drop).unwrap_err();
+        assert_eq!((e.code(), e.column(), e.file()), (code, Some("v"), Some("part-0.parquet")), "{e}");
+        let after = lake::objects(&*storage.store).await;
+        assert!(before.iter().all(|object| after.contains(object)), "nothing is replaced");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_was_rewritten_is_in_the_calendar_of_parquet() {
+    let storage = lake::memory();
+    let (ids, seqs): (ArrayRef, ArrayRef) = (Arc::new(Int64Array::from(vec![1])), Arc::new(Int64Array::from(vec![1])));
+    let days: ArrayRef = Arc::new(Date32Array::from(vec![19_782]));
+    let rows = RecordBatch::try_from_iter([("id", ids), ("seq", seqs), ("v", days)]).expect("a batch");
+    let mark = KeyValue::new("org.apache.spark.version".to_owned(), "2.4.5".to_owned());
+    let properties = WriterProperties::builder().set_key_value_metadata(Some(vec![mark])).build();
+    let mut writer = ArrowWriter::try_new(vec![], rows.schema(), Some(properties)).expect("a writer");
+    writer.write(&rows).expect("rows");
+    put(&storage, writer.into_inner().expect("a file")).await;
+    let dataset = lake::dataset(storage);
+    lake::merge(&dataset, &lake::spec(), r#"{"id":3,"seq":2,"v":"0001-01-01","op":"c"}"#).await.expect("an early date");
+    lake::merge(&dataset, &lake::spec(), r#"{"id":1,"seq":2,"v":"0001-01-02","op":"u"}"#).await.expect("another");
+    let want = table("id:bigint | seq:bigint | v:date\n1 | 2 | 0001-01-02\n3 | 2 | 0001-01-01");
+    assert_rows_eq!(lake::rows(&dataset).await, want);
+    assert!(keys(&dataset).await.iter().all(|kv| !kv.key.starts_with("org.apache.spark")));
+}
+
+#[tokio::test]
+async fn lists_of_one_size_become_lists_of_any() {
+    let storage = lake::memory();
+    let (ids, seqs): (ArrayRef, ArrayRef) = (Arc::new(Int64Array::from(vec![1])), Arc::new(Int64Array::from(vec![1])));
+    let pairs = FixedSizeListArray::from_iter_primitive::<Int64Type, _, _>([Some([Some(1), Some(2)])], 2);
+    let rows = RecordBatch::try_from_iter([("id", ids), ("seq", seqs), ("v", Arc::new(pairs) as ArrayRef)]);
+    lake::put_foreign(&storage, "lake/t/part-0.parquet", &rows.expect("a batch")).await;
+    let dataset = lake::dataset(storage);
+    lake::merge(&dataset, &lake::spec(), r#"{"id":1,"seq":2,"v":[1,2,3],"op":"u"}"#).await.expect("three");
+    assert!(keys(&dataset).await.iter().all(|kv| kv.key != "ARROW:schema"), "no reader is told that there are two");
+    assert_eq!(lake::count(&lake::rows(&dataset).await), 1);
+}
+
+#[tokio::test]
+async fn fields_of_structs_may_have_any_name() {
+    let storage = lake::memory();
+    for (n, name) in ["first name", "a.b", "@t", "a,b", "a:b", "a>b", "a`b"].into_iter().enumerate() {
+        let place = format!("lake/t{n}");
+        let location = biscuit_dataset::Location::new(storage.clone(), &place, &place).expect("a place");
+        let dataset = Dataset::new(location, biscuit_journal::JournalOptions::default());
+        for seq in 1..4 {
+            let name = serde_json::Value::from(name);
+            let line = format!(r#"{{"id":{seq},"seq":{seq},"v":{{{name}:{seq}}},"op":"c"}}"#);
+            lake::merge(&dataset, &lake::spec(), &line).await.unwrap_or_else(|e| panic!("{name}, {seq}: {e}"));
+        }
+        let rows = lake::rows(&dataset).await;
+        let of = |rows: &RecordBatch| rows.column_by_name("v").expect("the column").data_type().clone();
+        let want = DataType::Struct(vec![Field::new(name, DataType::Int64, true)].into());
+        assert!(rows.iter().all(|rows| of(rows) == want), "{name}");
+    }
+}
