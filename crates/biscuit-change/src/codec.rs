@@ -4,7 +4,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
-use biscuit_schema::{Column, DebeziumSettings, Wire, iso_date, iso_date_time, iso_time};
+use biscuit_schema::{Column, DebeziumSettings, Epoch, Wire, hex_bytes, iso_date, iso_date_time, iso_time};
 
 use crate::cell::Cell;
 use crate::declared::{as_written as as_written_type, push_once};
@@ -110,7 +110,7 @@ impl Codec {
             Self::VariableDecimal => variable_decimal(raw),
             Self::Bits(n) => bits(raw, *n),
             Self::Base64Url => bytes(raw, |t| URL_SAFE.decode(t).ok()),
-            Self::Hex => bytes(raw, unhex),
+            Self::Hex => bytes(raw, hex_bytes),
             Self::List(item) => {
                 let items = json::items(raw).ok_or("it is no list")?;
                 Ok(Cell::List(items.iter().map(|i| item.decode(i.get())).collect::<Result<_, _>>()?))
@@ -133,8 +133,14 @@ impl Codec {
     /// Decodes what the connector sends so that a column of this type keeps all of it, also inside of lists, structs and maps. A number or a text takes
     /// MySQL's times that are not within a day, a text the decimals that have more than 38 digits; a text or nanoseconds take every digit of a time with
     /// a zone.
-    pub(crate) fn decode_for(&mut self, t: &DataType) {
+    pub(crate) fn decode_for(&mut self, t: &DataType, settings: &DebeziumSettings) {
         match (&mut *self, t) {
+            (Self::Plain(DataType::Utf8), DataType::Binary) => match settings.binary.as_str() {
+                "hex" => *self = Self::Hex,
+                "base64-url-safe" => *self = Self::Base64Url,
+                "base64" => *self = Self::Plain(DataType::Binary),
+                _ => {}
+            },
             (Self::TimeOfDay(_), DataType::Int64) => *self = Self::Plain(DataType::Int64),
             (Self::TimeOfDay(unit), DataType::Utf8) => *self = Self::Clock(*unit),
             (Self::Decimal(_, scale), DataType::Utf8) => *self = Self::DecimalText(*scale),
@@ -142,16 +148,16 @@ impl Codec {
             (Self::Zoned, DataType::Utf8 | DataType::Timestamp(TimeUnit::Nanosecond, _)) => {
                 *self = Self::Plain(DataType::Utf8);
             }
-            (Self::List(item), DataType::List(field)) => item.decode_for(field.data_type()),
+            (Self::List(item), DataType::List(field)) => item.decode_for(field.data_type(), settings),
             (Self::Map(value), DataType::Map(entry, _)) => {
                 if let DataType::Struct(kv) = entry.data_type() {
-                    value.decode_for(kv[1].data_type());
+                    value.decode_for(kv[1].data_type(), settings);
                 }
             }
             (Self::Struct(codecs), DataType::Struct(fields)) => {
                 for (name, codec) in codecs {
                     if let Some(field) = fields.iter().find(|field| field.name().eq_ignore_ascii_case(name)) {
-                        codec.decode_for(field.data_type());
+                        codec.decode_for(field.data_type(), settings);
                     }
                 }
             }
@@ -186,6 +192,10 @@ impl Codec {
     /// The codec of a declared column, for a connector with these settings.
     pub(crate) fn declared(column: &Column, settings: &DebeziumSettings) -> Self {
         let t = column.column_type.arrow();
+        // The contract says what numbers and texts are as times.
+        if column.reading.epoch != Epoch::Auto || !column.reading.formats.is_empty() {
+            return Self::Written(as_written_type(t));
+        }
         match (column.column_type.wire(), t) {
             (Wire::VariableDecimal, _) => Self::VariableDecimal,
             (Wire::Bits(n), _) => Self::Bits(n),
@@ -200,8 +210,9 @@ impl Codec {
                 _ => Self::Plain(DataType::Binary),
             },
             (_, DataType::Decimal128(p, s)) if settings.decimal == "precise" => Self::Decimal(*p, *s),
-            // Read as rows are: as text first, which the contract's column is made of.
-            _ => Self::Written(as_written_type(t)),
+            // Read as rows are: as text first, which the contract's column is made of. Times, decimals and bytes inside of others have settings.
+            _ if !t.is_nested() || is_one_on_the_wire(t) => Self::Written(as_written_type(t)),
+            _ => Self::Plain(t.clone()),
         }
     }
 
@@ -220,6 +231,17 @@ impl Codec {
             },
         };
         if time { Self::TimeOfDay(unit) } else { Self::Epoch(unit) }
+    }
+}
+
+/// Whether values of a nested type are the same on the wire whatever the connector's settings are.
+fn is_one_on_the_wire(t: &DataType) -> bool {
+    match t {
+        DataType::List(item) => is_one_on_the_wire(item.data_type()),
+        DataType::Map(entries, _) => is_one_on_the_wire(entries.data_type()),
+        DataType::Struct(fields) => fields.iter().all(|f| is_one_on_the_wire(f.data_type())),
+        DataType::Utf8 | DataType::Boolean | DataType::Float32 | DataType::Float64 => true,
+        t => t.is_integer(),
     }
 }
 
@@ -253,7 +275,7 @@ fn plain(t: &DataType, raw: &str) -> Result<Cell, Why> {
             v if v.is_finite() && (v as f32).is_infinite() => Err(Why::overflow("it does not fit in float")),
             v => Ok(Cell::Float(v)),
         },
-        DataType::Float64 => float(raw).map(Cell::Float),
+        DataType::Float64 => exact_float(raw).map(Cell::Float),
         DataType::Decimal128(p, s) => {
             within(decimal_text(&json::string(raw).unwrap_or_else(|| raw.to_owned()), *s)?, *p)
         }
@@ -280,6 +302,17 @@ fn plain(t: &DataType, raw: &str) -> Result<Cell, Why> {
         },
         t if t.is_integer() => whole(raw, t),
         t => Err(format!("{t} cannot be read from JSON").into()),
+    }
+}
+
+/// A double; a whole number that it would be another one of is refused.
+fn exact_float(raw: &str) -> Result<f64, Why> {
+    let value = float(raw)?;
+    match raw.parse::<i128>() {
+        Ok(whole) if value as i128 != whole => {
+            Err(Why::precision_loss("it is a whole number that a double does not hold"))
+        }
+        _ => Ok(value),
     }
 }
 
@@ -636,12 +669,6 @@ fn bits(raw: &str, n: u32) -> Result<Cell, Why> {
 fn bytes(raw: &str, decode: impl Fn(&str) -> Option<Vec<u8>>) -> Result<Cell, Why> {
     let text = json::string(raw).ok_or("it is no text that bytes are read from")?;
     decode(&text).map(Cell::Bytes).ok_or_else(|| "its bytes cannot be decoded".into())
-}
-
-pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits: Option<Vec<u8>> = text.chars().map(|c| c.to_digit(16).map(|d| d as u8)).collect();
-    let digits = digits.filter(|d| d.len().is_multiple_of(2))?;
-    Some(digits.chunks(2).map(|d| d[0] * 16 + d[1]).collect())
 }
 
 #[cfg(test)]

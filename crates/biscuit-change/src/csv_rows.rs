@@ -2,20 +2,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder, RecordBatch, StringArray, new_null_array};
+use arrow::array::{Array, ArrayRef, RecordBatch, StringArray, new_null_array};
 use arrow::datatypes::{DataType, Field, Schema};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use biscuit_core::{Error, Result};
-use biscuit_schema::{Column, Inference, MAX_FIELDS, check_names};
+use biscuit_schema::{BytesInText, Column, Inference, MAX_FIELDS, check_names};
 
 use crate::changes::Changes;
-use crate::codec::unhex;
 use crate::csv_dialect::{CsvDialect, check_quotes};
 use crate::declared::{Lost, in_column, of_type};
-use crate::placeholder::PLACEHOLDER;
 use crate::refused::{Part, PutsAside, Raws, Refused};
-use crate::text::wrong_type;
 
 /// How a CSV file is written.
 #[derive(Debug, Clone)]
@@ -218,24 +213,9 @@ pub(crate) fn text_in_column(
     (file, places): (&Arc<str>, &[u64]),
     lost: &mut Lost,
 ) -> Result<(ArrayRef, Vec<(usize, Error)>)> {
-    let texts = match column.column_type.arrow() {
-        DataType::Binary => texts.as_string::<i32>(),
-        _ => return in_column(column, texts, (file, places), lost),
-    };
-    let (mut bytes, mut bad) = (BinaryBuilder::new(), Vec::new());
-    for (row, text) in texts.iter().enumerate() {
-        match text.map(|text| unhex(text).or_else(|| STANDARD.decode(text).ok())) {
-            Some(None) => {
-                if !lost.null(column, "WrongType", text == Some(PLACEHOLDER)) {
-                    let why = "it is neither hexadecimal digits nor base64";
-                    bad.push((row, wrong_type(&column.name, why, file, places[row])));
-                }
-                bytes.append_null();
-            }
-            value => bytes.append_option(value.flatten()),
-        }
-    }
-    Ok((Arc::new(bytes.finish()), bad))
+    let mut column = column.clone();
+    column.reading.bytes_in_text = BytesInText::HexOrBase64;
+    in_column(&column, texts, (file, places), lost)
 }
 
 /// The first record of a text; none if it has none.

@@ -168,7 +168,7 @@ impl DebeziumReader {
         let Some(contract) = &self.options.contract else { return };
         for (name, codec) in codecs {
             if let Some(column) = contract.column_for(name) {
-                codec.decode_for(column.column_type.arrow());
+                codec.decode_for(column.column_type.arrow(), &contract.debezium);
                 name.clone_from(&column.name);
             }
         }

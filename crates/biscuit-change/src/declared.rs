@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::nullif;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use biscuit_core::{Error, Result};
@@ -12,7 +12,7 @@ use biscuit_schema::{
     written_type,
 };
 
-use crate::placeholder::PLACEHOLDER;
+use crate::placeholder::Placeholder;
 
 /// The column that was declared for one of the input; under a contract there are no others.
 pub(crate) fn declared(contract: Option<&Contract>, expected: Option<&SchemaRef>, name: &str) -> Option<Column> {
@@ -119,8 +119,11 @@ pub(crate) fn in_column(
         let counted = Losses { rounded: made.rounded, defaulted: made.defaulted, ..Losses::default() };
         lost.of(&column.name).add(&counted);
     }
-    let texts = values.as_string_opt::<i32>();
-    let is_placeholder = |row: usize| texts.is_some_and(|texts| texts.is_valid(row) && texts.value(row) == PLACEHOLDER);
+    let placeholders = match column.reading.on_error {
+        Some(OnError::Null) => Placeholder::new(None)?.rows(values),
+        _ => vec![],
+    };
+    let is_placeholder = |row: usize| placeholders.binary_search(&row).is_ok();
     let bad = made
         .refused
         .iter()

@@ -29,7 +29,8 @@ pub(crate) struct Images {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum IdKind {
     Text,
-    Number,
+    /// A number, true or false.
+    Scalar,
 }
 
 /// The identity of an event's document as plain JSON, where the event says it; and its kind.
@@ -54,7 +55,7 @@ pub(crate) fn identity(
     let id = plain(&raw).map_err(|why| wrong_type(ID, why, file, place))?;
     let kind = match (raw.as_bytes().first(), id.as_bytes().first()) {
         (Some(b'"'), _) => Some(IdKind::Text),
-        (_, Some(b'-' | b'0'..=b'9')) => Some(IdKind::Number),
+        (_, Some(b'-' | b'0'..=b'9' | b't' | b'f')) => Some(IdKind::Scalar),
         _ => None,
     };
     Ok(Some((id, kind)))

@@ -31,7 +31,7 @@ impl Placeholder {
             return Ok(Self { bytes: vec![], text: None, raws: vec![], encoded: vec![] });
         }
         let bytes = match setting.strip_prefix("hex:") {
-            Some(digits) => crate::codec::unhex(digits),
+            Some(digits) => biscuit_schema::hex_bytes(digits),
             None => Some(setting.as_bytes().to_vec()),
         };
         let bytes = bytes.filter(|b| !b.is_empty()).ok_or_else(|| {
@@ -84,6 +84,15 @@ impl Placeholder {
             DataType::Binary => rows_of(array.as_binary::<i32>().iter(), self.bytes.as_slice()),
             DataType::LargeBinary => rows_of(array.as_binary::<i64>().iter(), self.bytes.as_slice()),
             DataType::BinaryView => rows_of(array.as_binary_view().iter(), self.bytes.as_slice()),
+            // A list of it alone.
+            DataType::List(item) if *item.data_type() == DataType::Utf8 => {
+                let list = array.as_list::<i32>();
+                let alone = |row: usize| {
+                    let items = list.is_valid(row).then(|| list.value(row)).filter(|items| items.len() == 1);
+                    items.is_some_and(|items| !self.rows(&items).is_empty())
+                };
+                (0..list.len()).filter(|row| alone(*row)).collect()
+            }
             _ => vec![],
         }
     }

@@ -95,6 +95,11 @@ impl Why {
         Self { code: "Overflow", reason: reason.into() }
     }
 
+    /// It would be another value.
+    pub(crate) fn precision_loss(reason: impl Into<String>) -> Self {
+        Self { code: "PrecisionLoss", reason: reason.into() }
+    }
+
     /// It takes more room than there may be.
     pub(crate) fn too_large(reason: impl Into<String>) -> Self {
         Self { code: "TooLarge", reason: reason.into() }

@@ -10,7 +10,8 @@ use biscuit_change::{Refused, TextEncoding};
 use biscuit_core::{Error, Instant, Result};
 use biscuit_dataset::{DataFile, Encryption, OpenFile};
 use biscuit_schema::{
-    Coerced, Coercion, CoercionReport, Compliance, Contract, Extra, Finding, OnError, RefusedRow, UuidColumns,
+    BytesInText, Coerced, Coercion, CoercionReport, Compliance, Contract, Extra, Finding, OnError, RefusedRow,
+    UuidColumns,
 };
 use futures::StreamExt;
 use serde::Serialize;
@@ -163,7 +164,15 @@ impl Reading {
     /// # Errors
     /// `InvalidContract`.
     pub(crate) fn new(format: SourceFormat, text: TextSpec, contract: &Contract, now: Instant) -> Result<Self> {
-        let coercion = Coercion::new(contract)?;
+        let mut read = contract.clone();
+        for column in &mut read.columns {
+            column.reading.bytes_in_text = match format {
+                SourceFormat::Json => BytesInText::Base64,
+                SourceFormat::Csv => BytesInText::HexOrBase64,
+                _ => BytesInText::Own,
+            };
+        }
+        let coercion = Coercion::new(&read)?;
         let checks = Mutex::new(vec![Compliance::new(contract, now)?]);
         let schema = Arc::new(contract.to_arrow());
         Ok(Self { format, text, coercion, guard: None, keys: None, schema, found: Mutex::default(), now, checks })

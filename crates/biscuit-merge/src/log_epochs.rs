@@ -58,10 +58,14 @@ impl Known {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Fact {
     servers: Vec<Known>,
-    /// The greatest place of rows that a snapshot read before any server was known: they were in the log of the first.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    snapshot: Option<Place>,
+    /// Places of rows that a snapshot read, which do not say their server, and the epochs that they are in: those that were read before any server was
+    /// known, which were in the log of the first, and those of a server that was named as the new one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    snapshots: Vec<(u32, Place)>,
 }
+
+/// A snapshot has one place, or a few.
+const MAX_SNAPSHOTS: usize = 64;
 
 /// The servers whose records were merged.
 #[derive(Debug, Clone)]
@@ -69,7 +73,7 @@ pub(crate) struct LogEpochs {
     /// What the journal said when they were asked for.
     loaded: Value,
     known: Vec<Known>,
-    snapshot: Option<Place>,
+    snapshots: Vec<(u32, Place)>,
     new: NewServer,
     /// The epoch that the run has begun.
     next: Option<u32>,
@@ -83,10 +87,10 @@ impl LogEpochs {
     pub(crate) fn new(fact: Option<&Value>, new: NewServer) -> Result<Self> {
         let loaded = fact.cloned().unwrap_or_default();
         let fact = if loaded.is_null() { Ok(Fact::default()) } else { serde_json::from_value(loaded.clone()) };
-        let Fact { servers: known, snapshot } = fact.map_err(|e| {
+        let Fact { servers: known, snapshots } = fact.map_err(|e| {
             Error::data("InvalidFact", "the journal's list of log servers cannot be read").with_source(e)
         })?;
-        Ok(Self { loaded, known, snapshot, new, next: None })
+        Ok(Self { loaded, known, snapshots, new, next: None })
     }
 
     /// Whether they are still those that the journal knows.
@@ -95,9 +99,17 @@ impl LogEpochs {
     }
 
     /// What the journal is to know.
-    pub(crate) fn fact(&self) -> Value {
-        let fact = Fact { servers: self.known.clone(), snapshot: self.snapshot };
-        if fact == Fact::default() { Value::Null } else { serde_json::to_value(fact).unwrap_or_default() }
+    ///
+    /// # Errors
+    /// `NewServer` for an epoch of rows that a snapshot read without a change of the server that they would be of.
+    pub(crate) fn fact(&self) -> Result<Value> {
+        if self.next.is_some_and(|next| self.known.iter().all(|known| known.epoch != next)) {
+            return Err(
+                self.refused("rows of a snapshot that is older than what was merged, and no change of a new server")
+            );
+        }
+        let fact = Fact { servers: self.known.clone(), snapshots: self.snapshots.clone() };
+        Ok(if fact == Fact::default() { Value::Null } else { serde_json::to_value(fact).unwrap_or_default() })
     }
 
     /// Records with the epoch of their server in their order, of which nothing else has to be known any more.
@@ -131,14 +143,21 @@ impl LogEpochs {
         let newest = self.known.iter().map(|known| known.epoch).max();
         let (Some(id), gtid) = (server.server_id.as_deref(), server.gtid_source.as_deref()) else {
             // Rows of a snapshot do not say whose log they are in; with one log there is no doubt.
+            if let Some((epoch, _)) = self.snapshots.iter().find(|(_, known)| *known == place) {
+                return Ok(*epoch);
+            }
             if newest.is_none() {
-                self.snapshot = self.snapshot.max(Some(place));
+                self.remember(0, place);
             }
             let goes_on = |known: &Known| Some(known.epoch) == newest && known.last <= place;
-            let is_new = !self.known.is_empty() && self.snapshot != Some(place) && !self.known.iter().any(goes_on);
+            let is_before = !self.known.is_empty() && !self.known.iter().any(goes_on);
             return match (newest.unwrap_or(0), self.new) {
-                // The newest server's log does not go so far: the snapshot is one of the server that is named as the new one.
-                (newest, NewServer::Newer) if is_new => Ok(*self.next.get_or_insert(newest + 1)),
+                // The newest server's log goes further already: the snapshot is one of the server that is named as the new one.
+                (newest, NewServer::Newer) if is_before && self.next.is_none_or(|next| next > newest) => {
+                    let next = *self.next.get_or_insert(newest + 1);
+                    self.remember(next, place);
+                    Ok(next)
+                }
                 (0, _) => Ok(0),
                 (newest, NewServer::Newer | NewServer::Same) => Ok(newest),
                 (_, NewServer::Older) => Ok(0),
@@ -168,13 +187,11 @@ impl LogEpochs {
         let own = Known { server_id: id.to_owned(), gtid_source: gtid.map(str::to_owned), epoch: 0, last: place };
         let epoch = match (newest, self.new) {
             // The log of the first server goes on behind the snapshot that was read from it.
-            (None, NewServer::Fail) if self.snapshot.is_some_and(|snapshot| place < snapshot) => {
+            (None, NewServer::Fail) if self.is_before_snapshot(place) => {
                 let what = format!("{}, before the place at which a snapshot of the table was read", name(&own));
                 return Err(self.refused(&what));
             }
-            (None, NewServer::Newer) if self.snapshot.is_some_and(|snapshot| place < snapshot) => {
-                *self.next.get_or_insert(1)
-            }
+            (None, NewServer::Newer) if self.is_before_snapshot(place) => *self.next.get_or_insert(1),
             (None, _) => 0,
             (Some(newest), NewServer::Same) => newest,
             (Some(newest), NewServer::Newer) => *self.next.get_or_insert(newest + 1),
@@ -191,6 +208,20 @@ impl LogEpochs {
         };
         self.known.push(Known { epoch, ..own });
         Ok(epoch)
+    }
+
+    fn remember(&mut self, epoch: u32, place: Place) {
+        self.snapshots.push((epoch, place));
+        if self.snapshots.len() > MAX_SNAPSHOTS {
+            // The greatest says most: the log goes on behind it.
+            self.snapshots.sort_unstable();
+            self.snapshots.remove(0);
+        }
+    }
+
+    /// Whether a place is before one at which a snapshot was read that no server was known of.
+    fn is_before_snapshot(&self, place: Place) -> bool {
+        self.snapshots.iter().any(|(epoch, snapshot)| *epoch == 0 && place < *snapshot)
     }
 
     fn refused(&self, what: &str) -> Error {

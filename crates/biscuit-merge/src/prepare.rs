@@ -431,5 +431,5 @@ fn log_servers(snapshot: &Snapshot, taken: &Taken) -> Result<Option<Value>> {
         let message = "another run has met other servers since the records were read; run again";
         return Err(Error::conflict("Conflict", message));
     }
-    Ok(Some(epochs.fact()))
+    epochs.fact().map(Some)
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::check::Check;
 use crate::contract::{Column, Contract, DebeziumSettings, Layer, bad};
-use crate::reading::{Epoch, Extra, OnError, Reading, Rounding};
+use crate::reading::{BytesInText, Epoch, Extra, OnError, Reading, Rounding};
 use crate::{ColumnType, HiveType, Wire};
 
 #[derive(Serialize, Deserialize)]
@@ -120,7 +120,7 @@ impl Contract {
 
     fn to_file(&self) -> ContractFile {
         let column = |c: &Column| {
-            let Reading { on_error, default, renamed_from, formats, epoch, rounding } = c.reading.clone();
+            let Reading { on_error, default, renamed_from, formats, epoch, rounding, .. } = c.reading.clone();
             ColumnFile {
                 name: c.name.clone(),
                 column_type: c.type_text(),
@@ -186,6 +186,7 @@ impl Contract {
                     formats: c.formats,
                     epoch: c.epoch,
                     rounding: c.rounding,
+                    bytes_in_text: BytesInText::Own,
                 },
                 hive,
             })

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryArray, BooleanArray, PrimitiveArray, StringArray,
-    StringBuilder, new_null_array,
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryArray, BinaryBuilder, BooleanArray, PrimitiveArray,
+    StringArray, StringBuilder, new_null_array,
 };
 use arrow::buffer::{NullBuffer, ScalarBuffer};
 use arrow::datatypes::{
@@ -16,7 +16,7 @@ use biscuit_core::{Error, Result};
 
 use crate::fault::Fault;
 use crate::nested;
-use crate::reading::{Epoch, Reading, Rounding};
+use crate::reading::{BytesInText, Epoch, Reading, Rounding};
 use crate::scalar::{self, DAY_NANOS, Digits};
 use crate::type_name;
 
@@ -302,7 +302,7 @@ fn text(from: &StringArray, to: &DataType, reading: &Reading) -> Option<Converte
             Some(timestamps(len, nulls, (*unit, zone.as_ref()), reading.rounding, nanos))
         }
         D::Time64(unit) => day_times(len, nulls, *unit, reading.rounding, |i| scalar::time_of_day(from.value(i))),
-        D::Binary => Some(Converted::whole(Arc::new(BinaryArray::from(from.clone())))),
+        D::Binary => Some(bytes_of_text(from, reading.bytes_in_text)),
         _ => integer!(to, whole, None),
     }
 }
@@ -333,6 +333,23 @@ fn truth(from: &BooleanArray, to: &DataType) -> Option<Converted> {
         DataType::Utf8 => Some(texts(len, nulls, |i| from.value(i).to_string())),
         _ => integer!(to, whole, None),
     }
+}
+
+fn bytes_of_text(from: &StringArray, form: BytesInText) -> Converted {
+    if form == BytesInText::Own {
+        return Converted::whole(Arc::new(BinaryArray::from(from.clone())));
+    }
+    let (mut bytes, mut faults) = (BinaryBuilder::new(), vec![]);
+    for (row, text) in from.iter().enumerate() {
+        match text.map(|text| form.decode(text)) {
+            Some(None) => {
+                faults.push((row, Fault::Unparseable));
+                bytes.append_null();
+            }
+            value => bytes.append_option(value.flatten()),
+        }
+    }
+    Converted { faults, ..Converted::whole(Arc::new(bytes.finish())) }
 }
 
 fn text_of_bytes(from: &BinaryArray) -> Converted {

@@ -59,7 +59,7 @@ pub use merge_schemas::{check_names, column_index, merge_schemas};
 pub use parquet_footer::check_parquet_footer;
 #[cfg(feature = "parquet")]
 pub use parquet_pages::{check_parquet_pages, parquet_rows_at_a_time};
-pub use reading::{Epoch, Extra, OnError, Reading, Rounding};
+pub use reading::{BytesInText, Epoch, Extra, OnError, Reading, Rounding, hex_bytes};
 pub use rules::{NamingRule, apply_rules, usual_rules};
 pub use text_type::text_type;
 pub use thrift::check_thrift;

@@ -1,3 +1,5 @@
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 /// What happens to a value that does not become the column's type.
@@ -61,6 +63,38 @@ pub enum Rounding {
     HalfUp,
 }
 
+/// What text means in a column of bytes. It depends on the format of a file, and not on a contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum BytesInText {
+    /// The text's own bytes, in UTF-8: of formats that have bytes besides text.
+    #[default]
+    Own,
+    /// Base64: of JSON.
+    Base64,
+    /// Hexadecimal digits, or else base64: of CSV.
+    HexOrBase64,
+}
+
+impl BytesInText {
+    /// The bytes of a text; none if it is not so written.
+    pub fn decode(self, text: &str) -> Option<Vec<u8>> {
+        let base64 = || STANDARD.decode(text).ok();
+        match self {
+            Self::Own => Some(text.as_bytes().to_vec()),
+            Self::Base64 => base64(),
+            Self::HexOrBase64 => hex_bytes(text).or_else(base64),
+        }
+    }
+}
+
+/// The bytes of hexadecimal digits, two for each; none for other text.
+pub fn hex_bytes(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u8>> = text.chars().map(|c| c.to_digit(16).map(|d| d as u8)).collect();
+    let digits = digits.filter(|d| d.len().is_multiple_of(2))?;
+    Some(digits.chunks(2).map(|d| d[0] * 16 + d[1]).collect())
+}
+
 /// How values of other types become a column's own.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -77,4 +111,7 @@ pub struct Reading {
     pub epoch: Epoch,
     /// What happens to digits that there is no place for.
     pub rounding: Rounding,
+    /// What text means in a column of bytes.
+    #[serde(skip)]
+    pub bytes_in_text: BytesInText,
 }

@@ -155,6 +155,13 @@ fn records_without_a_schema_are_read_as_rows_are() {
             .expect("rounded");
     assert_eq!((values(&half), half.losses["v"].rounded), (vec!["1.01".to_owned()], 1));
     assert_eq!(values(&of("string", "", "5").expect("a text")), ["5"]);
+    // A contract that says what numbers are as times is heard, and inside of others nothing is guessed.
+    let seconds = of("timestamp", "epoch = 'seconds'\n", "1709164800").expect("seconds");
+    assert_eq!(values(&seconds), ["2024-02-29T00:00:00"]);
+    for (t, v) in [("struct<t:timestamp>", "{\"t\":2678400000000}"), ("array<decimal(12,2)>", "[\"010100\"]")] {
+        let read = of(t, "", v).map(|changes| values(&changes));
+        assert!(read.as_ref().map_or(true, |values| values == &["[10100.00]"]), "{t}: {read:?}");
+    }
     assert_eq!(values(&of("struct<city:string>", "", r#"{"City":"X"}"#).expect("a struct")), ["{city: X}"]);
 }
 
@@ -192,6 +199,18 @@ fn a_name_that_comes_twice_is_refused_at_any_depth() {
         let e = rows("", "a.jsonl", line).unwrap_err();
         assert_eq!((e.code(), e.row()), ("DuplicateColumn", Some(1)), "{line}");
     }
+}
+
+#[test]
+fn bytes_in_texts_of_a_schema_are_read_by_the_connectors_setting() {
+    for (mode, value) in [("hex", "\"fffe\""), ("base64", "\"//4=\""), ("base64-url-safe", "\"__4=\"")] {
+        let contract = typed("binary", &format!("[debezium]\n'binary.handling.mode' = '{mode}'\n"));
+        let changes = envelopes(TEXT, &[value], &contract, BadRows::Fail).expect(mode);
+        assert_eq!(changes.batches[0].rows.column_by_name("v").expect("v").as_binary::<i32>().value(0), [255, 254]);
+    }
+    const DOUBLE: &str = r#"{"field":"v","type":"double","optional":true}"#;
+    let e = envelopes(DOUBLE, &["9007199254740993"], "", BadRows::Fail).unwrap_err();
+    assert_eq!((e.code(), e.column(), e.row()), ("PrecisionLoss", Some("v"), Some(1)));
 }
 
 #[test]

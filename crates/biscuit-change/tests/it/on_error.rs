@@ -131,6 +131,19 @@ fn what_was_not_given_is_not_lost() {
     let read = reader.read("a.jsonl", format!("{line}\n").into_bytes().into());
     let e = read.and_then(|()| reader.finish()).map(drop).unwrap_err();
     assert_eq!((e.code(), e.column(), e.row()), ("Unparseable", Some("v"), Some(1)), "{e}");
+    let list = |t: &str| {
+        let contract = format!(
+            "on_error = 'null'\n[[columns]]\nname = 'id'\ntype = 'bigint'\n[[columns]]\nname = 'v'\ntype = '{t}'\n"
+        );
+        let contract = Contract::from_toml(&contract).expect("a contract");
+        let mut reader = RowsReader::new(RowsOptions::default().with_contract(contract).with_op("op"));
+        let line = r#"{"id":1,"v":["__debezium_unavailable_value"],"op":"u"}"#;
+        reader.read("a.jsonl", format!("{line}\n").into_bytes().into())?;
+        reader.finish()
+    };
+    assert_eq!(list("array<int>").map(drop).unwrap_err().code(), "Unparseable");
+    let texts = list("array<string>").expect("it is not given");
+    assert!(texts.batches[0].given[1].as_ref().is_some_and(|given| !given.value(0)));
 }
 
 #[test]

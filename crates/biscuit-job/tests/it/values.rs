@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, UInt32Array, UInt64Array};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, UInt32Array, UInt64Array};
 use biscuit_change::{RowsOptions, RowsReader};
 use parquet::data_type::{Int96, Int96Type};
 use parquet::file::metadata::KeyValue;
@@ -13,6 +13,7 @@ use parquet::schema::parser::parse_message_type;
 
 use crate::lab::Lab;
 use biscuit_job::{DryRun, RunOptions};
+use biscuit_schema::Contract;
 use biscuit_testkit::{Boundary, boundaries};
 
 fn job(format: &str, more: &str) -> String {
@@ -206,6 +207,26 @@ async fn a_name_that_comes_twice_is_refused_at_any_depth() {
         let e = table("json", "", &[("a.json", line.as_bytes())]).await.map(drop).unwrap_err();
         assert_eq!((e.code(), e.file(), e.row()), ("DuplicateColumn", Some("/raw/a.json"), Some(1)), "{line}");
     }
+}
+
+#[tokio::test]
+async fn bytes_are_base64_in_json_and_digits_or_base64_in_csv() {
+    let contract = "[sources.s.contract]\ncolumns = [{name = 'v', type = 'binary'}]";
+    for (format, content, want) in
+        [("json", "{\"v\":\"AAEC\"}\n", "000102"), ("csv", "v\nAAEC\n", "AAEC"), ("csv", "v\nAAE=\n", "0001")]
+    {
+        let want = want.to_lowercase();
+        let (lab, _) = table(format, contract, &[(&format!("a.{format}"), content.as_bytes())]).await.expect("bytes");
+        assert!(lab.rows("lake/t").await.contains(&want), "{format} {content}: {}", lab.rows("lake/t").await);
+        let contract = Contract::from_toml("[[columns]]\nname = 'v'\ntype = 'binary'\n").expect("a contract");
+        let mut reader = RowsReader::new(RowsOptions::default().with_contract(contract));
+        reader.read(&format!("a.{format}"), content.as_bytes().to_vec().into()).expect("a file");
+        let changes = reader.finish().expect("rows");
+        let bytes = changes.batches[0].rows.column(0).as_binary::<i32>().value(0).to_vec();
+        assert_eq!(bytes.iter().map(|b| format!("{b:02x}")).collect::<String>(), want, "{format} {content}");
+    }
+    let e = table("json", contract, &[("a.json", b"{\"v\":\"no!\"}\n")]).await.map(drop).unwrap_err();
+    assert_eq!((e.code(), e.column(), e.row()), ("Unparseable", Some("v"), Some(1)));
 }
 
 #[tokio::test]

@@ -89,10 +89,19 @@ async fn a_failover_right_behind_the_snapshot_is_noticed() {
     let old = [read[0].clone(), update("old", "1", OLD, "bin.000120", 5000)];
     merge(&dataset, NewServer::Fail, &old).await.expect("a snapshot and a change");
     let new = [record("r", "again", "0", "null", ("bin.000003", 500), "true")];
-    merge(&dataset, NewServer::Newer, &new).await.expect("a snapshot of the new server");
-    assert_eq!(value(&dataset).await, "again");
-    merge(&dataset, NewServer::Newer, &[update("new", "2", NEW, "bin.000003", 700)]).await.expect("its changes");
-    assert_eq!(value(&dataset).await, "new");
+    let e = merge(&dataset, NewServer::Newer, &new).await.unwrap_err();
+    assert!(e.code() == "NewServer" && e.message().contains("no change of a new server"), "{e}");
+    let both = [new[0].clone(), update("new", "2", NEW, "bin.000003", 700)];
+    for _ in 0..2 {
+        // Again, it is the server that is known by now.
+        merge(&dataset, NewServer::Newer, &both).await.expect("the snapshot and a change");
+        assert_eq!(value(&dataset).await, "new");
+    }
+    merge(&dataset, NewServer::Newer, &new).await.expect("the snapshot again");
+    merge(&dataset, NewServer::Fail, &[update("next", "2", NEW, "bin.000003", 900)]).await.expect("its log goes on");
+    assert_eq!(value(&dataset).await, "next");
+    merge(&dataset, NewServer::Fail, &old).await.expect("old files again");
+    assert_eq!(value(&dataset).await, "next");
     // The log that the snapshot was read from goes on behind it.
     let dataset = lake::dataset(lake::memory());
     merge(&dataset, NewServer::Fail, &read).await.expect("a snapshot");
