@@ -38,7 +38,7 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// Whether a value that is not of this column's type is null by the contract.
+    /// Whether the contract makes invalid values of a column null (`on_error = "null"`).
     fn nulls(&self, column: &str) -> bool {
         let declared = self.contract.and_then(|contract| Some((contract, contract.column_for(column)?)));
         declared.is_some_and(|(contract, column)| contract.on_error_of(column) == OnError::Null)
@@ -62,7 +62,7 @@ pub(crate) struct Building {
     codes: Vec<Arc<str>>,
     places: Vec<u64>,
     moves: Vec<(usize, MoveKind, Vec<KeyCell>)>,
-    /// Values that are null since the contract has it so, by column: where they are, and why.
+    /// Invalid values that the contract made null.
     pub(crate) nulled: Nulled,
     /// Columns of the records that no codec reads.
     pub(crate) unknown: Vec<String>,
@@ -250,7 +250,7 @@ impl Building {
         Ok(Some((kind, cells)))
     }
 
-    /// An object with the names that the contract has for its fields.
+    /// Parses an object and renames its fields to the contract's columns: names match in any letter case, and by former names.
     fn object<'a>(&self, raw: &'a RawValue, context: &Context<'_>, place: u64) -> Result<json::Object<'a>> {
         let mut object = json::object(raw.get()).map_err(|e| json::invalid(&e, &self.file, place))?;
         let Some(contract) = context.contract else { return Ok(object) };

@@ -30,7 +30,7 @@ const MAX_BITS: u32 = 65_536;
 pub(crate) enum Codec {
     /// The value as JSON writes values of this type: dates and times as ISO text, binary as base64.
     Plain(DataType),
-    /// The value in a type in which text is read before it is of its column's.
+    /// The value as text, or nested text, which is coerced to the column's type later.
     Written(DataType),
     /// Days since the epoch.
     EpochDays,
@@ -46,7 +46,7 @@ pub(crate) enum Codec {
     Iso(DataType),
     /// A decimal as base64 of its unscaled big-endian bytes, or as text or number.
     Decimal(u8, i8),
-    /// The same of this scale, kept as text with all its digits.
+    /// A decimal of this scale, kept as text with all its digits.
     DecimalText(i8),
     /// A decimal that brings its scale: an object of `scale` and `value`, or a text, or a number; kept as text.
     VariableDecimal,
@@ -165,7 +165,7 @@ impl Codec {
         }
     }
 
-    /// Adds the fields of structs in a value that this does not read.
+    /// Adds the paths of struct fields in a value that this codec does not decode.
     pub(crate) fn unknown_fields(&self, raw: &str, at: At<'_>, unknown: &mut Vec<String>) {
         match self {
             Self::Plain(t) | Self::Written(t) if t.is_nested() => drop(as_written(t, raw, at, unknown)),
@@ -192,7 +192,7 @@ impl Codec {
     /// The codec of a declared column, for a connector with these settings.
     pub(crate) fn declared(column: &Column, settings: &DebeziumSettings) -> Self {
         let t = column.column_type.arrow();
-        // The contract says what numbers and texts are as times.
+        // The contract's own rules for times replace the connector's settings.
         if column.reading.epoch != Epoch::Auto || !column.reading.formats.is_empty() {
             return Self::Written(as_written_type(t));
         }
@@ -210,7 +210,7 @@ impl Codec {
                 _ => Self::Plain(DataType::Binary),
             },
             (_, DataType::Decimal128(p, s)) if settings.decimal == "precise" => Self::Decimal(*p, *s),
-            // Read as rows are: as text first, which the contract's column is made of. Times, decimals and bytes inside of others have settings.
+            // Coerced from text, as plain rows are. Nested times, decimals and bytes depend on the connector's settings.
             _ if !t.is_nested() || is_one_on_the_wire(t) => Self::Written(as_written_type(t)),
             _ => Self::Plain(t.clone()),
         }
@@ -234,7 +234,7 @@ impl Codec {
     }
 }
 
-/// Whether values of a nested type are the same on the wire whatever the connector's settings are.
+/// Whether no setting of the connector changes how values of a type are encoded.
 fn is_one_on_the_wire(t: &DataType) -> bool {
     match t {
         DataType::List(item) => is_one_on_the_wire(item.data_type()),
@@ -305,7 +305,7 @@ fn plain(t: &DataType, raw: &str) -> Result<Cell, Why> {
     }
 }
 
-/// A double; a whole number that it would be another one of is refused.
+/// Parses a double; refuses whole numbers that a double cannot hold exactly.
 fn exact_float(raw: &str) -> Result<f64, Why> {
     let value = float(raw)?;
     match raw.parse::<i128>() {
@@ -355,7 +355,7 @@ pub(crate) fn as_written(t: &DataType, raw: &str, at: At<'_>, dropped: &mut Vec<
                 let value = object.get(field.name()).or_else(like);
                 cells.push(value.map_or(Ok(Cell::Null), |v| as_written(field.data_type(), v.get(), inside, dropped))?);
             }
-            // Of several that differ in letter case only, the one that is spelled as the field is.
+            // Of several names that differ in letter case only, the exact one is read.
             let is_known = |name: &str| {
                 let like = |f: &&Arc<Field>| f.name().eq_ignore_ascii_case(name);
                 fields.iter().find(like).is_some_and(|f| f.name() == name || object.get(f.name()).is_none())
@@ -511,7 +511,7 @@ fn decimal(raw: &str, scale: i8) -> Result<Cell, Why> {
     }
 }
 
-/// A decimal on the wire as text, with so many digits behind the point as the scale says where it is base64, and as it is where it is not.
+/// The text of a decimal: base64 is decoded with this scale, and a number keeps its text.
 fn decimal_in_full(raw: &str, scale: i8) -> Result<Cell, Why> {
     let Some(text) = json::string(raw) else { return digits(raw).map(|_| Cell::Text(raw.to_owned())) };
     let bytes = STANDARD.decode(&text).map_err(|_| "it is no base64")?;

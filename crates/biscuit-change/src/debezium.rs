@@ -42,7 +42,7 @@ pub struct DebeziumReader {
     key: Vec<String>,
     tables: BTreeSet<TableName>,
     building: Option<Building>,
-    /// Whether the connector looks for the documents of updates.
+    /// Whether updates come with their documents, so that the connector looks them up.
     updates_have_documents: bool,
     without_document: Vec<WithoutDocument>,
     id_kind: Option<IdKind>,
@@ -51,12 +51,12 @@ pub struct DebeziumReader {
     changes: Changes,
 }
 
-/// An update of MongoDB that is within a field, and whose document was not there.
+/// An update inside of a field of a MongoDB document, whose record has no document.
 #[derive(Debug)]
 struct WithoutDocument {
     key: Option<String>,
     error: Error,
-    /// The record, where it may be put aside.
+    /// The record for the quarantine, if it may be quarantined.
     refused: Option<Refused>,
 }
 
@@ -240,7 +240,7 @@ impl DebeziumReader {
         };
         match (self.id_kind, kind) {
             (Some(known), Some(kind)) if known != kind => {
-                let message = "identities of documents are numbers and texts: those that look alike, `1` and `\"1\"`, are two documents and would be one row; declare another key";
+                let message = "the collection has both numbers and strings as `_id`: documents such as `1` and `\"1\"` would become one row; declare another key column in the contract";
                 return Err(Error::data("KeyDrift", message).with_column("_id").at(file, place));
             }
             (None, Some(_)) => self.id_kind = kind,
@@ -255,7 +255,7 @@ impl DebeziumReader {
         self.updates_have_documents |= is_update && event.after.is_some();
         match Images::of(event, contract, file, place) {
             Ok(images) => self.change(&images.event(event), pick, file, place),
-            // A document that was deleted before the connector looked for it; or nothing ever looks for it.
+            // Either the document was deleted before the connector looked it up, or the connector never looks documents up.
             Err(error) if is_update && error.code() == "MissingImage" => {
                 let refused = match self.puts_aside.takes(&error) {
                     false => None,
@@ -271,11 +271,11 @@ impl DebeziumReader {
         }
     }
 
-    /// Decides on updates that are within fields of documents that were not there.
+    /// Decides what becomes of updates inside of fields whose documents were not in the records.
     fn finish_documents(&mut self) -> Result<()> {
         let updates = std::mem::take(&mut self.without_document);
         if self.updates_have_documents {
-            // The delete is still to come.
+            // The connector found no document because it was deleted; the delete event follows.
             self.changes.ignored += updates.len() as u64;
             return Ok(());
         }

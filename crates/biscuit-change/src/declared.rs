@@ -25,7 +25,7 @@ pub(crate) fn declared(contract: Option<&Contract>, expected: Option<&SchemaRef>
     Some(of_type(field.name(), &plain_type(field.data_type())))
 }
 
-/// A column of a contract, with what the contract says of all where it says nothing itself.
+/// A column of a contract with its effective `on_error`.
 fn of_contract(contract: &Contract, column: &Column) -> Column {
     let mut column = column.clone();
     column.reading.on_error = Some(contract.on_error_of(&column));
@@ -55,8 +55,8 @@ impl Lost {
         self.columns.entry(column.to_owned()).or_default()
     }
 
-    /// Whether a value that is not of its column's type is null by the contract; it is counted then. What stands for a value that was not given is none
-    /// that may be lost.
+    /// Returns whether the contract makes an invalid value null, and counts it then. A placeholder for a value that was not sent never becomes null, since
+    /// the stored value would be lost.
     pub(crate) fn null(&mut self, column: &Column, code: &'static str, is_placeholder: bool) -> bool {
         let is_null = column.reading.on_error == Some(OnError::Null) && !is_placeholder;
         if is_null {
@@ -64,13 +64,9 @@ impl Lost {
         }
         is_null
     }
-}
 
-/// Where values became null, and why.
-pub(crate) type Nulled = BTreeMap<String, Vec<(usize, &'static str)>>;
-
-impl Lost {
-    /// Rows in which the values of these columns are null that could not be read, and not the default; they are counted.
+    /// Sets invalid values to null, although their columns have a default, and counts them. They arrive as nulls, which the coercion has filled with the
+    /// default and counted as such.
     pub(crate) fn nulled_in(
         &mut self,
         rows: &RecordBatch,
@@ -96,6 +92,9 @@ impl Lost {
     }
 }
 
+/// By column: the rows whose values became null because they were invalid, and the error code of each.
+pub(crate) type Nulled = BTreeMap<String, Vec<(usize, &'static str)>>;
+
 /// Adds a name that is not in the list.
 pub(crate) fn push_once(names: &mut Vec<String>, name: String) {
     if !names.contains(&name) {
@@ -103,7 +102,7 @@ pub(crate) fn push_once(names: &mut Vec<String>, name: String) {
     }
 }
 
-/// Values in the type of a declared column, and the rows whose values do not fit it; not those whose values are null then by the contract.
+/// Values in the type of a declared column, and the rows that are refused because their values do not fit it.
 ///
 /// # Errors
 /// `NoCoercion`, `ColumnCase`.
@@ -192,7 +191,7 @@ fn has_maps(t: &DataType) -> bool {
 
 /// Brings rows to a contract; columns that it does not have are left out and named, and those that are `passed` stay as they are.
 ///
-/// `is_typed` says that values of the contract's columns are of their types already.
+/// With `is_typed`, columns that have the contract's type already were coerced before, and are taken as they are.
 ///
 /// # Errors
 /// `NoCoercion`, `ColumnCase`.
@@ -244,7 +243,7 @@ pub(crate) fn comply(
     Ok(Complying { rows, kept, bad: bad.into_iter().collect(), lost })
 }
 
-/// Rows with the columns of a contract that they do not have, but that have a default; it counts what is in them.
+/// Adds the contract's columns that are missing and have a default, and counts the values.
 ///
 /// # Errors
 /// `InvalidContract`, `TooLarge`.

@@ -150,13 +150,13 @@ impl DmsOptions {
         }
     }
 
-    /// Whether a column of a file is this one: by name, in any letter case, or by a name that it had in the contract.
+    /// Whether a name in a file means this column: in any letter case, or as a former name in the contract.
     pub(crate) fn is_called(&self, name: &str, column: &str) -> bool {
         let declared = self.contract.as_ref().and_then(|contract| contract.column_for(name));
         name.eq_ignore_ascii_case(column) || declared.is_some_and(|declared| declared.name == column)
     }
 
-    /// The column of the key whose value before an update is in a column of this name.
+    /// The key column whose before image a column of this name holds.
     pub(crate) fn key_before(&self, name: &str) -> Option<String> {
         let prefix = &self.before_image;
         let of = name.get(..prefix.len()).filter(|begin| !prefix.is_empty() && begin.eq_ignore_ascii_case(prefix));

@@ -17,15 +17,15 @@ const ID: &str = "_id";
 /// The images of a change in plain JSON, with the names of the contract's columns.
 #[derive(Debug, Default)]
 pub(crate) struct Images {
-    /// An object of the identity alone.
+    /// An object with the `_id` alone.
     key: Option<String>,
     before: Option<String>,
     after: Option<String>,
-    /// The columns that an update without a document names.
+    /// The columns that an update without a document changes.
     only: Option<Vec<String>>,
 }
 
-/// Of which kind identities are: two of different kinds may have one text.
+/// The kind of an `_id`. A text and a number can have equal text although they are different documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum IdKind {
     Text,
@@ -33,7 +33,7 @@ pub(crate) enum IdKind {
     Scalar,
 }
 
-/// The identity of an event's document as plain JSON, where the event says it; and its kind.
+/// The `_id` of an event's document as plain JSON and its kind, from the message key or the document; `None` if neither has it.
 ///
 /// # Errors
 /// `InvalidJson`, `TooDeep`, `WrongType`.
@@ -62,7 +62,7 @@ pub(crate) fn identity(
 }
 
 impl Images {
-    /// Those of an event. For an update without its document they are what it says of the changed fields.
+    /// Converts the images of an event. An update without its document gets an image of the changed fields alone.
     ///
     /// # Errors
     /// `InvalidJson`, `TooDeep`, `DuplicateColumn`, `WrongType`, `Overflow`; `MissingImage` for a change inside of a field of which the document is
@@ -73,7 +73,7 @@ impl Images {
         let (before, after) = (image(event.before)?, image(event.after)?);
         let key = match event.key.filter(|raw| raw.get().starts_with('{')) {
             Some(raw) => Some(reading.key(raw.get())?),
-            // Files of values alone: the document says its key.
+            // Files without message keys: the `_id` is in the document.
             None => match after.as_ref().or(before.as_ref()) {
                 Some(document) => reading.key_in(document)?,
                 None => None,
@@ -145,7 +145,7 @@ impl Reading<'_> {
         Ok(plain)
     }
 
-    /// The identity in the key of a message, which has it as text: `{"id": "{\"$oid\": …}"}`.
+    /// The `_id` in a message key, which holds it as text: `{"id": "{\"$oid\": …}"}`.
     fn id_of_key(&self, raw: &str) -> Result<String> {
         let object = self.object(raw)?;
         let id = object.get("id").or_else(|| object.get(ID)).map(RawValue::get).unwrap_or(raw);
@@ -172,7 +172,7 @@ impl Reading<'_> {
         Ok(object.get(id).map(|value| format!("{{{}:{}}}", quoted(id), value.get())))
     }
 
-    /// What an update says of the fields that it changes.
+    /// Builds the image of an update without its document from `updateDescription`.
     fn changed_fields(&self, update: Option<&RawValue>, images: &mut Images) -> Result<()> {
         let missing = |what: &str| {
             let message = format!(
@@ -202,7 +202,7 @@ impl Reading<'_> {
             fields.push(self.field(name, value.get())?);
             only.push(self.column(name).to_owned());
         }
-        // Whether another field is the column's as well cannot be told.
+        // The document may have the column's current field as well, whose value must not become null.
         if let Some(name) = removed.iter().find(|name| self.column(name) != name.as_str()) {
             let message = format!("removes `{name}`, which is another name of column `{}`", self.column(name));
             return Err(missing(&message).with_column(self.column(name)));

@@ -24,9 +24,9 @@ pub(crate) struct Event<'a> {
     pub(crate) flat: bool,
     /// Whether the images are texts of MongoDB's documents.
     pub(crate) is_document: bool,
-    /// What an update of a document changes.
+    /// `updateDescription` of an update of a MongoDB document.
     pub(crate) update: Option<&'a RawValue>,
-    /// The columns that the record is about, besides its key; all where it does not say it.
+    /// The columns that a partial update sets, besides the key; `None` for a full image.
     pub(crate) only: Option<&'a [String]>,
     /// The schema or database of the table, where the record says it.
     pub(crate) schema_name: Option<String>,
@@ -60,9 +60,9 @@ impl Event<'_> {
         Some(LogServer { server_id, gtid_source: gtid.map(source), column, position })
     }
 
-    /// Where it is in the log, by a field of `source`; none for what a snapshot read without a position.
+    /// The position in the log that a field of `source` holds; `None` for snapshot rows without a position.
     pub(crate) fn position(&self, field: &SourceField) -> Option<&'_ RawValue> {
-        // A snapshot of MongoDB has the time at which it was read, by another clock than changes have.
+        // Snapshot rows of MongoDB have the time at which the connector read them, which is not comparable with the server's times.
         self.source.some(&field.field).filter(|_| !(self.is_document && self.is_snapshot()))
     }
 

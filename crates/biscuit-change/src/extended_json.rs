@@ -6,11 +6,11 @@ use serde_json::value::RawValue;
 use crate::json::{self, Object};
 use crate::text::Why;
 
-/// A value without the objects that say its type: numbers are numbers, or text where JSON has no such number; identifiers are text; times are ISO 8601
-/// in UTC; bytes are base64. What has no plain form stays an object.
+/// Replaces type wrappers such as `{"$numberLong": "7"}` by plain JSON: numbers, or text for `NaN` and infinities; text for identifiers; ISO 8601 in UTC
+/// for times; base64 for bytes. Values without a plain form stay objects.
 ///
 /// # Errors
-/// What is wrong with a value, as the end of a sentence.
+/// The reason why a value is invalid, as the end of a sentence.
 pub(crate) fn plain(raw: &str) -> Result<String, Why> {
     let mut out = String::with_capacity(raw.len());
     write_plain(raw, &mut out)?;
@@ -63,7 +63,7 @@ pub(crate) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// The plain value of an object that says the type of a value; none for any other object.
+/// Unwraps a type wrapper; returns `None` for any other object.
 fn typed(object: &Object<'_>) -> Result<Option<String>, Why> {
     let [(first, value), rest @ ..] = object.0.as_slice() else { return Ok(None) };
     let as_text = |value: &RawValue| json::string(value.get()).map(|text| quoted(&text));
@@ -74,7 +74,7 @@ fn typed(object: &Object<'_>) -> Result<Option<String>, Why> {
         ("$undefined", []) => Some("null".to_owned()),
         ("$timestamp" | "$regularExpression", []) => Some(plain(value.get())?),
         ("$binary", []) => {
-            let inner = json::object(value.get()).map_err(|_| "its bytes are no object")?;
+            let inner = json::object(value.get()).map_err(|_| "`$binary` does not contain an object")?;
             inner.get("base64").and_then(as_text)
         }
         ("$binary", [(kind, _)]) if kind == "$type" => as_text(value),
@@ -87,7 +87,7 @@ fn typed(object: &Object<'_>) -> Result<Option<String>, Why> {
     })
 }
 
-/// A number as JSON has it, or its text where JSON has no such number: `NaN`, `Infinity`.
+/// A JSON number, or a JSON string for `NaN` and infinities, which JSON numbers do not include.
 fn number(raw: &str) -> Option<String> {
     let Some(text) = json::string(raw) else { return Some(raw.to_owned()) };
     let is_number = text.starts_with(|c: char| c == '-' || c.is_ascii_digit())
@@ -105,7 +105,7 @@ fn date(raw: &str) -> Result<String, Why> {
         Some(long) => json::string(long.get()).unwrap_or_else(|| long.get().to_owned()),
         None => raw.to_owned(),
     };
-    let millis: i64 = millis.parse().map_err(|_| "it is a date that is no whole number of milliseconds")?;
+    let millis: i64 = millis.parse().map_err(|_| "its date is not a whole number of milliseconds")?;
     let time = timestamp_ms_to_datetime(millis).ok_or_else(|| Why::overflow("it is out of the range of dates"))?;
     Ok(quoted(&format!("{}Z", time.format("%Y-%m-%dT%H:%M:%S%.3f"))))
 }

@@ -74,7 +74,7 @@ pub(crate) fn object_line<'a>(raw: &'a str, file: &str, line: u64) -> Result<Obj
         return Err(too_deep("the line").at(file, line));
     }
     let object = object(raw).map_err(|e| invalid(&e, file, line))?;
-    match name_twice(raw.as_bytes()) {
+    match name_twice(raw) {
         Some(name) => {
             Err(Error::data("DuplicateColumn", format!("column `{name}` comes twice")).with_column(name).at(file, line))
         }

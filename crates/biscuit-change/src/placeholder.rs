@@ -84,7 +84,7 @@ impl Placeholder {
             DataType::Binary => rows_of(array.as_binary::<i32>().iter(), self.bytes.as_slice()),
             DataType::LargeBinary => rows_of(array.as_binary::<i64>().iter(), self.bytes.as_slice()),
             DataType::BinaryView => rows_of(array.as_binary_view().iter(), self.bytes.as_slice()),
-            // A list of it alone.
+            // A list whose only item is the placeholder.
             DataType::List(item) if *item.data_type() == DataType::Utf8 => {
                 let list = array.as_list::<i32>();
                 let alone = |row: usize| {

@@ -18,7 +18,7 @@ pub enum BadRows {
     Quarantine,
 }
 
-/// Which records are put aside: all that cannot be used, or those whose columns are to be by the contract.
+/// Decides which invalid records are quarantined: all of them, or only those with an invalid value in certain columns (`on_error = "quarantine"`).
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PutsAside {
     all: bool,
@@ -34,17 +34,17 @@ impl PutsAside {
         Self { all: bad_rows == BadRows::Quarantine, columns: columns.collect() }
     }
 
-    /// Whether there may be any, so that records are kept as they were.
+    /// Whether any record may be quarantined, so that readers have to keep the raw records.
     pub(crate) fn any(&self) -> bool {
         self.all || !self.columns.is_empty()
     }
 
-    /// Whether all are that cannot be used.
+    /// Whether every invalid record is quarantined.
     pub(crate) fn all(&self) -> bool {
         self.all
     }
 
-    /// Whether the record of this error is.
+    /// Whether the record that caused this error is quarantined.
     pub(crate) fn takes(&self, e: &Error) -> bool {
         let by_column = || e.column().is_some_and(|column| self.columns.iter().any(|own| own == column));
         is_about_a_record(e) && (self.all || by_column())
@@ -161,7 +161,7 @@ pub(crate) struct Part {
     pub(crate) batch: RecordBatch,
     pub(crate) places: Vec<u64>,
     pub(crate) raws: Option<Raws>,
-    /// Whether values are of the types of their columns already.
+    /// Whether the values were coerced to the types of their columns already.
     pub(crate) is_typed: bool,
 }
 

@@ -30,6 +30,7 @@ mod purge;
 mod purge_report;
 mod quarantine;
 mod recover;
+mod remarks;
 mod run;
 mod schema;
 mod show;

@@ -10,8 +10,8 @@ use serde_json::json;
 use crate::args::TableArgs;
 use crate::bookmark_args::{ModeName, open_place};
 use crate::context::Context;
-use crate::merge::lost;
 use crate::output::{AGAIN, Answer};
+use crate::remarks::lost;
 use crate::stores::CliPlaces;
 
 #[derive(Debug, Args)]

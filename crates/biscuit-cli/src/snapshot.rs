@@ -10,8 +10,9 @@ use serde_json::json;
 use crate::args::MergeArgs;
 use crate::bookmark_args::{BookmarkArgs, Chosen};
 use crate::context::Context;
-use crate::merge::{Declared, Remarks, Table, check_inputs, check_table, counts, mode, remarks};
+use crate::merge::{Declared, Table, check_inputs, check_table, mode};
 use crate::output::{AGAIN, Answer};
+use crate::remarks::{Remarks, counts, remarks};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ByName {

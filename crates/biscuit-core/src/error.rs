@@ -14,7 +14,8 @@ pub enum ErrorKind {
     Internal,
     /// The job or its arguments are wrong: change them.
     Usage,
-    /// The data is wrong, or the table is not what its journal says: look at what is named, since another run ends in the same way. Nothing was changed.
+    /// The data is invalid, or the table does not match its journal. Another run would fail in the same way: look at the named file, column and row. Nothing
+    /// was changed.
     Data,
     /// Another run was there first: run again.
     Conflict,
@@ -97,7 +98,7 @@ impl Error {
         Self::new(ErrorKind::Usage, code, message)
     }
 
-    /// Bad data, or a table that is not what its journal says.
+    /// Invalid data, or a table that does not match its journal.
     pub fn data(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Data, code, message)
     }

@@ -13,7 +13,7 @@ pub(crate) fn format_of(
     contract: Option<Contract>,
     expected: Option<SchemaRef>,
 ) -> Result<Format> {
-    // A null that is not given is no default.
+    // A null that means "not given" must not become the default.
     let ignore = IgnoreNull::named(&output.ignore_null);
     let contract = contract.map(|contract| contract.without_defaults(|name| ignore.covers(name)));
     let bad_rows = match contract.as_ref().map(|c| c.on_error) {

@@ -34,17 +34,8 @@ pub(crate) async fn infer(
     let learn = |file: Arc<InputFile>| {
         let (text, handle, keys) = (text.clone(), Handle::current(), keys.cloned());
         async move {
-            let learned = tokio::task::spawn_blocking(move || {
-                let mut inference = Inference::default();
-                let names = look_at(&mut inference, &file, (format, &text), keys.as_ref(), &handle, look)?;
-                // What the rows say themselves has a type already.
-                let is_said = |name: &str| {
-                    let of_rows = inference.spelled(name).and_then(|own| inference.type_of(own));
-                    of_rows.is_some_and(|t| !t.is_null())
-                };
-                let by_path: Vec<_> = file.path_columns.iter().filter(|(name, _)| !is_said(name)).cloned().collect();
-                Ok((inference, names, by_path))
-            });
+            let learn = move || learn_file(&file, (format, &text), keys.as_ref(), &handle, look);
+            let learned = tokio::task::spawn_blocking(learn);
             learned.await.map_err(|e| Error::internal("an inference was cut off").with_source(e))?
         }
     };
@@ -93,6 +84,27 @@ pub(crate) async fn infer(
     // Where something else has said the type, samples need not agree.
     let conflicts = inferred.conflicts.into_iter().filter(|c| !typed.contains(&c.column)).collect();
     Ok((contract, conflicts))
+}
+
+/// What one file says of the columns: its rows, the names in a header of CSV, and the columns that only its path has.
+type LearnedFile = (Inference, Vec<String>, Vec<(String, Option<String>)>);
+
+fn learn_file(
+    file: &Arc<InputFile>,
+    format: (SourceFormat, &TextSpec),
+    keys: Option<&Encryption>,
+    handle: &Handle,
+    look: Look,
+) -> Result<LearnedFile> {
+    let mut inference = Inference::default();
+    let names = look_at(&mut inference, file, format, keys, handle, look)?;
+    // A column that rows have a value of has its type from them.
+    let has_type = |name: &str| {
+        let of_rows = inference.spelled(name).and_then(|own| inference.type_of(own));
+        of_rows.is_some_and(|t| !t.is_null())
+    };
+    let by_path = file.path_columns.iter().filter(|(name, _)| !has_type(name)).cloned().collect();
+    Ok((inference, names, by_path))
 }
 
 fn as_is(schema: &SchemaRef) -> Schema {

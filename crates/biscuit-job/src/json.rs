@@ -14,12 +14,12 @@ use serde_json::value::RawValue;
 use crate::decode::{BATCH, BadRow, Piece, Raw};
 use crate::json_names::Names;
 
-/// Why a line is none that is read, although a decoder would.
+/// Why a line is refused that the decoder would accept.
 fn refused(line: &[u8]) -> Option<Error> {
     if is_too_deep(line) {
         return Some(too_deep("the line"));
     }
-    let name = name_twice(line)?;
+    let name = name_twice(std::str::from_utf8(line).ok()?)?;
     Some(Error::data("DuplicateColumn", format!("column `{name}` comes twice")).with_column(name))
 }
 

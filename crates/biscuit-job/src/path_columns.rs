@@ -49,10 +49,10 @@ pub(crate) fn with_path_columns(
         let as_text = || Column::new(name, ColumnType::of_arrow(DataType::Utf8));
         let known = contract.column_for(name);
         let mut column = known.cloned().unwrap_or_else(as_text);
-        // It stands where the rows say nothing either.
+        // The coercion of the rows fills in and counts the default.
         column.reading.default = None;
         let value = match PathValue::new(name, text.as_deref(), &column) {
-            // What the contract says of such values is done with those of the rows.
+            // Kept as text: the coercion of the rows applies the contract's `on_error` to it.
             Err(_) if contract.on_error_of(&column) != OnError::Fail => {
                 PathValue::new(name, text.as_deref(), &as_text())
             }

@@ -262,7 +262,7 @@ impl Reading {
     /// The parts of these files: large ones of lines are divided.
     pub(crate) async fn tasks(&self, files: &[Arc<InputFile>]) -> Result<Vec<Task>> {
         let mut tasks = Vec::new();
-        // Parts of bytes are parts of text in UTF-8 only.
+        // Byte ranges can be decoded separately in UTF-8 only.
         let may_divide = self.text.encoding.is_none();
         for file in files {
             let large = may_divide && self.format == SourceFormat::Json && file.size > 2 * SLICE as u64;

@@ -56,7 +56,7 @@ impl Merge {
             return Err(Error::data("TooManyQuarantined", message));
         }
         if !refused.is_empty() && p.options.parquet.encryption.is_some() {
-            // Also those that the contract puts aside.
+            // Contracts can quarantine records without `--bad-rows quarantine`.
             self.check_sealed()?;
         }
         let head = &p.snapshot.observed.head;

@@ -54,17 +54,17 @@ impl Known {
     }
 }
 
-/// What the journal knows.
+/// The fact in the journal.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Fact {
     servers: Vec<Known>,
-    /// Places of rows that a snapshot read, which do not say their server, and the epochs that they are in: those that were read before any server was
-    /// known, which were in the log of the first, and those of a server that was named as the new one.
+    /// Positions of snapshot rows and their epochs, so that the same rows get the same epoch in a later run; snapshot rows do not name their server.
+    /// Rows from before the first change are in epoch 0, and those of a server that was declared new are in its epoch.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     snapshots: Vec<(u32, Place)>,
 }
 
-/// A snapshot has one place, or a few.
+/// Number of positions that are kept. All rows of an initial snapshot have the same position.
 const MAX_SNAPSHOTS: usize = 64;
 
 /// The servers whose records were merged.
@@ -98,15 +98,14 @@ impl LogEpochs {
         self.loaded == fact.cloned().unwrap_or_default()
     }
 
-    /// What the journal is to know.
+    /// The fact to store in the journal.
     ///
     /// # Errors
-    /// `NewServer` for an epoch of rows that a snapshot read without a change of the server that they would be of.
+    /// `NewServer` if snapshot rows began an epoch and no change of a new server followed in the run.
     pub(crate) fn fact(&self) -> Result<Value> {
         if self.next.is_some_and(|next| self.known.iter().all(|known| known.epoch != next)) {
-            return Err(
-                self.refused("rows of a snapshot that is older than what was merged, and no change of a new server")
-            );
+            let message = "the run contains snapshot rows from before the last merged log position, and no change of a new server: merge them together with changes of the new server, or with `--new-server same` if they are of the known one";
+            return Err(Error::data("NewServer", message));
         }
         let fact = Fact { servers: self.known.clone(), snapshots: self.snapshots.clone() };
         Ok(if fact == Fact::default() { Value::Null } else { serde_json::to_value(fact).unwrap_or_default() })
@@ -152,7 +151,7 @@ impl LogEpochs {
             let goes_on = |known: &Known| Some(known.epoch) == newest && known.last <= place;
             let is_before = !self.known.is_empty() && !self.known.iter().any(goes_on);
             return match (newest.unwrap_or(0), self.new) {
-                // The newest server's log goes further already: the snapshot is one of the server that is named as the new one.
+                // The log of the newest known server is past this position, so the snapshot belongs to the server that was declared new.
                 (newest, NewServer::Newer) if is_before && self.next.is_none_or(|next| next > newest) => {
                     let next = *self.next.get_or_insert(newest + 1);
                     self.remember(next, place);
@@ -186,7 +185,7 @@ impl LogEpochs {
         }
         let own = Known { server_id: id.to_owned(), gtid_source: gtid.map(str::to_owned), epoch: 0, last: place };
         let epoch = match (newest, self.new) {
-            // The log of the first server goes on behind the snapshot that was read from it.
+            // Changes of the server that the snapshot was read from come after the snapshot's position.
             (None, NewServer::Fail) if self.is_before_snapshot(place) => {
                 let what = format!("{}, before the place at which a snapshot of the table was read", name(&own));
                 return Err(self.refused(&what));
@@ -213,13 +212,13 @@ impl LogEpochs {
     fn remember(&mut self, epoch: u32, place: Place) {
         self.snapshots.push((epoch, place));
         if self.snapshots.len() > MAX_SNAPSHOTS {
-            // The greatest says most: the log goes on behind it.
+            // The greatest position is the one that changes must come after.
             self.snapshots.sort_unstable();
             self.snapshots.remove(0);
         }
     }
 
-    /// Whether a place is before one at which a snapshot was read that no server was known of.
+    /// Whether a position is before that of a snapshot in epoch 0.
     fn is_before_snapshot(&self, place: Place) -> bool {
         self.snapshots.iter().any(|(epoch, snapshot)| *epoch == 0 && place < *snapshot)
     }

@@ -169,7 +169,7 @@ impl Merge {
         }
     }
 
-    /// Records of a table whose files encrypt columns are put aside only where they are sealed.
+    /// Refuses to quarantine records of a table with encrypted columns in plain text.
     pub(crate) fn check_sealed(&self) -> Result<()> {
         if !self.options.sealed {
             let message = "columns of the table are encrypted inside of its files, and records that cannot be used would be put aside as they came: they can stop the run instead, or be merged by a job with [pii], which seals them";

@@ -392,7 +392,7 @@ fn sorted(batches: &[RecordBatch], schema: &SchemaRef, by: &[SortingColumn]) -> 
     let in_order = order.values().iter().enumerate().all(|(i, at)| i == *at as usize);
     if in_order { Ok(rows) } else { take_record_batch(&rows, &order).map_err(failed) }
 }
-/// Refuses INT96 timestamps that are not read as they are, whatever rows of the file are to change.
+/// Refuses a row group with INT96 timestamps that would be rewritten as other values, even in rows that do not change.
 fn check_times(source: &OpenFile, group: usize, bytes: &GroupBytes) -> Result<()> {
     let (path, metadata) = (&source.file.path, source.metadata().metadata());
     for column in metadata.row_group(group).columns().iter().filter(|c| c.column_type() == Type::INT96) {

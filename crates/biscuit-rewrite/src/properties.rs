@@ -98,7 +98,7 @@ fn key_values(sources: &[OpenFile], columns: Columns) -> Option<Vec<KeyValue>> {
     let mut kept = of(first);
     kept.retain(|kv| others.iter().all(|o| o.contains(kv)));
     kept.retain(|kv| columns == Columns::Same || !DESCRIBES_COLUMNS.contains(&kv.key.as_str()));
-    // Lists are written in any length, and dates and times in Parquet's calendar: those that were read are the same in both.
+    // New rows may have lists of other lengths. They are in Parquet's calendar, as are the old rows: those that differ in Spark 2's were refused.
     let fixed_size = sources.iter().any(has_fixed_size_lists);
     kept.retain(|kv| !(fixed_size && kv.key == ARROW_SCHEMA_META_KEY));
     if sources.iter().any(|s| has_legacy_calendar(s.metadata().metadata().file_metadata().key_value_metadata())) {
@@ -107,7 +107,7 @@ fn key_values(sources: &[OpenFile], columns: Columns) -> Option<Vec<KeyValue>> {
     (!kept.is_empty()).then_some(kept)
 }
 
-/// Whether the schema that Arrow has put into a file says that lists are of one size.
+/// Whether the embedded Arrow schema of a file declares lists of a fixed size.
 fn has_fixed_size_lists(file: &OpenFile) -> bool {
     fn within(t: &DataType) -> bool {
         match t {

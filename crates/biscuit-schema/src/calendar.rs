@@ -19,7 +19,7 @@ pub fn has_legacy_calendar(metadata: Option<&Vec<KeyValue>>) -> bool {
     })
 }
 
-/// Whether the INT96 timestamps of a file are in that calendar: Spark wrote them so until version 3.1, whatever it did with other times.
+/// Whether the INT96 timestamps of a file are in the calendar of Spark 2. Spark before 3.1 wrote INT96 so, whatever calendar other times had.
 pub(crate) fn has_legacy_int96(metadata: Option<&Vec<KeyValue>>) -> bool {
     let is_before_3_1 = |kv: &KeyValue| {
         kv.key == "org.apache.spark.version" && kv.value.as_deref().is_some_and(|version| version.starts_with("3.0"))

@@ -159,7 +159,7 @@ pub struct CoercedColumn {
     pub dropped: Vec<String>,
 }
 
-/// Brings values to a column of a contract, whose default stands where there is none. Whether it may be null is not looked at.
+/// Converts values to the type of a contract's column and fills nulls with its default. Does not check whether the column may be null.
 ///
 /// ```
 /// use arrow::array::{ArrayRef, StringArray};
@@ -189,7 +189,7 @@ pub fn coerce_column(column: &Column, array: &ArrayRef) -> Result<CoercedColumn>
     Ok(CoercedColumn { array, refused, rounded: made.rounded, defaulted, dropped: made.dropped })
 }
 
-/// The default of a column in so many rows; none if it has none.
+/// The default of a column, repeated for this number of rows; `None` for a column without a default.
 ///
 /// # Errors
 /// `InvalidContract` if it is not of the column's type, `TooLarge`.
@@ -211,7 +211,7 @@ fn default_value(column: &Column) -> Result<Option<ArrayRef>> {
     }
 }
 
-/// The default where the input has null, not where a value was lost; and how many that are.
+/// Fills in the default where the input is null, but not where a value was lost; returns the number of filled values as well.
 fn filled(array: ArrayRef, input: &ArrayRef, value: &ArrayRef) -> Result<(ArrayRef, u64)> {
     let missing = is_null(input).map_err(internal)?;
     let count = missing.true_count();

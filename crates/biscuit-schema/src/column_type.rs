@@ -106,7 +106,7 @@ impl<'a> Parser<'a> {
         &rest[..end]
     }
 
-    /// The name of a field: letters, digits and underscores, or anything in backquotes, which are doubled in it.
+    /// Parses a field name: letters, digits and underscores, or any text in backquotes, with backquotes inside of it doubled.
     fn name(&mut self) -> Result<String> {
         if !self.eat("`") {
             let name = self.word();
@@ -315,7 +315,7 @@ pub fn type_name(t: &DataType) -> Option<String> {
     })
 }
 
-/// The name of a field as it is read back.
+/// A field name, in backquotes if the parser needs them.
 fn quoted_name(name: &str) -> String {
     let is_plain = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_');
     if is_plain { name.to_owned() } else { format!("`{}`", name.replace('`', "``")) }

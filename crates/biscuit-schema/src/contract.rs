@@ -249,12 +249,12 @@ impl Contract {
             .or_else(|| by(&|c| c.reading.renamed_from.iter().any(like)))
     }
 
-    /// What happens to a value that does not become the type of this column of the contract.
+    /// The effective `on_error` of a column: its own, or else that of the contract.
     pub fn on_error_of(&self, column: &Column) -> OnError {
         column.reading.on_error.unwrap_or(self.on_error)
     }
 
-    /// The same contract without the defaults of these columns.
+    /// Removes the defaults of the columns that the predicate selects.
     pub fn without_defaults(mut self, columns: impl Fn(&str) -> bool) -> Self {
         for column in self.columns.iter_mut().filter(|column| columns(&column.name)) {
             column.reading.default = None;

@@ -3,10 +3,11 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use biscuit_core::Result;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::iso::{iso_date, iso_date_time};
+use crate::json_names::Fields;
 use crate::{Contract, MAX_FIELDS, common_type, is_too_deep, plain_type, type_name, written_type};
 
 /// Learns the columns of a table from its rows, or samples of them: cells of text, JSON, or schemas. What looks like a number and is not one stays text:
@@ -172,7 +173,7 @@ impl Inference {
         Some(if learned.shape == Shape::Unknown { DataType::Null } else { learned.shape.arrow() })
     }
 
-    /// A name as the rows have it, in whatever letter case; none if they do not.
+    /// The spelling that rows use for a column, matched in any letter case; `None` if no row has the column.
     pub fn spelled(&self, name: &str) -> Option<&str> {
         let known = || self.columns.iter().map(|c| c.name.as_str());
         known().find(|own| *own == name).or_else(|| known().find(|own| own.eq_ignore_ascii_case(name)))
@@ -260,31 +261,6 @@ fn is_exact(text: &str) -> bool {
     significant <= 17
 }
 
-/// The fields of an object, as they are written.
-struct Fields<'a>(Vec<(String, &'a RawValue)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        struct All;
-        impl<'de> serde::de::Visitor<'de> for All {
-            type Value = Fields<'de>;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> std::result::Result<Self::Value, A::Error> {
-                let mut all = Vec::new();
-                while let Some(field) = map.next_entry()? {
-                    all.push(field);
-                }
-                Ok(Fields(all))
-            }
-        }
-        deserializer.deserialize_map(All)
-    }
-}
-
 /// The shape of a JSON value, whose text is whole.
 fn of_json(value: &str, times: bool) -> Shape {
     match value.as_bytes().first() {
@@ -297,7 +273,7 @@ fn of_json(value: &str, times: bool) -> Shape {
         }
         Some(b'{') => {
             let fields = serde_json::from_str(value).map_or(vec![], |Fields(fields)| fields);
-            // A line with a name twice is refused where it is read.
+            // The reader refuses a line with a repeated name; here the first value counts.
             let mut all: Vec<(String, Shape)> = Vec::with_capacity(fields.len());
             for (name, value) in fields {
                 if all.iter().all(|(known, _)| *known != name) {

@@ -51,9 +51,11 @@ fn in_micros(field: &FieldRef, is_int96: &[bool], leaf: &mut usize) -> FieldRef 
     Arc::new(Field::clone(field).with_data_type(t))
 }
 
-/// Refuses timestamps of a column of INT96 that are not read as they are: those with digits below the microsecond, those whose time is not within a day,
-/// and those before 1900 in the calendar of Spark 2. There are no statistics of them. `pages` are the column in a row group, or some of its pages, and `metadata` is the file's.
-/// Other columns, and those that are encrypted, are passed over.
+/// Refuses INT96 timestamps that would be read as other values: those with nanoseconds, those with a time of day beyond 24 hours, and those before 1900
+/// in the calendar of Spark 2. The pages are scanned, since INT96 columns have no usable statistics.
+///
+/// `pages` are the pages of the column in a row group, or some of them; `metadata` is that of the file. Columns of other types and encrypted columns
+/// are skipped.
 ///
 /// # Errors
 /// `PrecisionLoss`, `Overflow`, `LegacyCalendar`, `UnreadableParquet`.
@@ -66,7 +68,7 @@ pub fn check_int96(column: &ColumnChunkMetaData, pages: &Bytes, metadata: Option
     let is_legacy = has_legacy_int96(metadata);
     let mut pages = unpacked_pages(column, pages).map_err(damaged)?;
     while let Some(page) = pages.get_next_page().map_err(|e| damaged("it is damaged".to_owned()).with_source(e))? {
-        // Others hold numbers of the dictionary.
+        // Other encodings hold indices into the dictionary, whose page was checked.
         if page.is_data_page() && page.encoding() != Encoding::PLAIN {
             continue;
         }
@@ -76,13 +78,13 @@ pub fn check_int96(column: &ColumnChunkMetaData, pages: &Bytes, metadata: Option
             let day = u32::from_le_bytes(day.try_into().unwrap_or_default());
             if nanos >= NANOS_OF_A_DAY {
                 let message = format!(
-                    "column `{name}` holds INT96 timestamps whose time is not within a day, as a writer makes them of years that it cannot write"
+                    "column `{name}` contains INT96 timestamps whose time of day exceeds 24 hours, which an overflow in their writer leaves: write the column again as INT64 timestamps"
                 );
                 return Err(Error::data("Overflow", message).with_column(&name));
             }
             if !nanos.is_multiple_of(1_000) {
                 let message = format!(
-                    "column `{name}` holds INT96 timestamps with digits below the microsecond, of which they are read: rewrite the file with microseconds, or with INT64 in nanoseconds"
+                    "column `{name}` contains INT96 timestamps with nanoseconds, and INT96 is read in microseconds: write the column again with microseconds, or as INT64 timestamps"
                 );
                 return Err(Error::data("PrecisionLoss", message).with_column(&name));
             }

@@ -260,7 +260,7 @@ fn check_size(mut unpacking: impl Read, most: u64) -> Step {
 }
 
 /// The unpacked pages; only these bytes are looked at, as if they were the whole file.
-/// The pages of a column, or some of them.
+/// A reader of the pages of a column chunk, or of some of its pages.
 pub(crate) fn unpacked_pages(
     column: &ColumnChunkMetaData,
     bytes: &Bytes,
@@ -291,7 +291,10 @@ fn longest_of_dictionary(column: &ColumnChunkMetaData, bytes: &Bytes) -> Step<u6
     Ok(longest)
 }
 
-/// The bytes of a data page behind its levels.
+/// The values of a page, as encoded: the bytes that follow its repetition and definition levels.
+///
+/// In data pages of version 1, levels of the encoding RLE begin with their length in four bytes; those of the deprecated `BIT_PACKED` have a
+/// fixed number of bits for each value. Source: `Encodings.md` of Apache Parquet's format.
 pub(crate) fn values_of<'a>(page: &'a Page, column: &ColumnChunkMetaData) -> &'a [u8] {
     let mut rest = page.buffer().as_ref();
     match page {
@@ -299,11 +302,21 @@ pub(crate) fn values_of<'a>(page: &'a Page, column: &ColumnChunkMetaData) -> &'a
             let levels = *def_levels_byte_len as usize + *rep_levels_byte_len as usize;
             rest = rest.get(levels..).unwrap_or_default();
         }
-        Page::DataPage { .. } => {
+        Page::DataPage { num_values, rep_level_encoding, def_level_encoding, .. } => {
             let descr = column.column_descr();
-            for _ in [descr.max_rep_level(), descr.max_def_level()].iter().filter(|level| **level > 0) {
-                let Some((length, levels)) = rest.split_first_chunk::<4>() else { break };
-                rest = levels.get(u32::from_le_bytes(*length) as usize..).unwrap_or_default();
+            let levels = [(descr.max_rep_level(), rep_level_encoding), (descr.max_def_level(), def_level_encoding)];
+            for (max_level, encoding) in levels.into_iter().filter(|(max_level, _)| *max_level > 0) {
+                #[expect(deprecated, reason = "old writers have used it")]
+                let is_bit_packed = *encoding == Encoding::BIT_PACKED;
+                let length = if is_bit_packed {
+                    let bits = i16::BITS - max_level.leading_zeros();
+                    (*num_values as usize).saturating_mul(bits as usize).div_ceil(8)
+                } else {
+                    let Some((length, levels)) = rest.split_first_chunk::<4>() else { break };
+                    rest = levels;
+                    u32::from_le_bytes(*length) as usize
+                };
+                rest = rest.get(length..).unwrap_or_default();
             }
         }
         Page::DictionaryPage { .. } => {}
@@ -375,6 +388,27 @@ mod tests {
 
     const TEXTS: [Encoding; 4] =
         [Encoding::RLE_DICTIONARY, Encoding::PLAIN, Encoding::DELTA_LENGTH_BYTE_ARRAY, Encoding::DELTA_BYTE_ARRAY];
+
+    #[test]
+    fn values_follow_levels_of_both_encodings() {
+        let optional = "message m { optional int64 n; }";
+        let schema = parquet::schema::parser::parse_message_type(optional).expect("a schema");
+        let schema = parquet::schema::types::SchemaDescriptor::new(Arc::new(schema));
+        let column = ColumnChunkMetaData::builder(schema.column(0)).build().expect("a column");
+        #[expect(deprecated, reason = "old writers have used it")]
+        let levels = [(Encoding::RLE, vec![2, 0, 0, 0, 18, 1]), (Encoding::BIT_PACKED, vec![255, 128])];
+        for (def_level_encoding, levels) in levels {
+            let page = Page::DataPage {
+                buf: [levels, vec![7; 8]].concat().into(),
+                num_values: 9,
+                encoding: Encoding::PLAIN,
+                def_level_encoding,
+                rep_level_encoding: Encoding::RLE,
+                statistics: None,
+            };
+            assert_eq!(values_of(&page, &column), [7; 8], "{def_level_encoding}");
+        }
+    }
 
     #[test]
     fn files_of_every_codec_version_and_encoding_are_fine() {

@@ -63,21 +63,21 @@ pub enum Rounding {
     HalfUp,
 }
 
-/// What text means in a column of bytes. It depends on the format of a file, and not on a contract.
+/// How text formats write the values of binary columns. Readers set it by the format of a file; contracts do not contain it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum BytesInText {
-    /// The text's own bytes, in UTF-8: of formats that have bytes besides text.
+    /// The UTF-8 bytes of the text: for Parquet and Avro, which have a binary type.
     #[default]
     Own,
-    /// Base64: of JSON.
+    /// Base64: for JSON.
     Base64,
-    /// Hexadecimal digits, or else base64: of CSV.
+    /// Hexadecimal digits, or else base64: for CSV.
     HexOrBase64,
 }
 
 impl BytesInText {
-    /// The bytes of a text; none if it is not so written.
+    /// Decodes a text; returns `None` if it is not in this form.
     pub fn decode(self, text: &str) -> Option<Vec<u8>> {
         let base64 = || STANDARD.decode(text).ok();
         match self {
@@ -88,7 +88,7 @@ impl BytesInText {
     }
 }
 
-/// The bytes of hexadecimal digits, two for each; none for other text.
+/// Decodes pairs of hexadecimal digits; returns `None` for any other text.
 pub fn hex_bytes(text: &str) -> Option<Vec<u8>> {
     let digits: Option<Vec<u8>> = text.chars().map(|c| c.to_digit(16).map(|d| d as u8)).collect();
     let digits = digits.filter(|d| d.len().is_multiple_of(2))?;
@@ -111,7 +111,7 @@ pub struct Reading {
     pub epoch: Epoch,
     /// What happens to digits that there is no place for.
     pub rounding: Rounding,
-    /// What text means in a column of bytes.
+    /// How text is decoded in a binary column.
     #[serde(skip)]
     pub bytes_in_text: BytesInText,
 }

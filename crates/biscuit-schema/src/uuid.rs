@@ -11,18 +11,18 @@ use biscuit_core::{Error, Result};
 use parquet::basic::LogicalType;
 use parquet::schema::types::SchemaDescriptor;
 
-/// Where UUIDs are, which decoders give as bytes: columns by name, fields of structs behind a dot, items of lists as `[]`, keys and values of maps as
-/// `{key}` and `{value}`.
+/// The places of UUIDs, which decoders return as bytes, as paths: `id`, `person.id` for a struct field, `ids.[]` for list items, `m.{key}` and
+/// `m.{value}` for keys and values of a map.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UuidColumns(BTreeSet<String>);
 
 impl UuidColumns {
-    /// Those at these places.
+    /// UUIDs at these paths.
     pub fn at<S: Into<String>>(places: impl IntoIterator<Item = S>) -> Self {
         Self(places.into_iter().map(Into::into).collect())
     }
 
-    /// Those of a Parquet file; `schema` is what a decoder makes of `parquet`, column by column.
+    /// UUIDs of a Parquet file; `schema` is the Arrow schema that the decoder derives from `parquet`.
     pub fn of_parquet(schema: &Schema, parquet: &SchemaDescriptor) -> Self {
         let is_uuid = |leaf: usize| parquet.column(leaf).logical_type_ref() == Some(&LogicalType::Uuid);
         let (mut all, mut leaf) = (Self::default(), 0);
@@ -59,7 +59,7 @@ impl UuidColumns {
         self.0.iter().any(within)
     }
 
-    /// The schema with these as text.
+    /// Changes the type of UUIDs in a schema to text.
     pub fn schema(&self, schema: &SchemaRef) -> SchemaRef {
         if self.0.is_empty() {
             return schema.clone();
@@ -92,10 +92,10 @@ impl UuidColumns {
         Arc::new(field.as_ref().clone().with_data_type(t))
     }
 
-    /// Rows with these as text: `123e4567-e89b-12d3-a456-426614174000`.
+    /// Converts UUIDs to text: `123e4567-e89b-12d3-a456-426614174000`.
     ///
     /// # Errors
-    /// `Internal` for other bytes.
+    /// `Internal` for values that do not have 16 bytes.
     pub fn texts(&self, rows: RecordBatch) -> Result<RecordBatch> {
         if self.0.is_empty() {
             return Ok(rows);
@@ -112,7 +112,7 @@ fn internal(e: ArrowError) -> Error {
     Error::internal("UUIDs could not be made text").with_source(e)
 }
 
-/// An array with text where the type has it and the array has bytes.
+/// Converts bytes to UUID text wherever the wanted type has text, also in nested arrays.
 fn as_text(array: &ArrayRef, t: &DataType) -> Result<ArrayRef> {
     if array.data_type() == t {
         return Ok(array.clone());
