@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use biscuit_change::{Changes, DebeziumOptions, DebeziumReader, TablesReader};
+use biscuit_change::{ChangeRecords, DebeziumOptions, DebeziumReader, TablesReader};
 use biscuit_core::Result;
 use biscuit_dataset::{Dataset, Location};
 use biscuit_flows::{TABLES, checkpoints, comparable, contract, lines, truth, without_schema};
-use biscuit_journal::{JournalOptions, Storage};
-use biscuit_merge::{Merge, MergeOptions, MergeSpec, Mode};
+use biscuit_journal::{JournalOptions, TableStorage};
+use biscuit_merge::{Merge, MergeOptions, MergeSpec, RunMode};
 use biscuit_testkit::diff_rows;
 use datafusion::arrow::compute::concat_batches;
 use datafusion::prelude::SessionContext;
@@ -20,11 +20,11 @@ enum Types {
 }
 
 fn dataset() -> Dataset {
-    let storage = Storage::durable(Arc::new(InMemory::new()));
+    let storage = TableStorage::durable(Arc::new(InMemory::new()));
     Dataset::new(Location::new(storage, "lake/t", "lake/t").expect("a place"), JournalOptions::default())
 }
 
-fn read(table: &str, files: &[&[String]], types: Types) -> Result<Changes> {
+fn read(table: &str, files: &[&[String]], types: Types) -> Result<ChangeRecords> {
     let mut options = DebeziumOptions::default().with_table(format!("public.{table}"));
     if types == Types::Declared {
         options = options.with_contract(contract(table));
@@ -36,13 +36,13 @@ fn read(table: &str, files: &[&[String]], types: Types) -> Result<Changes> {
     reader.finish()
 }
 
-async fn merge(dataset: &Dataset, changes: Changes) -> Result<()> {
+async fn merge(dataset: &Dataset, changes: ChangeRecords) -> Result<()> {
     if changes.is_empty() {
         return Ok(());
     }
     let spec = MergeSpec::new(changes.key.clone(), changes.order.clone())?;
     let options = MergeOptions::default().with_max_deleted(100.0);
-    let report = Merge::new(dataset.clone(), spec, options)?.run(changes, Mode::Commit).await?;
+    let report = Merge::new(dataset.clone(), spec, options)?.run(changes, RunMode::Commit).await?;
     assert_eq!(report.verdicts.total(), report.records);
     Ok(())
 }

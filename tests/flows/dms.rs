@@ -1,16 +1,16 @@
 //! The capture as AWS DMS writes it: every setting gives what it can.
 
-use biscuit_change::{Changes, DmsOptions, DmsReader};
+use biscuit_change::{ChangeRecords, DmsOptions, DmsReader};
 use biscuit_core::Result;
 use biscuit_dataset::{Dataset, Location};
 use biscuit_flows::{comparable, dms_contract, dms_files, memory_dataset, rows_of, truth, without_columns};
-use biscuit_merge::{ChangeFiles, Format, IgnoreNull, Merge, MergeOptions, MergeSpec, Mode};
+use biscuit_merge::{ChangeFiles, ChangeFormat, IgnoreNull, Merge, MergeOptions, MergeSpec, RunMode};
 use biscuit_testkit::diff_rows;
 use datafusion::arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use datafusion::arrow::compute::filter_record_batch;
 use datafusion::arrow::datatypes::DataType;
 
-fn read(setting: &str, table: &str, options: DmsOptions) -> Result<Changes> {
+fn read(setting: &str, table: &str, options: DmsOptions) -> Result<ChangeRecords> {
     let options = options.with_table(format!("public.{table}")).with_contract(dms_contract(table));
     let mut reader = DmsReader::new(options);
     for (name, bytes) in dms_files(setting) {
@@ -19,10 +19,10 @@ fn read(setting: &str, table: &str, options: DmsOptions) -> Result<Changes> {
     reader.finish()
 }
 
-async fn merge(dataset: &Dataset, changes: Changes, ignore: IgnoreNull) {
+async fn merge(dataset: &Dataset, changes: ChangeRecords, ignore: IgnoreNull) {
     let spec = MergeSpec::new(changes.key.clone(), changes.order.clone()).expect("a spec").with_ignore_null(ignore);
     let merge = Merge::new(dataset.clone(), spec, MergeOptions::default()).expect("a merge");
-    let report = merge.run(changes, Mode::Commit).await.expect("a merge");
+    let report = merge.run(changes, RunMode::Commit).await.expect("a merge");
     assert_eq!(report.verdicts.total(), report.records);
 }
 
@@ -186,7 +186,7 @@ async fn date_folders_are_read_by_the_source() {
     let options = DmsOptions::default().with_table("public.orders").with_contract(dms_contract("orders"));
     let place = folder.path().join("parquet").to_string_lossy().into_owned();
     Location::parse(&place).expect("a place");
-    let source = ChangeFiles::new([place], Format::Dms(options.with_timestamp_column("dms_ts")));
+    let source = ChangeFiles::new([place], ChangeFormat::Dms(options.with_timestamp_column("dms_ts")));
     let dataset = memory_dataset();
     merge(&dataset, source.changes().await.expect("records"), IgnoreNull::None).await;
     assert_eq!(left_over(&dataset, "orders", &[]).await, 21);

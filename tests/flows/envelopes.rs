@@ -2,7 +2,7 @@
 //! the same records of the capture: as JSON with embedded schemas, and as Avro with the schema that Confluent's converter
 //! makes of these.
 
-use biscuit_change::{BadRows, Changes, DebeziumOptions, DebeziumReader, RowsOptions, RowsReader};
+use biscuit_change::{BadRows, ChangeRecords, DebeziumOptions, DebeziumReader, RowsOptions, RowsReader};
 use biscuit_testkit::assert_rows_eq;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::concat_batches;
@@ -15,7 +15,7 @@ fn data(name: &str) -> Vec<u8> {
     std::fs::read(path).expect("it is part of the project")
 }
 
-fn read(name: &str, bytes: Vec<u8>) -> Changes {
+fn read(name: &str, bytes: Vec<u8>) -> ChangeRecords {
     let key = if name.starts_with("orders") { vec!["customer_id", "order_no"] } else { vec!["id"] };
     let mut reader = DebeziumReader::new(DebeziumOptions::default().with_key(key));
     reader.read(name, &bytes.into()).unwrap_or_else(|e| panic!("{name}: {e}"));
@@ -23,7 +23,7 @@ fn read(name: &str, bytes: Vec<u8>) -> Changes {
 }
 
 /// All records in one batch, without what JSON alone knows: the precision of decimals that have none.
-fn rows(changes: &Changes) -> RecordBatch {
+fn rows(changes: &ChangeRecords) -> RecordBatch {
     let batches: Vec<RecordBatch> = changes.batches.iter().map(|b| b.rows.clone()).collect();
     concat_batches(&batches[0].schema(), &batches).expect("one schema")
 }
@@ -56,15 +56,15 @@ fn avro_and_parquet_say_the_same_as_json() {
         for other in [&avro, &parquet] {
             assert_eq!((other.len(), &other.order), (json.len(), &json.order));
             assert_rows_eq!(rows(other), rows(&json));
-            let ops = |c: &Changes| c.batches.iter().flat_map(|b| b.ops.clone()).collect::<Vec<_>>();
+            let ops = |c: &ChangeRecords| c.batches.iter().flat_map(|b| b.ops.clone()).collect::<Vec<_>>();
             assert_eq!(ops(other), ops(&json));
-            let given = |c: &Changes| {
+            let present = |c: &ChangeRecords| {
                 let missing = |b: &biscuit_change::ChangeBatch| {
-                    b.given.iter().flatten().map(|g| g.len() - g.count_set_bits()).sum::<usize>()
+                    b.present.iter().flatten().map(|g| g.len() - g.count_set_bits()).sum::<usize>()
                 };
                 c.batches.iter().map(missing).sum::<usize>()
             };
-            assert_eq!(given(other), given(&json));
+            assert_eq!(present(other), present(&json));
         }
     }
 }

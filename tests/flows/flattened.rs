@@ -1,12 +1,12 @@
 //! The capture's flattened stream, on top of its snapshot: the same rows as from whole envelopes.
 
-use biscuit_change::{Changes, DebeziumOptions, DebeziumReader};
+use biscuit_change::{ChangeRecords, DebeziumOptions, DebeziumReader};
 use biscuit_dataset::Dataset;
 use biscuit_flows::{
     TABLES, checkpoints, comparable, contract, flat_lines, lines, memory_dataset, rows_of, truth, without_columns,
     without_schema,
 };
-use biscuit_merge::{Merge, MergeOptions, MergeSpec, Mode};
+use biscuit_merge::{Merge, MergeOptions, MergeSpec, RunMode};
 use biscuit_schema::Contract;
 use biscuit_testkit::diff_rows;
 use serde_json::json;
@@ -44,21 +44,24 @@ fn type_of(table: &str, column: &str) -> String {
     biscuit_flows::postgres_types(table).remove(column).expect("it is a column")
 }
 
-fn read(table: &str, lines: &[String], flat: bool) -> Changes {
+fn read(table: &str, lines: &[String], flat: bool) -> ChangeRecords {
     let options = DebeziumOptions::default().with_table(format!("public.{table}"));
     let mut reader = DebeziumReader::new(options.with_contract(contract_of(table, flat)));
     reader.read("events.jsonl", &lines.join("\n").into_bytes().into()).expect("lines");
     reader.finish().expect("records")
 }
 
-async fn merge(dataset: &Dataset, changes: Changes) {
+async fn merge(dataset: &Dataset, changes: ChangeRecords) {
     if changes.is_empty() {
         return;
     }
     let spec = MergeSpec::new(changes.key.clone(), changes.order.clone()).expect("a spec");
     let options = MergeOptions::default().with_max_deleted(100.0);
-    let report =
-        Merge::new(dataset.clone(), spec, options).expect("a merge").run(changes, Mode::Commit).await.expect("a merge");
+    let report = Merge::new(dataset.clone(), spec, options)
+        .expect("a merge")
+        .run(changes, RunMode::Commit)
+        .await
+        .expect("a merge");
     assert_eq!(report.verdicts.total(), report.records);
 }
 

@@ -6,7 +6,7 @@ use biscuit_flows::{
     checkpoints, comparable, contract, dms_contract, dms_files, flat_lines, lines, rows_of, truth, without_columns,
     without_schema,
 };
-use biscuit_job::{JobReport, JobSpec, RawToClean, RunOptions};
+use biscuit_job::{DeclarativeJob, JobReport, JobSpec, RunOptions};
 use biscuit_journal::JournalOptions;
 use biscuit_schema::Contract;
 use biscuit_testkit::diff_rows;
@@ -35,7 +35,7 @@ impl Lake {
             "name = 'j'\n[sources.s]\nurl = '{root}/raw'\ncontract = 'c.toml'\n{source}\n\
              [target]\nurl = '{root}/lake/t'\nmode = 'merge'\nmax_deleted = 100.0\n"
         );
-        let job = RawToClean::new(JobSpec::from_toml(&text, &[]).expect("a job")).in_folder(self.0.path());
+        let job = DeclarativeJob::new(JobSpec::from_toml(&text, &[]).expect("a job")).in_folder(self.0.path());
         let run = Run::new("j", RunId::new("r"), Instant::from_micros(0));
         job.run(&run, &RunOptions::default()).await.expect("a run")
     }
@@ -110,7 +110,7 @@ async fn the_flattened_stream_is_plain_json_too() {
          sql = \"SELECT id, name, __op, __deleted, to_timestamp_millis(CAST(__source_ts_ms AS BIGINT)) AS at FROM s\"\n"
     );
     let run = async || {
-        let job = RawToClean::new(JobSpec::from_toml(&job, &[]).expect("a job"));
+        let job = DeclarativeJob::new(JobSpec::from_toml(&job, &[]).expect("a job"));
         job.run(&Run::new("j", RunId::new("r"), Instant::from_micros(0)), &RunOptions::default()).await.expect("a run")
     };
     assert_eq!(run().await.outputs[0].rows as usize, half);

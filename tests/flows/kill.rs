@@ -115,7 +115,7 @@ async fn check(folder: &Path, dataset: &Dataset, round: u64) {
     let rows = dataset.load(&SessionContext::new()).await.expect("a frame").collect().await.expect("rows");
     assert_rows_eq!(rows, want());
     let found = verify(dataset, &[]).await.expect("a look");
-    assert!(found.is_sound() && found.ghosts.is_empty() && found.foreign.is_empty(), "round {round}: {found:?}");
+    assert!(found.is_sound() && found.orphan_files.is_empty() && found.external.is_empty(), "round {round}: {found:?}");
     // Everything on the disk is live or in force: nothing half-written, nothing staged.
     let live = dataset.observe().await.expect("a table").files().len();
     assert_eq!(files(&folder.join("lake/t")).len(), live, "round {round}");

@@ -42,7 +42,7 @@ fn begin(url: &str, changes: &Path, n: usize, at: u64, when: &str) -> Child {
     start(url, &changes.join(format!("changes-{n}.jsonl")), at, when)
 }
 
-/// Both jobs again, as a scheduler would, then the recovery that is scheduled anyway: the right rows, no ghosts, no file lost.
+/// Both jobs again, as a scheduler would, then the recovery that is scheduled anyway: the right rows, no orphan files, no file lost.
 async fn check(url: &str, changes: &Path, dataset: &Dataset, round: u64) {
     for n in [0, 1] {
         assert!(end(begin(url, changes, n, 0, "before")).is_some(), "round {round}");
@@ -51,7 +51,7 @@ async fn check(url: &str, changes: &Path, dataset: &Dataset, round: u64) {
     let rows = dataset.load(&SessionContext::new()).await.expect("a frame").collect().await.expect("rows");
     assert_rows_eq!(rows, want());
     let found = verify(dataset, &[]).await.expect("a look");
-    assert!(found.is_sound() && found.ghosts.is_empty() && found.foreign.is_empty(), "round {round}: {found:?}");
+    assert!(found.is_sound() && found.orphan_files.is_empty() && found.external.is_empty(), "round {round}: {found:?}");
     let names = async |root: &object_store::path::Path| -> Vec<String> {
         let store: &dyn ObjectStore = &dataset.location().storage().store;
         store.list(Some(root)).map_ok(|m| m.location.to_string()).try_collect().await.expect("a listing")

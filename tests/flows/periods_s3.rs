@@ -1,11 +1,11 @@
 //! A table of periods on S3: new periods begin as copies that the server makes, and a crash at any request leaves the right rows.
 
-use biscuit_change::{Changes, RowsOptions, RowsReader};
+use biscuit_change::{ChangeRecords, RowsOptions, RowsReader};
 use biscuit_core::Result;
-use biscuit_journal::Storage;
-use biscuit_merge::{MergeOptions, MergeSpec, Mode};
-use biscuit_partition::{By, Calendar, Granularity, Periods, SnapshotReport, Snapshots};
-use biscuit_testkit::{Fault, RecordingStore, assert_rows_eq, crash_at_every_call, table};
+use biscuit_journal::TableStorage;
+use biscuit_merge::{MergeOptions, MergeSpec, RunMode};
+use biscuit_partition::{Granularity, PeriodBasis, PeriodCalendar, PeriodPlan, PeriodTable, PeriodTableReport};
+use biscuit_testkit::{InjectedFault, RecordingStore, assert_rows_eq, crash_at_every_call, table};
 use datafusion::prelude::SessionContext;
 
 use crate::s3::{dataset, server};
@@ -19,7 +19,7 @@ const LATE: &str = r#"
 {"id":2,"since":"2024-02-20","v":"","op":"d"}
 "#;
 
-fn changes(lines: &str) -> Result<Changes> {
+fn changes(lines: &str) -> Result<ChangeRecords> {
     let mut reader = RowsReader::new(RowsOptions::default().with_op("op"));
     if !lines.is_empty() {
         reader.read("c.jsonl", lines.to_owned().into_bytes().into())?;
@@ -27,26 +27,27 @@ fn changes(lines: &str) -> Result<Changes> {
     reader.finish()
 }
 
-fn snapshots(storage: Storage) -> Result<Snapshots> {
-    let periods = Periods::new(Calendar::new(Granularity::Month, "UTC")?, By::Effective("since".to_owned()));
+fn snapshots(storage: TableStorage) -> Result<PeriodTable> {
+    let periods =
+        PeriodPlan::new(PeriodCalendar::new(Granularity::Month, "UTC")?, PeriodBasis::Effective("since".to_owned()));
     let options = MergeOptions::default().with_parallelism(1);
-    Snapshots::new(dataset(storage), MergeSpec::new(["id"], ["since"])?, options, periods)
+    PeriodTable::new(dataset(storage), MergeSpec::new(["id"], ["since"])?, options, periods)
 }
 
-async fn run(storage: Storage, lines: &str, as_of: &str) -> Result<SnapshotReport> {
-    snapshots(storage)?.run(changes(lines)?, as_of.parse()?, Mode::Commit).await
+async fn run(storage: TableStorage, lines: &str, as_of: &str) -> Result<PeriodTableReport> {
+    snapshots(storage)?.run(changes(lines)?, as_of.parse()?, RunMode::Commit).await
 }
 
-async fn with_history() -> Storage {
+async fn with_history() -> TableStorage {
     let storage = server("periods").await.expect("the server was there a moment ago");
     run(storage.clone(), HISTORY, "2024-02-28").await.expect("the history");
     storage
 }
 
-async fn check(storage: Storage, at: u64) {
+async fn check(storage: TableStorage, at: u64) {
     dataset(storage.clone()).journal().recover_with_fence().await.expect("a recovery");
     let found = dataset(storage.clone()).view().await.expect("a view");
-    assert!(found.observed.ghosts.is_empty() && found.observed.foreign.is_empty(), "call {at}");
+    assert!(found.observed.orphan_files.is_empty() && found.observed.external.is_empty(), "call {at}");
     let frame = dataset(storage).load(&SessionContext::new()).await.expect("a frame");
     let want = table(
         "id:bigint | since:string | v:string | period:string
@@ -63,8 +64,8 @@ async fn late_records_on_s3_survive_a_crash_at_every_call() {
     if server("periods").await.is_none() {
         return;
     }
-    let late = |storage: Storage| async move { run(storage, LATE, "2024-02-29").await.map(drop) };
-    let done = crash_at_every_call(Fault::CrashAfter, with_history, late, check).await;
+    let late = |storage: TableStorage| async move { run(storage, LATE, "2024-02-29").await.map(drop) };
+    let done = crash_at_every_call(InjectedFault::CrashAfter, with_history, late, check).await;
     assert!(done.crashed > 20, "{done:?}");
 }
 

@@ -10,10 +10,11 @@ use aws_sdk_s3::types::{
     BucketVersioningStatus, CompletedMultipartUpload, CompletedPart, ObjectLockLegalHold, ObjectLockLegalHoldStatus,
     VersioningConfiguration,
 };
-use biscuit_aws::{Aws, AwsOptions};
+use biscuit_aws::{AwsEnvironment, AwsOptions};
 use biscuit_purge::{
-    Answer, Condition, Done, Form, Item, Keep, LifecycleDays, Listing, Pace, Plan, PurgeStore, Rules, S3Store, Table,
-    carry_out, lifecycle_rules, manifest_line, plan_lifecycle,
+    DeleteCondition, DeleteCounts, DeleteItem, DeleteOptions, DeleteOutcome, KeepReason, LifecycleDays, ObjectListing,
+    ProtectedTable, PurgePlan, PurgeRules, PurgeStore, S3Store, VersionKind, carry_out, lifecycle_rules, manifest_line,
+    plan_lifecycle,
 };
 use futures::{StreamExt, stream};
 
@@ -28,7 +29,7 @@ struct Server {
 
 async fn client() -> Option<Client> {
     let endpoint = std::env::var("BISCUIT_TEST_S3").ok()?;
-    let aws = Aws::load(AwsOptions::default().with_endpoint_url(endpoint)).await;
+    let aws = AwsEnvironment::load(AwsOptions::default().with_endpoint_url(endpoint)).await;
     let settings = aws.bucket(BUCKET).await.expect("settings");
     let config = aws_sdk_s3::config::Builder::from(&settings.config)
         .force_path_style(true)
@@ -62,7 +63,7 @@ impl Server {
         put.body(text.to_owned().into_bytes().into()).send().await.expect("a put");
     }
 
-    async fn list(&self) -> Listing {
+    async fn list(&self) -> ObjectListing {
         self.store.list(&self.prefix, false).await.expect("a listing")
     }
 
@@ -74,24 +75,24 @@ impl Server {
         left
     }
 
-    async fn go(&self, plan: &Plan) -> (Done, Vec<String>) {
+    async fn go(&self, plan: &PurgePlan) -> (DeleteCounts, Vec<String>) {
         let mut lines = Vec::new();
-        let mut each = |item: Item<'_>, answer: Answer| lines.push(manifest_line(item, &answer));
-        let done = carry_out(&self.store, plan, &Pace::default(), &mut each).await;
+        let mut each = |item: DeleteItem<'_>, answer: DeleteOutcome| lines.push(manifest_line(item, &answer));
+        let done = carry_out(&self.store, plan, &DeleteOptions::default(), &mut each).await;
         (done, lines)
     }
 }
 
-fn existed_before(server: &Server, before: Listing, outputs: &[&str]) -> Plan {
+fn existed_before(server: &Server, before: ObjectListing, outputs: &[&str]) -> PurgePlan {
     let outputs: Vec<String> = outputs.iter().map(|name| server.key(name)).collect();
-    Rules::existed_before(&server.prefix).with_outputs(outputs).plan(before).expect("a plan")
+    PurgeRules::existed_before(&server.prefix).with_outputs(outputs).plan(before).expect("a plan")
 }
 
 // X01, X02: the store's own clock, and no clock at all.
 #[tokio::test]
 async fn old_and_new_files_of_one_second_are_told_apart_by_the_listing() {
     let Some(s) = Server::new("second").await else { return };
-    let mut before = Listing::default();
+    let mut before = ObjectListing::default();
     for _ in 0..20 {
         s.put("old", "x").await;
         before = s.list().await;
@@ -105,7 +106,7 @@ async fn old_and_new_files_of_one_second_are_told_apart_by_the_listing() {
     let newest = s.list().await.iter().filter_map(|o| o.modified).max().expect("times");
     assert!(newest <= now, "the marker is read on the clock that stamps objects");
     // By time alone nothing of this second goes, neither the old file nor the new one.
-    let plan = Rules::older_than(&s.prefix, newest, newest).plan(s.list().await).expect("a plan");
+    let plan = PurgeRules::older_than(&s.prefix, newest, newest).plan(s.list().await).expect("a plan");
     assert!(plan.is_empty());
     let (done, _) = s.go(&existed_before(&s, before, &["new"])).await;
     assert_eq!((done.deleted, s.left().await), (1, vec!["new".to_owned()]));
@@ -139,7 +140,7 @@ async fn unfinished_uploads_are_aborted_and_a_second_time_nothing_is_there() {
     let Some(s) = Server::new("abort").await else { return };
     s.client.create_multipart_upload().bucket(BUCKET).key(s.key("big")).send().await.expect("an upload");
     let uploads = s.store.uploads(&s.prefix).await.expect("a listing").expect("S3 can tell");
-    let plan = Plan::exact(&s.prefix, []).expect("a plan").with_uploads(uploads).expect("below the prefix");
+    let plan = PurgePlan::exact(&s.prefix, []).expect("a plan").with_uploads(uploads).expect("below the prefix");
     assert_eq!(s.go(&plan).await.0.aborted, 1);
     assert!(s.store.uploads(&s.prefix).await.expect("a listing").expect("S3 can tell").is_empty());
     let (again, _) = s.go(&plan).await;
@@ -160,7 +161,7 @@ async fn an_object_that_was_overwritten_before_the_purge_is_kept_and_named() {
     assert!(!done.is_complete() && lines.iter().any(|l| l.contains("\"reason\":\"changed\"")), "{lines:?}");
     assert_eq!(s.left().await, ["b"]);
     let caveat = s.store.condition().caveat();
-    assert_eq!(s.store.condition() == Condition::LookedAt, caveat.is_some(), "what cannot be guaranteed is said");
+    assert_eq!(s.store.condition() == DeleteCondition::LookedAt, caveat.is_some(), "what cannot be guaranteed is said");
 }
 
 // X08, without the denial: that is in the tests of biscuit-purge.
@@ -187,8 +188,8 @@ async fn odd_keys_are_deleted_as_they_are_and_a_sibling_is_untouched() {
     s.client.put_object().bucket(BUCKET).key(&sibling).body(b"x".to_vec().into()).send().await.expect("a put");
     let listing = s.list().await;
     assert_eq!(listing.len(), odd.len());
-    let missing = biscuit_purge::Listed::new(s.key("missing"), 1, None);
-    let plan = Plan::exact(&s.prefix, listing.iter().chain([missing])).expect("a plan");
+    let missing = biscuit_purge::ListedObject::new(s.key("missing"), 1, None);
+    let plan = PurgePlan::exact(&s.prefix, listing.iter().chain([missing])).expect("a plan");
     let (done, _) = s.go(&plan).await;
     assert!(done.is_complete(), "{done:?}");
     assert_eq!(done.deleted + done.absent, odd.len() as u64 + 1);
@@ -223,19 +224,23 @@ async fn versions_go_only_when_they_are_meant_and_only_those_that_were_listed() 
     }
     s.put("b", "1").await;
     // Without versions a delete puts a mark over the object.
-    let plan = Plan::exact(&s.prefix, &s.list().await).expect("a plan");
+    let plan = PurgePlan::exact(&s.prefix, &s.list().await).expect("a plan");
     assert_eq!(s.go(&plan).await.0.deleted, 2);
     assert!(s.left().await.is_empty());
     let all = s.store.list(&s.prefix, true).await.expect("versions");
-    let of = |form: Form| all.iter().filter(|o| o.form == form).count();
-    assert_eq!((of(Form::DeleteMarker), of(Form::Noncurrent), of(Form::Current)), (2, 3, 0), "the bytes are all there");
+    let of = |form: VersionKind| all.iter().filter(|o| o.form == form).count();
+    assert_eq!(
+        (of(VersionKind::DeleteMarker), of(VersionKind::Noncurrent), of(VersionKind::Current)),
+        (2, 3, 0),
+        "the bytes are all there"
+    );
     // The very versions that were listed go; what came since stays.
     s.put("a", "3").await;
-    let plan = Plan::exact(&s.prefix, &all).expect("a plan");
+    let plan = PurgePlan::exact(&s.prefix, &all).expect("a plan");
     let (done, _) = s.go(&plan).await;
     assert_eq!((done.deleted, done.is_complete()), (5, true), "{done:?}");
     let left = s.store.list(&s.prefix, true).await.expect("versions");
-    assert_eq!(left.iter().map(|o| (o.key, o.form)).collect::<Vec<_>>(), [(s.key("a"), Form::Current)]);
+    assert_eq!(left.iter().map(|o| (o.key, o.form)).collect::<Vec<_>>(), [(s.key("a"), VersionKind::Current)]);
 }
 
 // X15.
@@ -258,7 +263,7 @@ async fn an_object_under_legal_hold_is_reported_and_stays() {
     let held = s.client.put_object_legal_hold().bucket(bucket).key(s.key("held")).legal_hold(hold);
     held.send().await.expect("a hold");
     let all = s.store.list(&s.prefix, true).await.expect("versions");
-    let (done, lines) = s.go(&Plan::exact(&s.prefix, &all).expect("a plan")).await;
+    let (done, lines) = s.go(&PurgePlan::exact(&s.prefix, &all).expect("a plan")).await;
     assert_eq!((done.deleted, done.failed.values().sum::<u64>()), (1, 1), "{done:?}");
     assert_eq!(done.batches, 1, "it is not tried again");
     let line = lines.iter().find(|l| l.contains("\"outcome\":\"failed\"")).expect("a failure");
@@ -273,9 +278,12 @@ async fn the_listing_has_storage_classes_and_an_excluded_one_stays() {
     s.put("a", "x").await;
     let now = s.list().await.iter().filter_map(|o| o.modified).max().expect("a time");
     let later = now.saturating_add(Duration::from_secs(60));
-    let rules = Rules::older_than(&s.prefix, later, later).excluding_storage_class("STANDARD");
+    let rules = PurgeRules::older_than(&s.prefix, later, later).excluding_storage_class("STANDARD");
     let plan = rules.plan(s.list().await).expect("a plan");
-    assert_eq!(plan.objects().map(|(_, d)| d).collect::<Vec<_>>(), [biscuit_purge::Decision::Keep(Keep::StorageClass)]);
+    assert_eq!(
+        plan.objects().map(|(_, d)| d).collect::<Vec<_>>(),
+        [biscuit_purge::PurgeDecision::Keep(KeepReason::StorageClass)]
+    );
 }
 
 // Objects of any age over the wire, which only a server on a folder can have: `BISCUIT_TEST_S3_DISK` is where its buckets are.
@@ -299,10 +307,10 @@ async fn objects_of_any_age_are_told_apart_by_the_times_that_the_server_says() {
         file.set_modified(std::time::UNIX_EPOCH + since).expect("a time");
     }
     let plan = async |keep: u32, grace: Duration| {
-        let rules = Rules::older_than(&s.prefix, now.saturating_sub(day * keep), now).with_grace(grace);
+        let rules = PurgeRules::older_than(&s.prefix, now.saturating_sub(day * keep), now).with_grace(grace);
         rules.plan(s.list().await).expect("a plan")
     };
-    let keys = |plan: &Plan| plan.deletes().map(|o| o.key[s.prefix.len() + 1..].to_owned()).collect::<Vec<_>>();
+    let keys = |plan: &PurgePlan| plan.deletes().map(|o| o.key[s.prefix.len() + 1..].to_owned()).collect::<Vec<_>>();
     let month = plan(30, Duration::ZERO).await;
     assert_eq!(keys(&month), ["day=1/at", "day=1/old"]);
     assert_eq!(month.emptied_folders().len(), 1);
@@ -332,7 +340,7 @@ async fn lifecycle_rules_are_merged_with_those_of_others_and_written_once() {
     let Some(s) = ruled("biscuit-test-rules").await else { return };
     assert_eq!(s.store.lifecycle().await.expect("none"), []);
     let (root, state) = ("lake/t", "lake/.biscuit/t");
-    let table = Table { root: root.to_owned(), state: state.to_owned(), ..Table::default() };
+    let table = ProtectedTable { root: root.to_owned(), state: state.to_owned(), ..ProtectedTable::default() };
     let wanted = lifecycle_rules(root, state, LifecycleDays::default());
     let theirs = plan_lifecycle(&[], &lifecycle_rules("other/t", "other/.biscuit/t", LifecycleDays::default()), &table);
     s.store.put_lifecycle(&[], &theirs).await.expect("rules");
@@ -367,7 +375,7 @@ async fn rules_that_are_carried_out_take_staging_and_never_the_journal_or_the_ta
     s.put("lake/.biscuit/t/staging/0-a/x", "x").await;
     let mut days = LifecycleDays::default();
     (days.staging, days.noncurrent, days.uploads) = (1, 1, 1);
-    let table = Table { root: root.clone(), state: state.clone(), ..Table::default() };
+    let table = ProtectedTable { root: root.clone(), state: state.clone(), ..ProtectedTable::default() };
     let plan = plan_lifecycle(&[], &lifecycle_rules(&root, &state, days), &table);
     s.store.put_lifecycle(&[], &plan).await.expect("rules");
     for _ in 0..120 {

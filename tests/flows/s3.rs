@@ -4,14 +4,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use biscuit_aws::{Aws, AwsOptions, bucket_region};
+use biscuit_aws::{AwsEnvironment, AwsOptions, bucket_region};
 use biscuit_core::Result;
 use biscuit_dataset::{Dataset, Location};
 use biscuit_flows::process;
-use biscuit_journal::{JournalOptions, Storage, Writers};
-use biscuit_merge::{Mode, adopt};
+use biscuit_journal::{JournalOptions, TableStorage, WriterPolicy};
+use biscuit_merge::{RunMode, adopt};
 use biscuit_testkit::{
-    Fault, FaultStore, RecordingStore, assert_rows_eq, crash_at_every_call, pause_at_every_call, table,
+    FaultStore, InjectedFault, RecordingStore, assert_rows_eq, crash_at_every_call, pause_at_every_call, table,
 };
 use datafusion::prelude::SessionContext;
 use object_store::path::Path;
@@ -19,21 +19,21 @@ use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, ObjectStoreExt};
 
 /// A store of its own in the bucket of the server; none if there is no server.
-pub(crate) async fn server(test: &str) -> Option<Storage> {
+pub(crate) async fn server(test: &str) -> Option<TableStorage> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let Ok(endpoint) = std::env::var("BISCUIT_TEST_S3") else {
         println!("skipped: {test} needs an S3 server, and BISCUIT_TEST_S3 does not name one");
         return None;
     };
-    let aws = Aws::load(AwsOptions::default().with_endpoint_url(endpoint)).await;
+    let aws = AwsEnvironment::load(AwsOptions::default().with_endpoint_url(endpoint)).await;
     let store = aws.store("biscuit-test").await.expect("a client");
     let prefix = format!("{test}-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::SeqCst));
-    Some(Storage::durable(Arc::new(PrefixStore::new(store, prefix))))
+    Some(TableStorage::durable(Arc::new(PrefixStore::new(store, prefix))))
 }
 
 /// One writer, by our word: whether the server knows put-if-absent is asked once, below, and not in every round.
-pub(crate) fn dataset(storage: Storage) -> Dataset {
-    let options = JournalOptions::default().with_writers(Writers::One);
+pub(crate) fn dataset(storage: TableStorage) -> Dataset {
+    let options = JournalOptions::default().with_writers(WriterPolicy::One);
     Dataset::new(Location::new(storage, "lake/t", "lake/t").expect("a place"), options)
 }
 
@@ -43,14 +43,14 @@ const CHANGES: &str = r#"
 {"id":4,"seq":2,"day":"c","v":"new","op":"c"}
 "#;
 
-async fn merge(storage: Storage, lines: &str) -> Result<()> {
+async fn merge(storage: TableStorage, lines: &str) -> Result<()> {
     let mut reader = biscuit_change::RowsReader::new(biscuit_change::RowsOptions::default().with_op("op"));
     reader.read("c.jsonl", lines.to_owned().into_bytes().into())?;
     process::merge_changes(&dataset(storage), reader.finish()?).await.map(drop)
 }
 
 /// A table that another tool wrote, in a store of its own.
-async fn populated(test: &str) -> Storage {
+async fn populated(test: &str) -> TableStorage {
     let storage = server(test).await.expect("the server was there a moment ago");
     for (day, rows) in [("a", "1 | 1 | x"), ("b", "2 | 1 | y")] {
         let rows = table(&format!("id:bigint | seq:bigint | v:string\n{rows}"));
@@ -64,11 +64,11 @@ async fn populated(test: &str) -> Storage {
     storage
 }
 
-async fn check(storage: Storage, at: u64) {
+async fn check(storage: TableStorage, at: u64) {
     let dataset = dataset(storage);
     dataset.journal().recover_with_fence().await.expect("a recovery");
     let snapshot = dataset.view().await.expect("a view");
-    assert!(snapshot.observed.ghosts.is_empty() && snapshot.observed.foreign.is_empty(), "call {at}");
+    assert!(snapshot.observed.orphan_files.is_empty() && snapshot.observed.external.is_empty(), "call {at}");
     let frame = snapshot.load(&SessionContext::new()).await.expect("a frame");
     let want = table("id:bigint | seq:bigint | day:string | v:string\n1 | 2 | b | moved\n4 | 2 | c | new");
     assert_rows_eq!(frame.collect().await.expect("rows"), want);
@@ -79,14 +79,14 @@ async fn a_merge_on_s3_survives_a_crash_at_every_call() {
     if server("crash").await.is_none() {
         return;
     }
-    for fault in [Fault::Crash, Fault::CrashAfter] {
+    for fault in [InjectedFault::Crash, InjectedFault::CrashAfter] {
         let done = crash_at_every_call(fault, || populated("crash"), |s| merge(s, CHANGES), check).await;
         assert!(done.crashed > 20, "{done:?}");
     }
 }
 
 /// A record that is older than the sleeper's.
-async fn meanwhile(storage: Storage, n: u32) -> Result<()> {
+async fn meanwhile(storage: TableStorage, n: u32) -> Result<()> {
     let lines =
         [r#"{"id":1,"seq":0,"day":"a","v":"late","op":"u"}"#, r#"{"id":4,"seq":1,"day":"a","v":"older","op":"c"}"#];
     merge(storage, lines[n as usize - 1]).await
@@ -97,23 +97,24 @@ async fn a_merge_on_s3_may_sleep_at_every_call() {
     if server("pause").await.is_none() {
         return;
     }
-    let done = pause_at_every_call(Fault::Pause, || populated("pause"), |s| merge(s, CHANGES), meanwhile, check).await;
+    let done =
+        pause_at_every_call(InjectedFault::Pause, || populated("pause"), |s| merge(s, CHANGES), meanwhile, check).await;
     assert!(done.slept > 20, "{done:?}");
 }
 
 /// A table whose version 1 is committed and not finished.
-async fn unfinished() -> Storage {
+async fn unfinished() -> TableStorage {
     let storage = populated("recover").await;
     let (recorder, rehearsal) = RecordingStore::storage(&populated("rehearsal").await);
     merge(rehearsal, CHANGES).await.expect("a merge");
     let calls = recorder.calls();
     let record = calls.all().iter().position(|c| c.starts_with("create") && c.ends_with("1.json")).expect("a record");
-    let dying = FaultStore::new(storage.store.clone(), Fault::CrashAfter, record as u64 + 1);
+    let dying = FaultStore::new(storage.store.clone(), InjectedFault::CrashAfter, record as u64 + 1);
     merge(storage.with_store(Arc::new(dying)), CHANGES).await.expect_err("it died");
     storage
 }
 
-async fn recover(storage: Storage) -> Result<()> {
+async fn recover(storage: TableStorage) -> Result<()> {
     dataset(storage).journal().recover().await.map(drop)
 }
 
@@ -122,12 +123,12 @@ async fn a_recovery_on_s3_survives_crashes_and_may_sleep() {
     if server("recover").await.is_none() {
         return;
     }
-    crash_at_every_call(Fault::Crash, unfinished, recover, check).await;
-    pause_at_every_call(Fault::Pause, unfinished, recover, meanwhile, check).await;
+    crash_at_every_call(InjectedFault::Crash, unfinished, recover, check).await;
+    pause_at_every_call(InjectedFault::Pause, unfinished, recover, meanwhile, check).await;
 }
 
 /// A table with the right rows, of which the journal is lost.
-async fn orphaned() -> Storage {
+async fn orphaned() -> TableStorage {
     use futures::TryStreamExt;
     let storage = populated("adopt").await;
     merge(storage.clone(), CHANGES).await.expect("a merge");
@@ -139,8 +140,8 @@ async fn orphaned() -> Storage {
     storage
 }
 
-async fn take(storage: Storage) -> Result<()> {
-    adopt(&dataset(storage), Mode::Commit).await.map(drop)
+async fn take(storage: TableStorage) -> Result<()> {
+    adopt(&dataset(storage), RunMode::Commit).await.map(drop)
 }
 
 #[tokio::test]
@@ -148,9 +149,9 @@ async fn an_adoption_on_s3_survives_crashes_and_may_sleep() {
     if server("adopt").await.is_none() {
         return;
     }
-    crash_at_every_call(Fault::Crash, orphaned, take, check).await;
-    let others = |s: Storage, n: u32| async move { if n == 1 { take(s).await } else { meanwhile(s, 2).await } };
-    pause_at_every_call(Fault::Pause, orphaned, take, others, check).await;
+    crash_at_every_call(InjectedFault::Crash, orphaned, take, check).await;
+    let others = |s: TableStorage, n: u32| async move { if n == 1 { take(s).await } else { meanwhile(s, 2).await } };
+    pause_at_every_call(InjectedFault::Pause, orphaned, take, others, check).await;
 }
 
 #[tokio::test]
@@ -169,9 +170,9 @@ async fn a_bucket_that_is_not_there_and_wrong_credentials_say_so() {
         println!("skipped: needs an S3 server, and BISCUIT_TEST_S3 does not name one");
         return;
     };
-    let aws = Aws::load(AwsOptions::default().with_endpoint_url(endpoint)).await;
+    let aws = AwsEnvironment::load(AwsOptions::default().with_endpoint_url(endpoint)).await;
     let store = aws.store("no-such-bucket").await.expect("a client");
-    let location = Location::new(Storage::durable(Arc::new(store)), "lake/t", "s3://no-such-bucket/lake/t");
+    let location = Location::new(TableStorage::durable(Arc::new(store)), "lake/t", "s3://no-such-bucket/lake/t");
     let dataset = Dataset::new(location.expect("a place"), JournalOptions::default());
     let mut reader = biscuit_change::RowsReader::new(biscuit_change::RowsOptions::default());
     reader.read("c.jsonl", b"{\"id\":1,\"seq\":1}".to_vec().into()).expect("a line");

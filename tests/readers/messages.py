@@ -62,7 +62,7 @@ def both_ways(folder, keyring, keygen, extra):
     (folder / "theirs").mkdir()
     pq.write_table(pa.table({"id": list(range(len(texts))), "email": theirs}), folder / "theirs" / "part-0.parquet")
     run(folder, "adopt", "theirs")
-    asked = ["--policy", "policy.toml", "--columns", "email", "--who", "ci", "--why", "a test", "--audit", "audit.jsonl"]
+    asked = ["--policy", "policy.toml", "--columns", "email", "--who", "ci", "--reason", "a test", "--audit", "audit.jsonl"]
     run(folder, "pii", "detokenize", "theirs", *asked, "--out", "back.parquet", *extra)
     assert pq.read_table(folder / "back.parquet").sort_by("id")["email"].to_pylist() == texts, "Biscuit opens what Python has written"
     print(f"{len(texts)} messages each way: {keygen or 'a local key'}")

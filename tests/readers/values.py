@@ -243,7 +243,7 @@ with tempfile.TemporaryDirectory() as name:
         ok("pii", "apply", "clear.parquet", f"lake/{number}/pii", "--policy", "policy.toml")
         out = f"back{number}.parquet"
         asked = ",".join(NAMES[t] if t == "string" else f"{NAMES[t]}:{t}" for t in TYPES)
-        ok("pii", "detokenize", f"lake/{number}/pii", "--policy", "policy.toml", "--columns", asked, "--why", "test", "--who", "test",
+        ok("pii", "detokenize", f"lake/{number}/pii", "--policy", "policy.toml", "--columns", asked, "--reason", "test", "--who", "test",
            "--audit", "audit.jsonl", "--out", out)
         back = pq.ParquetFile(folder / out).read().sort_by("id").to_pylist()
         same([{n: r[n] for n in SCHEMA.names} for r in back], want, "back from tokens and ciphertexts")

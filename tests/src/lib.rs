@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use biscuit_dataset::{Dataset, Location};
-use biscuit_journal::{JournalOptions, Storage};
+use biscuit_journal::{JournalOptions, TableStorage};
 use biscuit_schema::Contract;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
 use datafusion::arrow::compute::kernels::zip::zip;
@@ -245,7 +245,7 @@ pub fn flat_lines() -> Vec<String> {
 
 /// An empty table in memory.
 pub fn memory_dataset() -> Dataset {
-    let storage = Storage::durable(Arc::new(InMemory::new()));
+    let storage = TableStorage::durable(Arc::new(InMemory::new()));
     Dataset::new(Location::new(storage, "lake/t", "lake/t").expect("a place"), JournalOptions::default())
 }
 

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use biscuit_aws::{Aws, AwsOptions};
-use biscuit_change::{Changes, RowsOptions};
+use biscuit_aws::{AwsEnvironment, AwsOptions};
+use biscuit_change::{ChangeRecords, RowsOptions};
 use biscuit_core::Result;
 use biscuit_dataset::{Dataset, Location};
-use biscuit_journal::{JournalOptions, Storage};
-use biscuit_merge::{ChangeFiles, Format, Merge, MergeOptions, MergeReport, MergeSpec, Mode};
+use biscuit_journal::{JournalOptions, TableStorage};
+use biscuit_merge::{ChangeFiles, ChangeFormat, Merge, MergeOptions, MergeReport, MergeSpec, RunMode};
 
 /// A checkpoint every third version, so that the processes meet them.
 pub fn options() -> JournalOptions {
@@ -24,8 +24,8 @@ pub async fn location(url: &str) -> Result<Location> {
     };
     let mut options = AwsOptions::default();
     options.endpoint_url = std::env::var("BISCUIT_TEST_S3").ok();
-    let store = Aws::load(options).await.store(bucket).await?;
-    Location::new(Storage::durable(Arc::new(store)), path, url)
+    let store = AwsEnvironment::load(options).await.store(bucket).await?;
+    Location::new(TableStorage::durable(Arc::new(store)), path, url)
 }
 
 /// Merges a file of JSON lines into a table of days.
@@ -33,7 +33,7 @@ pub async fn location(url: &str) -> Result<Location> {
 /// # Errors
 /// Those of the merge.
 pub async fn merge(dataset: &Dataset, changes: &str) -> Result<MergeReport> {
-    let format = Format::Rows(RowsOptions::default().with_op("op"));
+    let format = ChangeFormat::Rows(RowsOptions::default().with_op("op"));
     merge_changes(dataset, ChangeFiles::new([changes], format).changes().await?).await
 }
 
@@ -41,7 +41,7 @@ pub async fn merge(dataset: &Dataset, changes: &str) -> Result<MergeReport> {
 ///
 /// # Errors
 /// Those of the merge.
-pub async fn merge_changes(dataset: &Dataset, records: Changes) -> Result<MergeReport> {
+pub async fn merge_changes(dataset: &Dataset, records: ChangeRecords) -> Result<MergeReport> {
     let options = MergeOptions::default().with_partition_by(["day"]).with_parallelism(1);
-    Merge::new(dataset.clone(), MergeSpec::new(["id"], ["seq"])?, options)?.run(records, Mode::Commit).await
+    Merge::new(dataset.clone(), MergeSpec::new(["id"], ["seq"])?, options)?.run(records, RunMode::Commit).await
 }

@@ -15,32 +15,32 @@ const EARLY: Duration = Duration::from_secs(300);
 
 /// The SDK's chain as object_store asks for credentials: before every request. They are kept until shortly before they
 /// expire, so that a long run goes on with new ones.
-pub(crate) struct Chain {
+pub(crate) struct CredentialChain {
     provider: SharedCredentialsProvider,
     clock: Arc<dyn Clock>,
-    kept: Mutex<Option<Kept>>,
+    kept: Mutex<Option<CachedCredentials>>,
 }
 
-struct Kept {
+struct CachedCredentials {
     credential: Arc<AwsCredential>,
     /// Microseconds since the epoch; none for those that do not expire.
     renew_at: Option<i64>,
 }
 
-impl Chain {
+impl CredentialChain {
     pub(crate) fn new(provider: SharedCredentialsProvider, clock: Arc<dyn Clock>) -> Self {
         Self { provider, clock, kept: Mutex::new(None) }
     }
 }
 
-impl fmt::Debug for Chain {
+impl fmt::Debug for CredentialChain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Chain")
     }
 }
 
 #[async_trait]
-impl CredentialProvider for Chain {
+impl CredentialProvider for CredentialChain {
     type Credential = AwsCredential;
 
     async fn get_credential(&self) -> Result<Arc<AwsCredential>> {
@@ -60,7 +60,7 @@ impl CredentialProvider for Chain {
             token: found.session_token().map(str::to_owned),
         });
         tracing::debug!(expires = renew_at.is_some(), "new AWS credentials");
-        *kept = Some(Kept { credential: credential.clone(), renew_at });
+        *kept = Some(CachedCredentials { credential: credential.clone(), renew_at });
         Ok(credential)
     }
 }
@@ -82,9 +82,9 @@ mod tests {
     use super::*;
 
     #[derive(Debug, Default)]
-    struct Hand(AtomicI64);
+    struct ManualClock(AtomicI64);
 
-    impl Clock for Hand {
+    impl Clock for ManualClock {
         fn now(&self) -> Instant {
             Instant::from_micros(self.0.load(Ordering::SeqCst))
         }
@@ -92,13 +92,13 @@ mod tests {
 
     /// Hands out credentials that are good for an hour after the clock's time.
     #[derive(Debug)]
-    struct Hourly {
-        clock: Arc<Hand>,
+    struct HourlyCredentials {
+        clock: Arc<ManualClock>,
         asked: Arc<AtomicU32>,
         expire: bool,
     }
 
-    impl ProvideCredentials for Hourly {
+    impl ProvideCredentials for HourlyCredentials {
         fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
         where
             Self: 'a,
@@ -112,9 +112,9 @@ mod tests {
     }
 
     async fn keys_at(minutes: &[i64], expire: bool) -> Vec<String> {
-        let (clock, asked) = (Arc::new(Hand::default()), Arc::new(AtomicU32::new(0)));
-        let provider = Hourly { clock: clock.clone(), asked, expire };
-        let chain = Chain::new(SharedCredentialsProvider::new(provider), clock.clone());
+        let (clock, asked) = (Arc::new(ManualClock::default()), Arc::new(AtomicU32::new(0)));
+        let provider = HourlyCredentials { clock: clock.clone(), asked, expire };
+        let chain = CredentialChain::new(SharedCredentialsProvider::new(provider), clock.clone());
         let mut keys = Vec::new();
         for minute in minutes {
             clock.0.store(minute * 60_000_000, Ordering::SeqCst);

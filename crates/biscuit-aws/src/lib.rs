@@ -10,7 +10,7 @@ use aws_config::{BehaviorVersion, Region};
 use biscuit_core::{Clock, Error, ErrorKind, Result, SystemClock, mask_secrets};
 use object_store::aws::{AmazonS3, AmazonS3Builder, Checksum};
 
-use crate::credentials::Chain;
+use crate::credentials::CredentialChain;
 pub use crate::options::AwsOptions;
 pub use aws_config::SdkConfig;
 
@@ -21,13 +21,13 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One chain of credentials and settings, for object_store and for clients of the AWS SDK.
 #[derive(Debug, Clone)]
-pub struct Aws {
+pub struct AwsEnvironment {
     options: AwsOptions,
     config: SdkConfig,
-    credentials: Option<Arc<Chain>>,
+    credentials: Option<Arc<CredentialChain>>,
 }
 
-impl Aws {
+impl AwsEnvironment {
     /// Reads environment, profile files, SSO, web identity, container and instance metadata, as the AWS SDK does it. Asks
     /// for no credentials yet.
     pub async fn load(options: AwsOptions) -> Self {
@@ -52,7 +52,7 @@ impl Aws {
             loader = loader.endpoint_url(endpoint);
         }
         let config = loader.load().await;
-        let credentials = config.credentials_provider().map(|p| Arc::new(Chain::new(p, clock)));
+        let credentials = config.credentials_provider().map(|p| Arc::new(CredentialChain::new(p, clock)));
         Self { options, config, credentials }
     }
 

@@ -1,16 +1,16 @@
 use std::time::Duration;
 
 use biscuit_core::{Error, Result};
-use biscuit_journal::{Head, Journal};
+use biscuit_journal::{Journal, TableHead};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::state::State;
+use crate::state::BookmarkState;
 
 /// When an object that is remembered is the one that is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Identity {
+pub enum ObjectIdentity {
     /// If size and ETag are the same; size and time of modification where the store has no ETags.
     #[default]
     Content,
@@ -21,7 +21,7 @@ pub enum Identity {
 /// What happens to an object that was read and has been overwritten since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Overwritten {
+pub enum OverwrittenPolicy {
     /// It is read again, as a whole.
     #[default]
     Read,
@@ -31,10 +31,10 @@ pub enum Overwritten {
     Ignore,
 }
 
-/// What happens to an object that shows up with a time below the look-back.
+/// What happens to an object that shows up with a time below the allowed lateness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Late {
+pub enum LatePolicy {
     /// It is reported and not read.
     #[default]
     Report,
@@ -44,7 +44,7 @@ pub enum Late {
 
 /// How much a run reads at most. What is left is read by the next ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-pub struct Limit {
+pub struct RunLimit {
     /// Objects.
     pub files: Option<usize>,
     /// Bytes; one object is read whatever its size.
@@ -56,16 +56,16 @@ pub struct Limit {
 #[non_exhaustive]
 pub struct BookmarkOptions {
     /// What makes two objects of one URL the same. Default: the content.
-    pub identity: Identity,
+    pub identity: ObjectIdentity,
     /// How far below the newest object that was read one may show up and be read, on the store's clock. None: without limit, as always
     /// on a local disk. Default: 24 hours.
-    pub look_back: Option<Duration>,
+    pub allowed_lateness: Option<Duration>,
     /// What happens to what shows up below it. Default: it is reported.
-    pub late: Late,
+    pub late: LatePolicy,
     /// What happens to overwritten objects. Default: they are read again.
-    pub overwritten: Overwritten,
+    pub overwritten: OverwrittenPolicy,
     /// How much a run reads. Default: everything.
-    pub limit: Limit,
+    pub limit: RunLimit,
     /// The newest runs whose objects are remembered by name, so that they can be replayed. Default: 1,000.
     pub keep_runs: u64,
     /// Whether the first run may find a place without an object. Default: no; later runs may in any case.
@@ -77,11 +77,11 @@ pub struct BookmarkOptions {
 impl Default for BookmarkOptions {
     fn default() -> Self {
         Self {
-            identity: Identity::default(),
-            look_back: Some(Duration::from_secs(24 * 3600)),
-            late: Late::default(),
-            overwritten: Overwritten::default(),
-            limit: Limit::default(),
+            identity: ObjectIdentity::default(),
+            allowed_lateness: Some(Duration::from_secs(24 * 3600)),
+            late: LatePolicy::default(),
+            overwritten: OverwrittenPolicy::default(),
+            limit: RunLimit::default(),
             keep_runs: 1000,
             allow_empty: false,
             reading: Value::Null,
@@ -91,31 +91,31 @@ impl Default for BookmarkOptions {
 
 impl BookmarkOptions {
     /// The same options with another identity.
-    pub fn with_identity(mut self, identity: Identity) -> Self {
+    pub fn with_identity(mut self, identity: ObjectIdentity) -> Self {
         self.identity = identity;
         self
     }
 
-    /// The same options with another look-back; none is without limit.
-    pub fn with_look_back(mut self, look_back: Option<Duration>) -> Self {
-        self.look_back = look_back;
+    /// The same options with another allowed lateness; none is without limit.
+    pub fn with_allowed_lateness(mut self, allowed_lateness: Option<Duration>) -> Self {
+        self.allowed_lateness = allowed_lateness;
         self
     }
 
     /// The same options with another choice for late objects.
-    pub fn with_late(mut self, late: Late) -> Self {
+    pub fn with_late(mut self, late: LatePolicy) -> Self {
         self.late = late;
         self
     }
 
     /// The same options with another choice for overwritten objects.
-    pub fn with_overwritten(mut self, overwritten: Overwritten) -> Self {
+    pub fn with_overwritten(mut self, overwritten: OverwrittenPolicy) -> Self {
         self.overwritten = overwritten;
         self
     }
 
     /// The same options with a limit.
-    pub fn with_limit(mut self, limit: Limit) -> Self {
+    pub fn with_limit(mut self, limit: RunLimit) -> Self {
         self.limit = limit;
         self
     }
@@ -180,7 +180,7 @@ impl Bookmark {
     ///
     /// # Errors
     /// `NewerFormat`, `Conflict` if a newer version has replaced the state meanwhile, `Diverged` if it is lost, and those of the store.
-    pub async fn load(&self, journal: &Journal, head: &Head) -> Result<State> {
-        State::load(self.clone(), journal, head).await
+    pub async fn load(&self, journal: &Journal, head: &TableHead) -> Result<BookmarkState> {
+        BookmarkState::load(self.clone(), journal, head).await
     }
 }

@@ -3,17 +3,17 @@ use std::fmt;
 use biscuit_core::{Instant, Result};
 use serde::Serialize;
 
-use crate::bookmark::{Late, Overwritten};
-use crate::ignore::Ignored;
-use crate::input::Input;
-use crate::select::{Verdict, verdict};
-use crate::state::State;
+use crate::bookmark::{LatePolicy, OverwrittenPolicy};
+use crate::ignore::IgnoredReason;
+use crate::input::ListedInput;
+use crate::select::{ObjectVerdict, verdict};
+use crate::state::BookmarkState;
 
 /// Why the next run reads an object, or does not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case", tag = "why")]
+#[serde(rename_all = "kebab-case", tag = "verdict")]
 #[non_exhaustive]
-pub enum Explanation {
+pub enum ObjectExplanation {
     /// It is read: it is new.
     New,
     /// It was read by this run and overwritten since.
@@ -35,7 +35,7 @@ pub enum Explanation {
         /// The run.
         run: u64,
     },
-    /// It showed up with a time below the look-back.
+    /// It showed up with a time below the allowed lateness.
     TooLate {
         /// When it was last modified.
         #[serde(serialize_with = "text")]
@@ -49,7 +49,7 @@ pub enum Explanation {
     /// Nobody reads such objects.
     Ignored {
         /// What it is.
-        reason: Ignored,
+        reason: IgnoredReason,
     },
     /// It is not there any more, and was read by this run.
     Gone {
@@ -64,7 +64,7 @@ fn text<S: serde::Serializer>(instant: &Instant, s: S) -> Result<S::Ok, S::Error
     s.collect_str(instant)
 }
 
-impl fmt::Display for Explanation {
+impl fmt::Display for ObjectExplanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::New => f.write_str("it is new, and the next run reads it"),
@@ -84,13 +84,13 @@ impl fmt::Display for Explanation {
                     if *read { "the next run reads it all the same" } else { "it is not read without a backfill" };
                 write!(
                     f,
-                    "it was modified at {modified} and showed up later, when the look-back began at {than}: {then}"
+                    "it was modified at {modified} and showed up later, when the allowed lateness began at {than}: {then}"
                 )
             }
             Self::Ignored { reason } => match reason {
-                Ignored::Hidden => f.write_str("it is a mark, a checksum or staging, which nobody reads"),
-                Ignored::Empty => f.write_str("it has no byte"),
-                Ignored::Archived => f.write_str("it is in an archive and has to be restored first"),
+                IgnoredReason::Hidden => f.write_str("it is a mark, a checksum or staging, which nobody reads"),
+                IgnoredReason::Empty => f.write_str("it has no byte"),
+                IgnoredReason::Archived => f.write_str("it is in an archive and has to be restored first"),
             },
             Self::Gone { run } => write!(f, "it is not there any more; run {run} read it"),
             Self::NotThere => f.write_str("it is not in the source, and was not read by any run that is remembered"),
@@ -98,36 +98,38 @@ impl fmt::Display for Explanation {
     }
 }
 
-impl State {
+impl BookmarkState {
     /// Why the next run reads an object, or does not.
     ///
     /// # Errors
     /// `UnreadableBookmark` if the state is damaged.
-    pub fn explain(&self, input: &Input, url: &str) -> Result<Explanation> {
+    pub fn explain(&self, input: &ListedInput, url: &str) -> Result<ObjectExplanation> {
         let options = &self.bookmark.options;
         let readings = self.readings(url)?;
         let Some((object, ignored)) = input.objects().find(|(o, _)| o.url == url) else {
-            return Ok(readings.last().map_or(Explanation::NotThere, |(run, _)| Explanation::Gone { run: *run }));
+            return Ok(readings
+                .last()
+                .map_or(ObjectExplanation::NotThere, |(run, _)| ObjectExplanation::Gone { run: *run }));
         };
         if let Some(reason) = ignored {
-            return Ok(Explanation::Ignored { reason });
+            return Ok(ObjectExplanation::Ignored { reason });
         }
         let horizon = self.horizon(input);
         Ok(match verdict(&self.known()?, &object, self.identity(), horizon) {
-            Verdict::Known(run) => {
+            ObjectVerdict::Known(run) => {
                 let id = self.runs().find(|(r, _)| r.number == run).map(|(r, _)| r.id.clone());
-                Explanation::Known { run, id }
+                ObjectExplanation::Known { run, id }
             }
-            Verdict::Overwritten(run) => {
-                Explanation::Overwritten { run, read: options.overwritten == Overwritten::Read }
+            ObjectVerdict::Overwritten(run) => {
+                ObjectExplanation::Overwritten { run, read: options.overwritten == OverwrittenPolicy::Read }
             }
-            Verdict::TooLate => {
+            ObjectVerdict::TooLate => {
                 let than = horizon.unwrap_or(object.modified());
-                Explanation::TooLate { modified: object.modified(), than, read: options.late == Late::Read }
+                ObjectExplanation::TooLate { modified: object.modified(), than, read: options.late == LatePolicy::Read }
             }
-            Verdict::New => match readings.last() {
-                Some((run, _)) => Explanation::Rewound { run: *run },
-                None => Explanation::New,
+            ObjectVerdict::New => match readings.last() {
+                Some((run, _)) => ObjectExplanation::Rewound { run: *run },
+                None => ObjectExplanation::New,
             },
         })
     }

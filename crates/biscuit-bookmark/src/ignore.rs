@@ -5,7 +5,7 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
-pub enum Ignored {
+pub enum IgnoredReason {
     /// A mark, a checksum, staging, or anything else that begins with `_` or `.`.
     Hidden,
     /// It has no byte.
@@ -14,7 +14,7 @@ pub enum Ignored {
     Archived,
 }
 
-impl Ignored {
+impl IgnoredReason {
     /// The reason as reports say it.
     pub fn name(self) -> &'static str {
         match self {
@@ -26,13 +26,13 @@ impl Ignored {
 }
 
 /// Why an object is ignored, if it is: by its path below the source, its size, and its storage class.
-pub(crate) fn ignored(relative: &str, size: u64, storage_class: Option<&str>) -> Option<Ignored> {
+pub(crate) fn ignored(relative: &str, size: u64, storage_class: Option<&str>) -> Option<IgnoredReason> {
     if is_hidden(relative) || relative.contains("_$folder$/") {
-        return Some(Ignored::Hidden);
+        return Some(IgnoredReason::Hidden);
     }
     if size == 0 {
-        return Some(Ignored::Empty);
+        return Some(IgnoredReason::Empty);
     }
     // GLACIER_IR is read at once.
-    matches!(storage_class, Some("GLACIER" | "DEEP_ARCHIVE")).then_some(Ignored::Archived)
+    matches!(storage_class, Some("GLACIER" | "DEEP_ARCHIVE")).then_some(IgnoredReason::Archived)
 }

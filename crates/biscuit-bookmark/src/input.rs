@@ -2,39 +2,39 @@ use std::fmt;
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
-use biscuit_journal::{OtherFormats, Storage, table_format_around};
-use biscuit_purge::{AnyStore, Listed, Listing, PurgeStore, refuse_other_formats};
+use biscuit_journal::{OtherTableFormats, TableStorage, table_format_around};
+use biscuit_purge::{AnyStore, ListedObject, ObjectListing, PurgeStore, refuse_other_formats};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
-use crate::ignore::{Ignored, ignored};
-use crate::object::Object;
+use crate::ignore::{IgnoredReason, ignored};
+use crate::object::SourceObject;
 
 /// Where objects of a source are: an object, all below a folder, or those of them that a glob matches.
 #[derive(Clone)]
-pub struct Place {
+pub struct SourcePlace {
     base: String,
     prefix: String,
     pattern: Option<glob::Pattern>,
     store: Arc<dyn ObjectStore>,
     lister: Arc<dyn PurgeStore>,
     is_disk: bool,
-    other_formats: OtherFormats,
+    other_formats: OtherTableFormats,
 }
 
-impl fmt::Debug for Place {
+impl fmt::Debug for SourcePlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Place").field("url", &self.url()).finish_non_exhaustive()
     }
 }
 
-impl Place {
+impl SourcePlace {
     /// A place in a storage. `base` is the URL of its root, with a `/` at its end (`s3://bucket/`, `/` for a disk); `path` is the object or
     /// folder, and may end in a glob (`*`, `**`, `?`, `[a-z]`).
     ///
     /// # Errors
     /// `InvalidGlob`.
-    pub fn new(storage: &Storage, base: &str, path: &str) -> Result<Self> {
+    pub fn new(storage: &TableStorage, base: &str, path: &str) -> Result<Self> {
         let path = path.trim_matches('/');
         let (prefix, pattern) = match path.find(['*', '?', '[']) {
             None => (path, None),
@@ -52,7 +52,7 @@ impl Place {
             store: storage.store.clone(),
             lister: Arc::new(AnyStore::new(storage.store.clone())),
             is_disk: !storage.durability.is_immediate(),
-            other_formats: OtherFormats::Refuse,
+            other_formats: OtherTableFormats::Refuse,
         })
     }
 
@@ -64,7 +64,7 @@ impl Place {
 
     /// The same place with another choice for folders of Delta Lake, Iceberg, Hudi and Paimon. Default: they are refused, since files that
     /// their logs have removed would be read.
-    pub fn with_other_formats(mut self, other_formats: OtherFormats) -> Self {
+    pub fn with_other_formats(mut self, other_formats: OtherTableFormats) -> Self {
         self.other_formats = other_formats;
         self
     }
@@ -78,8 +78,8 @@ impl Place {
         }
     }
 
-    async fn list(&self) -> Result<Listing> {
-        if self.other_formats == OtherFormats::Refuse
+    async fn list(&self) -> Result<ObjectListing> {
+        if self.other_formats == OtherTableFormats::Refuse
             && let Some((format, folder)) = table_format_around(&self.store, &self.prefix).await?
         {
             return Err(format.refused(&folder));
@@ -88,14 +88,14 @@ impl Place {
             && let Ok(path) = Path::parse(&self.prefix)
         {
             match self.store.head(&path).await {
-                Ok(meta) => return Ok(std::iter::once(Listed::from(meta)).collect()),
+                Ok(meta) => return Ok(std::iter::once(ListedObject::from(meta)).collect()),
                 Err(object_store::Error::NotFound { .. }) => {}
                 // A local folder is no object, which some file systems say in their own way.
                 Err(e) => tracing::debug!(error = %e, "not an object"),
             }
         }
         let listing = self.lister.list(&self.prefix, false).await?;
-        if self.other_formats == OtherFormats::Refuse {
+        if self.other_formats == OtherTableFormats::Refuse {
             refuse_other_formats(&listing)?;
         }
         Ok(listing)
@@ -106,23 +106,23 @@ impl Place {
 ///
 /// # Errors
 /// `OtherTableFormat` for a folder of another table format; those of the store.
-pub async fn list(places: &[Place]) -> Result<Input> {
+pub async fn list(places: &[SourcePlace]) -> Result<ListedInput> {
     let mut parts = Vec::with_capacity(places.len());
     for place in places {
         let listing = place.list().await?;
         tracing::debug!(place = %place.url(), objects = listing.len(), "listed");
         parts.push((place.clone(), listing));
     }
-    Ok(Input { parts })
+    Ok(ListedInput { parts })
 }
 
 /// What a listing of all places showed.
 #[derive(Debug, Clone, Default)]
-pub struct Input {
-    parts: Vec<(Place, Listing)>,
+pub struct ListedInput {
+    parts: Vec<(SourcePlace, ObjectListing)>,
 }
 
-impl Input {
+impl ListedInput {
     /// The places, as URLs.
     pub fn places(&self) -> Vec<String> {
         self.parts.iter().map(|(place, _)| place.url()).collect()
@@ -139,13 +139,14 @@ impl Input {
     }
 
     /// The objects, and of each why it is ignored, if it is. One that two places have comes twice.
-    pub fn objects(&self) -> impl Iterator<Item = (Object, Option<Ignored>)> + '_ {
+    pub fn objects(&self) -> impl Iterator<Item = (SourceObject, Option<IgnoredReason>)> + '_ {
         self.parts.iter().flat_map(|(place, listing)| listing.iter().filter_map(|listed| look(place, listed)))
     }
 
     /// The objects that are not ignored, each once, by URL.
-    pub fn everything(&self) -> Vec<Object> {
-        let mut all: Vec<Object> = self.objects().filter(|(_, ignored)| ignored.is_none()).map(|(o, _)| o).collect();
+    pub fn everything(&self) -> Vec<SourceObject> {
+        let mut all: Vec<SourceObject> =
+            self.objects().filter(|(_, ignored)| ignored.is_none()).map(|(o, _)| o).collect();
         all.sort();
         all.dedup_by(|a, b| a.url == b.url);
         all
@@ -155,7 +156,7 @@ impl Input {
     ///
     /// # Errors
     /// `InvalidPath` for a key that is none: with an empty segment, `.` or `..`.
-    pub fn find(&self, object: &Object) -> Result<(Arc<dyn ObjectStore>, Path)> {
+    pub fn find(&self, object: &SourceObject) -> Result<(Arc<dyn ObjectStore>, Path)> {
         let keys = self.parts.iter().filter_map(|(p, _)| Some((p, object.url.strip_prefix(p.base.as_str())?)));
         // Where one root is below another one, the place that it is in says which of them it is.
         let (place, key) = keys
@@ -168,8 +169,8 @@ impl Input {
 
     /// The path of an object below its place: below the folder, or what of it has no wildcards. Of several places that have it, the one that is
     /// furthest up.
-    pub fn below<'a>(&self, object: &'a Object) -> &'a str {
-        let below = |(place, _): &(Place, Listing)| {
+    pub fn below<'a>(&self, object: &'a SourceObject) -> &'a str {
+        let below = |(place, _): &(SourcePlace, ObjectListing)| {
             let key = object.url.strip_prefix(place.base.as_str())?;
             let below = key.strip_prefix(place.prefix.as_str())?;
             (place.prefix.is_empty() || below.starts_with('/')).then(|| below.trim_start_matches('/'))
@@ -184,22 +185,23 @@ impl Input {
 
     /// A place that has no object; those that are ignored count, since somebody has put them there.
     pub(crate) fn empty_place(&self) -> Option<String> {
-        let is_empty =
-            |(place, listing): &&(Place, Listing)| listing.iter().all(|listed| look(place, listed).is_none());
+        let is_empty = |(place, listing): &&(SourcePlace, ObjectListing)| {
+            listing.iter().all(|listed| look(place, listed).is_none())
+        };
         self.parts.iter().find(is_empty).map(|(place, _)| place.url())
     }
 }
 
-fn look(place: &Place, listed: Listed) -> Option<(Object, Option<Ignored>)> {
+fn look(place: &SourcePlace, listed: ListedObject) -> Option<(SourceObject, Option<IgnoredReason>)> {
     let below = listed.key.strip_prefix(place.prefix.as_str()).unwrap_or(&listed.key).trim_start_matches('/');
     let strict = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::default() };
     if place.pattern.as_ref().is_some_and(|p| !p.matches_with(below, strict)) {
         return None;
     }
-    let why = ignored(below, listed.size, listed.storage_class.as_deref());
+    let reason = ignored(below, listed.size, listed.storage_class.as_deref());
     let mut url = String::with_capacity(place.base.len() + listed.key.len());
     url.push_str(&place.base);
     url.push_str(&listed.key);
     let modified = listed.modified.map_or(0, biscuit_core::Instant::as_micros);
-    Some((Object { url, size: listed.size, etag: listed.etag, modified }, why))
+    Some((SourceObject { url, size: listed.size, etag: listed.etag, modified }, reason))
 }

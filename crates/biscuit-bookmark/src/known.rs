@@ -1,52 +1,52 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use crate::bookmark::Identity;
-use crate::object::Print;
+use crate::bookmark::ObjectIdentity;
+use crate::object::ObjectFingerprint;
 
 /// Which version of each object was read last, and by which run.
 #[derive(Debug, Default)]
-pub(crate) struct Known {
-    by_url: HashMap<u64, Seen, BuildHasherDefault<AsItIs>>,
+pub(crate) struct ReadVersions {
+    by_url: HashMap<u64, SeenObject, BuildHasherDefault<IdentityHasher>>,
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Seen {
+pub(crate) struct SeenObject {
     content: u64,
     modified: i64,
     pub(crate) run: u64,
 }
 
-impl Seen {
-    pub(crate) fn is(&self, print: &Print, identity: Identity) -> bool {
+impl SeenObject {
+    pub(crate) fn is(&self, fingerprint: &ObjectFingerprint, identity: ObjectIdentity) -> bool {
         match identity {
-            Identity::Content => self.content == print.content,
-            Identity::Modified => self.modified == print.modified,
+            ObjectIdentity::Content => self.content == fingerprint.content,
+            ObjectIdentity::Modified => self.modified == fingerprint.modified,
         }
     }
 }
 
-impl Known {
+impl ReadVersions {
     pub(crate) fn with_capacity(objects: usize) -> Self {
         Self { by_url: HashMap::with_capacity_and_hasher(objects, BuildHasherDefault::default()) }
     }
 
     /// An object that a run read; of several runs the latest counts.
-    pub(crate) fn add(&mut self, print: Print, run: u64) {
-        let seen = Seen { content: print.content, modified: print.modified, run };
-        self.by_url.entry(print.url).and_modify(|s| *s = if run >= s.run { seen } else { *s }).or_insert(seen);
+    pub(crate) fn add(&mut self, fingerprint: ObjectFingerprint, run: u64) {
+        let seen = SeenObject { content: fingerprint.content, modified: fingerprint.modified, run };
+        self.by_url.entry(fingerprint.url).and_modify(|s| *s = if run >= s.run { seen } else { *s }).or_insert(seen);
     }
 
-    pub(crate) fn get(&self, print: &Print) -> Option<Seen> {
-        self.by_url.get(&print.url).copied()
+    pub(crate) fn get(&self, fingerprint: &ObjectFingerprint) -> Option<SeenObject> {
+        self.by_url.get(&fingerprint.url).copied()
     }
 }
 
 /// The keys are hashes already.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct AsItIs(u64);
+pub(crate) struct IdentityHasher(u64);
 
-impl Hasher for AsItIs {
+impl Hasher for IdentityHasher {
     fn finish(&self) -> u64 {
         self.0
     }

@@ -4,25 +4,25 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use biscuit_core::{Error, Result};
 
-use crate::input::Input;
-use crate::manifest::{Entry, Output, RunKind, RunRecord};
-use crate::object::{Object, Print};
-use crate::select::Selection;
-use crate::state::State;
+use crate::input::ListedInput;
+use crate::manifest::{ManifestEntry, RunKind, RunOutput, RunRecord};
+use crate::object::{ObjectFingerprint, SourceObject};
+use crate::select::InputSelection;
+use crate::state::BookmarkState;
 
 /// What goes when the rows of a selection replace those that were read from the same objects before.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Replaced {
+pub struct ReplacedOutput {
     /// The runs that are replaced, by number.
     pub runs: Vec<u64>,
     /// The files that they wrote, relative to the table.
     pub files: Vec<String>,
 }
 
-impl State {
+impl BookmarkState {
     /// Calls `f` with every object whose rows are in the output, as the runs that wrote them read it. What was taken as read without being
     /// read may be wherever rows were then, unless a run has read it.
-    fn each_live(&self, f: &mut dyn FnMut(&RunRecord, Entry)) -> Result<()> {
+    fn each_live(&self, f: &mut dyn FnMut(&RunRecord, ManifestEntry)) -> Result<()> {
         let dead: BTreeSet<u64> = self.runs().flat_map(|(r, _)| r.replaced.iter().copied()).collect();
         let has_rows = |r: &RunRecord| r.kind != RunKind::SetToNow || !r.output.partitions.is_empty();
         let wrote = |r: &RunRecord| !dead.contains(&r.number) && has_rows(r);
@@ -32,15 +32,15 @@ impl State {
         if live.values().any(|r| r.kind == RunKind::SetToNow) {
             self.each_entry(&mut |entry| {
                 if live.get(&entry.run).is_some_and(|r| r.kind != RunKind::SetToNow) {
-                    let print = entry.object.print();
-                    read.insert((print.url, print.content));
+                    let fingerprint = entry.object.fingerprint();
+                    read.insert((fingerprint.url, fingerprint.content));
                 }
             })?;
         }
         self.each_entry(&mut |entry| {
             let Some(run) = live.get(&entry.run) else { return };
-            let print = entry.object.print();
-            if run.kind != RunKind::SetToNow || !read.contains(&(print.url, print.content)) {
+            let fingerprint = entry.object.fingerprint();
+            if run.kind != RunKind::SetToNow || !read.contains(&(fingerprint.url, fingerprint.content)) {
                 f(run, entry);
             }
         })
@@ -76,7 +76,7 @@ impl State {
     /// # Errors
     /// `CannotReplace` if one of them is gone, or was overwritten since it was read, so that the partitions would not be what they were;
     /// `RunForgotten` where runs wrote of which nothing is known any more.
-    pub fn inputs_of(&self, partitions: &BTreeSet<String>, input: &Input) -> Result<Vec<Object>> {
+    pub fn inputs_of(&self, partitions: &BTreeSet<String>, input: &ListedInput) -> Result<Vec<SourceObject>> {
         self.inputs_besides(partitions, input, &|_| false)
     }
 
@@ -87,24 +87,24 @@ impl State {
     pub fn inputs_besides(
         &self,
         partitions: &BTreeSet<String>,
-        input: &Input,
+        input: &ListedInput,
         has: &dyn Fn(&str) -> bool,
-    ) -> Result<Vec<Object>> {
-        if self.faded() > 0 {
-            let message = format!("what runs up to {} wrote is not known any more", self.faded());
+    ) -> Result<Vec<SourceObject>> {
+        if self.compacted() > 0 {
+            let message = format!("what runs up to {} wrote is not known any more", self.compacted());
             return Err(Error::usage("RunForgotten", message));
         }
-        let mut wanted: BTreeMap<String, Print> = BTreeMap::new();
+        let mut wanted: BTreeMap<String, ObjectFingerprint> = BTreeMap::new();
         self.each_live(&mut |run, entry| {
             if reached(run, &entry).any(|p| partitions.contains(p)) && !has(&entry.object.url) {
                 // Entries come by run: of one object the last reading counts.
-                wanted.insert(entry.object.url.clone(), entry.object.print());
+                wanted.insert(entry.object.url.clone(), entry.object.fingerprint());
             }
         })?;
         let mut found = Vec::new();
         for (object, _) in input.objects().filter(|(_, ignored)| ignored.is_none()) {
-            if let Some(print) = wanted.remove(&object.url) {
-                if print.content != object.print().content {
+            if let Some(fingerprint) = wanted.remove(&object.url) {
+                if fingerprint.content != object.fingerprint().content {
                     let message = format!("`{}` was overwritten since it was read; run the job first", object.url);
                     return Err(Error::data("CannotReplace", message).in_file(&object.url));
                 }
@@ -126,10 +126,10 @@ impl State {
     /// # Errors
     /// `CannotReplace` if one of those is gone or has been overwritten since, or if an object was overwritten that had been taken as read when
     /// there were rows already, or was read by a run that replaced partitions as a whole; `RunForgotten` if nothing is known of a run's files.
-    pub fn replaced(&self, selection: &mut Selection, input: &Input) -> Result<Replaced> {
+    pub fn replaced(&self, selection: &mut InputSelection, input: &ListedInput) -> Result<ReplacedOutput> {
         let mut urls_of_run: BTreeMap<u64, Vec<String>> = BTreeMap::new();
         let mut runs_of_url: HashMap<String, Vec<u64>> = HashMap::new();
-        let mut output_of_run: BTreeMap<u64, Output> = BTreeMap::new();
+        let mut output_of_run: BTreeMap<u64, RunOutput> = BTreeMap::new();
         let mut taken: HashSet<String> = HashSet::new();
         self.each_live(&mut |run, entry| {
             if run.kind == RunKind::SetToNow {
@@ -142,7 +142,7 @@ impl State {
         })?;
         let mut old: HashSet<u64> = HashSet::new();
         for (.., manifest) in &self.manifests {
-            manifest.each(&mut |_| (), &mut |faded| old.extend([faded.print.url]))?;
+            manifest.each(&mut |_| (), &mut |compacted| old.extend([compacted.fingerprint.url]))?;
         }
         let mut chosen: BTreeSet<String> = selection.objects.iter().map(|o| o.url.clone()).collect();
         let (mut todo, mut runs) = (chosen.iter().cloned().collect::<Vec<_>>(), BTreeSet::new());
@@ -155,7 +155,7 @@ impl State {
             }
         }
         self.complete(selection, input, chosen)?;
-        let unread = |o: &&Object| taken.contains(&o.url) && !runs_of_url.contains_key(&o.url);
+        let unread = |o: &&SourceObject| taken.contains(&o.url) && !runs_of_url.contains_key(&o.url);
         if let Some(object) = selection.objects.iter().find(unread) {
             let message = format!(
                 "`{}` was taken as read, and was overwritten since: which rows of the table were made of it is not known",
@@ -163,8 +163,8 @@ impl State {
             );
             return Err(Error::data("CannotReplace", message).in_file(&object.url));
         }
-        let faded = |o: &&Object| old.contains(&o.print().url) && !runs_of_url.contains_key(&o.url);
-        if let Some(object) = selection.objects.iter().find(faded) {
+        let compacted = |o: &&SourceObject| old.contains(&o.fingerprint().url) && !runs_of_url.contains_key(&o.url);
+        if let Some(object) = selection.objects.iter().find(compacted) {
             let message = format!("`{}` was read by a run so long ago that its files are not known", object.url);
             return Err(Error::usage("RunForgotten", message));
         }
@@ -179,11 +179,16 @@ impl State {
             }
             files.extend(output.files);
         }
-        Ok(Replaced { runs: runs.into_iter().collect(), files })
+        Ok(ReplacedOutput { runs: runs.into_iter().collect(), files })
     }
 
     /// Adds the objects that are to be read again besides those of the selection.
-    fn complete(&self, selection: &mut Selection, input: &Input, mut chosen: BTreeSet<String>) -> Result<()> {
+    fn complete(
+        &self,
+        selection: &mut InputSelection,
+        input: &ListedInput,
+        mut chosen: BTreeSet<String>,
+    ) -> Result<()> {
         for object in &selection.objects {
             chosen.remove(&object.url);
         }
@@ -229,7 +234,7 @@ impl State {
 }
 
 /// The partitions that rows of an object are in: all that the run wrote to where it is not known.
-fn reached<'a>(run: &'a RunRecord, entry: &Entry) -> impl Iterator<Item = &'a String> {
+fn reached<'a>(run: &'a RunRecord, entry: &ManifestEntry) -> impl Iterator<Item = &'a String> {
     let all = &run.output.partitions;
     let known = entry.reached.iter().filter_map(|at| all.get(*at as usize)).collect::<Vec<_>>();
     let unknown = if entry.reached.is_empty() { all.as_slice() } else { &[] };

@@ -5,10 +5,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::object::{Object, Print};
+use crate::object::{ObjectFingerprint, SourceObject};
 
 /// The format of state files.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// What a run was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -27,7 +27,7 @@ pub enum RunKind {
 
 /// What a run wrote, as far as its manifest remembers it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Output {
+pub struct RunOutput {
     /// Files of the output that hold rows of this run's objects and no others, relative to the table.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<String>,
@@ -68,7 +68,7 @@ pub struct RunRecord {
     pub replaced: Vec<u64>,
     /// What it wrote.
     #[serde(default)]
-    pub output: Output,
+    pub output: RunOutput,
 }
 
 impl RunRecord {
@@ -80,8 +80,8 @@ impl RunRecord {
 
 /// An object that a run read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Entry {
-    pub(crate) object: Object,
+pub(crate) struct ManifestEntry {
+    pub(crate) object: SourceObject,
     pub(crate) run: u64,
     /// Places in the run's `partitions`, where they are known.
     pub(crate) reached: Vec<u32>,
@@ -89,17 +89,17 @@ pub(crate) struct Entry {
 
 /// An object that a run read of which only this is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Faded {
-    pub(crate) print: Print,
+pub(crate) struct CompactedEntry {
+    pub(crate) fingerprint: ObjectFingerprint,
     pub(crate) run: u64,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Header {
+struct ManifestHeader {
     format: u32,
     runs: Vec<RunRecord>,
     entries: u64,
-    faded: u64,
+    compacted: u64,
 }
 
 /// A state file: the objects of one or more runs.
@@ -107,31 +107,38 @@ struct Header {
 /// A line of JSON with the runs; then, compressed with zstd: the objects of runs that are remembered by name, sorted by URL and run, each
 /// by what of its URL differs from the one before; then those of runs that are in no head any more, as three numbers and the run's.
 #[derive(Debug, Clone)]
-pub(crate) struct Manifest {
+pub(crate) struct RunManifest {
     pub(crate) runs: Vec<RunRecord>,
     entries: u64,
-    faded: u64,
+    compacted: u64,
     packed: Bytes,
 }
 
-impl Manifest {
+impl RunManifest {
     /// Reads the head of a state file; the objects are read when they are asked for.
     pub(crate) fn parse(bytes: &Bytes, place: &str) -> Result<Self> {
         let end = bytes.iter().position(|b| *b == b'\n').ok_or_else(|| unreadable(place))?;
         let line = &bytes[..end];
         let format: Value = serde_json::from_slice(line).map_err(|e| unreadable(place).with_source(e))?;
-        if format["format"].as_u64().unwrap_or(0) > u64::from(FORMAT) {
+        let number = format["format"].as_u64().unwrap_or(0);
+        if number > u64::from(FORMAT) {
             let message = format!("`{place}` has a newer format than this version of Biscuit knows: update it");
             return Err(Error::usage("NewerFormat", message));
         }
-        let Header { runs, entries, faded, .. } =
+        if number < u64::from(FORMAT) {
+            let message = format!(
+                "`{place}` has format {number}, which development versions of Biscuit before 0.1.0 wrote; this version reads format {FORMAT}"
+            );
+            return Err(Error::usage("OlderFormat", message));
+        }
+        let ManifestHeader { runs, entries, compacted, .. } =
             serde_json::from_value(format).map_err(|e| unreadable(place).with_source(e))?;
-        Ok(Self { runs, entries, faded, packed: bytes.slice(end + 1..) })
+        Ok(Self { runs, entries, compacted, packed: bytes.slice(end + 1..) })
     }
 
     /// How many objects it has.
     pub(crate) fn len(&self) -> usize {
-        usize::try_from(self.entries + self.faded).unwrap_or(usize::MAX)
+        usize::try_from(self.entries + self.compacted).unwrap_or(usize::MAX)
     }
 
     /// Bytes of its compressed part.
@@ -139,26 +146,30 @@ impl Manifest {
         self.packed.len() as u64
     }
 
-    /// Calls `entry` and `faded` for all of them, the entries by URL and run.
-    pub(crate) fn each(&self, entry: &mut dyn FnMut(Entry), faded: &mut dyn FnMut(Faded)) -> Result<()> {
+    /// Calls `entry` and `compacted` for all of them, the entries by URL and run.
+    pub(crate) fn each(
+        &self,
+        entry: &mut dyn FnMut(ManifestEntry),
+        compacted: &mut dyn FnMut(CompactedEntry),
+    ) -> Result<()> {
         let mut reader = self.reader()?;
         while let Some(next) = reader.entry()? {
             entry(next);
         }
-        while let Some(next) = reader.faded()? {
-            faded(next);
+        while let Some(next) = reader.compacted()? {
+            compacted(next);
         }
         Ok(())
     }
 
-    pub(crate) fn reader(&self) -> Result<Reader<'_>> {
+    pub(crate) fn reader(&self) -> Result<ManifestReader<'_>> {
         let zstd = zstd::stream::read::Decoder::with_buffer(self.packed.as_ref()).map_err(damaged)?;
         let numbers = self.runs.iter().map(|r| r.number).collect();
-        Ok(Reader {
-            input: Input { zstd, bytes: Vec::new(), at: 0, ended: false },
+        Ok(ManifestReader {
+            input: PackedInput { zstd, bytes: Vec::new(), at: 0, ended: false },
             numbers,
             entries: self.entries,
-            faded: self.faded,
+            compacted: self.compacted,
             url: Vec::new(),
             etag: Vec::new(),
             has_etag: false,
@@ -169,11 +180,11 @@ impl Manifest {
 }
 
 /// Reads the objects of a manifest one after the other.
-pub(crate) struct Reader<'a> {
-    input: Input<'a>,
+pub(crate) struct ManifestReader<'a> {
+    input: PackedInput<'a>,
     numbers: Vec<u64>,
     entries: u64,
-    faded: u64,
+    compacted: u64,
     url: Vec<u8>,
     etag: Vec<u8>,
     has_etag: bool,
@@ -181,26 +192,26 @@ pub(crate) struct Reader<'a> {
     last: u64,
 }
 
-impl Reader<'_> {
+impl ManifestReader<'_> {
     /// The next object that is remembered by name.
-    pub(crate) fn entry(&mut self) -> Result<Option<Entry>> {
+    pub(crate) fn entry(&mut self) -> Result<Option<ManifestEntry>> {
         let Some((size, run)) = self.begin()? else { return Ok(None) };
         let text = |bytes: &Vec<u8>| String::from_utf8(bytes.clone()).map_err(damaged);
         let url = text(&self.url)?;
         let etag = self.has_etag.then(|| text(&self.etag)).transpose()?;
         let reached = self.length()?;
         let reached = (0..reached).map(|_| self.length().map(|n| n as u32)).collect::<Result<_>>()?;
-        Ok(Some(Entry { object: Object { url, size, etag, modified: self.modified }, run, reached }))
+        Ok(Some(ManifestEntry { object: SourceObject { url, size, etag, modified: self.modified }, run, reached }))
     }
 
     /// The next object that is remembered by name, as numbers.
-    pub(crate) fn print(&mut self) -> Result<Option<(Print, u64)>> {
+    pub(crate) fn fingerprint(&mut self) -> Result<Option<(ObjectFingerprint, u64)>> {
         let Some((size, run)) = self.begin()? else { return Ok(None) };
         for _ in 0..self.length()? {
             self.number()?;
         }
         let etag = self.has_etag.then_some(self.etag.as_slice());
-        Ok(Some((Print::of(&self.url, size, etag, self.modified), run)))
+        Ok(Some((ObjectFingerprint::of(&self.url, size, etag, self.modified), run)))
     }
 
     /// Reads all of an entry but the partitions; answers with its size and run.
@@ -224,18 +235,18 @@ impl Reader<'_> {
     }
 
     /// The next one of the others, behind all that are remembered by name.
-    pub(crate) fn faded(&mut self) -> Result<Option<Faded>> {
-        if self.faded == 0 {
+    pub(crate) fn compacted(&mut self) -> Result<Option<CompactedEntry>> {
+        if self.compacted == 0 {
             return Ok(None);
         }
-        self.faded -= 1;
+        self.compacted -= 1;
         self.last = self.last.wrapping_add(self.number()?);
         let mut content = Vec::with_capacity(8);
         self.input.take(8, &mut content)?;
         let content = content.try_into().map_err(|_| damaged("it ends too early"))?;
         let modified = unzigzag(self.number()?);
-        let print = Print { url: self.last, content: u64::from_le_bytes(content), modified };
-        Ok(Some(Faded { print, run: self.number()? }))
+        let fingerprint = ObjectFingerprint { url: self.last, content: u64::from_le_bytes(content), modified };
+        Ok(Some(CompactedEntry { fingerprint, run: self.number()? }))
     }
 
     fn run(&mut self) -> Result<u64> {
@@ -253,14 +264,14 @@ impl Reader<'_> {
 }
 
 /// What is decompressed and not read yet.
-struct Input<'a> {
+struct PackedInput<'a> {
     zstd: zstd::stream::read::Decoder<'static, &'a [u8]>,
     bytes: Vec<u8>,
     at: usize,
     ended: bool,
 }
 
-impl Input<'_> {
+impl PackedInput<'_> {
     /// Has so many bytes at hand, or all that are left.
     fn fill(&mut self, wanted: usize) -> Result<()> {
         while self.bytes.len() - self.at < wanted && !self.ended {
@@ -303,26 +314,26 @@ impl Input<'_> {
 const MOST: usize = 10;
 
 /// Writes a manifest: entries by URL and run, then the others by their numbers.
-pub(crate) struct Writer {
+pub(crate) struct ManifestWriter {
     runs: Vec<RunRecord>,
     out: zstd::stream::write::Encoder<'static, Vec<u8>>,
     entries: u64,
-    faded: u64,
+    compacted: u64,
     url: String,
     modified: i64,
     last: u64,
     scratch: Vec<u8>,
 }
 
-impl Writer {
+impl ManifestWriter {
     /// A manifest of these runs, by number.
     pub(crate) fn new(runs: Vec<RunRecord>) -> Result<Self> {
         let out = zstd::stream::write::Encoder::new(Vec::new(), 3).map_err(unwritable)?;
-        let (entries, faded, modified, last) = (0, 0, 0, 0);
-        Ok(Self { runs, out, entries, faded, url: String::new(), modified, last, scratch: Vec::new() })
+        let (entries, compacted, modified, last) = (0, 0, 0, 0);
+        Ok(Self { runs, out, entries, compacted, url: String::new(), modified, last, scratch: Vec::new() })
     }
 
-    pub(crate) fn entry(&mut self, entry: &Entry) -> Result<()> {
+    pub(crate) fn entry(&mut self, entry: &ManifestEntry) -> Result<()> {
         let at = self.place(entry.run)?;
         let (url, out) = (entry.object.url.as_str(), &mut self.scratch);
         let mut shared = self.url.bytes().zip(url.bytes()).take_while(|(a, b)| a == b).count();
@@ -346,20 +357,21 @@ impl Writer {
         self.flush()
     }
 
-    pub(crate) fn faded(&mut self, faded: Faded) -> Result<()> {
+    pub(crate) fn compacted(&mut self, compacted: CompactedEntry) -> Result<()> {
         let out = &mut self.scratch;
-        put(out, faded.print.url.wrapping_sub(self.last));
-        out.extend_from_slice(&faded.print.content.to_le_bytes());
-        put(out, zigzag(faded.print.modified));
-        put(out, faded.run);
-        self.last = faded.print.url;
-        self.faded += 1;
+        put(out, compacted.fingerprint.url.wrapping_sub(self.last));
+        out.extend_from_slice(&compacted.fingerprint.content.to_le_bytes());
+        put(out, zigzag(compacted.fingerprint.modified));
+        put(out, compacted.run);
+        self.last = compacted.fingerprint.url;
+        self.compacted += 1;
         self.flush()
     }
 
     pub(crate) fn finish(self) -> Result<Bytes> {
         let packed = self.out.finish().map_err(unwritable)?;
-        let header = Header { format: FORMAT, runs: self.runs, entries: self.entries, faded: self.faded };
+        let header =
+            ManifestHeader { format: FORMAT, runs: self.runs, entries: self.entries, compacted: self.compacted };
         let mut bytes = serde_json::to_vec(&header).map_err(unwritable)?;
         bytes.push(b'\n');
         bytes.extend(packed);
@@ -398,12 +410,12 @@ fn unreadable(place: &str) -> Error {
     Error::new(ErrorKind::Unavailable, "UnreadableBookmark", format!("`{place}` is no state of a bookmark"))
 }
 
-fn damaged(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    Error::new(ErrorKind::Unavailable, "UnreadableBookmark", "the state of a bookmark is damaged").with_source(why)
+fn damaged(reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::new(ErrorKind::Unavailable, "UnreadableBookmark", "the state of a bookmark is damaged").with_source(reason)
 }
 
-fn unwritable(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    Error::internal("the state of a bookmark could not be written").with_source(why)
+fn unwritable(reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::internal("the state of a bookmark could not be written").with_source(reason)
 }
 
 #[cfg(test)]
@@ -425,7 +437,7 @@ mod tests {
             places: vec![],
             reading: Value::Null,
             replaced: vec![],
-            output: Output::default(),
+            output: RunOutput::default(),
         }
     }
 
@@ -435,39 +447,41 @@ mod tests {
             mut entries in proptest::collection::vec(
                 ("[a-zé/]{0,12}", 1u64..4, any::<u64>(), any::<i64>(), proptest::option::of("[\"a-f0-9-]{0,40}"),
                  proptest::collection::vec(any::<u32>(), 0..3)), 0..40),
-            mut faded in proptest::collection::vec((any::<u64>(), any::<u64>(), any::<i64>(), 1u64..4), 0..40),
+            mut compacted in proptest::collection::vec((any::<u64>(), any::<u64>(), any::<i64>(), 1u64..4), 0..40),
         ) {
             entries.sort();
-            faded.sort_unstable();
-            let entries: Vec<Entry> = entries.into_iter().map(|(url, run, size, modified, etag, reached)| {
-                Entry { object: Object { url, size, etag, modified }, run, reached }
+            compacted.sort_unstable();
+            let entries: Vec<ManifestEntry> = entries.into_iter().map(|(url, run, size, modified, etag, reached)| {
+                ManifestEntry { object: SourceObject { url, size, etag, modified }, run, reached }
             }).collect();
-            let faded: Vec<Faded> = faded.into_iter().map(|(url, content, modified, run)| {
-                Faded { print: Print { url, content, modified }, run }
+            let compacted: Vec<CompactedEntry> = compacted.into_iter().map(|(url, content, modified, run)| {
+                CompactedEntry { fingerprint: ObjectFingerprint { url, content, modified }, run }
             }).collect();
-            let mut writer = Writer::new((1..4).map(record).collect()).unwrap();
+            let mut writer = ManifestWriter::new((1..4).map(record).collect()).unwrap();
             entries.iter().for_each(|e| writer.entry(e).unwrap());
-            faded.iter().for_each(|f| writer.faded(*f).unwrap());
+            compacted.iter().for_each(|f| writer.compacted(*f).unwrap());
             let bytes = writer.finish().unwrap();
-            let manifest = Manifest::parse(&bytes, "x").unwrap();
+            let manifest = RunManifest::parse(&bytes, "x").unwrap();
             let (mut read, mut read_faded) = (vec![], vec![]);
             manifest.each(&mut |e| read.push(e), &mut |f| read_faded.push(f)).unwrap();
             prop_assert_eq!(read, entries);
-            prop_assert_eq!(read_faded, faded);
+            prop_assert_eq!(read_faded, compacted);
         }
     }
 
     #[test]
     fn a_newer_format_and_damage_are_told_apart() {
-        let e = Manifest::parse(&Bytes::from_static(b"{\"format\": 2}\n"), "x").unwrap_err();
+        let e = RunManifest::parse(&Bytes::from_static(b"{\"format\": 3}\n"), "x").unwrap_err();
         assert_eq!(e.code(), "NewerFormat");
-        let e = Manifest::parse(&Bytes::from_static(b"{}"), "x").unwrap_err();
+        let e = RunManifest::parse(&Bytes::from_static(b"{\"format\": 1}\n"), "x").unwrap_err();
+        assert_eq!(e.code(), "OlderFormat");
+        let e = RunManifest::parse(&Bytes::from_static(b"{}"), "x").unwrap_err();
         assert_eq!(e.code(), "UnreadableBookmark");
-        let mut writer = Writer::new(vec![record(1)]).unwrap();
-        let object = Object { url: "a".into(), size: 1, etag: None, modified: 1 };
-        writer.entry(&Entry { object, run: 1, reached: vec![] }).unwrap();
+        let mut writer = ManifestWriter::new(vec![record(1)]).unwrap();
+        let object = SourceObject { url: "a".into(), size: 1, etag: None, modified: 1 };
+        writer.entry(&ManifestEntry { object, run: 1, reached: vec![] }).unwrap();
         let bytes = writer.finish().unwrap();
-        let cut = Manifest::parse(&bytes.slice(..bytes.len() - 5), "x").unwrap();
+        let cut = RunManifest::parse(&bytes.slice(..bytes.len() - 5), "x").unwrap();
         assert_eq!(cut.each(&mut |_| (), &mut |_| ()).unwrap_err().code(), "UnreadableBookmark");
     }
 }

@@ -39,7 +39,7 @@ impl fmt::Display for RunRef {
 /// What is read once more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Replay {
+pub enum ReplayRange {
     /// What was read by the runs after the first (exclusive) through the second (inclusive).
     Runs {
         /// Exclusive.
@@ -58,7 +58,7 @@ pub enum Replay {
     Objects(Vec<String>),
 }
 
-impl Replay {
+impl ReplayRange {
     /// A replay of runs from what a command line or Glue's `job-bookmark-from` and `-to` say: both ends or neither.
     ///
     /// # Errors
@@ -80,7 +80,7 @@ fn half(what: &str, has: &str) -> Error {
 /// What a run reads, and whether it is remembered.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
-pub enum Mode {
+pub enum ReadMode {
     /// What is new or overwritten; it is remembered with the output.
     #[default]
     Advance,
@@ -89,7 +89,7 @@ pub enum Mode {
     /// What [`Advance`](Self::Advance) would read; what is remembered stays as it is.
     ReadOnly,
     /// Something that was read before; what is remembered stays as it is.
-    Replay(Replay),
+    Replay(ReplayRange),
 }
 
 #[cfg(test)]
@@ -99,9 +99,9 @@ mod tests {
     #[test]
     fn one_end_is_no_replay() {
         for (after, through) in [(Some("3"), None), (None, Some("3"))] {
-            assert_eq!(Replay::runs(after, through).unwrap_err().code(), "InvalidReplay");
+            assert_eq!(ReplayRange::runs(after, through).unwrap_err().code(), "InvalidReplay");
         }
-        assert_eq!(Replay::runs(None, None).unwrap(), None);
+        assert_eq!(ReplayRange::runs(None, None).unwrap(), None);
     }
 
     #[test]

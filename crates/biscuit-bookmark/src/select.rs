@@ -3,13 +3,13 @@ use std::collections::{BTreeMap, HashSet};
 use biscuit_core::{Error, Instant, Result};
 use serde::Serialize;
 
-use crate::bookmark::{Identity, Late, Limit, Overwritten};
-use crate::ignore::Ignored;
-use crate::input::Input;
-use crate::known::Known;
-use crate::mode::{Mode, Replay};
-use crate::object::Object;
-use crate::state::State;
+use crate::bookmark::{LatePolicy, ObjectIdentity, OverwrittenPolicy, RunLimit};
+use crate::ignore::IgnoredReason;
+use crate::input::ListedInput;
+use crate::known::ReadVersions;
+use crate::mode::{ReadMode, ReplayRange};
+use crate::object::SourceObject;
+use crate::state::BookmarkState;
 
 /// Names of one kind that a report holds at most.
 const NAMED: usize = 1000;
@@ -17,7 +17,7 @@ const NAMED: usize = 1000;
 /// How many objects there are of each kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
-pub struct Counts {
+pub struct SelectionCounts {
     /// Objects in the listing, with those that are ignored.
     pub listed: u64,
     /// Objects that are read.
@@ -30,7 +30,7 @@ pub struct Counts {
     pub known: u64,
     /// Overwritten objects that are passed over.
     pub passed_over: u64,
-    /// Objects that showed up with a time below the look-back.
+    /// Objects that showed up with a time below the allowed lateness.
     pub too_late: u64,
     /// Objects that a limit leaves to the next runs.
     pub left: u64,
@@ -43,29 +43,29 @@ pub struct Counts {
 /// What a run reads, and why.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
-pub struct Selection {
+pub struct InputSelection {
     /// The objects, the oldest first, those of one time by URL.
     #[serde(skip)]
-    pub objects: Vec<Object>,
+    pub objects: Vec<SourceObject>,
     /// How many there are of each kind.
-    pub counts: Counts,
+    pub counts: SelectionCounts,
     /// Overwritten objects among them, by URL.
     pub overwritten: Vec<String>,
-    /// Objects that showed up with a time below the look-back: the first thousand, as in the lists that follow.
+    /// Objects that showed up with a time below the allowed lateness: the first thousand, as in the lists that follow.
     pub too_late: Vec<String>,
     /// Ignored objects.
-    pub ignored: Vec<(String, Ignored)>,
+    pub ignored: Vec<(String, IgnoredReason)>,
     /// Objects that a replay wants and that are not there any more.
     pub gone: Vec<String>,
     /// What the user should know of: a source that was renamed, options that were changed.
     pub warnings: Vec<String>,
     #[serde(skip)]
-    pub(crate) mode: Mode,
+    pub(crate) mode: ReadMode,
     #[serde(skip)]
     pub(crate) places: Vec<String>,
 }
 
-impl Selection {
+impl InputSelection {
     /// Takes out an object that turned out to be gone when it was read: it does not count as read.
     ///
     /// Answers whether it was one of the selection.
@@ -79,7 +79,7 @@ impl Selection {
         true
     }
 
-    pub(crate) fn add(&mut self, object: Object) {
+    pub(crate) fn add(&mut self, object: SourceObject) {
         self.counts.selected += 1;
         self.counts.bytes += object.size;
         self.objects.push(object);
@@ -87,8 +87,8 @@ impl Selection {
 }
 
 /// What a run reads, from what is remembered and a listing.
-pub(crate) fn select(state: &State, input: &Input, mode: &Mode) -> Result<Selection> {
-    let mut selection = Selection { mode: mode.clone(), places: input.places(), ..Selection::default() };
+pub(crate) fn select(state: &BookmarkState, input: &ListedInput, mode: &ReadMode) -> Result<InputSelection> {
+    let mut selection = InputSelection { mode: mode.clone(), places: input.places(), ..InputSelection::default() };
     selection.warnings = state.warnings(&selection.places);
     if state.last() == 0
         && !state.bookmark.options.allow_empty
@@ -100,42 +100,42 @@ pub(crate) fn select(state: &State, input: &Input, mode: &Mode) -> Result<Select
         return Err(Error::usage("NotFound", message));
     }
     match mode {
-        Mode::Advance => advance(state, input, state.bookmark.options.limit, &mut selection)?,
-        Mode::ReadOnly => advance(state, input, state.bookmark.options.limit, &mut selection)?,
-        Mode::Full => each(input, &mut selection, &mut |selection, object| {
+        ReadMode::Advance => advance(state, input, state.bookmark.options.limit, &mut selection)?,
+        ReadMode::ReadOnly => advance(state, input, state.bookmark.options.limit, &mut selection)?,
+        ReadMode::Full => each(input, &mut selection, &mut |selection, object| {
             selection.add(object);
             Ok(())
         })?,
-        Mode::Replay(replay) => self::replay(state, input, replay, &mut selection)?,
+        ReadMode::Replay(replay) => self::replay(state, input, replay, &mut selection)?,
     }
     selection.objects.sort_by(|a, b| (a.modified, &a.url).cmp(&(b.modified, &b.url)));
     Ok(selection)
 }
 
-fn advance(state: &State, input: &Input, limit: Limit, selection: &mut Selection) -> Result<()> {
+fn advance(state: &BookmarkState, input: &ListedInput, limit: RunLimit, selection: &mut InputSelection) -> Result<()> {
     let options = &state.bookmark.options;
     let horizon = state.horizon(input);
     let known = state.known()?;
     each(input, selection, &mut |selection, object| {
         match verdict(&known, &object, options.identity, horizon) {
-            Verdict::Known(_) => selection.counts.known += 1,
-            Verdict::TooLate if options.late == Late::Report => {
+            ObjectVerdict::Known(_) => selection.counts.known += 1,
+            ObjectVerdict::TooLate if options.late == LatePolicy::Report => {
                 selection.counts.too_late += 1;
                 name(&mut selection.too_late, object.url);
             }
-            Verdict::Overwritten(run) => match options.overwritten {
-                Overwritten::Read => {
+            ObjectVerdict::Overwritten(run) => match options.overwritten {
+                OverwrittenPolicy::Read => {
                     selection.counts.overwritten += 1;
                     selection.overwritten.push(object.url.clone());
                     selection.add(object);
                 }
-                Overwritten::Ignore => selection.counts.passed_over += 1,
-                Overwritten::Fail => {
+                OverwrittenPolicy::Ignore => selection.counts.passed_over += 1,
+                OverwrittenPolicy::Fail => {
                     let message = format!("`{}` was overwritten since run {run} read it", object.url);
                     return Err(Error::data("Overwritten", message).in_file(&object.url));
                 }
             },
-            Verdict::New | Verdict::TooLate => selection.add(object),
+            ObjectVerdict::New | ObjectVerdict::TooLate => selection.add(object),
         }
         Ok(())
     })?;
@@ -145,7 +145,7 @@ fn advance(state: &State, input: &Input, limit: Limit, selection: &mut Selection
 
 /// What an object is to a bookmark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum ObjectVerdict {
     /// It is not remembered.
     New,
     /// It is remembered as it is, by this run.
@@ -156,18 +156,23 @@ pub(crate) enum Verdict {
     TooLate,
 }
 
-pub(crate) fn verdict(known: &Known, object: &Object, identity: Identity, horizon: Option<Instant>) -> Verdict {
-    let print = object.print();
-    match known.get(&print) {
-        Some(seen) if seen.is(&print, identity) => Verdict::Known(seen.run),
-        Some(seen) => Verdict::Overwritten(seen.run),
-        None if horizon.is_some_and(|h| object.modified() < h) => Verdict::TooLate,
-        None => Verdict::New,
+pub(crate) fn verdict(
+    known: &ReadVersions,
+    object: &SourceObject,
+    identity: ObjectIdentity,
+    horizon: Option<Instant>,
+) -> ObjectVerdict {
+    let fingerprint = object.fingerprint();
+    match known.get(&fingerprint) {
+        Some(seen) if seen.is(&fingerprint, identity) => ObjectVerdict::Known(seen.run),
+        Some(seen) => ObjectVerdict::Overwritten(seen.run),
+        None if horizon.is_some_and(|h| object.modified() < h) => ObjectVerdict::TooLate,
+        None => ObjectVerdict::New,
     }
 }
 
 /// Keeps the oldest, those of one time by URL.
-fn limit_to(limit: Limit, selection: &mut Selection) {
+fn limit_to(limit: RunLimit, selection: &mut InputSelection) {
     if limit.files.is_none() && limit.bytes.is_none() {
         return;
     }
@@ -175,7 +180,8 @@ fn limit_to(limit: Limit, selection: &mut Selection) {
     let (mut keep, mut bytes) = (0, 0u64);
     for object in &selection.objects {
         bytes = bytes.saturating_add(object.size);
-        let full = limit.files.is_some_and(|most| keep >= most) || limit.bytes.is_some_and(|most| bytes > most);
+        let full =
+            limit.files.is_some_and(|maximum| keep >= maximum) || limit.bytes.is_some_and(|maximum| bytes > maximum);
         // Something larger than the limit would be left for ever.
         if full && (keep > 0 || limit.files == Some(0)) {
             break;
@@ -193,14 +199,19 @@ fn limit_to(limit: Limit, selection: &mut Selection) {
     }
 }
 
-fn replay(state: &State, input: &Input, replay: &Replay, selection: &mut Selection) -> Result<()> {
+fn replay(
+    state: &BookmarkState,
+    input: &ListedInput,
+    replay: &ReplayRange,
+    selection: &mut InputSelection,
+) -> Result<()> {
     let mut wanted: BTreeMap<String, bool> = match replay {
-        Replay::Runs { after, through } => {
+        ReplayRange::Runs { after, through } => {
             let (after, through) = (state.number(after)?, state.number(through)?);
             state.urls_of(&|run| run > after && run <= through)?.into_iter().map(|url| (url, false)).collect()
         }
-        Replay::Objects(urls) => urls.iter().map(|url| (url.clone(), false)).collect(),
-        Replay::Modified { after, through } => {
+        ReplayRange::Objects(urls) => urls.iter().map(|url| (url.clone(), false)).collect(),
+        ReplayRange::Modified { after, through } => {
             let (after, through) = (*after, *through);
             return each(input, selection, &mut |selection, object| {
                 if object.modified() > after && object.modified() <= through {
@@ -226,21 +237,21 @@ fn replay(state: &State, input: &Input, replay: &Replay, selection: &mut Selecti
 
 /// Every object that is not ignored, once.
 fn each(
-    input: &Input,
-    selection: &mut Selection,
-    take: &mut dyn FnMut(&mut Selection, Object) -> Result<()>,
+    input: &ListedInput,
+    selection: &mut InputSelection,
+    take: &mut dyn FnMut(&mut InputSelection, SourceObject) -> Result<()>,
 ) -> Result<()> {
     // Only several places can show one object twice.
     let mut twice = (input.places().len() > 1).then(HashSet::new);
     for (object, ignored) in input.objects() {
-        if twice.as_mut().is_some_and(|seen| !seen.insert(object.print().url)) {
+        if twice.as_mut().is_some_and(|seen| !seen.insert(object.fingerprint().url)) {
             continue;
         }
         selection.counts.listed += 1;
         match ignored {
-            Some(why) => {
-                *selection.counts.ignored.entry(why.name()).or_default() += 1;
-                name(&mut selection.ignored, (object.url, why));
+            Some(reason) => {
+                *selection.counts.ignored.entry(reason.name()).or_default() += 1;
+                name(&mut selection.ignored, (object.url, reason));
             }
             None => take(selection, object)?,
         }

@@ -5,7 +5,7 @@ use std::collections::btree_map::{BTreeMap, Entry as Slot};
 use biscuit_core::Result;
 use bytes::Bytes;
 
-use crate::manifest::{Entry, Faded, Manifest, RunRecord, Writer};
+use crate::manifest::{CompactedEntry, ManifestEntry, ManifestWriter, RunManifest, RunRecord};
 
 /// So many manifests become one.
 const FAN: usize = 16;
@@ -26,23 +26,23 @@ pub(crate) fn due(runs: &[u64]) -> usize {
     taken.max(1)
 }
 
-/// One manifest of several. Of runs up to `faded` only numbers are kept, and nothing of those that are forgotten.
+/// One manifest of several. Of runs up to `compacted` only numbers are kept, and nothing of those that are forgotten.
 pub(crate) fn merge(
-    manifests: &[Manifest],
-    added: (RunRecord, Vec<Entry>),
-    faded: u64,
-    is_forgotten: &dyn Fn(u64) -> bool,
+    manifests: &[RunManifest],
+    added: (RunRecord, Vec<ManifestEntry>),
+    compacted: u64,
+    is_rewound: &dyn Fn(u64) -> bool,
 ) -> Result<Bytes> {
     let (record, entries) = added;
     let runs = manifests.iter().flat_map(|m| m.runs.iter().cloned()).chain([record]);
-    let mut writer = Writer::new(runs.filter(|r| r.number > faded).collect())?;
-    let mut old: BTreeMap<u64, Faded> = BTreeMap::new();
-    let mut fade = |entry: Faded| match old.entry(entry.print.url) {
+    let mut writer = ManifestWriter::new(runs.filter(|r| r.number > compacted).collect())?;
+    let mut old: BTreeMap<u64, CompactedEntry> = BTreeMap::new();
+    let mut fade = |entry: CompactedEntry| match old.entry(entry.fingerprint.url) {
         Slot::Occupied(mut slot) if slot.get().run <= entry.run => drop(slot.insert(entry)),
         Slot::Occupied(_) => {}
         Slot::Vacant(slot) => drop(slot.insert(entry)),
     };
-    let mut readers = manifests.iter().map(Manifest::reader).collect::<Result<Vec<_>>>()?;
+    let mut readers = manifests.iter().map(RunManifest::reader).collect::<Result<Vec<_>>>()?;
     let mut added = entries.into_iter();
     let mut next = |from: usize| match readers.get_mut(from) {
         Some(reader) => reader.entry(),
@@ -50,54 +50,54 @@ pub(crate) fn merge(
     };
     let mut heap = BinaryHeap::new();
     for from in 0..=manifests.len() {
-        heap.extend(next(from)?.map(|entry| Reverse(Head { entry, from })));
+        heap.extend(next(from)?.map(|entry| Reverse(NextEntry { entry, from })));
     }
-    while let Some(Reverse(Head { entry, from })) = heap.pop() {
-        heap.extend(next(from)?.map(|entry| Reverse(Head { entry, from })));
-        if entry.run > faded {
+    while let Some(Reverse(NextEntry { entry, from })) = heap.pop() {
+        heap.extend(next(from)?.map(|entry| Reverse(NextEntry { entry, from })));
+        if entry.run > compacted {
             writer.entry(&entry)?;
-        } else if !is_forgotten(entry.run) {
-            fade(Faded { print: entry.object.print(), run: entry.run });
+        } else if !is_rewound(entry.run) {
+            fade(CompactedEntry { fingerprint: entry.object.fingerprint(), run: entry.run });
         }
     }
     for reader in &mut readers {
-        while let Some(entry) = reader.faded()? {
-            if !is_forgotten(entry.run) {
+        while let Some(entry) = reader.compacted()? {
+            if !is_rewound(entry.run) {
                 fade(entry);
             }
         }
     }
-    old.into_values().try_for_each(|entry| writer.faded(entry))?;
+    old.into_values().try_for_each(|entry| writer.compacted(entry))?;
     writer.finish()
 }
 
 /// The next entry of a manifest.
-struct Head {
-    entry: Entry,
+struct NextEntry {
+    entry: ManifestEntry,
     from: usize,
 }
 
-impl Head {
+impl NextEntry {
     fn rank(&self) -> (&str, u64) {
         (&self.entry.object.url, self.entry.run)
     }
 }
 
-impl PartialEq for Head {
+impl PartialEq for NextEntry {
     fn eq(&self, other: &Self) -> bool {
         self.rank() == other.rank()
     }
 }
 
-impl Eq for Head {}
+impl Eq for NextEntry {}
 
-impl PartialOrd for Head {
+impl PartialOrd for NextEntry {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Head {
+impl Ord for NextEntry {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.rank().cmp(&other.rank())
     }

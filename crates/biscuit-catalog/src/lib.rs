@@ -9,7 +9,7 @@ use aws_sdk_glue::types::PartitionValueList;
 use biscuit_core::{Error, Result};
 
 use crate::error::{glue_error, partition_error};
-pub use crate::partition::Partition;
+pub use crate::partition::CatalogPartition;
 pub use crate::table::TableName;
 
 /// What `BatchDeletePartition` takes at once (Glue's API reference).
@@ -25,7 +25,7 @@ pub struct Catalog {
 /// What became of partitions that were to be dropped.
 #[derive(Debug, Default)]
 #[non_exhaustive]
-pub struct Dropped {
+pub struct DroppedPartitions {
     /// How many the catalog has dropped.
     pub dropped: u64,
     /// How many it did not have any more.
@@ -50,14 +50,14 @@ impl Catalog {
     ///
     /// # Errors
     /// `NoSuchTable`, `Denied`, `CatalogUnavailable`, `Refused`, `NoCredentials`.
-    pub async fn partitions(&self, table: &TableName) -> Result<Vec<Partition>> {
+    pub async fn partitions(&self, table: &TableName) -> Result<Vec<CatalogPartition>> {
         let ask = self.client.get_partitions().set_catalog_id(self.id.clone());
         let ask = ask.database_name(&table.database).table_name(&table.table).exclude_column_schema(true);
         let mut pages = ask.into_paginator().send();
         let mut partitions = Vec::new();
         while let Some(page) = pages.next().await {
             let page = page.map_err(|e| glue_error("list the partitions of", table, e))?;
-            partitions.extend(page.partitions.unwrap_or_default().into_iter().map(Partition::from));
+            partitions.extend(page.partitions.unwrap_or_default().into_iter().map(CatalogPartition::from));
         }
         Ok(partitions)
     }
@@ -67,10 +67,15 @@ impl Catalog {
     /// # Errors
     /// Those of a whole request: `NoSuchTable`, `Denied`, `CatalogUnavailable`, `Refused`. Those before it are dropped by then, and to drop all of
     /// them again is right.
-    pub async fn drop_partitions(&self, table: &TableName, partitions: &[Partition]) -> Result<Dropped> {
-        let mut all = Dropped::default();
+    pub async fn drop_partitions(
+        &self,
+        table: &TableName,
+        partitions: &[CatalogPartition],
+    ) -> Result<DroppedPartitions> {
+        let mut all = DroppedPartitions::default();
         for batch in partitions.chunks(BATCH) {
-            let values = |p: &Partition| PartitionValueList::builder().set_values(Some(p.values.clone())).build();
+            let values =
+                |p: &CatalogPartition| PartitionValueList::builder().set_values(Some(p.values.clone())).build();
             let values: Vec<_> = batch.iter().map(values).collect::<Result<_, _>>().map_err(|e| {
                 Error::usage("InvalidPartition", "a partition without values cannot be dropped").with_source(e)
             })?;

@@ -1,14 +1,14 @@
 /// A partition as the catalog lists it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
-pub struct Partition {
+pub struct CatalogPartition {
     /// The values of the partition columns, in the order of the table's partition keys.
     pub values: Vec<String>,
     /// The URL of its folder.
     pub location: Option<String>,
 }
 
-impl Partition {
+impl CatalogPartition {
     /// A partition with these values, whose folder is there.
     pub fn new<S: Into<String>>(values: impl IntoIterator<Item = S>, location: Option<&str>) -> Self {
         Self { values: values.into_iter().map(Into::into).collect(), location: location.map(str::to_owned) }
@@ -24,7 +24,7 @@ impl Partition {
     }
 }
 
-impl From<aws_sdk_glue::types::Partition> for Partition {
+impl From<aws_sdk_glue::types::Partition> for CatalogPartition {
     fn from(partition: aws_sdk_glue::types::Partition) -> Self {
         let location = partition.storage_descriptor.and_then(|s| s.location);
         Self { values: partition.values.unwrap_or_default(), location }
@@ -45,7 +45,7 @@ mod tests {
     #[test]
     fn a_folder_is_the_same_however_it_is_written_and_no_other() {
         for location in ["s3://b/t/day=1", "s3a://b/t/day=1/", "S3N://b/t/day=1"] {
-            let partition = Partition::new(["1"], Some(location));
+            let partition = CatalogPartition::new(["1"], Some(location));
             assert_eq!(partition.path_in("s3://b/"), Some("t/day=1"), "{location}");
             assert_eq!(partition.path_in("s3a://b"), Some("t/day=1"), "{location}");
             assert_eq!(partition.path_in("s3://b/t"), Some("day=1"), "{location}");
@@ -53,6 +53,6 @@ mod tests {
                 assert_eq!(partition.path_in(other), None, "{location} {other}");
             }
         }
-        assert_eq!(Partition::new(["1"], None).path_in("s3://b/"), None);
+        assert_eq!(CatalogPartition::new(["1"], None).path_in("s3://b/"), None);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use aws_sdk_glue::config::{BehaviorVersion, Credentials, Region};
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn};
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
-use biscuit_catalog::{Catalog, Partition, TableName};
+use biscuit_catalog::{Catalog, CatalogPartition, TableName};
 use biscuit_core::ErrorKind;
 use serde_json::{Value, json};
 
@@ -63,8 +63,8 @@ fn table() -> TableName {
     "lake.orders".parse().expect("a table")
 }
 
-fn day(day: usize) -> Partition {
-    Partition::new([format!("2024-02-{day:02}")], None)
+fn day(day: usize) -> CatalogPartition {
+    CatalogPartition::new([format!("2024-02-{day:02}")], None)
 }
 
 #[tokio::test]
@@ -103,7 +103,7 @@ async fn partitions_are_dropped_25_at_a_time_and_each_is_answered_for() {
             [failed("2024-02-03", "EntityNotFoundException"), failed("2024-02-27", "InternalServiceException")];
         (200, json!({"Errors": errors.into_iter().flatten().collect::<Vec<_>>()}))
     });
-    let days: Vec<Partition> = (1..=30).map(day).collect();
+    let days: Vec<CatalogPartition> = (1..=30).map(day).collect();
     let dropped = glue.catalog().drop_partitions(&table(), &days).await.unwrap();
     assert_eq!((dropped.dropped, dropped.absent), (28, 1));
     let (values, e) = &dropped.failed[0];

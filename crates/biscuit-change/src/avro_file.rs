@@ -8,17 +8,17 @@ use biscuit_schema::too_deep;
 use bytes::Bytes;
 use serde_json::Value;
 
-use crate::avro_header::{Header, SCHEMA, long, put_long};
-use crate::avro_shape::{Refusal, Shape};
-use crate::avro_unpack::{AvroCodec, MAX_BLOCK, NotUnpacked};
+use crate::avro_header::{AvroHeader, SCHEMA, long, put_long};
+use crate::avro_shape::{AvroShape, SchemaRefusal};
+use crate::avro_unpack::{AvroCodec, DecompressError, MAX_BLOCK};
 
 /// The rows of an Avro file, batch by batch. Each block is looked at before it is decoded: it ends with the file's marker, is not larger
 /// than a block may be, and holds as many records as it says, and nothing else. arrow-avro checks none of that: it passes over a block that
 /// was cut off, and loops where a block is larger than its records.
 pub(crate) struct AvroFile {
     file: Arc<str>,
-    reader: Reader<Blocks>,
-    state: Arc<Mutex<State>>,
+    reader: Reader<BlockReader>,
+    state: Arc<Mutex<BlockState>>,
     /// The schema that it was written with.
     pub(crate) schema: String,
     rows: u64,
@@ -32,19 +32,19 @@ impl std::fmt::Debug for AvroFile {
 
 /// What the blocks were, beside the bytes that the decoder gets of them.
 #[derive(Debug, Default)]
-struct State {
+struct BlockState {
     records: u64,
     failed: Option<Error>,
 }
 
-fn unreadable(file: &str, why: &str) -> Error {
-    Error::data("UnreadableAvro", format!("the file cannot be read as Avro: {why}")).in_file(file)
+fn unreadable(file: &str, reason: &str) -> Error {
+    Error::data("UnreadableAvro", format!("the file cannot be read as Avro: {reason}")).in_file(file)
 }
 
-fn refused(file: &str, (code, why): Refusal) -> Error {
+fn refused(file: &str, (code, reason): SchemaRefusal) -> Error {
     match code {
-        "UnreadableAvro" => unreadable(file, &why),
-        code => Error::data(code, why).in_file(file),
+        "UnreadableAvro" => unreadable(file, &reason),
+        code => Error::data(code, reason).in_file(file),
     }
 }
 
@@ -58,7 +58,7 @@ impl AvroFile {
     /// `TruncatedInput` for a file that ends in its head, `UnreadableAvro`, `TooDeep`, `TooManyColumns`, `TooLarge` and `UnsupportedType` for
     /// its schema.
     pub(crate) fn open(file: &Arc<str>, bytes: Bytes) -> Result<Self> {
-        let header = Header::read(&bytes).ok_or_else(|| cut_off(file, "the file ends in its header"))?;
+        let header = AvroHeader::read(&bytes).ok_or_else(|| cut_off(file, "the file ends in its header"))?;
         let codec = AvroCodec::of(header.get("avro.codec"));
         let codec = codec.ok_or_else(|| unreadable(file, "its codec is none of Avro's"))?;
         let written = header.get(SCHEMA).ok_or_else(|| unreadable(file, "it has no schema"))?;
@@ -68,15 +68,15 @@ impl AvroFile {
             _ => unreadable(file, "its schema is no JSON"),
         })?;
         let text = String::from_utf8_lossy(written).into_owned();
-        let shape = Shape::of(&schema).map_err(|why| refused(file, why))?;
-        let state = Arc::new(Mutex::new(State::default()));
-        let blocks = Blocks {
+        let shape = AvroShape::of(&schema).map_err(|reason| refused(file, reason))?;
+        let state = Arc::new(Mutex::new(BlockState::default()));
+        let blocks = BlockReader {
             file: file.clone(),
             at: header.end,
             sync: header.sync,
             codec,
             out: header.unpacked(schema),
-            given: 0,
+            present: 0,
             shape: shape.clone(),
             state: state.clone(),
             bytes,
@@ -95,8 +95,8 @@ impl AvroFile {
             None => {
                 let records = self.state.lock().unwrap_or_else(PoisonError::into_inner).records;
                 if records != self.rows {
-                    let why = format!("its blocks say {records} records, and {} were found", self.rows);
-                    return Err(unreadable(&self.file, &why));
+                    let reason = format!("its blocks say {records} records, and {} were found", self.rows);
+                    return Err(unreadable(&self.file, &reason));
                 }
                 return Ok(None);
             }
@@ -115,32 +115,32 @@ impl Iterator for AvroFile {
 }
 
 /// The error of a block, if it was one, and not what the decoder made of it.
-fn failed(file: &str, state: &Mutex<State>, e: arrow::error::ArrowError) -> Error {
+fn failed(file: &str, state: &Mutex<BlockState>, e: arrow::error::ArrowError) -> Error {
     let own = state.lock().unwrap_or_else(PoisonError::into_inner).failed.take();
     own.unwrap_or_else(|| unreadable(file, "a value is not of its type, or a type is not supported").with_source(e))
 }
 
 /// The file for the decoder: its head, and its blocks as they are unpacked.
-struct Blocks {
+struct BlockReader {
     file: Arc<str>,
     bytes: Bytes,
     at: usize,
     sync: [u8; 16],
     codec: AvroCodec,
-    shape: Arc<Shape>,
-    state: Arc<Mutex<State>>,
+    shape: Arc<AvroShape>,
+    state: Arc<Mutex<BlockState>>,
     /// What the decoder gets next, and how much of it was given.
     out: Vec<u8>,
-    given: usize,
+    present: usize,
 }
 
-impl Blocks {
+impl BlockReader {
     /// The next block with records in it; false at the end of the file.
     fn next_block(&mut self) -> Result<bool> {
         while self.at < self.bytes.len() {
             let begin = self.at;
             let ends = || cut_off(&self.file, &format!("the block at byte {begin} has no end"));
-            let bad = |why: &str| unreadable(&self.file, &format!("the block at byte {begin} is damaged: {why}"));
+            let bad = |reason: &str| unreadable(&self.file, &format!("the block at byte {begin} is damaged: {reason}"));
             let mut number = |what: &str| {
                 let n = long(&self.bytes, &mut self.at);
                 let n = n.ok_or_else(|| {
@@ -156,14 +156,16 @@ impl Blocks {
                 return Err(bad("it does not end with the marker of the file"));
             }
             let unpacked = catch_panic(|| self.codec.unpack(&self.bytes[self.at..end], MAX_BLOCK));
-            let block = unpacked.unwrap_or(Err(NotUnpacked::Damaged)).map_err(|e| match e {
-                NotUnpacked::Damaged => bad("it is not packed as the file says"),
-                NotUnpacked::TooLarge => {
+            let block = unpacked.unwrap_or(Err(DecompressError::Damaged)).map_err(|e| match e {
+                DecompressError::Damaged => bad("it is not packed as the file says"),
+                DecompressError::TooLarge => {
                     let message = format!("the block at byte {begin} is larger than {MAX_BLOCK} bytes, unpacked");
                     Error::data("TooLarge", message).in_file(&self.file)
                 }
             })?;
-            self.shape.check(&block, records).map_err(|why| bad(&format!("it says {records} records, and {why}")))?;
+            self.shape
+                .check(&block, records)
+                .map_err(|reason| bad(&format!("it says {records} records, and {reason}")))?;
             self.at = end + 16;
             if records == 0 {
                 continue;
@@ -174,14 +176,14 @@ impl Blocks {
             put_long(block.len() as i64, &mut self.out);
             self.out.extend_from_slice(&block);
             self.out.extend_from_slice(&self.sync);
-            self.given = 0;
+            self.present = 0;
             return Ok(true);
         }
         Ok(false)
     }
 }
 
-impl Read for Blocks {
+impl Read for BlockReader {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let ready = self.fill_buf()?;
         let n = ready.len().min(into.len());
@@ -191,9 +193,9 @@ impl Read for Blocks {
     }
 }
 
-impl BufRead for Blocks {
+impl BufRead for BlockReader {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.given == self.out.len() {
+        if self.present == self.out.len() {
             match self.next_block() {
                 Ok(true) => {}
                 Ok(false) => return Ok(&[]),
@@ -203,10 +205,10 @@ impl BufRead for Blocks {
                 }
             }
         }
-        Ok(&self.out[self.given..])
+        Ok(&self.out[self.present..])
     }
 
     fn consume(&mut self, n: usize) {
-        self.given += n;
+        self.present += n;
     }
 }

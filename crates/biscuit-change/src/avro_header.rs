@@ -5,13 +5,13 @@ pub(crate) const SCHEMA: &str = "avro.schema";
 /// The head of an Avro file: what it says of itself, the marker behind each block, and where the first block begins.
 /// Form of the file: <https://avro.apache.org/docs/1.11.1/specification/#object-container-files>
 #[derive(Debug)]
-pub(crate) struct Header<'a> {
+pub(crate) struct AvroHeader<'a> {
     entries: Vec<(&'a [u8], &'a [u8])>,
     pub(crate) sync: [u8; 16],
     pub(crate) end: usize,
 }
 
-impl<'a> Header<'a> {
+impl<'a> AvroHeader<'a> {
     /// Of a file that begins with Avro's four bytes; none if it ends in its head, or its numbers lead out of it.
     pub(crate) fn read(file: &'a [u8]) -> Option<Self> {
         let mut at = 4;
@@ -141,7 +141,7 @@ mod tests {
         }
         put_long(0, &mut file);
         file.extend_from_slice(b"0123456789abcdefblocks");
-        let header = Header::read(&file).expect("it has a whole head");
+        let header = AvroHeader::read(&file).expect("it has a whole head");
         assert_eq!((&file[header.end..], &header.sync), (&b"blocks"[..], b"0123456789abcdef"));
         assert_eq!(header.get("avro.codec"), Some(&b"null"[..]));
         let split = header.unpacked(serde_json::from_str(schema).unwrap());
@@ -149,11 +149,11 @@ mod tests {
         for part in [r#""name":"C""#, r#""namespace":"a.b""#, r#""namespace":"d""#, r#""name":"x.y""#] {
             assert!(text.contains(part), "{part}: {text}");
         }
-        let again = Header::read(&split).expect("it has a whole head");
+        let again = AvroHeader::read(&split).expect("it has a whole head");
         let plain = serde_json::from_slice(again.get(SCHEMA).unwrap()).unwrap();
         assert_eq!(again.unpacked(plain), split, "nothing is left to split");
         for cut in 4..header.end {
-            assert!(Header::read(&file[..cut]).is_none(), "{cut}");
+            assert!(AvroHeader::read(&file[..cut]).is_none(), "{cut}");
         }
     }
 }

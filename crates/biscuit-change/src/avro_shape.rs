@@ -12,7 +12,7 @@ const MAX_EMPTY: u64 = 1 << 20;
 
 /// How values of an Avro schema are written, as far as one has to know to pass over them.
 #[derive(Debug)]
-enum Node {
+enum ShapeNode {
     Null,
     Boolean,
     Int,
@@ -22,16 +22,16 @@ enum Node {
     Bytes,
     Fixed(usize),
     Enum(usize),
-    Union(Vec<Arc<Shape>>),
-    Array(Arc<Shape>),
-    Map(Arc<Shape>),
-    Record(Vec<Arc<Shape>>),
+    Union(Vec<Arc<AvroShape>>),
+    Array(Arc<AvroShape>),
+    Map(Arc<AvroShape>),
+    Record(Vec<Arc<AvroShape>>),
 }
 
 /// A schema, and what it is in full: named types are written once and count each time that they are used.
 #[derive(Debug)]
-pub(crate) struct Shape {
-    node: Node,
+pub(crate) struct AvroShape {
+    node: ShapeNode,
     /// Types within.
     fields: usize,
     /// Levels below.
@@ -41,32 +41,32 @@ pub(crate) struct Shape {
 }
 
 /// Why a schema cannot be used: a stable code, and the reason.
-pub(crate) type Refusal = (&'static str, String);
+pub(crate) type SchemaRefusal = (&'static str, String);
 
-fn damaged(why: impl Into<String>) -> Refusal {
-    ("UnreadableAvro", why.into())
+fn damaged(reason: impl Into<String>) -> SchemaRefusal {
+    ("UnreadableAvro", reason.into())
 }
 
-impl Shape {
+impl AvroShape {
     /// Of the schema in a file's header. Source: Avro 1.12, "Schema Declaration" and "Names".
-    pub(crate) fn of(schema: &Value) -> Result<Arc<Self>, Refusal> {
-        Names::default().shape(schema, "", 0)
+    pub(crate) fn of(schema: &Value) -> Result<Arc<Self>, SchemaRefusal> {
+        DeclaredNames::default().shape(schema, "", 0)
     }
 
-    fn new(node: Node) -> Result<Arc<Self>, Refusal> {
+    fn new(node: ShapeNode) -> Result<Arc<Self>, SchemaRefusal> {
         let (parts, own): (&[Arc<Self>], usize) = match &node {
-            Node::Union(parts) | Node::Record(parts) => (parts, 0),
-            Node::Array(item) | Node::Map(item) => (std::slice::from_ref(item), 8),
-            Node::Fixed(size) => (&[], *size),
-            Node::Null => (&[], 0),
+            ShapeNode::Union(parts) | ShapeNode::Record(parts) => (parts, 0),
+            ShapeNode::Array(item) | ShapeNode::Map(item) => (std::slice::from_ref(item), 8),
+            ShapeNode::Fixed(size) => (&[], *size),
+            ShapeNode::Null => (&[], 0),
             _ => (&[], 8),
         };
         let fields = 1 + parts.iter().map(|p| p.fields).sum::<usize>();
         // A union is no level of the columns.
-        let own_level = usize::from(!matches!(node, Node::Union(_)));
+        let own_level = usize::from(!matches!(node, ShapeNode::Union(_)));
         let depth = own_level + parts.iter().map(|p| p.depth).max().unwrap_or(0);
         // Items of a list take memory of their own.
-        let listed = matches!(node, Node::Array(_) | Node::Map(_));
+        let listed = matches!(node, ShapeNode::Array(_) | ShapeNode::Map(_));
         let width = own + if listed { 0 } else { parts.iter().map(|p| p.width).sum() };
         if fields > MAX_FIELDS {
             return Err(("TooManyColumns", format!("the schema has more than {MAX_FIELDS} columns and nested fields")));
@@ -85,7 +85,7 @@ impl Shape {
 
     /// Checks that a block holds so many records, and nothing else.
     pub(crate) fn check(&self, block: &[u8], records: u64) -> Result<(), &'static str> {
-        let mut data = Data { rest: block, empty: 0 };
+        let mut data = BlockBytes { rest: block, empty: 0 };
         for _ in 0..records {
             let before = data.rest.len();
             data.step(self)?;
@@ -97,10 +97,10 @@ impl Shape {
 
 /// Named types that were declared so far; none for one whose declaration is not at its end.
 #[derive(Debug, Default)]
-struct Names(HashMap<String, Option<Arc<Shape>>>);
+struct DeclaredNames(HashMap<String, Option<Arc<AvroShape>>>);
 
-impl Names {
-    fn shape(&mut self, schema: &Value, namespace: &str, level: usize) -> Result<Arc<Shape>, Refusal> {
+impl DeclaredNames {
+    fn shape(&mut self, schema: &Value, namespace: &str, level: usize) -> Result<Arc<AvroShape>, SchemaRefusal> {
         if level > 2 * MAX_DEPTH {
             return Err(("TooDeep", format!("the schema is nested deeper than {MAX_DEPTH} levels")));
         }
@@ -108,22 +108,22 @@ impl Names {
             Value::String(name) => self.named(name, namespace),
             Value::Array(options) => {
                 let parts = options.iter().map(|o| self.shape(o, namespace, level + 1)).collect::<Result<_, _>>()?;
-                Shape::new(Node::Union(parts))
+                AvroShape::new(ShapeNode::Union(parts))
             }
             Value::Object(_) => self.object(schema, namespace, level),
             _ => Err(damaged("its schema has a type that is neither a name nor a declaration")),
         }
     }
 
-    fn named(&mut self, name: &str, namespace: &str) -> Result<Arc<Shape>, Refusal> {
+    fn named(&mut self, name: &str, namespace: &str) -> Result<Arc<AvroShape>, SchemaRefusal> {
         let node = match name {
-            "null" => Node::Null,
-            "boolean" => Node::Boolean,
-            "int" => Node::Int,
-            "long" => Node::Long,
-            "float" => Node::Float,
-            "double" => Node::Double,
-            "bytes" | "string" => Node::Bytes,
+            "null" => ShapeNode::Null,
+            "boolean" => ShapeNode::Boolean,
+            "int" => ShapeNode::Int,
+            "long" => ShapeNode::Long,
+            "float" => ShapeNode::Float,
+            "double" => ShapeNode::Double,
+            "bytes" | "string" => ShapeNode::Bytes,
             _ => {
                 let full = full_name(name, namespace);
                 return match self.0.get(&full).or_else(|| self.0.get(name)) {
@@ -136,17 +136,17 @@ impl Names {
                 };
             }
         };
-        Shape::new(node)
+        AvroShape::new(node)
     }
 
-    fn object(&mut self, schema: &Value, namespace: &str, level: usize) -> Result<Arc<Shape>, Refusal> {
+    fn object(&mut self, schema: &Value, namespace: &str, level: usize) -> Result<Arc<AvroShape>, SchemaRefusal> {
         let missing = |what: &str| damaged(format!("its schema has a type without `{what}`"));
         let t = schema.get("type").ok_or_else(|| missing("type"))?;
         let Some(kind) = t.as_str() else { return self.shape(t, namespace, level + 1) };
         let within = |what: &str| schema.get(what).ok_or_else(|| missing(what));
         match kind {
-            "array" => Shape::new(Node::Array(self.shape(within("items")?, namespace, level + 1)?)),
-            "map" => Shape::new(Node::Map(self.shape(within("values")?, namespace, level + 1)?)),
+            "array" => AvroShape::new(ShapeNode::Array(self.shape(within("items")?, namespace, level + 1)?)),
+            "map" => AvroShape::new(ShapeNode::Map(self.shape(within("values")?, namespace, level + 1)?)),
             "record" | "error" | "enum" | "fixed" => {
                 let name = within("name")?.as_str().ok_or_else(|| missing("name"))?;
                 let own = schema.get("namespace").and_then(Value::as_str).unwrap_or(namespace);
@@ -154,8 +154,8 @@ impl Names {
                 self.0.insert(full.clone(), None);
                 let inner = full.rsplit_once('.').map_or("", |(namespace, _)| namespace);
                 let node = match kind {
-                    "enum" => Node::Enum(within("symbols")?.as_array().ok_or_else(|| missing("symbols"))?.len()),
-                    "fixed" => Node::Fixed(fixed_size(within("size")?)?),
+                    "enum" => ShapeNode::Enum(within("symbols")?.as_array().ok_or_else(|| missing("symbols"))?.len()),
+                    "fixed" => ShapeNode::Fixed(fixed_size(within("size")?)?),
                     _ => {
                         let fields = within("fields")?.as_array().ok_or_else(|| missing("fields"))?;
                         let mut parts = Vec::new();
@@ -163,10 +163,10 @@ impl Names {
                             let t = field.get("type").ok_or_else(|| missing("type"))?;
                             parts.push(self.shape(t, inner, level + 1)?);
                         }
-                        Node::Record(parts)
+                        ShapeNode::Record(parts)
                     }
                 };
-                let shape = Shape::new(node)?;
+                let shape = AvroShape::new(node)?;
                 self.0.insert(full, Some(shape.clone()));
                 Ok(shape)
             }
@@ -175,7 +175,7 @@ impl Names {
     }
 }
 
-fn fixed_size(size: &Value) -> Result<usize, Refusal> {
+fn fixed_size(size: &Value) -> Result<usize, SchemaRefusal> {
     let size = size.as_u64().ok_or_else(|| damaged("its schema has a `fixed` without a size"))?;
     match usize::try_from(size) {
         Ok(fits) if size <= MAX_FIXED => Ok(fits),
@@ -188,7 +188,7 @@ fn full_name(name: &str, namespace: &str) -> String {
 }
 
 /// What is left of a block.
-struct Data<'a> {
+struct BlockBytes<'a> {
     rest: &'a [u8],
     /// Items so far that took no bytes.
     empty: u64,
@@ -197,33 +197,33 @@ struct Data<'a> {
 const ENDS: &str = "it ends in the middle of a record";
 const NO_NUMBER: &str = "it holds a number that is none";
 
-impl Data<'_> {
+impl BlockBytes<'_> {
     /// Passes over a value. Nested as deep as its schema, which is bounded.
-    fn step(&mut self, shape: &Shape) -> Result<(), &'static str> {
+    fn step(&mut self, shape: &AvroShape) -> Result<(), &'static str> {
         match &shape.node {
-            Node::Null => Ok(()),
-            Node::Boolean => self.pass(1),
-            Node::Int => i32::try_from(self.long()?).map(drop).map_err(|_| NO_NUMBER),
-            Node::Long => self.long().map(drop),
-            Node::Float => self.pass(4),
-            Node::Double => self.pass(8),
-            Node::Bytes => self.step_bytes(),
-            Node::Fixed(size) => self.pass(*size as u64),
-            Node::Enum(symbols) => match usize::try_from(self.long()?) {
+            ShapeNode::Null => Ok(()),
+            ShapeNode::Boolean => self.pass(1),
+            ShapeNode::Int => i32::try_from(self.long()?).map(drop).map_err(|_| NO_NUMBER),
+            ShapeNode::Long => self.long().map(drop),
+            ShapeNode::Float => self.pass(4),
+            ShapeNode::Double => self.pass(8),
+            ShapeNode::Bytes => self.step_bytes(),
+            ShapeNode::Fixed(size) => self.pass(*size as u64),
+            ShapeNode::Enum(symbols) => match usize::try_from(self.long()?) {
                 Ok(symbol) if symbol < *symbols => Ok(()),
                 _ => Err("it holds a symbol that its schema does not have"),
             },
-            Node::Union(parts) => {
+            ShapeNode::Union(parts) => {
                 let part = usize::try_from(self.long()?).ok().and_then(|i| parts.get(i));
                 self.step(part.ok_or("it holds a part of a union that its schema does not have")?)
             }
-            Node::Record(parts) => parts.iter().try_for_each(|part| self.step(part)),
-            Node::Array(item) => self.items(item, false),
-            Node::Map(value) => self.items(value, true),
+            ShapeNode::Record(parts) => parts.iter().try_for_each(|part| self.step(part)),
+            ShapeNode::Array(item) => self.items(item, false),
+            ShapeNode::Map(value) => self.items(value, true),
         }
     }
 
-    fn items(&mut self, item: &Shape, keys: bool) -> Result<(), &'static str> {
+    fn items(&mut self, item: &AvroShape, keys: bool) -> Result<(), &'static str> {
         loop {
             let count = self.long()?;
             if count == 0 {
@@ -272,11 +272,11 @@ impl Data<'_> {
 mod tests {
     use super::*;
 
-    fn shape(schema: &str) -> Result<Arc<Shape>, Refusal> {
-        Shape::of(&serde_json::from_str(schema).unwrap())
+    fn shape(schema: &str) -> Result<Arc<AvroShape>, SchemaRefusal> {
+        AvroShape::of(&serde_json::from_str(schema).unwrap())
     }
 
-    fn record(fields: &str) -> Arc<Shape> {
+    fn record(fields: &str) -> Arc<AvroShape> {
         shape(&format!(r#"{{"type":"record","name":"n.r","fields":[{fields}]}}"#)).unwrap()
     }
 

@@ -17,7 +17,7 @@ pub(crate) enum AvroCodec {
 
 /// Why a block cannot be unpacked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NotUnpacked {
+pub(crate) enum DecompressError {
     /// It is not what its codec says.
     Damaged,
     /// It is larger than it may be.
@@ -38,18 +38,18 @@ impl AvroCodec {
     }
 
     /// What a block holds, if it has not more than so many bytes: what is larger is never in memory.
-    pub(crate) fn unpack(self, block: &[u8], most: u64) -> Result<Cow<'_, [u8]>, NotUnpacked> {
+    pub(crate) fn unpack(self, block: &[u8], maximum: u64) -> Result<Cow<'_, [u8]>, DecompressError> {
         let all = |packed: &mut dyn Read| {
             let mut out = Vec::new();
-            packed.take(most + 1).read_to_end(&mut out).map_err(|_| NotUnpacked::Damaged)?;
-            if out.len() as u64 > most { Err(NotUnpacked::TooLarge) } else { Ok(Cow::Owned(out)) }
+            packed.take(maximum + 1).read_to_end(&mut out).map_err(|_| DecompressError::Damaged)?;
+            if out.len() as u64 > maximum { Err(DecompressError::TooLarge) } else { Ok(Cow::Owned(out)) }
         };
         match self {
-            Self::Null if block.len() as u64 > most => Err(NotUnpacked::TooLarge),
+            Self::Null if block.len() as u64 > maximum => Err(DecompressError::TooLarge),
             Self::Null => Ok(Cow::Borrowed(block)),
             Self::Deflate => all(&mut flate2::bufread::DeflateDecoder::new(block)),
-            Self::Snappy => snappy(block, most),
-            Self::Zstd => all(&mut zstd::Decoder::with_buffer(block).map_err(|_| NotUnpacked::Damaged)?),
+            Self::Snappy => snappy(block, maximum),
+            Self::Zstd => all(&mut zstd::Decoder::with_buffer(block).map_err(|_| DecompressError::Damaged)?),
             Self::Bzip2 => all(&mut bzip2::bufread::BzDecoder::new(block)),
             Self::Xz => all(&mut liblzma::bufread::XzDecoder::new(block)),
         }
@@ -57,15 +57,15 @@ impl AvroCodec {
 }
 
 /// A block is followed by the CRC-32 of what it holds.
-fn snappy(block: &[u8], most: u64) -> Result<Cow<'_, [u8]>, NotUnpacked> {
-    let (packed, check) = block.split_last_chunk::<4>().ok_or(NotUnpacked::Damaged)?;
-    let size = snap::raw::decompress_len(packed).map_err(|_| NotUnpacked::Damaged)?;
-    if size as u64 > most {
-        return Err(NotUnpacked::TooLarge);
+fn snappy(block: &[u8], maximum: u64) -> Result<Cow<'_, [u8]>, DecompressError> {
+    let (packed, check) = block.split_last_chunk::<4>().ok_or(DecompressError::Damaged)?;
+    let size = snap::raw::decompress_len(packed).map_err(|_| DecompressError::Damaged)?;
+    if size as u64 > maximum {
+        return Err(DecompressError::TooLarge);
     }
-    let out = snap::raw::Decoder::new().decompress_vec(packed).map_err(|_| NotUnpacked::Damaged)?;
+    let out = snap::raw::Decoder::new().decompress_vec(packed).map_err(|_| DecompressError::Damaged)?;
     let same = crc32fast::hash(&out) == u32::from_be_bytes(*check);
-    if same { Ok(Cow::Owned(out)) } else { Err(NotUnpacked::Damaged) }
+    if same { Ok(Cow::Owned(out)) } else { Err(DecompressError::Damaged) }
 }
 
 #[cfg(test)]
@@ -110,7 +110,7 @@ mod tests {
         for codec in ALL {
             let packed = packed(codec, &content);
             assert_eq!(codec.unpack(&packed, 40_000).as_deref(), Ok(content.as_slice()), "{codec:?}");
-            assert_eq!(codec.unpack(&packed, 39_999), Err(NotUnpacked::TooLarge), "{codec:?}");
+            assert_eq!(codec.unpack(&packed, 39_999), Err(DecompressError::TooLarge), "{codec:?}");
         }
     }
 
@@ -118,7 +118,7 @@ mod tests {
     fn lengths_that_snappy_says_take_no_memory() {
         // 2^32 - 1 bytes.
         let huge = [0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0, 0, 0, 0];
-        assert_eq!(AvroCodec::Snappy.unpack(&huge, MAX_BLOCK), Err(NotUnpacked::TooLarge));
-        assert_eq!(AvroCodec::Snappy.unpack(&[0; 3], MAX_BLOCK), Err(NotUnpacked::Damaged));
+        assert_eq!(AvroCodec::Snappy.unpack(&huge, MAX_BLOCK), Err(DecompressError::TooLarge));
+        assert_eq!(AvroCodec::Snappy.unpack(&[0; 3], MAX_BLOCK), Err(DecompressError::Damaged));
     }
 }

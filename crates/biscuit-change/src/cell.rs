@@ -8,11 +8,11 @@ use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, FieldRef, Fields, TimeUnit};
 
-use crate::text::Why;
+use crate::text::InvalidValue;
 
 /// A value on its way from text to an array.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Cell {
+pub(crate) enum TextValue {
     Null,
     Bool(bool),
     /// Integers, days, microseconds, nanoseconds: by the type of the column.
@@ -22,13 +22,13 @@ pub(crate) enum Cell {
     Decimal(i128),
     Text(String),
     Bytes(Vec<u8>),
-    List(Vec<Cell>),
+    List(Vec<TextValue>),
     /// The fields in the order of the column's type.
-    Struct(Vec<Cell>),
-    Map(Vec<(Cell, Cell)>),
+    Struct(Vec<TextValue>),
+    Map(Vec<(TextValue, TextValue)>),
 }
 
-impl Cell {
+impl TextValue {
     /// Bytes of its texts and byte strings, and some for each value.
     pub(crate) fn size(&self) -> usize {
         16 + match self {
@@ -42,11 +42,11 @@ impl Cell {
 }
 
 /// The array of these cells; every cell was made for this type.
-pub(crate) fn to_array(t: &DataType, cells: &[Cell]) -> Result<ArrayRef, Why> {
+pub(crate) fn to_array(t: &DataType, cells: &[TextValue]) -> Result<ArrayRef, InvalidValue> {
     Ok(match t {
         DataType::Null => Arc::new(NullArray::new(cells.len())),
         DataType::Boolean => Arc::new(
-            collect(cells, |c| if let Cell::Bool(b) = c { Some(*b) } else { None }, t)?
+            collect(cells, |c| if let TextValue::Bool(b) = c { Some(*b) } else { None }, t)?
                 .into_iter()
                 .collect::<BooleanArray>(),
         ),
@@ -55,24 +55,24 @@ pub(crate) fn to_array(t: &DataType, cells: &[Cell]) -> Result<ArrayRef, Why> {
         }
         DataType::Float64 => Arc::new(collect(cells, float, t)?.into_iter().collect::<Float64Array>()),
         DataType::Decimal128(p, s) => {
-            let values = collect(cells, |c| if let Cell::Decimal(d) = c { Some(*d) } else { None }, t)?;
+            let values = collect(cells, |c| if let TextValue::Decimal(d) = c { Some(*d) } else { None }, t)?;
             let array = values.into_iter().collect::<Decimal128Array>();
-            let array = array.with_precision_and_scale(*p, *s).map_err(|e| Why::from(e.to_string()))?;
+            let array = array.with_precision_and_scale(*p, *s).map_err(|e| InvalidValue::from(e.to_string()))?;
             // The array takes any number; Parquet would store the lower bytes of one that has too many digits.
             let fits = array.validate_decimal_precision(*p);
-            fits.map_err(|_| Why::overflow(format!("a value has more digits than {t}")))?;
+            fits.map_err(|_| InvalidValue::overflow(format!("a value has more digits than {t}")))?;
             Arc::new(array)
         }
         DataType::Utf8 | DataType::Binary if bytes(cells) > i32::MAX as usize => {
-            return Err(Why::too_large("the values of one batch have more than 2^31 bytes"));
+            return Err(InvalidValue::too_large("the values of one batch have more than 2^31 bytes"));
         }
         DataType::Utf8 => Arc::new(
-            collect(cells, |c| if let Cell::Text(t) = c { Some(t.as_str()) } else { None }, t)?
+            collect(cells, |c| if let TextValue::Text(t) = c { Some(t.as_str()) } else { None }, t)?
                 .into_iter()
                 .collect::<StringArray>(),
         ),
         DataType::Binary => Arc::new(
-            collect(cells, |c| if let Cell::Bytes(b) = c { Some(b.as_slice()) } else { None }, t)?
+            collect(cells, |c| if let TextValue::Bytes(b) = c { Some(b.as_slice()) } else { None }, t)?
                 .into_iter()
                 .collect::<BinaryArray>(),
         ),
@@ -80,9 +80,9 @@ pub(crate) fn to_array(t: &DataType, cells: &[Cell]) -> Result<ArrayRef, Why> {
         DataType::Struct(fields) => structs(fields, cells)?,
         DataType::Map(entry, _) => map(entry, cells)?,
         DataType::UInt64 => {
-            let value = |c: &Cell| match c {
-                Cell::Int(i) => u64::try_from(*i).ok(),
-                Cell::Decimal(d) => u64::try_from(*d).ok(),
+            let value = |c: &TextValue| match c {
+                TextValue::Int(i) => u64::try_from(*i).ok(),
+                TextValue::Decimal(d) => u64::try_from(*d).ok(),
                 _ => None,
             };
             Arc::new(collect(cells, value, t)?.into_iter().collect::<UInt64Array>())
@@ -92,40 +92,44 @@ pub(crate) fn to_array(t: &DataType, cells: &[Cell]) -> Result<ArrayRef, Why> {
 }
 
 /// Bytes of texts and byte strings, which an array counts with 31 bits.
-fn bytes(cells: &[Cell]) -> usize {
-    let of = |c: &Cell| match c {
-        Cell::Text(t) => t.len(),
-        Cell::Bytes(b) => b.len(),
+fn bytes(cells: &[TextValue]) -> usize {
+    let of = |c: &TextValue| match c {
+        TextValue::Text(t) => t.len(),
+        TextValue::Bytes(b) => b.len(),
         _ => 0,
     };
     cells.iter().map(of).sum()
 }
 
-fn collect<'a, T>(cells: &'a [Cell], get: impl Fn(&'a Cell) -> Option<T>, t: &DataType) -> Result<Vec<Option<T>>, Why> {
-    let one = |c: &'a Cell| match c {
-        Cell::Null => Ok(None),
-        c => get(c).map(Some).ok_or_else(|| Why::from(format!("a value is not {t}"))),
+fn collect<'a, T>(
+    cells: &'a [TextValue],
+    get: impl Fn(&'a TextValue) -> Option<T>,
+    t: &DataType,
+) -> Result<Vec<Option<T>>, InvalidValue> {
+    let one = |c: &'a TextValue| match c {
+        TextValue::Null => Ok(None),
+        c => get(c).map(Some).ok_or_else(|| InvalidValue::from(format!("a value is not {t}"))),
     };
     cells.iter().map(one).collect()
 }
 
-fn float(c: &Cell) -> Option<f64> {
+fn float(c: &TextValue) -> Option<f64> {
     match c {
-        Cell::Float(f) => Some(*f),
+        TextValue::Float(f) => Some(*f),
         // Only inferred columns mix the two; a whole number that a double cannot hold exactly is no double.
-        Cell::Int(i) => Some(*i as f64).filter(|f| *f as i128 == i128::from(*i)),
+        TextValue::Int(i) => Some(*i as f64).filter(|f| *f as i128 == i128::from(*i)),
         _ => None,
     }
 }
 
 /// Types that are integers underneath: a cast from Int64 that fails where a value does not fit.
-fn integers(t: &DataType, cells: &[Cell]) -> Result<ArrayRef, Why> {
-    let values = collect(cells, |c| if let Cell::Int(i) = c { Some(*i) } else { None }, t)?;
+fn integers(t: &DataType, cells: &[TextValue]) -> Result<ArrayRef, InvalidValue> {
+    let values = collect(cells, |c| if let TextValue::Int(i) = c { Some(*i) } else { None }, t)?;
     let base: ArrayRef = Arc::new(values.into_iter().collect::<arrow::array::Int64Array>());
     let strict = |a: &ArrayRef, t: &DataType| {
         let options = CastOptions { safe: false, ..CastOptions::default() };
         // The error of the cast quotes the value.
-        cast_with_options(a, t, &options).map_err(|_| Why::from(format!("a value does not fit {t}")))
+        cast_with_options(a, t, &options).map_err(|_| InvalidValue::from(format!("a value does not fit {t}")))
     };
     match t {
         DataType::Date32 => strict(&strict(&base, &DataType::Int32)?, t),
@@ -150,54 +154,56 @@ fn with_zone(naive: &ArrayRef, unit: TimeUnit, zone: Arc<str>) -> ArrayRef {
     }
 }
 
-fn list(item: &FieldRef, cells: &[Cell]) -> Result<ArrayRef, Why> {
+fn list(item: &FieldRef, cells: &[TextValue]) -> Result<ArrayRef, InvalidValue> {
     let mut flat = Vec::new();
     let mut lengths = Vec::with_capacity(cells.len());
     for c in cells {
         let before = flat.len();
         match c {
-            Cell::Null => {}
-            Cell::List(items) => flat.extend(items.iter().cloned()),
+            TextValue::Null => {}
+            TextValue::List(items) => flat.extend(items.iter().cloned()),
             _ => return Err("a value is no list".into()),
         }
         lengths.push(flat.len() - before);
     }
     let values = to_array(item.data_type(), &flat)?;
     if values.len() > i32::MAX as usize {
-        return Err(Why::too_large("the lists of one batch have more than 2^31 items"));
+        return Err(InvalidValue::too_large("the lists of one batch have more than 2^31 items"));
     }
     Ok(Arc::new(ListArray::new(item.clone(), OffsetBuffer::from_lengths(lengths), values, nulls(cells))))
 }
 
-fn structs(fields: &Fields, cells: &[Cell]) -> Result<ArrayRef, Why> {
+fn structs(fields: &Fields, cells: &[TextValue]) -> Result<ArrayRef, InvalidValue> {
     let column = |i: usize| {
-        let of = |c: &Cell| match c {
-            Cell::Struct(values) => values[i].clone(),
-            _ => Cell::Null,
+        let of = |c: &TextValue| match c {
+            TextValue::Struct(values) => values[i].clone(),
+            _ => TextValue::Null,
         };
         to_array(fields[i].data_type(), &cells.iter().map(of).collect::<Vec<_>>())
     };
     let columns = (0..fields.len()).map(column).collect::<Result<Vec<_>, _>>()?;
-    Ok(Arc::new(StructArray::try_new(fields.clone(), columns, nulls(cells)).map_err(|e| Why::from(e.to_string()))?))
+    Ok(Arc::new(
+        StructArray::try_new(fields.clone(), columns, nulls(cells)).map_err(|e| InvalidValue::from(e.to_string()))?,
+    ))
 }
 
-fn map(entry: &FieldRef, cells: &[Cell]) -> Result<ArrayRef, Why> {
+fn map(entry: &FieldRef, cells: &[TextValue]) -> Result<ArrayRef, InvalidValue> {
     let DataType::Struct(fields) = entry.data_type() else { return Err("a map has entries".into()) };
     let (mut keys, mut values, mut lengths) = (vec![], vec![], vec![]);
     for c in cells {
-        let entries: &[(Cell, Cell)] = if let Cell::Map(entries) = c { entries } else { &[] };
+        let entries: &[(TextValue, TextValue)] = if let TextValue::Map(entries) = c { entries } else { &[] };
         lengths.push(entries.len());
         keys.extend(entries.iter().map(|(k, _)| k.clone()));
         values.extend(entries.iter().map(|(_, v)| v.clone()));
     }
     let columns = vec![to_array(fields[0].data_type(), &keys)?, to_array(fields[1].data_type(), &values)?];
-    let entries = StructArray::try_new(fields.clone(), columns, None).map_err(|e| Why::from(e.to_string()))?;
+    let entries = StructArray::try_new(fields.clone(), columns, None).map_err(|e| InvalidValue::from(e.to_string()))?;
     let map = MapArray::try_new(entry.clone(), OffsetBuffer::from_lengths(lengths), entries, nulls(cells), false);
-    Ok(Arc::new(map.map_err(|e| Why::from(e.to_string()))?))
+    Ok(Arc::new(map.map_err(|e| InvalidValue::from(e.to_string()))?))
 }
 
-fn nulls(cells: &[Cell]) -> Option<NullBuffer> {
-    Some(NullBuffer::from_iter(cells.iter().map(|c| *c != Cell::Null)))
+fn nulls(cells: &[TextValue]) -> Option<NullBuffer> {
+    Some(NullBuffer::from_iter(cells.iter().map(|c| *c != TextValue::Null)))
 }
 
 #[cfg(test)]
@@ -207,8 +213,8 @@ mod tests {
     #[test]
     fn a_number_with_more_digits_than_its_column_is_no_value_of_it() {
         let t = DataType::Decimal128(5, 2);
-        assert!(to_array(&t, &[Cell::Decimal(99_999), Cell::Null]).is_ok());
-        let why = to_array(&t, &[Cell::Decimal(100_000)]).unwrap_err();
-        assert_eq!(why, Why::overflow("a value has more digits than Decimal128(5, 2)"));
+        assert!(to_array(&t, &[TextValue::Decimal(99_999), TextValue::Null]).is_ok());
+        let reason = to_array(&t, &[TextValue::Decimal(100_000)]).unwrap_err();
+        assert_eq!(reason, InvalidValue::overflow("a value has more digits than Decimal128(5, 2)"));
     }
 }

@@ -5,16 +5,16 @@ use arrow::array::{RecordBatch, UInt32Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::take_record_batch;
 use biscuit_core::{Error, Result};
-use biscuit_schema::{Conflict, Losses};
+use biscuit_schema::{ColumnLosses, TypeConflict};
 use serde::{Deserialize, Serialize};
 
-use crate::declared::{Lost, push_once};
-use crate::op::Op;
-use crate::refused::{RawRows, Raws, Refused};
+use crate::declared::{LossCounter, push_once};
+use crate::op::ChangeOp;
+use crate::refused::{RawRows, RawSource, RefusedRecord};
 
 /// Whether a column that a record's batch does not have was null in it, or was not said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Completeness {
+pub enum AbsentColumns {
     /// Records are full images: a column that is not there is null.
     Full,
     /// Records name what changed: a column that is not there keeps its value.
@@ -23,7 +23,7 @@ pub enum Completeness {
 
 /// Which half of a key update a record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum MoveKind {
+pub enum KeyChangeKind {
     /// The delete of the old key; the other key is the new one.
     To,
     /// The create of the new key; the other key is the old one.
@@ -32,11 +32,11 @@ pub enum MoveKind {
 
 /// The other half of a key update.
 #[derive(Debug, Clone)]
-pub struct Move {
+pub struct KeyChange {
     /// The row of its batch that this belongs to.
     pub row: usize,
     /// Which half that row is.
-    pub kind: MoveKind,
+    pub kind: KeyChangeKind,
     /// The other half's key: one row, the key columns.
     pub key: RecordBatch,
 }
@@ -60,19 +60,19 @@ pub struct ChangeBatch {
     /// The columns to store, the key and the order columns among them.
     pub rows: RecordBatch,
     /// What each record does.
-    pub ops: Vec<Op>,
+    pub ops: Vec<ChangeOp>,
     /// The operation code of each record in lower case, empty where it has none; no entry at all where no record has one.
     pub codes: Vec<Arc<str>>,
     /// By column, which records give it; none where all do.
-    pub given: Vec<Option<BooleanBuffer>>,
+    pub present: Vec<Option<BooleanBuffer>>,
     /// What the absence of a column means.
-    pub completeness: Completeness,
+    pub completeness: AbsentColumns,
     /// The source rank: 0 for a full load that ranks below changes, 1 for changes.
     pub rank: u8,
     /// The number of the slice from which on the records count, where the table has one state per period; else 0.
-    pub slice: u32,
+    pub period: u32,
     /// The halves of key updates.
-    pub moves: Vec<Move>,
+    pub key_changes: Vec<KeyChange>,
     /// The server whose log orders the records, where positions in the logs of two servers cannot be compared.
     pub server: Option<LogServer>,
     /// The file, as messages call it.
@@ -108,20 +108,21 @@ impl ChangeBatch {
         let old = || rows.iter().map(|&r| r as usize);
         let failed = |e| Error::internal("records could not be picked").with_source(e);
         let bits = |b: &BooleanBuffer| old().map(|r| b.value(r)).collect();
-        let new: HashMap<usize, usize> = if self.moves.is_empty() { HashMap::new() } else { old().zip(0..).collect() };
-        let moved = |m: &Move| Some(Move { row: *new.get(&m.row)?, ..m.clone() });
+        let new: HashMap<usize, usize> =
+            if self.key_changes.is_empty() { HashMap::new() } else { old().zip(0..).collect() };
+        let moved = |m: &KeyChange| Some(KeyChange { row: *new.get(&m.row)?, ..m.clone() });
         Ok(Self {
             rows: take_record_batch(&self.rows, &UInt32Array::from(rows.to_vec())).map_err(failed)?,
             ops: old().map(|r| self.ops[r]).collect(),
             codes: if self.codes.is_empty() { vec![] } else { old().map(|r| self.codes[r].clone()).collect() },
-            given: self.given.iter().map(|g| g.as_ref().map(bits)).collect(),
+            present: self.present.iter().map(|g| g.as_ref().map(bits)).collect(),
             places: old().map(|r| self.places[r]).collect(),
             raw: self.raw.as_ref().map(|r| r.0.pick(rows).map(RawRows)).transpose()?,
-            moves: self.moves.iter().filter_map(moved).collect(),
+            key_changes: self.key_changes.iter().filter_map(moved).collect(),
             file: self.file.clone(),
             completeness: self.completeness,
             rank: self.rank,
-            slice: self.slice,
+            period: self.period,
             server: self.server.clone(),
         })
     }
@@ -135,14 +136,14 @@ impl ChangeBatch {
     pub fn memory(&self) -> usize {
         let raw = match self.raw.as_ref().map(|r| &r.0) {
             None => 0,
-            Some(Raws::Text { spans, .. }) => spans.iter().map(|s| s.len() + size_of_val(s)).sum(),
-            Some(Raws::Rows(rows)) => rows.get_array_memory_size(),
-            Some(Raws::Each(all)) => all.iter().map(|raw| raw.len() + size_of_val(raw)).sum(),
+            Some(RawSource::Text { spans, .. }) => spans.iter().map(|s| s.len() + size_of_val(s)).sum(),
+            Some(RawSource::Rows(rows)) => rows.get_array_memory_size(),
+            Some(RawSource::Each(all)) => all.iter().map(|raw| raw.len() + size_of_val(raw)).sum(),
         };
-        let moves: usize = self.moves.iter().map(|m| m.key.get_array_memory_size()).sum();
-        let each = size_of::<Op>() + size_of::<u64>();
+        let key_changes: usize = self.key_changes.iter().map(|m| m.key.get_array_memory_size()).sum();
+        let each = size_of::<ChangeOp>() + size_of::<u64>();
         let codes = size_of::<Arc<str>>() * self.codes.len();
-        self.rows.get_array_memory_size() + raw + moves + codes + each * self.ops.len()
+        self.rows.get_array_memory_size() + raw + key_changes + codes + each * self.ops.len()
     }
 
     /// The same records, of which others are put aside than what was in the file: sealed ones.
@@ -152,7 +153,7 @@ impl ChangeBatch {
     pub fn map_raw(mut self, mut seal: impl FnMut(Vec<u8>) -> Result<Vec<u8>>) -> Result<Self> {
         if let Some(RawRows(raws)) = self.raw.take() {
             let sealed = (0..self.ops.len()).map(|row| seal(raws.get(row)?).map(Arc::from)).collect::<Result<_>>()?;
-            self.raw = Some(RawRows(Raws::Each(sealed)));
+            self.raw = Some(RawRows(RawSource::Each(sealed)));
         }
         Ok(self)
     }
@@ -161,9 +162,9 @@ impl ChangeBatch {
     ///
     /// # Errors
     /// The error itself if the source did not keep the records as they were: what is put aside must not be lost.
-    pub fn refuse(&self, row: usize, e: Error) -> Result<Refused> {
+    pub fn refuse(&self, row: usize, e: Error) -> Result<RefusedRecord> {
         match &self.raw {
-            Some(raw) => Ok(Refused::new(&self.file, self.places[row], &e, raw.0.get(row)?)),
+            Some(raw) => Ok(RefusedRecord::new(&self.file, self.places[row], &e, raw.0.get(row)?)),
             None => Err(e),
         }
     }
@@ -172,7 +173,7 @@ impl ChangeBatch {
 /// The change records of one run.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
-pub struct Changes {
+pub struct ChangeRecords {
     /// The records.
     pub batches: Vec<ChangeBatch>,
     /// Input records that are no change of the table: Kafka tombstones, images before an update, logical messages.
@@ -188,16 +189,16 @@ pub struct Changes {
     /// Files that have the keys or headers of messages, whose values are in others.
     pub passed_over: Vec<String>,
     /// Records that were put aside.
-    pub refused: Vec<Refused>,
+    pub refused: Vec<RefusedRecord>,
     /// Columns of the records that the contract does not have, and that were left out.
     pub dropped_columns: Vec<String>,
     /// Values that were rounded, or became null or the default, as the contract has it, by column.
-    pub losses: BTreeMap<String, Losses>,
+    pub losses: BTreeMap<String, ColumnLosses>,
     /// Columns of text formats whose values are of several types, and that are text for that.
-    pub conflicts: Vec<Conflict>,
+    pub conflicts: Vec<TypeConflict>,
 }
 
-impl Changes {
+impl ChangeRecords {
     /// The change records of these batches, without a key or an order of their own.
     pub fn of(batches: Vec<ChangeBatch>) -> Self {
         Self { batches, ..Self::default() }
@@ -208,7 +209,7 @@ impl Changes {
         self.batches.iter().map(|b| b.ops.len()).sum()
     }
 
-    pub(crate) fn lost(&mut self, lost: Lost) {
+    pub(crate) fn lost(&mut self, lost: LossCounter) {
         lost.dropped.into_iter().for_each(|name| push_once(&mut self.dropped_columns, name));
         lost.columns.into_iter().for_each(|(column, losses)| self.losses.entry(column).or_default().add(&losses));
     }

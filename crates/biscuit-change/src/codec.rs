@@ -4,12 +4,14 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
-use biscuit_schema::{Column, DebeziumSettings, Epoch, Wire, hex_bytes, iso_date, iso_date_time, iso_time};
+use biscuit_schema::{
+    ContractColumn, DebeziumSettings, EpochUnit, WireType, hex_bytes, iso_date, iso_date_time, iso_time,
+};
 
-use crate::cell::Cell;
+use crate::cell::TextValue;
 use crate::declared::{as_written as as_written_type, push_once};
 use crate::json;
-use crate::text::Why;
+use crate::text::InvalidValue;
 
 /// PostgreSQL's `infinity` and `-infinity` as Debezium writes them for timestamps without a zone, in microseconds.
 const INFINITY: i64 = 9_223_372_036_825_200_000;
@@ -27,7 +29,7 @@ const MAX_BITS: u32 = 65_536;
 
 /// How a value on the wire becomes a value of a column. Decoding takes the JSON text of the value.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Codec {
+pub(crate) enum ValueCodec {
     /// The value as JSON writes values of this type: dates and times as ISO text, binary as base64.
     Plain(DataType),
     /// The value as text, or nested text, which is coerced to the column's type later.
@@ -57,14 +59,14 @@ pub(crate) enum Codec {
     /// Bytes as hexadecimal digits.
     Hex,
     /// A list.
-    List(Box<Codec>),
+    List(Box<ValueCodec>),
     /// A struct.
-    Struct(Vec<(String, Codec)>),
+    Struct(Vec<(String, ValueCodec)>),
     /// A map with text keys.
-    Map(Box<Codec>),
+    Map(Box<ValueCodec>),
 }
 
-impl Codec {
+impl ValueCodec {
     /// The type of the column.
     pub(crate) fn data_type(&self) -> DataType {
         let unit = |u: &TimeUnit| if *u == TimeUnit::Nanosecond { TimeUnit::Nanosecond } else { TimeUnit::Microsecond };
@@ -86,23 +88,23 @@ impl Codec {
     }
 
     /// The cell of a value's JSON text.
-    pub(crate) fn decode(&self, raw: &str) -> Result<Cell, Why> {
+    pub(crate) fn decode(&self, raw: &str) -> Result<TextValue, InvalidValue> {
         if raw == "null" {
-            return Ok(Cell::Null);
+            return Ok(TextValue::Null);
         }
         match self {
             Self::Plain(t) => plain(t, raw),
-            Self::Written(t) => as_written(t, raw, At { name: "", inside: None }, &mut Vec::new()),
+            Self::Written(t) => as_written(t, raw, ValuePosition { name: "", inside: None }, &mut Vec::new()),
             Self::Iso(t) => match raw.strip_suffix("Z\"") {
                 Some(text) => plain(t, &format!("{text}\"")),
                 None => plain(t, raw),
             },
             Self::EpochDays => match i32::try_from(integer(raw)?) {
-                Ok(days) => Ok(Cell::Int(days.into())),
-                Err(_) => Err(Why::overflow("it is out of the range of dates")),
+                Ok(days) => Ok(TextValue::Int(days.into())),
+                Err(_) => Err(InvalidValue::overflow("it is out of the range of dates")),
             },
             Self::TimeOfDay(u) => time_of_day(integer(raw)?, *u),
-            Self::Clock(u) => Ok(Cell::Text(clock(integer(raw)?, *u))),
+            Self::Clock(u) => Ok(TextValue::Text(clock(integer(raw)?, *u))),
             Self::Epoch(u) => in_unit(integer(raw)?, *u),
             Self::Zoned => zoned(raw),
             Self::Decimal(p, s) => within(decimal(raw, *s)?, *p),
@@ -113,19 +115,19 @@ impl Codec {
             Self::Hex => bytes(raw, hex_bytes),
             Self::List(item) => {
                 let items = json::items(raw).ok_or("it is no list")?;
-                Ok(Cell::List(items.iter().map(|i| item.decode(i.get())).collect::<Result<_, _>>()?))
+                Ok(TextValue::List(items.iter().map(|i| item.decode(i.get())).collect::<Result<_, _>>()?))
             }
             Self::Struct(fields) => {
                 let object = json::object(raw).map_err(|_| "it is no struct")?;
-                let field = |(n, c): &(String, Self)| object.get(n).map_or(Ok(Cell::Null), |v| c.decode(v.get()));
-                Ok(Cell::Struct(fields.iter().map(field).collect::<Result<_, _>>()?))
+                let field = |(n, c): &(String, Self)| object.get(n).map_or(Ok(TextValue::Null), |v| c.decode(v.get()));
+                Ok(TextValue::Struct(fields.iter().map(field).collect::<Result<_, _>>()?))
             }
             Self::Map(value) => {
                 let object = json::object(raw).map_err(|_| "it is no map")?;
                 let entry = |(k, v): &(String, &serde_json::value::RawValue)| {
-                    Ok((Cell::Text(k.clone()), value.decode(v.get())?))
+                    Ok((TextValue::Text(k.clone()), value.decode(v.get())?))
                 };
-                Ok(Cell::Map(object.0.iter().map(entry).collect::<Result<_, Why>>()?))
+                Ok(TextValue::Map(object.0.iter().map(entry).collect::<Result<_, InvalidValue>>()?))
             }
         }
     }
@@ -166,7 +168,7 @@ impl Codec {
     }
 
     /// Adds the paths of struct fields in a value that this codec does not decode.
-    pub(crate) fn unknown_fields(&self, raw: &str, at: At<'_>, unknown: &mut Vec<String>) {
+    pub(crate) fn unknown_fields(&self, raw: &str, at: ValuePosition<'_>, unknown: &mut Vec<String>) {
         match self {
             Self::Plain(t) | Self::Written(t) if t.is_nested() => drop(as_written(t, raw, at, unknown)),
             Self::List(item) => {
@@ -180,7 +182,9 @@ impl Codec {
             Self::Struct(fields) => {
                 for (name, value) in &json::object(raw).unwrap_or_default().0 {
                     match fields.iter().find(|(field, _)| field == name) {
-                        Some((_, codec)) => codec.unknown_fields(value.get(), At { name, inside: Some(&at) }, unknown),
+                        Some((_, codec)) => {
+                            codec.unknown_fields(value.get(), ValuePosition { name, inside: Some(&at) }, unknown)
+                        }
                         None => push_once(unknown, at.path(name)),
                     }
                 }
@@ -190,18 +194,18 @@ impl Codec {
     }
 
     /// The codec of a declared column, for a connector with these settings.
-    pub(crate) fn declared(column: &Column, settings: &DebeziumSettings) -> Self {
+    pub(crate) fn declared(column: &ContractColumn, settings: &DebeziumSettings) -> Self {
         let t = column.column_type.arrow();
         // The contract's own rules for times replace the connector's settings.
-        if column.reading.epoch != Epoch::Auto || !column.reading.formats.is_empty() {
+        if column.reading.epoch != EpochUnit::Auto || !column.reading.formats.is_empty() {
             return Self::Written(as_written_type(t));
         }
         match (column.column_type.wire(), t) {
-            (Wire::VariableDecimal, _) => Self::VariableDecimal,
-            (Wire::Bits(n), _) => Self::Bits(n),
-            (Wire::Digits(_), DataType::Timestamp(_, Some(_))) => Self::Zoned,
-            (Wire::Digits(_), DataType::Utf8) => Self::Plain(DataType::Utf8),
-            (Wire::Digits(d), _) => Self::time(t, d, &settings.time),
+            (WireType::VariableDecimal, _) => Self::VariableDecimal,
+            (WireType::Bits(n), _) => Self::Bits(n),
+            (WireType::Digits(_), DataType::Timestamp(_, Some(_))) => Self::Zoned,
+            (WireType::Digits(_), DataType::Utf8) => Self::Plain(DataType::Utf8),
+            (WireType::Digits(d), _) => Self::time(t, d, &settings.time),
             (_, DataType::Date32) if settings.time == "isostring" => Self::Iso(DataType::Date32),
             (_, DataType::Date32) => Self::EpochDays,
             (_, DataType::Binary) => match settings.binary.as_str() {
@@ -261,43 +265,44 @@ impl NamedTypes for DataType {
     }
 }
 
-fn plain(t: &DataType, raw: &str) -> Result<Cell, Why> {
-    let text =
-        || json::string(raw).ok_or_else(|| Why::from(format!("it is not the text that {} is read from", name(t))));
+fn plain(t: &DataType, raw: &str) -> Result<TextValue, InvalidValue> {
+    let text = || {
+        json::string(raw).ok_or_else(|| InvalidValue::from(format!("it is not the text that {} is read from", name(t))))
+    };
     match t {
         DataType::Null => Err("it is not null".into()),
         DataType::Boolean => match raw {
-            "true" => Ok(Cell::Bool(true)),
-            "false" => Ok(Cell::Bool(false)),
+            "true" => Ok(TextValue::Bool(true)),
+            "false" => Ok(TextValue::Bool(false)),
             _ => Err("it is neither true nor false".into()),
         },
         DataType::Float32 => match float(raw)? {
-            v if v.is_finite() && (v as f32).is_infinite() => Err(Why::overflow("it does not fit in float")),
-            v => Ok(Cell::Float(v)),
+            v if v.is_finite() && (v as f32).is_infinite() => Err(InvalidValue::overflow("it does not fit in float")),
+            v => Ok(TextValue::Float(v)),
         },
-        DataType::Float64 => exact_float(raw).map(Cell::Float),
+        DataType::Float64 => exact_float(raw).map(TextValue::Float),
         DataType::Decimal128(p, s) => {
             within(decimal_text(&json::string(raw).unwrap_or_else(|| raw.to_owned()), *s)?, *p)
         }
-        DataType::Utf8 if raw.starts_with(['{', '[']) => Ok(Cell::Text(raw.to_owned())),
-        DataType::Utf8 => Ok(Cell::Text(text()?)),
+        DataType::Utf8 if raw.starts_with(['{', '[']) => Ok(TextValue::Text(raw.to_owned())),
+        DataType::Utf8 => Ok(TextValue::Text(text()?)),
         DataType::Binary => bytes(raw, |t| STANDARD.decode(t).ok()),
         DataType::Date32 => {
             let days = iso_date(&text()?).ok_or("it is no date; write YYYY-MM-DD")?;
-            Ok(Cell::Int(days.into()))
+            Ok(TextValue::Int(days.into()))
         }
         DataType::Time64(unit) => {
             let nanos = iso_time(&text()?).ok_or("it is no time; write HH:MM:SS")?;
             to_unit(nanos.into(), *unit)
         }
         DataType::Timestamp(unit, zone) => timestamp(&text()?, *unit, zone.is_some()),
-        DataType::List(item) => Codec::List(Box::new(Codec::Plain(item.data_type().clone()))).decode(raw),
+        DataType::List(item) => ValueCodec::List(Box::new(ValueCodec::Plain(item.data_type().clone()))).decode(raw),
         DataType::Struct(fields) => {
-            let fields = fields.iter().map(|f| (f.name().clone(), Codec::Plain(f.data_type().clone()))).collect();
-            Codec::Struct(fields).decode(raw)
+            let fields = fields.iter().map(|f| (f.name().clone(), ValueCodec::Plain(f.data_type().clone()))).collect();
+            ValueCodec::Struct(fields).decode(raw)
         }
         DataType::Map(entry, _) => match entry.data_type() {
-            DataType::Struct(kv) => Codec::Map(Box::new(Codec::Plain(kv[1].data_type().clone()))).decode(raw),
+            DataType::Struct(kv) => ValueCodec::Map(Box::new(ValueCodec::Plain(kv[1].data_type().clone()))).decode(raw),
             _ => Err("a map has entries".into()),
         },
         t if t.is_integer() => whole(raw, t),
@@ -306,11 +311,11 @@ fn plain(t: &DataType, raw: &str) -> Result<Cell, Why> {
 }
 
 /// Parses a double; refuses whole numbers that a double cannot hold exactly.
-fn exact_float(raw: &str) -> Result<f64, Why> {
+fn exact_float(raw: &str) -> Result<f64, InvalidValue> {
     let value = float(raw)?;
     match raw.parse::<i128>() {
         Ok(whole) if value as i128 != whole => {
-            Err(Why::precision_loss("it is a whole number that a double does not hold"))
+            Err(InvalidValue::precision_loss("it is a whole number that a double does not hold"))
         }
         _ => Ok(value),
     }
@@ -318,12 +323,12 @@ fn exact_float(raw: &str) -> Result<f64, Why> {
 
 /// Where a value is: a column, or a field inside of one.
 #[derive(Clone, Copy)]
-pub(crate) struct At<'a> {
+pub(crate) struct ValuePosition<'a> {
     pub(crate) name: &'a str,
-    pub(crate) inside: Option<&'a At<'a>>,
+    pub(crate) inside: Option<&'a ValuePosition<'a>>,
 }
 
-impl At<'_> {
+impl ValuePosition<'_> {
     fn path(&self, field: &str) -> String {
         match self.inside {
             Some(outer) => format!("{}.{field}", outer.path(self.name)),
@@ -334,26 +339,33 @@ impl At<'_> {
 
 /// The cell of a value's JSON text in a type that text is read in first: scalars as they are written, bytes from base64. `dropped` gets the fields of
 /// structs that the type does not have.
-pub(crate) fn as_written(t: &DataType, raw: &str, at: At<'_>, dropped: &mut Vec<String>) -> Result<Cell, Why> {
+pub(crate) fn as_written(
+    t: &DataType,
+    raw: &str,
+    at: ValuePosition<'_>,
+    dropped: &mut Vec<String>,
+) -> Result<TextValue, InvalidValue> {
     if raw == "null" {
-        return Ok(Cell::Null);
+        return Ok(TextValue::Null);
     }
     match t {
-        DataType::Utf8 => Ok(Cell::Text(json::string(raw).unwrap_or_else(|| raw.to_owned()))),
+        DataType::Utf8 => Ok(TextValue::Text(json::string(raw).unwrap_or_else(|| raw.to_owned()))),
         DataType::List(item) => {
             let items = json::items(raw).ok_or("it is no list")?;
             let items = items.iter().map(|i| as_written(item.data_type(), i.get(), at, dropped));
-            Ok(Cell::List(items.collect::<Result<_, _>>()?))
+            Ok(TextValue::List(items.collect::<Result<_, _>>()?))
         }
         DataType::Struct(fields) => {
             let object = json::object(raw).map_err(|_| "it is no struct")?;
             let mut cells = Vec::with_capacity(fields.len());
             for field in fields {
-                let inside = At { name: field.name(), inside: Some(&at) };
+                let inside = ValuePosition { name: field.name(), inside: Some(&at) };
                 let like =
                     || object.0.iter().find(|(name, _)| name.eq_ignore_ascii_case(field.name())).map(|(_, v)| *v);
                 let value = object.get(field.name()).or_else(like);
-                cells.push(value.map_or(Ok(Cell::Null), |v| as_written(field.data_type(), v.get(), inside, dropped))?);
+                cells.push(
+                    value.map_or(Ok(TextValue::Null), |v| as_written(field.data_type(), v.get(), inside, dropped))?,
+                );
             }
             // Of several names that differ in letter case only, the exact one is read.
             let is_known = |name: &str| {
@@ -363,16 +375,16 @@ pub(crate) fn as_written(t: &DataType, raw: &str, at: At<'_>, dropped: &mut Vec<
             for (name, _) in object.0.iter().filter(|(name, _)| !is_known(name)) {
                 push_once(dropped, at.path(name));
             }
-            Ok(Cell::Struct(cells))
+            Ok(TextValue::Struct(cells))
         }
         DataType::Map(entry, _) => {
             let DataType::Struct(kv) = entry.data_type() else { return Err("a map has entries".into()) };
             let object = json::object(raw).map_err(|_| "it is no map")?;
             let entries = object.0.iter().map(|(k, v)| {
                 let value = as_written(kv[1].data_type(), v.get(), at, dropped)?;
-                Ok((Cell::Text(k.clone()), value))
+                Ok((TextValue::Text(k.clone()), value))
             });
-            Ok(Cell::Map(entries.collect::<Result<_, Why>>()?))
+            Ok(TextValue::Map(entries.collect::<Result<_, InvalidValue>>()?))
         }
         t => plain(t, raw),
     }
@@ -383,10 +395,10 @@ fn name(t: &DataType) -> String {
 }
 
 /// A time since midnight. MySQL's `TIME` is one of up to 838 hours, which no time of day holds; nor is PostgreSQL's 24:00:00 one.
-fn time_of_day(n: i64, unit: TimeUnit) -> Result<Cell, Why> {
+fn time_of_day(n: i64, unit: TimeUnit) -> Result<TextValue, InvalidValue> {
     match is_within_a_day(n, unit) {
         true => in_unit(n, unit),
-        false => Err(Why::overflow("it is not within a day, and times in Parquet are")),
+        false => Err(InvalidValue::overflow("it is not within a day, and times in Parquet are")),
     }
 }
 
@@ -418,15 +430,15 @@ fn clock(n: i64, unit: TimeUnit) -> String {
     text
 }
 
-fn integer(raw: &str) -> Result<i64, Why> {
+fn integer(raw: &str) -> Result<i64, InvalidValue> {
     raw.parse().map_err(|_| "it is no whole number of 64 bits".into())
 }
 
 /// A whole number within the bounds of an integer type; `5.0` is one.
-fn whole(raw: &str, t: &DataType) -> Result<Cell, Why> {
+fn whole(raw: &str, t: &DataType) -> Result<TextValue, InvalidValue> {
     let value = match decimal_text(raw, 0) {
-        Ok(Cell::Decimal(value)) => value,
-        Err(why) if why.code() == "Overflow" => return Err(why),
+        Ok(TextValue::Decimal(value)) => value,
+        Err(reason) if reason.code() == "Overflow" => return Err(reason),
         _ => return Err("it is no whole number".into()),
     };
     let (low, high) = match t {
@@ -441,51 +453,53 @@ fn whole(raw: &str, t: &DataType) -> Result<Cell, Why> {
     };
     match i64::try_from(value) {
         _ if value < low || value > high => Err(format!("it does not fit in {}", name(t)).into()),
-        Ok(v) => Ok(Cell::Int(v)),
-        Err(_) => Ok(Cell::Decimal(value)),
+        Ok(v) => Ok(TextValue::Int(v)),
+        Err(_) => Ok(TextValue::Decimal(value)),
     }
 }
 
-fn float(raw: &str) -> Result<f64, Why> {
+fn float(raw: &str) -> Result<f64, InvalidValue> {
     match json::string(raw).as_deref() {
         Some("NaN") => Ok(f64::NAN),
         Some("Infinity" | "inf" | "+Infinity") => Ok(f64::INFINITY),
         Some("-Infinity" | "-inf") => Ok(f64::NEG_INFINITY),
         Some(_) => Err("it is text, not a number".into()),
         None => match raw.parse::<f64>().map_err(|_| "it is no number")? {
-            v if v.is_infinite() => Err(Why::overflow("it does not fit in double")),
+            v if v.is_infinite() => Err(InvalidValue::overflow("it does not fit in double")),
             v => Ok(v),
         },
     }
 }
 
 /// A decimal that has no more digits than its column: Parquet would store the lower bytes of one that has more.
-fn within(cell: Cell, precision: u8) -> Result<Cell, Why> {
+fn within(cell: TextValue, precision: u8) -> Result<TextValue, InvalidValue> {
     match &cell {
-        Cell::Decimal(d)
-            if 10i128.checked_pow(precision.into()).is_some_and(|most| d.unsigned_abs() >= most.unsigned_abs()) =>
+        TextValue::Decimal(d)
+            if 10i128
+                .checked_pow(precision.into())
+                .is_some_and(|maximum| d.unsigned_abs() >= maximum.unsigned_abs()) =>
         {
-            Err(Why::overflow(format!("it has more than {precision} digits")))
+            Err(InvalidValue::overflow(format!("it has more than {precision} digits")))
         }
         _ => Ok(cell),
     }
 }
 
-fn in_unit(value: i64, unit: TimeUnit) -> Result<Cell, Why> {
+fn in_unit(value: i64, unit: TimeUnit) -> Result<TextValue, InvalidValue> {
     let per = if unit == TimeUnit::Millisecond { 1000 } else { 1 };
-    value.checked_mul(per).map(Cell::Int).ok_or_else(|| "it is out of range in microseconds".into())
+    value.checked_mul(per).map(TextValue::Int).ok_or_else(|| "it is out of range in microseconds".into())
 }
 
-fn to_unit(nanos: i128, unit: TimeUnit) -> Result<Cell, Why> {
+fn to_unit(nanos: i128, unit: TimeUnit) -> Result<TextValue, InvalidValue> {
     let per: i128 = if unit == TimeUnit::Nanosecond { 1 } else { 1000 };
     if nanos % per != 0 {
         return Err("it has digits below the microsecond".into());
     }
-    i64::try_from(nanos / per).map(Cell::Int).map_err(|_| "it is out of range".into())
+    i64::try_from(nanos / per).map(TextValue::Int).map_err(|_| "it is out of range".into())
 }
 
 /// A timestamp from ISO text. Without a zone in the text, one with a zone is taken as UTC; the other way round is refused.
-fn timestamp(text: &str, unit: TimeUnit, zoned: bool) -> Result<Cell, Why> {
+fn timestamp(text: &str, unit: TimeUnit, zoned: bool) -> Result<TextValue, InvalidValue> {
     let (nanos, offset) = iso_date_time(text).ok_or("it is no timestamp; write YYYY-MM-DDTHH:MM:SS")?;
     if offset.is_some() && !zoned {
         return Err("it has a zone, and its column has none".into());
@@ -493,30 +507,30 @@ fn timestamp(text: &str, unit: TimeUnit, zoned: bool) -> Result<Cell, Why> {
     to_unit(nanos - i128::from(offset.unwrap_or(0)) * 1_000_000_000, unit)
 }
 
-fn zoned(raw: &str) -> Result<Cell, Why> {
+fn zoned(raw: &str) -> Result<TextValue, InvalidValue> {
     match json::string(raw).ok_or("it is no text")?.as_str() {
-        "infinity" => Ok(Cell::Int(INFINITY)),
-        "-infinity" => Ok(Cell::Int(NEGATIVE_INFINITY)),
+        "infinity" => Ok(TextValue::Int(INFINITY)),
+        "-infinity" => Ok(TextValue::Int(NEGATIVE_INFINITY)),
         text => timestamp(text, TimeUnit::Microsecond, true),
     }
 }
 
-fn decimal(raw: &str, scale: i8) -> Result<Cell, Why> {
+fn decimal(raw: &str, scale: i8) -> Result<TextValue, InvalidValue> {
     let Some(text) = json::string(raw) else { return decimal_text(raw, scale) };
     let bytes = STANDARD.decode(&text).map_err(|_| "it is no base64")?;
     match bytes.len() {
-        0 => Ok(Cell::Decimal(0)),
-        1..=16 => Ok(Cell::Decimal(from_big_endian(&bytes))),
-        _ => Err(Why::overflow("it has more digits than a decimal holds")),
+        0 => Ok(TextValue::Decimal(0)),
+        1..=16 => Ok(TextValue::Decimal(from_big_endian(&bytes))),
+        _ => Err(InvalidValue::overflow("it has more digits than a decimal holds")),
     }
 }
 
 /// The text of a decimal: base64 is decoded with this scale, and a number keeps its text.
-fn decimal_in_full(raw: &str, scale: i8) -> Result<Cell, Why> {
-    let Some(text) = json::string(raw) else { return digits(raw).map(|_| Cell::Text(raw.to_owned())) };
+fn decimal_in_full(raw: &str, scale: i8) -> Result<TextValue, InvalidValue> {
+    let Some(text) = json::string(raw) else { return digits(raw).map(|_| TextValue::Text(raw.to_owned())) };
     let bytes = STANDARD.decode(&text).map_err(|_| "it is no base64")?;
     match bytes.len() {
-        0..=MAX_DECIMAL_BYTES => Ok(Cell::Text(place_point(&big_integer_text(&bytes), scale.into()))),
+        0..=MAX_DECIMAL_BYTES => Ok(TextValue::Text(place_point(&big_integer_text(&bytes), scale.into()))),
         _ => Err(too_many_digits()),
     }
 }
@@ -528,7 +542,7 @@ fn from_big_endian(bytes: &[u8]) -> i128 {
     i128::from_be_bytes(all)
 }
 
-fn decimal_text(text: &str, scale: i8) -> Result<Cell, Why> {
+fn decimal_text(text: &str, scale: i8) -> Result<TextValue, InvalidValue> {
     let (negative, digits, exponent) = digits(text)?;
     let shift = exponent + i64::from(scale);
     let kept = match usize::try_from(-shift) {
@@ -539,17 +553,20 @@ fn decimal_text(text: &str, scale: i8) -> Result<Cell, Why> {
             }
             keep.to_owned()
         }
-        Err(_) if shift > 76 => return Err(Why::overflow("it is out of range")),
+        Err(_) if shift > 76 => return Err(InvalidValue::overflow("it is out of range")),
         Err(_) => format!("{digits}{}", "0".repeat(shift as usize)),
     };
     let kept = kept.trim_start_matches('0');
-    let value: i128 =
-        if kept.is_empty() { 0 } else { kept.parse().map_err(|_| Why::overflow("it has more than 38 digits"))? };
-    Ok(Cell::Decimal(if negative { -value } else { value }))
+    let value: i128 = if kept.is_empty() {
+        0
+    } else {
+        kept.parse().map_err(|_| InvalidValue::overflow("it has more than 38 digits"))?
+    };
+    Ok(TextValue::Decimal(if negative { -value } else { value }))
 }
 
 /// A number's sign, digits and power of ten.
-fn digits(text: &str) -> Result<(bool, String, i64), Why> {
+fn digits(text: &str) -> Result<(bool, String, i64), InvalidValue> {
     let (negative, rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
@@ -562,26 +579,26 @@ fn digits(text: &str) -> Result<(bool, String, i64), Why> {
         return Err("it is no number".into());
     }
     let power = power.parse::<i64>().ok().filter(|e| e.unsigned_abs() <= MAX_DIGITS as u64);
-    let power = power.ok_or_else(|| Why::overflow(format!("its power of ten is beyond {MAX_DIGITS}")))?;
+    let power = power.ok_or_else(|| InvalidValue::overflow(format!("its power of ten is beyond {MAX_DIGITS}")))?;
     if digits.len() > MAX_DIGITS {
         return Err(too_many_digits());
     }
     Ok((negative, digits, power - fraction.len() as i64))
 }
 
-fn too_many_digits() -> Why {
-    Why::overflow(format!("it is a number of more than {MAX_DIGITS} digits"))
+fn too_many_digits() -> InvalidValue {
+    InvalidValue::overflow(format!("it is a number of more than {MAX_DIGITS} digits"))
 }
 
-fn variable_decimal(raw: &str) -> Result<Cell, Why> {
+fn variable_decimal(raw: &str) -> Result<TextValue, InvalidValue> {
     // PostgreSQL's numeric has these three besides numbers.
     let special = ["NaN", "Infinity", "-Infinity"].into_iter().find(|s| raw.trim_matches('"').eq_ignore_ascii_case(s));
     if let Some(special) = special {
-        return Ok(Cell::Text(special.to_owned()));
+        return Ok(TextValue::Text(special.to_owned()));
     }
     let Ok(object) = json::object(raw) else {
         let text = json::string(raw).unwrap_or_else(|| raw.to_owned());
-        return digits(&text).map(|_| Cell::Text(text));
+        return digits(&text).map(|_| TextValue::Text(text));
     };
     let scale = object.get("scale").ok_or("its scale is missing")?.get();
     if !scale.trim_start_matches('-').bytes().all(|b| b.is_ascii_digit()) {
@@ -592,11 +609,11 @@ fn variable_decimal(raw: &str) -> Result<Cell, Why> {
     let bytes = STANDARD.decode(value).map_err(|_| "it is no base64")?;
     // Zeros behind or before the number are digits, too.
     let scale = scale.filter(|s| s.unsigned_abs() <= MAX_DIGITS as u64);
-    let scale = scale.ok_or_else(|| Why::overflow(format!("its scale is beyond {MAX_DIGITS}")))?;
+    let scale = scale.ok_or_else(|| InvalidValue::overflow(format!("its scale is beyond {MAX_DIGITS}")))?;
     if bytes.len() > MAX_DECIMAL_BYTES {
         return Err(too_many_digits());
     }
-    Ok(Cell::Text(place_point(&big_integer_text(&bytes), scale)))
+    Ok(TextValue::Text(place_point(&big_integer_text(&bytes), scale)))
 }
 
 /// The decimal digits of a big-endian two's-complement number, by repeated division by the greatest power of ten that a word holds.
@@ -655,36 +672,36 @@ fn place_point(integer: &str, scale: i64) -> String {
 }
 
 /// The digits of `n` bits; of so many as there are bytes for, where the column has no length that anybody means.
-fn bits(raw: &str, n: u32) -> Result<Cell, Why> {
+fn bits(raw: &str, n: u32) -> Result<TextValue, InvalidValue> {
     let text = json::string(raw).ok_or("it is no text")?;
     let bytes = STANDARD.decode(text).map_err(|_| "it is no base64")?;
     let n = if n > MAX_BITS { u32::try_from(bytes.len().saturating_mul(8)).unwrap_or(u32::MAX) } else { n };
     if n > MAX_BITS {
-        return Err(Why::too_large(format!("it has more than {MAX_BITS} bits")));
+        return Err(InvalidValue::too_large(format!("it has more than {MAX_BITS} bits")));
     }
     let bit = |i: u32| bytes.get(i as usize / 8).is_some_and(|b| b >> (i % 8) & 1 == 1);
-    Ok(Cell::Text((0..n).rev().map(|i| if bit(i) { '1' } else { '0' }).collect()))
+    Ok(TextValue::Text((0..n).rev().map(|i| if bit(i) { '1' } else { '0' }).collect()))
 }
 
-fn bytes(raw: &str, decode: impl Fn(&str) -> Option<Vec<u8>>) -> Result<Cell, Why> {
+fn bytes(raw: &str, decode: impl Fn(&str) -> Option<Vec<u8>>) -> Result<TextValue, InvalidValue> {
     let text = json::string(raw).ok_or("it is no text that bytes are read from")?;
-    decode(&text).map(Cell::Bytes).ok_or_else(|| "its bytes cannot be decoded".into())
+    decode(&text).map(TextValue::Bytes).ok_or_else(|| "its bytes cannot be decoded".into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn text(codec: &Codec, raw: &str) -> String {
+    fn text(codec: &ValueCodec, raw: &str) -> String {
         match codec.decode(raw) {
-            Ok(Cell::Text(t)) => t,
+            Ok(TextValue::Text(t)) => t,
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
     fn variable_decimals_have_any_number_of_digits() {
-        let decode = |raw| text(&Codec::VariableDecimal, raw);
+        let decode = |raw| text(&ValueCodec::VariableDecimal, raw);
         assert_eq!(decode(r#"{"scale":30,"value":"/w=="}"#), "-0.000000000000000000000000000001");
         assert_eq!(
             decode(r#"{"scale":0,"value":"HWMp8cNcpL+rufVhAAAAAAA="}"#),
@@ -701,10 +718,10 @@ mod tests {
 
     #[test]
     fn numbers_have_a_greatest_size() {
-        let of = |codec: &Codec, raw: String| codec.decode(&raw).map_err(|why| why.code());
+        let of = |codec: &ValueCodec, raw: String| codec.decode(&raw).map_err(|reason| reason.code());
         let variable = |scale: &str, bytes: usize| {
             let value = STANDARD.encode(vec![0x7f; bytes]);
-            of(&Codec::VariableDecimal, format!(r#"{{"scale":{scale},"value":"{value}"}}"#)).map(drop)
+            of(&ValueCodec::VariableDecimal, format!(r#"{{"scale":{scale},"value":"{value}"}}"#)).map(drop)
         };
         for scale in ["20001", "65535", "-20001", "-2147483648", "-9223372036854775808", "99999999999999999999"] {
             assert_eq!(variable(scale, 1), Err("Overflow"), "{scale}");
@@ -712,30 +729,30 @@ mod tests {
         assert_eq!((variable("20000", 1), variable("-20000", 1), variable("0", 8000)), (Ok(()), Ok(()), Ok(())));
         assert_eq!(variable("0", 20_000), Err("Overflow"));
         for number in ["1e999999999", "-1e-9223372036854775808", "1e99999999999999999999", &"9".repeat(20_001)] {
-            for codec in [Codec::VariableDecimal, Codec::Decimal(38, 2), Codec::Plain(DataType::Int64)] {
+            for codec in [ValueCodec::VariableDecimal, ValueCodec::Decimal(38, 2), ValueCodec::Plain(DataType::Int64)] {
                 assert_eq!(of(&codec, number.to_owned()), Err("Overflow"), "{codec:?} of {} characters", number.len());
             }
         }
-        assert_eq!(of(&Codec::Decimal(38, 0), format!("\"{}\"", STANDARD.encode([1; 17]))), Err("Overflow"));
-        assert_eq!(of(&Codec::EpochDays, "3000000000".to_owned()), Err("Overflow"));
-        let bits = |n: u32, bytes: usize| of(&Codec::Bits(n), format!("\"{}\"", STANDARD.encode(vec![1; bytes])));
-        assert_eq!(bits(u32::MAX, 1), Ok(Cell::Text("00000001".to_owned())));
+        assert_eq!(of(&ValueCodec::Decimal(38, 0), format!("\"{}\"", STANDARD.encode([1; 17]))), Err("Overflow"));
+        assert_eq!(of(&ValueCodec::EpochDays, "3000000000".to_owned()), Err("Overflow"));
+        let bits = |n: u32, bytes: usize| of(&ValueCodec::Bits(n), format!("\"{}\"", STANDARD.encode(vec![1; bytes])));
+        assert_eq!(bits(u32::MAX, 1), Ok(TextValue::Text("00000001".to_owned())));
         assert_eq!(bits(i32::MAX as u32, 8193), Err("TooLarge"));
         assert!(bits(65_536, 8193).is_ok());
     }
 
     #[test]
     fn precise_decimals_are_big_endian_base64() {
-        assert_eq!(Codec::Decimal(12, 2).decode("\"BA1Prg==\""), Ok(Cell::Decimal(67_981_230)));
-        assert_eq!(Codec::Decimal(38, 10).decode("\"/w==\""), Ok(Cell::Decimal(-1)));
-        assert_eq!(Codec::Decimal(12, 2).decode("12.5"), Ok(Cell::Decimal(1250)));
+        assert_eq!(ValueCodec::Decimal(12, 2).decode("\"BA1Prg==\""), Ok(TextValue::Decimal(67_981_230)));
+        assert_eq!(ValueCodec::Decimal(38, 10).decode("\"/w==\""), Ok(TextValue::Decimal(-1)));
+        assert_eq!(ValueCodec::Decimal(12, 2).decode("12.5"), Ok(TextValue::Decimal(1250)));
     }
 
     #[test]
     fn decimal_texts_lose_nothing() {
-        assert_eq!(decimal_text("1.230", 2), Ok(Cell::Decimal(123)));
-        assert_eq!(decimal_text("1e3", 2), Ok(Cell::Decimal(100_000)));
-        assert_eq!(decimal_text("-0.05", 2), Ok(Cell::Decimal(-5)));
+        assert_eq!(decimal_text("1.230", 2), Ok(TextValue::Decimal(123)));
+        assert_eq!(decimal_text("1e3", 2), Ok(TextValue::Decimal(100_000)));
+        assert_eq!(decimal_text("-0.05", 2), Ok(TextValue::Decimal(-5)));
         for bad in ["1.234", "", "1.2.3", "abc", "1e99", "0x10"] {
             assert!(decimal_text(bad, 2).is_err(), "{bad}");
         }
@@ -743,17 +760,23 @@ mod tests {
 
     #[test]
     fn bits_come_highest_first() {
-        assert_eq!(text(&Codec::Bits(3), "\"Bg==\""), "110");
-        assert_eq!(text(&Codec::Bits(3), "\"\""), "000");
-        assert_eq!(text(&Codec::Bits(10), "\"AQI=\""), "1000000001");
+        assert_eq!(text(&ValueCodec::Bits(3), "\"Bg==\""), "110");
+        assert_eq!(text(&ValueCodec::Bits(3), "\"\""), "000");
+        assert_eq!(text(&ValueCodec::Bits(10), "\"AQI=\""), "1000000001");
     }
 
     #[test]
     fn infinity_and_years_before_christ_are_timestamps() {
-        assert_eq!(Codec::Zoned.decode("\"infinity\""), Ok(Cell::Int(INFINITY)));
-        assert_eq!(Codec::Zoned.decode("\"-0043-03-15T12:00:00.000000Z\""), Ok(Cell::Int(-63_517_780_800_000_000)));
-        assert_eq!(Codec::Epoch(TimeUnit::Millisecond).decode("1707068120011"), Ok(Cell::Int(1_707_068_120_011_000)));
-        assert!(Codec::Epoch(TimeUnit::Millisecond).decode("9223372036825200000").is_err());
+        assert_eq!(ValueCodec::Zoned.decode("\"infinity\""), Ok(TextValue::Int(INFINITY)));
+        assert_eq!(
+            ValueCodec::Zoned.decode("\"-0043-03-15T12:00:00.000000Z\""),
+            Ok(TextValue::Int(-63_517_780_800_000_000))
+        );
+        assert_eq!(
+            ValueCodec::Epoch(TimeUnit::Millisecond).decode("1707068120011"),
+            Ok(TextValue::Int(1_707_068_120_011_000))
+        );
+        assert!(ValueCodec::Epoch(TimeUnit::Millisecond).decode("9223372036825200000").is_err());
     }
 
     #[test]
@@ -773,6 +796,6 @@ mod tests {
         ] {
             assert!(plain(&t, raw).is_err(), "{t} {raw}");
         }
-        assert_eq!(plain(&DataType::Int64, "5.0"), Ok(Cell::Int(5)));
+        assert_eq!(plain(&DataType::Int64, "5.0"), Ok(TextValue::Int(5)));
     }
 }

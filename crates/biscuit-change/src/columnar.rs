@@ -14,11 +14,11 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use crate::avro_file::AvroFile;
-use crate::codec::Codec;
+use crate::codec::ValueCodec;
 use crate::connect::ConnectSchema;
 use crate::envelope::META;
 use crate::parquet_file::ParquetRows;
-use crate::refused::Part;
+use crate::refused::RowsInProgress;
 use crate::unpack::DecodedRows;
 
 /// Where files and batches keep the Avro schema they were written with.
@@ -31,7 +31,7 @@ pub(crate) fn is_columnar(bytes: &[u8]) -> bool {
 }
 
 /// The rows of a file, part by part.
-pub(crate) type Parts = Box<dyn Iterator<Item = Result<Part>> + Send>;
+pub(crate) type RowParts = Box<dyn Iterator<Item = Result<RowsInProgress>> + Send>;
 
 /// The rows of a Parquet or Avro file; the only one of a record that was put aside keeps its place.
 pub(crate) fn parts(
@@ -39,11 +39,11 @@ pub(crate) fn parts(
     bytes: Bytes,
     keeps_raws: bool,
     only: Option<u64>,
-    max_unpacked: Option<u64>,
-) -> Result<Parts> {
+    max_decompressed: Option<u64>,
+) -> Result<RowParts> {
     let mut row = only.unwrap_or(1);
-    Ok(Box::new(FileRows::open(file, bytes, max_unpacked)?.map(move |batch| {
-        let part = Part::of(batch?, row, keeps_raws);
+    Ok(Box::new(FileRows::open(file, bytes, max_decompressed)?.map(move |batch| {
+        let part = RowsInProgress::of(batch?, row, keeps_raws);
         row += part.places.len() as u64;
         Ok(part)
     })))
@@ -51,28 +51,28 @@ pub(crate) fn parts(
 
 /// The rows of a file that holds columns or records with a schema, a few thousand at a time, so that they need not be in memory all at once.
 pub struct FileRows {
-    rows: Rows,
+    rows: FormatRows,
     decoded: DecodedRows,
     file: Arc<str>,
 }
 
-enum Rows {
+enum FormatRows {
     Avro(Box<AvroRows>),
     Parquet(ParquetRows),
 }
 
 impl FileRows {
     /// The rows of a Parquet or an Avro file, by its first bytes; `file` is what messages call it. Those of Avro are in plain types, those of Parquet
-    /// in Parquet's own. They may have `max_unpacked` bytes together, or as many as [`DecodedRows`] says.
+    /// in Parquet's own. They may have `max_decompressed` bytes together, or as many as [`DecodedRows`] says.
     ///
     /// # Errors
     /// `UnreadableParquet`, `UnreadableAvro`, `TruncatedInput`, `TooDeep`, `TooManyColumns`, `TooLarge`, `UnsupportedType`. Those of a block or a
     /// page come with its rows.
-    pub fn open(file: &Arc<str>, bytes: Bytes, max_unpacked: Option<u64>) -> Result<Self> {
-        let decoded = DecodedRows::new(file, bytes.len() as u64, max_unpacked);
+    pub fn open(file: &Arc<str>, bytes: Bytes, max_decompressed: Option<u64>) -> Result<Self> {
+        let decoded = DecodedRows::new(file, bytes.len() as u64, max_decompressed);
         let rows = match bytes.starts_with(b"PAR1") {
-            true => Rows::Parquet(ParquetRows::open(file, bytes)?),
-            false => Rows::Avro(Box::new(AvroRows::open(file, bytes)?)),
+            true => FormatRows::Parquet(ParquetRows::open(file, bytes)?),
+            false => FormatRows::Avro(Box::new(AvroRows::open(file, bytes)?)),
         };
         Ok(Self { rows, decoded, file: file.clone() })
     }
@@ -83,8 +83,8 @@ impl Iterator for FileRows {
 
     fn next(&mut self) -> Option<Self::Item> {
         let rows = match &mut self.rows {
-            Rows::Avro(rows) => rows.next(),
-            Rows::Parquet(rows) => rows.next(),
+            FormatRows::Avro(rows) => rows.next(),
+            FormatRows::Parquet(rows) => rows.next(),
         }?;
         Some(rows.and_then(|rows| {
             self.decoded.add(&rows)?;
@@ -209,7 +209,7 @@ fn plain_fields(fields: &Fields) -> Vec<Field> {
 }
 
 /// How the values of envelopes, or of flattened records, in these columns are read back from their JSON.
-pub(crate) fn codecs(batch: &RecordBatch) -> Vec<(String, Codec)> {
+pub(crate) fn codecs(batch: &RecordBatch) -> Vec<(String, ValueCodec)> {
     let schema = batch.schema();
     let metadata = schema.metadata();
     let avro: Option<Value> =
@@ -229,10 +229,10 @@ pub(crate) fn codecs(batch: &RecordBatch) -> Vec<(String, Codec)> {
     }
 }
 
-fn codec(field: &Field, record: Option<&Value>) -> (String, Codec) {
+fn codec(field: &Field, record: Option<&Value>) -> (String, ValueCodec) {
     let t = plain_type(field.data_type());
     let named = record.and_then(|r| avro_field(r, field.name())).and_then(|s| connect(s, &t));
-    (field.name().clone(), named.unwrap_or(Codec::Plain(t)))
+    (field.name().clone(), named.unwrap_or(ValueCodec::Plain(t)))
 }
 
 /// The schema of a record's field, without the null that it may be.
@@ -271,13 +271,13 @@ fn not_null(schema: &Value) -> &Value {
 }
 
 /// What Kafka Connect says of a type, where Arrow does not say it already.
-fn connect(avro: &Value, t: &DataType) -> Option<Codec> {
+fn connect(avro: &Value, t: &DataType) -> Option<ValueCodec> {
     let narrow = match (t, avro.get("connect.type").and_then(Value::as_str)) {
         (DataType::Int32, Some("int8")) => Some(DataType::Int8),
         (DataType::Int32, Some("int16")) => Some(DataType::Int16),
         _ => None,
     };
-    let Some(name) = avro.get("connect.name").and_then(Value::as_str) else { return narrow.map(Codec::Plain) };
+    let Some(name) = avro.get("connect.name").and_then(Value::as_str) else { return narrow.map(ValueCodec::Plain) };
     let kind = match t {
         DataType::Int32 => "int32",
         DataType::Int64 => "int64",

@@ -3,7 +3,7 @@ use biscuit_core::{Error, Result};
 use biscuit_schema::MAX_FIELDS;
 use serde::Deserialize;
 
-use crate::codec::Codec;
+use crate::codec::ValueCodec;
 
 /// A schema as Kafka Connect's JSON converter embeds it.
 #[derive(Debug, Deserialize)]
@@ -30,7 +30,7 @@ impl ConnectSchema {
     ///
     /// # Errors
     /// `UnknownType`, `TooManyColumns`.
-    pub(crate) fn columns(&self) -> Result<Vec<(String, Codec)>> {
+    pub(crate) fn columns(&self) -> Result<Vec<(String, ValueCodec)>> {
         if self.size() > MAX_FIELDS {
             let message = format!("the embedded schema has more than {MAX_FIELDS} columns and nested fields");
             return Err(Error::data("TooManyColumns", message));
@@ -56,33 +56,35 @@ impl ConnectSchema {
     }
 
     /// The codec that the name of the type says.
-    pub(crate) fn named_codec(&self) -> Option<Codec> {
+    pub(crate) fn named_codec(&self) -> Option<ValueCodec> {
         use TimeUnit::{Microsecond, Millisecond, Nanosecond};
         match self.name.as_deref()? {
             "org.apache.kafka.connect.data.Decimal" => {
                 let scale: i8 = self.parameter("scale").filter(|s: &i8| s.unsigned_abs() <= 38)?;
                 let precision: Option<u8> = self.parameter("connect.decimal.precision");
                 let fits = |p: &u8| (1..=38).contains(p) && i16::from(scale) <= i16::from(*p);
-                Some(Codec::Decimal(precision.filter(fits).unwrap_or(38), scale))
+                Some(ValueCodec::Decimal(precision.filter(fits).unwrap_or(38), scale))
             }
-            "io.debezium.data.VariableScaleDecimal" => Some(Codec::VariableDecimal),
-            "io.debezium.time.Date" | "org.apache.kafka.connect.data.Date" => Some(Codec::EpochDays),
-            "io.debezium.time.Time" | "org.apache.kafka.connect.data.Time" => Some(Codec::TimeOfDay(Millisecond)),
-            "io.debezium.time.MicroTime" => Some(Codec::TimeOfDay(Microsecond)),
-            "io.debezium.time.NanoTime" => Some(Codec::TimeOfDay(Nanosecond)),
-            "io.debezium.time.Timestamp" | "org.apache.kafka.connect.data.Timestamp" => Some(Codec::Epoch(Millisecond)),
-            "io.debezium.time.MicroTimestamp" => Some(Codec::Epoch(Microsecond)),
-            "io.debezium.time.NanoTimestamp" => Some(Codec::Epoch(Nanosecond)),
-            "io.debezium.time.ZonedTimestamp" => Some(Codec::Zoned),
-            "io.debezium.time.IsoDate" => Some(Codec::Iso(DataType::Date32)),
-            "io.debezium.time.IsoTime" => Some(Codec::Iso(DataType::Time64(Microsecond))),
-            "io.debezium.time.IsoTimestamp" => Some(Codec::Iso(DataType::Timestamp(Microsecond, None))),
-            "io.debezium.data.Bits" => Some(Codec::Bits(self.parameter("length")?)),
+            "io.debezium.data.VariableScaleDecimal" => Some(ValueCodec::VariableDecimal),
+            "io.debezium.time.Date" | "org.apache.kafka.connect.data.Date" => Some(ValueCodec::EpochDays),
+            "io.debezium.time.Time" | "org.apache.kafka.connect.data.Time" => Some(ValueCodec::TimeOfDay(Millisecond)),
+            "io.debezium.time.MicroTime" => Some(ValueCodec::TimeOfDay(Microsecond)),
+            "io.debezium.time.NanoTime" => Some(ValueCodec::TimeOfDay(Nanosecond)),
+            "io.debezium.time.Timestamp" | "org.apache.kafka.connect.data.Timestamp" => {
+                Some(ValueCodec::Epoch(Millisecond))
+            }
+            "io.debezium.time.MicroTimestamp" => Some(ValueCodec::Epoch(Microsecond)),
+            "io.debezium.time.NanoTimestamp" => Some(ValueCodec::Epoch(Nanosecond)),
+            "io.debezium.time.ZonedTimestamp" => Some(ValueCodec::Zoned),
+            "io.debezium.time.IsoDate" => Some(ValueCodec::Iso(DataType::Date32)),
+            "io.debezium.time.IsoTime" => Some(ValueCodec::Iso(DataType::Time64(Microsecond))),
+            "io.debezium.time.IsoTimestamp" => Some(ValueCodec::Iso(DataType::Timestamp(Microsecond, None))),
+            "io.debezium.data.Bits" => Some(ValueCodec::Bits(self.parameter("length")?)),
             _ => None,
         }
     }
 
-    fn codec(&self) -> Result<Codec, String> {
+    fn codec(&self) -> Result<ValueCodec, String> {
         match (&self.name, self.named_codec()) {
             (_, Some(codec)) => return Ok(codec),
             // A decimal without its scale is no decimal, nor is one of a scale that none has.
@@ -94,20 +96,20 @@ impl ConnectSchema {
             _ => {}
         }
         Ok(match self.kind.as_str() {
-            "boolean" => Codec::Plain(DataType::Boolean),
-            "int8" => Codec::Plain(DataType::Int8),
-            "int16" => Codec::Plain(DataType::Int16),
-            "int32" => Codec::Plain(DataType::Int32),
-            "int64" => Codec::Plain(DataType::Int64),
-            "float" | "float32" => Codec::Plain(DataType::Float32),
-            "double" | "float64" => Codec::Plain(DataType::Float64),
-            "string" => Codec::Plain(DataType::Utf8),
-            "bytes" => Codec::Plain(DataType::Binary),
-            "array" => Codec::List(Box::new(self.items.as_ref().ok_or("array")?.codec()?)),
-            "map" => Codec::Map(Box::new(self.values.as_ref().ok_or("map")?.codec()?)),
+            "boolean" => ValueCodec::Plain(DataType::Boolean),
+            "int8" => ValueCodec::Plain(DataType::Int8),
+            "int16" => ValueCodec::Plain(DataType::Int16),
+            "int32" => ValueCodec::Plain(DataType::Int32),
+            "int64" => ValueCodec::Plain(DataType::Int64),
+            "float" | "float32" => ValueCodec::Plain(DataType::Float32),
+            "double" | "float64" => ValueCodec::Plain(DataType::Float64),
+            "string" => ValueCodec::Plain(DataType::Utf8),
+            "bytes" => ValueCodec::Plain(DataType::Binary),
+            "array" => ValueCodec::List(Box::new(self.items.as_ref().ok_or("array")?.codec()?)),
+            "map" => ValueCodec::Map(Box::new(self.values.as_ref().ok_or("map")?.codec()?)),
             "struct" => {
                 let field = |f: &Self| Ok((f.field.clone().unwrap_or_default(), f.codec()?));
-                Codec::Struct(self.fields.iter().map(field).collect::<Result<_, String>>()?)
+                ValueCodec::Struct(self.fields.iter().map(field).collect::<Result<_, String>>()?)
             }
             other => return Err(other.to_owned()),
         })

@@ -62,8 +62,8 @@ impl CsvDialect {
     /// The same dialect with the delimiter of a file.
     pub fn of_file(mut self, file: &str) -> Self {
         let plain = without_packing(file);
-        let usual = if plain.to_ascii_lowercase().ends_with(".tsv") { b'\t' } else { b',' };
-        self.delimiter.get_or_insert(usual);
+        let defaults = if plain.to_ascii_lowercase().ends_with(".tsv") { b'\t' } else { b',' };
+        self.delimiter.get_or_insert(defaults);
         self
     }
 
@@ -123,7 +123,7 @@ pub(crate) fn without_packing(file: &str) -> &str {
 
 /// Where a reader of CSV is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum At {
+enum CsvState {
     Record,
     Cell,
     Plain,
@@ -141,7 +141,7 @@ pub struct CheckedCsv<R> {
     text: R,
     file: String,
     dialect: CsvDialect,
-    at: At,
+    at: CsvState,
     line: u64,
     opened: u64,
 }
@@ -149,37 +149,37 @@ pub struct CheckedCsv<R> {
 impl<R: Read> CheckedCsv<R> {
     /// The text of a file; `file` is what messages call it. Errors of reading carry `InvalidCsv` with the row.
     pub fn new(file: &str, text: R, dialect: CsvDialect) -> Self {
-        Self { text, file: file.to_owned(), dialect, at: At::Record, line: 1, opened: 0 }
+        Self { text, file: file.to_owned(), dialect, at: CsvState::Record, line: 1, opened: 0 }
     }
 
     fn step(&mut self, byte: u8) -> Result<()> {
         let d = &self.dialect;
         let is = |of: Option<u8>| of == Some(byte);
         let begin = |byte: u8| match byte {
-            b'\n' | b'\r' => At::Record,
-            byte if byte == d.delimiter.unwrap_or(b',') => At::Cell,
-            _ => At::Plain,
+            b'\n' | b'\r' => CsvState::Record,
+            byte if byte == d.delimiter.unwrap_or(b',') => CsvState::Cell,
+            _ => CsvState::Plain,
         };
         self.at = match self.at {
-            At::Comment => {
+            CsvState::Comment => {
                 if byte == b'\n' {
-                    At::Record
+                    CsvState::Record
                 } else {
-                    At::Comment
+                    CsvState::Comment
                 }
             }
-            At::Record if is(d.comment) => At::Comment,
-            At::Record | At::Cell if is(d.quote) => {
+            CsvState::Record if is(d.comment) => CsvState::Comment,
+            CsvState::Record | CsvState::Cell if is(d.quote) => {
                 self.opened = self.line;
-                At::Quoted
+                CsvState::Quoted
             }
-            At::Record | At::Cell | At::Plain => begin(byte),
-            At::Quoted if is(d.escape) && d.escape != d.quote => At::Escaped,
-            At::Quoted if is(d.quote) => At::Quote,
-            At::Quoted | At::Escaped => At::Quoted,
-            At::Quote if is(d.quote) => At::Quoted,
-            At::Quote => match begin(byte) {
-                At::Plain => {
+            CsvState::Record | CsvState::Cell | CsvState::Plain => begin(byte),
+            CsvState::Quoted if is(d.escape) && d.escape != d.quote => CsvState::Escaped,
+            CsvState::Quoted if is(d.quote) => CsvState::Quote,
+            CsvState::Quoted | CsvState::Escaped => CsvState::Quoted,
+            CsvState::Quote if is(d.quote) => CsvState::Quoted,
+            CsvState::Quote => match begin(byte) {
+                CsvState::Plain => {
                     let what = "there is text behind a quote that ends";
                     return Err(self.wrong(what, self.line));
                 }
@@ -199,7 +199,7 @@ impl<R: Read> CheckedCsv<R> {
 impl<R: Read> Read for CheckedCsv<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let read = self.text.read(into)?;
-        if read == 0 && !into.is_empty() && matches!(self.at, At::Quoted | At::Escaped) {
+        if read == 0 && !into.is_empty() && matches!(self.at, CsvState::Quoted | CsvState::Escaped) {
             let what = "the quote that opens in this row is not closed up to the end of the file";
             return Err(io::Error::other(self.wrong(what, self.opened)));
         }
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn quotes_that_are_closed_and_end_their_cell_are_fine() {
-        let usual = CsvDialect::default();
+        let defaults = CsvDialect::default();
         for text in [
             "",
             "a",
@@ -246,13 +246,13 @@ mod tests {
             "\"\"\"\"\n",
             "a,\"\"",
         ] {
-            assert_eq!(wrong(text, usual), None, "{text:?}");
+            assert_eq!(wrong(text, defaults), None, "{text:?}");
         }
-        let spark = CsvDialect { escape: Some(b'\\'), comment: Some(b'#'), delimiter: Some(b';'), ..usual };
+        let spark = CsvDialect { escape: Some(b'\\'), comment: Some(b'#'), delimiter: Some(b';'), ..defaults };
         for text in ["\"a\\\"b\";c\n", "\"\\\\\";c\n", "# it's \"open\n\"a\";b\n", "\"a\"\"b\"\n"] {
             assert_eq!(wrong(text, spark), None, "{text:?}");
         }
-        assert_eq!(wrong("\"a\n\"b\"c\n", CsvDialect { quote: None, ..usual }), None);
+        assert_eq!(wrong("\"a\n\"b\"c\n", CsvDialect { quote: None, ..defaults }), None);
     }
 
     #[test]
@@ -287,8 +287,8 @@ mod tests {
         let twice = CsvDialect { delimiter: Some(b'"'), ..CsvDialect::default() };
         assert_eq!(twice.check().unwrap_err().code(), "InvalidSpec");
         for byte in [b',', b'\t'] {
-            let usual = CsvDialect { quote: Some(byte), ..CsvDialect::default() };
-            assert_eq!(usual.check().unwrap_err().code(), "InvalidSpec");
+            let defaults = CsvDialect { quote: Some(byte), ..CsvDialect::default() };
+            assert_eq!(defaults.check().unwrap_err().code(), "InvalidSpec");
         }
         assert!(CsvDialect { escape: Some(b'"'), ..CsvDialect::default() }.check().is_ok());
         assert_eq!(CsvDialect::default().of_file("a/B.TSV.gz").delimiter, Some(b'\t'));

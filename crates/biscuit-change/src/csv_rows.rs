@@ -5,12 +5,12 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, RecordBatch, StringArray, new_null_array};
 use arrow::datatypes::{DataType, Field, Schema};
 use biscuit_core::{Error, Result};
-use biscuit_schema::{BytesInText, Column, Inference, MAX_FIELDS, check_names};
+use biscuit_schema::{BytesInText, ContractColumn, MAX_FIELDS, SchemaInference, check_names};
 
-use crate::changes::Changes;
+use crate::changes::ChangeRecords;
 use crate::csv_dialect::{CsvDialect, check_quotes};
-use crate::declared::{Lost, in_column, of_type};
-use crate::refused::{Part, PutsAside, Raws, Refused};
+use crate::declared::{LossCounter, in_column, of_type};
+use crate::refused::{QuarantineRule, RawSource, RefusedRecord, RowsInProgress};
 
 /// How a CSV file is written.
 #[derive(Debug, Clone)]
@@ -30,12 +30,12 @@ pub(crate) struct CsvFile {
     /// The header as it stands in the file, if it has one.
     head: Option<Arc<str>>,
     pub(crate) names: Vec<String>,
-    pub(crate) rows: Vec<Row>,
+    pub(crate) rows: Vec<CsvRow>,
     null: String,
 }
 
 #[derive(Debug)]
-pub(crate) struct Row {
+pub(crate) struct CsvRow {
     line: u64,
     span: Range<usize>,
     pub(crate) fields: csv::StringRecord,
@@ -48,11 +48,11 @@ impl CsvFile {
         text: String,
         form: CsvForm,
         only: Option<u64>,
-        puts_aside: &PutsAside,
-        refused: &mut Vec<Refused>,
+        quarantine_rule: &QuarantineRule,
+        refused: &mut Vec<RefusedRecord>,
     ) -> Result<Self> {
         let before = refused.len();
-        let mut csv = Self::parse(file, text, form, puts_aside, refused)?;
+        let mut csv = Self::parse(file, text, form, quarantine_rule, refused)?;
         if let Some(row) = only {
             refused[before..].iter_mut().for_each(|r| r.row = row);
             csv.rows.iter_mut().for_each(|r| r.line = row);
@@ -66,8 +66,8 @@ impl CsvFile {
         file: &Arc<str>,
         text: String,
         form: CsvForm,
-        puts_aside: &PutsAside,
-        refused: &mut Vec<Refused>,
+        quarantine_rule: &QuarantineRule,
+        refused: &mut Vec<RefusedRecord>,
     ) -> Result<Self> {
         let text: Arc<str> = text.into();
         check_quotes(file, &text, form.dialect)?;
@@ -96,17 +96,17 @@ impl CsvFile {
                 continue;
             };
             if fields.len() == expected {
-                rows.push(Row { line, span, fields: fields.clone() });
+                rows.push(CsvRow { line, span, fields: fields.clone() });
                 continue;
             }
             let what = if head.is_some() { "the header" } else { "the table" };
             let message = format!("the row has {} fields, {what} {expected}", fields.len());
             let e = Error::data("InvalidCsv", message).at(file, line);
-            if !puts_aside.takes(&e) {
+            if !quarantine_rule.takes(&e) {
                 return Err(e);
             }
-            let raw = Raws::Text { text: text.clone(), header: head.clone(), spans: vec![span] };
-            refused.push(Refused::new(file, line, &e, raw.get(0)?));
+            let raw = RawSource::Text { text: text.clone(), header: head.clone(), spans: vec![span] };
+            refused.push(RefusedRecord::new(file, line, &e, raw.get(0)?));
         }
         Ok(Self {
             file: file.clone(),
@@ -120,7 +120,7 @@ impl CsvFile {
 
     /// Counts the rows of a part of a file as they are counted in the whole of it: `places` has the line of every row,
     /// those that were put aside among them.
-    pub(crate) fn count_in(&mut self, places: &[u64], refused: &mut [Refused]) {
+    pub(crate) fn count_in(&mut self, places: &[u64], refused: &mut [RefusedRecord]) {
         let mut own: Vec<u64> = self.rows.iter().map(|r| r.line).chain(refused.iter().map(|r| r.row)).collect();
         own.sort_unstable();
         let whole = |line: u64| own.binary_search(&line).ok().and_then(|i| places.get(i).copied()).unwrap_or(line);
@@ -128,7 +128,7 @@ impl CsvFile {
         refused.iter_mut().for_each(|r| r.row = whole(r.row));
     }
 
-    fn value<'a>(&self, row: &'a Row, column: usize, is_text: bool) -> Option<&'a str> {
+    fn value<'a>(&self, row: &'a CsvRow, column: usize, is_text: bool) -> Option<&'a str> {
         let value = row.fields.get(column)?;
         let null = value == self.null || (value.is_empty() && !is_text);
         (!null).then_some(value)
@@ -138,12 +138,12 @@ impl CsvFile {
 /// The rows of all files; a column that is not declared gets the type that its values have in all of them.
 pub(crate) fn parts(
     files: &[CsvFile],
-    declared: impl Fn(&str) -> Option<Column>,
-    puts_aside: &PutsAside,
-    changes: &mut Changes,
-) -> Result<Vec<(Part, Arc<str>)>> {
-    let mut columns: HashMap<&str, Column> = HashMap::new();
-    let mut inference = Inference::default().without_times();
+    declared: impl Fn(&str) -> Option<ContractColumn>,
+    quarantine_rule: &QuarantineRule,
+    changes: &mut ChangeRecords,
+) -> Result<Vec<(RowsInProgress, Arc<str>)>> {
+    let mut columns: HashMap<&str, ContractColumn> = HashMap::new();
+    let mut inference = SchemaInference::default().without_times();
     for name in files.iter().flat_map(|f| &f.names) {
         if columns.contains_key(name.as_str()) {
             continue;
@@ -160,16 +160,21 @@ pub(crate) fn parts(
         columns.insert(name, column);
     }
     changes.conflicts.extend(inference.conflicts().cloned());
-    files.iter().map(|f| Ok((part(f, &columns, puts_aside, changes)?, f.file.clone()))).collect()
+    files.iter().map(|f| Ok((part(f, &columns, quarantine_rule, changes)?, f.file.clone()))).collect()
 }
 
-fn part(f: &CsvFile, columns: &HashMap<&str, Column>, puts_aside: &PutsAside, changes: &mut Changes) -> Result<Part> {
+fn part(
+    f: &CsvFile,
+    columns: &HashMap<&str, ContractColumn>,
+    quarantine_rule: &QuarantineRule,
+    changes: &mut ChangeRecords,
+) -> Result<RowsInProgress> {
     let spans = f.rows.iter().map(|r| r.span.clone()).collect();
-    let raws = Raws::Text { text: f.text.clone(), header: f.head.clone(), spans };
+    let raws = RawSource::Text { text: f.text.clone(), header: f.head.clone(), spans };
     let places: Vec<u64> = f.rows.iter().map(|r| r.line).collect();
     let mut fields = Vec::new();
     let mut arrays: Vec<ArrayRef> = Vec::new();
-    let (mut bad, mut lost) = (BTreeMap::new(), Lost::default());
+    let (mut bad, mut lost) = (BTreeMap::new(), LossCounter::default());
     for (i, name) in f.names.iter().enumerate() {
         let column = &columns[name.as_str()];
         let is_text = matches!(column.column_type.arrow(), DataType::Utf8 | DataType::Binary);
@@ -187,10 +192,10 @@ fn part(f: &CsvFile, columns: &HashMap<&str, Column>, puts_aside: &PutsAside, ch
     }
     let mut is_bad = vec![false; f.rows.len()];
     for (row, e) in bad {
-        if !puts_aside.takes(&e) {
+        if !quarantine_rule.takes(&e) {
             return Err(e);
         }
-        changes.refused.push(Refused::new(&f.file, places[row], &e, raws.get(row)?));
+        changes.refused.push(RefusedRecord::new(&f.file, places[row], &e, raws.get(row)?));
         is_bad[row] = true;
     }
     changes.lost(lost);
@@ -199,8 +204,8 @@ fn part(f: &CsvFile, columns: &HashMap<&str, Column>, puts_aside: &PutsAside, ch
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(f.rows.len()));
     let batch = RecordBatch::try_new_with_options(schema, arrays, &options)
         .map_err(|e| Error::internal("CSV rows could not be put together").with_source(e))?;
-    let raws = puts_aside.any().then_some(raws);
-    Part { batch, places, raws, is_typed: true }.without(&is_bad)
+    let raws = quarantine_rule.any().then_some(raws);
+    RowsInProgress { batch, places, raws, is_typed: true }.without(&is_bad)
 }
 
 /// Texts in a declared column: bytes are hexadecimal digits or base64.
@@ -208,10 +213,10 @@ fn part(f: &CsvFile, columns: &HashMap<&str, Column>, puts_aside: &PutsAside, ch
 /// # Errors
 /// `NoCoercion`.
 pub(crate) fn text_in_column(
-    column: &Column,
+    column: &ContractColumn,
     texts: &ArrayRef,
     (file, places): (&Arc<str>, &[u64]),
-    lost: &mut Lost,
+    lost: &mut LossCounter,
 ) -> Result<(ArrayRef, Vec<(usize, Error)>)> {
     let mut column = column.clone();
     column.reading.bytes_in_text = BytesInText::HexOrBase64;
@@ -232,10 +237,10 @@ fn begins_in(text: &str, from: usize, line: u64) -> u64 {
 }
 
 /// A record, where it is in the text, and its line.
-type Record = (csv::StringRecord, Range<usize>, u64);
+type CsvRecord = (csv::StringRecord, Range<usize>, u64);
 
 /// The records of a text.
-pub(crate) fn records(text: &str, file: &Arc<str>, dialect: CsvDialect) -> Result<Vec<Record>> {
+pub(crate) fn records(text: &str, file: &Arc<str>, dialect: CsvDialect) -> Result<Vec<CsvRecord>> {
     check_quotes(file, text, dialect)?;
     let mut reader = dialect.reader().from_reader(text.as_bytes());
     let mut all = Vec::new();

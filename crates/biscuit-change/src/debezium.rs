@@ -4,51 +4,51 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 use biscuit_core::{Error, Result};
-use biscuit_schema::{Column, Contract};
+use biscuit_schema::{Contract, ContractColumn};
 use bytes::Bytes;
 
-use crate::building::{Building, Context};
-use crate::changes::{ChangeBatch, Changes};
-use crate::codec::Codec;
+use crate::building::{BatchBuilder, ReaderContext};
+use crate::changes::{ChangeBatch, ChangeRecords};
+use crate::codec::ValueCodec;
 use crate::connect::ConnectSchema;
 use crate::debezium_options::DebeziumOptions;
-use crate::declared::{Lost, as_written, as_written_in, comply, with_defaults};
-use crate::documents::{IdKind, Images, identity};
-use crate::envelope::{self, Event, META};
+use crate::declared::{LossCounter, as_written, as_written_in, comply, with_defaults};
+use crate::documents::{DocumentImages, IdKind, identity};
+use crate::envelope::{self, ChangeEvent, META};
 use crate::json;
 use crate::op::{KNOWN_CODES, ParsedOp, parse_op};
-use crate::placeholder::Placeholder;
-use crate::refused::{PutsAside, RawRows, Raws, Refused};
+use crate::placeholder::UnchangedPlaceholder;
+use crate::refused::{QuarantineRule, RawRows, RawSource, RefusedRecord};
 use crate::row_changes::null_rows;
 use crate::source_field::{SourceField, default_order};
-use crate::table_name::{TableName, check_one, is_one};
+use crate::table_name::{SourceTable, check_one, is_one};
 use crate::text::is_beside_values;
-use crate::units::{Codecs, Pick, Unit, each_line, picked};
+use crate::units::{ColumnCodecs, ReadUnit, RecordIndex, each_line, picked};
 
 /// Reads files of Debezium envelopes, whole or flattened.
 #[derive(Debug)]
 pub struct DebeziumReader {
     options: DebeziumOptions,
-    puts_aside: PutsAside,
-    placeholder: Result<Placeholder>,
-    declared: Option<Arc<Codecs>>,
+    quarantine_rule: QuarantineRule,
+    placeholder: Result<UnchangedPlaceholder>,
+    declared: Option<Arc<ColumnCodecs>>,
     /// Those of documents of MongoDB.
-    documents: Option<Arc<Codecs>>,
-    embedded: HashMap<String, Arc<Codecs>>,
+    documents: Option<Arc<ColumnCodecs>>,
+    embedded: HashMap<String, Arc<ColumnCodecs>>,
     /// Those of the file that is read, where it holds columns.
-    of_file: Option<Arc<Codecs>>,
+    of_file: Option<Arc<ColumnCodecs>>,
     /// The fields that are stored; none before the first record, unless they were named.
     fields: Option<Vec<SourceField>>,
     key: Vec<String>,
-    tables: BTreeSet<TableName>,
-    building: Option<Building>,
+    tables: BTreeSet<SourceTable>,
+    building: Option<BatchBuilder>,
     /// Whether updates come with their documents, so that the connector looks them up.
     updates_have_documents: bool,
     without_document: Vec<WithoutDocument>,
     id_kind: Option<IdKind>,
     /// What is read, for records that are put aside.
-    raws: Raws,
-    changes: Changes,
+    raws: RawSource,
+    changes: ChangeRecords,
 }
 
 /// An update inside of a field of a MongoDB document, whose record has no document.
@@ -57,7 +57,7 @@ struct WithoutDocument {
     key: Option<String>,
     error: Error,
     /// The record for the quarantine, if it may be quarantined.
-    refused: Option<Refused>,
+    refused: Option<RefusedRecord>,
 }
 
 impl DebeziumReader {
@@ -65,9 +65,10 @@ impl DebeziumReader {
     pub fn new(options: DebeziumOptions) -> Self {
         let contract = options.contract.as_ref();
         let declared = contract.map(|c| {
-            Arc::new(c.columns.iter().map(|col| (col.name.clone(), Codec::declared(col, &c.debezium))).collect())
+            Arc::new(c.columns.iter().map(|col| (col.name.clone(), ValueCodec::declared(col, &c.debezium))).collect())
         });
-        let of_documents = |col: &Column| (col.name.clone(), Codec::Written(as_written(col.column_type.arrow())));
+        let of_documents =
+            |col: &ContractColumn| (col.name.clone(), ValueCodec::Written(as_written(col.column_type.arrow())));
         let documents = contract.map(|c| Arc::new(c.columns.iter().map(of_documents).collect()));
         let first = |own: &Vec<String>, theirs: fn(&Contract) -> &Vec<String>| match own.is_empty() {
             false => own.clone(),
@@ -76,8 +77,8 @@ impl DebeziumReader {
         let key = first(&options.key, |c| &c.key);
         let order = first(&options.order, |c| &c.order);
         let mut reader = Self {
-            puts_aside: PutsAside::new(options.bad_rows, options.contract.as_ref()),
-            placeholder: Placeholder::new(options.placeholder.as_deref()),
+            quarantine_rule: QuarantineRule::new(options.bad_rows, options.contract.as_ref()),
+            placeholder: UnchangedPlaceholder::new(options.placeholder.as_deref()),
             options,
             declared,
             documents,
@@ -90,8 +91,8 @@ impl DebeziumReader {
             key,
             tables: BTreeSet::new(),
             building: None,
-            raws: Raws::Text { text: "".into(), header: None, spans: vec![] },
-            changes: Changes::default(),
+            raws: RawSource::Text { text: "".into(), header: None, spans: vec![] },
+            changes: ChangeRecords::default(),
         };
         if !order.is_empty() {
             reader.order_by(&order);
@@ -126,7 +127,7 @@ impl DebeziumReader {
         self.read_as(file, bytes, None)
     }
 
-    /// Reads a record that was put aside, as [`Refused::raw`] holds it; it keeps its place.
+    /// Reads a record that was put aside, as [`RefusedRecord::raw`] holds it; it keeps its place.
     ///
     /// # Errors
     /// As [`read`](Self::read).
@@ -140,22 +141,22 @@ impl DebeziumReader {
             return Ok(());
         }
         let name: Arc<str> = file.into();
-        let max_unpacked = self.options.max_unpacked;
-        each_line(&name, bytes, row, max_unpacked, &mut |unit| match unit {
-            Unit::Begin(raws, of_file) => {
+        let max_decompressed = self.options.max_decompressed;
+        each_line(&name, bytes, row, max_decompressed, &mut |unit| match unit {
+            ReadUnit::Begin(raws, of_file) => {
                 self.begin(raws, of_file);
                 Ok(())
             }
-            Unit::Line(line, pick, place) => match self.line(line, pick.clone(), &name, place) {
+            ReadUnit::Line(line, pick, place) => match self.line(line, pick.clone(), &name, place) {
                 Err(e) => self.refuse(e, &name, place, &pick),
                 Ok(()) => Ok(()),
             },
-            Unit::End => self.flush(),
+            ReadUnit::End => self.flush(),
         })
     }
 
     /// What comes next is a part of a file that was read as this.
-    pub(crate) fn begin(&mut self, raws: &Raws, of_file: Option<&Arc<Codecs>>) {
+    pub(crate) fn begin(&mut self, raws: &RawSource, of_file: Option<&Arc<ColumnCodecs>>) {
         self.raws = raws.clone();
         self.of_file = of_file.map(|codecs| {
             let mut codecs = codecs.as_ref().clone();
@@ -164,7 +165,7 @@ impl DebeziumReader {
         });
     }
 
-    fn decode_for_contract(&self, codecs: &mut Codecs) {
+    fn decode_for_contract(&self, codecs: &mut ColumnCodecs) {
         let Some(contract) = &self.options.contract else { return };
         for (name, codec) in codecs {
             if let Some(column) = contract.column_for(name) {
@@ -175,16 +176,16 @@ impl DebeziumReader {
     }
 
     /// Puts a record aside, or else ends in its error.
-    pub(crate) fn refuse(&mut self, e: Error, file: &str, place: u64, pick: &Pick) -> Result<()> {
-        if !self.puts_aside.takes(&e) {
+    pub(crate) fn refuse(&mut self, e: Error, file: &str, place: u64, pick: &RecordIndex) -> Result<()> {
+        if !self.quarantine_rule.takes(&e) {
             return Err(e);
         }
         let raw = picked(&self.raws, vec![pick.clone()])?.get(0)?;
-        self.changes.refused.push(Refused::new(file, place, &e, raw));
+        self.changes.refused.push(RefusedRecord::new(file, place, &e, raw));
         Ok(())
     }
 
-    fn line(&mut self, line: &str, pick: Pick, file: &Arc<str>, place: u64) -> Result<()> {
+    fn line(&mut self, line: &str, pick: RecordIndex, file: &Arc<str>, place: u64) -> Result<()> {
         match envelope::parse(line, file, place)? {
             None => self.changes.ignored += 1,
             Some(event) => self.event(&event, pick, file, place)?,
@@ -196,7 +197,7 @@ impl DebeziumReader {
     ///
     /// # Errors
     /// `SeveralTables` if the files have more than one, or the name that was given fits several; `NoKey` for a table without a key.
-    pub fn finish(mut self) -> Result<Changes> {
+    pub fn finish(mut self) -> Result<ChangeRecords> {
         check_one(&self.tables)?;
         self.finish_documents()?;
         if self.key.is_empty() && !self.changes.is_empty() {
@@ -210,7 +211,13 @@ impl DebeziumReader {
         Ok(self.changes)
     }
 
-    pub(crate) fn event(&mut self, event: &Event<'_>, pick: Pick, file: &Arc<str>, place: u64) -> Result<()> {
+    pub(crate) fn event(
+        &mut self,
+        event: &ChangeEvent<'_>,
+        pick: RecordIndex,
+        file: &Arc<str>,
+        place: u64,
+    ) -> Result<()> {
         let name = event.table_name();
         if self.options.table.as_ref().is_some_and(|wanted| !name.is_meant_by(wanted)) {
             self.changes.other_tables += 1;
@@ -229,7 +236,7 @@ impl DebeziumReader {
     }
 
     /// A change of a document of MongoDB.
-    fn document(&mut self, event: &Event<'_>, pick: Pick, file: &Arc<str>, place: u64) -> Result<()> {
+    fn document(&mut self, event: &ChangeEvent<'_>, pick: RecordIndex, file: &Arc<str>, place: u64) -> Result<()> {
         let contract = self.options.contract.as_ref().ok_or_else(|| {
             let message = "documents of MongoDB have no types: declare the columns in a contract";
             Error::data("UntypedRecords", message).at(file, place)
@@ -253,15 +260,15 @@ impl DebeziumReader {
         }
         let is_update = event.op.eq_ignore_ascii_case("u");
         self.updates_have_documents |= is_update && event.after.is_some();
-        match Images::of(event, contract, file, place) {
+        match DocumentImages::of(event, contract, file, place) {
             Ok(images) => self.change(&images.event(event), pick, file, place),
             // Either the document was deleted before the connector looked it up, or the connector never looks documents up.
             Err(error) if is_update && error.code() == "MissingImage" => {
-                let refused = match self.puts_aside.takes(&error) {
+                let refused = match self.quarantine_rule.takes(&error) {
                     false => None,
                     true => {
                         let raw = picked(&self.raws, vec![pick])?.get(0)?;
-                        Some(Refused::new(file, place, &error, raw))
+                        Some(RefusedRecord::new(file, place, &error, raw))
                     }
                 };
                 self.without_document.push(WithoutDocument { key, error, refused });
@@ -285,7 +292,7 @@ impl DebeziumReader {
         Ok(())
     }
 
-    fn change(&mut self, event: &Event<'_>, pick: Pick, file: &Arc<str>, place: u64) -> Result<()> {
+    fn change(&mut self, event: &ChangeEvent<'_>, pick: RecordIndex, file: &Arc<str>, place: u64) -> Result<()> {
         let ParsedOp::Change(op) = parse_op(Some(event.op.as_str()).filter(|op| !op.is_empty())) else {
             let message = format!("the envelope has an operation code that is not known; known are {KNOWN_CODES}");
             let e = Error::data("UnknownOp", message);
@@ -299,28 +306,28 @@ impl DebeziumReader {
         let codecs = self.codecs(event, file, place)?;
         let server = event.log_server(self.fields.as_deref().unwrap_or_default());
         let fits =
-            |b: &Building| Arc::ptr_eq(&b.codecs, &codecs) && b.file == *file && b.server == server && !b.is_full();
+            |b: &BatchBuilder| Arc::ptr_eq(&b.codecs, &codecs) && b.file == *file && b.server == server && !b.is_full();
         let same = self.building.as_ref().is_some_and(fits);
         if !same {
             self.flush()?;
         }
         let fields = self.fields.as_deref().expect("it was set above");
         if !same {
-            let mut building = Building::new(codecs, fields, file)?;
+            let mut building = BatchBuilder::new(codecs, fields, file)?;
             building.server = server;
             self.building = Some(building);
         }
         let building = self.building.as_mut().expect("it was made above");
         let placeholder = self.placeholder.as_ref().map_err(|e| Error::usage(e.code(), e.message()))?;
         let contract = self.options.contract.as_ref();
-        building.push(event, op, &Context { contract, key: &self.key, fields, placeholder }, place)?;
-        if self.puts_aside.any() {
+        building.push(event, op, &ReaderContext { contract, key: &self.key, fields, placeholder }, place)?;
+        if self.quarantine_rule.any() {
             building.picks.push(pick);
         }
         Ok(())
     }
 
-    fn learn_key(&mut self, event: &Event<'_>, file: &Arc<str>, place: u64) -> Result<()> {
+    fn learn_key(&mut self, event: &ChangeEvent<'_>, file: &Arc<str>, place: u64) -> Result<()> {
         if !self.options.key.is_empty() || self.options.contract.as_ref().is_some_and(|c| !c.key.is_empty()) {
             return Ok(());
         }
@@ -339,7 +346,7 @@ impl DebeziumReader {
         Ok(())
     }
 
-    fn codecs(&mut self, event: &Event<'_>, file: &Arc<str>, place: u64) -> Result<Arc<Codecs>> {
+    fn codecs(&mut self, event: &ChangeEvent<'_>, file: &Arc<str>, place: u64) -> Result<Arc<ColumnCodecs>> {
         if let Some(codecs) = self.documents.as_ref().filter(|_| event.is_document) {
             return Ok(codecs.clone());
         }
@@ -378,9 +385,9 @@ impl DebeziumReader {
         let fields = self.fields.as_deref().unwrap_or_default();
         let picks = std::mem::take(&mut building.picks);
         let (dropped, nulled) = (std::mem::take(&mut building.unknown), std::mem::take(&mut building.nulled));
-        self.changes.lost(Lost { dropped, ..Lost::default() });
+        self.changes.lost(LossCounter { dropped, ..LossCounter::default() });
         let mut batch = building.finish(fields)?;
-        if self.puts_aside.any() {
+        if self.quarantine_rule.any() {
             batch.raw = Some(RawRows(picked(&self.raws, picks)?));
         }
         let mut bad = BTreeMap::new();
@@ -401,7 +408,7 @@ impl DebeziumReader {
                 bad.extend(faults);
             }
         }
-        if let Some((&row, _)) = bad.iter().find(|(_, e)| !self.puts_aside.takes(e))
+        if let Some((&row, _)) = bad.iter().find(|(_, e)| !self.quarantine_rule.takes(e))
             && let Some(e) = bad.remove(&row)
         {
             return Err(e);
@@ -421,7 +428,7 @@ fn under_contract(
     mut batch: ChangeBatch,
     contract: &Contract,
     order: usize,
-) -> Result<(ChangeBatch, BTreeMap<usize, Error>, Lost)> {
+) -> Result<(ChangeBatch, BTreeMap<usize, Error>, LossCounter)> {
     let schema = batch.rows.schema();
     let data = schema.fields().len() - order;
     let columns: Vec<usize> = (0..data).collect();
@@ -430,7 +437,7 @@ fn under_contract(
     let complying = comply((&part, false), contract, &|_| false, at)?;
     let (mut bad, mut lost): (BTreeMap<_, _>, _) = (complying.bad.into_iter().collect(), complying.lost);
     // Keys before and after a change of the key are those of rows.
-    for of in &mut batch.moves {
+    for of in &mut batch.key_changes {
         let place = [batch.places[of.row]];
         let key = comply((&of.key, false), contract, &|_| false, (&batch.file, &place))?;
         if let Some((_, e)) = key.bad.into_iter().next() {
@@ -446,8 +453,8 @@ fn under_contract(
         declared.schema().fields().iter().cloned().chain(tail.clone().map(|i| schema.fields()[i].clone())).collect();
     let arrays: Vec<_> =
         declared.columns().iter().cloned().chain(tail.clone().map(|i| batch.rows.column(i).clone())).collect();
-    let data = complying.kept.iter().map(|&i| batch.given[i].clone()).chain(vec![None; added]);
-    batch.given = data.chain(tail.map(|i| batch.given[i].clone())).collect();
+    let data = complying.kept.iter().map(|&i| batch.present[i].clone()).chain(vec![None; added]);
+    batch.present = data.chain(tail.map(|i| batch.present[i].clone())).collect();
     batch.rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)
         .map_err(|e| Error::internal("records could not be put in the contract's columns").with_source(e))?;
     Ok((batch, bad, lost))

@@ -25,7 +25,7 @@ pub struct DebeziumOptions {
     pub bad_rows: BadRows,
     /// Bytes that one file may have when it is unpacked or decoded. Default: 4 GiB for text, and 250 times the bytes of a packed file where that is more
     /// than 64 MiB; for rows of Parquet and Avro 2,000 times the bytes of the file where that is more than 256 MiB.
-    pub max_unpacked: Option<u64>,
+    pub max_decompressed: Option<u64>,
 }
 
 impl DebeziumOptions {
@@ -60,8 +60,8 @@ impl DebeziumOptions {
     }
 
     /// The same options with another limit for what one file is unpacked or decoded to, in bytes.
-    pub fn with_max_unpacked(mut self, bytes: u64) -> Self {
-        self.max_unpacked = Some(bytes);
+    pub fn with_max_decompressed(mut self, bytes: u64) -> Self {
+        self.max_decompressed = Some(bytes);
         self
     }
 

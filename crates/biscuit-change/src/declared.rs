@@ -8,14 +8,18 @@ use arrow::compute::nullif;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use biscuit_core::{Error, Result};
 use biscuit_schema::{
-    Column, ColumnType, Contract, Extra, Losses, OnError, coerce_column, default_values, plain_type, text_type,
-    written_type,
+    ColumnLosses, ColumnType, Contract, ContractColumn, ExtraColumns, OnError, coerce_column, default_values,
+    plain_type, text_type, written_type,
 };
 
-use crate::placeholder::Placeholder;
+use crate::placeholder::UnchangedPlaceholder;
 
 /// The column that was declared for one of the input; under a contract there are no others.
-pub(crate) fn declared(contract: Option<&Contract>, expected: Option<&SchemaRef>, name: &str) -> Option<Column> {
+pub(crate) fn declared(
+    contract: Option<&Contract>,
+    expected: Option<&SchemaRef>,
+    name: &str,
+) -> Option<ContractColumn> {
     if let Some(contract) = contract {
         return contract.column_for(name).map(|column| of_contract(contract, column));
     }
@@ -26,38 +30,38 @@ pub(crate) fn declared(contract: Option<&Contract>, expected: Option<&SchemaRef>
 }
 
 /// A column of a contract with its effective `on_error`.
-fn of_contract(contract: &Contract, column: &Column) -> Column {
+fn of_contract(contract: &Contract, column: &ContractColumn) -> ContractColumn {
     let mut column = column.clone();
     column.reading.on_error = Some(contract.on_error_of(&column));
     column
 }
 
 /// A column of this type, whose values become it without a loss or not at all.
-pub(crate) fn of_type(name: &str, t: &DataType) -> Column {
-    Column::new(name, ColumnType::of_arrow(t.clone()))
+pub(crate) fn of_type(name: &str, t: &DataType) -> ContractColumn {
+    ContractColumn::new(name, ColumnType::of_arrow(t.clone()))
 }
 
 /// What was lost of values as columns allow it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Lost {
+pub(crate) struct LossCounter {
     /// Columns, and fields of structs, that were left out.
     pub(crate) dropped: Vec<String>,
     /// What became of values, by column.
-    pub(crate) columns: BTreeMap<String, Losses>,
+    pub(crate) columns: BTreeMap<String, ColumnLosses>,
 }
 
-impl Lost {
+impl LossCounter {
     pub(crate) fn drop(&mut self, name: &str) {
         push_once(&mut self.dropped, name.to_owned());
     }
 
-    pub(crate) fn of(&mut self, column: &str) -> &mut Losses {
+    pub(crate) fn of(&mut self, column: &str) -> &mut ColumnLosses {
         self.columns.entry(column.to_owned()).or_default()
     }
 
     /// Returns whether the contract makes an invalid value null, and counts it then. A placeholder for a value that was not sent never becomes null, since
     /// the stored value would be lost.
-    pub(crate) fn null(&mut self, column: &Column, code: &'static str, is_placeholder: bool) -> bool {
+    pub(crate) fn null(&mut self, column: &ContractColumn, code: &'static str, is_placeholder: bool) -> bool {
         let is_null = column.reading.on_error == Some(OnError::Null) && !is_placeholder;
         if is_null {
             *self.of(&column.name).nulled.entry(code).or_default() += 1;
@@ -71,7 +75,7 @@ impl Lost {
         &mut self,
         rows: &RecordBatch,
         contract: &Contract,
-        nulled: &Nulled,
+        nulled: &NulledRows,
     ) -> Result<RecordBatch> {
         let failed = |e| Error::internal("values could not become null").with_source(e);
         let mut columns = rows.columns().to_vec();
@@ -93,7 +97,7 @@ impl Lost {
 }
 
 /// By column: the rows whose values became null because they were invalid, and the error code of each.
-pub(crate) type Nulled = BTreeMap<String, Vec<(usize, &'static str)>>;
+pub(crate) type NulledRows = BTreeMap<String, Vec<(usize, &'static str)>>;
 
 /// Adds a name that is not in the list.
 pub(crate) fn push_once(names: &mut Vec<String>, name: String) {
@@ -107,19 +111,19 @@ pub(crate) fn push_once(names: &mut Vec<String>, name: String) {
 /// # Errors
 /// `NoCoercion`, `ColumnCase`.
 pub(crate) fn in_column(
-    column: &Column,
+    column: &ContractColumn,
     values: &ArrayRef,
     (file, places): (&Arc<str>, &[u64]),
-    lost: &mut Lost,
+    lost: &mut LossCounter,
 ) -> Result<(ArrayRef, Vec<(usize, Error)>)> {
     let made = coerce_column(column, values).map_err(|e| e.in_file(file))?;
     made.dropped.iter().for_each(|name| lost.drop(name));
     if made.rounded > 0 || made.defaulted > 0 {
-        let counted = Losses { rounded: made.rounded, defaulted: made.defaulted, ..Losses::default() };
+        let counted = ColumnLosses { rounded: made.rounded, defaulted: made.defaulted, ..ColumnLosses::default() };
         lost.of(&column.name).add(&counted);
     }
     let placeholders = match column.reading.on_error {
-        Some(OnError::Null) => Placeholder::new(None)?.rows(values),
+        Some(OnError::Null) => UnchangedPlaceholder::new(None)?.rows(values),
         _ => vec![],
     };
     let is_placeholder = |row: usize| placeholders.binary_search(&row).is_ok();
@@ -132,13 +136,13 @@ pub(crate) fn in_column(
 }
 
 /// Rows in the columns and types of a contract.
-pub(crate) struct Complying {
+pub(crate) struct CompliantRows {
     pub(crate) rows: RecordBatch,
     /// Which of the columns that came they are.
     pub(crate) kept: Vec<usize>,
     /// Rows with values that do not fit their columns, ascending, each once.
     pub(crate) bad: Vec<(usize, Error)>,
-    pub(crate) lost: Lost,
+    pub(crate) lost: LossCounter,
 }
 
 /// Rows of a file that holds columns in the types in which they are written where nothing asks for others. `expected` are those of the table.
@@ -163,7 +167,7 @@ pub(crate) fn as_written_in(
             continue;
         }
         let written = if is_of_table { plain } else { written };
-        let (array, faults) = in_column(&of_type(field.name(), &written), values, at, &mut Lost::default())?;
+        let (array, faults) = in_column(&of_type(field.name(), &written), values, at, &mut LossCounter::default())?;
         for (row, e) in faults {
             bad.entry(row).or_insert(e);
         }
@@ -200,9 +204,9 @@ pub(crate) fn comply(
     contract: &Contract,
     passed: &dyn Fn(&str) -> bool,
     at: (&Arc<str>, &[u64]),
-) -> Result<Complying> {
+) -> Result<CompliantRows> {
     let (mut fields, mut columns, mut kept) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut bad, mut lost) = (BTreeMap::new(), Lost::default());
+    let (mut bad, mut lost) = (BTreeMap::new(), LossCounter::default());
     for (i, (field, values)) in batch.schema().fields().iter().zip(batch.columns()).enumerate() {
         let name = field.name();
         let column = match (contract.column_for(name), contract.extra) {
@@ -214,8 +218,8 @@ pub(crate) fn comply(
                 continue;
             }
             (Some(column), _) => Some(of_contract(contract, column)),
-            (None, Extra::Keep) => Some(of_type(name, &written_type(&plain_type(values.data_type())))),
-            (None, Extra::Refuse) => {
+            (None, ExtraColumns::Keep) => Some(of_type(name, &written_type(&plain_type(values.data_type())))),
+            (None, ExtraColumns::Refuse) => {
                 let message = format!("the contract does not have `{name}`");
                 return Err(Error::data("ExtraColumns", message).with_column(name).in_file(at.0));
             }
@@ -240,14 +244,14 @@ pub(crate) fn comply(
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     let rows = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
         .map_err(|e| Error::internal("rows could not be put in the contract's columns").with_source(e))?;
-    Ok(Complying { rows, kept, bad: bad.into_iter().collect(), lost })
+    Ok(CompliantRows { rows, kept, bad: bad.into_iter().collect(), lost })
 }
 
 /// Adds the contract's columns that are missing and have a default, and counts the values.
 ///
 /// # Errors
 /// `InvalidContract`, `TooLarge`.
-pub(crate) fn with_defaults(rows: &RecordBatch, contract: &Contract, lost: &mut Lost) -> Result<RecordBatch> {
+pub(crate) fn with_defaults(rows: &RecordBatch, contract: &Contract, lost: &mut LossCounter) -> Result<RecordBatch> {
     let (mut fields, mut columns) = (rows.schema().fields().to_vec(), rows.columns().to_vec());
     for column in &contract.columns {
         if rows.column_by_name(&column.name).is_some() {

@@ -4,20 +4,20 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
 use biscuit_core::{Error, Result};
-use biscuit_schema::{Column, Contract};
+use biscuit_schema::{Contract, ContractColumn};
 use bytes::Bytes;
 
-use crate::changes::{ChangeBatch, Changes};
+use crate::changes::{ChangeBatch, ChangeRecords};
 use crate::columnar::parts;
 use crate::csv_dialect::CsvDialect;
 use crate::csv_rows::{self, CsvFile, CsvForm};
 use crate::declared::{declared, of_type};
-use crate::dms_file::{DmsFile, Kind};
-use crate::dms_rows::Make;
+use crate::dms_file::{DmsFile, DmsFileKind};
+use crate::dms_rows::DmsChangeBuilder;
 use crate::op::{OpMap, ParsedOp};
-use crate::refused::{BadRows, Part, PutsAside, Refused, sift};
+use crate::refused::{BadRows, QuarantineRule, RefusedRecord, RowsInProgress, sift};
 use crate::rows::RowsOptions;
-use crate::table_name::{TableName, check_one};
+use crate::table_name::{SourceTable, check_one};
 use crate::text::{empty, text_of};
 use crate::text_encoding::TextEncoding;
 
@@ -54,7 +54,7 @@ pub struct DmsOptions {
     pub bad_rows: BadRows,
     /// Bytes that one file may have when it is unpacked or decoded. Default: 4 GiB for text, and 250 times the bytes of a packed file where that is more
     /// than 64 MiB; for rows of Parquet and Avro 2,000 times the bytes of the file where that is more than 256 MiB.
-    pub max_unpacked: Option<u64>,
+    pub max_decompressed: Option<u64>,
     /// How CSV is written.
     pub csv: CsvDialect,
     /// The encoding of text without a byte order mark. Default: UTF-8.
@@ -75,7 +75,7 @@ impl Default for DmsOptions {
             null: "NULL".to_owned(),
             before_image: "BI_".to_owned(),
             bad_rows: BadRows::Fail,
-            max_unpacked: None,
+            max_decompressed: None,
             csv: CsvDialect::default(),
             encoding: None,
         }
@@ -132,8 +132,8 @@ impl DmsOptions {
     }
 
     /// The same options with another limit for what one file is unpacked or decoded to, in bytes.
-    pub fn with_max_unpacked(mut self, bytes: u64) -> Self {
-        self.max_unpacked = Some(bytes);
+    pub fn with_max_decompressed(mut self, bytes: u64) -> Self {
+        self.max_decompressed = Some(bytes);
         self
     }
 
@@ -164,7 +164,7 @@ impl DmsOptions {
         self.key().iter().find(|key| self.is_called(own, key)).cloned()
     }
 
-    pub(crate) fn declared(&self, name: &str) -> Option<Column> {
+    pub(crate) fn declared(&self, name: &str) -> Option<ContractColumn> {
         declared(self.contract.as_ref(), self.expected.as_ref(), name)
     }
 }
@@ -173,12 +173,12 @@ impl DmsOptions {
 #[derive(Debug)]
 pub struct DmsReader {
     options: DmsOptions,
-    puts_aside: PutsAside,
+    quarantine_rule: QuarantineRule,
     /// Whether the order is the file and the row in it.
     by_place: bool,
     csv: Vec<(CsvFile, DmsFile)>,
-    tables: BTreeSet<TableName>,
-    changes: Changes,
+    tables: BTreeSet<SourceTable>,
+    changes: ChangeRecords,
 }
 
 impl DmsReader {
@@ -188,9 +188,9 @@ impl DmsReader {
         let named = if options.order.is_empty() { declared } else { options.order.clone() };
         let by_place = named.is_empty();
         let order = if by_place { vec![FILE.to_owned(), ROW.to_owned()] } else { named };
-        let changes = Changes { order, key: options.key().to_vec(), ..Changes::default() };
-        let puts_aside = PutsAside::new(options.bad_rows, options.contract.as_ref());
-        Self { options, puts_aside, by_place, csv: vec![], tables: BTreeSet::new(), changes }
+        let changes = ChangeRecords { order, key: options.key().to_vec(), ..ChangeRecords::default() };
+        let quarantine_rule = QuarantineRule::new(options.bad_rows, options.contract.as_ref());
+        Self { options, quarantine_rule, by_place, csv: vec![], tables: BTreeSet::new(), changes }
     }
 
     /// Reads one file: Parquet is known by its first bytes, all else is CSV, plain or gzip. What it holds is known by its
@@ -203,7 +203,7 @@ impl DmsReader {
         self.read_as(file, bytes, None)
     }
 
-    /// Reads a record that was put aside, as [`Refused::raw`] holds it; it keeps its place.
+    /// Reads a record that was put aside, as [`RefusedRecord::raw`] holds it; it keeps its place.
     ///
     /// # Errors
     /// As [`read`](Self::read).
@@ -217,7 +217,7 @@ impl DmsReader {
     /// # Errors
     /// As [`read`](Self::read).
     pub fn read_batch(&mut self, file: &Arc<str>, rows: RecordBatch, first: u64) -> Result<()> {
-        let part = Part::of(rows, first, self.puts_aside.any());
+        let part = RowsInProgress::of(rows, first, self.quarantine_rule.any());
         match self.named(file)? {
             Some(named) => self.add(part, file, &named),
             None => Ok(()),
@@ -247,12 +247,12 @@ impl DmsReader {
     /// What the name of a file says; none for one of another table.
     fn named(&mut self, file: &str) -> Result<Option<DmsFile>> {
         let named = DmsFile::of(file);
-        if named.kind == Kind::Unknown && self.by_place {
+        if named.kind == DmsFileKind::Unknown && self.by_place {
             let message = "the name says neither a full load nor the time of a change file: name the order columns";
             return Err(Error::data("UnknownDmsFile", message).in_file(file));
         }
         let wanted =
-            named.kind == Kind::Transactions || self.is_wanted(named.schema.as_deref(), named.table.as_deref());
+            named.kind == DmsFileKind::Transactions || self.is_wanted(named.schema.as_deref(), named.table.as_deref());
         Ok(wanted.then_some(named))
     }
 
@@ -266,13 +266,14 @@ impl DmsReader {
         };
         let name: Arc<str> = file.into();
         if bytes.starts_with(b"PAR1") {
-            for part in parts(&name, bytes, self.puts_aside.any(), row, self.options.max_unpacked)? {
+            for part in parts(&name, bytes, self.quarantine_rule.any(), row, self.options.max_decompressed)? {
                 self.add(part?, &name, &named)?;
             }
             return Ok(());
         }
-        let text = text_of(file, &bytes, self.options.max_unpacked, self.options.encoding.filter(|_| row.is_none()))?;
-        if named.kind == Kind::Transactions {
+        let text =
+            text_of(file, &bytes, self.options.max_decompressed, self.options.encoding.filter(|_| row.is_none()))?;
+        if named.kind == DmsFileKind::Transactions {
             return self.transactions(&name, &text, named, row);
         }
         let Some(first) = csv_rows::first_record(&text, self.options.csv) else { return Ok(()) };
@@ -290,7 +291,7 @@ impl DmsReader {
     ) -> Result<()> {
         let form = CsvForm { dialect: self.options.csv, names, null: self.options.null.clone() };
         let refused = &mut self.changes.refused;
-        let mut csv = CsvFile::parse_at(file, text, form, row, &self.puts_aside, refused)?;
+        let mut csv = CsvFile::parse_at(file, text, form, row, &self.quarantine_rule, refused)?;
         let o = &self.options;
         let columns = o.contract.iter().flat_map(|c| &c.columns).map(|c| c.name.as_str());
         let meta = [Some(o.op.as_str()), o.timestamp_column.as_deref()];
@@ -308,7 +309,7 @@ impl DmsReader {
     /// Whether a table is the one that was asked for. Without a choice all are, and several are an error in the end.
     fn is_wanted(&mut self, schema: Option<&str>, table: Option<&str>) -> bool {
         let Some(table) = table else { return true };
-        let name = TableName::new(schema, table);
+        let name = SourceTable::new(schema, table);
         let wanted = self.options.table.as_ref().is_none_or(|wanted| name.is_meant_by(wanted));
         if wanted {
             self.tables.insert(name);
@@ -342,7 +343,7 @@ impl DmsReader {
         names.extend(has_op.then(|| o.op.clone()));
         names.extend(stamp.filter(|_| has_stamp).map(str::to_owned));
         names.extend(columns);
-        if names.len() != first.len() && !self.puts_aside.all() {
+        if names.len() != first.len() && !self.quarantine_rule.all() {
             return Err(fields_differ(first, names.len(), o).at(file, 1));
         }
         Ok(Some(names))
@@ -388,7 +389,7 @@ impl DmsReader {
     /// # Errors
     /// `SeveralTables` if the files have more than one, or the name that was given fits several; `WrongType`, `UnknownOp`, `NullValue` and the
     /// like, naming file, row and column.
-    pub fn finish(mut self) -> Result<Changes> {
+    pub fn finish(mut self) -> Result<ChangeRecords> {
         check_one(&self.tables)?;
         let (files, named): (Vec<CsvFile>, Vec<DmsFile>) = std::mem::take(&mut self.csv).into_iter().unzip();
         let options = &self.options;
@@ -408,15 +409,21 @@ impl DmsReader {
                 Some(column)
             }
         };
-        let parts = csv_rows::parts(&files, declared, &self.puts_aside, &mut self.changes)?;
+        let parts = csv_rows::parts(&files, declared, &self.quarantine_rule, &mut self.changes)?;
         for ((part, file), named) in parts.into_iter().zip(named) {
             self.add(part, &file, &named)?;
         }
         Ok(self.changes)
     }
 
-    fn add(&mut self, part: Part, file: &Arc<str>, named: &DmsFile) -> Result<()> {
-        let make = Make { options: &self.options, order: &self.changes.order, by_place: self.by_place, file, named };
+    fn add(&mut self, part: RowsInProgress, file: &Arc<str>, named: &DmsFile) -> Result<()> {
+        let make = DmsChangeBuilder {
+            options: &self.options,
+            order: &self.changes.order,
+            by_place: self.by_place,
+            file,
+            named,
+        };
         // DMS has no placeholder: a text that is one elsewhere is a value here.
         let rows = RowsOptions {
             op: Some(self.options.op.clone()),
@@ -428,8 +435,8 @@ impl DmsReader {
             Some(contract) => rows.with_contract(contract.clone()),
             None => rows,
         };
-        let refused: &mut Vec<Refused> = &mut self.changes.refused;
-        for (batch, lost) in sift(file, part, &self.puts_aside, refused, &mut |p| make.batch(p, &rows))? {
+        let refused: &mut Vec<RefusedRecord> = &mut self.changes.refused;
+        for (batch, lost) in sift(file, part, &self.quarantine_rule, refused, &mut |p| make.batch(p, &rows))? {
             self.changes.batches.push(batch);
             self.changes.lost(lost);
         }

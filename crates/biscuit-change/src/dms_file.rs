@@ -1,6 +1,6 @@
 /// What kind of file of DMS a name says it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum DmsFileKind {
     /// `LOAD00000001`: the number is hexadecimal.
     Load,
     /// `20141029-1134010000`: the time it was written.
@@ -13,7 +13,7 @@ pub(crate) enum Kind {
 /// What the path of a file says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DmsFile {
-    pub(crate) kind: Kind,
+    pub(crate) kind: DmsFileKind,
     /// For changes and transactions the time as eighteen digits, `YYYYMMDDHHMMSSffff`; for a load its number, which is
     /// less than any time.
     pub(crate) number: i64,
@@ -28,21 +28,21 @@ impl DmsFile {
         let name = parts.next().unwrap_or_default();
         let stem = name.split('.').next().unwrap_or_default();
         let (kind, number) = if let Some(digits) = stem.strip_prefix("LOAD") {
-            i64::from_str_radix(digits, 16).map_or((Kind::Unknown, 0), |n| (Kind::Load, n))
+            i64::from_str_radix(digits, 16).map_or((DmsFileKind::Unknown, 0), |n| (DmsFileKind::Load, n))
         } else if let Some(digits) = stem.strip_prefix("CDC_TXN-") {
-            time(digits).map_or((Kind::Unknown, 0), |n| (Kind::Transactions, n))
+            time(digits).map_or((DmsFileKind::Unknown, 0), |n| (DmsFileKind::Transactions, n))
         } else {
             let split = stem.split_once('-').filter(|(day, _)| day.len() == 8);
             let number = split.and_then(|(day, rest)| time(&format!("{day}{rest}")));
-            number.map_or((Kind::Unknown, 0), |n| (Kind::Changes, n))
+            number.map_or((DmsFileKind::Unknown, 0), |n| (DmsFileKind::Changes, n))
         };
         let mut folders: Vec<&str> = parts.filter(|p| !p.is_empty()).collect();
         // Only what is captured goes into folders of dates. The schema and the table are above them.
-        if kind == Kind::Changes {
+        if kind == DmsFileKind::Changes {
             let of_date = (1..=4).rev().find(|n| folders.len() >= n + 2 && is_date(&folders[..*n]));
             folders.drain(..of_date.unwrap_or(0));
         }
-        let of_table = kind != Kind::Transactions && folders.len() > 1;
+        let of_table = kind != DmsFileKind::Transactions && folders.len() > 1;
         let folder = |i: usize| folders.get(i).filter(|_| of_table).map(|f| (*f).to_owned());
         Self { kind, number, schema: folder(1), table: folder(0) }
     }
@@ -104,14 +104,14 @@ mod tests {
     fn a_path_says_kind_time_and_table() {
         let file = |path| DmsFile::of(path);
         let load = file("s3://b/dms/public/orders/LOAD0000001A.csv.gz");
-        assert_eq!((load.kind, load.number, load.table.as_deref()), (Kind::Load, 26, Some("orders")));
+        assert_eq!((load.kind, load.number, load.table.as_deref()), (DmsFileKind::Load, 26, Some("orders")));
         let changes = file("dms/public/orders/2026/11/20/20261120-175407040.parquet");
-        assert_eq!((changes.kind, changes.number), (Kind::Changes, 202_611_201_754_070_400));
+        assert_eq!((changes.kind, changes.number), (DmsFileKind::Changes, 202_611_201_754_070_400));
         assert_eq!((changes.schema.as_deref(), changes.table.as_deref()), (Some("public"), Some("orders")));
         assert_eq!(file("a/b/20141029-1134010000.csv").number, 201_410_291_134_010_000);
         let transactions = file("dms/cdc_path/CDC_TXN-20261120175407614.csv");
-        assert_eq!((transactions.kind, transactions.table), (Kind::Transactions, None));
-        assert_eq!(file("public/orders/part-0.parquet").kind, Kind::Unknown);
+        assert_eq!((transactions.kind, transactions.table), (DmsFileKind::Transactions, None));
+        assert_eq!(file("public/orders/part-0.parquet").kind, DmsFileKind::Unknown);
         assert_eq!(file("LOAD00000001.csv").table, None);
     }
 

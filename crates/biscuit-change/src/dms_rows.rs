@@ -4,20 +4,20 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, new_null_a
 use arrow::compute::{CastOptions, cast_with_options, concat_batches, is_not_null, nullif};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use biscuit_core::{Error, Result};
-use biscuit_schema::{Column, Extra, column_index, plain_type, written_type};
+use biscuit_schema::{ContractColumn, ExtraColumns, column_index, plain_type, written_type};
 
-use crate::changes::{ChangeBatch, Move, MoveKind};
+use crate::changes::{ChangeBatch, KeyChange, KeyChangeKind};
 use crate::csv_rows::text_in_column;
-use crate::declared::{Lost, in_column, of_type, with_defaults};
+use crate::declared::{LossCounter, in_column, of_type, with_defaults};
 use crate::dms::{DmsOptions, FILE, ROW};
-use crate::dms_file::{DmsFile, Kind};
-use crate::op::Op;
-use crate::refused::{Part, RawRows};
+use crate::dms_file::{DmsFile, DmsFileKind};
+use crate::op::ChangeOp;
+use crate::refused::{RawRows, RowsInProgress};
 use crate::row_changes::part_changes;
 use crate::rows::RowsOptions;
 
 /// Makes change records of the rows of one file.
-pub(crate) struct Make<'a> {
+pub(crate) struct DmsChangeBuilder<'a> {
     pub(crate) options: &'a DmsOptions,
     pub(crate) order: &'a [String],
     pub(crate) by_place: bool,
@@ -25,9 +25,9 @@ pub(crate) struct Make<'a> {
     pub(crate) named: &'a DmsFile,
 }
 
-impl Make<'_> {
-    pub(crate) fn batch(&self, part: &Part, rows: &RowsOptions) -> Result<(ChangeBatch, Lost)> {
-        let mut lost = Lost::default();
+impl DmsChangeBuilder<'_> {
+    pub(crate) fn batch(&self, part: &RowsInProgress, rows: &RowsOptions) -> Result<(ChangeBatch, LossCounter)> {
+        let mut lost = LossCounter::default();
         let old_keys = self.old_keys(part, &mut lost)?;
         let mut fields: Vec<Field> = Vec::new();
         let mut columns: Vec<ArrayRef> = Vec::new();
@@ -48,8 +48,10 @@ impl Make<'_> {
                 fields.push(Field::new(&declared.name, array.data_type().clone(), true));
                 columns.push(array);
                 continue;
-            } else if let Some(extra) = self.options.contract.as_ref().map(|c| c.extra).filter(|e| *e != Extra::Keep) {
-                if extra == Extra::Refuse {
+            } else if let Some(extra) =
+                self.options.contract.as_ref().map(|c| c.extra).filter(|e| *e != ExtraColumns::Keep)
+            {
+                if extra == ExtraColumns::Refuse {
                     let message = format!("the contract does not have `{name}`");
                     return Err(Error::data("ExtraColumns", message).with_column(name).in_file(self.file));
                 }
@@ -79,8 +81,8 @@ impl Make<'_> {
             Some(contract) => with_defaults(&batch, contract, &mut lost)?,
             None => batch,
         };
-        let (mut batch, _) = part_changes(&Part { batch, ..part.clone() }, self.file, rows)?;
-        if self.named.kind == Kind::Load && !self.by_place {
+        let (mut batch, _) = part_changes(&RowsInProgress { batch, ..part.clone() }, self.file, rows)?;
+        if self.named.kind == DmsFileKind::Load && !self.by_place {
             batch.rank = 0;
         }
         Ok((self.with_old_keys(batch, old_keys.as_ref())?, lost))
@@ -88,9 +90,15 @@ impl Make<'_> {
 
     /// An order column: whole numbers of up to 38 digits and timestamps come as text. A full load may have none; it ranks
     /// below all changes anyway.
-    fn ordered(&self, column: &ArrayRef, name: &str, part: &Part, lost: &mut Lost) -> Result<ArrayRef> {
+    fn ordered(
+        &self,
+        column: &ArrayRef,
+        name: &str,
+        part: &RowsInProgress,
+        lost: &mut LossCounter,
+    ) -> Result<ArrayRef> {
         let mut column = column.clone();
-        let load = self.named.kind == Kind::Load;
+        let load = self.named.kind == DmsFileKind::Load;
         if load && *column.data_type() == DataType::Utf8 {
             let blank = column.as_string::<i32>().iter().map(|v| Some(v.is_some_and(str::is_empty))).collect();
             column = nullif(&column, &blank).map_err(|e| Error::internal("orders").with_source(e))?;
@@ -119,17 +127,23 @@ impl Make<'_> {
             return Ok(column);
         }
         let valid = is_not_null(&column).map_err(|e| Error::internal("orders").with_source(e))?;
-        let least = cast_with_options(&Int64Array::from_value(0, 1), &DataType::Int64, &CastOptions::default())
+        let minimum = cast_with_options(&Int64Array::from_value(0, 1), &DataType::Int64, &CastOptions::default())
             .and_then(|zero| cast_with_options(&zero, &t, &CastOptions::default()))
             .map_err(|e| Error::internal("the least order").with_source(e))?;
-        let least = arrow::compute::take(&least, &Int64Array::from_value(0, column.len()), None)
+        let minimum = arrow::compute::take(&minimum, &Int64Array::from_value(0, column.len()), None)
             .map_err(|e| Error::internal("the least order").with_source(e))?;
-        arrow::compute::kernels::zip::zip(&valid, &column, &least)
+        arrow::compute::kernels::zip::zip(&valid, &column, &minimum)
             .map_err(|e| Error::internal("the least order").with_source(e))
     }
 
     /// A column in its declared type: DMS writes many types as text, and numbers and timestamps in types of its own.
-    fn declared(&self, values: &ArrayRef, column: &Column, part: &Part, lost: &mut Lost) -> Result<ArrayRef> {
+    fn declared(
+        &self,
+        values: &ArrayRef,
+        column: &ContractColumn,
+        part: &RowsInProgress,
+        lost: &mut LossCounter,
+    ) -> Result<ArrayRef> {
         if part.is_typed && values.data_type() == column.column_type.arrow() {
             return Ok(values.clone());
         }
@@ -149,7 +163,7 @@ impl Make<'_> {
     }
 
     /// The key before each update, where the file has it: columns with the prefix, under the names of the key.
-    fn old_keys(&self, part: &Part, lost: &mut Lost) -> Result<Option<RecordBatch>> {
+    fn old_keys(&self, part: &RowsInProgress, lost: &mut LossCounter) -> Result<Option<RecordBatch>> {
         let key = self.options.key();
         let mut columns = Vec::new();
         for name in key {
@@ -204,17 +218,17 @@ impl Make<'_> {
         let rows = batch.ops.len();
         let new_keys = RecordBatch::try_from_iter(key.iter().cloned().zip(now)).map_err(failed)?;
         for (n, &row) in moved.iter().enumerate() {
-            batch.moves.push(Move { row: rows + n, kind: MoveKind::To, key: new_keys.slice(row, 1) });
-            batch.moves.push(Move { row, kind: MoveKind::From, key: old.slice(row, 1) });
+            batch.key_changes.push(KeyChange { row: rows + n, kind: KeyChangeKind::To, key: new_keys.slice(row, 1) });
+            batch.key_changes.push(KeyChange { row, kind: KeyChangeKind::From, key: old.slice(row, 1) });
         }
         let indices: Vec<u32> = (0..rows).chain(moved.iter().copied()).map(|r| r as u32).collect();
         batch.raw = batch.raw.map(|r| r.0.pick(&indices).map(RawRows)).transpose()?;
         batch.rows = concat_batches(&schema, [&batch.rows, &deletes]).map_err(failed)?;
-        batch.ops.extend(moved.iter().map(|_| Op::Delete));
+        batch.ops.extend(moved.iter().map(|_| ChangeOp::Delete));
         batch.codes.extend(moved.iter().map(|_| Arc::from("d")));
         batch.places.extend(moved.iter().map(|&r| batch.places[r]).collect::<Vec<_>>());
-        for given in batch.given.iter_mut().flatten() {
-            *given = given.iter().chain(moved.iter().map(|_| true)).collect();
+        for present in batch.present.iter_mut().flatten() {
+            *present = present.iter().chain(moved.iter().map(|_| true)).collect();
         }
         Ok(batch)
     }

@@ -6,9 +6,9 @@ use biscuit_core::{Error, Result};
 use biscuit_schema::{Contract, is_too_deep, too_deep};
 use serde_json::value::RawValue;
 
-use crate::envelope::Event;
+use crate::envelope::ChangeEvent;
 use crate::extended_json::{plain, quoted};
-use crate::json::{self, Object};
+use crate::json::{self, JsonObject};
 use crate::text::wrong_type;
 
 /// The field that identifies a document.
@@ -16,7 +16,7 @@ const ID: &str = "_id";
 
 /// The images of a change in plain JSON, with the names of the contract's columns.
 #[derive(Debug, Default)]
-pub(crate) struct Images {
+pub(crate) struct DocumentImages {
     /// An object with the `_id` alone.
     key: Option<String>,
     before: Option<String>,
@@ -38,12 +38,12 @@ pub(crate) enum IdKind {
 /// # Errors
 /// `InvalidJson`, `TooDeep`, `WrongType`.
 pub(crate) fn identity(
-    event: &Event<'_>,
+    event: &ChangeEvent<'_>,
     contract: &Contract,
     file: &Arc<str>,
     place: u64,
 ) -> Result<Option<(String, Option<IdKind>)>> {
-    let reading = Reading { contract, file, place };
+    let reading = DocumentContext { contract, file, place };
     let raw = match event.key.filter(|raw| raw.get().starts_with('{')) {
         Some(raw) => Some(reading.id_of_key(raw.get())?),
         None => match event.after.or(event.before) {
@@ -52,7 +52,7 @@ pub(crate) fn identity(
         },
     };
     let Some(raw) = raw else { return Ok(None) };
-    let id = plain(&raw).map_err(|why| wrong_type(ID, why, file, place))?;
+    let id = plain(&raw).map_err(|reason| wrong_type(ID, reason, file, place))?;
     let kind = match (raw.as_bytes().first(), id.as_bytes().first()) {
         (Some(b'"'), _) => Some(IdKind::Text),
         (_, Some(b'-' | b'0'..=b'9' | b't' | b'f')) => Some(IdKind::Scalar),
@@ -61,14 +61,14 @@ pub(crate) fn identity(
     Ok(Some((id, kind)))
 }
 
-impl Images {
+impl DocumentImages {
     /// Converts the images of an event. An update without its document gets an image of the changed fields alone.
     ///
     /// # Errors
     /// `InvalidJson`, `TooDeep`, `DuplicateColumn`, `WrongType`, `Overflow`; `MissingImage` for a change inside of a field of which the document is
     /// not there.
-    pub(crate) fn of(event: &Event<'_>, contract: &Contract, file: &Arc<str>, place: u64) -> Result<Self> {
-        let reading = Reading { contract, file, place };
+    pub(crate) fn of(event: &ChangeEvent<'_>, contract: &Contract, file: &Arc<str>, place: u64) -> Result<Self> {
+        let reading = DocumentContext { contract, file, place };
         let image = |raw: Option<&RawValue>| raw.map(|raw| reading.document(raw.get())).transpose();
         let (before, after) = (image(event.before)?, image(event.after)?);
         let key = match event.key.filter(|raw| raw.get().starts_with('{')) {
@@ -88,13 +88,13 @@ impl Images {
     }
 
     /// The event with these images.
-    pub(crate) fn event<'a>(&'a self, event: &'a Event<'a>) -> Event<'a> {
+    pub(crate) fn event<'a>(&'a self, event: &'a ChangeEvent<'a>) -> ChangeEvent<'a> {
         let raw = |text: &'a Option<String>| text.as_deref().and_then(|text| serde_json::from_str(text).ok());
-        Event {
+        ChangeEvent {
             op: event.op.clone(),
             before: raw(&self.before),
             after: raw(&self.after),
-            source: Object::new(event.source.0.clone()),
+            source: JsonObject::new(event.source.0.clone()),
             key: raw(&self.key),
             schema: None,
             headers: None,
@@ -110,24 +110,24 @@ impl Images {
 }
 
 /// How a record is read, and where it is.
-struct Reading<'a> {
+struct DocumentContext<'a> {
     contract: &'a Contract,
     file: &'a Arc<str>,
     place: u64,
 }
 
-impl Reading<'_> {
+impl DocumentContext<'_> {
     /// The column of a field.
     fn column<'n>(&'n self, field: &'n str) -> &'n str {
         self.contract.column_for(field).map_or(field, |column| &column.name)
     }
 
     fn field(&self, name: &str, value: &str) -> Result<String> {
-        let value = plain(value).map_err(|why| wrong_type(name, why, self.file, self.place))?;
+        let value = plain(value).map_err(|reason| wrong_type(name, reason, self.file, self.place))?;
         Ok(format!("{}:{value}", quoted(self.column(name))))
     }
 
-    fn object<'o>(&self, text: &'o str) -> Result<Object<'o>> {
+    fn object<'o>(&self, text: &'o str) -> Result<JsonObject<'o>> {
         if is_too_deep(text.as_bytes()) {
             return Err(too_deep("the document").at(self.file, self.place));
         }
@@ -173,7 +173,7 @@ impl Reading<'_> {
     }
 
     /// Builds the image of an update without its document from `updateDescription`.
-    fn changed_fields(&self, update: Option<&RawValue>, images: &mut Images) -> Result<()> {
+    fn changed_fields(&self, update: Option<&RawValue>, images: &mut DocumentImages) -> Result<()> {
         let missing = |what: &str| {
             let message = format!(
                 "the update has no document, and {what}: capture with `capture.mode=change_streams_update_full`, or put such records aside with `--bad-rows quarantine`"

@@ -4,22 +4,22 @@ use biscuit_core::{Error, Result};
 use serde_json::value::RawValue;
 
 use crate::changes::LogServer;
-use crate::json::{self, Object};
+use crate::json::{self, JsonObject};
 use crate::source_field::SourceField;
-use crate::table_name::TableName;
+use crate::table_name::SourceTable;
 
 /// One change of a table as Debezium writes it.
 #[derive(Debug)]
-pub(crate) struct Event<'a> {
+pub(crate) struct ChangeEvent<'a> {
     pub(crate) op: String,
     pub(crate) before: Option<&'a RawValue>,
     pub(crate) after: Option<&'a RawValue>,
-    pub(crate) source: Object<'a>,
+    pub(crate) source: JsonObject<'a>,
     pub(crate) key: Option<&'a RawValue>,
     /// The embedded schema of the value.
     pub(crate) schema: Option<&'a RawValue>,
     /// The headers; none where the line has no place for them.
-    pub(crate) headers: Option<Headers<'a>>,
+    pub(crate) headers: Option<EventHeaders<'a>>,
     /// Whether the record is a row with its metadata in columns, as the transform `ExtractNewRecordState` makes it.
     pub(crate) flat: bool,
     /// Whether the images are texts of MongoDB's documents.
@@ -36,11 +36,11 @@ pub(crate) struct Event<'a> {
     pub(crate) table: String,
 }
 
-impl Event<'_> {
+impl ChangeEvent<'_> {
     /// The name of its table.
-    pub(crate) fn table_name(&self) -> TableName {
+    pub(crate) fn table_name(&self) -> SourceTable {
         let database = self.database.clone().filter(|_| self.schema_name.is_some());
-        TableName { database, schema: self.schema_name.clone(), table: self.table.clone() }
+        SourceTable { database, schema: self.schema_name.clone(), table: self.table.clone() }
     }
 
     /// The server whose log the record is in, where one of these fields is a position in MySQL's or MariaDB's.
@@ -75,7 +75,7 @@ impl Event<'_> {
 
 /// The headers of a record that say something about it.
 #[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct Headers<'a> {
+pub(crate) struct EventHeaders<'a> {
     /// The key that the row has after this delete.
     pub(crate) new_key: Option<&'a RawValue>,
     /// The key that the row had before this create.
@@ -87,7 +87,7 @@ pub(crate) struct Headers<'a> {
 ///
 /// # Errors
 /// `InvalidJson`, `NotAnEnvelope`.
-pub(crate) fn parse<'a>(line: &'a str, file: &Arc<str>, place: u64) -> Result<Option<Event<'a>>> {
+pub(crate) fn parse<'a>(line: &'a str, file: &Arc<str>, place: u64) -> Result<Option<ChangeEvent<'a>>> {
     if line.trim() == "null" {
         return Ok(None);
     }
@@ -114,7 +114,7 @@ pub(crate) fn parse<'a>(line: &'a str, file: &Arc<str>, place: u64) -> Result<Op
         Some(k) => payload(k, file, place)?,
         None => None,
     };
-    let text = |o: &Object<'a>, name: &str| o.some(name).and_then(|v| json::string(v.get()));
+    let text = |o: &JsonObject<'a>, name: &str| o.some(name).and_then(|v| json::string(v.get()));
     let Some(op) = text(&envelope, "op").filter(|_| envelope.get("source").is_some() || !is_flat(&envelope)) else {
         if is_flat(&envelope) {
             let row = row.or_else(|| serde_json::from_str(line).ok());
@@ -138,7 +138,7 @@ pub(crate) fn parse<'a>(line: &'a str, file: &Arc<str>, place: u64) -> Result<Op
     };
     let table = text(&source, if is_document { "collection" } else { "table" }).unwrap_or_default();
     let update = envelope.some("updateDescription").filter(|_| is_document);
-    Ok(Some(Event {
+    Ok(Some(ChangeEvent {
         op,
         before,
         after,
@@ -157,7 +157,7 @@ pub(crate) fn parse<'a>(line: &'a str, file: &Arc<str>, place: u64) -> Result<Op
 }
 
 /// Whether this is something that Debezium writes besides changes: a transaction marker, a heartbeat, a change of a schema, a notification, a signal.
-fn is_beside_changes(envelope: &Object<'_>) -> bool {
+fn is_beside_changes(envelope: &JsonObject<'_>) -> bool {
     let has = |names: &[&str]| names.iter().all(|name| envelope.get(name).is_some());
     let heartbeat = envelope.0.len() == 1 && has(&["ts_ms"]);
     let schema = has(&["ddl"]) || has(&["tableChanges"]);
@@ -169,19 +169,19 @@ fn is_beside_changes(envelope: &Object<'_>) -> bool {
 /// Metadata of flattened records have this prefix, unless the transform is told otherwise.
 pub(crate) const META: &str = "__";
 
-fn is_flat(row: &Object<'_>) -> bool {
+fn is_flat(row: &JsonObject<'_>) -> bool {
     row.get("__op").is_some() || row.get("__deleted").is_some()
 }
 
 /// A record as `ExtractNewRecordState` makes it: the row, with its metadata in columns beside it.
 fn flat<'a>(
-    object: &Object<'a>,
+    object: &JsonObject<'a>,
     row: Option<&'a RawValue>,
     key: Option<&'a RawValue>,
     schema: Option<&'a RawValue>,
-    headers: Option<Headers<'a>>,
+    headers: Option<EventHeaders<'a>>,
     topic: Option<&str>,
-) -> Event<'a> {
+) -> ChangeEvent<'a> {
     let text = |name: &str| object.some(name).and_then(|v| json::string(v.get()));
     let deleted = object.some("__deleted").is_some_and(|d| matches!(d.get(), "true" | "\"true\""));
     let op = if deleted { "d".to_owned() } else { text("__op").unwrap_or_default() };
@@ -198,8 +198,8 @@ fn flat<'a>(
         let name = name.strip_prefix(META)?;
         Some((name.strip_prefix("source_").unwrap_or(name).to_owned(), *value))
     };
-    let source = Object::new(object.0.iter().filter_map(meta).collect());
-    Event {
+    let source = JsonObject::new(object.0.iter().filter_map(meta).collect());
+    ChangeEvent {
         op,
         before: row,
         after: row,
@@ -217,7 +217,7 @@ fn flat<'a>(
     }
 }
 
-fn nested<'a>(raw: &'a RawValue, file: &str, place: u64) -> Result<Object<'a>> {
+fn nested<'a>(raw: &'a RawValue, file: &str, place: u64) -> Result<JsonObject<'a>> {
     json::object(raw.get()).map_err(|e| json::invalid(&e, file, place))
 }
 
@@ -234,7 +234,7 @@ fn payload<'a>(raw: &'a RawValue, file: &str, place: u64) -> Result<Option<&'a R
 }
 
 /// Headers are an object, or a list of objects with `key` and `value`.
-fn headers<'a>(outer: &Object<'a>, file: &str, place: u64) -> Result<Option<Headers<'a>>> {
+fn headers<'a>(outer: &JsonObject<'a>, file: &str, place: u64) -> Result<Option<EventHeaders<'a>>> {
     let Some(raw) = outer.some("headers") else { return Ok(None) };
     let pairs: Vec<(String, &RawValue)> = match json::items(raw.get()) {
         Some(items) => {
@@ -249,7 +249,7 @@ fn headers<'a>(outer: &Object<'a>, file: &str, place: u64) -> Result<Option<Head
         }
         None => nested(raw, file, place)?.0,
     };
-    let mut headers = Headers::default();
+    let mut headers = EventHeaders::default();
     for (name, value) in pairs {
         match name.as_str() {
             "__debezium.newkey" => headers.new_key = payload(value, file, place)?,

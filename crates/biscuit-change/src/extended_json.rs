@@ -3,21 +3,21 @@
 use arrow::temporal_conversions::timestamp_ms_to_datetime;
 use serde_json::value::RawValue;
 
-use crate::json::{self, Object};
-use crate::text::Why;
+use crate::json::{self, JsonObject};
+use crate::text::InvalidValue;
 
 /// Replaces type wrappers such as `{"$numberLong": "7"}` by plain JSON: numbers, or text for `NaN` and infinities; text for identifiers; ISO 8601 in UTC
 /// for times; base64 for bytes. Values without a plain form stay objects.
 ///
 /// # Errors
 /// The reason why a value is invalid, as the end of a sentence.
-pub(crate) fn plain(raw: &str) -> Result<String, Why> {
+pub(crate) fn plain(raw: &str) -> Result<String, InvalidValue> {
     let mut out = String::with_capacity(raw.len());
     write_plain(raw, &mut out)?;
     Ok(out)
 }
 
-fn write_plain(raw: &str, out: &mut String) -> Result<(), Why> {
+fn write_plain(raw: &str, out: &mut String) -> Result<(), InvalidValue> {
     if raw.starts_with('{') {
         let object = json::object(raw).map_err(|_| "it is no JSON")?;
         return match typed(&object)? {
@@ -44,7 +44,10 @@ fn write_plain(raw: &str, out: &mut String) -> Result<(), Why> {
     Ok(())
 }
 
-fn write_object<'a>(fields: impl Iterator<Item = (&'a str, &'a RawValue)>, out: &mut String) -> Result<(), Why> {
+fn write_object<'a>(
+    fields: impl Iterator<Item = (&'a str, &'a RawValue)>,
+    out: &mut String,
+) -> Result<(), InvalidValue> {
     out.push('{');
     for (i, (name, value)) in fields.enumerate() {
         if i > 0 {
@@ -64,7 +67,7 @@ pub(crate) fn quoted(text: &str) -> String {
 }
 
 /// Unwraps a type wrapper; returns `None` for any other object.
-fn typed(object: &Object<'_>) -> Result<Option<String>, Why> {
+fn typed(object: &JsonObject<'_>) -> Result<Option<String>, InvalidValue> {
     let [(first, value), rest @ ..] = object.0.as_slice() else { return Ok(None) };
     let as_text = |value: &RawValue| json::string(value.get()).map(|text| quoted(&text));
     Ok(match (first.as_str(), rest) {
@@ -96,7 +99,7 @@ fn number(raw: &str) -> Option<String> {
 }
 
 /// Milliseconds since 1970, or ISO 8601.
-fn date(raw: &str) -> Result<String, Why> {
+fn date(raw: &str) -> Result<String, InvalidValue> {
     if let Some(text) = json::string(raw) {
         return Ok(quoted(&text));
     }
@@ -106,7 +109,8 @@ fn date(raw: &str) -> Result<String, Why> {
         None => raw.to_owned(),
     };
     let millis: i64 = millis.parse().map_err(|_| "its date is not a whole number of milliseconds")?;
-    let time = timestamp_ms_to_datetime(millis).ok_or_else(|| Why::overflow("it is out of the range of dates"))?;
+    let time =
+        timestamp_ms_to_datetime(millis).ok_or_else(|| InvalidValue::overflow("it is out of the range of dates"))?;
     Ok(quoted(&format!("{}Z", time.format("%Y-%m-%dT%H:%M:%S%.3f"))))
 }
 

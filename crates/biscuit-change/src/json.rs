@@ -10,12 +10,12 @@ use serde_json::value::RawValue;
 /// The fields of a JSON object in their order, each value as its text: numbers keep all their digits, and a name that
 /// comes twice is seen.
 #[derive(Debug, Default)]
-pub(crate) struct Object<'a>(pub(crate) Vec<(String, &'a RawValue)>, OnceCell<HashMap<String, usize>>);
+pub(crate) struct JsonObject<'a>(pub(crate) Vec<(String, &'a RawValue)>, OnceCell<HashMap<String, usize>>);
 
 /// Most objects have few names, which are compared faster than they are hashed.
 const FEW: usize = 32;
 
-impl<'a> Object<'a> {
+impl<'a> JsonObject<'a> {
     pub(crate) fn new(fields: Vec<(String, &'a RawValue)>) -> Self {
         Self(fields, OnceCell::new())
     }
@@ -40,10 +40,10 @@ impl<'a> Object<'a> {
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for JsonObject<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Fields;
-        impl<'de> Visitor<'de> for Fields {
+        struct FieldVisitor;
+        impl<'de> Visitor<'de> for FieldVisitor {
             type Value = Vec<(String, &'de RawValue)>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a JSON object")
@@ -56,12 +56,12 @@ impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
                 Ok(fields)
             }
         }
-        deserializer.deserialize_map(Fields).map(Object::new)
+        deserializer.deserialize_map(FieldVisitor).map(JsonObject::new)
     }
 }
 
 /// Reads the fields of an object.
-pub(crate) fn object(raw: &str) -> Result<Object<'_>, serde_json::Error> {
+pub(crate) fn object(raw: &str) -> Result<JsonObject<'_>, serde_json::Error> {
     serde_json::from_str(raw)
 }
 
@@ -69,7 +69,7 @@ pub(crate) fn object(raw: &str) -> Result<Object<'_>, serde_json::Error> {
 ///
 /// # Errors
 /// `TooDeep`, `InvalidJson`, `DuplicateColumn`.
-pub(crate) fn object_line<'a>(raw: &'a str, file: &str, line: u64) -> Result<Object<'a>> {
+pub(crate) fn object_line<'a>(raw: &'a str, file: &str, line: u64) -> Result<JsonObject<'a>> {
     if is_too_deep(raw.as_bytes()) {
         return Err(too_deep("the line").at(file, line));
     }
@@ -93,11 +93,11 @@ pub(crate) fn invalid(e: &serde_json::Error, file: &str, line: u64) -> Error {
 
 /// The items of an array.
 pub(crate) fn items(raw: &str) -> Option<Vec<&RawValue>> {
-    struct Items<'a>(Vec<&'a RawValue>);
-    impl<'de: 'a, 'a> Deserialize<'de> for Items<'a> {
+    struct ItemVisitor<'a>(Vec<&'a RawValue>);
+    impl<'de: 'a, 'a> Deserialize<'de> for ItemVisitor<'a> {
         fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            struct Seq;
-            impl<'de> Visitor<'de> for Seq {
+            struct ItemSeq;
+            impl<'de> Visitor<'de> for ItemSeq {
                 type Value = Vec<&'de RawValue>;
                 fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                     f.write_str("a JSON array")
@@ -110,10 +110,10 @@ pub(crate) fn items(raw: &str) -> Option<Vec<&RawValue>> {
                     Ok(items)
                 }
             }
-            deserializer.deserialize_seq(Seq).map(Items)
+            deserializer.deserialize_seq(ItemSeq).map(ItemVisitor)
         }
     }
-    serde_json::from_str::<Items<'_>>(raw).ok().map(|i| i.0)
+    serde_json::from_str::<ItemVisitor<'_>>(raw).ok().map(|i| i.0)
 }
 
 /// The text of a JSON string; none for anything else.

@@ -45,7 +45,7 @@ impl JsonLayout {
 
 /// Where the object at the begin of a text ends; none if it does not, or has a line break in a text.
 fn value_end(text: &[u8]) -> Option<usize> {
-    let mut state = State::default();
+    let mut state = ScanState::default();
     text.iter()
         .position(|byte| state.step(*byte).is_ok_and(|ended| ended) || state.broken)
         .filter(|_| !state.broken)
@@ -54,7 +54,7 @@ fn value_end(text: &[u8]) -> Option<usize> {
 
 /// Where in a value a reader is.
 #[derive(Debug, Default)]
-struct State {
+struct ScanState {
     depth: usize,
     quoted: bool,
     escaped: bool,
@@ -64,7 +64,7 @@ struct State {
     broken: bool,
 }
 
-impl State {
+impl ScanState {
     fn is_outside(&self) -> bool {
         self.depth == 0 && !self.quoted && !self.scalar
     }
@@ -108,7 +108,7 @@ impl State {
 pub struct JsonValues<R> {
     text: R,
     file: String,
-    state: State,
+    state: ScanState,
     /// Whether an array at the top is open.
     in_array: bool,
     values: u64,
@@ -121,7 +121,7 @@ impl<R: Read> JsonValues<R> {
     /// The values of a file; `file` is what messages call it. Errors of reading carry `InvalidJson` and `TruncatedInput` with the number of the value.
     pub fn new(file: &str, text: R) -> Self {
         let file = file.to_owned();
-        Self { text, file, state: State::default(), in_array: false, values: 0, lines: vec![], at: 0, ended: false }
+        Self { text, file, state: ScanState::default(), in_array: false, values: 0, lines: vec![], at: 0, ended: false }
     }
 
     fn take(&mut self, byte: u8) -> Result<(), Error> {
@@ -212,8 +212,8 @@ mod tests {
 
     fn lines(text: &str) -> Result<String, (&'static str, Option<u64>)> {
         // One byte at a time, so that nothing depends on how a text is cut.
-        struct Slowly<'a>(&'a [u8]);
-        impl Read for Slowly<'_> {
+        struct SlowReader<'a>(&'a [u8]);
+        impl Read for SlowReader<'_> {
             fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
                 let n = self.0.len().min(1).min(into.len());
                 into[..n].copy_from_slice(&self.0[..n]);
@@ -222,7 +222,7 @@ mod tests {
             }
         }
         let mut all = String::new();
-        match JsonValues::new("a.json", Slowly(text.as_bytes())).read_to_string(&mut all) {
+        match JsonValues::new("a.json", SlowReader(text.as_bytes())).read_to_string(&mut all) {
             Ok(_) => Ok(all),
             Err(e) => {
                 let e = e.downcast::<Error>().expect("an error of ours");

@@ -4,7 +4,7 @@ use biscuit_core::{Error, Result};
 
 /// What a change record does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Op {
+pub enum ChangeOp {
     /// The row is there from now on, as the record says.
     Upsert,
     /// The row of this key is gone.
@@ -17,7 +17,7 @@ pub enum Op {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ParsedOp {
     /// A change of the table.
-    Change(Op),
+    Change(ChangeOp),
     /// The image before an update (`-U`): no change by itself.
     Ignored,
     /// No code of the tools that [`parse_op`] knows.
@@ -48,12 +48,12 @@ pub(crate) const KNOWN_CODES: &str = "c, r, u, i, d, t, b, +I, +U, -U, -D, inser
 /// assert_eq!(parse_op(Some("x")), ParsedOp::Unknown);
 /// ```
 pub fn parse_op(code: Option<&str>) -> ParsedOp {
-    let Some(code) = code else { return ParsedOp::Change(Op::Upsert) };
+    let Some(code) = code else { return ParsedOp::Change(ChangeOp::Upsert) };
     match code.to_ascii_lowercase().as_str() {
-        "c" | "r" | "u" | "i" | "+i" | "+u" | "2" | "4" => ParsedOp::Change(Op::Upsert),
-        "insert" | "update" | "upsert" | "update_postimage" | "bootstrap-insert" => ParsedOp::Change(Op::Upsert),
-        "d" | "-d" | "1" | "delete" => ParsedOp::Change(Op::Delete),
-        "t" | "truncate" => ParsedOp::Change(Op::Truncate),
+        "c" | "r" | "u" | "i" | "+i" | "+u" | "2" | "4" => ParsedOp::Change(ChangeOp::Upsert),
+        "insert" | "update" | "upsert" | "update_postimage" | "bootstrap-insert" => ParsedOp::Change(ChangeOp::Upsert),
+        "d" | "-d" | "1" | "delete" => ParsedOp::Change(ChangeOp::Delete),
+        "t" | "truncate" => ParsedOp::Change(ChangeOp::Truncate),
         "-u" | "b" | "3" | "update_preimage" => ParsedOp::Ignored,
         _ => ParsedOp::Unknown,
     }
@@ -91,9 +91,9 @@ impl OpMap {
             };
             let (code, meaning) = entry.rsplit_once('=').ok_or_else(invalid)?;
             let parsed = match meaning.trim() {
-                "upsert" => ParsedOp::Change(Op::Upsert),
-                "delete" => ParsedOp::Change(Op::Delete),
-                "truncate" => ParsedOp::Change(Op::Truncate),
+                "upsert" => ParsedOp::Change(ChangeOp::Upsert),
+                "delete" => ParsedOp::Change(ChangeOp::Delete),
+                "truncate" => ParsedOp::Change(ChangeOp::Truncate),
                 "ignore" => ParsedOp::Ignored,
                 _ => return Err(invalid()),
             };

@@ -12,9 +12,9 @@ use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use biscuit_core::{Error, Result};
 
-use crate::changes::{ChangeBatch, Completeness, Move, MoveKind};
-use crate::op::Op;
-use crate::refused::{RawRows, Raws};
+use crate::changes::{AbsentColumns, ChangeBatch, KeyChange, KeyChangeKind};
+use crate::op::ChangeOp;
+use crate::refused::{RawRows, RawSource};
 
 /// Names of what is packed besides the rows.
 const OP: &str = "op";
@@ -27,7 +27,7 @@ const MOVE_KEY: &str = "move key";
 /// Metadata: what is the same for all records.
 const FILE: &str = "file";
 const RANK: &str = "rank";
-const SLICE: &str = "slice";
+const PERIOD: &str = "period";
 const SPARSE: &str = "sparse";
 const SERVER: &str = "server";
 const COLUMNS: &str = "columns";
@@ -53,10 +53,10 @@ impl ChangeBatch {
         let mut metadata: HashMap<String, String> = HashMap::from([
             (FILE.to_owned(), self.file.to_string()),
             (RANK.to_owned(), self.rank.to_string()),
-            (SLICE.to_owned(), self.slice.to_string()),
+            (PERIOD.to_owned(), self.period.to_string()),
             (COLUMNS.to_owned(), self.rows.num_columns().to_string()),
         ]);
-        if self.completeness == Completeness::Sparse {
+        if self.completeness == AbsentColumns::Sparse {
             metadata.insert(SPARSE.to_owned(), String::new());
         }
         if let Some(server) = &self.server {
@@ -74,20 +74,20 @@ impl ChangeBatch {
         if self.codes.iter().any(|c| !c.is_empty()) {
             add(CODE.to_owned(), Arc::new(StringArray::from_iter_values(self.codes.iter())));
         }
-        for (i, given) in self.given.iter().enumerate() {
-            if let Some(given) = given {
-                add(format!("{GIVEN}{i}"), Arc::new(BooleanArray::new(given.clone(), None)));
+        for (i, present) in self.present.iter().enumerate() {
+            if let Some(present) = present {
+                add(format!("{GIVEN}{i}"), Arc::new(BooleanArray::new(present.clone(), None)));
             }
         }
         match self.raw.as_ref().map(|r| &r.0) {
             None => {}
-            Some(Raws::Text { text, header, spans }) => {
+            Some(RawSource::Text { text, header, spans }) => {
                 header.as_ref().map(|h| metadata.insert(HEADER.to_owned(), h.to_string()));
                 let records = spans.iter().map(|s: &Range<usize>| &text[s.clone()]);
                 add(RAW.to_owned(), Arc::new(StringArray::from_iter_values(records)));
             }
-            Some(Raws::Each(all)) => add(RAW.to_owned(), Arc::new(all.iter().map(Some).collect::<BinaryArray>())),
-            Some(Raws::Rows(rows)) => {
+            Some(RawSource::Each(all)) => add(RAW.to_owned(), Arc::new(all.iter().map(Some).collect::<BinaryArray>())),
+            Some(RawSource::Rows(rows)) => {
                 let own = rows.schema().metadata().clone();
                 metadata.extend(own.into_iter().map(|(k, v)| (format!("{OF_RAW}{k}"), v)));
                 let rows = StructArray::try_new_with_length(
@@ -99,10 +99,10 @@ impl ChangeBatch {
                 add(RAW.to_owned(), Arc::new(rows.map_err(failed)?));
             }
         }
-        if !self.moves.is_empty() {
+        if !self.key_changes.is_empty() {
             let (mut kinds, mut keys) = (vec![None; self.ops.len()], vec![None; self.ops.len()]);
-            for m in &self.moves {
-                kinds[m.row] = Some(u8::from(m.kind == MoveKind::From));
+            for m in &self.key_changes {
+                kinds[m.row] = Some(u8::from(m.kind == KeyChangeKind::From));
                 keys[m.row] = Some(to_bytes(&m.key)?);
             }
             add(MOVE.to_owned(), Arc::new(UInt8Array::from(kinds)));
@@ -119,8 +119,8 @@ impl ChangeBatch {
     /// `Internal` for anything else.
     pub fn unpack(packed: &RecordBatch) -> Result<Self> {
         let schema = packed.schema();
-        let said = |name: &str| schema.metadata().get(name);
-        let number = |name: &str| said(name).and_then(|n| n.parse::<usize>().ok()).ok_or_else(damaged);
+        let message = |name: &str| schema.metadata().get(name);
+        let number = |name: &str| message(name).and_then(|n| n.parse::<usize>().ok()).ok_or_else(damaged);
         let width = number(COLUMNS)?;
         let rest = |name: &str| {
             let at = (width..schema.fields().len()).find(|&i| schema.field(i).name() == name)?;
@@ -133,17 +133,17 @@ impl ChangeBatch {
             Some(codes) => codes.iter().map(|c| c.unwrap_or_default().into()).collect(),
             None => vec![],
         };
-        let given = |i: usize| rest(&format!("{GIVEN}{i}")).map(|g| g.as_boolean().values().clone());
+        let present = |i: usize| rest(&format!("{GIVEN}{i}")).map(|g| g.as_boolean().values().clone());
         let raw = match rest(RAW) {
             None => None,
             Some(column) => Some(RawRows(raws(column, &schema)?)),
         };
-        let mut moves = Vec::new();
+        let mut key_changes = Vec::new();
         if let (Some(kinds), Some(keys)) = (rest(MOVE), rest(MOVE_KEY)) {
             let kinds = kinds.as_primitive::<UInt8Type>();
             for row in (0..ops.len()).filter(|r| kinds.is_valid(*r)) {
-                let kind = if kinds.value(row) == 0 { MoveKind::To } else { MoveKind::From };
-                moves.push(Move { row, kind, key: from_bytes(keys.as_binary::<i32>().value(row))? });
+                let kind = if kinds.value(row) == 0 { KeyChangeKind::To } else { KeyChangeKind::From };
+                key_changes.push(KeyChange { row, kind, key: from_bytes(keys.as_binary::<i32>().value(row))? });
             }
         }
         let options = RecordBatchOptions::new().with_row_count(Some(ops.len()));
@@ -153,13 +153,13 @@ impl ChangeBatch {
         Ok(Self {
             rows: rows.map_err(failed)?,
             codes,
-            given: (0..width).map(given).collect(),
-            completeness: if said(SPARSE).is_some() { Completeness::Sparse } else { Completeness::Full },
+            present: (0..width).map(present).collect(),
+            completeness: if message(SPARSE).is_some() { AbsentColumns::Sparse } else { AbsentColumns::Full },
             rank: u8::try_from(number(RANK)?).map_err(|_| damaged())?,
-            slice: u32::try_from(number(SLICE)?).map_err(|_| damaged())?,
-            server: said(SERVER).map(|s| serde_json::from_str(s)).transpose().map_err(|_| damaged())?,
-            moves,
-            file: said(FILE).ok_or_else(damaged)?.as_str().into(),
+            period: u32::try_from(number(PERIOD)?).map_err(|_| damaged())?,
+            server: message(SERVER).map(|s| serde_json::from_str(s)).transpose().map_err(|_| damaged())?,
+            key_changes,
+            file: message(FILE).ok_or_else(damaged)?.as_str().into(),
             places: places.values().to_vec(),
             raw,
             ops,
@@ -167,20 +167,23 @@ impl ChangeBatch {
     }
 }
 
-fn op_of(number: u8) -> Result<Op> {
-    [Op::Upsert, Op::Delete, Op::Truncate].into_iter().find(|op| *op as u8 == number).ok_or_else(damaged)
+fn op_of(number: u8) -> Result<ChangeOp> {
+    [ChangeOp::Upsert, ChangeOp::Delete, ChangeOp::Truncate]
+        .into_iter()
+        .find(|op| *op as u8 == number)
+        .ok_or_else(damaged)
 }
 
-fn raws(column: &ArrayRef, schema: &Schema) -> Result<Raws> {
+fn raws(column: &ArrayRef, schema: &Schema) -> Result<RawSource> {
     if let Some(rows) = column.as_struct_opt() {
         let own = schema.metadata().iter().filter_map(|(k, v)| Some((k.strip_prefix(OF_RAW)?.to_owned(), v.clone())));
         let schema = Schema::new(rows.fields().clone()).with_metadata(own.collect());
         let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
         let rows = RecordBatch::try_new_with_options(Arc::new(schema), rows.columns().to_vec(), &options);
-        return Ok(Raws::Rows(rows.map_err(failed)?));
+        return Ok(RawSource::Rows(rows.map_err(failed)?));
     }
     if let Some(each) = column.as_binary_opt::<i32>() {
-        return Ok(Raws::Each(each.iter().map(|raw| Arc::from(raw.unwrap_or_default())).collect()));
+        return Ok(RawSource::Each(each.iter().map(|raw| Arc::from(raw.unwrap_or_default())).collect()));
     }
     if *column.data_type() != DataType::Utf8 {
         return Err(damaged());
@@ -192,7 +195,7 @@ fn raws(column: &ArrayRef, schema: &Schema) -> Result<Raws> {
         spans.push(from..text.len());
     }
     let header = schema.metadata().get(HEADER).map(|h| h.as_str().into());
-    Ok(Raws::Text { text: text.into(), header, spans })
+    Ok(RawSource::Text { text: text.into(), header, spans })
 }
 
 fn to_bytes(key: &RecordBatch) -> Result<Vec<u8>> {
@@ -220,16 +223,16 @@ mod tests {
         RecordBatch::try_from_iter([("op", ids), ("place", names)]).expect("a batch")
     }
 
-    fn batch(raw: Option<Raws>) -> ChangeBatch {
+    fn batch(raw: Option<RawSource>) -> ChangeBatch {
         ChangeBatch {
             rows: rows(&[5, 6, 7]),
-            ops: vec![Op::Upsert, Op::Truncate, Op::Delete],
+            ops: vec![ChangeOp::Upsert, ChangeOp::Truncate, ChangeOp::Delete],
             codes: vec!["u".into(), "t".into(), "".into()],
-            given: vec![None, Some(BooleanBuffer::from(vec![true, false, true]))],
-            completeness: Completeness::Sparse,
+            present: vec![None, Some(BooleanBuffer::from(vec![true, false, true]))],
+            completeness: AbsentColumns::Sparse,
             rank: 0,
-            slice: 7,
-            moves: vec![Move { row: 2, kind: MoveKind::To, key: rows(&[9]) }],
+            period: 7,
+            key_changes: vec![KeyChange { row: 2, kind: KeyChangeKind::To, key: rows(&[9]) }],
             server: Some(LogServer {
                 server_id: Some("7".into()),
                 gtid_source: None,
@@ -245,22 +248,22 @@ mod tests {
     #[test]
     fn everything_comes_back() {
         let header = Some("h".into());
-        let text = Raws::Text { text: "a\nbc\nd".into(), header, spans: vec![0..1, 2..4, 5..6] };
+        let text = RawSource::Text { text: "a\nbc\nd".into(), header, spans: vec![0..1, 2..4, 5..6] };
         let as_rows = rows(&[1, 2, 3]);
         let metadata = HashMap::from([("avro.schema".to_owned(), "{}".to_owned())]);
         let schema = Arc::new(as_rows.schema().as_ref().clone().with_metadata(metadata));
-        let as_rows = Raws::Rows(as_rows.with_schema(schema).expect("the same columns"));
-        let each = Raws::Each([&b"1"[..], b"", b"\xff"].map(Arc::from).to_vec());
+        let as_rows = RawSource::Rows(as_rows.with_schema(schema).expect("the same columns"));
+        let each = RawSource::Each([&b"1"[..], b"", b"\xff"].map(Arc::from).to_vec());
         for raw in [None, Some(text), Some(as_rows), Some(each)] {
             let before = batch(raw);
             let after = ChangeBatch::unpack(&before.pack().unwrap()).unwrap();
             assert_eq!(after.rows.columns(), before.rows.columns());
-            assert_eq!((&after.ops, &after.codes, &after.given), (&before.ops, &before.codes, &before.given));
-            let kind = |b: &ChangeBatch| (b.completeness, b.rank, b.slice, b.file.clone());
+            assert_eq!((&after.ops, &after.codes, &after.present), (&before.ops, &before.codes, &before.present));
+            let kind = |b: &ChangeBatch| (b.completeness, b.rank, b.period, b.file.clone());
             assert_eq!(kind(&after), kind(&before));
             assert_eq!(after.places, before.places);
-            let [m] = &after.moves[..] else { panic!("one move") };
-            assert_eq!((m.row, m.kind, &m.key), (2, MoveKind::To, &before.moves[0].key));
+            let [m] = &after.key_changes[..] else { panic!("one move") };
+            assert_eq!((m.row, m.kind, &m.key), (2, KeyChangeKind::To, &before.key_changes[0].key));
             for row in 0..3 {
                 let get = |b: &ChangeBatch| b.raw.as_ref().map(|r| r.0.get(row).unwrap());
                 assert_eq!(get(&after), get(&before));
@@ -271,8 +274,8 @@ mod tests {
     #[test]
     fn picked_records_keep_what_belongs_to_them() {
         let picked = batch(None).pick(&[2, 0]).unwrap();
-        assert_eq!((picked.ops, picked.places), (vec![Op::Delete, Op::Upsert], vec![27, 3]));
-        assert_eq!(picked.moves.iter().map(|m| m.row).collect::<Vec<_>>(), [0]);
-        assert_eq!(picked.given[1], Some(BooleanBuffer::from(vec![true, true])));
+        assert_eq!((picked.ops, picked.places), (vec![ChangeOp::Delete, ChangeOp::Upsert], vec![27, 3]));
+        assert_eq!(picked.key_changes.iter().map(|m| m.row).collect::<Vec<_>>(), [0]);
+        assert_eq!(picked.present[1], Some(BooleanBuffer::from(vec![true, true])));
     }
 }

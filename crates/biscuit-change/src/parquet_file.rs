@@ -17,8 +17,8 @@ use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 /// Rows that are decoded at a time.
 const BATCH: usize = 65_536;
 
-fn unreadable(file: &str, why: &str) -> Error {
-    Error::data("UnreadableParquet", format!("the file cannot be read as Parquet: {why}")).in_file(file)
+fn unreadable(file: &str, reason: &str) -> Error {
+    Error::data("UnreadableParquet", format!("the file cannot be read as Parquet: {reason}")).in_file(file)
 }
 
 /// Runs the decoder; a panic in it is an error, as its own are.
@@ -39,7 +39,7 @@ fn check_footer(file: &str, bytes: &Bytes) -> Result<()> {
     let Some((rest, length)) = rest.split_last_chunk::<4>() else { return Ok(()) };
     let begin = usize::try_from(u32::from_le_bytes(*length)).ok().and_then(|length| rest.len().checked_sub(length));
     let footer = rest.get(begin.ok_or_else(|| unreadable(file, "its footer is longer than it is"))?..);
-    check_parquet_footer(footer.unwrap_or_default(), bytes.len() as u64).map_err(|why| unreadable(file, &why))
+    check_parquet_footer(footer.unwrap_or_default(), bytes.len() as u64).map_err(|reason| unreadable(file, &reason))
 }
 
 /// How many rows may be decoded at a time: as few as the row group with the largest values demands.
@@ -56,11 +56,11 @@ fn rows_at_a_time(file: &str, metadata: &ParquetMetaData, content: &Bytes) -> Re
             Ok::<_, Error>(parquet_rows_at_a_time(group, columns, BATCH))
         };
         match catch_panic(check) {
-            Ok(rows) => rows.map_err(|e| e.in_file(file))?.map_err(|why| unreadable(file, &why)),
+            Ok(rows) => rows.map_err(|e| e.in_file(file))?.map_err(|reason| unreadable(file, &reason)),
             Err(e) => Err(unreadable(file, "it is damaged").with_source(e)),
         }
     };
-    metadata.row_groups().iter().map(of_group).try_fold(BATCH, |least, rows| Ok(least.min(rows?)))
+    metadata.row_groups().iter().map(of_group).try_fold(BATCH, |minimum, rows| Ok(minimum.min(rows?)))
 }
 
 /// The rows of a Parquet file, as many at a time as their sizes allow; after an error there are no more.

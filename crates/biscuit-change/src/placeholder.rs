@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use biscuit_core::{Error, Result};
 
-use crate::cell::Cell;
+use crate::cell::TextValue;
 
 /// What Debezium writes for a value that the database did not send, because it did not change, unless its connector is told
 /// otherwise (`unavailable.value.placeholder`).
@@ -12,7 +12,7 @@ pub const PLACEHOLDER: &str = "__debezium_unavailable_value";
 
 /// The placeholder of a connector, in every form in which it comes.
 #[derive(Debug, Clone)]
-pub(crate) struct Placeholder {
+pub(crate) struct UnchangedPlaceholder {
     bytes: Vec<u8>,
     text: Option<String>,
     /// Its JSON texts: as text, as base64 of both kinds and as hexadecimal digits.
@@ -20,7 +20,7 @@ pub(crate) struct Placeholder {
     encoded: Vec<String>,
 }
 
-impl Placeholder {
+impl UnchangedPlaceholder {
     /// Of a setting: a text, or `hex:` and the bytes as hexadecimal digits; nothing is a placeholder if it is empty.
     ///
     /// # Errors
@@ -57,14 +57,14 @@ impl Placeholder {
 
     /// Whether a value of a stored type is the placeholder: the text, its bytes, these encoded where bytes came as text, or
     /// a list of the text alone or of its bytes.
-    pub(crate) fn is(&self, cell: &Cell) -> bool {
+    pub(crate) fn is(&self, cell: &TextValue) -> bool {
         match cell {
-            Cell::Text(t) => self.text.as_ref() == Some(t) || self.encoded.contains(t),
-            Cell::Bytes(b) => !b.is_empty() && *b == self.bytes,
-            Cell::List(items) => match items.as_slice() {
-                [Cell::Text(t)] => self.text.as_ref() == Some(t),
+            TextValue::Text(t) => self.text.as_ref() == Some(t) || self.encoded.contains(t),
+            TextValue::Bytes(b) => !b.is_empty() && *b == self.bytes,
+            TextValue::List(items) => match items.as_slice() {
+                [TextValue::Text(t)] => self.text.as_ref() == Some(t),
                 items => {
-                    let byte = |(c, b): (&Cell, &u8)| matches!(c, Cell::Int(i) if *i == i64::from(*b));
+                    let byte = |(c, b): (&TextValue, &u8)| matches!(c, TextValue::Int(i) if *i == i64::from(*b));
                     !items.is_empty() && items.len() == self.bytes.len() && items.iter().zip(&self.bytes).all(byte)
                 }
             },
@@ -112,25 +112,25 @@ mod tests {
 
     #[test]
     fn it_comes_as_text_as_bytes_and_in_lists() {
-        let p = Placeholder::new(None).unwrap();
+        let p = UnchangedPlaceholder::new(None).unwrap();
         assert!(
             p.may_be("\"__debezium_unavailable_value\"") && p.may_be("\"X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ==\"")
         );
         assert!(!p.may_be("\"__debezium_unavailable_valu\"") && !p.may_be("95"));
-        assert!(p.is(&Cell::List(vec![Cell::Text(PLACEHOLDER.into())])));
-        assert!(p.is(&Cell::List(PLACEHOLDER.bytes().map(|b| Cell::Int(b.into())).collect())));
+        assert!(p.is(&TextValue::List(vec![TextValue::Text(PLACEHOLDER.into())])));
+        assert!(p.is(&TextValue::List(PLACEHOLDER.bytes().map(|b| TextValue::Int(b.into())).collect())));
     }
 
     #[test]
     fn a_connector_may_have_its_own_and_may_write_it_as_digits() {
-        let custom = Placeholder::new(Some("n/a")).unwrap();
+        let custom = UnchangedPlaceholder::new(Some("n/a")).unwrap();
         assert!(custom.may_be("\"n/a\"") && !custom.may_be("\"__debezium_unavailable_value\""));
-        let hex = Placeholder::new(Some("hex:00ff")).unwrap();
-        assert!(hex.is(&Cell::Bytes(vec![0, 255])) && hex.may_be("\"AP8=\"") && hex.may_be("\"00ff\""));
-        assert!(!hex.is(&Cell::Text("00fe".into())));
-        assert!(!Placeholder::new(Some("")).unwrap().is(&Cell::Text(String::new())));
+        let hex = UnchangedPlaceholder::new(Some("hex:00ff")).unwrap();
+        assert!(hex.is(&TextValue::Bytes(vec![0, 255])) && hex.may_be("\"AP8=\"") && hex.may_be("\"00ff\""));
+        assert!(!hex.is(&TextValue::Text("00fe".into())));
+        assert!(!UnchangedPlaceholder::new(Some("")).unwrap().is(&TextValue::Text(String::new())));
         for bad in ["hex:", "hex:0g", "hex:0"] {
-            assert_eq!(Placeholder::new(Some(bad)).unwrap_err().code(), "InvalidPlaceholder", "{bad}");
+            assert_eq!(UnchangedPlaceholder::new(Some(bad)).unwrap_err().code(), "InvalidPlaceholder", "{bad}");
         }
     }
 }

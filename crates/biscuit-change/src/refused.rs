@@ -4,7 +4,7 @@ use std::sync::Arc;
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use biscuit_core::{Error, ErrorKind, Result};
-use biscuit_schema::{Column, Contract, OnError};
+use biscuit_schema::{Contract, ContractColumn, OnError};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
@@ -20,15 +20,15 @@ pub enum BadRows {
 
 /// Decides which invalid records are quarantined: all of them, or only those with an invalid value in certain columns (`on_error = "quarantine"`).
 #[derive(Debug, Clone, Default)]
-pub(crate) struct PutsAside {
+pub(crate) struct QuarantineRule {
     all: bool,
     columns: Vec<String>,
 }
 
-impl PutsAside {
+impl QuarantineRule {
     pub(crate) fn new(bad_rows: BadRows, contract: Option<&Contract>) -> Self {
         let columns = contract.into_iter().flat_map(|contract| {
-            let wanted = |c: &&Column| contract.on_error_of(c) == OnError::Quarantine;
+            let wanted = |c: &&ContractColumn| contract.on_error_of(c) == OnError::Quarantine;
             contract.columns.iter().filter(wanted).map(|c| c.name.clone())
         });
         Self { all: bad_rows == BadRows::Quarantine, columns: columns.collect() }
@@ -53,7 +53,7 @@ impl PutsAside {
 
 /// A record that was put aside: where it came from, why, and what it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
+pub struct RefusedRecord {
     /// The file, as messages call it.
     pub file: String,
     /// The row or line in it, from 1.
@@ -69,7 +69,7 @@ pub struct Refused {
     pub raw: Vec<u8>,
 }
 
-impl Refused {
+impl RefusedRecord {
     /// A record that was refused for this error.
     pub fn new(file: &str, row: u64, e: &Error, raw: Vec<u8>) -> Self {
         let column = e.column().map(str::to_owned);
@@ -84,10 +84,10 @@ fn is_about_a_record(e: &Error) -> bool {
 
 /// The records of a batch as they were in their file; kept only where bad ones may be put aside.
 #[derive(Debug, Clone)]
-pub struct RawRows(pub(crate) Raws);
+pub struct RawRows(pub(crate) RawSource);
 
 #[derive(Debug, Clone)]
-pub(crate) enum Raws {
+pub(crate) enum RawSource {
     /// Parts of a text, with the header that each of them needs.
     Text { text: Arc<str>, header: Option<Arc<str>>, spans: Vec<Range<usize>> },
     /// Rows of a file that holds columns.
@@ -96,7 +96,7 @@ pub(crate) enum Raws {
     Each(Vec<Arc<[u8]>>),
 }
 
-impl Raws {
+impl RawSource {
     /// The records of these rows only.
     pub(crate) fn pick(&self, rows: &[u32]) -> Result<Self> {
         Ok(match self {
@@ -157,19 +157,19 @@ pub(crate) fn lines(text: &str) -> impl Iterator<Item = (u64, Range<usize>)> {
 
 /// Rows on their way to be change records.
 #[derive(Debug, Clone)]
-pub(crate) struct Part {
+pub(crate) struct RowsInProgress {
     pub(crate) batch: RecordBatch,
     pub(crate) places: Vec<u64>,
-    pub(crate) raws: Option<Raws>,
+    pub(crate) raws: Option<RawSource>,
     /// Whether the values were coerced to the types of their columns already.
     pub(crate) is_typed: bool,
 }
 
-impl Part {
+impl RowsInProgress {
     /// Rows of a file that holds columns, numbered from `first`.
     pub(crate) fn of(batch: RecordBatch, first: u64, keeps_raws: bool) -> Self {
         let places = (first..first + batch.num_rows() as u64).collect();
-        let raws = keeps_raws.then(|| Raws::Rows(batch.clone()));
+        let raws = keeps_raws.then(|| RawSource::Rows(batch.clone()));
         Self { batch, places, raws, is_typed: false }
     }
 
@@ -201,10 +201,10 @@ impl Part {
 /// everything else is used.
 pub(crate) fn sift<T>(
     file: &str,
-    part: Part,
-    puts_aside: &PutsAside,
-    refused: &mut Vec<Refused>,
-    make: &mut dyn FnMut(&Part) -> Result<T>,
+    part: RowsInProgress,
+    quarantine_rule: &QuarantineRule,
+    refused: &mut Vec<RefusedRecord>,
+    make: &mut dyn FnMut(&RowsInProgress) -> Result<T>,
 ) -> Result<Vec<T>> {
     let mut made = Vec::new();
     let mut parts = vec![part];
@@ -214,13 +214,13 @@ pub(crate) fn sift<T>(
                 made.push(one);
                 continue;
             }
-            Err(e) if puts_aside.takes(&e) => e,
+            Err(e) if quarantine_rule.takes(&e) => e,
             Err(e) => return Err(e),
         };
         let rows = part.places.len();
         if rows == 1 {
             let raw = part.raws.as_ref().map_or(Ok(vec![]), |r| r.get(0))?;
-            refused.push(Refused::new(file, part.places[0], &e, raw));
+            refused.push(RefusedRecord::new(file, part.places[0], &e, raw));
             continue;
         }
         parts.push(part.half(rows / 2, rows - rows / 2)?);

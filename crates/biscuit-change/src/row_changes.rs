@@ -8,10 +8,10 @@ use arrow::datatypes::DataType;
 use biscuit_core::{Error, Result};
 use biscuit_schema::{Contract, check_names, iso_date_time, plain_type};
 
-use crate::changes::{ChangeBatch, Completeness};
-use crate::op::{KNOWN_CODES, Op, ParsedOp, is_update};
-use crate::placeholder::Placeholder;
-use crate::refused::{Part, RawRows};
+use crate::changes::{AbsentColumns, ChangeBatch};
+use crate::op::{ChangeOp, KNOWN_CODES, ParsedOp, is_update};
+use crate::placeholder::UnchangedPlaceholder;
+use crate::refused::{RawRows, RowsInProgress};
 use crate::rows::RowsOptions;
 use crate::text::wrong_type;
 
@@ -28,12 +28,16 @@ pub fn row_changes(
     places: Vec<u64>,
     options: &RowsOptions,
 ) -> Result<(ChangeBatch, u64)> {
-    let part = Part { batch: batch.clone(), places, raws: None, is_typed: false };
+    let part = RowsInProgress { batch: batch.clone(), places, raws: None, is_typed: false };
     part_changes(&part, file, options)
 }
 
-pub(crate) fn part_changes(part: &Part, file: &Arc<str>, options: &RowsOptions) -> Result<(ChangeBatch, u64)> {
-    let Part { batch, places, raws, .. } = part;
+pub(crate) fn part_changes(
+    part: &RowsInProgress,
+    file: &Arc<str>,
+    options: &RowsOptions,
+) -> Result<(ChangeBatch, u64)> {
+    let RowsInProgress { batch, places, raws, .. } = part;
     check_names(&batch.schema(), &format!("`{file}`"))?;
     let mut ops = Vec::with_capacity(batch.num_rows());
     let codes = codes(batch, options.op.as_deref(), file)?;
@@ -42,7 +46,9 @@ pub(crate) fn part_changes(part: &Part, file: &Arc<str>, options: &RowsOptions) 
     let mut keep: Vec<u32> = Vec::new();
     match &codes {
         // Nothing says what a record does but the flag.
-        None => ops.extend((0..places.len()).map(|row| if is_deleted(row) { Op::Delete } else { Op::Upsert })),
+        None => {
+            ops.extend((0..places.len()).map(|row| if is_deleted(row) { ChangeOp::Delete } else { ChangeOp::Upsert }))
+        }
         Some(codes) => {
             for (row, place) in places.iter().enumerate() {
                 let code = codes.is_valid(row).then(|| codes.value(row).trim()).filter(|c| !c.is_empty());
@@ -56,7 +62,7 @@ pub(crate) fn part_changes(part: &Part, file: &Arc<str>, options: &RowsOptions) 
                         let e = Error::data("UnknownOp", message).with_column(column).at(file, *place);
                         return Err(e.with_detail("op", code.unwrap_or_default()));
                     }
-                    ParsedOp::Change(_) if is_deleted(row) => ops.push(Op::Delete),
+                    ParsedOp::Change(_) if is_deleted(row) => ops.push(ChangeOp::Delete),
                     ParsedOp::Change(op) => ops.push(op),
                 }
                 keep.push(u32::try_from(row).expect("a batch has fewer than 2^32 rows"));
@@ -81,20 +87,20 @@ pub(crate) fn part_changes(part: &Part, file: &Arc<str>, options: &RowsOptions) 
             keep.iter().map(|r| code(r).trim().to_lowercase().into()).collect()
         }
     };
-    let placeholder = Placeholder::new(options.placeholder.as_deref())?;
-    let given = given(&rows, &ops, &codes, &placeholder, file, &places)?;
-    let completeness = Completeness::Full;
+    let placeholder = UnchangedPlaceholder::new(options.placeholder.as_deref())?;
+    let present = present(&rows, &ops, &codes, &placeholder, file, &places)?;
+    let completeness = AbsentColumns::Full;
     let file = file.clone();
     let raw = raws.map(RawRows);
     let batch = ChangeBatch {
         rows,
         ops,
         codes,
-        given,
+        present,
         completeness,
         rank: 1,
-        slice: 0,
-        moves: vec![],
+        period: 0,
+        key_changes: vec![],
         server: None,
         file,
         places,
@@ -127,8 +133,8 @@ fn delete_flags(
 ) -> Result<Option<BooleanArray>> {
     let Some((name, array)) = column.and_then(|n| Some((n, batch.column_by_name(n)?))) else { return Ok(None) };
     let wrong = |row: usize| {
-        let why = "a delete flag is true or false, 1 or 0, Y or N, or the time of the delete";
-        wrong_type(name, why, file, places[row])
+        let reason = "a delete flag is true or false, 1 or 0, Y or N, or the time of the delete";
+        wrong_type(name, reason, file, places[row])
     };
     let t = plain_type(array.data_type());
     let flags = match &t {
@@ -163,18 +169,18 @@ fn delete_flags(
 }
 
 /// By column, which records give it: the placeholder in an update, or where there is no code, gives nothing.
-fn given(
+fn present(
     rows: &RecordBatch,
-    ops: &[Op],
+    ops: &[ChangeOp],
     codes: &[Arc<str>],
-    placeholder: &Placeholder,
+    placeholder: &UnchangedPlaceholder,
     file: &Arc<str>,
     places: &[u64],
 ) -> Result<Vec<Option<BooleanBuffer>>> {
     let mut all = Vec::with_capacity(rows.num_columns());
     for (i, column) in rows.columns().iter().enumerate() {
         let mut missing: Vec<usize> = Vec::new();
-        for row in placeholder.rows(column).into_iter().filter(|&r| ops[r] == Op::Upsert) {
+        for row in placeholder.rows(column).into_iter().filter(|&r| ops[r] == ChangeOp::Upsert) {
             match codes.get(row).map_or("", |code| code) {
                 code if code.is_empty() || is_update(code) => missing.push(row),
                 "r" => {}
@@ -202,9 +208,9 @@ pub(crate) fn null_rows(batch: &ChangeBatch, contract: &Contract) -> Vec<(usize,
         let at = batch.rows.schema().index_of(&column.name).ok();
         let null = |row: usize| match at {
             None => true,
-            Some(i) => batch.rows.column(i).is_null(row) && batch.given[i].as_ref().is_none_or(|g| g.value(row)),
+            Some(i) => batch.rows.column(i).is_null(row) && batch.present[i].as_ref().is_none_or(|g| g.value(row)),
         };
-        for row in (0..batch.ops.len()).filter(|&r| batch.ops[r] == Op::Upsert && null(r)) {
+        for row in (0..batch.ops.len()).filter(|&r| batch.ops[r] == ChangeOp::Upsert && null(r)) {
             let message = format!("column `{}` is null, and the contract says it never is", column.name);
             let e = || Error::data("NullValue", message).with_column(&column.name).at(&batch.file, batch.places[row]);
             bad.entry(row).or_insert_with(e);

@@ -5,20 +5,20 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use biscuit_core::{Error, Result};
-use biscuit_schema::{Column, Contract, Inference, MAX_FIELDS, check_names};
+use biscuit_schema::{Contract, ContractColumn, MAX_FIELDS, SchemaInference, check_names};
 use bytes::Bytes;
 
-use crate::cell::{Cell, to_array};
-use crate::changes::{ChangeBatch, Changes};
-use crate::codec::{self, At};
+use crate::cell::{TextValue, to_array};
+use crate::changes::{ChangeBatch, ChangeRecords};
+use crate::codec::{self, ValuePosition};
 use crate::columnar::{self, is_columnar};
 use crate::csv_dialect::{CsvDialect, without_packing};
 use crate::csv_rows::{self, CsvFile, CsvForm};
-use crate::declared::{Lost, as_written, as_written_in, comply, declared, in_column, of_type, with_defaults};
-use crate::json::{self, Object};
+use crate::declared::{LossCounter, as_written, as_written_in, comply, declared, in_column, of_type, with_defaults};
+use crate::json::{self, JsonObject};
 use crate::op::OpMap;
 use crate::placeholder::PLACEHOLDER;
-use crate::refused::{BadRows, Part, PutsAside, Raws, Refused, lines, sift};
+use crate::refused::{BadRows, QuarantineRule, RawSource, RefusedRecord, RowsInProgress, lines, sift};
 use crate::row_changes::part_changes;
 use crate::text::{empty, is_beside_values, json_text, text_of, wrong_type};
 use crate::text_encoding::TextEncoding;
@@ -44,7 +44,7 @@ pub struct RowsOptions {
     pub bad_rows: BadRows,
     /// Bytes that one file may have when it is unpacked or decoded. Default: 4 GiB for text, and 250 times the bytes of a packed file where that is more
     /// than 64 MiB; for rows of Parquet and Avro 2,000 times the bytes of the file where that is more than 256 MiB.
-    pub max_unpacked: Option<u64>,
+    pub max_decompressed: Option<u64>,
     /// How CSV is written.
     pub csv: CsvDialect,
     /// The encoding of text without a byte order mark. Default: UTF-8.
@@ -95,8 +95,8 @@ impl RowsOptions {
     }
 
     /// The same options with another limit for what one file is unpacked or decoded to, in bytes.
-    pub fn with_max_unpacked(mut self, bytes: u64) -> Self {
-        self.max_unpacked = Some(bytes);
+    pub fn with_max_decompressed(mut self, bytes: u64) -> Self {
+        self.max_decompressed = Some(bytes);
         self
     }
 
@@ -111,7 +111,7 @@ impl RowsOptions {
     }
 
     /// The column that was declared for one of the input, if there is one.
-    fn declared(&self, name: &str) -> Option<Column> {
+    fn declared(&self, name: &str) -> Option<ContractColumn> {
         match self.is_input_only(name) {
             true => None,
             false => declared(self.contract.as_ref(), self.expected.as_ref(), name),
@@ -123,8 +123,8 @@ impl RowsOptions {
 #[derive(Debug, Default)]
 pub struct RowsReader {
     options: RowsOptions,
-    puts_aside: PutsAside,
-    changes: Changes,
+    quarantine_rule: QuarantineRule,
+    changes: ChangeRecords,
     json: Vec<(Arc<str>, Arc<str>, Option<u64>)>,
     csv: Vec<CsvFile>,
 }
@@ -132,8 +132,8 @@ pub struct RowsReader {
 impl RowsReader {
     /// A reader with these options.
     pub fn new(options: RowsOptions) -> Self {
-        let puts_aside = PutsAside::new(options.bad_rows, options.contract.as_ref());
-        Self { options, puts_aside, ..Self::default() }
+        let quarantine_rule = QuarantineRule::new(options.bad_rows, options.contract.as_ref());
+        Self { options, quarantine_rule, ..Self::default() }
     }
 
     /// Takes one file. Parquet and Avro are known by their first bytes, CSV by the ending of its name (`.csv`, `.csv.gz`, `.tsv`),
@@ -145,7 +145,7 @@ impl RowsReader {
         self.read_as(file, bytes, None)
     }
 
-    /// Takes a record that was put aside, as [`Refused::raw`] holds it; it keeps its place.
+    /// Takes a record that was put aside, as [`RefusedRecord::raw`] holds it; it keeps its place.
     ///
     /// # Errors
     /// As [`read`](Self::read).
@@ -166,15 +166,15 @@ impl RowsReader {
         if bytes.is_empty() {
             Err(empty(file))
         } else if columnar {
-            for part in columnar::parts(&name, bytes, self.puts_aside.any(), row, self.options.max_unpacked)? {
+            for part in columnar::parts(&name, bytes, self.quarantine_rule.any(), row, self.options.max_decompressed)? {
                 self.add(part?, &name)?;
             }
             Ok(())
         } else if plain.ends_with(".csv") || plain.ends_with(".tsv") {
             let form = CsvForm { dialect: self.options.csv.of_file(file), names: None, null: String::new() };
-            self.csv(&name, text_of(file, &bytes, self.options.max_unpacked, encoding)?, form, row)
+            self.csv(&name, text_of(file, &bytes, self.options.max_decompressed, encoding)?, form, row)
         } else {
-            self.json.push((name, json_text(file, &bytes, self.options.max_unpacked, encoding)?.into(), row));
+            self.json.push((name, json_text(file, &bytes, self.options.max_decompressed, encoding)?.into(), row));
             Ok(())
         }
     }
@@ -185,7 +185,7 @@ impl RowsReader {
     /// # Errors
     /// Those of [`row_changes`](crate::row_changes).
     pub fn read_batch(&mut self, file: &Arc<str>, rows: RecordBatch, first: u64) -> Result<()> {
-        self.add(Part::of(rows, first, self.puts_aside.any()), file)
+        self.add(RowsInProgress::of(rows, first, self.quarantine_rule.any()), file)
     }
 
     /// The change records that are ready: those of files that hold columns. Those of text come with [`finish`](Self::finish).
@@ -195,22 +195,25 @@ impl RowsReader {
 
     fn csv(&mut self, file: &Arc<str>, text: String, form: CsvForm, row: Option<u64>) -> Result<()> {
         let refused = &mut self.changes.refused;
-        let csv = CsvFile::parse_at(file, text, form, row, &self.puts_aside, refused)?;
+        let csv = CsvFile::parse_at(file, text, form, row, &self.quarantine_rule, refused)?;
         self.csv.push(csv);
         Ok(())
     }
 
-    fn add(&mut self, part: Part, file: &Arc<str>) -> Result<()> {
+    fn add(&mut self, part: RowsInProgress, file: &Arc<str>) -> Result<()> {
         let (options, changes) = (&self.options, &mut self.changes);
         if options.op.as_ref().is_some_and(|op| part.batch.column_by_name(op).is_none()) {
             changes.without_op += part.batch.num_rows() as u64;
         }
-        let mut make = |part: &Part| {
+        let mut make = |part: &RowsInProgress| {
             let Some(contract) = &options.contract else {
                 let (batch, bad) = as_written_in(&part.batch, options.expected.as_ref(), (file, &part.places))?;
                 return match bad.into_iter().next() {
                     Some((_, e)) => Err(e),
-                    None => Ok((part_changes(&Part { batch, ..part.clone() }, file, options)?, Lost::default())),
+                    None => Ok((
+                        part_changes(&RowsInProgress { batch, ..part.clone() }, file, options)?,
+                        LossCounter::default(),
+                    )),
                 };
             };
             let passed = |name: &str| options.is_input_only(name);
@@ -219,9 +222,9 @@ impl RowsReader {
                 return Err(e);
             }
             let batch = with_defaults(&complying.rows, contract, &mut complying.lost)?;
-            Ok((part_changes(&Part { batch, ..part.clone() }, file, options)?, complying.lost))
+            Ok((part_changes(&RowsInProgress { batch, ..part.clone() }, file, options)?, complying.lost))
         };
-        for ((batch, ignored), lost) in sift(file, part, &self.puts_aside, &mut changes.refused, &mut make)? {
+        for ((batch, ignored), lost) in sift(file, part, &self.quarantine_rule, &mut changes.refused, &mut make)? {
             changes.ignored += ignored;
             changes.batches.push(batch);
             changes.lost(lost);
@@ -233,11 +236,11 @@ impl RowsReader {
     ///
     /// # Errors
     /// `InvalidJson`, `DuplicateColumn`, `WrongType`, and those of [`row_changes`](crate::row_changes), naming file, row and column.
-    pub fn finish(mut self) -> Result<Changes> {
+    pub fn finish(mut self) -> Result<ChangeRecords> {
         self.finish_json()?;
         let files = std::mem::take(&mut self.csv);
         let options = &self.options;
-        let parts = csv_rows::parts(&files, |name| options.declared(name), &self.puts_aside, &mut self.changes)?;
+        let parts = csv_rows::parts(&files, |name| options.declared(name), &self.quarantine_rule, &mut self.changes)?;
         for (part, file) in parts {
             self.add(part, &file)?;
         }
@@ -246,8 +249,8 @@ impl RowsReader {
 
     fn finish_json(&mut self) -> Result<()> {
         let files = std::mem::take(&mut self.json);
-        let mut parsed: Vec<(&Arc<str>, &Arc<str>, Vec<Line<'_>>)> = Vec::new();
-        let inference = Inference::default().without_times();
+        let mut parsed: Vec<(&Arc<str>, &Arc<str>, Vec<JsonLine<'_>>)> = Vec::new();
+        let inference = SchemaInference::default().without_times();
         let mut columns = JsonColumns { inference, ..JsonColumns::default() };
         for (file, text, only) in &files {
             let mut found = Vec::new();
@@ -263,8 +266,8 @@ impl RowsReader {
                     Ok(object)
                 });
                 match object {
-                    Ok(object) => found.push(Line { place, span, object }),
-                    Err(e) => refuse(&e, file, line, &self.puts_aside, &mut self.changes.refused).ok_or(e)?,
+                    Ok(object) => found.push(JsonLine { place, span, object }),
+                    Err(e) => refuse(&e, file, line, &self.quarantine_rule, &mut self.changes.refused).ok_or(e)?,
                 }
             }
             parsed.push((file, text, found));
@@ -273,7 +276,7 @@ impl RowsReader {
         let columns = columns.typed();
         for (file, text, found) in parsed {
             for chunk in chunks(&found) {
-                let part = json_part(&columns, chunk, (file, text), &self.puts_aside, &mut self.changes)?;
+                let part = json_part(&columns, chunk, (file, text), &self.quarantine_rule, &mut self.changes)?;
                 self.add(part, file)?;
             }
         }
@@ -282,17 +285,23 @@ impl RowsReader {
 }
 
 /// Puts a line aside, if that is wanted and the error is about it.
-fn refuse(e: &Error, file: &str, line: &str, puts_aside: &PutsAside, refused: &mut Vec<Refused>) -> Option<()> {
-    let row = e.row().filter(|_| puts_aside.takes(e))?;
-    refused.push(Refused::new(file, row, e, format!("{line}\n").into_bytes()));
+fn refuse(
+    e: &Error,
+    file: &str,
+    line: &str,
+    quarantine_rule: &QuarantineRule,
+    refused: &mut Vec<RefusedRecord>,
+) -> Option<()> {
+    let row = e.row().filter(|_| quarantine_rule.takes(e))?;
+    refused.push(RefusedRecord::new(file, row, e, format!("{line}\n").into_bytes()));
     Some(())
 }
 
 /// An object, the number of its line, and where that is in the text.
-struct Line<'a> {
+struct JsonLine<'a> {
     place: u64,
     span: Range<usize>,
-    object: Object<'a>,
+    object: JsonObject<'a>,
 }
 
 /// The columns of JSON lines, as far as they are known.
@@ -301,18 +310,18 @@ struct JsonColumns {
     all: Vec<JsonColumn>,
     at: HashMap<String, usize>,
     /// Of those that were not declared.
-    inference: Inference,
+    inference: SchemaInference,
 }
 
 #[derive(Debug)]
 struct JsonColumn {
     name: String,
-    declared: Option<Column>,
+    declared: Option<ContractColumn>,
 }
 
 impl JsonColumns {
     /// Makes the columns what holds this line, too.
-    fn widen(&mut self, object: &Object<'_>, options: &RowsOptions, file: &Arc<str>, place: u64) -> Result<()> {
+    fn widen(&mut self, object: &JsonObject<'_>, options: &RowsOptions, file: &Arc<str>, place: u64) -> Result<()> {
         for (i, (name, raw)) in object.0.iter().enumerate() {
             // Lines mostly have the same columns in the same order.
             let at = match self.all.get(i).is_some_and(|c| c.name == *name) {
@@ -340,7 +349,7 @@ impl JsonColumns {
     }
 
     /// Each by the name that lines have, and what it is.
-    fn typed(self) -> Vec<(String, Column)> {
+    fn typed(self) -> Vec<(String, ContractColumn)> {
         let Self { all, inference, .. } = self;
         let column = |JsonColumn { name, declared }: JsonColumn| {
             let inferred = || of_type(&name, &inference.type_of(&name).unwrap_or(DataType::Null));
@@ -352,11 +361,11 @@ impl JsonColumns {
 }
 
 /// Lines that are one batch: of a number of rows and bytes, since an array counts the bytes of its texts with 31 bits.
-fn chunks<'a, 'b>(found: &'a [Line<'b>]) -> impl Iterator<Item = &'a [Line<'b>]> {
+fn chunks<'a, 'b>(found: &'a [JsonLine<'b>]) -> impl Iterator<Item = &'a [JsonLine<'b>]> {
     let mut rest = found;
     std::iter::from_fn(move || {
         let mut bytes = 0;
-        let fits = |line: &&Line<'_>| {
+        let fits = |line: &&JsonLine<'_>| {
             bytes += line.span.len();
             bytes <= BATCH_BYTES
         };
@@ -371,16 +380,16 @@ const BATCH_ROWS: usize = 65_536;
 const BATCH_BYTES: usize = 256 << 20;
 
 fn json_part(
-    columns: &[(String, Column)],
-    found: &[Line<'_>],
+    columns: &[(String, ContractColumn)],
+    found: &[JsonLine<'_>],
     (file, text): (&Arc<str>, &Arc<str>),
-    puts_aside: &PutsAside,
-    changes: &mut Changes,
-) -> Result<Part> {
+    quarantine_rule: &QuarantineRule,
+    changes: &mut ChangeRecords,
+) -> Result<RowsInProgress> {
     let places: Vec<u64> = found.iter().map(|l| l.place).collect();
     let mut bad =
-        BadLines { file, text, found, puts_aside, bad: vec![false; found.len()], refused: &mut changes.refused };
-    let mut lost = Lost::default();
+        BadLines { file, text, found, quarantine_rule, bad: vec![false; found.len()], refused: &mut changes.refused };
+    let mut lost = LossCounter::default();
     let mut fields = Vec::with_capacity(columns.len());
     let mut arrays: Vec<ArrayRef> = Vec::with_capacity(columns.len());
     for (i, (name, column)) in columns.iter().enumerate() {
@@ -391,17 +400,17 @@ fn json_part(
                 Some((n, raw)) if n == name => Some(*raw),
                 _ => line.object.get(name),
             };
-            let at = At { name: &column.name, inside: None };
-            let cell = raw.map_or(Ok(Cell::Null), |r| codec::as_written(&t, r.get(), at, &mut lost.dropped));
-            cells.push(cell.or_else(|why| {
-                if !lost.null(column, why.code(), raw.is_some_and(|raw| raw.get().contains(PLACEHOLDER))) {
-                    bad.add(row, wrong_type(&column.name, why, file, line.place))?;
+            let at = ValuePosition { name: &column.name, inside: None };
+            let cell = raw.map_or(Ok(TextValue::Null), |r| codec::as_written(&t, r.get(), at, &mut lost.dropped));
+            cells.push(cell.or_else(|reason| {
+                if !lost.null(column, reason.code(), raw.is_some_and(|raw| raw.get().contains(PLACEHOLDER))) {
+                    bad.add(row, wrong_type(&column.name, reason, file, line.place))?;
                 }
-                Ok(Cell::Null)
+                Ok(TextValue::Null)
             })?);
         }
         let first = places.first().copied().unwrap_or_default();
-        let values = to_array(&t, &cells).map_err(|why| wrong_type(name, why, file, first))?;
+        let values = to_array(&t, &cells).map_err(|reason| wrong_type(name, reason, file, first))?;
         let (array, faults) = in_column(column, &values, (file, &places), &mut lost)?;
         faults.into_iter().try_for_each(|(row, e)| bad.add(row, e))?;
         fields.push(Field::new(&column.name, array.data_type().clone(), true));
@@ -415,18 +424,18 @@ fn json_part(
     let batch = RecordBatch::try_new_with_options(schema, arrays, &options)
         .map_err(|e| Error::internal("JSON rows could not be put together").with_source(e))?;
     let spans = || found.iter().map(|l| l.span.clone()).collect();
-    let raws = puts_aside.any().then(|| Raws::Text { text: text.clone(), header: None, spans: spans() });
-    Part { batch, places, raws, is_typed: true }.without(&bad)
+    let raws = quarantine_rule.any().then(|| RawSource::Text { text: text.clone(), header: None, spans: spans() });
+    RowsInProgress { batch, places, raws, is_typed: true }.without(&bad)
 }
 
 /// Lines that are put aside, each once.
 struct BadLines<'a, 'b> {
     file: &'a Arc<str>,
     text: &'a Arc<str>,
-    found: &'a [Line<'b>],
-    puts_aside: &'a PutsAside,
+    found: &'a [JsonLine<'b>],
+    quarantine_rule: &'a QuarantineRule,
     bad: Vec<bool>,
-    refused: &'a mut Vec<Refused>,
+    refused: &'a mut Vec<RefusedRecord>,
 }
 
 impl BadLines<'_, '_> {
@@ -435,7 +444,7 @@ impl BadLines<'_, '_> {
     fn add(&mut self, row: usize, e: Error) -> Result<()> {
         if !std::mem::replace(&mut self.bad[row], true) {
             let line = &self.text[self.found[row].span.clone()];
-            refuse(&e, self.file, line, self.puts_aside, self.refused).ok_or(e)?;
+            refuse(&e, self.file, line, self.quarantine_rule, self.refused).ok_or(e)?;
         }
         Ok(())
     }

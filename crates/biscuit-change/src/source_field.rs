@@ -1,9 +1,9 @@
 use arrow::datatypes::DataType;
 
-use crate::cell::Cell;
-use crate::codec::Codec;
+use crate::cell::TextValue;
+use crate::codec::ValueCodec;
 use crate::json;
-use crate::text::Why;
+use crate::text::InvalidValue;
 
 /// A field of `source` that is stored as an order column.
 #[derive(Debug, Clone)]
@@ -19,8 +19,8 @@ impl SourceField {
     }
 
     /// What is less than all positions in the log.
-    pub(crate) fn before_all(&self) -> Cell {
-        if self.is_hex() { Cell::Decimal(0) } else { Cell::Int(0) }
+    pub(crate) fn before_all(&self) -> TextValue {
+        if self.is_hex() { TextValue::Decimal(0) } else { TextValue::Int(0) }
     }
 
     fn is_hex(&self) -> bool {
@@ -29,19 +29,21 @@ impl SourceField {
 
     /// A number, also as text; the number of a binlog file (`mysql-bin.000003`); a log sequence number of SQL Server
     /// (`00000027:00000758:0005`).
-    pub(crate) fn decode(&self, raw: &str) -> Result<Cell, Why> {
-        let Some(text) = json::string(raw) else { return Codec::Plain(self.data_type()).decode(raw) };
+    pub(crate) fn decode(&self, raw: &str) -> Result<TextValue, InvalidValue> {
+        let Some(text) = json::string(raw) else { return ValueCodec::Plain(self.data_type()).decode(raw) };
         if self.is_hex() {
             let digits = text.replace(':', "");
             // Of ten bytes; Db2 writes fewer.
             let value = (1..=20).contains(&digits.len()).then(|| i128::from_str_radix(&digits, 16).ok()).flatten();
-            return value.map(Cell::Decimal).ok_or_else(|| "it is no log sequence number of SQL Server or Db2".into());
+            return value
+                .map(TextValue::Decimal)
+                .ok_or_else(|| "it is no log sequence number of SQL Server or Db2".into());
         }
         let number = match (self.field.as_str(), text.rsplit_once('.')) {
             ("file", Some((_, number))) => number,
             _ => &text,
         };
-        number.parse().map(Cell::Int).map_err(|_| "it is no number".into())
+        number.parse().map(TextValue::Int).map_err(|_| "it is no number".into())
     }
 }
 
@@ -61,23 +63,23 @@ pub(crate) fn default_order(connector: Option<&str>) -> &'static [&'static str] 
 mod tests {
     use super::*;
 
-    fn decode(field: &str, raw: &str) -> Result<Cell, Why> {
+    fn decode(field: &str, raw: &str) -> Result<TextValue, InvalidValue> {
         SourceField { field: field.into(), name: field.into() }.decode(raw)
     }
 
     #[test]
     fn binlog_files_count_by_their_numbers() {
-        assert_eq!(decode("file", "\"mysql-bin.000003\""), Ok(Cell::Int(3)));
-        assert_eq!(decode("file", "\"bin.log.1000000\""), Ok(Cell::Int(1_000_000)));
+        assert_eq!(decode("file", "\"mysql-bin.000003\""), Ok(TextValue::Int(3)));
+        assert_eq!(decode("file", "\"bin.log.1000000\""), Ok(TextValue::Int(1_000_000)));
         assert!(decode("file", "\"mysql-bin\"").is_err());
     }
 
     #[test]
     fn log_sequence_numbers_of_sql_server_are_one_number() {
-        assert_eq!(decode("commit_lsn", "\"00000000:00000001:0002\""), Ok(Cell::Decimal(0x1_0002)));
+        assert_eq!(decode("commit_lsn", "\"00000000:00000001:0002\""), Ok(TextValue::Decimal(0x1_0002)));
         let greatest = decode("change_lsn", "\"ffffffff:ffffffff:ffff\"");
-        assert_eq!(greatest, Ok(Cell::Decimal(1_208_925_819_614_629_174_706_175)));
-        assert_eq!(decode("commit_lsn", "\"00000000:000004c8\""), Ok(Cell::Decimal(0x4c8)));
+        assert_eq!(greatest, Ok(TextValue::Decimal(1_208_925_819_614_629_174_706_175)));
+        assert_eq!(decode("commit_lsn", "\"00000000:000004c8\""), Ok(TextValue::Decimal(0x4c8)));
         for bad in ["\"NULL\"", "\"\"", "\"ffffffff:ffffffff:ffff:f\""] {
             assert!(decode("commit_lsn", bad).is_err(), "{bad}");
         }
@@ -85,6 +87,6 @@ mod tests {
 
     #[test]
     fn numbers_may_be_texts() {
-        assert_eq!((decode("scn", "\"17\""), decode("lsn", "17")), (Ok(Cell::Int(17)), Ok(Cell::Int(17))));
+        assert_eq!((decode("scn", "\"17\""), decode("lsn", "17")), (Ok(TextValue::Int(17)), Ok(TextValue::Int(17))));
     }
 }

@@ -16,7 +16,7 @@ use biscuit_core::{Error, Result};
 /// assert_eq!(TableName::new(Some("a.b"), "c").to_string(), "\"a.b\".c");
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TableName {
+pub struct SourceTable {
     /// The database that the schema is in, where the records say both. It is part of what tells tables apart, and not of how they are shown.
     pub database: Option<String>,
     /// The schema or database; none where the records do not say it.
@@ -25,7 +25,7 @@ pub struct TableName {
     pub table: String,
 }
 
-impl TableName {
+impl SourceTable {
     /// A name of these parts.
     pub fn new(schema: Option<&str>, table: &str) -> Self {
         Self { database: None, schema: schema.map(str::to_owned), table: table.to_owned() }
@@ -67,7 +67,7 @@ fn part(text: &str) -> String {
     }
 }
 
-impl fmt::Display for TableName {
+impl fmt::Display for SourceTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.schema {
             Some(schema) => write!(f, "{}.{}", part(schema), part(&self.table)),
@@ -80,18 +80,18 @@ impl fmt::Display for TableName {
 ///
 /// # Errors
 /// `SeveralTables`.
-pub(crate) fn check_one(tables: &BTreeSet<TableName>) -> Result<()> {
+pub(crate) fn check_one(tables: &BTreeSet<SourceTable>) -> Result<()> {
     if is_one(tables) {
         return Ok(());
     }
     let databases: BTreeSet<&String> = tables.iter().filter_map(|t| t.database.as_ref()).collect();
-    let name = if databases.len() > 1 { TableName::full } else { TableName::to_string };
+    let name = if databases.len() > 1 { SourceTable::full } else { SourceTable::to_string };
     let names: Vec<String> = tables.iter().map(name).collect();
     Err(Error::usage("SeveralTables", format!("the files have several tables, name one of {}", names.join(", "))))
 }
 
 /// Whether these are names of one table.
-pub(crate) fn is_one(tables: &BTreeSet<TableName>) -> bool {
+pub(crate) fn is_one(tables: &BTreeSet<SourceTable>) -> bool {
     let schemas: BTreeSet<&String> = tables.iter().filter_map(|t| t.schema.as_ref()).collect();
     let databases: BTreeSet<&String> = tables.iter().filter_map(|t| t.database.as_ref()).collect();
     tables.iter().all(|t| Some(&t.table) == tables.first().map(|first| &first.table))
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn names_that_look_alike_are_told_apart() {
-        let (one, other) = (TableName::new(Some("a"), "b.c"), TableName::new(Some("a.b"), "c"));
+        let (one, other) = (SourceTable::new(Some("a"), "b.c"), SourceTable::new(Some("a.b"), "c"));
         assert!(one.is_meant_by("a.b.c") && other.is_meant_by("a.b.c"));
         assert!(one.is_meant_by("a.\"b.c\"") && !other.is_meant_by("a.\"b.c\""));
         assert!(!is_one(&BTreeSet::from([one, other])));
@@ -113,10 +113,10 @@ mod tests {
 
     #[test]
     fn a_name_without_a_schema_is_that_of_the_table() {
-        let name = TableName::new(None, "orders");
+        let name = SourceTable::new(None, "orders");
         assert!(name.is_meant_by("orders") && name.is_meant_by("public.orders") && !name.is_meant_by("orders.public"));
-        assert!(is_one(&BTreeSet::from([name.clone(), TableName::new(Some("public"), "orders")])));
-        let two = [TableName::new(Some("public"), "orders"), TableName::new(Some("audit"), "orders"), name];
+        assert!(is_one(&BTreeSet::from([name.clone(), SourceTable::new(Some("public"), "orders")])));
+        let two = [SourceTable::new(Some("public"), "orders"), SourceTable::new(Some("audit"), "orders"), name];
         assert_eq!(check_one(&BTreeSet::from(two)).unwrap_err().code(), "SeveralTables");
     }
 }

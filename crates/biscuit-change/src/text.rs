@@ -16,13 +16,13 @@ use crate::unpack::unpack;
 pub(crate) fn text_of(
     file: &str,
     bytes: &Bytes,
-    max_unpacked: Option<u64>,
+    max_decompressed: Option<u64>,
     encoding: Option<TextEncoding>,
 ) -> Result<String> {
     if bytes.is_empty() {
         return Err(empty(file));
     }
-    let raw = unpack(file, bytes, max_unpacked)?;
+    let raw = unpack(file, bytes, max_decompressed)?;
     let raw = match Encoding::for_bom(&raw).is_some() || encoding.is_some() {
         true => read_all(file, Utf8Text::new(file, raw.as_slice(), encoding))?,
         false => raw,
@@ -46,10 +46,10 @@ pub(crate) fn text_of(
 pub(crate) fn json_text(
     file: &str,
     bytes: &Bytes,
-    max_unpacked: Option<u64>,
+    max_decompressed: Option<u64>,
     encoding: Option<TextEncoding>,
 ) -> Result<String> {
-    let text = text_of(file, bytes, max_unpacked, encoding)?;
+    let text = text_of(file, bytes, max_decompressed, encoding)?;
     if JsonLayout::of(text.as_bytes(), true) == JsonLayout::Lines {
         return Ok(text);
     }
@@ -80,12 +80,12 @@ pub(crate) fn empty(file: &str) -> Error {
 
 /// Why a value is none of its column's type: the code of the error, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Why {
+pub(crate) struct InvalidValue {
     code: &'static str,
     reason: String,
 }
 
-impl Why {
+impl InvalidValue {
     pub(crate) fn code(&self) -> &'static str {
         self.code
     }
@@ -106,20 +106,20 @@ impl Why {
     }
 }
 
-impl From<String> for Why {
+impl From<String> for InvalidValue {
     fn from(reason: String) -> Self {
         Self { code: "WrongType", reason }
     }
 }
 
-impl From<&str> for Why {
+impl From<&str> for InvalidValue {
     fn from(reason: &str) -> Self {
         reason.to_owned().into()
     }
 }
 
 /// A value that its column's type does not hold.
-pub(crate) fn wrong_type(column: &str, why: impl Into<Why>, file: &Arc<str>, row: u64) -> Error {
-    let Why { code, reason } = why.into();
+pub(crate) fn wrong_type(column: &str, why: impl Into<InvalidValue>, file: &Arc<str>, row: u64) -> Error {
+    let InvalidValue { code, reason } = why.into();
     Error::data(code, format!("column `{column}`: {reason}")).with_column(column).at(file, row)
 }

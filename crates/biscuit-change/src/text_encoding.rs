@@ -29,14 +29,14 @@ pub struct Utf8Text<R> {
     text: R,
     file: String,
     encoding: Option<TextEncoding>,
-    state: Reading,
+    state: DecodeState,
     /// Bytes that are ready, and those that are still to be decoded.
     ready: Vec<u8>,
     at: usize,
     raw: Vec<u8>,
 }
 
-enum Reading {
+enum DecodeState {
     Begin,
     AsItIs,
     Decoding(Box<encoding_rs::Decoder>),
@@ -53,7 +53,7 @@ impl<R: Read> Utf8Text<R> {
     /// The text of a file; `file` is what messages call it. Errors of reading carry `InvalidText`.
     pub fn new(file: &str, text: R, encoding: Option<TextEncoding>) -> Self {
         let file = file.to_owned();
-        Self { text, file, encoding, state: Reading::Begin, ready: vec![], at: 0, raw: vec![] }
+        Self { text, file, encoding, state: DecodeState::Begin, ready: vec![], at: 0, raw: vec![] }
     }
 
     fn begin(&mut self) -> io::Result<()> {
@@ -68,9 +68,9 @@ impl<R: Read> Utf8Text<R> {
         self.state = match encoding == UTF_8 {
             true => {
                 self.ready = std::mem::take(&mut self.raw);
-                Reading::AsItIs
+                DecodeState::AsItIs
             }
-            false => Reading::Decoding(Box::new(encoding.new_decoder_without_bom_handling())),
+            false => DecodeState::Decoding(Box::new(encoding.new_decoder_without_bom_handling())),
         };
         Ok(())
     }
@@ -80,7 +80,7 @@ impl<R: Read> Utf8Text<R> {
         self.ready.clear();
         self.at = 0;
         while self.ready.is_empty() {
-            let Reading::Decoding(decoder) = &mut self.state else { return Ok(()) };
+            let DecodeState::Decoding(decoder) = &mut self.state else { return Ok(()) };
             let had = self.raw.len();
             self.raw.resize(had + (1 << 15), 0);
             let read = self.text.read(&mut self.raw[had..])?;
@@ -99,7 +99,7 @@ impl<R: Read> Utf8Text<R> {
                 return Err(io::Error::other(Error::data("InvalidText", message).in_file(&self.file)));
             }
             if last && result == DecoderResult::InputEmpty {
-                self.state = Reading::End;
+                self.state = DecodeState::End;
             }
         }
         Ok(())
@@ -108,11 +108,11 @@ impl<R: Read> Utf8Text<R> {
 
 impl<R: Read> Read for Utf8Text<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        if matches!(self.state, Reading::Begin) {
+        if matches!(self.state, DecodeState::Begin) {
             self.begin()?;
         }
         if self.at == self.ready.len() {
-            if matches!(self.state, Reading::AsItIs) {
+            if matches!(self.state, DecodeState::AsItIs) {
                 return self.text.read(into);
             }
             self.fill()?;

@@ -16,7 +16,7 @@ const RATIO_FROM: u64 = 64 << 20;
 
 /// How a text is packed, by its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Packing {
+pub enum FileCompression {
     /// It is not.
     None,
     /// By gzip: one member, or several behind one another.
@@ -27,7 +27,7 @@ pub enum Packing {
     Bzip2,
 }
 
-impl Packing {
+impl FileCompression {
     /// That of a file which begins like this; four bytes are enough.
     pub fn of(head: &[u8]) -> Self {
         match head {
@@ -63,38 +63,38 @@ pub fn unpacking_failed(file: &str, e: io::Error) -> Error {
 }
 
 /// All of a text, unpacked.
-pub(crate) fn unpack(file: &str, bytes: &[u8], max_unpacked: Option<u64>) -> Result<Vec<u8>> {
-    unpack_to(file, bytes, max_unpacked, RATIO_FROM)
+pub(crate) fn unpack(file: &str, bytes: &[u8], max_decompressed: Option<u64>) -> Result<Vec<u8>> {
+    unpack_to(file, bytes, max_decompressed, RATIO_FROM)
 }
 
-fn unpack_to(file: &str, bytes: &[u8], max_unpacked: Option<u64>, ratio_from: u64) -> Result<Vec<u8>> {
-    let packing = Packing::of(bytes);
-    let most = match (max_unpacked, packing) {
-        (Some(most), _) => most,
-        (None, Packing::None) => MAX_TEXT,
+fn unpack_to(file: &str, bytes: &[u8], max_decompressed: Option<u64>, ratio_from: u64) -> Result<Vec<u8>> {
+    let packing = FileCompression::of(bytes);
+    let maximum = match (max_decompressed, packing) {
+        (Some(maximum), _) => maximum,
+        (None, FileCompression::None) => MAX_TEXT,
         (None, _) => MAX_TEXT.min((bytes.len() as u64).saturating_mul(MAX_RATIO).max(ratio_from)),
     };
     let read = catch_panic(|| {
         let mut out = Vec::new();
-        packing.reader(bytes)?.take(most.saturating_add(1)).read_to_end(&mut out).map(|_| out)
+        packing.reader(bytes)?.take(maximum.saturating_add(1)).read_to_end(&mut out).map(|_| out)
     });
     let out = match read {
         Ok(read) => read.map_err(|e| unpacking_failed(file, e))?,
         Err(e) => return Err(Error::data("TruncatedInput", "the packed text is damaged").in_file(file).with_source(e)),
     };
-    if out.len() as u64 <= most {
+    if out.len() as u64 <= maximum {
         return Ok(out);
     }
-    let what = match max_unpacked {
-        None if most < MAX_TEXT => format!("{MAX_RATIO} times the bytes of the packed file"),
-        _ => format!("{most} bytes"),
+    let what = match max_decompressed {
+        None if maximum < MAX_TEXT => format!("{MAX_RATIO} times the bytes of the packed file"),
+        _ => format!("{maximum} bytes"),
     };
     Err(too_large(file, &format!("the text has more than {what}")))
 }
 
 fn too_large(file: &str, what: &str) -> Error {
     let message = format!(
-        "{what}; if that is meant, say the most that a file may have (--max-unpacked, or `max_unpacked` of a source)"
+        "{what}; if that is meant, say the most that a file may have (--max-decompressed, or `max_decompressed` of a source)"
     );
     Error::data("TooLarge", message).in_file(file)
 }
@@ -110,15 +110,15 @@ const ROWS_FROM: u64 = 256 << 20;
 pub struct DecodedRows {
     file: Arc<str>,
     bytes: u64,
-    most: u64,
+    maximum: u64,
     is_default: bool,
 }
 
 impl DecodedRows {
-    /// Of a file of `size` bytes. Without `max_unpacked` it may have 256 MiB of rows, or 2,000 times its bytes if that is more.
-    pub fn new(file: &Arc<str>, size: u64, max_unpacked: Option<u64>) -> Self {
-        let most = max_unpacked.unwrap_or(size.saturating_mul(ROWS_RATIO).max(ROWS_FROM));
-        Self { file: file.clone(), bytes: 0, most, is_default: max_unpacked.is_none() }
+    /// Of a file of `size` bytes. Without `max_decompressed` it may have 256 MiB of rows, or 2,000 times its bytes if that is more.
+    pub fn new(file: &Arc<str>, size: u64, max_decompressed: Option<u64>) -> Self {
+        let maximum = max_decompressed.unwrap_or(size.saturating_mul(ROWS_RATIO).max(ROWS_FROM));
+        Self { file: file.clone(), bytes: 0, maximum, is_default: max_decompressed.is_none() }
     }
 
     /// Counts some rows.
@@ -128,12 +128,12 @@ impl DecodedRows {
     pub fn add(&mut self, rows: &RecordBatch) -> Result<()> {
         let sizes = rows.columns().iter().filter_map(|column| column.to_data().get_slice_memory_size().ok());
         self.bytes = self.bytes.saturating_add(sizes.sum::<usize>() as u64);
-        if self.bytes <= self.most {
+        if self.bytes <= self.maximum {
             return Ok(());
         }
         let times =
             if self.is_default { format!(", and {ROWS_RATIO} times the bytes of the file") } else { String::new() };
-        Err(too_large(&self.file, &format!("the rows have more than {} bytes{times}", self.most)))
+        Err(too_large(&self.file, &format!("the rows have more than {} bytes{times}", self.maximum)))
     }
 }
 

@@ -1,14 +1,14 @@
 use biscuit_core::Result;
-use biscuit_merge::Mode;
+use biscuit_merge::RunMode;
 use serde_json::json;
 
 use crate::args::AdoptArgs;
-use crate::context::Context;
-use crate::output::Answer;
+use crate::context::CommandContext;
+use crate::output::CommandOutput;
 
-pub(crate) async fn run(args: &AdoptArgs, context: &Context) -> Result<Answer> {
+pub(crate) async fn run(args: &AdoptArgs, context: &CommandContext) -> Result<CommandOutput> {
     let dataset = context.open_table(&args.table).await?;
-    let mode = if args.dry_run { Mode::DryRun } else { Mode::Commit };
+    let mode = if args.dry_run { RunMode::DryRun } else { RunMode::Commit };
     let report = biscuit_merge::adopt(&dataset, mode).await?;
     let mut text = format!("{}: version {}, {} rows\n", report.outcome, report.version, report.rows);
     for (what, names) in [("adopted", &report.adopted), ("missing", &report.missing)] {
@@ -17,5 +17,5 @@ pub(crate) async fn run(args: &AdoptArgs, context: &Context) -> Result<Answer> {
     if report.diverged {
         text.push_str("  run `biscuit verify` to see whether any key is there twice\n");
     }
-    Ok(Answer::Report { json: json!(report), text, exit: 0 })
+    Ok(CommandOutput::Report { json: json!(report), text, exit: 0 })
 }

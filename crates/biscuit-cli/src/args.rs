@@ -1,8 +1,8 @@
 use std::time::Duration;
 
-use biscuit_change::TableName;
+use biscuit_change::SourceTable;
 use biscuit_dataset::PathTemplate;
-use biscuit_journal::OtherFormats;
+use biscuit_journal::OtherTableFormats;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::aws_args::AwsArgs;
@@ -63,8 +63,8 @@ pub(crate) struct Cli {
 
 impl Cli {
     /// What to do with folders of other table formats.
-    pub(crate) fn other_formats(&self) -> OtherFormats {
-        if self.allow_other_formats { OtherFormats::Allow } else { OtherFormats::Refuse }
+    pub(crate) fn other_formats(&self) -> OtherTableFormats {
+        if self.allow_other_formats { OtherTableFormats::Allow } else { OtherTableFormats::Refuse }
     }
 }
 
@@ -110,7 +110,7 @@ pub(crate) enum Command {
     Forget(Box<ForgetArgs>),
     /// Finish what a run left unfinished, and clean up after dead runs; safe to schedule
     Recover(RecoverArgs),
-    /// Make what is in the folder the table: foreign files, or a table that is not what its journal says
+    /// Make what is in the folder the table: external files, or a table that is not what its journal says
     Adopt(AdoptArgs),
     /// Make few large files and row groups of many small ones; sort them, or change their codec
     Compact(CompactArgs),
@@ -123,7 +123,7 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// List the versions of a table
     History(TableArgs),
-    /// Look for duplicate keys and for unreadable, missing, foreign and ghost files
+    /// Look for duplicate keys and for unreadable, missing, external and orphan files
     Verify(VerifyArgs),
     /// Print the rows of a table
     Show(ShowArgs),
@@ -220,7 +220,7 @@ impl FormatName {
 }
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
-pub(crate) enum ForeignName {
+pub(crate) enum ExternalFilesName {
     /// Read them, and make them part of the table
     #[default]
     Adopt,
@@ -285,15 +285,15 @@ pub(crate) struct QuarantineShowArgs {
     pub(crate) limit: Option<usize>,
 
     /// Open records that a job with `[pii]` has sealed, by its policy: once it is written down who asks for them
-    #[arg(long, value_name = "FILE", requires = "why", requires = "audit")]
+    #[arg(long, value_name = "FILE", requires = "reason", requires = "audit")]
     pub(crate) policy: Option<String>,
 
     /// What for
     #[arg(long, value_name = "REASON")]
-    pub(crate) why: Option<String>,
+    pub(crate) reason: Option<String>,
 
     #[command(flatten)]
-    pub(crate) requester: Requester,
+    pub(crate) requester: AccessRequester,
 
     /// Where it is written down, line by line
     #[arg(long, value_name = "FILE")]
@@ -429,7 +429,7 @@ pub(crate) struct MergeArgs {
     /// What one change file may be unpacked or decoded to [default: 4 GiB for text, and 250 times a packed file; 2,000 times a file of
     /// Parquet or Avro; small files 64 and 256 MiB at least]
     #[arg(long, value_parser = bytes, value_name = "BYTES")]
-    pub(crate) max_unpacked: Option<usize>,
+    pub(crate) max_decompressed: Option<usize>,
 
     #[command(flatten)]
     pub(crate) csv: CsvArgs,
@@ -447,16 +447,16 @@ pub(crate) struct MergeArgs {
 
     /// What happens to files in the table that somebody else wrote
     #[arg(long, value_enum, default_value = "adopt")]
-    pub(crate) foreign: ForeignName,
+    pub(crate) external_files: ExternalFilesName,
 
     /// If the table is not what its journal says, take it as it is found; see `biscuit adopt`
     #[arg(long)]
     pub(crate) adopt: bool,
 
-    /// How long replaced files stay for readers that are slow to open them, such as 2h: `biscuit purge --superseded` deletes them
+    /// How long replaced files stay for readers that are slow to open them, such as 2h: `biscuit purge --retained` deletes them
     /// then. Only for tables that nobody reads by listing the folder
     #[arg(long, default_value = "0s", value_parser = duration, value_name = "DURATION")]
-    pub(crate) retire_after: Duration,
+    pub(crate) retention: Duration,
 
     /// There is no other writer: accept stores that cannot tell
     #[arg(long)]
@@ -476,7 +476,7 @@ impl MergeArgs {
     ///
     /// # Errors
     /// Those of a [`PathTemplate`].
-    pub(crate) fn of_table(&self, name: &TableName) -> biscuit_core::Result<Self> {
+    pub(crate) fn of_table(&self, name: &SourceTable) -> biscuit_core::Result<Self> {
         let names = [
             ("db", name.database.as_deref().unwrap_or_default()),
             ("schema", name.schema.as_deref().unwrap_or_default()),
@@ -521,7 +521,7 @@ mod tests {
 
 /// Who is written down as the one who asked for personal data.
 #[derive(Debug, Args)]
-pub(crate) struct Requester {
+pub(crate) struct AccessRequester {
     /// Who asks [default: the user's name]
     #[arg(
         long,

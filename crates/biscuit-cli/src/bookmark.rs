@@ -1,14 +1,16 @@
-use biscuit_bookmark::{Bookmark, BookmarkOptions, Change, RunKind, RunRecord, RunRef, State, bookmarks, list};
+use biscuit_bookmark::{
+    Bookmark, BookmarkOptions, BookmarkState, BookmarkUpdate, RunKind, RunRecord, RunRef, bookmarks, list,
+};
 use biscuit_core::{Clock, Error, Result, Run, RunId, SystemClock};
-use biscuit_dataset::{Dataset, Snapshot};
-use biscuit_journal::{Foreign, Head, JournalOptions};
+use biscuit_dataset::{Dataset, TableVersion};
+use biscuit_journal::{ExternalFiles, JournalOptions, TableHead};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use crate::args::TableArgs;
 use crate::bookmark_args::{open_place, open_places};
-use crate::context::Context;
-use crate::output::Answer;
+use crate::context::CommandContext;
+use crate::output::CommandOutput;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum BookmarkCommand {
@@ -89,7 +91,7 @@ pub(crate) struct ExplainArgs {
     input: Vec<String>,
 }
 
-pub(crate) async fn run(command: &BookmarkCommand, context: &Context) -> Result<Answer> {
+pub(crate) async fn run(command: &BookmarkCommand, context: &CommandContext) -> Result<CommandOutput> {
     match command {
         BookmarkCommand::Show(args) => show(args, context).await,
         BookmarkCommand::Explain(args) => explain(args, context).await,
@@ -116,17 +118,17 @@ pub(crate) async fn run(command: &BookmarkCommand, context: &Context) -> Result<
     }
 }
 
-async fn viewed(dataset: Dataset) -> Result<(Dataset, Snapshot)> {
+async fn viewed(dataset: Dataset) -> Result<(Dataset, TableVersion)> {
     let snapshot = dataset.view().await?;
     Ok((dataset, snapshot))
 }
 
-async fn show(args: &ShowArgs, context: &Context) -> Result<Answer> {
+async fn show(args: &ShowArgs, context: &CommandContext) -> Result<CommandOutput> {
     let dataset = &context.open_table(&args.table).await?;
     dataset.read(|snapshot| async move { shown(args, dataset, &snapshot.observed.head).await }).await
 }
 
-async fn shown(args: &ShowArgs, dataset: &Dataset, head: &Head) -> Result<Answer> {
+async fn shown(args: &ShowArgs, dataset: &Dataset, head: &TableHead) -> Result<CommandOutput> {
     let names = match &args.bookmark {
         Some(name) => vec![name.clone()],
         None => bookmarks(head),
@@ -154,7 +156,7 @@ async fn shown(args: &ShowArgs, dataset: &Dataset, head: &Head) -> Result<Answer
     if json.is_empty() {
         text.push_str("this table has no bookmark\n");
     }
-    Ok(Answer::Report { json: json!({ "bookmarks": json }), text, exit: 0 })
+    Ok(CommandOutput::Report { json: json!({ "bookmarks": json }), text, exit: 0 })
 }
 
 fn kind(kind: RunKind) -> Value {
@@ -180,21 +182,21 @@ fn entry(run: &RunRecord, counts: bool) -> Value {
     })
 }
 
-async fn explain(args: &ExplainArgs, context: &Context) -> Result<Answer> {
+async fn explain(args: &ExplainArgs, context: &CommandContext) -> Result<CommandOutput> {
     let dataset = &context.open_table(&args.table).await?;
     let bookmark = &Bookmark::new(&args.bookmark)?;
-    let load = |snapshot: Snapshot| async move { bookmark.load(dataset.journal(), &snapshot.observed.head).await };
+    let load = |snapshot: TableVersion| async move { bookmark.load(dataset.journal(), &snapshot.observed.head).await };
     let state = dataset.read(load).await?;
     let input = list(&open_places(&places(&args.input, &state)?, context).await?).await?;
     let url = open_place(&args.path, context).await?.url();
-    let why = state.explain(&input, &url)?;
-    let mut json = json!(why);
+    let reason = state.explain(&input, &url)?;
+    let mut json = json!(reason);
     json["url"] = json!(url);
-    Ok(Answer::Report { json, text: format!("{url}: {why}\n"), exit: 0 })
+    Ok(CommandOutput::Report { json, text: format!("{url}: {reason}\n"), exit: 0 })
 }
 
 /// Where the input is: as it is said, or where the last run found it.
-fn places(given: &[String], state: &State) -> Result<Vec<String>> {
+fn places(given: &[String], state: &BookmarkState) -> Result<Vec<String>> {
     if !given.is_empty() {
         return Ok(given.to_vec());
     }
@@ -202,7 +204,7 @@ fn places(given: &[String], state: &State) -> Result<Vec<String>> {
     Ok(state.runs().last().map(|(run, _)| run.places.clone()).unwrap_or_default())
 }
 
-fn known(state: &State) -> Result<()> {
+fn known(state: &BookmarkState) -> Result<()> {
     match state.last() {
         0 => {
             let message = format!("the table has no bookmark `{}` yet: no run has remembered anything", state.name());
@@ -215,11 +217,11 @@ fn known(state: &State) -> Result<()> {
 /// Changes what a bookmark remembers, and nothing else of the table.
 async fn change(
     args: &ChangeArgs,
-    context: &Context,
+    context: &CommandContext,
     done: &str,
-    of: impl AsyncFn(&State, &Context) -> Result<Change>,
-) -> Result<Answer> {
-    let options = JournalOptions::default().with_foreign(Foreign::Ignore);
+    of: impl AsyncFn(&BookmarkState, &CommandContext) -> Result<BookmarkUpdate>,
+) -> Result<CommandOutput> {
+    let options = JournalOptions::default().with_external_files(ExternalFiles::Ignore);
     let dataset = context.open(&args.table, options).await?;
     let journal = dataset.journal();
     let observed = journal.observe().await?;
@@ -240,5 +242,5 @@ async fn change(
     }
     let outcome = if args.dry_run { "planned" } else { "committed" };
     let json = json!({"outcome": outcome, "bookmark": args.bookmark, "version": version, "done": done});
-    Ok(Answer::Report { json, text: format!("{outcome}: {} {done}\n", args.bookmark), exit: 0 })
+    Ok(CommandOutput::Report { json, text: format!("{outcome}: {} {done}\n", args.bookmark), exit: 0 })
 }

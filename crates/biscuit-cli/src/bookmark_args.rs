@@ -1,20 +1,20 @@
 use std::time::Duration;
 
 use biscuit_bookmark::{
-    Bookmark, BookmarkOptions, Change, Identity, Input, Late, Limit, Mode, Output, Overwritten, Place, Replay,
-    Selection, State, list,
+    Bookmark, BookmarkOptions, BookmarkState, BookmarkUpdate, InputSelection, LatePolicy, ListedInput, ObjectIdentity,
+    OverwrittenPolicy, ReadMode, ReplayRange, RunLimit, RunOutput, SourcePlace, list,
 };
 use biscuit_core::{Clock, Error, Instant, Result, Run, RunId, SystemClock};
-use biscuit_dataset::{Dataset, Snapshot};
-use biscuit_job::OpenPlace;
-use biscuit_merge::{Beside, FoundFile};
+use biscuit_dataset::{Dataset, TableVersion};
+use biscuit_job::OpenSource;
+use biscuit_merge::{CommitExtras, FoundFile};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use crate::args::duration;
-use crate::context::Context;
+use crate::context::CommandContext;
 use crate::parquet_args::bytes;
-use crate::stores::CliPlaces;
+use crate::stores::CliSources;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ModeName {
@@ -48,10 +48,10 @@ pub(crate) enum OverwrittenName {
 
 /// How far back objects may show up.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct LookBack(Option<Duration>);
+pub(crate) struct LookBackArg(Option<Duration>);
 
-fn look_back(text: &str) -> Result<LookBack, String> {
-    if text == "none" { Ok(LookBack(None)) } else { duration(text).map(|d| LookBack(Some(d))) }
+fn allowed_lateness(text: &str) -> Result<LookBackArg, String> {
+    if text == "none" { Ok(LookBackArg(None)) } else { duration(text).map(|d| LookBackArg(Some(d))) }
 }
 
 /// Which of the input files a run reads.
@@ -111,10 +111,10 @@ pub(crate) struct BookmarkArgs {
     overwritten: OverwrittenName,
 
     /// How far below the newest file that was read one may show up, such as 24h; `none` for any; on a local disk it always is
-    #[arg(long, requires = "bookmark", value_parser = look_back, default_value = "24h", value_name = "DURATION")]
-    look_back: LookBack,
+    #[arg(long, requires = "bookmark", value_parser = allowed_lateness, default_value = "24h", value_name = "DURATION")]
+    allowed_lateness: LookBackArg,
 
-    /// Also read files that showed up with a time below the look-back
+    /// Also read files that showed up with a time below the allowed lateness
     #[arg(long, requires = "bookmark")]
     backfill: bool,
 
@@ -124,11 +124,11 @@ pub(crate) struct BookmarkArgs {
 }
 
 impl BookmarkArgs {
-    fn mode(&self) -> Result<Mode> {
-        let runs = Replay::runs(self.after.as_deref(), self.through.as_deref())?;
+    fn mode(&self) -> Result<ReadMode> {
+        let runs = ReplayRange::runs(self.after.as_deref(), self.through.as_deref())?;
         let modified = self.modified_after.zip(self.modified_through);
-        let modified = modified.map(|(after, through)| Replay::Modified { after, through });
-        let objects = (!self.replay_input.is_empty()).then(|| Replay::Objects(vec![]));
+        let modified = modified.map(|(after, through)| ReplayRange::Modified { after, through });
+        let objects = (!self.replay_input.is_empty()).then(|| ReplayRange::Objects(vec![]));
         let mut replays = runs.into_iter().chain(modified).chain(objects);
         let replay = replays.next();
         if replays.next().is_some() || (replay.is_some() && self.bookmark_mode == ModeName::Full) {
@@ -136,27 +136,27 @@ impl BookmarkArgs {
             return Err(Error::usage("InvalidReplay", message));
         }
         Ok(match (replay, self.bookmark_mode) {
-            (Some(replay), _) => Mode::Replay(replay),
-            (None, ModeName::Advance) => Mode::Advance,
-            (None, ModeName::Full) => Mode::Full,
-            (None, ModeName::ReadOnly) => Mode::ReadOnly,
+            (Some(replay), _) => ReadMode::Replay(replay),
+            (None, ModeName::Advance) => ReadMode::Advance,
+            (None, ModeName::Full) => ReadMode::Full,
+            (None, ModeName::ReadOnly) => ReadMode::ReadOnly,
         })
     }
 
     fn options(&self, reading: Value) -> BookmarkOptions {
         BookmarkOptions::default()
             .with_identity(match self.identity {
-                IdentityName::Content => Identity::Content,
-                IdentityName::Modified => Identity::Modified,
+                IdentityName::Content => ObjectIdentity::Content,
+                IdentityName::Modified => ObjectIdentity::Modified,
             })
             .with_overwritten(match self.overwritten {
-                OverwrittenName::Read => Overwritten::Read,
-                OverwrittenName::Fail => Overwritten::Fail,
-                OverwrittenName::Ignore => Overwritten::Ignore,
+                OverwrittenName::Read => OverwrittenPolicy::Read,
+                OverwrittenName::Fail => OverwrittenPolicy::Fail,
+                OverwrittenName::Ignore => OverwrittenPolicy::Ignore,
             })
-            .with_look_back(self.look_back.0)
-            .with_late(if self.backfill { Late::Read } else { Late::Report })
-            .with_limit(Limit { files: self.limit_files, bytes: self.limit_bytes.map(|b| b as u64) })
+            .with_allowed_lateness(self.allowed_lateness.0)
+            .with_late(if self.backfill { LatePolicy::Read } else { LatePolicy::Report })
+            .with_limit(RunLimit { files: self.limit_files, bytes: self.limit_bytes.map(|b| b as u64) })
             .with_reading(reading)
     }
 
@@ -172,15 +172,15 @@ impl BookmarkArgs {
         places: &[String],
         (reading, allow_empty): (Value, bool),
         dataset: &Dataset,
-        context: &Context,
-    ) -> Result<Option<Chosen>> {
+        context: &CommandContext,
+    ) -> Result<Option<ChosenInputs>> {
         let Some(name) = &self.bookmark else { return Ok(None) };
         let bookmark = Bookmark::new(name)?.with_options(self.options(reading).with_allow_empty(allow_empty));
         let snapshot = dataset.observe().await?;
         let state = bookmark.load(dataset.journal(), &snapshot.observed.head).await?;
         let input = list(&open_places(places, context).await?).await?;
         let mut mode = self.mode()?;
-        if let Mode::Replay(Replay::Objects(urls)) = &mut mode {
+        if let ReadMode::Replay(ReplayRange::Objects(urls)) = &mut mode {
             for place in &self.replay_input {
                 urls.push(open_place(place, context).await?.url());
             }
@@ -195,22 +195,22 @@ impl BookmarkArgs {
             return Err(Error::data("InputGone", message).in_file(url));
         }
         let run = self.run();
-        Ok(Some(Chosen { snapshot, state, input, selection, run, allow_missing: self.allow_missing }))
+        Ok(Some(ChosenInputs { snapshot, state, input, selection, run, allow_missing: self.allow_missing }))
     }
 }
 
 /// The input files of a run, by its bookmark, and the version of the output that they were chosen on.
 #[derive(Debug)]
-pub(crate) struct Chosen {
-    pub(crate) snapshot: Snapshot,
-    state: State,
-    input: Input,
-    selection: Selection,
+pub(crate) struct ChosenInputs {
+    pub(crate) snapshot: TableVersion,
+    state: BookmarkState,
+    input: ListedInput,
+    selection: InputSelection,
     run: Run,
     allow_missing: bool,
 }
 
-impl Chosen {
+impl ChosenInputs {
     pub(crate) fn files(&self) -> Result<Vec<FoundFile>> {
         let found = self.selection.objects.iter().map(|object| {
             let (store, path) = self.input.find(object)?;
@@ -220,10 +220,10 @@ impl Chosen {
     }
 
     /// What the commit makes true besides the rows.
-    pub(crate) fn beside(&self) -> Result<Beside> {
-        let Change { state, facts } =
-            self.state.advance(&self.selection, &self.run, Output::default())?.unwrap_or_default();
-        Ok(Beside { state, facts, run: Some(self.run.id.to_string()), ..Beside::default() })
+    pub(crate) fn extras(&self) -> Result<CommitExtras> {
+        let BookmarkUpdate { state, properties } =
+            self.state.advance(&self.selection, &self.run, RunOutput::default())?.unwrap_or_default();
+        Ok(CommitExtras { state, properties, run: Some(self.run.id.to_string()), ..CommitExtras::default() })
     }
 
     /// Whether a run that failed like this may go on without a file, which is no longer chosen then.
@@ -266,7 +266,7 @@ impl Chosen {
 }
 
 /// The places of a source, opened.
-pub(crate) async fn open_places(places: &[String], context: &Context) -> Result<Vec<Place>> {
+pub(crate) async fn open_places(places: &[String], context: &CommandContext) -> Result<Vec<SourcePlace>> {
     let mut opened = Vec::with_capacity(places.len());
     for place in places {
         opened.push(open_place(place, context).await?);
@@ -274,6 +274,6 @@ pub(crate) async fn open_places(places: &[String], context: &Context) -> Result<
     Ok(opened)
 }
 
-pub(crate) async fn open_place(place: &str, context: &Context) -> Result<Place> {
-    CliPlaces(context.stores.clone()).place(place).await
+pub(crate) async fn open_place(place: &str, context: &CommandContext) -> Result<SourcePlace> {
+    CliSources(context.stores.clone()).place(place).await
 }

@@ -2,25 +2,25 @@
 
 use std::collections::HashSet;
 
-use biscuit_catalog::{Catalog, Partition, TableName};
+use biscuit_catalog::{Catalog, CatalogPartition, TableName};
 use biscuit_core::{Error, Result};
 use biscuit_journal::is_hidden;
-use biscuit_purge::{Plan, is_below};
+use biscuit_purge::{PurgePlan, is_below};
 
-use crate::context::Context;
-use crate::purge_report::Failed;
-use crate::stores::Place;
+use crate::context::CommandContext;
+use crate::purge_report::FailedDeletes;
+use crate::stores::DeletePlace;
 
 /// A table of a catalog, and its partitions before anything is deleted.
 #[derive(Debug)]
 pub(crate) struct CatalogTable {
     catalog: Catalog,
     name: TableName,
-    partitions: Vec<Partition>,
+    partitions: Vec<CatalogPartition>,
 }
 
 impl CatalogTable {
-    pub(crate) async fn open(name: &TableName, place: &Place, context: &Context) -> Result<Self> {
+    pub(crate) async fn open(name: &TableName, place: &DeletePlace, context: &CommandContext) -> Result<Self> {
         let Some(s3) = &place.s3 else {
             return Err(Error::usage("InvalidArguments", "--drop-partitions goes with folders on S3"));
         };
@@ -31,8 +31,13 @@ impl CatalogTable {
 
     /// Those in which these plans delete something and nothing is left; of a dry run, in which nothing will be left. Entries whose folders
     /// were empty before are none of the purge's business.
-    pub(crate) async fn emptied(&self, plans: &[Plan], place: &Place, dry_run: bool) -> Result<Vec<Partition>> {
-        let deletes = || plans.iter().flat_map(Plan::deletes);
+    pub(crate) async fn emptied(
+        &self,
+        plans: &[PurgePlan],
+        place: &DeletePlace,
+        dry_run: bool,
+    ) -> Result<Vec<CatalogPartition>> {
+        let deletes = || plans.iter().flat_map(PurgePlan::deletes);
         let touched = folders(deletes().map(|o| o.key));
         let gone: HashSet<String> = if dry_run { deletes().map(|o| o.key).collect() } else { HashSet::new() };
         let occupied = async |prefix: &str| -> Result<HashSet<String>> {
@@ -56,7 +61,11 @@ impl CatalogTable {
     }
 
     /// Drops them, and returns those that the catalog has no more.
-    pub(crate) async fn drop(&self, emptied: Vec<Partition>, failed: &mut Failed) -> Vec<Partition> {
+    pub(crate) async fn drop(
+        &self,
+        emptied: Vec<CatalogPartition>,
+        failed: &mut FailedDeletes,
+    ) -> Vec<CatalogPartition> {
         let dropped = match self.catalog.drop_partitions(&self.name, &emptied).await {
             Ok(dropped) => dropped.failed,
             Err(e) => {

@@ -1,11 +1,11 @@
 use biscuit_core::Result;
-use biscuit_rewrite::{CompactOptions, Mode, SortBy};
+use biscuit_rewrite::{CompactOptions, RunMode, SortBy};
 use clap::Args;
 use serde_json::json;
 
 use crate::args::TableArgs;
-use crate::context::Context;
-use crate::output::{AGAIN, Answer};
+use crate::context::CommandContext;
+use crate::output::{AGAIN, CommandOutput};
 use crate::parquet_args::{ParquetArgs, bytes};
 
 #[derive(Debug, Args)]
@@ -33,14 +33,14 @@ pub(crate) struct CompactArgs {
     pub(crate) dry_run: bool,
 }
 
-pub(crate) async fn run(args: &CompactArgs, context: &Context) -> Result<Answer> {
+pub(crate) async fn run(args: &CompactArgs, context: &CommandContext) -> Result<CommandOutput> {
     let dataset = context.open_table(&args.table).await?;
     let mut options = CompactOptions::default();
     options.target_size = args.target_file_size as u64;
     options.memory = args.memory;
     options.parquet = args.parquet.options();
     options.sort_by = args.sort_by.iter().map(|c| sort_by(c)).collect();
-    let mode = if args.dry_run { Mode::DryRun } else { Mode::Commit };
+    let mode = if args.dry_run { RunMode::DryRun } else { RunMode::Commit };
     let report = biscuit_rewrite::compact(&dataset, &options, mode).await?;
     let mut text = format!("{}: version {}, {} rows\n", report.outcome, report.version, report.rows);
     text.push_str(&format!("  files       {} of {} replaced", report.files_replaced, report.files_before));
@@ -52,7 +52,7 @@ pub(crate) async fn run(args: &CompactArgs, context: &Context) -> Result<Answer>
     text.push('\n');
     report.exceptions.iter().for_each(|e| text.push_str(&format!("  exception   {e}\n")));
     let exit = if report.exceptions.is_empty() { 0 } else { AGAIN };
-    Ok(Answer::Report { json: json!(report), text, exit })
+    Ok(CommandOutput::Report { json: json!(report), text, exit })
 }
 
 fn sort_by(column: &str) -> SortBy {

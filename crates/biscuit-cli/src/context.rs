@@ -2,20 +2,20 @@ use std::path::Path;
 use std::sync::Arc;
 
 use biscuit_core::{Clock, Error, Instant, Result, SystemClock};
-use biscuit_dataset::{Dataset, Encryption, OpenLocation};
+use biscuit_dataset::{Dataset, FileEncryption, OpenLocation};
 use biscuit_job::TableKeys;
-use biscuit_journal::{Interrupt, JournalOptions};
+use biscuit_journal::{JournalOptions, RunInterrupt};
 use serde_json::{Value, json};
 
 use crate::args::TableArgs;
 use crate::means::{key_file, provider};
-use crate::stores::Stores;
+use crate::stores::StoreOpener;
 
 /// What all commands share.
 #[derive(Debug)]
-pub(crate) struct Context {
-    pub(crate) stores: Arc<Stores>,
-    pub(crate) interrupt: Arc<Interrupt>,
+pub(crate) struct CommandContext {
+    pub(crate) stores: Arc<StoreOpener>,
+    pub(crate) interrupt: Arc<RunInterrupt>,
     /// Whether keys and values of rows may be shown in errors.
     pub(crate) show_values: bool,
     /// Where the keys of encrypted Parquet files are.
@@ -23,8 +23,8 @@ pub(crate) struct Context {
     started: Instant,
 }
 
-impl Context {
-    pub(crate) fn new(stores: Stores, show_values: bool, file_keys: Option<String>) -> Self {
+impl CommandContext {
+    pub(crate) fn new(stores: StoreOpener, show_values: bool, file_keys: Option<String>) -> Self {
         Self { stores: Arc::new(stores), interrupt: Arc::default(), show_values, file_keys, started: SystemClock.now() }
     }
 
@@ -56,7 +56,7 @@ impl Context {
     }
 
     /// The keys of encrypted Parquet files, if the command has some.
-    pub(crate) async fn file_keys(&self) -> Result<Option<Encryption>> {
+    pub(crate) async fn file_keys(&self) -> Result<Option<FileEncryption>> {
         let Some(place) = &self.file_keys else { return Ok(None) };
         let file = key_file(place, Path::new(""), &self.stores).await?;
         Ok(Some(TableKeys::encryption(provider(&file, &self.stores).await?)))

@@ -8,11 +8,11 @@ use biscuit_core::Error;
 /// Panics beyond these are not remembered.
 const MOST: usize = 8;
 
-static SEEN: Mutex<Vec<Defect>> = Mutex::new(Vec::new());
+static SEEN: Mutex<Vec<ThreadPanic>> = Mutex::new(Vec::new());
 
 /// A panic of any thread.
 #[derive(Debug, Clone)]
-pub(crate) struct Defect {
+pub(crate) struct ThreadPanic {
     /// Crate, file and line.
     pub(crate) place: String,
     /// Its message, for those who may see values.
@@ -34,7 +34,7 @@ pub(crate) fn remember() {
 }
 
 /// The panics until now, in their order.
-pub(crate) fn seen() -> Vec<Defect> {
+pub(crate) fn seen() -> Vec<ThreadPanic> {
     SEEN.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
 }
 
@@ -43,9 +43,9 @@ pub(crate) fn error() -> Error {
     Error::internal("the command ended by a defect of Biscuit; please report it with its place")
 }
 
-fn defect(panic: &PanicHookInfo<'_>) -> Defect {
+fn defect(panic: &PanicHookInfo<'_>) -> ThreadPanic {
     let place = panic.location().map(|at| format!("{}:{}", portable(at.file()), at.line()));
-    Defect {
+    ThreadPanic {
         place: place.unwrap_or_else(|| "an unknown place".to_owned()),
         message: panic.payload_as_str().unwrap_or_default().to_owned(),
     }

@@ -2,16 +2,16 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use biscuit_core::{Clock, Error, ErrorKind, Result, SystemClock};
-use biscuit_journal::{Ability, JournalOptions, Shown, examine};
-use biscuit_purge::{Condition, Form};
+use biscuit_journal::{JournalOptions, ProbeResult, StoreCapability, probe_store};
+use biscuit_purge::{DeleteCondition, VersionKind};
 use clap::Args;
 use serde_json::{Map, Value, json};
 
 use crate::args::TableArgs;
-use crate::context::Context;
-use crate::output::{Answer, code};
+use crate::context::CommandContext;
+use crate::output::{CommandOutput, code};
 use crate::policies::policies;
-use crate::stores::{Place, on_s3};
+use crate::stores::{DeletePlace, on_s3};
 
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
@@ -24,14 +24,14 @@ pub(crate) struct DoctorArgs {
 }
 
 /// What a trial has shown.
-struct Check {
+struct TrialResult {
     what: String,
     ok: bool,
     how: Option<String>,
     rests: &'static str,
 }
 
-impl Check {
+impl TrialResult {
     fn new(what: &str, ok: bool, how: Option<String>, rests: &'static str) -> Self {
         Self { what: what.to_owned(), ok, how, rests }
     }
@@ -42,10 +42,10 @@ impl Check {
 }
 
 const DELETES: &str = "retiring and purging: without it an object that is replaced right before its delete is lost";
-const UPLOADS: &str = "`purge --leftovers`";
+const UPLOADS: &str = "`purge --orphans`";
 const VERSIONS: &str = "`purge --versions`; deleted bytes stay where versions are kept";
 
-pub(crate) async fn run(args: &DoctorArgs, context: &Context) -> Result<Answer> {
+pub(crate) async fn run(args: &DoctorArgs, context: &CommandContext) -> Result<CommandOutput> {
     let dataset = context.open(&args.table, JournalOptions::default()).await?;
     let (root, state) = (dataset.journal().table().to_string(), dataset.journal().state_root().to_string());
     let policies = on_s3(&args.table.url).map(|(bucket, _)| policies(bucket, &root, &state)).unwrap_or_default();
@@ -57,16 +57,16 @@ pub(crate) async fn run(args: &DoctorArgs, context: &Context) -> Result<Answer> 
     let folder = scratch.clone().join(format!("doctor-{}", std::process::id()));
     let (mut checks, mut worst) = (Vec::new(), 0);
     let mut can = BTreeSet::new();
-    for (ability, shown) in examine(dataset.location().storage(), &folder).await? {
+    for (ability, shown) in probe_store(dataset.location().storage(), &folder).await? {
         let (what, rests) = (ability.to_string(), ability.use_of_it());
         checks.push(match shown {
-            Shown::Yes => Check::new(&what, true, None, rests),
-            Shown::No(how) => Check::new(&what, false, Some(how), rests),
-            Shown::Failed(e) => {
+            ProbeResult::Yes => TrialResult::new(&what, true, None, rests),
+            ProbeResult::No(how) => TrialResult::new(&what, false, Some(how), rests),
+            ProbeResult::Failed(e) => {
                 worst = worst.max(code(e.kind()));
-                Check::failed(&what, &e, rests)
+                TrialResult::failed(&what, &e, rests)
             }
-            _ => Check::new(&what, false, None, rests),
+            _ => TrialResult::new(&what, false, None, rests),
         });
         if checks.last().is_some_and(|c| c.ok) {
             can.insert(what);
@@ -76,9 +76,11 @@ pub(crate) async fn run(args: &DoctorArgs, context: &Context) -> Result<Answer> 
     if place.s3.is_some() {
         checks.extend(lists(&place, &state).await);
     }
-    let has = |ability: Ability| can.contains(&ability.to_string());
-    let needed = [Ability::Write, Ability::List, Ability::Copy, Ability::Multipart].into_iter().all(has);
-    let outcome = match (needed, has(Ability::PutIfAbsent)) {
+    let has = |ability: StoreCapability| can.contains(&ability.to_string());
+    let needed = [StoreCapability::Write, StoreCapability::List, StoreCapability::Copy, StoreCapability::Multipart]
+        .into_iter()
+        .all(has);
+    let outcome = match (needed, has(StoreCapability::PutIfAbsent)) {
         (true, true) => "this store is safe for many writers",
         (true, false) => "this store is safe for one writer only: --single-writer",
         (false, _) => "this store cannot be used, or not with these rights",
@@ -94,51 +96,51 @@ pub(crate) async fn run(args: &DoctorArgs, context: &Context) -> Result<Answer> 
         "outcome": outcome, "checks": checks, "clock_difference_seconds": apart, "policies": Value::Object(policies),
     });
     let exit = if needed { 0 } else { worst.max(code(ErrorKind::Denied)) };
-    Ok(Answer::Report { json, text, exit })
+    Ok(CommandOutput::Report { json, text, exit })
 }
 
 /// Tries a conditional delete, and answers how many seconds the store's clock is ahead.
-async fn look(place: &Place, scratch: &str, checks: &mut Vec<Check>, worst: &mut u8) -> Option<f64> {
+async fn look(place: &DeletePlace, scratch: &str, checks: &mut Vec<TrialResult>, worst: &mut u8) -> Option<f64> {
     let look = match place.store.look(scratch).await {
         Ok(look) => look,
         Err(e) => {
             *worst = code(e.kind()).max(*worst);
-            checks.push(Check::failed("conditional delete", &e, DELETES));
+            checks.push(TrialResult::failed("conditional delete", &e, DELETES));
             return None;
         }
     };
     let how = match look.condition {
-        Condition::InBatches => "in batches",
-        Condition::OneByOne => "one by one",
+        DeleteCondition::InBatches => "in batches",
+        DeleteCondition::OneByOne => "one by one",
         _ => "objects are looked at right before",
     };
-    let conditional = look.condition != Condition::LookedAt;
-    checks.push(Check::new("conditional delete", conditional, Some(how.to_owned()), DELETES));
+    let conditional = look.condition != DeleteCondition::LookedAt;
+    checks.push(TrialResult::new("conditional delete", conditional, Some(how.to_owned()), DELETES));
     let seconds = (look.now.as_micros() - SystemClock.now().as_micros()) as f64 / 1e6;
     let how = Some(format!("{seconds:+.1} s to this host's"));
-    checks.push(Check::new("the store's clock", true, how, "ages in a purge; this host's clock is not asked"));
+    checks.push(TrialResult::new("the store's clock", true, how, "ages in a purge; this host's clock is not asked"));
     Some(seconds)
 }
 
 /// What only S3 lists.
-async fn lists(place: &Place, state: &str) -> [Check; 2] {
+async fn lists(place: &DeletePlace, state: &str) -> [TrialResult; 2] {
     let what = "list unfinished uploads";
     let uploads = match place.store.uploads(state).await {
-        Ok(_) => Check::new(what, true, None, UPLOADS),
-        Err(e) => Check::failed(what, &e, UPLOADS),
+        Ok(_) => TrialResult::new(what, true, None, UPLOADS),
+        Err(e) => TrialResult::failed(what, &e, UPLOADS),
     };
     let what = "list versions";
     let versions = match place.store.list(state, true).await {
         Ok(all) => {
-            let old = all.iter().filter(|o| o.form != Form::Current).count();
-            Check::new(what, true, Some(format!("{old} old ones below the state root")), VERSIONS)
+            let old = all.iter().filter(|o| o.form != VersionKind::Current).count();
+            TrialResult::new(what, true, Some(format!("{old} old ones below the state root")), VERSIONS)
         }
-        Err(e) => Check::failed(what, &e, VERSIONS),
+        Err(e) => TrialResult::failed(what, &e, VERSIONS),
     };
     [uploads, versions]
 }
 
-fn text_of(checks: &[Check]) -> String {
+fn text_of(checks: &[TrialResult]) -> String {
     let mut text = format!("{:<24}  {:<4}  what rests on it\n", "what", "");
     for check in checks {
         let _ = writeln!(text, "{:<24}  {:<4}  {}", check.what, if check.ok { "yes" } else { "NO" }, check.rests);
@@ -147,7 +149,7 @@ fn text_of(checks: &[Check]) -> String {
     text
 }
 
-fn policy(command: &str, policies: &Map<String, Value>) -> Result<Answer> {
+fn policy(command: &str, policies: &Map<String, Value>) -> Result<CommandOutput> {
     let wanted: Map<String, Value> = policies
         .iter()
         .filter(|(name, _)| command == "all" || *name == command)
@@ -166,5 +168,5 @@ fn policy(command: &str, policies: &Map<String, Value>) -> Result<Answer> {
         _ => Value::Object(wanted),
     };
     let text = format!("{json:#}\n");
-    Ok(Answer::Report { json: json!({ "policy": json }), text, exit: 0 })
+    Ok(CommandOutput::Report { json: json!({ "policy": json }), text, exit: 0 })
 }

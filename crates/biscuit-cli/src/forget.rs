@@ -3,18 +3,18 @@
 use std::collections::BTreeSet;
 
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{Dataset, Snapshot};
+use biscuit_dataset::{Dataset, TableVersion};
 use biscuit_job::put_aside_of;
 use biscuit_journal::JournalOptions;
 use biscuit_merge::readmit;
-use biscuit_partition::{NotCovered, Subjects as RowsOf, forget};
-use biscuit_pii::{Means, Protector, Subjects};
-use biscuit_rewrite::{FoundRows, Mode};
+use biscuit_partition::{ErasureSubjects, NotCovered, forget};
+use biscuit_pii::{PiiContext, Protector, SubjectKeys};
+use biscuit_rewrite::{RunMode, SubjectRows};
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::context::Context;
-use crate::output::{AGAIN, Answer};
+use crate::context::CommandContext;
+use crate::output::{AGAIN, CommandOutput};
 use crate::pii::{OpenPolicy, of_url};
 use crate::stores::on_s3;
 
@@ -58,9 +58,9 @@ pub(crate) struct ForgetArgs {
 }
 
 /// `biscuit forget`.
-pub(crate) async fn run(args: &ForgetArgs, context: &Context) -> Result<Answer> {
+pub(crate) async fn run(args: &ForgetArgs, context: &CommandContext) -> Result<CommandOutput> {
     let json = json!({"subjects": args.subject.len()});
-    let mut said = Said { json, text: String::new(), found: false, exceptions: false };
+    let mut said = ForgetSummary { json, text: String::new(), found: false, exceptions: false };
     let open = match &args.policy {
         Some(path) => {
             let table = args.erase_from.as_deref().unwrap_or_default();
@@ -81,7 +81,7 @@ pub(crate) async fn run(args: &ForgetArgs, context: &Context) -> Result<Answer> 
                 "the policy names no store, or no key file: there are no keys of subjects",
             ));
         };
-        let subjects = Subjects::new(store, roots);
+        let subjects = SubjectKeys::new(store, roots);
         for subject in args.subject.iter().filter(|_| !args.dry_run) {
             subjects.forget(subject).await?;
         }
@@ -92,7 +92,7 @@ pub(crate) async fn run(args: &ForgetArgs, context: &Context) -> Result<Answer> 
         said.found = true;
         said.json["keys_deleted"] = json!(if args.dry_run { 0 } else { count });
     }
-    let Said { mut json, text, found, exceptions } = said;
+    let ForgetSummary { mut json, text, found, exceptions } = said;
     if text.is_empty() {
         let message = "nothing would be forgotten: the policy has no `subject`, and no table is named by --erase-from";
         return Err(Error::usage("NothingToForget", message));
@@ -102,11 +102,11 @@ pub(crate) async fn run(args: &ForgetArgs, context: &Context) -> Result<Answer> 
         (false, true) => "done",
         (false, false) => "nothing found",
     });
-    Ok(Answer::Report { json, text, exit: if exceptions { AGAIN } else { 0 } })
+    Ok(CommandOutput::Report { json, text, exit: if exceptions { AGAIN } else { 0 } })
 }
 
 /// What a report is made of.
-struct Said {
+struct ForgetSummary {
     json: Value,
     text: String,
     /// Whether there was anything of the subjects.
@@ -120,19 +120,20 @@ async fn forget_rows(
     args: &ForgetArgs,
     table: &str,
     open: Option<&OpenPolicy>,
-    said: &mut Said,
-    context: &Context,
+    said: &mut ForgetSummary,
+    context: &CommandContext,
 ) -> Result<()> {
     let column = args.column.as_deref().unwrap_or_default();
     let dataset = opened(table, open, context).await?;
     let protector = open.map(|open| open.protector(&open.table)).transpose()?;
     let values = stored_values(args, protector.as_ref()).await?;
-    let rows_of = RowsOf::new(column, &values);
+    let rows_of = ErasureSubjects::new(column, &values);
     if let Some(protector) = &protector {
         for tokens in &args.tokens {
             let mut of = BTreeSet::new();
             let rows_of = &rows_of;
-            let found = |snapshot: Snapshot| async move { FoundRows::of(&snapshot, rows_of).await?.read(None).await };
+            let found =
+                |snapshot: TableVersion| async move { SubjectRows::of(&snapshot, rows_of).await?.read(None).await };
             for rows in dataset.read(found).await? {
                 of.extend(protector.tokens_of(&rows, tokens)?);
             }
@@ -154,7 +155,7 @@ async fn forget_rows(
     Ok(())
 }
 
-async fn opened(table: &str, open: Option<&OpenPolicy>, context: &Context) -> Result<Dataset> {
+async fn opened(table: &str, open: Option<&OpenPolicy>, context: &CommandContext) -> Result<Dataset> {
     match open {
         Some(open) => open.dataset(table, context).await,
         None => context.open(&of_url(table), JournalOptions::default()).await,
@@ -174,13 +175,13 @@ async fn stored_values(args: &ForgetArgs, protector: Option<&Protector>) -> Resu
 async fn erase_rows(
     args: &ForgetArgs,
     dataset: &Dataset,
-    rows_of: &RowsOf,
+    rows_of: &ErasureSubjects,
     open: Option<&OpenPolicy>,
-    said: &mut Said,
+    said: &mut ForgetSummary,
 ) -> Result<()> {
-    let mode = if args.dry_run { Mode::DryRun } else { Mode::Commit };
+    let mode = if args.dry_run { RunMode::DryRun } else { RunMode::Commit };
     let snapshot = if args.dry_run { dataset.view().await? } else { dataset.observe().await? };
-    let none = Means::new();
+    let none = PiiContext::new();
     let sealed_by = open.map_or((&none, ""), |open| (&open.means, open.table.as_str()));
     let aside = put_aside_of(dataset, sealed_by, rows_of.column(), &args.subject).await?;
     let mut report = forget(snapshot, rows_of, &aside.theirs, mode).await?;
@@ -202,7 +203,7 @@ async fn erase_rows(
     ));
     for (count, what) in [
         (erased.retained_files, "replaced files that stayed for slow readers deleted"),
-        (report.waiting, "records that waited for their period erased"),
+        (report.pending, "records that waited for their period erased"),
         (report.retracted, "records that were taken back forgotten"),
         (report.keys, "keys of which something was kept besides rows erased"),
         (report.forgotten, "keys forgotten: their records are refused from now on"),
@@ -221,7 +222,7 @@ async fn erase_rows(
     for place in &report.not_covered {
         said.text.push_str(&format!("  not covered {}: {}\n", place.code, place.message));
     }
-    let counts = [erased.erased, erased.retained_files, report.waiting, report.retracted, report.keys, count];
+    let counts = [erased.erased, erased.retained_files, report.pending, report.retracted, report.keys, count];
     said.found |= counts.iter().any(|count| *count > 0);
     said.exceptions |= !erased.exceptions.is_empty();
     said.json["quarantine"] = json!({"discarded": count, "unknown": unknown});
@@ -230,12 +231,17 @@ async fn erase_rows(
 }
 
 /// Lets records of subjects change a table again.
-async fn readmitted(args: &ForgetArgs, table: &str, open: Option<&OpenPolicy>, context: &Context) -> Result<Answer> {
+async fn readmitted(
+    args: &ForgetArgs,
+    table: &str,
+    open: Option<&OpenPolicy>,
+    context: &CommandContext,
+) -> Result<CommandOutput> {
     let protector = open.map(|open| open.protector(&open.table)).transpose()?;
     let values = stored_values(args, protector.as_ref()).await?;
     let dataset = opened(table, open, context).await?;
     let count = readmit(&dataset, args.column.as_deref().unwrap_or_default(), &values).await?;
     let text = format!("{count} subjects are forgotten no more: their records change the table again\n");
     let json = json!({"outcome": "done", "subjects": args.subject.len(), "readmitted": count});
-    Ok(Answer::Report { json, text, exit: 0 })
+    Ok(CommandOutput::Report { json, text, exit: 0 })
 }

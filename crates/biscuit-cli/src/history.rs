@@ -1,12 +1,12 @@
 use biscuit_core::Result;
-use biscuit_journal::{PastVersion, Record};
+use biscuit_journal::{CommitRecord, PastVersion};
 use serde_json::{Value, json};
 
 use crate::args::TableArgs;
-use crate::context::Context;
-use crate::output::Answer;
+use crate::context::CommandContext;
+use crate::output::CommandOutput;
 
-pub(crate) async fn run(args: &TableArgs, context: &Context) -> Result<Answer> {
+pub(crate) async fn run(args: &TableArgs, context: &CommandContext) -> Result<CommandOutput> {
     let dataset = context.open_table(args).await?;
     let versions = dataset.journal().history().await?;
     let mut text = format!("{:>7}  {:<20}  {:<17}  {:<39}  {:<24}  state\n", "version", "time", "files", "rows", "run");
@@ -20,9 +20,9 @@ pub(crate) async fn run(args: &TableArgs, context: &Context) -> Result<Answer> {
             "finished": version.finished,
             "commit_id": record.commit_id,
             "run": record.run,
-            "nonce": record.nonce,
+            "nonce": record.writer_id,
             "published": record.publish.iter().map(|f| &f.path).collect::<Vec<_>>(),
-            "retired": record.retire.iter().map(|f| &f.path).collect::<Vec<_>>(),
+            "retired": record.remove.iter().map(|f| &f.path).collect::<Vec<_>>(),
             "adopted": record.adopt.iter().map(|f| &f.path).collect::<Vec<_>>(),
             "report": record.report,
         }));
@@ -30,21 +30,21 @@ pub(crate) async fn run(args: &TableArgs, context: &Context) -> Result<Answer> {
     if versions.is_empty() {
         text = "there is no version yet\n".to_owned();
     }
-    Ok(Answer::Report { json: json!({ "versions": json }), text, exit: 0 })
+    Ok(CommandOutput::Report { json: json!({ "versions": json }), text, exit: 0 })
 }
 
 fn line(version: &PastVersion) -> String {
     let record = &version.record;
-    let files = format!("+{} -{} ={}", record.publish.len(), record.retire.len(), record.adopt.len());
+    let files = format!("+{} -{} ={}", record.publish.len(), record.remove.len(), record.adopt.len());
     let state = if version.finished { "finished" } else { "unfinished: run `biscuit recover`" };
     let at: String = version.at.to_string().chars().take(19).collect();
     // Without a name of its own a run is known by what its files are called.
-    let run = record.run.as_deref().or(record.commit_id.as_deref()).unwrap_or(&record.nonce);
+    let run = record.run.as_deref().or(record.commit_id.as_deref()).unwrap_or(&record.writer_id);
     format!("{:>7}  {at:<20}  {files:<17}  {:<39}  {run:<24}  {state}\n", record.version, rows(record))
 }
 
 /// What the run did to rows: a merge counts them, a job says how many it wrote, and what it did beside that is a merge's.
-fn rows(record: &Record) -> String {
+fn rows(record: &CommitRecord) -> String {
     let report = &record.report;
     let erased = report["erased"]["rows"].as_u64().unwrap_or(0);
     let of_merge = |rows: &Value| {

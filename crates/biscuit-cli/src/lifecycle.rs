@@ -4,13 +4,15 @@ use aws_sdk_s3::types::LifecycleRule;
 use biscuit_core::{Error, Result};
 use biscuit_dataset::Dataset;
 use biscuit_journal::{JournalOptions, default_state_root};
-use biscuit_purge::{LifecycleDays, LifecyclePlan, S3Store, Table, lifecycle_prefix, lifecycle_rules, plan_lifecycle};
+use biscuit_purge::{
+    LifecycleDays, LifecyclePlan, ProtectedTable, S3Store, lifecycle_prefix, lifecycle_rules, plan_lifecycle,
+};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use crate::args::TableArgs;
-use crate::context::Context;
-use crate::output::{AGAIN, Answer};
+use crate::context::CommandContext;
+use crate::output::{AGAIN, CommandOutput};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum LifecycleCommand {
@@ -48,7 +50,7 @@ impl LifecycleArgs {
     }
 }
 
-pub(crate) async fn run(command: &LifecycleCommand, context: &Context) -> Result<Answer> {
+pub(crate) async fn run(command: &LifecycleCommand, context: &CommandContext) -> Result<CommandOutput> {
     match command {
         LifecycleCommand::Show(table) => {
             let (store, dataset) = open(table, context).await?;
@@ -57,7 +59,11 @@ pub(crate) async fn run(command: &LifecycleCommand, context: &Context) -> Result
             let mut text = table_of(&current);
             text.push_str(&dangers(&plan));
             let rules: Vec<Value> = current.iter().map(rule_json).collect();
-            Ok(Answer::Report { json: json!({"rules": rules, "dangers": plan.dangers}), text, exit: exit(&plan) })
+            Ok(CommandOutput::Report {
+                json: json!({"rules": rules, "dangers": plan.dangers}),
+                text,
+                exit: exit(&plan),
+            })
         }
         LifecycleCommand::Plan(args) | LifecycleCommand::Apply(args) => {
             let (store, dataset) = open(&args.table, context).await?;
@@ -79,12 +85,12 @@ pub(crate) async fn run(command: &LifecycleCommand, context: &Context) -> Result
             let json = json!({
                 "outcome": outcome, "added": plan.added, "changed": plan.changed, "rules": rules, "dangers": plan.dangers,
             });
-            Ok(Answer::Report { json, text, exit: exit(&plan) })
+            Ok(CommandOutput::Report { json, text, exit: exit(&plan) })
         }
     }
 }
 
-async fn open(table: &TableArgs, context: &Context) -> Result<(S3Store, Dataset)> {
+async fn open(table: &TableArgs, context: &CommandContext) -> Result<(S3Store, Dataset)> {
     let place = context.stores.place(&table.url).await?;
     let Some(store) = place.s3 else {
         let message = format!("`{}` is not on S3: only buckets have lifecycle rules", table.url);
@@ -96,7 +102,7 @@ async fn open(table: &TableArgs, context: &Context) -> Result<(S3Store, Dataset)
 fn plan(current: &[LifecycleRule], dataset: &Dataset, days: LifecycleDays) -> LifecyclePlan {
     let (root, state) = (dataset.journal().table().as_ref(), dataset.journal().state_root().as_ref());
     let pointer = default_state_root(dataset.journal().table()).to_string();
-    let table = Table { root: root.to_owned(), state: state.to_owned(), pointer, ..Table::default() };
+    let table = ProtectedTable { root: root.to_owned(), state: state.to_owned(), pointer, ..ProtectedTable::default() };
     plan_lifecycle(current, &lifecycle_rules(root, state, days), &table)
 }
 

@@ -49,8 +49,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::args::{Cli, Command, LogFormat};
-use crate::context::Context;
-use crate::output::Answer;
+use crate::context::CommandContext;
+use crate::output::CommandOutput;
 
 /// glibc's allocator keeps an arena for every thread, which makes a run take twice the memory that it holds.
 #[global_allocator]
@@ -66,7 +66,7 @@ fn main() -> ExitCode {
     process::run(cli)
 }
 
-async fn answer(command: &Command, context: &Context) -> Result<Answer> {
+async fn answer(command: &Command, context: &CommandContext) -> Result<CommandOutput> {
     match command {
         Command::Merge(args) => merge::run(args, context).await,
         Command::Snapshot(args) => snapshot::run(args, context).await,
@@ -92,8 +92,8 @@ async fn answer(command: &Command, context: &Context) -> Result<Answer> {
 
 fn log(format: LogFormat, show_values: bool) {
     // What the chain of credentials tries in vain is in the error, if nothing else works.
-    let usual = || EnvFilter::new("warn,biscuit=info,aws_config=error");
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| usual());
+    let defaults = || EnvFilter::new("warn,biscuit=info,aws_config=error");
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| defaults());
     // What other crates say in detail may be what they read and send: rows, requests with their headers.
     let ours = filter_fn(move |event| {
         show_values || event.target().starts_with("biscuit") || *event.level() <= tracing::Level::INFO
@@ -105,6 +105,6 @@ fn log(format: LogFormat, show_values: bool) {
     };
     tracing_subscriber::registry()
         .with(logs.with_filter(filter.and(ours)))
-        .with(progress::Steps.with_filter(progress::is_wanted()))
+        .with(progress::ProgressSteps.with_filter(progress::is_wanted()))
         .init();
 }

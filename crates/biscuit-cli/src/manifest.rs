@@ -11,16 +11,16 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::context::Context;
-use crate::own_files::{Existing, NewFile, check_output, check_outside};
-use crate::stores::Place;
+use crate::context::CommandContext;
+use crate::own_files::{ExistingFile, NewFile, check_output, check_outside};
+use crate::stores::DeletePlace;
 
 /// Lines of JSON on their way to a file or an object; none where nobody wants them.
-pub(crate) struct Manifest(Option<(mpsc::UnboundedSender<String>, JoinHandle<Result<()>>)>);
+pub(crate) struct JsonLinesOutput(Option<(mpsc::UnboundedSender<String>, JoinHandle<Result<()>>)>);
 
-impl Manifest {
+impl JsonLinesOutput {
     /// Opens it, and shows that it can be written, before anything is deleted. A file that is there is replaced when the manifest is whole.
-    pub(crate) async fn open(url: Option<&String>, place: &Place, context: &Context) -> Result<Self> {
+    pub(crate) async fn open(url: Option<&String>, place: &DeletePlace, context: &CommandContext) -> Result<Self> {
         let Some(url) = url else { return Ok(Self(None)) };
         let location = context.stores.open(url).await?;
         let path = location.path();
@@ -37,7 +37,7 @@ impl Manifest {
         } else {
             let here = url.strip_prefix("file://").unwrap_or(url);
             check_output(here, "manifest")?;
-            let file = NewFile::begin(Path::new(here), Existing::Replace)?;
+            let file = NewFile::begin(Path::new(here), ExistingFile::Replace)?;
             tokio::task::spawn_blocking(move || to_file(file, queue))
         };
         Ok(Self(Some((lines, writer))))
@@ -73,5 +73,5 @@ fn to_file(mut file: NewFile, mut queue: mpsc::UnboundedReceiver<String>) -> Res
     while let Some(line) = queue.blocking_recv() {
         file.write(format!("{line}\n").as_bytes())?;
     }
-    file.place(Existing::Replace)
+    file.place(ExistingFile::Replace)
 }

@@ -6,22 +6,22 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use biscuit_core::{Error, Result};
 use biscuit_dataset::OpenLocation;
-use biscuit_job::OpenMeans;
+use biscuit_job::PiiResolver;
 use biscuit_journal::store_error;
-use biscuit_pii::{KeyFile, KeyProvider, Means, Policy, Wrapping};
-use biscuit_pii_aws::{DynamoStore, Kms};
+use biscuit_pii::{KeyFile, KeyProvider, KeyWrapping, PiiContext, Policy};
+use biscuit_pii_aws::{DynamoStore, KmsKeyProvider};
 use object_store::ObjectStoreExt;
 
-use crate::stores::Stores;
+use crate::stores::StoreOpener;
 
 /// Opens what a policy names, also on AWS.
 #[derive(Debug)]
-pub(crate) struct CliMeans(pub(crate) Arc<Stores>);
+pub(crate) struct CliPiiResolver(pub(crate) Arc<StoreOpener>);
 
 #[async_trait]
-impl OpenMeans for CliMeans {
-    async fn open(&self, policy: &Policy, folder: &Path) -> Result<Means> {
-        let mut means = Means::new();
+impl PiiResolver for CliPiiResolver {
+    async fn open(&self, policy: &Policy, folder: &Path) -> Result<PiiContext> {
+        let mut means = PiiContext::new();
         if let Some(keys) = &policy.keys {
             let file = key_file(keys, folder, &self.0).await?;
             let provider = provider(&file, &self.0).await?;
@@ -41,7 +41,7 @@ impl OpenMeans for CliMeans {
 const MOST_BYTES: u64 = 1 << 20;
 
 /// A key file by a path, relative to a folder, or a URL.
-pub(crate) async fn key_file(place: &str, folder: &Path, stores: &Stores) -> Result<KeyFile> {
+pub(crate) async fn key_file(place: &str, folder: &Path, stores: &StoreOpener) -> Result<KeyFile> {
     if !place.contains("://") {
         return KeyFile::open(&folder.join(place));
     }
@@ -59,18 +59,18 @@ pub(crate) async fn key_file(place: &str, folder: &Path, stores: &Stores) -> Res
 }
 
 /// What seals the root keys of a file.
-pub(crate) async fn provider(file: &KeyFile, stores: &Stores) -> Result<Arc<dyn KeyProvider>> {
+pub(crate) async fn provider(file: &KeyFile, stores: &StoreOpener) -> Result<Arc<dyn KeyProvider>> {
     match file.wrapping() {
-        Wrapping::Kms(key) => Ok(Arc::new(stores.kms(key).await)),
-        Wrapping::Local(keys) => Ok(Arc::new(keys.clone())),
+        KeyWrapping::Kms(key) => Ok(Arc::new(stores.kms(key).await)),
+        KeyWrapping::Local(keys) => Ok(Arc::new(keys.clone())),
         _ => Err(Error::usage("InvalidKeyFile", "the key file is sealed in a way that this command does not know")),
     }
 }
 
-impl Stores {
+impl StoreOpener {
     /// A key of KMS.
-    pub(crate) async fn kms(&self, key: &str) -> Kms {
-        Kms::new(aws_sdk_kms::Client::new(self.sdk_config().await), key)
+    pub(crate) async fn kms(&self, key: &str) -> KmsKeyProvider {
+        KmsKeyProvider::new(aws_sdk_kms::Client::new(self.sdk_config().await), key)
     }
 
     /// A table of DynamoDB.

@@ -1,25 +1,29 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 
-use biscuit_change::{BadRows, Changes, DebeziumOptions, DmsOptions, OpMap, RowsOptions, TableName, TablesReader};
+use biscuit_change::{
+    BadRows, ChangeRecords, DebeziumOptions, DmsOptions, OpMap, RowsOptions, SourceTable, TablesReader,
+};
 use biscuit_core::{Error, ErrorKind, Result};
-use biscuit_dataset::{Dataset, OpenLocation, PathTemplate, Snapshot, check_input};
-use biscuit_journal::{Diverged, Foreign, JournalOptions, Writers, fold_name};
+use biscuit_dataset::{Dataset, OpenLocation, PathTemplate, TableVersion, check_input};
+use biscuit_journal::{DivergedPolicy, ExternalFiles, JournalOptions, WriterPolicy, fold_name};
 use biscuit_merge::{
-    Authority, ChangeFiles, Format, IgnoreNull, Merge, MergeOptions, MergeReport, MergeSpec, Mode, NewServer, Ties,
-    Tombstones, merged_by,
+    ChangeFiles, ChangeFormat, IgnoreNull, Merge, MergeOptions, MergeReport, MergeSpec, NewServerPolicy,
+    OrderAuthority, RunMode, TiePolicy, TombstonePolicy, merged_by,
 };
 use biscuit_schema::Contract;
 use datafusion::arrow::datatypes::SchemaRef;
 use serde_json::json;
 
-use crate::args::{BadRowsName, ForeignName, FormatName, MergeArgs, MergeCommand, NewServerName, TableArgs, TiesName};
-use crate::bookmark_args::Chosen;
-use crate::context::Context;
-use crate::output::{AGAIN, Answer, code, error_json};
-use crate::remarks::{Remarks, counts, remarks};
+use crate::args::{
+    BadRowsName, ExternalFilesName, FormatName, MergeArgs, MergeCommand, NewServerName, TableArgs, TiesName,
+};
+use crate::bookmark_args::ChosenInputs;
+use crate::context::CommandContext;
+use crate::output::{AGAIN, CommandOutput, code, error_json};
+use crate::remarks::{ReportRemarks, counts, remarks};
 
-pub(crate) async fn run(command: &MergeCommand, context: &Context) -> Result<Answer> {
+pub(crate) async fn run(command: &MergeCommand, context: &CommandContext) -> Result<CommandOutput> {
     let args = &command.merge;
     if args.table.as_deref() == Some("*") {
         if command.bookmark.bookmark.is_some() {
@@ -33,7 +37,7 @@ pub(crate) async fn run(command: &MergeCommand, context: &Context) -> Result<Ans
         return all_tables(command, context).await;
     }
     check_inputs(&command.changes, &args.target, context).await?;
-    let table = Table::open(args, context).await?;
+    let table = MergeTarget::open(args, context).await?;
     let reading = json!({"format": args.format.name()});
     let mut chosen =
         command.bookmark.choose(&command.changes, (reading, args.allow_empty), &table.dataset, context).await?;
@@ -56,9 +60,9 @@ pub(crate) async fn run(command: &MergeCommand, context: &Context) -> Result<Ans
             None => nothing(ignored, other_tables),
         };
         return Ok(match (answer, &chosen) {
-            (Answer::Report { mut json, mut text, exit }, Some(chosen)) => {
+            (CommandOutput::Report { mut json, mut text, exit }, Some(chosen)) => {
                 chosen.report(&mut json, &mut text);
-                Answer::Report { json, text, exit }
+                CommandOutput::Report { json, text, exit }
             }
             (answer, _) => answer,
         });
@@ -85,9 +89,9 @@ pub(crate) fn check_table(args: &MergeArgs, others: u64) -> Result<()> {
 /// records were ignored and are of other tables.
 async fn one_table(
     command: &MergeCommand,
-    table: &Table,
-    chosen: Option<&Chosen>,
-    context: &Context,
+    table: &MergeTarget,
+    chosen: Option<&ChosenInputs>,
+    context: &CommandContext,
 ) -> Result<(Option<MergeReport>, u64, u64)> {
     let args = &command.merge;
     let files = match chosen {
@@ -102,18 +106,18 @@ async fn one_table(
     let (key, order) = files.key_and_order();
     if args.format != FormatName::Debezium
         && !args.delete_missing
-        && let Some(merge) = table.merge(args, Declared { key: &key, order: &order, is_empty: true })?
+        && let Some(merge) = table.merge(args, DeclaredMerge { key: &key, order: &order, is_empty: true })?
     {
         let report = match chosen {
             None => merge.run_files(&files, mode(args)).await?,
-            Some(chosen) => merge.run_files_on(chosen.snapshot.clone(), &files, mode(args), chosen.beside()?).await?,
+            Some(chosen) => merge.run_files_on(chosen.snapshot.clone(), &files, mode(args), chosen.extras()?).await?,
         };
         return Ok((Some(report), 0, 0));
     }
     let mut changes = files.changes().await?;
     tracing::info!(records = changes.len(), "read all changes");
     let (ignored, other_tables) = (changes.ignored, changes.other_tables);
-    let Some(merge) = table.merge(args, Declared::of(&changes))? else { return Ok((None, ignored, other_tables)) };
+    let Some(merge) = table.merge(args, DeclaredMerge::of(&changes))? else { return Ok((None, ignored, other_tables)) };
     if args.delete_missing {
         check_whole(&changes)?;
         let deletes = merge.deletes_of_missing(&changes).await?;
@@ -121,7 +125,7 @@ async fn one_table(
     }
     let report = match chosen {
         None => merge.run(changes, mode(args)).await?,
-        Some(chosen) => merge.run_on(chosen.snapshot.clone(), changes, mode(args), chosen.beside()?).await?,
+        Some(chosen) => merge.run_on(chosen.snapshot.clone(), changes, mode(args), chosen.extras()?).await?,
     };
     Ok((Some(report), ignored, other_tables))
 }
@@ -130,7 +134,7 @@ async fn one_table(
 ///
 /// # Errors
 /// `NotWhole`.
-fn check_whole(changes: &Changes) -> Result<()> {
+fn check_whole(changes: &ChangeRecords) -> Result<()> {
     if changes.refused.is_empty() && !changes.is_empty() {
         return Ok(());
     }
@@ -140,15 +144,15 @@ fn check_whole(changes: &Changes) -> Result<()> {
 
 /// What records say of themselves.
 #[derive(Clone, Copy)]
-pub(crate) struct Declared<'a> {
+pub(crate) struct DeclaredMerge<'a> {
     key: &'a [String],
     order: &'a [String],
     /// Whether there is none, or none is known yet.
     is_empty: bool,
 }
 
-impl<'a> Declared<'a> {
-    pub(crate) fn of(changes: &'a Changes) -> Self {
+impl<'a> DeclaredMerge<'a> {
+    pub(crate) fn of(changes: &'a ChangeRecords) -> Self {
         let is_empty = changes.is_empty() && changes.refused.is_empty();
         Self { key: &changes.key, order: &changes.order, is_empty }
     }
@@ -156,7 +160,7 @@ impl<'a> Declared<'a> {
 
 /// Merges every table of the files into a target of its own, reading the files once. A table that fails does not keep the
 /// others from being merged.
-async fn all_tables(command: &MergeCommand, context: &Context) -> Result<Answer> {
+async fn all_tables(command: &MergeCommand, context: &CommandContext) -> Result<CommandOutput> {
     let args = &command.merge;
     if !PathTemplate::new(&args.target).has("table") {
         let message = "with --table '*' the target needs a place for the table: 's3://bucket/lake/{schema}/{table}'";
@@ -170,18 +174,18 @@ async fn all_tables(command: &MergeCommand, context: &Context) -> Result<Answer>
     let other = || Error::usage("InvalidArguments", "--table '*' goes with --format debezium or dms");
     let reader = match args.format {
         FormatName::Debezium => TablesReader::debezium(|table| match options(&args.of_table(table)?)? {
-            Format::Debezium(options) => Ok(options),
+            ChangeFormat::Debezium(options) => Ok(options),
             _ => Err(other()),
         }),
         FormatName::Dms => TablesReader::dms(|table| match options(&args.of_table(table)?)? {
-            Format::Dms(options) => Ok(options),
+            ChangeFormat::Dms(options) => Ok(options),
             _ => Err(other()),
         }),
         FormatName::Rows => return Err(other()),
     };
-    let reader = reader.with_max_unpacked(max_unpacked(args));
+    let reader = reader.with_max_decompressed(max_decompressed(args));
     // Which table a record is of is said by these readers.
-    let read_as = Format::Rows(RowsOptions::default());
+    let read_as = ChangeFormat::Rows(RowsOptions::default());
     let files = ChangeFiles::new(command.changes.clone(), read_as)
         .with_opener(context.stores.clone())
         .with_allow_empty(args.allow_empty)
@@ -219,12 +223,12 @@ async fn all_tables(command: &MergeCommand, context: &Context) -> Result<Answer>
     if json.is_empty() {
         text.push_str("unchanged: there are no change records\n");
     }
-    Ok(Answer::Report { json: json!({"outcome": outcome, "tables": json}), text, exit })
+    Ok(CommandOutput::Report { json: json!({"outcome": outcome, "tables": json}), text, exit })
 }
 
 /// The options of each table. Tables that would go into one target are refused, all of them: which rows came from which could not be
 /// told any more.
-fn targets<'a>(args: &MergeArgs, names: impl Iterator<Item = &'a TableName>) -> Vec<Result<MergeArgs>> {
+fn targets<'a>(args: &MergeArgs, names: impl Iterator<Item = &'a SourceTable>) -> Vec<Result<MergeArgs>> {
     let of_each: Vec<Result<MergeArgs>> = names.map(|name| args.of_table(name)).collect();
     let mut counts: HashMap<String, u32> = HashMap::new();
     for args in of_each.iter().flatten() {
@@ -246,31 +250,33 @@ fn targets<'a>(args: &MergeArgs, names: impl Iterator<Item = &'a TableName>) -> 
 async fn one_of_many(
     args: &MergeArgs,
     places: &[String],
-    changes: Changes,
-    context: &Context,
+    changes: ChangeRecords,
+    context: &CommandContext,
 ) -> Result<Option<MergeReport>> {
     check_inputs(places, &args.target, context).await?;
-    let table = Table::open(args, context).await?;
-    match table.merge(args, Declared::of(&changes))? {
+    let table = MergeTarget::open(args, context).await?;
+    match table.merge(args, DeclaredMerge::of(&changes))? {
         Some(merge) => merge.run(changes, mode(args)).await.map(Some),
         None => Ok(None),
     }
 }
 
 /// Merges what is in the quarantine.
-pub(crate) async fn retry(args: &MergeArgs, context: &Context) -> Result<Answer> {
-    let table = Table::open(args, context).await?;
-    let Some(merge) = table.merge(args, Declared::of(&Changes::default()))? else { return Ok(nothing(0, 0)) };
+pub(crate) async fn retry(args: &MergeArgs, context: &CommandContext) -> Result<CommandOutput> {
+    let table = MergeTarget::open(args, context).await?;
+    let Some(merge) = table.merge(args, DeclaredMerge::of(&ChangeRecords::default()))? else {
+        return Ok(nothing(0, 0));
+    };
     let report = merge.retry(&table.format, mode(args)).await?;
     Ok(answer(&report, context.seconds()))
 }
 
-pub(crate) fn mode(args: &MergeArgs) -> Mode {
-    if args.dry_run { Mode::DryRun } else { Mode::Commit }
+pub(crate) fn mode(args: &MergeArgs) -> RunMode {
+    if args.dry_run { RunMode::DryRun } else { RunMode::Commit }
 }
 
 /// Refuses input that has files of the table.
-pub(crate) async fn check_inputs(places: &[String], target: &str, context: &Context) -> Result<()> {
+pub(crate) async fn check_inputs(places: &[String], target: &str, context: &CommandContext) -> Result<()> {
     let target = context.stores.open(target).await?;
     for place in places {
         check_input(place, &target, &*context.stores).await?;
@@ -279,20 +285,20 @@ pub(crate) async fn check_inputs(places: &[String], target: &str, context: &Cont
 }
 
 /// What a merge is about, before its changes are read.
-pub(crate) struct Table {
+pub(crate) struct MergeTarget {
     contract: Option<Contract>,
     pub(crate) dataset: Dataset,
     made: Option<(Vec<String>, Vec<String>)>,
-    pub(crate) format: Format,
+    pub(crate) format: ChangeFormat,
 }
 
-impl Table {
-    async fn open(args: &MergeArgs, context: &Context) -> Result<Self> {
+impl MergeTarget {
+    async fn open(args: &MergeArgs, context: &CommandContext) -> Result<Self> {
         Self::open_with(args, false, context).await
     }
 
     /// `hard_links`: whether files that are alike may be one file with several names.
-    pub(crate) async fn open_with(args: &MergeArgs, hard_links: bool, context: &Context) -> Result<Self> {
+    pub(crate) async fn open_with(args: &MergeArgs, hard_links: bool, context: &CommandContext) -> Result<Self> {
         let contract = contract(args)?;
         let dataset = target(args, hard_links, context).await?;
         let made = merged_by(&dataset).await?;
@@ -301,13 +307,17 @@ impl Table {
     }
 
     /// The merge of these changes; none if there is nothing to merge and nothing is known of the table.
-    fn merge(&self, args: &MergeArgs, declared: Declared<'_>) -> Result<Option<Merge>> {
+    fn merge(&self, args: &MergeArgs, declared: DeclaredMerge<'_>) -> Result<Option<Merge>> {
         let made = self.spec(args, declared)?;
         made.map(|(spec, options)| Merge::new(self.dataset.clone(), spec, options)).transpose()
     }
 
     /// How these changes become rows; none if there is nothing to merge and nothing is known of the table.
-    pub(crate) fn spec(&self, args: &MergeArgs, declared: Declared<'_>) -> Result<Option<(MergeSpec, MergeOptions)>> {
+    pub(crate) fn spec(
+        &self,
+        args: &MergeArgs,
+        declared: DeclaredMerge<'_>,
+    ) -> Result<Option<(MergeSpec, MergeOptions)>> {
         let of_contract = |f: fn(&Contract) -> &Vec<String>| self.contract.as_ref().map(f).cloned().unwrap_or_default();
         let (made_key, made_order) = self.made.clone().unwrap_or_default();
         let key = first([args.key.clone(), of_contract(|c| &c.key), declared.key.to_vec(), made_key]);
@@ -339,9 +349,9 @@ fn first<const N: usize>(choices: [Vec<String>; N]) -> Vec<String> {
     choices.into_iter().find(|c| !c.is_empty()).unwrap_or_default()
 }
 
-fn nothing(ignored: u64, other_tables: u64) -> Answer {
+fn nothing(ignored: u64, other_tables: u64) -> CommandOutput {
     let json = json!({"outcome": "unchanged", "records": ignored, "other_tables": other_tables});
-    Answer::Report { json, text: "unchanged: there are no change records of this table\n".to_owned(), exit: 0 }
+    CommandOutput::Report { json, text: "unchanged: there are no change records of this table\n".to_owned(), exit: 0 }
 }
 
 fn contract(args: &MergeArgs) -> Result<Option<Contract>> {
@@ -359,24 +369,24 @@ fn contract(args: &MergeArgs) -> Result<Option<Contract>> {
     contract.map(|c| Some(c.without_defaults(|name| ignore.covers(name)))).map_err(|e| e.in_file(path))
 }
 
-async fn target(args: &MergeArgs, hard_links: bool, context: &Context) -> Result<Dataset> {
-    let foreign = match args.foreign {
-        ForeignName::Adopt => Foreign::Adopt,
-        ForeignName::Fail => Foreign::Fail,
-        ForeignName::Ignore => Foreign::Ignore,
+async fn target(args: &MergeArgs, hard_links: bool, context: &CommandContext) -> Result<Dataset> {
+    let external = match args.external_files {
+        ExternalFilesName::Adopt => ExternalFiles::Adopt,
+        ExternalFilesName::Fail => ExternalFiles::Fail,
+        ExternalFilesName::Ignore => ExternalFiles::Ignore,
     };
-    let writers = if args.single_writer { Writers::One } else { Writers::Many };
-    let diverged = if args.adopt { Diverged::Adopt } else { Diverged::Fail };
+    let writers = if args.single_writer { WriterPolicy::One } else { WriterPolicy::Many };
+    let diverged = if args.adopt { DivergedPolicy::Adopt } else { DivergedPolicy::Fail };
     let options = JournalOptions::default()
-        .with_foreign(foreign)
+        .with_external_files(external)
         .with_writers(writers)
         .with_diverged(diverged)
-        .with_retire_after(args.retire_after)
+        .with_retention(args.retention)
         .with_hard_links(hard_links);
     context.open(&TableArgs { url: args.target.clone(), state: args.state.clone() }, options).await
 }
 
-async fn format(args: &MergeArgs, contract: Option<&Contract>, dataset: &Dataset) -> Result<Format> {
+async fn format(args: &MergeArgs, contract: Option<&Contract>, dataset: &Dataset) -> Result<ChangeFormat> {
     let expected = match args.format {
         FormatName::Rows | FormatName::Dms => Some(schema_of(dataset).await?),
         FormatName::Debezium => None,
@@ -385,7 +395,7 @@ async fn format(args: &MergeArgs, contract: Option<&Contract>, dataset: &Dataset
 }
 
 /// How the changes are read; `expected` are the types of the table as it is.
-fn format_with(args: &MergeArgs, contract: Option<&Contract>, expected: Option<SchemaRef>) -> Result<Format> {
+fn format_with(args: &MergeArgs, contract: Option<&Contract>, expected: Option<SchemaRef>) -> Result<ChangeFormat> {
     let formats = |given: bool, option: &str, formats: &[FormatName]| match given && !formats.contains(&args.format) {
         true => {
             let names: Vec<&str> = formats.iter().map(|f| f.name()).collect();
@@ -417,7 +427,7 @@ fn format_with(args: &MergeArgs, contract: Option<&Contract>, expected: Option<S
             options.table = args.table.clone().or_else(|| contract.and_then(|c| c.table.clone()));
             options.contract = contract.cloned();
             options.placeholder.clone_from(&args.placeholder);
-            Format::Debezium(options)
+            ChangeFormat::Debezium(options)
         }
         FormatName::Rows => {
             let mut options = RowsOptions::default();
@@ -428,7 +438,7 @@ fn format_with(args: &MergeArgs, contract: Option<&Contract>, expected: Option<S
             options.delete_column.clone_from(&args.delete_column);
             options.contract = contract.cloned();
             options.placeholder.clone_from(&args.placeholder);
-            Format::Rows(options)
+            ChangeFormat::Rows(options)
         }
         FormatName::Dms => {
             let mut options = DmsOptions::default().with_key(args.key.clone()).with_order(args.order.clone());
@@ -448,19 +458,19 @@ fn format_with(args: &MergeArgs, contract: Option<&Contract>, expected: Option<S
                     default.clone_from(given);
                 }
             }
-            Format::Dms(options)
+            ChangeFormat::Dms(options)
         }
     };
-    Ok(format.with_max_unpacked(max_unpacked(args)))
+    Ok(format.with_max_decompressed(max_decompressed(args)))
 }
 
-fn max_unpacked(args: &MergeArgs) -> Option<u64> {
-    args.max_unpacked.map(|bytes| bytes as u64)
+fn max_decompressed(args: &MergeArgs) -> Option<u64> {
+    args.max_decompressed.map(|bytes| bytes as u64)
 }
 
 /// The columns of the table as it is.
 async fn schema_of(dataset: &Dataset) -> Result<SchemaRef> {
-    let columns = |snapshot: Snapshot| async move {
+    let columns = |snapshot: TableVersion| async move {
         // A table of periods has many files, and says its columns without them.
         match snapshot.known_schema()? {
             Some(known) => Ok(known),
@@ -475,11 +485,11 @@ fn spec(args: &MergeArgs, key: Vec<String>, order: Vec<String>) -> Result<MergeS
         .with_op_rank(&args.op_rank)
         .with_ignore_null(IgnoreNull::named(&args.ignore_null))
         .with_drop_columns(args.drop_columns.clone())
-        .with_authority(if args.reload { Authority::Reload } else { Authority::Order })
-        .with_tombstones(if args.no_tombstones { Tombstones::Forget } else { Tombstones::Keep })
+        .with_authority(if args.reload { OrderAuthority::Reload } else { OrderAuthority::Order })
+        .with_tombstones(if args.no_tombstones { TombstonePolicy::Forget } else { TombstonePolicy::Keep })
         .with_ties(match args.ties {
-            TiesName::Correct => Ties::LaterRunWins,
-            TiesName::Fail => Ties::Fail,
+            TiesName::Correct => TiePolicy::LaterRunWins,
+            TiesName::Fail => TiePolicy::Fail,
         }))
 }
 
@@ -493,17 +503,17 @@ fn options(args: &MergeArgs, contract: Option<&Contract>) -> MergeOptions {
         .with_partition_by(partition_by)
         .with_max_deleted(args.max_deleted)
         .with_new_server(match args.new_server {
-            NewServerName::Fail => NewServer::Fail,
-            NewServerName::Newer => NewServer::Newer,
-            NewServerName::Same => NewServer::Same,
-            NewServerName::Older => NewServer::Older,
+            NewServerName::Fail => NewServerPolicy::Fail,
+            NewServerName::Newer => NewServerPolicy::Newer,
+            NewServerName::Same => NewServerPolicy::Same,
+            NewServerName::Older => NewServerPolicy::Older,
         })
         .with_bad_rows(bad_rows(args), args.max_quarantined)
 }
 
-fn answer(report: &MergeReport, seconds: f64) -> Answer {
+fn answer(report: &MergeReport, seconds: f64) -> CommandOutput {
     let exit = if report.exceptions.is_empty() { 0 } else { AGAIN };
-    Answer::Report { json: json!(report), text: text(report, seconds), exit }
+    CommandOutput::Report { json: json!(report), text: text(report, seconds), exit }
 }
 
 fn text(report: &MergeReport, seconds: f64) -> String {
@@ -526,7 +536,7 @@ fn text(report: &MergeReport, seconds: f64) -> String {
             line(format!("  partitions  {what} {}", names.join(", ")));
         }
     }
-    out.push_str(&remarks(&Remarks {
+    out.push_str(&remarks(&ReportRemarks {
         other_tables: report.other_tables,
         passed_over: &report.passed_over,
         added: &report.added_columns,

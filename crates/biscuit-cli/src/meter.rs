@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 /// What a command asked of its stores.
 #[derive(Debug, Default)]
-pub(crate) struct Counts {
+pub(crate) struct RequestCounts {
     get: AtomicU64,
     head: AtomicU64,
     put: AtomicU64,
@@ -31,7 +31,7 @@ pub(crate) struct Counts {
     written: AtomicU64,
 }
 
-impl Counts {
+impl RequestCounts {
     /// Requests by kind, and bytes.
     pub(crate) fn report(&self) -> Value {
         let n = |c: &AtomicU64| c.load(Ordering::Relaxed);
@@ -52,10 +52,10 @@ fn add(counter: &AtomicU64, n: u64) {
 
 /// Counts the requests of a client of the SDK, attempts included.
 #[derive(Debug)]
-pub(crate) struct CountRequests(Arc<Counts>);
+pub(crate) struct CountRequests(Arc<RequestCounts>);
 
 impl CountRequests {
-    pub(crate) fn new(counts: Arc<Counts>) -> Self {
+    pub(crate) fn new(counts: Arc<RequestCounts>) -> Self {
         Self(counts)
     }
 }
@@ -87,18 +87,18 @@ impl Intercept for CountRequests {
 
 /// Counts what is asked of a store. A listing counts once, however many pages it has; so does each deleted object.
 #[derive(Debug)]
-pub(crate) struct Metered {
+pub(crate) struct MeteredStore {
     inner: Arc<dyn ObjectStore>,
-    counts: Arc<Counts>,
+    counts: Arc<RequestCounts>,
 }
 
-impl Metered {
-    pub(crate) fn new(inner: Arc<dyn ObjectStore>, counts: Arc<Counts>) -> Self {
+impl MeteredStore {
+    pub(crate) fn new(inner: Arc<dyn ObjectStore>, counts: Arc<RequestCounts>) -> Self {
         Self { inner, counts }
     }
 }
 
-impl fmt::Display for Metered {
+impl fmt::Display for MeteredStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.inner.fmt(f)
     }
@@ -107,7 +107,7 @@ impl fmt::Display for Metered {
 #[derive(Debug)]
 struct MeteredUpload {
     inner: Box<dyn MultipartUpload>,
-    counts: Arc<Counts>,
+    counts: Arc<RequestCounts>,
 }
 
 #[async_trait]
@@ -130,7 +130,7 @@ impl MultipartUpload for MeteredUpload {
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
-impl ObjectStore for Metered {
+impl ObjectStore for MeteredStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
         add(&self.counts.put, 1);
         add(&self.counts.written, payload.content_length() as u64);

@@ -9,13 +9,13 @@ use object_store::ObjectStoreExt;
 use serde_json::{Value, json};
 
 use crate::args::Cli;
-use crate::context::Context;
-use crate::signals::Signal;
+use crate::context::CommandContext;
+use crate::signals::StopSignal;
 use crate::{defects, own_files, progress};
 
 /// What a command has to say.
 #[derive(Debug)]
-pub(crate) enum Answer {
+pub(crate) enum CommandOutput {
     /// A report, as one JSON object and as lines of text; `ran_again` if the command ended with exceptions.
     Report { json: Value, text: String, exit: u8 },
     /// Rows: text, or JSON lines.
@@ -41,7 +41,7 @@ pub(crate) fn code(kind: ErrorKind) -> u8 {
 
 /// An answer that is ready to be printed, with the exit code.
 #[derive(Debug)]
-pub(crate) struct Printed {
+pub(crate) struct RenderedOutput {
     json: Value,
     text: String,
     /// JSON lines in place of the object.
@@ -53,16 +53,18 @@ pub(crate) struct Printed {
 
 /// Makes the answer ready: what the command took, no secrets, no marks that a terminal obeys.
 pub(crate) fn told(
-    answer: biscuit_core::Result<Answer>,
+    answer: biscuit_core::Result<CommandOutput>,
     cli: &Cli,
-    context: &Context,
-    signal: Option<Signal>,
-) -> Printed {
+    context: &CommandContext,
+    signal: Option<StopSignal>,
+) -> RenderedOutput {
     progress::finish();
     let (mut json, text, rows, mut exit) = match answer {
-        Ok(Answer::Report { json, text, exit }) => (json, shown(&text), None, exit),
+        Ok(CommandOutput::Report { json, text, exit }) => (json, shown(&text), None, exit),
         // Rows are as they are: what they hold is no secret of the process.
-        Ok(Answer::Rows { json_lines, text }) => (json!({}), printable_lines(&text).into_owned(), Some(json_lines), 0),
+        Ok(CommandOutput::Rows { json_lines, text }) => {
+            (json!({}), printable_lines(&text).into_owned(), Some(json_lines), 0)
+        }
         Err(e) => (error_json(&e, context.show_values), error_text(&e, context.show_values), None, code(e.kind())),
     };
     if let Some(signal) = signal {
@@ -73,10 +75,10 @@ pub(crate) fn told(
         json.extend(costs);
     }
     mask(&mut json);
-    Printed { json, text, rows, failed, wants_json: cli.json, exit }
+    RenderedOutput { json, text, rows, failed, wants_json: cli.json, exit }
 }
 
-impl Printed {
+impl RenderedOutput {
     /// The object that a report has.
     pub(crate) fn json(&self) -> &Value {
         &self.json
@@ -138,7 +140,7 @@ fn shown(text: &str) -> String {
     printable_lines(&mask_secrets(text)).into_owned()
 }
 
-pub(crate) async fn write_report(place: &str, json: &Value, context: &Context) -> biscuit_core::Result<()> {
+pub(crate) async fn write_report(place: &str, json: &Value, context: &CommandContext) -> biscuit_core::Result<()> {
     let location = context.stores.open(place).await?;
     let path = location.path();
     own_files::check_outside(location.storage(), path.as_ref(), place, "report").await?;
@@ -148,7 +150,7 @@ pub(crate) async fn write_report(place: &str, json: &Value, context: &Context) -
     }
     let here = place.strip_prefix("file://").unwrap_or(place);
     own_files::check_output(here, "report")?;
-    own_files::write(std::path::Path::new(here), format!("{json}\n").as_bytes(), own_files::Existing::Replace)
+    own_files::write(std::path::Path::new(here), format!("{json}\n").as_bytes(), own_files::ExistingFile::Replace)
 }
 
 fn error_text(e: &Error, show_values: bool) -> String {
@@ -214,7 +216,7 @@ fn places(e: &Error, show_values: bool) -> Vec<String> {
     if e.kind() != ErrorKind::Internal {
         return vec![];
     }
-    let place = |d: defects::Defect| if show_values { format!("{}: {}", d.place, d.message) } else { d.place };
+    let place = |d: defects::ThreadPanic| if show_values { format!("{}: {}", d.place, d.message) } else { d.place };
     defects::seen().into_iter().map(place).collect()
 }
 

@@ -5,11 +5,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use biscuit_core::{Error, Result};
-use biscuit_journal::{Nonces, RandomNonces, Storage, tables_around};
+use biscuit_journal::{RandomWriterIds, TableStorage, WriterIds, tables_around};
 
 /// What becomes of a file that has the name already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Existing {
+pub(crate) enum ExistingFile {
     /// It is an error, `FileExists`.
     Refuse,
     /// A regular file is replaced, as a whole; anything else is an error.
@@ -21,7 +21,7 @@ pub(crate) enum Existing {
 pub(crate) struct NewFile {
     file: File,
     path: PathBuf,
-    beside: PathBuf,
+    temporary: PathBuf,
     placed: bool,
 }
 
@@ -30,18 +30,18 @@ impl NewFile {
     ///
     /// # Errors
     /// `CannotWrite`; `FileExists` for a name that is not free, or is none of a regular file.
-    pub(crate) fn begin(path: &Path, existing: Existing) -> Result<Self> {
+    pub(crate) fn begin(path: &Path, existing: ExistingFile) -> Result<Self> {
         check(path, existing)?;
         let name = path.file_name().ok_or_else(|| cannot(path, "it is not a name of a file"))?;
-        if let Some(folder) = path.parent().filter(|_| existing == Existing::Replace) {
+        if let Some(folder) = path.parent().filter(|_| existing == ExistingFile::Replace) {
             std::fs::create_dir_all(folder).map_err(|e| failed(path, e))?;
         }
         let mut hidden = std::ffi::OsString::from(".");
         hidden.push(name);
-        hidden.push(format!(".{:016x}.tmp", RandomNonces.next()));
-        let beside = path.with_file_name(hidden);
-        let file = private().write(true).create_new(true).open(&beside).map_err(|e| failed(path, e))?;
-        Ok(Self { file, path: path.to_owned(), beside, placed: false })
+        hidden.push(format!(".{:016x}.tmp", RandomWriterIds.next()));
+        let temporary = path.with_file_name(hidden);
+        let file = private().write(true).create_new(true).open(&temporary).map_err(|e| failed(path, e))?;
+        Ok(Self { file, path: path.to_owned(), temporary, placed: false })
     }
 
     pub(crate) fn write(&mut self, content: &[u8]) -> Result<()> {
@@ -52,19 +52,19 @@ impl NewFile {
     ///
     /// # Errors
     /// As [`begin`](Self::begin).
-    pub(crate) fn place(mut self, existing: Existing) -> Result<()> {
+    pub(crate) fn place(mut self, existing: ExistingFile) -> Result<()> {
         let path = self.path.clone();
         check(&path, existing)?;
         self.file.sync_all().map_err(|e| failed(&path, e))?;
         match existing {
-            Existing::Replace => {
-                std::fs::rename(&self.beside, &path).map_err(|e| failed(&path, e))?;
+            ExistingFile::Replace => {
+                std::fs::rename(&self.temporary, &path).map_err(|e| failed(&path, e))?;
                 self.placed = true;
             }
             // A link is refused where the name is taken, by all file systems that have links.
-            Existing::Refuse => match std::fs::hard_link(&self.beside, &path) {
+            ExistingFile::Refuse => match std::fs::hard_link(&self.temporary, &path) {
                 Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => return Err(exists(&path)),
-                Err(_) => copy(&self.beside, &path)?,
+                Err(_) => copy(&self.temporary, &path)?,
                 Ok(()) => {}
             },
         }
@@ -80,8 +80,8 @@ impl NewFile {
 impl Drop for NewFile {
     fn drop(&mut self) {
         // It may be secret, and nobody else has this name.
-        if !self.placed && std::fs::remove_file(&self.beside).is_err() {
-            tracing::warn!("`{}` could not be removed", self.beside.display());
+        if !self.placed && std::fs::remove_file(&self.temporary).is_err() {
+            tracing::warn!("`{}` could not be removed", self.temporary.display());
         }
     }
 }
@@ -90,7 +90,7 @@ impl Drop for NewFile {
 ///
 /// # Errors
 /// As [`NewFile::begin`].
-pub(crate) fn write(path: &Path, content: &[u8], existing: Existing) -> Result<()> {
+pub(crate) fn write(path: &Path, content: &[u8], existing: ExistingFile) -> Result<()> {
     let mut file = NewFile::begin(path, existing)?;
     file.write(content)?;
     file.place(existing)
@@ -111,15 +111,15 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     })
 }
 
-fn check(path: &Path, existing: Existing) -> Result<()> {
+fn check(path: &Path, existing: ExistingFile) -> Result<()> {
     let Ok(there) = std::fs::symlink_metadata(path) else { return Ok(()) };
     match existing {
-        Existing::Replace if there.is_file() => Ok(()),
-        Existing::Replace => Err(Error::usage(
+        ExistingFile::Replace if there.is_file() => Ok(()),
+        ExistingFile::Replace => Err(Error::usage(
             "FileExists",
             format!("`{}` is a folder, a link or a device, and only a regular file is replaced", path.display()),
         )),
-        Existing::Refuse => Err(exists(path)),
+        ExistingFile::Refuse => Err(exists(path)),
     }
 }
 
@@ -153,7 +153,7 @@ pub(crate) fn check_output(place: &str, what: &str) -> Result<()> {
 ///
 /// # Errors
 /// `InvalidArguments`, and those of the disk.
-pub(crate) async fn check_outside(storage: &Storage, path: &str, place: &str, what: &str) -> Result<()> {
+pub(crate) async fn check_outside(storage: &TableStorage, path: &str, place: &str, what: &str) -> Result<()> {
     let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
     let in_state = path.split('/').any(|part| part == ".biscuit");
     let is_here = !place.contains("://") || place.starts_with("file://");
@@ -175,8 +175,8 @@ fn exists(path: &Path) -> Error {
     Error::usage("FileExists", format!("`{}` is there already, and is not replaced", path.display()))
 }
 
-fn cannot(path: &Path, why: impl std::fmt::Display) -> Error {
-    Error::usage("CannotWrite", format!("`{}` cannot be written: {why}", path.display()))
+fn cannot(path: &Path, reason: impl std::fmt::Display) -> Error {
+    Error::usage("CannotWrite", format!("`{}` cannot be written: {reason}", path.display()))
 }
 
 fn failed(path: &Path, e: std::io::Error) -> Error {
@@ -185,9 +185,9 @@ fn failed(path: &Path, e: std::io::Error) -> Error {
 
 /// The right to change a file, which one process has at a time; it ends with the process.
 #[derive(Debug)]
-pub(crate) struct Locked(File);
+pub(crate) struct FileLock(File);
 
-impl Locked {
+impl FileLock {
     /// Waits until no other process that asks has it. The file is the one that has the name then.
     ///
     /// # Errors

@@ -3,14 +3,14 @@ use std::path::Path;
 
 use biscuit_core::Result;
 use biscuit_journal::JournalOptions;
-use biscuit_partition::{By, PeriodState, Snapshots};
+use biscuit_partition::{PeriodBasis, PeriodStatus, PeriodTable};
 use clap::Args;
 use serde_json::json;
 
 use crate::args::TableArgs;
-use crate::context::Context;
-use crate::output::Answer;
-use crate::own_files::{self, Existing};
+use crate::context::CommandContext;
+use crate::output::CommandOutput;
+use crate::own_files::{self, ExistingFile};
 
 #[derive(Debug, Args)]
 pub(crate) struct PeriodsArgs {
@@ -22,14 +22,14 @@ pub(crate) struct PeriodsArgs {
     html: Option<String>,
 }
 
-pub(crate) async fn run(args: &PeriodsArgs, context: &Context) -> Result<Answer> {
+pub(crate) async fn run(args: &PeriodsArgs, context: &CommandContext) -> Result<CommandOutput> {
     let dataset = context.open(&args.table, JournalOptions::default()).await?;
-    let snapshots = Snapshots::open(dataset).await?;
+    let snapshots = PeriodTable::open(dataset).await?;
     let states = snapshots.states().await?;
     let periods = snapshots.layout();
     let by = match &periods.by {
-        By::Ingestion => "by ingestion".to_owned(),
-        By::Effective(column) => format!("by the time in `{column}`"),
+        PeriodBasis::Ingestion => "by ingestion".to_owned(),
+        PeriodBasis::Effective(column) => format!("by the time in `{column}`"),
     };
     let calendar = &periods.calendar;
     let title = format!(
@@ -41,7 +41,7 @@ pub(crate) async fn run(args: &PeriodsArgs, context: &Context) -> Result<Answer>
     );
     if let Some(path) = &args.html {
         let page = html(&title, &states);
-        own_files::write(Path::new(path), page.as_bytes(), Existing::Replace)?;
+        own_files::write(Path::new(path), page.as_bytes(), ExistingFile::Replace)?;
     }
     let layout = json!({
         "granularity": calendar.granularity().to_string(),
@@ -50,14 +50,14 @@ pub(crate) async fn run(args: &PeriodsArgs, context: &Context) -> Result<Answer>
         "by": by,
         "periods": states,
     });
-    Ok(Answer::Report { json: layout, text: picture(&title, &states), exit: 0 })
+    Ok(CommandOutput::Report { json: layout, text: picture(&title, &states), exit: 0 })
 }
 
 const BAR: u64 = 24;
 
 /// A bar for each period, as long as it has rows: full as far as its bytes are its own, light where the period before has them too.
-fn picture(title: &str, states: &[PeriodState]) -> String {
-    let most = states.iter().map(|s| s.rows).max().unwrap_or(0).max(1);
+fn picture(title: &str, states: &[PeriodStatus]) -> String {
+    let maximum = states.iter().map(|s| s.rows).max().unwrap_or(0).max(1);
     let width = states.iter().map(|s| s.period.len()).max().unwrap_or(0).max("period".len());
     let mut out = format!("{title}\n\n");
     let mut line = |text: String| writeln!(out, "{}", text.trim_end()).expect("a String takes all");
@@ -67,7 +67,7 @@ fn picture(title: &str, states: &[PeriodState]) -> String {
         "period", "█ own  ░ as before", "rows", "changed", "carried", "copied", "files", "MiB", "version"
     ));
     for s in states {
-        let (length, own, l) = (s.rows * BAR / most, own_share(s), s.last);
+        let (length, own, l) = (s.rows * BAR / maximum, own_share(s), s.last);
         // What there is is seen, however little.
         let length = if s.rows > 0 { length.max(1) } else { 0 };
         let full = ((length as f64) * own).ceil() as usize;
@@ -90,15 +90,15 @@ fn picture(title: &str, states: &[PeriodState]) -> String {
 }
 
 /// The share of bytes that the period before does not have.
-fn own_share(s: &PeriodState) -> f64 {
+fn own_share(s: &PeriodStatus) -> f64 {
     if s.bytes == 0 { 1.0 } else { s.own_bytes as f64 / s.bytes as f64 }
 }
 
-fn html(title: &str, states: &[PeriodState]) -> String {
-    let most = states.iter().map(|s| s.rows).max().unwrap_or(0).max(1) as f64;
+fn html(title: &str, states: &[PeriodStatus]) -> String {
+    let maximum = states.iter().map(|s| s.rows).max().unwrap_or(0).max(1) as f64;
     let mut rows = String::new();
     for s in states {
-        let (l, width) = (s.last, 100.0 * s.rows as f64 / most);
+        let (l, width) = (s.last, 100.0 * s.rows as f64 / maximum);
         let own = width * own_share(s);
         let note =
             format!("from {} to {}; {} of {} files are those of the period before", s.start, s.end, s.shared, s.files);

@@ -5,13 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use biscuit_core::{Clock, Error, Result, Run, RunId, SystemClock};
-use biscuit_dataset::{Dataset, OpenFile, OpenLocation, Snapshot, align};
-use biscuit_job::{JobSpec, OpenMeans, RawToClean, RunOptions, TableKeys, format_at, sample};
+use biscuit_dataset::{Dataset, OpenFile, OpenLocation, TableVersion, align};
+use biscuit_job::{DeclarativeJob, JobSpec, PiiResolver, RunOptions, TableKeys, format_at, sample};
 use biscuit_journal::JournalOptions;
 use biscuit_pii::{
-    Access, AuditFile, Detector, KeyFile, Likelihood, Means, Policy, Protector, Wrapping, classify, usual_detectors,
+    AccessRequest, AuditFile, Detector, KeyFile, KeyWrapping, Likelihood, PiiContext, Policy, Protector, classify,
+    default_detectors,
 };
-use biscuit_pii_aws::Comprehend;
+use biscuit_pii_aws::ComprehendDetector;
 use biscuit_schema::ColumnType;
 use clap::{Args, Subcommand};
 use datafusion::arrow::array::RecordBatch;
@@ -21,14 +22,14 @@ use futures::StreamExt;
 use object_store::ObjectStoreExt;
 use serde_json::json;
 
-use crate::args::{Requester, TableArgs};
+use crate::args::{AccessRequester, TableArgs};
 use crate::bookmark_args::open_place;
-use crate::context::Context;
+use crate::context::CommandContext;
 use crate::csv_args::CsvArgs;
-use crate::means::{CliMeans, provider};
-use crate::output::Answer;
-use crate::own_files::{self, Existing, Locked};
-use crate::stores::CliPlaces;
+use crate::means::{CliPiiResolver, provider};
+use crate::output::CommandOutput;
+use crate::own_files::{self, ExistingFile, FileLock};
+use crate::stores::CliSources;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PiiCommand {
@@ -67,7 +68,7 @@ pub(crate) struct ScanArgs {
 
     /// What is at least so likely
     #[arg(long, default_value = "likely", value_parser = likelihood, value_name = "possible|likely|certain")]
-    least: Likelihood,
+    min_likelihood: Likelihood,
 
     /// Ask Amazon Comprehend as well, in this language (en, es): each distinct text costs money
     #[arg(long, value_name = "LANGUAGE")]
@@ -117,10 +118,10 @@ pub(crate) struct DetokenizeArgs {
 
     /// What for
     #[arg(long, value_name = "REASON")]
-    why: String,
+    reason: String,
 
     #[command(flatten)]
-    requester: Requester,
+    requester: AccessRequester,
 
     /// Where it is written down, line by line
     #[arg(long, value_name = "FILE")]
@@ -143,7 +144,7 @@ fn likelihood(text: &str) -> Result<Likelihood, String> {
     serde_json::from_value(json!(text)).map_err(|_| "one of possible, likely, certain".to_owned())
 }
 
-pub(crate) async fn run(command: &PiiCommand, context: &Context) -> Result<Answer> {
+pub(crate) async fn run(command: &PiiCommand, context: &CommandContext) -> Result<CommandOutput> {
     match command {
         PiiCommand::Keygen(args) => keygen(args, context).await,
         PiiCommand::Scan(args) => scan(args, context).await,
@@ -152,7 +153,7 @@ pub(crate) async fn run(command: &PiiCommand, context: &Context) -> Result<Answe
     }
 }
 
-async fn keygen(args: &KeygenArgs, context: &Context) -> Result<Answer> {
+async fn keygen(args: &KeygenArgs, context: &CommandContext) -> Result<CommandOutput> {
     let path = Path::new(&args.file);
     if args.file.contains("://") {
         let message = format!("`{}` is no file of this machine, where keys are made; copy them from there", args.file);
@@ -162,32 +163,32 @@ async fn keygen(args: &KeygenArgs, context: &Context) -> Result<Answer> {
         rotate(path, context).await?
     } else {
         let file = match &args.kms {
-            Some(key) => KeyFile::new(Wrapping::Kms(key.clone()), &context.stores.kms(key).await).await?,
+            Some(key) => KeyFile::new(KeyWrapping::Kms(key.clone()), &context.stores.kms(key).await).await?,
             None => KeyFile::local().await?,
         };
-        own_files::write(path, file.to_text()?.as_bytes(), Existing::Refuse).map_err(|e| match e.code() {
+        own_files::write(path, file.to_text()?.as_bytes(), ExistingFile::Refuse).map_err(|e| match e.code() {
             "FileExists" => Error::usage("FileExists", format!("{}; `--rotate` adds keys to it", e.message())),
             _ => e,
         })?;
         file
     };
     let sealed = match file.wrapping() {
-        Wrapping::Kms(key) => format!("sealed by {key}"),
+        KeyWrapping::Kms(key) => format!("sealed by {key}"),
         _ => "with the key that seals it: whoever reads the file has everything".to_owned(),
     };
     let text = format!("root key {} is in {}, {sealed}\n", file.current(), args.file);
-    Ok(Answer::Report { json: json!({"file": args.file, "current": file.current()}), text, exit: 0 })
+    Ok(CommandOutput::Report { json: json!({"file": args.file, "current": file.current()}), text, exit: 0 })
 }
 
 /// Adds keys to a file, one process after the other: none replaces what another has written.
-async fn rotate(path: &Path, context: &Context) -> Result<KeyFile> {
+async fn rotate(path: &Path, context: &CommandContext) -> Result<KeyFile> {
     // By its real name, so that a link to it stays one.
     let path = std::fs::canonicalize(path).map_err(|e| {
         let message = format!("the key file {} cannot be read: {e}", path.display());
         Error::usage("InvalidKeyFile", message).with_source(e)
     })?;
     let at = path.clone();
-    let locked = tokio::task::spawn_blocking(move || Locked::wait(&at)).await;
+    let locked = tokio::task::spawn_blocking(move || FileLock::wait(&at)).await;
     let locked = locked.map_err(|e| Error::internal("a thread has ended").with_source(e))??;
     let file = KeyFile::open(&path)?;
     let provider = provider(&file, &context.stores).await?;
@@ -197,20 +198,20 @@ async fn rotate(path: &Path, context: &Context) -> Result<KeyFile> {
         let message = format!("another process has replaced `{}`; run again", path.display());
         return Err(Error::conflict("Conflict", message));
     }
-    own_files::write(&path, file.to_text()?.as_bytes(), Existing::Replace)?;
+    own_files::write(&path, file.to_text()?.as_bytes(), ExistingFile::Replace)?;
     Ok(file)
 }
 
-async fn scan(args: &ScanArgs, context: &Context) -> Result<Answer> {
+async fn scan(args: &ScanArgs, context: &CommandContext) -> Result<CommandOutput> {
     let place = open_place(&args.url, context).await?;
     let (text, keys) = (args.csv.spec()?, context.file_keys().await?);
     let batches = sample(&place, None, &text, args.rows, SystemClock.now(), keys.as_ref()).await?;
-    let mut detectors: Vec<Arc<dyn Detector>> = usual_detectors();
+    let mut detectors: Vec<Arc<dyn Detector>> = default_detectors();
     if let Some(language) = &args.comprehend {
-        detectors.push(Arc::new(Comprehend::new(context.stores.comprehend().await, language)?));
+        detectors.push(Arc::new(ComprehendDetector::new(context.stores.comprehend().await, language)?));
     }
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-    let classes = classify(&batches, &detectors, args.least).await?;
+    let classes = classify(&batches, &detectors, args.min_likelihood).await?;
     let columns: BTreeSet<&str> = classes.iter().map(|class| class.column.as_str()).collect();
     let mut text = format!("{rows} rows: {} columns hold personal data\n", columns.len());
     let width = classes.iter().map(|class| class.column.len()).max().unwrap_or(0);
@@ -221,7 +222,7 @@ async fn scan(args: &ScanArgs, context: &Context) -> Result<Answer> {
             class.whole, class.inside
         ));
     }
-    Ok(Answer::Report { json: json!({"rows": rows, "columns": classes}), text, exit: 0 })
+    Ok(CommandOutput::Report { json: json!({"rows": rows, "columns": classes}), text, exit: 0 })
 }
 
 /// A policy in a file of its own, or in that of a job.
@@ -241,7 +242,7 @@ fn policy_of(path: &str) -> Result<(Policy, Option<JobSpec>)> {
 #[derive(Debug)]
 pub(crate) struct OpenPolicy {
     pub(crate) policy: Policy,
-    pub(crate) means: Means,
+    pub(crate) means: PiiContext,
     pub(crate) table: String,
     classes: Vec<(String, String)>,
 }
@@ -249,9 +250,14 @@ pub(crate) struct OpenPolicy {
 impl OpenPolicy {
     /// For a table. Its name is that of the policy, else that of the job's output which it is, else that of its folder; the contract says which columns
     /// have a class, where the policy is not a job's.
-    pub(crate) async fn open(path: &str, table: &str, contract: Option<&str>, context: &Context) -> Result<Self> {
+    pub(crate) async fn open(
+        path: &str,
+        table: &str,
+        contract: Option<&str>,
+        context: &CommandContext,
+    ) -> Result<Self> {
         let (mut policy, job) = policy_of(path)?;
-        let means = CliMeans(context.stores.clone()).open(&policy, folder_of(path)).await?;
+        let means = CliPiiResolver(context.stores.clone()).open(&policy, folder_of(path)).await?;
         let classes = match (contract, &job) {
             (Some(contract), _) => {
                 let contract = crate::schema::read(contract, None, context).await?;
@@ -275,7 +281,7 @@ impl OpenPolicy {
     }
 
     /// A table, with the keys of its files.
-    pub(crate) async fn dataset(&self, url: &str, context: &Context) -> Result<Dataset> {
+    pub(crate) async fn dataset(&self, url: &str, context: &CommandContext) -> Result<Dataset> {
         let dataset = context.open(&of_url(url), JournalOptions::default()).await?;
         Ok(match &self.means.provider {
             Some(provider) if dataset.encryption().is_none() => {
@@ -301,7 +307,7 @@ fn name_of(url: &str) -> &str {
     plain.rsplit('/').next().unwrap_or(plain)
 }
 
-async fn apply(args: &ApplyArgs, context: &Context) -> Result<Answer> {
+async fn apply(args: &ApplyArgs, context: &CommandContext) -> Result<CommandOutput> {
     let (policy, _) = policy_of(&args.policy)?;
     let name = policy.table.clone().unwrap_or_else(|| name_of(&args.table).to_owned());
     let format = match args.format {
@@ -321,10 +327,10 @@ async fn apply(args: &ApplyArgs, context: &Context) -> Result<Answer> {
     let mut spec = JobSpec::from_toml(&job, &[])?;
     let folder = folder_of(&args.policy);
     spec.pii = Some(policy.in_folder(folder));
-    let job = RawToClean::new(spec)
+    let job = DeclarativeJob::new(spec)
         .with_opener(context.stores.clone())
-        .with_places(Arc::new(CliPlaces(context.stores.clone())))
-        .with_means(Arc::new(CliMeans(context.stores.clone())))
+        .with_places(Arc::new(CliSources(context.stores.clone())))
+        .with_means(Arc::new(CliPiiResolver(context.stores.clone())))
         .with_interrupt(context.interrupt.clone());
     let start = SystemClock.now();
     let run = Run::new(name, RunId::new(start.to_string()), start);
@@ -334,7 +340,7 @@ async fn apply(args: &ApplyArgs, context: &Context) -> Result<Answer> {
     for (column, treated) in &output.pii {
         text.push_str(&format!("  {column}  {}\n", json!(treated)));
     }
-    Ok(Answer::Report { json: json!(output), text, exit: 0 })
+    Ok(CommandOutput::Report { json: json!(output), text, exit: 0 })
 }
 
 /// Columns between commas; those inside of a type, as in `decimal(16,2)`, are of the type.
@@ -368,20 +374,20 @@ fn wanted(columns: &[String]) -> Result<(Vec<String>, BTreeMap<String, DataType>
     Ok((names, kinds))
 }
 
-async fn detokenize(args: &DetokenizeArgs, context: &Context) -> Result<Answer> {
+async fn detokenize(args: &DetokenizeArgs, context: &CommandContext) -> Result<CommandOutput> {
     let url = args.url.as_deref().unwrap_or_default();
     let open = OpenPolicy::open(&args.policy, url, args.contract.as_deref(), context).await?;
     let name = args.table_name.as_ref().unwrap_or(&open.table);
     let (columns, kinds) = wanted(&args.columns)?;
     let protector = open.protector(name)?;
-    let access = Access::new(&args.requester.who, &args.why, Arc::new(AuditFile::new(&args.audit)))?;
+    let access = AccessRequest::new(&args.requester.who, &args.reason, Arc::new(AuditFile::new(&args.audit)))?;
     let Some(url) = &args.url else { return of_tokens(args, &protector, &columns, &access).await };
     let dataset = open.dataset(url, context).await?;
     let mut batches = vec![];
     let mut forgotten = 0;
     for (path, batch) in dataset.read(all_rows).await? {
         let revealed = protector.reveal(&batch, &columns, &kinds, &access).await.map_err(|e| match e.row() {
-            Some(row) => e.moved_to(&path, row),
+            Some(row) => e.relocated(&path, row),
             None => e,
         })?;
         forgotten += revealed.columns.values().map(|treated| treated.forgotten).sum::<u64>();
@@ -391,11 +397,11 @@ async fn detokenize(args: &DetokenizeArgs, context: &Context) -> Result<Answer> 
     let rows = write(out, &batches, context).await?;
     let json = json!({"rows": rows, "file": out, "forgotten": forgotten});
     let text = format!("{rows} rows are in {out}; {forgotten} values are null, since they were forgotten\n");
-    Ok(Answer::Report { json, text, exit: 0 })
+    Ok(CommandOutput::Report { json, text, exit: 0 })
 }
 
 /// All rows of a version, by file, with the columns of its path and in those of the table.
-async fn all_rows(snapshot: Snapshot) -> Result<Vec<(String, RecordBatch)>> {
+async fn all_rows(snapshot: TableVersion) -> Result<Vec<(String, RecordBatch)>> {
     let files = snapshot.open_files().await?;
     let schema = snapshot.schema(&files)?;
     let mut all = vec![];
@@ -424,8 +430,8 @@ async fn of_tokens(
     args: &DetokenizeArgs,
     protector: &Protector,
     columns: &[String],
-    access: &Access,
-) -> Result<Answer> {
+    access: &AccessRequest,
+) -> Result<CommandOutput> {
     let [column] = columns else {
         return Err(Error::usage("InvalidArguments", "single tokens are those of one column"));
     };
@@ -440,11 +446,11 @@ async fn of_tokens(
         json_lines.push_str(&format!("{}\n", json!({"token": token, "value": value})));
         text.push_str(&format!("{token}  {}\n", value.unwrap_or("(forgotten)")));
     }
-    Ok(Answer::Rows { json_lines, text })
+    Ok(CommandOutput::Rows { json_lines, text })
 }
 
 /// Writes rows to a Parquet file that only its owner can read, where that is a file of this machine.
-async fn write(place: &str, batches: &[RecordBatch], context: &Context) -> Result<usize> {
+async fn write(place: &str, batches: &[RecordBatch], context: &CommandContext) -> Result<usize> {
     let failed = |e: parquet::errors::ParquetError| {
         Error::data("CannotWrite", format!("`{place}` cannot be written as Parquet")).with_source(e)
     };
@@ -464,7 +470,7 @@ async fn write(place: &str, batches: &[RecordBatch], context: &Context) -> Resul
         let put = location.storage().store.put(location.path(), bytes.into()).await;
         put.map_err(|e| biscuit_journal::store_error("write", location.path(), e))?;
     } else {
-        own_files::write(Path::new(place), &bytes, Existing::Refuse)?;
+        own_files::write(Path::new(place), &bytes, ExistingFile::Refuse)?;
     }
     Ok(batches.iter().map(RecordBatch::num_rows).sum())
 }

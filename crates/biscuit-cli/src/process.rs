@@ -11,10 +11,10 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 
 use crate::args::Cli;
-use crate::context::Context;
-use crate::output::{self, Answer, Printed};
+use crate::context::CommandContext;
+use crate::output::{self, CommandOutput, RenderedOutput};
 use crate::signals::{self, Signals};
-use crate::stores::Stores;
+use crate::stores::StoreOpener;
 use crate::{answer, defects};
 
 /// The stack of the command's thread, as much as a main thread usually has.
@@ -74,15 +74,15 @@ fn conduct(cli: &Arc<Cli>) -> Result<u8> {
     };
     tracing::debug!("signals are obeyed from here on");
     let runtime = workers(worker_threads(std::env::var_os("TOKIO_WORKER_THREADS"))?)?;
-    let context = Arc::new(Context::new(
-        Stores::new(cli.aws.options(), cli.other_formats()),
+    let context = Arc::new(CommandContext::new(
+        StoreOpener::new(cli.aws.options(), cli.other_formats()),
         cli.show_values,
         cli.file_keys.clone(),
     ));
     let code = watch.block_on(async {
         let (of, with) = (cli.clone(), context.clone());
         let command = move || async move { answer(&of.command, &with).await };
-        let work = Work::begin(command, runtime.handle().clone())?;
+        let work = CommandThread::begin(command, runtime.handle().clone())?;
         let grace = cli.grace.unwrap_or(signals::GRACE);
         let (answer, signal) = signals::run(work, &cli.command, &context, grace, &mut signals).await;
         let mut answer = output::told(answer, cli, &context, signal);
@@ -114,7 +114,7 @@ fn late() -> Error {
 }
 
 /// Prints on a thread of its own, since standard output may be a pipe that nobody reads.
-fn print(answer: Printed) -> Result<oneshot::Receiver<u8>> {
+fn print(answer: RenderedOutput) -> Result<oneshot::Receiver<u8>> {
     let (send, printed) = oneshot::channel();
     let thread = std::thread::Builder::new().name("print".to_owned());
     let thread = thread.spawn(move || {
@@ -125,15 +125,15 @@ fn print(answer: Printed) -> Result<oneshot::Receiver<u8>> {
 }
 
 /// A command at work on a thread of its own.
-pub(crate) struct Work {
-    answer: oneshot::Receiver<Result<Answer>>,
+pub(crate) struct CommandThread {
+    answer: oneshot::Receiver<Result<CommandOutput>>,
     stop: Option<oneshot::Sender<()>>,
 }
 
-impl Work {
+impl CommandThread {
     fn begin<F>(command: impl FnOnce() -> F + Send + 'static, runtime: Handle) -> Result<Self>
     where
-        F: Future<Output = Result<Answer>>,
+        F: Future<Output = Result<CommandOutput>>,
     {
         let (send, answer) = oneshot::channel();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -154,7 +154,7 @@ impl Work {
     }
 
     /// The command's answer. It may be waited for again by whoever gave up waiting.
-    pub(crate) async fn ended(&mut self) -> Result<Answer> {
+    pub(crate) async fn ended(&mut self) -> Result<CommandOutput> {
         // Without an answer the thread has panicked.
         (&mut self.answer).await.unwrap_or_else(|_| Err(defects::error()))
     }
@@ -215,7 +215,7 @@ mod tests {
                 }
                 panic!("SECRET-VALUE")
             };
-            let mut work = Work::begin(command, runtime.handle().clone()).unwrap();
+            let mut work = CommandThread::begin(command, runtime.handle().clone()).unwrap();
             let e = runtime.block_on(work.ended()).unwrap_err();
             assert_eq!((e.kind(), e.code()), (ErrorKind::Internal, "Internal"));
             assert!(!format!("{e} {e:?}").contains("SECRET-VALUE"), "{e:?}");
@@ -229,7 +229,7 @@ mod tests {
         let watch = Builder::new_current_thread().enable_all().build().unwrap();
         let (release, released) = std::sync::mpsc::channel::<()>();
         let cli = <Cli as clap::Parser>::try_parse_from(["biscuit", "history", "t"]).unwrap();
-        let context = Context::new(Stores::new(cli.aws.options(), cli.other_formats()), false, None);
+        let context = CommandContext::new(StoreOpener::new(cli.aws.options(), cli.other_formats()), false, None);
         // As a decoder does, it blocks the thread that polls it.
         let command = move || async move {
             let _ = released.recv();
@@ -237,13 +237,13 @@ mod tests {
         };
         let (answer, signal) = watch.block_on(async {
             let mut signals = Signals::listen();
-            let work = Work::begin(command, runtime.handle().clone()).unwrap();
+            let work = CommandThread::begin(command, runtime.handle().clone()).unwrap();
             let own = std::process::id().to_string();
             assert!(std::process::Command::new("kill").args(["-TERM", &own]).status().unwrap().success());
             signals::run(work, &cli.command, &context, signals::GRACE, &mut signals).await
         });
         assert_eq!(answer.unwrap_err().code(), "Interrupted");
-        assert_eq!(signal, Some(signals::Signal::Terminate));
+        assert_eq!(signal, Some(signals::StopSignal::Terminate));
         drop(release);
         runtime.shutdown_background();
     }

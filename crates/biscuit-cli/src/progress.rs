@@ -31,29 +31,29 @@ fn spinner() -> ProgressStyle {
 const TARGET: &str = "biscuit::progress";
 
 /// Shows the steps of work that the crates tell.
-pub(crate) struct Steps;
+pub(crate) struct ProgressSteps;
 
 /// Lets steps pass where somebody sees the bar.
 pub(crate) fn is_wanted() -> FilterFn {
     FilterFn::new(|metadata| metadata.target() == TARGET && std::io::stderr().is_terminal())
 }
 
-impl<S: Subscriber> Layer<S> for Steps {
+impl<S: Subscriber> Layer<S> for ProgressSteps {
     fn on_event(&self, event: &Event<'_>, _: layer::Context<'_, S>) {
-        let mut step = Step::default();
+        let mut step = ProgressStep::default();
         event.record(&mut step);
         show(&step.name, step.done, step.all);
     }
 }
 
 #[derive(Default)]
-struct Step {
+struct ProgressStep {
     name: String,
     done: usize,
     all: usize,
 }
 
-impl Visit for Step {
+impl Visit for ProgressStep {
     fn record_u64(&mut self, field: &Field, value: u64) {
         let value = usize::try_from(value).unwrap_or(usize::MAX);
         match field.name() {

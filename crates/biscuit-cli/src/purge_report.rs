@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use biscuit_catalog::Partition;
+use biscuit_catalog::CatalogPartition;
 use biscuit_core::{Error, Result};
-use biscuit_purge::{Done, Listed, Plan};
+use biscuit_purge::{DeleteCounts, ListedObject, PurgePlan};
 use serde_json::{Value, json};
 
-use crate::manifest::Manifest;
-use crate::output::{AGAIN, Answer, code};
+use crate::manifest::JsonLinesOutput;
+use crate::output::{AGAIN, CommandOutput, code};
 
 /// Objects that a dry run prints; the manifest has all of them.
 const SHOWN: usize = 40;
@@ -19,8 +19,13 @@ const NAMED: usize = 10_000;
 const FIRST: usize = 5;
 
 /// The answer of a dry run, or of a run with nothing to do.
-pub(crate) fn planned(plans: &[Plan], caveat: Option<&str>, manifest: &mut Manifest, emptied: &[Partition]) -> Answer {
-    let nothing = plans.iter().all(Plan::is_empty);
+pub(crate) fn planned(
+    plans: &[PurgePlan],
+    caveat: Option<&str>,
+    manifest: &mut JsonLinesOutput,
+    emptied: &[CatalogPartition],
+) -> CommandOutput {
+    let nothing = plans.iter().all(PurgePlan::is_empty);
     let (mut text, mut shown, mut more) = (String::new(), 0, 0_u64);
     let (mut delete, mut abort) = (Vec::new(), Vec::new());
     for plan in plans {
@@ -63,21 +68,21 @@ pub(crate) fn planned(plans: &[Plan], caveat: Option<&str>, manifest: &mut Manif
         "outcome": outcome, "plan": summary, "delete": delete, "abort": abort, "drop_partitions": values(emptied),
         "caveats": caveat.into_iter().collect::<Vec<_>>(),
     });
-    Answer::Report { json, text, exit: 0 }
+    CommandOutput::Report { json, text, exit: 0 }
 }
 
 /// What could not be deleted.
 #[derive(Debug, Default)]
-pub(crate) struct Failed {
+pub(crate) struct FailedDeletes {
     /// What the worst of it comes to.
     exit: u8,
     /// The first messages.
     first: Vec<String>,
     /// What went wrong beside the deletes.
-    beside: Vec<String>,
+    exceptions: Vec<String>,
 }
 
-impl Failed {
+impl FailedDeletes {
     /// Takes down why an object was not deleted.
     pub(crate) fn add(&mut self, error: &Error) {
         self.exit = self.exit.max(code(error.kind()));
@@ -90,7 +95,7 @@ impl Failed {
     pub(crate) fn note(&mut self, result: Result<()>) {
         if let Err(e) = result {
             self.exit = self.exit.max(code(e.kind()));
-            self.beside.push(format!("{}: {}", e.code(), e.message()));
+            self.exceptions.push(format!("{}: {}", e.code(), e.message()));
         }
     }
 }
@@ -98,15 +103,15 @@ impl Failed {
 /// The report of a run; `whole` says whether its plans are made of everything that is in the folder, and `dropped` are the partitions that
 /// the catalog has no more.
 pub(crate) fn purged(
-    plans: &[Plan],
-    done: &Done,
-    failed: &Failed,
+    plans: &[PurgePlan],
+    done: &DeleteCounts,
+    failed: &FailedDeletes,
     caveat: Option<&str>,
     whole: bool,
-    dropped: &[Partition],
-) -> Answer {
+    dropped: &[CatalogPartition],
+) -> CommandOutput {
     let summary = sum(plans);
-    let nothing = plans.iter().all(Plan::is_empty);
+    let nothing = plans.iter().all(PurgePlan::is_empty);
     let outcome = match (nothing, done.is_complete()) {
         (true, _) => "unchanged",
         (false, true) => "purged",
@@ -119,34 +124,34 @@ pub(crate) fn purged(
         }
     }
     text.push('\n');
-    done.kept.iter().for_each(|(why, n)| text.push_str(&format!("  exception  {n} {why}, and kept\n")));
+    done.kept.iter().for_each(|(reason, n)| text.push_str(&format!("  exception  {n} {reason}, and kept\n")));
     done.failed.iter().for_each(|(code, n)| text.push_str(&format!("  exception  {n} not deleted: {code}\n")));
     failed.first.iter().for_each(|message| text.push_str(&format!("    {message}\n")));
-    failed.beside.iter().for_each(|message| text.push_str(&format!("  exception  {message}\n")));
+    failed.exceptions.iter().for_each(|message| text.push_str(&format!("  exception  {message}\n")));
     text.push_str(&kept_text(&summary));
     text.push_str(&catalog_text(dropped, "dropped"));
     let emptied: Vec<String> = match whole && done.is_complete() {
-        true => plans.first().map(Plan::emptied_folders).unwrap_or_default().into_iter().collect(),
+        true => plans.first().map(PurgePlan::emptied_folders).unwrap_or_default().into_iter().collect(),
         false => vec![],
     };
     let json = json!({
         "outcome": outcome, "plan": summary, "deleted": done.deleted, "bytes": done.bytes, "absent": done.absent,
         "aborted": done.aborted, "kept": done.kept, "failed": done.failed, "delete_batches": done.batches,
-        "emptied_folders": emptied, "dropped_partitions": values(dropped), "exceptions": failed.beside, "caveats": caveat.into_iter().collect::<Vec<_>>(),
+        "emptied_folders": emptied, "dropped_partitions": values(dropped), "exceptions": failed.exceptions, "caveats": caveat.into_iter().collect::<Vec<_>>(),
     });
     let exit = if done.is_complete() { failed.exit } else { failed.exit.max(AGAIN) };
-    Answer::Report { json, text, exit }
+    CommandOutput::Report { json, text, exit }
 }
 
 /// The plans in numbers, together.
-fn sum(plans: &[Plan]) -> Value {
+fn sum(plans: &[PurgePlan]) -> Value {
     let (mut objects, mut bytes, mut uploads) = (0, 0_u64, 0);
     let mut kept = BTreeMap::<&str, u64>::new();
-    for summary in plans.iter().map(Plan::summary) {
+    for summary in plans.iter().map(PurgePlan::summary) {
         objects += summary.objects;
         bytes = bytes.saturating_add(summary.bytes);
         uploads += summary.uploads;
-        summary.kept.into_iter().for_each(|(why, n)| *kept.entry(why).or_default() += n);
+        summary.kept.into_iter().for_each(|(reason, n)| *kept.entry(reason).or_default() += n);
     }
     json!({"objects": objects, "bytes": bytes, "uploads": uploads, "kept": kept})
 }
@@ -162,14 +167,14 @@ fn of(summary: &Value) -> String {
 
 fn kept_text(summary: &Value) -> String {
     let kept = summary["kept"].as_object().into_iter().flatten();
-    kept.map(|(why, n)| format!("  kept       {n} {why}\n")).collect()
+    kept.map(|(reason, n)| format!("  kept       {n} {reason}\n")).collect()
 }
 
-fn values(partitions: &[Partition]) -> Vec<&[String]> {
+fn values(partitions: &[CatalogPartition]) -> Vec<&[String]> {
     partitions.iter().map(|p| p.values.as_slice()).collect()
 }
 
-fn catalog_text(partitions: &[Partition], what: &str) -> String {
+fn catalog_text(partitions: &[CatalogPartition], what: &str) -> String {
     let first: Vec<String> = partitions.iter().take(FIRST).map(|p| p.values.join("/")).collect();
     let more = if partitions.len() > FIRST { ", …" } else { "" };
     match partitions.len() {
@@ -178,7 +183,7 @@ fn catalog_text(partitions: &[Partition], what: &str) -> String {
     }
 }
 
-fn row(object: &Listed) -> String {
+fn row(object: &ListedObject) -> String {
     let modified = object.modified.map(|t| t.to_string()).unwrap_or_default();
     let modified = modified.get(..19).unwrap_or(&modified);
     let class = object.storage_class.as_deref().unwrap_or("");

@@ -3,17 +3,17 @@ use std::sync::Arc;
 
 use biscuit_core::Result;
 use biscuit_job::unsealed;
-use biscuit_merge::{Quarantined, quarantined};
-use biscuit_pii::{Access, AuditFile};
+use biscuit_merge::{QuarantinedRecord, quarantined};
+use biscuit_pii::{AccessRequest, AuditFile};
 use serde_json::{Value, json};
 
 use crate::args::{QuarantineCommand, QuarantineShowArgs, TableArgs};
-use crate::context::Context;
+use crate::context::CommandContext;
 use crate::merge::retry;
-use crate::output::Answer;
+use crate::output::CommandOutput;
 use crate::pii::OpenPolicy;
 
-pub(crate) async fn run(command: &QuarantineCommand, context: &Context) -> Result<Answer> {
+pub(crate) async fn run(command: &QuarantineCommand, context: &CommandContext) -> Result<CommandOutput> {
     match command {
         QuarantineCommand::List(args) => list(args, context).await,
         QuarantineCommand::Show(args) => show(args, context).await,
@@ -21,7 +21,7 @@ pub(crate) async fn run(command: &QuarantineCommand, context: &Context) -> Resul
     }
 }
 
-async fn list(args: &TableArgs, context: &Context) -> Result<Answer> {
+async fn list(args: &TableArgs, context: &CommandContext) -> Result<CommandOutput> {
     let records = quarantined(&context.open_table(args).await?).await?;
     let mut counts: BTreeMap<(&str, &str, &str), u64> = BTreeMap::new();
     for r in records.iter().map(|q| &q.refused) {
@@ -35,10 +35,10 @@ async fn list(args: &TableArgs, context: &Context) -> Result<Answer> {
         groups
             .push(json!({"code": code, "column": (!column.is_empty()).then_some(column), "file": file, "records": n}));
     }
-    Ok(Answer::Report { json: json!({"records": records.len(), "groups": groups}), text, exit: 0 })
+    Ok(CommandOutput::Report { json: json!({"records": records.len(), "groups": groups}), text, exit: 0 })
 }
 
-async fn show(args: &QuarantineShowArgs, context: &Context) -> Result<Answer> {
+async fn show(args: &QuarantineShowArgs, context: &CommandContext) -> Result<CommandOutput> {
     let mut records = quarantined(&context.open_table(&args.table).await?).await?;
     if let Some(policy) = &args.policy {
         records = opened(records, policy, args, context).await?;
@@ -54,19 +54,19 @@ async fn show(args: &QuarantineShowArgs, context: &Context) -> Result<Answer> {
         }
         json_lines.push_str(&format!("{}\n", as_json(q)));
     }
-    Ok(Answer::Rows { json_lines, text })
+    Ok(CommandOutput::Rows { json_lines, text })
 }
 
 /// The records as they came, where a job has sealed them.
 async fn opened(
-    mut records: Vec<Quarantined>,
+    mut records: Vec<QuarantinedRecord>,
     policy: &str,
     args: &QuarantineShowArgs,
-    context: &Context,
-) -> Result<Vec<Quarantined>> {
+    context: &CommandContext,
+) -> Result<Vec<QuarantinedRecord>> {
     let policy = OpenPolicy::open(policy, &args.table.url, None, context).await?;
     let audit = AuditFile::new(args.audit.as_deref().unwrap_or_default());
-    let access = Access::new(&args.requester.who, args.why.as_deref().unwrap_or_default(), Arc::new(audit))?;
+    let access = AccessRequest::new(&args.requester.who, args.reason.as_deref().unwrap_or_default(), Arc::new(audit))?;
     access.record(&policy.table, "quarantine", records.len() as u64, records.len() as u64)?;
     for record in &mut records {
         record.refused.raw = unsealed(&policy.means, &policy.table, &record.refused.raw).await?;
@@ -74,7 +74,7 @@ async fn opened(
     Ok(records)
 }
 
-fn as_json(q: &Quarantined) -> Value {
+fn as_json(q: &QuarantinedRecord) -> Value {
     let r = &q.refused;
     let raw = std::str::from_utf8(&r.raw).ok();
     json!({

@@ -2,10 +2,10 @@ use biscuit_core::Result;
 use serde_json::json;
 
 use crate::args::RecoverArgs;
-use crate::context::Context;
-use crate::output::Answer;
+use crate::context::CommandContext;
+use crate::output::CommandOutput;
 
-pub(crate) async fn run(args: &RecoverArgs, context: &Context) -> Result<Answer> {
+pub(crate) async fn run(args: &RecoverArgs, context: &CommandContext) -> Result<CommandOutput> {
     let dataset = context.open_table(&args.table).await?;
     let journal = dataset.journal();
     let done = if args.fence { journal.recover_with_fence().await? } else { journal.recover().await? };
@@ -23,5 +23,5 @@ pub(crate) async fn run(args: &RecoverArgs, context: &Context) -> Result<Answer>
         if done.rolled_forward.is_some() || done.cleaned > 0 || args.fence { "recovered" } else { "unchanged" };
     let mut json = json!(done);
     json["outcome"] = json!(outcome);
-    Ok(Answer::Report { json, text, exit: 0 })
+    Ok(CommandOutput::Report { json, text, exit: 0 })
 }

@@ -1,24 +1,24 @@
 use std::collections::BTreeMap;
 
-use biscuit_schema::{Conflict, Losses};
+use biscuit_schema::{ColumnLosses, TypeConflict};
 
 /// The parts that the text reports of a merge and of a snapshot end with.
 #[derive(Debug)]
-pub(crate) struct Remarks<'a> {
+pub(crate) struct ReportRemarks<'a> {
     pub(crate) other_tables: u64,
     pub(crate) passed_over: &'a [String],
     pub(crate) added: &'a [String],
     pub(crate) widened: &'a [String],
     pub(crate) dropped: &'a [String],
-    pub(crate) losses: &'a BTreeMap<String, Losses>,
-    pub(crate) conflicts: &'a [Conflict],
+    pub(crate) losses: &'a BTreeMap<String, ColumnLosses>,
+    pub(crate) conflicts: &'a [TypeConflict],
     pub(crate) quarantined: u64,
     pub(crate) exceptions: &'a [String],
 }
 
 /// Records of other tables, columns that were added, widened and not stored, what was lost of values, the quarantine, exceptions.
-pub(crate) fn remarks(of: &Remarks<'_>) -> String {
-    let &Remarks { quarantined, exceptions, .. } = of;
+pub(crate) fn remarks(of: &ReportRemarks<'_>) -> String {
+    let &ReportRemarks { quarantined, exceptions, .. } = of;
     let mut out = String::new();
     if of.other_tables > 0 {
         out.push_str(&format!("  passed over {} of other tables\n", of.other_tables));
@@ -45,7 +45,7 @@ pub(crate) fn remarks(of: &Remarks<'_>) -> String {
 }
 
 /// Counts of lost values of a column, in words.
-pub(crate) fn lost(losses: &Losses) -> String {
+pub(crate) fn lost(losses: &ColumnLosses) -> String {
     let by_code = |what: &str, counts: &BTreeMap<&'static str, u64>| {
         let codes: Vec<String> = counts.iter().map(|(code, n)| format!("{code} {n}")).collect();
         (!codes.is_empty()).then(|| format!("{} {what} ({})", counts.values().sum::<u64>(), codes.join(", ")))

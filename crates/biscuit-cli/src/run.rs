@@ -1,18 +1,18 @@
 use std::path::Path;
 
-use biscuit_bookmark::{Mode, Replay, RunRef};
+use biscuit_bookmark::{ReadMode, ReplayRange, RunRef};
 use biscuit_core::{Clock, Error, Result, Run, RunId, SystemClock};
-use biscuit_dataset::Snapshot;
-use biscuit_job::{DryRun, JobReport, JobSpec, OutputReport, RawToClean, RunOptions, impact};
+use biscuit_dataset::TableVersion;
+use biscuit_job::{DeclarativeJob, DryRun, JobReport, JobSpec, OutputReport, RunOptions, impact};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use crate::args::TableArgs;
 use crate::bookmark_args::{ModeName, open_place};
-use crate::context::Context;
-use crate::output::{AGAIN, Answer};
+use crate::context::CommandContext;
+use crate::output::{AGAIN, CommandOutput};
 use crate::remarks::lost;
-use crate::stores::CliPlaces;
+use crate::stores::CliSources;
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
@@ -74,25 +74,25 @@ fn set(text: &str) -> Result<(String, String), String> {
     Ok((path.trim().to_owned(), value.trim().to_owned()))
 }
 
-pub(crate) async fn run(args: &RunArgs, context: &Context) -> Result<Answer> {
+pub(crate) async fn run(args: &RunArgs, context: &CommandContext) -> Result<CommandOutput> {
     let text = std::fs::read_to_string(&args.job)
         .map_err(|e| Error::usage("InvalidJob", format!("`{}` cannot be read: {e}", args.job)).with_source(e))?;
     let spec = JobSpec::from_toml(&text, &args.set).map_err(|e| e.in_file(&args.job))?;
-    let job = RawToClean::new(spec)
+    let job = DeclarativeJob::new(spec)
         .with_opener(context.stores.clone())
-        .with_places(std::sync::Arc::new(CliPlaces(context.stores.clone())))
-        .with_means(std::sync::Arc::new(crate::means::CliMeans(context.stores.clone())))
+        .with_places(std::sync::Arc::new(CliSources(context.stores.clone())))
+        .with_means(std::sync::Arc::new(crate::means::CliPiiResolver(context.stores.clone())))
         .with_interrupt(context.interrupt.clone())
         .in_folder(Path::new(&args.job).parent().unwrap_or(Path::new("")));
     let start = SystemClock.now();
     let id = args.run_id.clone().unwrap_or_else(|| start.to_string());
     let run = Run::new(job.spec().name.clone(), RunId::new(id), start).with_attempt(args.attempt);
-    let mode = match (Replay::runs(args.after.as_deref(), args.through.as_deref())?, args.bookmark_mode) {
-        (Some(replay), ModeName::Advance) => Mode::Replay(replay),
+    let mode = match (ReplayRange::runs(args.after.as_deref(), args.through.as_deref())?, args.bookmark_mode) {
+        (Some(replay), ModeName::Advance) => ReadMode::Replay(replay),
         (Some(_), _) => return Err(Error::usage("InvalidReplay", "a replay goes with no other mode")),
-        (None, ModeName::Advance) => Mode::Advance,
-        (None, ModeName::Full) => Mode::Full,
-        (None, ModeName::ReadOnly) => Mode::ReadOnly,
+        (None, ModeName::Advance) => ReadMode::Advance,
+        (None, ModeName::Full) => ReadMode::Full,
+        (None, ModeName::ReadOnly) => ReadMode::ReadOnly,
     };
     let mut options = RunOptions::default().with_mode(mode).with_rebuild(args.rebuild.iter().map(String::as_str));
     options.output.clone_from(&args.output);
@@ -105,10 +105,10 @@ pub(crate) async fn run(args: &RunArgs, context: &Context) -> Result<Answer> {
     let report = job.run(&run, &options).await?;
     let exceptions = report.outputs.iter().any(|o| !o.exceptions.is_empty());
     let exit = if exceptions { AGAIN } else { 0 };
-    Ok(Answer::Report { json: json!(report), text: said(&report, context.seconds()), exit })
+    Ok(CommandOutput::Report { json: json!(report), text: message(&report, context.seconds()), exit })
 }
 
-fn said(report: &JobReport, seconds: f64) -> String {
+fn message(report: &JobReport, seconds: f64) -> String {
     let mut out = format!("{}: {} in {seconds:.2} s\n", report.outcome, report.job);
     report.outputs.iter().for_each(|o| output(o, &mut out));
     out
@@ -180,18 +180,18 @@ pub(crate) struct ImpactArgs {
     bookmark: Option<String>,
 }
 
-pub(crate) async fn reached(args: &ImpactArgs, context: &Context) -> Result<Answer> {
+pub(crate) async fn reached(args: &ImpactArgs, context: &CommandContext) -> Result<CommandOutput> {
     let dataset = context.open_table(&args.table).await?;
     let mut objects = Vec::new();
     for input in &args.input {
         objects.push(open_place(input, context).await?.url());
     }
     let (bookmark, objects) = (args.bookmark.as_deref(), &objects);
-    let read = |snapshot: Snapshot| async move { impact(&snapshot, bookmark, objects, &args.run).await };
+    let read = |snapshot: TableVersion| async move { impact(&snapshot, bookmark, objects, &args.run).await };
     let partitions = dataset.read(read).await?;
     let text = match partitions.is_empty() {
         true => "no partition: the table has no folders, or no row came of it\n".to_owned(),
         false => partitions.iter().map(|p| format!("{p}\n")).collect(),
     };
-    Ok(Answer::Report { json: json!({ "partitions": partitions }), text, exit: 0 })
+    Ok(CommandOutput::Report { json: json!({ "partitions": partitions }), text, exit: 0 })
 }

@@ -1,8 +1,8 @@
 use biscuit_core::{Clock, Error, Instant, Result, SystemClock};
-use biscuit_dataset::{DataFile, OpenFile, OpenLocation, Snapshot};
+use biscuit_dataset::{DataFile, OpenFile, OpenLocation, TableVersion};
 use biscuit_job::{RulesSpec, SourceFormat, learn};
 use biscuit_journal::store_error;
-use biscuit_schema::{Compatibility, Compliance, Contract, Projection, TablePlace, differences};
+use biscuit_schema::{Compatibility, Contract, ContractCompliance, PartitionProjection, TablePlace, differences};
 use clap::{Args, Subcommand, ValueEnum};
 use futures::StreamExt;
 use object_store::ObjectStoreExt;
@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use crate::args::TableArgs;
 use crate::bookmark_args::open_place;
-use crate::context::Context;
+use crate::context::CommandContext;
 use crate::csv_args::CsvArgs;
-use crate::output::{Answer, BAD_DATA};
+use crate::output::{BAD_DATA, CommandOutput};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SchemaCommand {
@@ -148,7 +148,7 @@ pub(crate) enum CompatibilityName {
     Full,
 }
 
-pub(crate) async fn run(command: &SchemaCommand, context: &Context) -> Result<Answer> {
+pub(crate) async fn run(command: &SchemaCommand, context: &CommandContext) -> Result<CommandOutput> {
     match command {
         SchemaCommand::Infer(args) => infer(args, context).await,
         SchemaCommand::Show(args) => {
@@ -160,7 +160,7 @@ pub(crate) async fn run(command: &SchemaCommand, context: &Context) -> Result<An
     }
 }
 
-async fn infer(args: &InferArgs, context: &Context) -> Result<Answer> {
+async fn infer(args: &InferArgs, context: &CommandContext) -> Result<CommandOutput> {
     let place = open_place(&args.url, context).await?;
     let format = args.format.map(FormatName::of_source);
     let rules = args.no_rules.then_some(RulesSpec::None);
@@ -172,7 +172,7 @@ async fn infer(args: &InferArgs, context: &Context) -> Result<Answer> {
 }
 
 /// The contract in the wanted form; with `--json` it is a field of the object.
-fn print(contract: &Contract, url: &str, args: &PrintArgs, mut json: Value) -> Result<Answer> {
+fn print(contract: &Contract, url: &str, args: &PrintArgs, mut json: Value) -> Result<CommandOutput> {
     let plain = url.trim_end_matches('/');
     let last = plain.rsplit('/').next().unwrap_or(plain);
     let stem = last.split('.').next().unwrap_or(last);
@@ -193,31 +193,31 @@ fn print(contract: &Contract, url: &str, args: &PrintArgs, mut json: Value) -> R
     };
     json["contract"] = serde_json::from_str(&contract.to_json()?).unwrap_or_default();
     json["text"] = json!(text);
-    Ok(Answer::Report { json, text, exit: 0 })
+    Ok(CommandOutput::Report { json, text, exit: 0 })
 }
 
-fn projection(text: &str) -> Result<Projection> {
+fn projection(text: &str) -> Result<PartitionProjection> {
     let wrong = || {
         let message = format!("`{text}` is no projection: day=since:2024-01-01, n=1..99, region=eu,us, id=injected");
         Error::usage("InvalidProjection", message)
     };
     let (column, values) = text.split_once('=').ok_or_else(wrong)?;
     if values == "injected" {
-        return Ok(Projection::injected(column));
+        return Ok(PartitionProjection::injected(column));
     }
     if let Some(first) = values.strip_prefix("since:") {
         first.parse::<Instant>().map_err(|_| wrong())?;
-        return Ok(Projection::days_since(column, first));
+        return Ok(PartitionProjection::days_since(column, first));
     }
     if let Some((from, to)) = values.split_once("..") {
         let number = |n: &str| n.parse().map_err(|_| wrong());
-        return Ok(Projection::integers(column, number(from)?, number(to)?));
+        return Ok(PartitionProjection::integers(column, number(from)?, number(to)?));
     }
-    Ok(Projection::one_of(column, &values.split(',').collect::<Vec<_>>()))
+    Ok(PartitionProjection::one_of(column, &values.split(',').collect::<Vec<_>>()))
 }
 
 /// The contract of a table, or one in a file of any form.
-pub(crate) async fn read(url: &str, table: Option<&str>, context: &Context) -> Result<Contract> {
+pub(crate) async fn read(url: &str, table: Option<&str>, context: &CommandContext) -> Result<Contract> {
     let location = context.stores.open(url).await?;
     let (store, object) = (location.storage().store.clone(), location.path().clone());
     let failed = |e| store_error("read", &object, e).in_file(url);
@@ -263,9 +263,9 @@ fn of_text(text: &str, table: Option<&str>) -> Result<Contract> {
     }
 }
 
-async fn of_table(args: &TableArgs, context: &Context) -> Result<Contract> {
+async fn of_table(args: &TableArgs, context: &CommandContext) -> Result<Contract> {
     let dataset = context.open_table(args).await?;
-    let columns = |snapshot: Snapshot| async move {
+    let columns = |snapshot: TableVersion| async move {
         let schema = snapshot.schema(&snapshot.open_files().await?)?;
         Ok((schema, snapshot))
     };
@@ -282,19 +282,19 @@ async fn of_table(args: &TableArgs, context: &Context) -> Result<Contract> {
     Ok(contract)
 }
 
-async fn check(args: &CheckArgs, context: &Context) -> Result<Answer> {
+async fn check(args: &CheckArgs, context: &CommandContext) -> Result<CommandOutput> {
     let contract = read(&args.contract, None, context).await?;
     let there = of_table(&args.table, context).await?;
     let found = differences(&contract, &there);
     // A file may have nulls that there are none of, and orders of columns that nobody sees.
-    let matters = |d: &&biscuit_schema::Difference| {
-        use biscuit_schema::Difference as D;
-        let extra = matches!(d, D::Added { .. }) && contract.extra != biscuit_schema::Extra::Refuse;
+    let matters = |d: &&biscuit_schema::ContractDifference| {
+        use biscuit_schema::ContractDifference as D;
+        let extra = matches!(d, D::Added { .. }) && contract.extra != biscuit_schema::ExtraColumns::Refuse;
         !extra && !matches!(d, D::Loosened { .. } | D::Reordered | D::Widened { .. } | D::Other { .. })
     };
     let of_types: Vec<String> = found.iter().filter(matters).map(ToString::to_string).collect();
     let mut findings = Vec::new();
-    if !found.iter().any(|d| matches!(d, biscuit_schema::Difference::Removed { .. })) {
+    if !found.iter().any(|d| matches!(d, biscuit_schema::ContractDifference::Removed { .. })) {
         findings = rows_comply(&contract, &args.table, context).await?;
     }
     let (outcome, exit) =
@@ -302,29 +302,31 @@ async fn check(args: &CheckArgs, context: &Context) -> Result<Answer> {
     let mut text = format!("{outcome}\n");
     of_types.iter().for_each(|d| text.push_str(&format!("  columns  {d}\n")));
     findings.iter().for_each(|f| text.push_str(&format!("  rows     {f}\n")));
-    Ok(Answer::Report { json: json!({"outcome": outcome, "columns": of_types, "rows": findings}), text, exit })
+    Ok(CommandOutput::Report { json: json!({"outcome": outcome, "columns": of_types, "rows": findings}), text, exit })
 }
 
 /// What the rows of a table break, in words.
-async fn rows_comply(contract: &Contract, table: &TableArgs, context: &Context) -> Result<Vec<String>> {
+async fn rows_comply(contract: &Contract, table: &TableArgs, context: &CommandContext) -> Result<Vec<String>> {
     let mut contract = contract.clone();
     let required = contract.columns.iter().filter(|c| !c.nullable).map(|c| c.name.clone());
-    let rules = required.map(|column| biscuit_schema::Check::new(biscuit_schema::Rule::NotNull { column }));
+    let rules =
+        required.map(|column| biscuit_schema::ContractCheck::new(biscuit_schema::CheckRule::NotNull { column }));
     contract.checks.extend(rules.collect::<Vec<_>>());
     // All of them are counted, and none stops the look.
-    contract.checks.iter_mut().for_each(|c| c.severity = biscuit_schema::Severity::Warn);
+    contract.checks.iter_mut().for_each(|c| c.severity = biscuit_schema::CheckSeverity::Warn);
     let unique = [std::mem::take(&mut contract.grain), std::mem::take(&mut contract.key)];
     let unique = unique.into_iter().filter(|columns| !columns.is_empty());
-    let unique = unique.map(|columns| biscuit_schema::Check::new(biscuit_schema::Rule::Unique { columns }));
-    contract.checks.extend(unique.map(|c| c.with_severity(biscuit_schema::Severity::Warn)));
+    let unique =
+        unique.map(|columns| biscuit_schema::ContractCheck::new(biscuit_schema::CheckRule::Unique { columns }));
+    contract.checks.extend(unique.map(|c| c.with_severity(biscuit_schema::CheckSeverity::Warn)));
     contract.checks.dedup();
     let dataset = context.open_table(table).await?;
     dataset.read(|snapshot| findings(&contract, snapshot)).await
 }
 
 /// What the rows of a version do not comply with.
-async fn findings(contract: &Contract, snapshot: Snapshot) -> Result<Vec<String>> {
-    let mut compliance = Compliance::new(contract, SystemClock.now())?;
+async fn findings(contract: &Contract, snapshot: TableVersion) -> Result<Vec<String>> {
+    let mut compliance = ContractCompliance::new(contract, SystemClock.now())?;
     for file in snapshot.open_files().await? {
         let (mut rows, mut seen) = (file.stream(None)?, 0);
         while let Some(batch) = rows.next().await {
@@ -339,14 +341,14 @@ async fn findings(contract: &Contract, snapshot: Snapshot) -> Result<Vec<String>
             compliance.check(&batch, &|row| (file.file.path.clone(), first + row as u64))?;
         }
     }
-    let said = |f: biscuit_schema::Finding| {
+    let said = |f: biscuit_schema::CheckFinding| {
         let place = f.first.map(|(file, row)| format!(", first {file}, row {row}")).unwrap_or_default();
         format!("{} {} rows: {}{place}", f.code, f.rows, f.rule)
     };
     Ok(compliance.finish()?.into_iter().map(said).collect())
 }
 
-async fn diff(args: &DiffArgs, context: &Context) -> Result<Answer> {
+async fn diff(args: &DiffArgs, context: &CommandContext) -> Result<CommandOutput> {
     let (old, new) = (read(&args.old, None, context).await?, read(&args.new, None, context).await?);
     let found = differences(&old, &new);
     let fits = |c: Compatibility| c.broken_by(&found).is_empty();
@@ -370,5 +372,5 @@ async fn diff(args: &DiffArgs, context: &Context) -> Result<Answer> {
         CompatibilityName::Full => !backward || !forward,
     });
     let json = json!({"differences": found, "backward": backward, "forward": forward});
-    Ok(Answer::Report { json, text, exit: if broken { BAD_DATA } else { 0 } })
+    Ok(CommandOutput::Report { json, text, exit: if broken { BAD_DATA } else { 0 } })
 }

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use biscuit_core::{Result, printable};
 use biscuit_dataset::{Dataset, engine_error};
-use biscuit_partition::Snapshots;
+use biscuit_partition::PeriodTable;
 use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::arrow::error::ArrowError;
@@ -12,10 +12,10 @@ use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::prelude::SessionContext;
 
 use crate::args::ShowArgs;
-use crate::context::Context;
-use crate::output::Answer;
+use crate::context::CommandContext;
+use crate::output::CommandOutput;
 
-pub(crate) async fn run(args: &ShowArgs, context: &Context) -> Result<Answer> {
+pub(crate) async fn run(args: &ShowArgs, context: &CommandContext) -> Result<CommandOutput> {
     let dataset = context.open_table(&args.table).await?;
     let place = format!("`{}`", args.table.url);
     let batches = dataset.read(|_| rows(args, &dataset, &place)).await?;
@@ -31,7 +31,7 @@ pub(crate) async fn run(args: &ShowArgs, context: &Context) -> Result<Answer> {
     let json_lines = String::from_utf8_lossy(&lines).into_owned();
     let cells = batches.iter().map(cells).collect::<Result<Vec<_>, _>>().map_err(shown)?;
     let text = format!("{}\n", pretty_format_batches(&cells).map_err(shown)?);
-    Ok(Answer::Rows { json_lines, text })
+    Ok(CommandOutput::Rows { json_lines, text })
 }
 
 /// The rows that are asked for, all of one version.
@@ -39,7 +39,7 @@ async fn rows(args: &ShowArgs, dataset: &Dataset, place: &str) -> Result<Vec<Rec
     let unreadable = |e| engine_error(place, e);
     let mut frame = match &args.as_of {
         Some(at) => {
-            let table = Snapshots::open(dataset.clone()).await?;
+            let table = PeriodTable::open(dataset.clone()).await?;
             let at = table.layout().calendar.read(at)?;
             table.as_of(&SessionContext::new(), at).await?
         }

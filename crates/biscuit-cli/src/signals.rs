@@ -3,21 +3,21 @@ use std::time::Duration;
 use biscuit_core::{Error, ErrorKind, Result};
 
 use crate::args::Command;
-use crate::context::Context;
-use crate::output::Answer;
-use crate::process::Work;
+use crate::context::CommandContext;
+use crate::output::CommandOutput;
+use crate::process::CommandThread;
 
 /// How long a run that is told to stop may take to finish, if nothing else is said.
 pub(crate) const GRACE: Duration = Duration::from_secs(30);
 
 /// A signal that tells a process to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Signal {
+pub(crate) enum StopSignal {
     Interrupt,
     Terminate,
 }
 
-impl Signal {
+impl StopSignal {
     /// The exit code of a process that it stopped.
     pub(crate) fn code(self) -> u8 {
         match self {
@@ -36,12 +36,12 @@ const CLEANING: Duration = Duration::from_secs(10);
 /// Waits for a command until it ends or is told to stop: before its commit at once, behind it within `grace`. A second signal ends
 /// whatever is still waited for.
 pub(crate) async fn run(
-    mut work: Work,
+    mut work: CommandThread,
     command: &Command,
-    context: &Context,
+    context: &CommandContext,
     grace: Duration,
     signals: &mut Signals,
-) -> (Result<Answer>, Option<Signal>) {
+) -> (Result<CommandOutput>, Option<StopSignal>) {
     let signal = tokio::select! {
         answer = work.ended() => return (answer, None),
         signal = signals.next() => signal,
@@ -107,7 +107,7 @@ impl Signals {
     }
 
     /// The next signal.
-    pub(crate) async fn next(&mut self) -> Signal {
+    pub(crate) async fn next(&mut self) -> StopSignal {
         async fn one(signal: &mut Option<tokio::signal::unix::Signal>) {
             let came = match signal {
                 Some(signal) => signal.recv().await.is_some(),
@@ -118,8 +118,8 @@ impl Signals {
             }
         }
         tokio::select! {
-            () = one(&mut self.interrupt) => Signal::Interrupt,
-            () = one(&mut self.terminate) => Signal::Terminate,
+            () = one(&mut self.interrupt) => StopSignal::Interrupt,
+            () = one(&mut self.terminate) => StopSignal::Terminate,
         }
     }
 }
@@ -136,9 +136,9 @@ impl Signals {
     }
 
     /// The next signal.
-    pub(crate) async fn next(&mut self) -> Signal {
+    pub(crate) async fn next(&mut self) -> StopSignal {
         match tokio::signal::ctrl_c().await {
-            Ok(()) => Signal::Interrupt,
+            Ok(()) => StopSignal::Interrupt,
             Err(_) => std::future::pending().await,
         }
     }

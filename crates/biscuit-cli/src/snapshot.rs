@@ -1,18 +1,18 @@
 use std::fmt::Write;
 
-use biscuit_change::Changes;
+use biscuit_change::ChangeRecords;
 use biscuit_core::{Clock, Error, Instant, Result, SystemClock};
-use biscuit_merge::{ChangeFiles, SliceReport};
-use biscuit_partition::{BeforeFirst, By, Calendar, Periods, SnapshotReport, Snapshots};
+use biscuit_merge::{ChangeFiles, PeriodReport};
+use biscuit_partition::{BeforeFirstPeriod, PeriodBasis, PeriodCalendar, PeriodPlan, PeriodTable, PeriodTableReport};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use crate::args::MergeArgs;
-use crate::bookmark_args::{BookmarkArgs, Chosen};
-use crate::context::Context;
-use crate::merge::{Declared, Table, check_inputs, check_table, mode};
-use crate::output::{AGAIN, Answer};
-use crate::remarks::{Remarks, counts, remarks};
+use crate::bookmark_args::{BookmarkArgs, ChosenInputs};
+use crate::context::CommandContext;
+use crate::merge::{DeclaredMerge, MergeTarget, check_inputs, check_table, mode};
+use crate::output::{AGAIN, CommandOutput};
+use crate::remarks::{ReportRemarks, counts, remarks};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ByName {
@@ -77,7 +77,7 @@ pub(crate) struct SnapshotCommand {
 
     /// The most periods that one run may add
     #[arg(long, default_value = "1000", value_name = "PERIODS")]
-    most_new: usize,
+    max_new_periods: usize,
 
     /// On a local disk, let files that are alike in several periods be one file with several names
     #[arg(long)]
@@ -90,14 +90,14 @@ pub(crate) struct SnapshotCommand {
     bookmark: BookmarkArgs,
 }
 
-pub(crate) async fn run(command: &SnapshotCommand, context: &Context) -> Result<Answer> {
+pub(crate) async fn run(command: &SnapshotCommand, context: &CommandContext) -> Result<CommandOutput> {
     let args = &command.merge;
     if args.table.as_deref() == Some("*") {
         return Err(Error::usage("InvalidArguments", "--table '*' goes with `biscuit merge` only"));
     }
     check_inputs(&command.changes, &args.target, context).await?;
-    let table = Table::open_with(args, command.hard_links, context).await?;
-    let known = match Snapshots::open(table.dataset.clone()).await {
+    let table = MergeTarget::open_with(args, command.hard_links, context).await?;
+    let known = match PeriodTable::open(table.dataset.clone()).await {
         Ok(known) => Some(known.layout().clone()),
         Err(e) if e.code() == "NoPeriods" => None,
         Err(e) => return Err(e),
@@ -125,31 +125,36 @@ pub(crate) async fn run(command: &SnapshotCommand, context: &Context) -> Result<
     if chosen.is_none() && changes.is_empty() {
         check_table(args, changes.other_tables)?;
     }
-    let Some((spec, options)) = table.spec(args, Declared::of(&changes))? else {
+    let Some((spec, options)) = table.spec(args, DeclaredMerge::of(&changes))? else {
         let json = json!({"outcome": "unchanged", "records": changes.ignored});
         let text = "unchanged: there are no change records, and no periods yet\n".to_owned();
-        return Ok(Answer::Report { json, text, exit: 0 });
+        return Ok(CommandOutput::Report { json, text, exit: 0 });
     };
-    let snapshots = Snapshots::new(table.dataset.clone(), spec, options, periods)?;
+    let snapshots = PeriodTable::new(table.dataset.clone(), spec, options, periods)?;
     let report = match &chosen {
         None => snapshots.run(changes, as_of, mode(args)).await?,
         Some(chosen) => {
-            let (on, beside) = (chosen.snapshot.clone(), chosen.beside()?);
-            snapshots.run_on(on, changes, as_of, mode(args), beside).await?
+            let (on, extras) = (chosen.snapshot.clone(), chosen.extras()?);
+            snapshots.run_on(on, changes, as_of, mode(args), extras).await?
         }
     };
     let exit = if report.exceptions.is_empty() { 0 } else { AGAIN };
     let (mut json, mut text) = (json!(report), text(&report, context.seconds()));
     chosen.iter().for_each(|chosen| chosen.report(&mut json, &mut text));
-    Ok(Answer::Report { json, text, exit })
+    Ok(CommandOutput::Report { json, text, exit })
 }
 
 /// The records of all files, or of those that a bookmark has chosen.
-async fn read(command: &SnapshotCommand, table: &Table, chosen: Option<&Chosen>, context: &Context) -> Result<Changes> {
+async fn read(
+    command: &SnapshotCommand,
+    table: &MergeTarget,
+    chosen: Option<&ChosenInputs>,
+    context: &CommandContext,
+) -> Result<ChangeRecords> {
     let format = table.format.clone();
     match chosen {
         Some(chosen) => ChangeFiles::found(chosen.files()?, format).changes().await,
-        None if command.changes.is_empty() => Ok(Changes::default()),
+        None if command.changes.is_empty() => Ok(ChangeRecords::default()),
         None => {
             let files = ChangeFiles::new(command.changes.clone(), format).with_opener(context.stores.clone());
             let files = files.with_allow_empty(command.merge.allow_empty);
@@ -160,7 +165,7 @@ async fn read(command: &SnapshotCommand, table: &Table, chosen: Option<&Chosen>,
 
 impl SnapshotCommand {
     /// The periods that the options name, and for the rest those that the table has.
-    fn periods(&self, known: Option<Periods>) -> Result<Periods> {
+    fn periods(&self, known: Option<PeriodPlan>) -> Result<PeriodPlan> {
         let missing = |option: &str| {
             let message = format!("the table has no periods yet: name {option}");
             Error::usage("InvalidArguments", message)
@@ -171,15 +176,17 @@ impl SnapshotCommand {
             (None, None) => return Err(missing("--granularity")),
         };
         let zone = self.zone.as_deref().or(known.as_ref().map(|k| k.calendar.zone())).unwrap_or("UTC");
-        let calendar = Calendar::new(granularity, zone)?;
+        let calendar = PeriodCalendar::new(granularity, zone)?;
         let by = match (self.by, &self.effective_column, known.as_ref().map(|k| &k.by)) {
             (Some(ByName::Ingestion), Some(_), _) => {
                 let message = "--effective-column goes with --by effective";
                 return Err(Error::usage("InvalidArguments", message));
             }
-            (Some(ByName::Ingestion), None, _) => By::Ingestion,
-            (_, Some(column), _) => By::Effective(column.clone()),
-            (Some(ByName::Effective), None, Some(By::Effective(column))) => By::Effective(column.clone()),
+            (Some(ByName::Ingestion), None, _) => PeriodBasis::Ingestion,
+            (_, Some(column), _) => PeriodBasis::Effective(column.clone()),
+            (Some(ByName::Effective), None, Some(PeriodBasis::Effective(column))) => {
+                PeriodBasis::Effective(column.clone())
+            }
             (Some(ByName::Effective), None, _) => return Err(missing("--effective-column")),
             (None, None, Some(by)) => by.clone(),
             (None, None, None) => return Err(missing("--by ingestion or effective")),
@@ -187,12 +194,13 @@ impl SnapshotCommand {
         let retracts = self.retracts.clone().or(known.as_ref().and_then(|k| k.retracts.clone()));
         let column = self.period_column.clone().or(known.map(|k| k.column));
         let before_first = match self.before_first {
-            BeforeFirstName::Clamp => BeforeFirst::Clamp,
-            BeforeFirstName::Error => BeforeFirst::Error,
-            BeforeFirstName::Extend => BeforeFirst::Extend,
+            BeforeFirstName::Clamp => BeforeFirstPeriod::Clamp,
+            BeforeFirstName::Error => BeforeFirstPeriod::Error,
+            BeforeFirstName::Extend => BeforeFirstPeriod::Extend,
         };
         let first = self.first.as_ref().map(|text| calendar.parse(text)).transpose()?;
-        let mut periods = Periods::new(calendar, by).with_before_first(before_first).with_most_new(self.most_new);
+        let mut periods =
+            PeriodPlan::new(calendar, by).with_before_first(before_first).with_max_new_periods(self.max_new_periods);
         (periods.first, periods.retracts) = (first, retracts);
         Ok(match column {
             Some(column) => periods.with_column(column),
@@ -201,7 +209,7 @@ impl SnapshotCommand {
     }
 }
 
-fn text(report: &SnapshotReport, seconds: f64) -> String {
+fn text(report: &PeriodTableReport, seconds: f64) -> String {
     let mut out = String::new();
     let mut line = |text: String| writeln!(out, "{text}").expect("a String takes all");
     line(format!(
@@ -212,19 +220,19 @@ fn text(report: &SnapshotReport, seconds: f64) -> String {
     if report.opened > 0 {
         line(format!("  opened      {} that had waited for their period", some(report.opened, "record")));
     }
-    if report.waiting > 0 {
-        line(format!("  waiting     {} for periods that are not open yet", some(report.waiting, "record")));
+    if report.pending > 0 {
+        line(format!("  pending     {} for periods that are not open yet", some(report.pending, "record")));
     }
-    let touched: Vec<&SliceReport> = report.periods.iter().filter(|p| p.is_touched()).collect();
-    let width = touched.iter().map(|p| p.slice.len()).max().unwrap_or(0).max(10);
+    let touched: Vec<&PeriodReport> = report.periods.iter().filter(|p| p.is_touched()).collect();
+    let width = touched.iter().map(|p| p.period.len()).max().unwrap_or(0).max(10);
     for p in &touched {
-        line(format!("  {:<width$}  {}", p.slice, what(p)));
+        line(format!("  {:<width$}  {}", p.period, what(p)));
     }
     let untouched = report.periods.len() - touched.len();
     if untouched > 0 {
         line(format!("  {} more, not touched", some(untouched as u64, "period")));
     }
-    out.push_str(&remarks(&Remarks {
+    out.push_str(&remarks(&ReportRemarks {
         other_tables: report.other_tables,
         passed_over: &report.passed_over,
         added: &report.added_columns,
@@ -243,17 +251,17 @@ fn some(n: u64, what: &str) -> String {
 }
 
 /// What happens to a period, and why.
-fn what(p: &SliceReport) -> String {
+fn what(p: &PeriodReport) -> String {
     let own = p.keys - p.carried;
-    let mut why = Vec::new();
+    let mut reason = Vec::new();
     if p.is_new {
-        why.push("new".to_owned());
+        reason.push("new".to_owned());
     }
     if own > 0 {
-        why.push(format!("{} with records of its own", some(own, "key")));
+        reason.push(format!("{} with records of its own", some(own, "key")));
     }
     if p.carried > 0 {
-        why.push(format!("{} carried from earlier periods", some(p.carried, "key")));
+        reason.push(format!("{} carried from earlier periods", some(p.carried, "key")));
     }
     let rows = match (p.before == p.after, p.inserted + p.updated + p.deleted) {
         (_, 0) => format!("{} rows, none changes", p.after),
@@ -261,6 +269,6 @@ fn what(p: &SliceReport) -> String {
         (false, _) => format!("{} to {} rows", p.before, p.after),
     };
     let changes = counts(json!({"inserted": p.inserted, "updated": p.updated, "deleted": p.deleted}));
-    let parts = [why.join(", "), rows, changes, counts(json!(p.files))];
+    let parts = [reason.join(", "), rows, changes, counts(json!(p.files))];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
 }

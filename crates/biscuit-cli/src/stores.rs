@@ -3,41 +3,41 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_sdk_s3::config::RequestChecksumCalculation;
-use biscuit_aws::{Aws, AwsOptions};
-use biscuit_bookmark::Place as InputPlace;
+use biscuit_aws::{AwsEnvironment, AwsOptions};
+use biscuit_bookmark::SourcePlace as InputPlace;
 use biscuit_catalog::Catalog;
 use biscuit_core::{Result, hide_password_of};
 use biscuit_dataset::{Location, OpenLocation};
-use biscuit_job::{OpenPlace, PlaceByLocation};
-use biscuit_journal::{OtherFormats, Storage};
+use biscuit_job::{OpenByLocation, OpenSource};
+use biscuit_journal::{OtherTableFormats, TableStorage};
 use biscuit_purge::{AnyStore, PurgeStore, S3Store};
 use object_store::ObjectStore;
 use tokio::sync::{Mutex, OnceCell};
 
-use crate::meter::{CountRequests, Counts, Metered};
+use crate::meter::{CountRequests, MeteredStore, RequestCounts};
 
 /// How a command reaches stores: S3 by one credential chain, and everything counted.
 #[derive(Debug)]
-pub(crate) struct Stores {
+pub(crate) struct StoreOpener {
     options: AwsOptions,
-    aws: OnceCell<Aws>,
+    aws: OnceCell<AwsEnvironment>,
     buckets: Mutex<HashMap<String, Arc<dyn ObjectStore>>>,
-    counts: Arc<Counts>,
+    counts: Arc<RequestCounts>,
     /// What to do with folders of other table formats.
-    pub(crate) other_formats: OtherFormats,
+    pub(crate) other_formats: OtherTableFormats,
 }
 
-impl Stores {
-    pub(crate) fn new(options: AwsOptions, other_formats: OtherFormats) -> Self {
+impl StoreOpener {
+    pub(crate) fn new(options: AwsOptions, other_formats: OtherTableFormats) -> Self {
         Self { options, aws: OnceCell::new(), buckets: Mutex::default(), counts: Arc::default(), other_formats }
     }
 
-    pub(crate) fn counts(&self) -> &Counts {
+    pub(crate) fn counts(&self) -> &RequestCounts {
         &self.counts
     }
 
-    async fn aws(&self) -> &Aws {
-        self.aws.get_or_init(|| Aws::load(self.options.clone())).await
+    async fn aws(&self) -> &AwsEnvironment {
+        self.aws.get_or_init(|| AwsEnvironment::load(self.options.clone())).await
     }
 
     /// A bucket by the S3 API itself.
@@ -73,24 +73,29 @@ impl Stores {
     }
 
     /// Where things are deleted: a folder, or the whole of a bucket.
-    pub(crate) async fn place(&self, url: &str) -> Result<Place> {
+    pub(crate) async fn place(&self, url: &str) -> Result<DeletePlace> {
         if let Some((bucket, path)) = on_s3(url) {
             let s3 = self.s3(bucket).await?;
             let prefix = path.trim_matches('/').to_owned();
-            return Ok(Place { base: format!("s3://{bucket}/"), prefix, store: Arc::new(s3.clone()), s3: Some(s3) });
+            return Ok(DeletePlace {
+                base: format!("s3://{bucket}/"),
+                prefix,
+                store: Arc::new(s3.clone()),
+                s3: Some(s3),
+            });
         }
         let location = self.open(url).await?;
         let store = AnyStore::new(location.storage().store.clone());
         if let Some(("memory", rest)) = url.split_once("://") {
             let base = format!("memory://{}/", rest.split('/').next().unwrap_or_default());
-            return Ok(Place { base, prefix: location.path().to_string(), store: Arc::new(store), s3: None });
+            return Ok(DeletePlace { base, prefix: location.path().to_string(), store: Arc::new(store), s3: None });
         }
         // By its real name, since a link to a table is that table.
         let real = std::fs::canonicalize(format!("/{}", location.path())).ok();
         let real =
             real.as_deref().and_then(std::path::Path::to_str).map(|real| real.trim_start_matches('/').to_owned());
         let prefix = real.unwrap_or_else(|| location.path().to_string());
-        Ok(Place { base: "/".to_owned(), prefix, store: Arc::new(store.on_disk("/")), s3: None })
+        Ok(DeletePlace { base: "/".to_owned(), prefix, store: Arc::new(store.on_disk("/")), s3: None })
     }
 
     async fn bucket(&self, name: &str) -> Result<Arc<dyn ObjectStore>> {
@@ -106,7 +111,7 @@ impl Stores {
 
 /// A place where things are deleted.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct DeletePlace {
     /// The URL of the store's root, with a `/` at its end.
     pub(crate) base: String,
     /// The path of the folder, without a `/` at either end.
@@ -116,7 +121,7 @@ pub(crate) struct Place {
     pub(crate) s3: Option<S3Store>,
 }
 
-impl Place {
+impl DeletePlace {
     /// Whether it is a folder of the disk that is not there.
     pub(crate) fn is_missing(&self) -> bool {
         self.base == "/" && !std::path::Path::new("/").join(&self.prefix).exists()
@@ -145,27 +150,27 @@ pub(crate) fn on_s3(url: &str) -> Option<(&str, &str)> {
 }
 
 #[async_trait]
-impl OpenLocation for Stores {
+impl OpenLocation for StoreOpener {
     async fn open(&self, url: &str) -> Result<Location> {
         hide_password_of(url);
         let location = match on_s3(url) {
-            Some((bucket, path)) => Location::new(Storage::durable(self.bucket(bucket).await?), path, url)?,
+            Some((bucket, path)) => Location::new(TableStorage::durable(self.bucket(bucket).await?), path, url)?,
             None => Location::parse(url)?,
         };
         let storage = location.storage();
-        let metered = storage.with_store(Arc::new(Metered::new(storage.store.clone(), self.counts.clone())));
+        let metered = storage.with_store(Arc::new(MeteredStore::new(storage.store.clone(), self.counts.clone())));
         Ok(location.with_storage(metered))
     }
 }
 
 /// Opens places of input, those on S3 with its own listing.
 #[derive(Debug)]
-pub(crate) struct CliPlaces(pub(crate) Arc<Stores>);
+pub(crate) struct CliSources(pub(crate) Arc<StoreOpener>);
 
 #[async_trait]
-impl OpenPlace for CliPlaces {
+impl OpenSource for CliSources {
     async fn place(&self, url: &str) -> Result<InputPlace> {
-        let place = PlaceByLocation(self.0.clone()).place(url).await?.with_other_formats(self.0.other_formats);
+        let place = OpenByLocation(self.0.clone()).place(url).await?.with_other_formats(self.0.other_formats);
         match on_s3(url) {
             Some((bucket, _)) => Ok(place.with_lister(Arc::new(self.0.s3(bucket).await?))),
             None => Ok(place),

@@ -2,10 +2,10 @@ use biscuit_core::Result;
 use serde_json::json;
 
 use crate::args::VerifyArgs;
-use crate::context::Context;
-use crate::output::{Answer, BAD_DATA};
+use crate::context::CommandContext;
+use crate::output::{BAD_DATA, CommandOutput};
 
-pub(crate) async fn run(args: &VerifyArgs, context: &Context) -> Result<Answer> {
+pub(crate) async fn run(args: &VerifyArgs, context: &CommandContext) -> Result<CommandOutput> {
     let dataset = context.open_table(&args.table).await?;
     let found = biscuit_merge::verify(&dataset, &args.key).await?;
     let sound = found.is_sound();
@@ -22,13 +22,13 @@ pub(crate) async fn run(args: &VerifyArgs, context: &Context) -> Result<Answer> 
         ("unreadable", &found.unreadable),
         ("layout", &found.layout),
         ("values", &found.values),
-        ("foreign", &found.foreign),
-        ("ghost", &found.ghosts),
+        ("external", &found.external),
+        ("orphan files", &found.orphan_files),
     ];
     for (what, names) in lists {
         names.iter().for_each(|n| text.push_str(&format!("  {what}: {n}\n")));
     }
     let mut json = json!(found);
     json["outcome"] = json!(if sound { "sound" } else { "unsound" });
-    Ok(Answer::Report { json, text, exit: if sound { 0 } else { BAD_DATA } })
+    Ok(CommandOutput::Report { json, text, exit: if sound { 0 } else { BAD_DATA } })
 }

@@ -22,7 +22,7 @@ impl fmt::Debug for Secret {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Shape {
+enum ArgumentShape {
     Text,
     List,
     Duration,
@@ -31,7 +31,7 @@ enum Shape {
 }
 
 #[derive(Debug, Clone)]
-enum Presence {
+enum ArgumentPresence {
     Required,
     Optional,
     Default(String),
@@ -41,49 +41,49 @@ enum Presence {
 #[derive(Debug, Clone)]
 pub struct Argument {
     name: String,
-    shape: Shape,
-    presence: Presence,
+    shape: ArgumentShape,
+    presence: ArgumentPresence,
 }
 
 impl Argument {
     /// A text.
     pub fn text(name: &str) -> Self {
-        Self::new(name, Shape::Text, Presence::Required)
+        Self::new(name, ArgumentShape::Text, ArgumentPresence::Required)
     }
 
     /// Texts, separated by commas or given by repeating the argument; empty where it is not given.
     pub fn list(name: &str) -> Self {
-        Self::new(name, Shape::List, Presence::Optional)
+        Self::new(name, ArgumentShape::List, ArgumentPresence::Optional)
     }
 
     /// A duration such as `2h30m`; [`parse_duration`] has the form.
     pub fn duration(name: &str) -> Self {
-        Self::new(name, Shape::Duration, Presence::Required)
+        Self::new(name, ArgumentShape::Duration, ArgumentPresence::Required)
     }
 
     /// An instant such as `2024-02-29T12:00:00Z`.
     pub fn instant(name: &str) -> Self {
-        Self::new(name, Shape::Instant, Presence::Required)
+        Self::new(name, ArgumentShape::Instant, ArgumentPresence::Required)
     }
 
     /// A text that is never shown.
     pub fn secret(name: &str) -> Self {
-        Self::new(name, Shape::Secret, Presence::Required)
+        Self::new(name, ArgumentShape::Secret, ArgumentPresence::Required)
     }
 
     /// The same argument, which need not be given.
     pub fn optional(mut self) -> Self {
-        self.presence = Presence::Optional;
+        self.presence = ArgumentPresence::Optional;
         self
     }
 
     /// The same argument with a value for when it is not given.
     pub fn with_default(mut self, value: &str) -> Self {
-        self.presence = Presence::Default(value.to_owned());
+        self.presence = ArgumentPresence::Default(value.to_owned());
         self
     }
 
-    fn new(name: &str, shape: Shape, presence: Presence) -> Self {
+    fn new(name: &str, shape: ArgumentShape, presence: ArgumentPresence) -> Self {
         Self { name: normal(name), shape, presence }
     }
 }
@@ -123,9 +123,9 @@ impl Arguments {
             if !values.contains_key(&d.name) {
                 match (environment(&d.name.to_uppercase().replace('-', "_")), &d.presence) {
                     (Some(v), _) => drop(values.insert(d.name.clone(), vec![v])),
-                    (None, Presence::Default(v)) => drop(values.insert(d.name.clone(), vec![v.clone()])),
-                    (None, Presence::Required) => mistakes.push(format!("--{} is required", d.name)),
-                    (None, Presence::Optional) => {}
+                    (None, ArgumentPresence::Default(v)) => drop(values.insert(d.name.clone(), vec![v.clone()])),
+                    (None, ArgumentPresence::Required) => mistakes.push(format!("--{} is required", d.name)),
+                    (None, ArgumentPresence::Optional) => {}
                 }
             }
             if let Some(given) = values.get(&d.name) {
@@ -135,7 +135,7 @@ impl Arguments {
         if !mistakes.is_empty() {
             return Err(Error::usage("InvalidArguments", mistakes.join("; ")));
         }
-        let secret = |name: &String| self.declared.iter().any(|d| d.name == *name && d.shape == Shape::Secret);
+        let secret = |name: &String| self.declared.iter().any(|d| d.name == *name && d.shape == ArgumentShape::Secret);
         Ok(ParsedArguments { values: values.into_iter().map(|(k, v)| (k.clone(), (secret(&k), v))).collect() })
     }
 
@@ -166,13 +166,13 @@ impl Arguments {
 }
 
 fn check(d: &Argument, given: &[String], mistakes: &mut Vec<String>) {
-    if d.shape != Shape::List && given.len() > 1 {
+    if d.shape != ArgumentShape::List && given.len() > 1 {
         mistakes.push(format!("--{} is given {} times", d.name, given.len()));
     }
     let wrong = match d.shape {
-        Shape::Duration => parse_duration(&given[0]).err(),
-        Shape::Instant => given[0].parse::<Instant>().err(),
-        Shape::Text | Shape::List | Shape::Secret => None,
+        ArgumentShape::Duration => parse_duration(&given[0]).err(),
+        ArgumentShape::Instant => given[0].parse::<Instant>().err(),
+        ArgumentShape::Text | ArgumentShape::List | ArgumentShape::Secret => None,
     };
     mistakes.extend(wrong.map(|e| format!("--{}: {}", d.name, e.message())));
 }

@@ -53,9 +53,9 @@ impl ErrorKind {
 /// assert_eq!(e.to_string(), "NullKey: column `id` is null (changes/a.jsonl, row 7)");
 /// assert_eq!((e.file(), e.row()), (Some("changes/a.jsonl"), Some(7)));
 /// ```
-pub struct Error(Box<Inner>);
+pub struct Error(Box<ErrorParts>);
 
-struct Inner {
+struct ErrorParts {
     kind: ErrorKind,
     code: &'static str,
     message: String,
@@ -65,17 +65,17 @@ struct Inner {
     column: Option<String>,
     file: Option<String>,
     row: Option<u64>,
-    source: Option<Source>,
+    source: Option<ErrorSource>,
 }
 
-type Cause = Box<dyn StdError + Send + Sync>;
+type BoxedCause = Box<dyn StdError + Send + Sync>;
 
 /// A cause by what its message may hold.
-enum Source {
+enum ErrorSource {
     /// It quotes no values of rows.
-    Plain(Cause),
+    Plain(BoxedCause),
     /// It may quote them.
-    Quoting(Cause),
+    Quoting(BoxedCause),
 }
 
 impl Error {
@@ -84,7 +84,7 @@ impl Error {
     pub fn new(kind: ErrorKind, code: &'static str, message: impl Into<String>) -> Self {
         let (message, details) = (masked(message.into()), Vec::new());
         let inner =
-            Inner { kind, code, message, place: None, details, column: None, file: None, row: None, source: None };
+            ErrorParts { kind, code, message, place: None, details, column: None, file: None, row: None, source: None };
         Self(Box::new(inner))
     }
 
@@ -116,14 +116,14 @@ impl Error {
         // These are known to be plain: an error of the family hides its own cause, and one of the operating system is a number.
         let of_the_system = source.downcast_ref::<std::io::Error>().is_some_and(|e| e.raw_os_error().is_some());
         let plain = source.is::<Self>() || of_the_system;
-        self.0.source = Some(if plain { Source::Plain(source) } else { Source::Quoting(source) });
+        self.0.source = Some(if plain { ErrorSource::Plain(source) } else { ErrorSource::Quoting(source) });
         self
     }
 
     /// Adds a cause that quotes no values of rows: an error of a store, a service or the operating system. Reports that walk
     /// [`source`](StdError::source) print it; [`mask_secrets`] masks what it has of URLs.
     pub fn with_plain_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        self.0.source = Some(Source::Plain(source.into()));
+        self.0.source = Some(ErrorSource::Plain(source.into()));
         self
     }
 
@@ -153,7 +153,7 @@ impl Error {
     }
 
     /// The same error at this place in the input, in place of any it had: where it was found in a part, and told from that.
-    pub fn moved_to(mut self, file: impl fmt::Display, row: u64) -> Self {
+    pub fn relocated(mut self, file: impl fmt::Display, row: u64) -> Self {
         if let Some(place) = self.0.place.take() {
             self.0.message.truncate(place);
         }
@@ -175,7 +175,7 @@ impl Error {
     /// The same error without its cause: for several that wait for what failed once.
     pub fn without_source(&self) -> Self {
         let i = &self.0;
-        Self(Box::new(Inner {
+        Self(Box::new(ErrorParts {
             kind: i.kind,
             code: i.code,
             message: i.message.clone(),
@@ -221,7 +221,7 @@ impl Error {
     /// The cause, if its message may quote values of rows: for those who may see them.
     pub fn quoting_source(&self) -> Option<&(dyn StdError + 'static)> {
         match &self.0.source {
-            Some(Source::Quoting(e)) => Some(e.as_ref()),
+            Some(ErrorSource::Quoting(e)) => Some(e.as_ref()),
             _ => None,
         }
     }
@@ -259,7 +259,7 @@ impl fmt::Debug for Error {
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match &self.0.source {
-            Some(Source::Plain(e)) => Some(e.as_ref()),
+            Some(ErrorSource::Plain(e)) => Some(e.as_ref()),
             _ => None,
         }
     }
@@ -294,7 +294,7 @@ mod tests {
 
     #[test]
     fn an_error_is_moved_to_another_place() {
-        let e = Error::data("NullKey", "column `id` is null").at("part", 2).moved_to("a.jsonl", 7);
+        let e = Error::data("NullKey", "column `id` is null").at("part", 2).relocated("a.jsonl", 7);
         assert_eq!(e.to_string(), "NullKey: column `id` is null (a.jsonl, row 7)");
         assert_eq!((e.file(), e.row()), (Some("a.jsonl"), Some(7)));
     }

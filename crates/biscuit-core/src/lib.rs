@@ -21,7 +21,7 @@ pub use job::Job;
 pub use panics::{CaughtPanic, catch_panic, is_catching};
 pub use run::{Run, RunId};
 pub use secrets::{hide_password_of, hide_secret, mask_secrets};
-pub use sink::{CommitId, Receipt, Sink, SinkOutcome};
+pub use sink::{CommitId, Sink, SinkOutcome, WriteReceipt};
 pub use source::Source;
 
 #[doc(no_inline)]

@@ -35,14 +35,14 @@ impl std::error::Error for CaughtPanic {}
 /// # Errors
 /// [`CaughtPanic`] if it panicked.
 pub fn catch_panic<T>(decode: impl FnOnce() -> T) -> Result<T, CaughtPanic> {
-    struct Catching;
-    impl Drop for Catching {
+    struct CatchUnwind;
+    impl Drop for CatchUnwind {
         fn drop(&mut self) {
             CATCHING.set(CATCHING.get() - 1);
         }
     }
     CATCHING.set(CATCHING.get() + 1);
-    let catching = Catching;
+    let catching = CatchUnwind;
     let done = catch_unwind(AssertUnwindSafe(decode));
     drop(catching);
     done.map_err(|payload| {

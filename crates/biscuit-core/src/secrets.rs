@@ -64,9 +64,9 @@ pub fn mask_secrets(text: &str) -> Cow<'_, str> {
     out.into()
 }
 
-type Spans = Vec<(usize, usize)>;
+type SecretSpans = Vec<(usize, usize)>;
 
-fn known(text: &str, spans: &mut Spans) {
+fn known(text: &str, spans: &mut SecretSpans) {
     let known = KNOWN.read().unwrap_or_else(std::sync::PoisonError::into_inner);
     for secret in known.iter() {
         spans.extend(text.match_indices(secret.as_str()).map(|(at, found)| (at, at + found.len())));
@@ -74,7 +74,7 @@ fn known(text: &str, spans: &mut Spans) {
 }
 
 /// Users and passwords between `://` and `@`.
-fn users(text: &str, spans: &mut Spans) {
+fn users(text: &str, spans: &mut SecretSpans) {
     // Where the text that may be a URL ends, and its last `@`: for a URL in another one they are the same.
     let (mut end, mut last) = (0, None);
     for (at, mark) in text.match_indices("://") {
@@ -96,7 +96,7 @@ fn users(text: &str, spans: &mut Spans) {
 }
 
 /// Values of names that say that they are secret: `name=value` in queries, `name: value` and `"name":"value"` in headers and settings.
-fn named(text: &str, spans: &mut Spans) {
+fn named(text: &str, spans: &mut SecretSpans) {
     let bytes = text.as_bytes();
     let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     let before = |end: usize, is: &dyn Fn(u8) -> bool| end - bytes[..end].iter().rev().take_while(|b| is(**b)).count();
@@ -167,7 +167,7 @@ fn is_parameter(name: &str) -> bool {
 }
 
 /// What follows `Bearer` and `Basic`, and the parts of a signature of AWS.
-fn schemes(text: &str, spans: &mut Spans) {
+fn schemes(text: &str, spans: &mut SecretSpans) {
     for scheme in ["Bearer ", "bearer ", "Basic ", "AWS4-HMAC-SHA256 "] {
         let mut masked = 0;
         for (at, _) in text.match_indices(scheme) {
@@ -187,7 +187,7 @@ fn schemes(text: &str, spans: &mut Spans) {
 }
 
 /// Access key ids of AWS: four capitals that say of what kind they are, and sixteen more.
-fn access_keys(text: &str, spans: &mut Spans) {
+fn access_keys(text: &str, spans: &mut SecretSpans) {
     for kind in ["AKIA", "ASIA"] {
         for (at, _) in text.match_indices(kind) {
             let length = ends(&text[at..], |c| !(c.is_ascii_uppercase() || c.is_ascii_digit()));

@@ -35,7 +35,7 @@ pub enum SinkOutcome {
 
 /// Proof of a write.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Receipt {
+pub struct WriteReceipt {
     /// The commit this is the receipt of.
     pub commit: CommitId,
     /// Whether this very call changed anything.
@@ -54,7 +54,7 @@ pub struct Receipt {
 #[async_trait::async_trait]
 pub trait Sink<T>: Send + Sync {
     /// Writes `value` under `commit`.
-    async fn write(&self, run: &Run, commit: &CommitId, value: T) -> Result<Receipt>;
+    async fn write(&self, run: &Run, commit: &CommitId, value: T) -> Result<WriteReceipt>;
 }
 
 const _: fn(&dyn Sink<()>) = |_| {};

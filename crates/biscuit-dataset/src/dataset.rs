@@ -1,11 +1,11 @@
 use biscuit_core::{Error, Result};
-use biscuit_journal::{Journal, JournalOptions, Observed, store_error};
+use biscuit_journal::{Journal, JournalOptions, ObservedTable, store_error};
 use datafusion::prelude::{DataFrame, SessionContext};
 use futures::TryStreamExt;
 use object_store::ObjectStore;
 
-use crate::encryption::Encryption;
-use crate::{Location, Snapshot};
+use crate::encryption::FileEncryption;
+use crate::{Location, TableVersion};
 
 /// How often a version is read whose files are replaced meanwhile.
 const READS: usize = 8;
@@ -15,7 +15,7 @@ const READS: usize = 8;
 pub struct Dataset {
     location: Location,
     journal: Journal,
-    encryption: Option<Encryption>,
+    encryption: Option<FileEncryption>,
 }
 
 impl Dataset {
@@ -61,13 +61,13 @@ impl Dataset {
     }
 
     /// The same table with keys for files that are encrypted in Parquet's own way, and the columns that are encrypted in new ones.
-    pub fn with_encryption(mut self, encryption: Encryption) -> Self {
+    pub fn with_encryption(mut self, encryption: FileEncryption) -> Self {
         self.encryption = Some(encryption);
         self
     }
 
     /// The keys of its encrypted files.
-    pub fn encryption(&self) -> Option<&Encryption> {
+    pub fn encryption(&self) -> Option<&FileEncryption> {
         self.encryption.as_ref()
     }
 
@@ -98,7 +98,7 @@ impl Dataset {
     ///
     /// # Errors
     /// Those of [`Journal::observe`], `NotHivePath`, `MixedPartitioning`.
-    pub async fn observe(&self) -> Result<Snapshot> {
+    pub async fn observe(&self) -> Result<TableVersion> {
         self.snapshot(self.journal.observe().await?)
     }
 
@@ -106,7 +106,7 @@ impl Dataset {
     ///
     /// # Errors
     /// As [`observe`](Self::observe).
-    pub async fn view(&self) -> Result<Snapshot> {
+    pub async fn view(&self) -> Result<TableVersion> {
         self.snapshot(self.journal.view().await?)
     }
 
@@ -115,7 +115,7 @@ impl Dataset {
     ///
     /// # Errors
     /// As [`view`](Self::view) and those of `read`; `Conflict` where other runs replace files faster than they are read.
-    pub async fn read<T, R>(&self, read: impl Fn(Snapshot) -> R) -> Result<T>
+    pub async fn read<T, R>(&self, read: impl Fn(TableVersion) -> R) -> Result<T>
     where
         R: Future<Output = Result<T>>,
     {
@@ -137,12 +137,12 @@ impl Dataset {
     /// The newest rows as a DataFrame. If a newer version replaces files before they are opened, that one is loaded.
     ///
     /// # Errors
-    /// As [`view`](Self::view) and [`Snapshot::load`].
+    /// As [`view`](Self::view) and [`TableVersion::load`].
     pub async fn load(&self, ctx: &SessionContext) -> Result<DataFrame> {
         self.read(|snapshot| async move { snapshot.load(ctx).await }).await
     }
 
-    fn snapshot(&self, observed: Observed) -> Result<Snapshot> {
-        Snapshot::new(self.clone(), observed)
+    fn snapshot(&self, observed: ObservedTable) -> Result<TableVersion> {
+        TableVersion::new(self.clone(), observed)
     }
 }

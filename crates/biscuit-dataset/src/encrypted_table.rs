@@ -4,16 +4,16 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use biscuit_core::{Error, ErrorKind, Result};
-use biscuit_journal::Head;
+use biscuit_journal::TableHead;
 use futures::FutureExt;
 use object_store::ObjectStore;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::encryption::{Encryption, Hidden, no_keys};
+use crate::encryption::{EncryptedParts, FileEncryption, no_keys};
 use crate::file::{DataFile, OpenFile};
 use crate::file_writer::ParquetOptions;
-use crate::snapshot::{COLUMNS, Snapshot};
+use crate::snapshot::{COLUMNS, TableVersion};
 
 /// The fact that says what is encrypted inside of the files.
 const ENCRYPTED: &str = "encrypted";
@@ -22,26 +22,28 @@ const ENCRYPTED: &str = "encrypted";
 ///
 /// # Errors
 /// `Diverged` if its fact cannot be read.
-pub(crate) fn hidden_of(head: &Head) -> Result<Hidden> {
-    let Some(fact) = head.meta.get(ENCRYPTED).filter(|fact| !fact.is_null()) else { return Ok(Hidden::default()) };
-    Hidden::deserialize(fact).map_err(|e| {
+pub(crate) fn hidden_of(head: &TableHead) -> Result<EncryptedParts> {
+    let Some(property) = head.properties.get(ENCRYPTED).filter(|property| !property.is_null()) else {
+        return Ok(EncryptedParts::default());
+    };
+    EncryptedParts::deserialize(property).map_err(|e| {
         Error::data("Diverged", "what the journal says of encrypted columns cannot be read").with_source(e)
     })
 }
 
 /// What is encrypted in a file. Keys are needed for an encrypted footer alone; what is no Parquet file hides nothing.
-async fn look_at(store: Arc<dyn ObjectStore>, file: DataFile, keys: Option<&Encryption>) -> Result<Hidden> {
+async fn look_at(store: Arc<dyn ObjectStore>, file: DataFile, keys: Option<&FileEncryption>) -> Result<EncryptedParts> {
     let opened = match OpenFile::open(store.clone(), file.clone()).await {
         Err(e) if e.code() == "NoFileKeys" => OpenFile::open_with(store, file, keys).await,
-        Err(e) if e.kind() == ErrorKind::Data => return Ok(Hidden::default()),
+        Err(e) if e.kind() == ErrorKind::Data => return Ok(EncryptedParts::default()),
         opened => opened,
     };
     opened.map(|file| file.hidden())
 }
 
-impl Snapshot {
+impl TableVersion {
     /// The same snapshot, of the dataset with this [encryption](crate::Dataset::with_encryption).
-    pub fn with_encryption(mut self, encryption: Encryption) -> Self {
+    pub fn with_encryption(mut self, encryption: FileEncryption) -> Self {
         self.dataset = self.dataset.with_encryption(encryption);
         self
     }
@@ -62,7 +64,7 @@ impl Snapshot {
             Some(own) => Some(own.clone().hiding(&this.all_hidden())),
             None => this.encryption()?,
         };
-        let options = ParquetOptions { encryption: encryption.filter(Encryption::encrypts), ..options.clone() };
+        let options = ParquetOptions { encryption: encryption.filter(FileEncryption::encrypts), ..options.clone() };
         Ok((this, options))
     }
 
@@ -84,12 +86,12 @@ impl Snapshot {
 
     /// Files that no commit has described.
     fn undescribed(&self) -> impl Iterator<Item = &DataFile> {
-        let described = self.observed.head.meta.contains_key(COLUMNS) && !self.observed.diverged;
-        let foreign: HashSet<&str> = self.observed.foreign.iter().map(|foreign| foreign.path.as_str()).collect();
-        self.files.iter().filter(move |file| !described || foreign.contains(file.path.as_str()))
+        let described = self.observed.head.properties.contains_key(COLUMNS) && !self.observed.diverged;
+        let external: HashSet<&str> = self.observed.external.iter().map(|external| external.path.as_str()).collect();
+        self.files.iter().filter(move |file| !described || external.contains(file.path.as_str()))
     }
 
-    fn all_hidden(&self) -> Hidden {
+    fn all_hidden(&self) -> EncryptedParts {
         let mut all = self.hidden.clone();
         self.dataset.encryption().iter().for_each(|own| all.add(&own.hidden));
         all
@@ -99,7 +101,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// `NoFileKeys` if something was encrypted before, and the dataset has no keys.
-    pub fn encryption(&self) -> Result<Option<Encryption>> {
+    pub fn encryption(&self) -> Result<Option<FileEncryption>> {
         let hidden = &self.hidden;
         match self.dataset.encryption() {
             Some(keys) => Ok(Some(keys.clone().hiding(hidden))),
@@ -114,11 +116,11 @@ impl Snapshot {
     /// `MissingColumn`: a misspelt name would protect nothing.
     pub fn check_encrypted(&self, is_there: &dyn Fn(&str) -> bool) -> Result<()> {
         let named = self.dataset.encryption().into_iter().flat_map(|own| own.columns());
-        Encryption::check_names(named.chain(&self.named), is_there)
+        FileEncryption::check_names(named.chain(&self.named), is_there)
     }
 
-    /// What the journal is to know of what is encrypted, by name: one of the [`facts`](Self::facts), for commits that have none of the others.
-    pub fn encrypted_fact(&self) -> (&'static str, Value) {
+    /// What the journal is to know of what is encrypted, by name: one of the [`properties`](Self::facts), for commits that have none of the others.
+    pub fn encrypted_property(&self) -> (&'static str, Value) {
         let hidden = self.all_hidden();
         (ENCRYPTED, if hidden.is_nothing() { Value::Null } else { json!(hidden) })
     }

@@ -52,7 +52,7 @@ impl fmt::Debug for FileKey {
 
 /// What is encrypted in the files of a table.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Hidden {
+pub(crate) struct EncryptedParts {
     /// By name, or the path of a field inside of structs.
     pub(crate) columns: BTreeSet<String>,
     /// Everything, also columns that come later, and the footer.
@@ -63,7 +63,7 @@ pub(crate) struct Hidden {
     pub(crate) footer: bool,
 }
 
-impl Hidden {
+impl EncryptedParts {
     pub(crate) fn is_nothing(&self) -> bool {
         *self == Self::default()
     }
@@ -80,15 +80,15 @@ impl Hidden {
 /// Where single columns are encrypted, the footer stays in the clear, and is signed: engines without keys read all other columns. In encrypted columns neither
 /// pages nor statistics nor indexes show anything; they have no bloom filters, which the Parquet library would write in the clear.
 #[derive(Debug, Clone)]
-pub struct Encryption {
+pub struct FileEncryption {
     keys: Arc<dyn FileKeys>,
-    pub(crate) hidden: Hidden,
+    pub(crate) hidden: EncryptedParts,
 }
 
-impl Encryption {
+impl FileEncryption {
     /// Keys that encrypted files are read with. In new files nothing is encrypted but what was in the table before.
     pub fn new(keys: Arc<dyn FileKeys>) -> Self {
-        Self { keys, hidden: Hidden::default() }
+        Self { keys, hidden: EncryptedParts::default() }
     }
 
     /// The same, encrypting these columns, too: by name, or the path of a field inside of structs, with dots.
@@ -119,7 +119,7 @@ impl Encryption {
         Self::new(self.keys.clone())
     }
 
-    pub(crate) fn hiding(mut self, hidden: &Hidden) -> Self {
+    pub(crate) fn hiding(mut self, hidden: &EncryptedParts) -> Self {
         self.hidden.add(hidden);
         self
     }

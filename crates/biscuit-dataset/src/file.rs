@@ -20,10 +20,10 @@ use parquet::file::metadata::{ColumnChunkMetaData, PageIndexPolicy, ParquetMetaD
 use parquet::schema::types::{ColumnDescriptor, Type};
 
 use crate::calendar::check_calendar;
-use crate::encryption::{Encryption, Hidden, is_or_inside, no_keys};
+use crate::encryption::{EncryptedParts, FileEncryption, is_or_inside, no_keys};
 use crate::guarded::{GuardedRows, decode_parquet, guarded, panicked};
 use crate::path_column::check_path_column;
-use crate::reader::{FileReader, Footer, ObjectReader, fetch_footer, parquet_error};
+use crate::reader::{FileReader, ObjectReader, ParquetFooter, fetch_footer, parquet_error};
 use crate::rows::conform;
 
 /// A Parquet file of a table.
@@ -48,7 +48,7 @@ pub struct OpenFile {
     metadata: ArrowReaderMetadata,
     reader: FileReader,
     batch_rows: usize,
-    keys: Option<Encryption>,
+    keys: Option<FileEncryption>,
     /// Its leaf columns that are encrypted, by their paths, and what a new file calls what they are of.
     encrypted: BTreeMap<String, String>,
     encrypted_whole: bool,
@@ -90,7 +90,7 @@ impl OpenFile {
     ///
     /// # Errors
     /// As [`open`](Self::open), and those of the keys.
-    pub async fn open_with(store: Arc<dyn ObjectStore>, file: DataFile, keys: Option<&Encryption>) -> Result<Self> {
+    pub async fn open_with(store: Arc<dyn ObjectStore>, file: DataFile, keys: Option<&FileEncryption>) -> Result<Self> {
         let object = ObjectReader { store, path: file.object.clone(), size: file.size };
         let footer = fetch_footer(&object, &file.path, keys).await?;
         let whole = Self::of_footer(object, file, keys, footer)?;
@@ -98,7 +98,12 @@ impl OpenFile {
         whole.without_path_columns().await
     }
 
-    fn of_footer(object: ObjectReader, file: DataFile, keys: Option<&Encryption>, footer: Footer) -> Result<Self> {
+    fn of_footer(
+        object: ObjectReader,
+        file: DataFile,
+        keys: Option<&FileEncryption>,
+        footer: ParquetFooter,
+    ) -> Result<Self> {
         let chunks = footer.metadata.row_groups().iter().flat_map(|g| g.columns());
         let encrypted = chunks.filter(|c| c.crypto_metadata().is_some());
         let root = footer.metadata.file_metadata().schema_descr().root_schema();
@@ -171,23 +176,23 @@ impl OpenFile {
     }
 
     /// Whether at least that is encrypted in it which would be in a new file.
-    pub fn is_encrypted_as(&self, wanted: &Encryption) -> bool {
+    pub fn is_encrypted_as(&self, wanted: &FileEncryption) -> bool {
         let leaves = wanted.leaves(self.metadata.parquet_schema());
         let columns = leaves.is_ok_and(|leaves| leaves.iter().all(|leaf| self.encrypted.contains_key(leaf)));
         columns && (self.encrypted_footer || !wanted.encrypts_footer())
     }
 
-    pub(crate) fn hidden(&self) -> Hidden {
+    pub(crate) fn hidden(&self) -> EncryptedParts {
         // Where everything is, no column is one of those that are.
         let columns = if self.encrypted_whole { BTreeSet::new() } else { self.encrypted() };
-        Hidden { columns, everything: self.encrypted_whole, footer: self.encrypted_footer }
+        EncryptedParts { columns, everything: self.encrypted_whole, footer: self.encrypted_footer }
     }
 
     /// How a file in its place is to be encrypted; none if nothing of it is.
     ///
     /// # Errors
     /// `NoFileKeys` if there are no keys: what it hides would be in the clear.
-    pub fn encryption(&self) -> Result<Option<Encryption>> {
+    pub fn encryption(&self) -> Result<Option<FileEncryption>> {
         if !self.has_encrypted() {
             return Ok(None);
         }

@@ -16,7 +16,7 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 
 use crate::dictionary;
-use crate::encryption::Encryption;
+use crate::encryption::FileEncryption;
 use crate::reader::{ObjectReader, fetch_footer, parquet_error};
 
 /// Rows of a row group of a new file.
@@ -33,7 +33,7 @@ pub struct ParquetOptions {
     /// The most bytes a row group may take in memory before it is written. Default: 64 MiB.
     pub row_group_bytes: usize,
     /// Which columns are encrypted in Parquet's own way. Default: those that are in the file that is rewritten.
-    pub encryption: Option<Encryption>,
+    pub encryption: Option<FileEncryption>,
 }
 
 impl Default for ParquetOptions {
@@ -56,7 +56,7 @@ impl ParquetOptions {
     }
 
     /// The same options with columns that are encrypted.
-    pub fn with_encryption(mut self, encryption: Encryption) -> Self {
+    pub fn with_encryption(mut self, encryption: FileEncryption) -> Self {
         self.encryption = Some(encryption);
         self
     }
@@ -64,7 +64,7 @@ impl ParquetOptions {
     /// How a new file with these columns is written, encryption included.
     ///
     /// # Errors
-    /// `UnsupportedType` for types that Parquet cannot hold; those of [`Encryption::properties`].
+    /// `UnsupportedType` for types that Parquet cannot hold; those of [`FileEncryption::properties`].
     pub(crate) async fn sealed(
         &self,
         mut properties: WriterPropertiesBuilder,
@@ -97,9 +97,9 @@ pub(crate) fn unfit(e: ParquetError) -> Error {
 const CREATED_BY: &str = concat!("biscuit-dataset version ", env!("CARGO_PKG_VERSION"));
 
 /// The staged file as the Parquet writer wants it.
-struct Stage(StagedWriter);
+struct StagedFileSink(StagedWriter);
 
-impl AsyncFileWriter for Stage {
+impl AsyncFileWriter for StagedFileSink {
     fn write(&mut self, bs: Bytes) -> BoxFuture<'_, parquet::errors::Result<()>> {
         async move { self.0.write(bs).await.map_err(|e| ParquetError::External(Box::new(e))) }.boxed()
     }
@@ -111,10 +111,10 @@ impl AsyncFileWriter for Stage {
 
 /// Writes one Parquet file into the staging of a replace.
 pub struct FileWriter {
-    writer: AsyncArrowWriter<Stage>,
+    writer: AsyncArrowWriter<StagedFileSink>,
     row_group_bytes: usize,
     rows: u64,
-    encryption: Option<Encryption>,
+    encryption: Option<FileEncryption>,
 }
 
 impl std::fmt::Debug for FileWriter {
@@ -127,7 +127,7 @@ impl FileWriter {
     /// Starts a file of rows with this schema.
     ///
     /// # Errors
-    /// `UnsupportedType` for types that Parquet cannot hold; those of [`Encryption::properties`].
+    /// `UnsupportedType` for types that Parquet cannot hold; those of [`FileEncryption::properties`].
     pub async fn new(stage: StagedWriter, schema: SchemaRef, options: &ParquetOptions) -> Result<Self> {
         Self::with_properties(stage, schema, options.properties(), options).await
     }
@@ -153,7 +153,7 @@ impl FileWriter {
     ) -> Result<Self> {
         let properties = options.sealed(properties, &schema).await?;
         let arrow = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
-        let writer = AsyncArrowWriter::try_new_with_options(Stage(stage), schema, arrow).map_err(unfit)?;
+        let writer = AsyncArrowWriter::try_new_with_options(StagedFileSink(stage), schema, arrow).map_err(unfit)?;
         let encryption = options.encryption.clone();
         Ok(Self { writer, row_group_bytes: options.row_group_bytes, rows: 0, encryption })
     }
@@ -207,7 +207,7 @@ pub async fn check_staged(
     staged: StagedFile,
     rows: u64,
     store: &Arc<dyn ObjectStore>,
-    keys: Option<&Encryption>,
+    keys: Option<&FileEncryption>,
 ) -> Result<StagedFile> {
     let object = ObjectReader { store: store.clone(), path: staged.object().clone(), size: staged.size() };
     let footer = fetch_footer(&object, staged.object().as_ref(), keys).await?;

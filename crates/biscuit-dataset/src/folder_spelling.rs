@@ -17,12 +17,12 @@ pub struct FolderSpelling {
     /// Folders by those that would be made for their values.
     folders: BTreeMap<String, String>,
     /// By column and the text that would be made, the table's own, where it has one only.
-    values: BTreeMap<(String, String), Spelled>,
+    values: BTreeMap<(String, String), SpelledValue>,
     own: BTreeSet<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-enum Spelled {
+enum SpelledValue {
     /// The text of the same value.
     As(String),
     /// A text that is another one, and the same number: nothing says which of them the column holds.
@@ -52,12 +52,12 @@ impl FolderSpelling {
                 let (Some(own), Some(made)) = (value(row, at), made) else { continue };
                 let number = own.parse::<i64>().map(|n| n.to_string()).ok().filter(|n| *n != own);
                 let (made, spelled) = match number {
-                    Some(number) if *t == DataType::Utf8 && !declared => (number, Spelled::Alike(own)),
-                    _ => (made.clone(), Spelled::As(own)),
+                    Some(number) if *t == DataType::Utf8 && !declared => (number, SpelledValue::Alike(own)),
+                    _ => (made.clone(), SpelledValue::As(own)),
                 };
                 let known = spelling.values.entry((name.clone(), made)).or_insert_with(|| spelled.clone());
                 if *known != spelled {
-                    *known = Spelled::Several;
+                    *known = SpelledValue::Several;
                 }
             }
             made.push(column);
@@ -93,14 +93,14 @@ impl FolderSpelling {
         let part = |((name, value), plain): ((&String, &Option<&str>), String)| {
             let Some(value) = value else { return Ok(plain) };
             match self.values.get(&(name.clone(), (*value).to_owned())) {
-                Some(Spelled::As(own)) => hive::folder(name, Some(own)),
-                Some(Spelled::Alike(own)) => {
+                Some(SpelledValue::As(own)) => hive::folder(name, Some(own)),
+                Some(SpelledValue::Alike(own)) => {
                     let message = format!(
                         "the table has the folder `{name}={own}`, and `{name}={value}` would be another one for the same number: write it as the table does"
                     );
                     Err(Error::data("PartitionSpelling", message).with_column(name))
                 }
-                Some(Spelled::Several) | None => Ok(plain),
+                Some(SpelledValue::Several) | None => Ok(plain),
             }
         };
         let parts = columns.iter().zip(values).zip(parts).map(part).collect::<Result<Vec<_>>>()?;

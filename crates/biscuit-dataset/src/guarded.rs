@@ -54,8 +54,8 @@ impl GuardedRows {
 
     fn counted(&mut self, next: Option<Result<RecordBatch>>) -> Option<Result<RecordBatch>> {
         let other = |place: &str| {
-            let why = "its columns do not have the rows that its footer says".to_owned();
-            Some(Err(parquet_error(place, ParquetError::General(why))))
+            let reason = "its columns do not have the rows that its footer says".to_owned();
+            Some(Err(parquet_error(place, ParquetError::General(reason))))
         };
         match &next {
             None if self.left > 0 => other(&self.place),

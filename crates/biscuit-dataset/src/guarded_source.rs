@@ -54,7 +54,7 @@ impl FileSource for GuardedSource {
         config: &FileScanConfig,
         partition: usize,
     ) -> Result<Box<dyn Morselizer>> {
-        Ok(Box::new(Guarded { place: Arc::default(), inner: self.0.create_morselizer(store, config, partition)? }))
+        Ok(Box::new(GuardedStep { place: Arc::default(), inner: self.0.create_morselizer(store, config, partition)? }))
     }
 
     fn table_schema(&self) -> &TableSchema {
@@ -135,7 +135,7 @@ impl FileSource for GuardedSource {
 
 /// A step of the engine's reading of a file.
 #[derive(Debug)]
-struct Guarded<T: ?Sized> {
+struct GuardedStep<T: ?Sized> {
     /// The file; empty before there is one.
     place: Arc<str>,
     inner: Box<T>,
@@ -159,21 +159,22 @@ fn caught<T>(place: &str, decode: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_panic(decode).unwrap_or_else(|e| Err(failed(place, e))).map_err(|e| named(place, e))
 }
 
-impl Morselizer for Guarded<dyn Morselizer> {
+impl Morselizer for GuardedStep<dyn Morselizer> {
     fn plan_file(&self, file: PartitionedFile) -> Result<Box<dyn MorselPlanner>> {
         let place: Arc<str> = file.object_meta.location.as_ref().into();
         let inner = caught(&place, || self.inner.plan_file(file))?;
-        Ok(Box::new(Guarded { place, inner }))
+        Ok(Box::new(GuardedStep { place, inner }))
     }
 }
 
-impl MorselPlanner for Guarded<dyn MorselPlanner> {
+impl MorselPlanner for GuardedStep<dyn MorselPlanner> {
     fn plan(self: Box<Self>) -> Result<Option<MorselPlan>> {
         let Self { place, inner } = *self;
         let Some(mut plan) = caught(&place, || inner.plan())? else { return Ok(None) };
-        let of = |inner| -> Box<dyn Morsel> { Box::new(Guarded { place: place.clone(), inner }) };
-        let planner =
-            |place: &Arc<str>, inner| -> Box<dyn MorselPlanner> { Box::new(Guarded { place: place.clone(), inner }) };
+        let of = |inner| -> Box<dyn Morsel> { Box::new(GuardedStep { place: place.clone(), inner }) };
+        let planner = |place: &Arc<str>, inner| -> Box<dyn MorselPlanner> {
+            Box::new(GuardedStep { place: place.clone(), inner })
+        };
         let morsels = plan.take_morsels().into_iter().map(of).collect();
         let planners = plan.take_ready_planners().into_iter().map(|inner| planner(&place, inner)).collect();
         let mut guarded_plan = MorselPlan::new().with_morsels(morsels).with_planners(planners);
@@ -188,7 +189,7 @@ impl MorselPlanner for Guarded<dyn MorselPlanner> {
     }
 }
 
-impl Morsel for Guarded<dyn Morsel> {
+impl Morsel for GuardedStep<dyn Morsel> {
     fn into_stream(self: Box<Self>) -> BoxStream<'static, Result<RecordBatch>> {
         let Self { place, inner } = *self;
         match caught(&place, || Ok(inner.into_stream())) {

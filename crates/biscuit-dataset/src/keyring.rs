@@ -9,20 +9,20 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaDataReader;
 use zeroize::Zeroizing;
 
-use crate::encryption::{Encryption, no_keys};
+use crate::encryption::{FileEncryption, no_keys};
 use crate::reader::parquet_error;
 
 /// How the Parquet library is to read a file in memory, which may be encrypted as a whole.
 ///
 /// # Errors
 /// `NoFileKeys`, `UnreadableParquet`, those of the keys.
-pub async fn reading(bytes: &Bytes, place: &str, keys: Option<&Encryption>) -> Result<ArrowReaderOptions> {
+pub async fn reading(bytes: &Bytes, place: &str, keys: Option<&FileEncryption>) -> Result<ArrowReaderOptions> {
     let options = ArrowReaderOptions::new();
     if !bytes.ends_with(ENCRYPTED_FOOTER) {
         return Ok(options);
     }
     let Some(keys) = keys else { return Err(no_keys(place, None)) };
-    let keyring = Keyring::new(place, keys)?;
+    let keyring = FileKeyring::new(place, keys)?;
     loop {
         let reader = ParquetMetaDataReader::new().with_decryption_properties(Some(keyring.properties.clone()));
         let parsed = reader.parse_and_finish(bytes);
@@ -37,26 +37,26 @@ pub async fn reading(bytes: &Bytes, place: &str, keys: Option<&Encryption>) -> R
 pub(crate) const ENCRYPTED_FOOTER: &[u8] = b"PARE";
 
 /// The keys of one file, which the Parquet library asks for while it cannot wait: what it misses is fetched before it is asked again.
-pub(crate) struct Keyring<'a> {
+pub(crate) struct FileKeyring<'a> {
     place: &'a str,
-    keys: &'a Encryption,
-    fetched: Arc<Fetched>,
+    keys: &'a FileEncryption,
+    fetched: Arc<FetchedKeys>,
     /// What the library reads the file with.
     pub(crate) properties: Arc<FileDecryptionProperties>,
 }
 
 #[derive(Default)]
-struct Fetched(Mutex<Keys>);
+struct FetchedKeys(Mutex<KeysByMetadata>);
 
 #[derive(Default)]
-struct Keys {
+struct KeysByMetadata {
     held: HashMap<Vec<u8>, Zeroizing<Vec<u8>>>,
     missing: BTreeSet<Vec<u8>>,
 }
 
-impl<'a> Keyring<'a> {
-    pub(crate) fn new(place: &'a str, keys: &'a Encryption) -> Result<Self> {
-        let fetched = Arc::new(Fetched::default());
+impl<'a> FileKeyring<'a> {
+    pub(crate) fn new(place: &'a str, keys: &'a FileEncryption) -> Result<Self> {
+        let fetched = Arc::new(FetchedKeys::default());
         let properties = FileDecryptionProperties::with_key_retriever(fetched.clone()).build();
         let properties = properties.map_err(|e| parquet_error(place, e))?;
         Ok(Self { place, keys, fetched, properties })
@@ -74,13 +74,13 @@ impl<'a> Keyring<'a> {
     }
 }
 
-impl Fetched {
-    fn keys(&self) -> MutexGuard<'_, Keys> {
+impl FetchedKeys {
+    fn keys(&self) -> MutexGuard<'_, KeysByMetadata> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl KeyRetriever for Fetched {
+impl KeyRetriever for FetchedKeys {
     fn retrieve_key(&self, metadata: &[u8]) -> parquet::errors::Result<Vec<u8>> {
         let mut keys = self.keys();
         if let Some(key) = keys.held.get(metadata) {

@@ -4,7 +4,7 @@ use std::path::{Component, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex};
 
 use biscuit_core::{Error, Result};
-use biscuit_journal::Storage;
+use biscuit_journal::TableStorage;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -12,7 +12,7 @@ use object_store::path::Path;
 /// A folder or file in a store.
 #[derive(Debug, Clone)]
 pub struct Location {
-    storage: Storage,
+    storage: TableStorage,
     path: Path,
     url: String,
 }
@@ -36,7 +36,7 @@ impl Location {
             }
             "memory" => {
                 let (name, path) = rest.split_once('/').unwrap_or((rest, ""));
-                Self::new(Storage::durable(memory(name)), path, url)
+                Self::new(TableStorage::durable(memory(name)), path, url)
             }
             "s3" | "s3a" => Self::s3(url, rest),
             _ => Err(invalid(url, "known are file://, s3://, s3a://, memory:// and plain paths")),
@@ -44,7 +44,7 @@ impl Location {
     }
 
     /// A folder of a storage that is open already; `url` is what messages call it.
-    pub fn new(storage: Storage, path: &str, url: &str) -> Result<Self> {
+    pub fn new(storage: TableStorage, path: &str, url: &str) -> Result<Self> {
         let path = Path::parse(path.trim_matches('/'))
             .map_err(|e| invalid(url, "its path is not valid").with_plain_source(e))?;
         if path.parts().next().is_none() {
@@ -65,7 +65,7 @@ impl Location {
                 parts.push(p.to_str().ok_or_else(|| invalid(url, "its path is not UTF-8"))?);
             }
         }
-        Self::new(Storage::local(Arc::new(LocalFileSystem::new())), &parts.join("/"), url)
+        Self::new(TableStorage::local(Arc::new(LocalFileSystem::new())), &parts.join("/"), url)
     }
 
     #[cfg(feature = "s3")]
@@ -77,7 +77,7 @@ impl Location {
             .with_allow_http(http)
             .build()
             .map_err(|e| invalid(url, "the S3 client cannot be made").with_plain_source(e))?;
-        Self::new(Storage::durable(Arc::new(store)), path, url)
+        Self::new(TableStorage::durable(Arc::new(store)), path, url)
     }
 
     #[cfg(not(feature = "s3"))]
@@ -86,7 +86,7 @@ impl Location {
     }
 
     /// The store.
-    pub fn storage(&self) -> &Storage {
+    pub fn storage(&self) -> &TableStorage {
         &self.storage
     }
 
@@ -96,7 +96,7 @@ impl Location {
     }
 
     /// The same place in a storage that wraps this one's.
-    pub fn with_storage(mut self, storage: Storage) -> Self {
+    pub fn with_storage(mut self, storage: TableStorage) -> Self {
         self.storage = storage;
         self
     }
@@ -118,10 +118,10 @@ const _: fn(&dyn OpenLocation) = |_| {};
 
 /// Opens locations as [`Location::parse`] does.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct ByUrl;
+pub struct OpenByUrl;
 
 #[async_trait::async_trait]
-impl OpenLocation for ByUrl {
+impl OpenLocation for OpenByUrl {
     async fn open(&self, url: &str) -> Result<Location> {
         Location::parse(url)
     }
@@ -165,8 +165,8 @@ fn memory(name: &str) -> Arc<InMemory> {
     stores.entry(name.to_owned()).or_default().clone()
 }
 
-fn invalid(url: &str, why: &str) -> Error {
-    Error::usage("InvalidUrl", format!("`{url}` cannot be used: {why}"))
+fn invalid(url: &str, reason: &str) -> Error {
+    Error::usage("InvalidUrl", format!("`{url}` cannot be used: {reason}"))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
-use biscuit_schema::{Column, ColumnType, coerce_column};
+use biscuit_schema::{ColumnType, ContractColumn, coerce_column};
 use datafusion::arrow::array::{Array, ArrayRef, Scalar, StringArray};
 use datafusion::arrow::compute::kernels::cmp::not_distinct;
 use datafusion::arrow::util::display::array_value_to_string;
@@ -18,7 +18,7 @@ pub(crate) async fn check_path_column(file: &OpenFile, name: &str) -> Result<()>
     let value = file.file.partition.iter().find(|(n, _)| n == name).and_then(|(_, value)| value.as_deref());
     let field = file.schema().field_with_name(name);
     let field = field.map_err(|e| Error::internal("a column of the file is not in it").with_source(e))?;
-    let said = PathValue::new(name, value, &Column::new(name, ColumnType::of_arrow(field.data_type().clone())))
+    let said = PathValue::new(name, value, &ContractColumn::new(name, ColumnType::of_arrow(field.data_type().clone())))
         .map_err(|e| e.in_file(&file.file.path))?;
     if by_statistics(file, name, &said) {
         return Ok(());
@@ -57,7 +57,7 @@ fn by_statistics(file: &OpenFile, name: &str, said: &PathValue) -> bool {
 pub struct PathValue {
     name: String,
     text: Option<String>,
-    column: Column,
+    column: ContractColumn,
     /// One value, in the column's type.
     value: ArrayRef,
 }
@@ -67,7 +67,7 @@ impl PathValue {
     ///
     /// # Errors
     /// `Unparseable`, `Overflow` and the other codes of a coercion, if the text does not fit the column.
-    pub fn new(name: &str, text: Option<&str>, column: &Column) -> Result<Self> {
+    pub fn new(name: &str, text: Option<&str>, column: &ContractColumn) -> Result<Self> {
         let values: ArrayRef = Arc::new(StringArray::from(vec![text]));
         let made = coerce_column(column, &values)?;
         match made.refused.first() {

@@ -95,9 +95,9 @@ impl TableFiles {
 
 /// Files whose footers were read: these are not read again, and have the keys of what is encrypted.
 #[derive(Debug)]
-struct Opened(HashMap<Path, FileReader>);
+struct OpenedFiles(HashMap<Path, FileReader>);
 
-impl ParquetFileReaderFactory for Opened {
+impl ParquetFileReaderFactory for OpenedFiles {
     fn create_reader(
         &self,
         _: usize,
@@ -162,7 +162,7 @@ impl TableProvider for TableFiles {
             checked.map_err(|e| DataFusionError::External(Box::new(e)))?;
         }
         let readers = files.iter().map(|(file, _)| (file.file.object.clone(), file.reader().clone())).collect();
-        let mut source = ParquetSource::new(table).with_parquet_file_reader_factory(Arc::new(Opened(readers)));
+        let mut source = ParquetSource::new(table).with_parquet_file_reader_factory(Arc::new(OpenedFiles(readers)));
         // The library reads all of a file's page index or fails.
         if files.iter().any(|(file, _)| file.is_closed()) {
             source = source.with_enable_page_index(false);

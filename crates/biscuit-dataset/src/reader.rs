@@ -15,10 +15,10 @@ use parquet::arrow::async_reader::{AsyncFileReader, MetadataFetch};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader};
 
-use crate::encryption::{Encryption, no_keys};
+use crate::encryption::{FileEncryption, no_keys};
 pub(crate) use crate::engine_error::parquet_error;
 use crate::guarded::{guarded, panicked};
-use crate::keyring::{ENCRYPTED_FOOTER, Keyring};
+use crate::keyring::{ENCRYPTED_FOOTER, FileKeyring};
 
 /// Bytes that are fetched from the end at first: most footers are shorter.
 const FOOTER: usize = 64 * 1024;
@@ -81,7 +81,7 @@ impl FileReader {
             let of = before.checked_sub(1).map(|at| columns[at]);
             let of = of.filter(|((begin, length), _)| range.end <= begin.saturating_add(*length));
             let Some((_, column)) = of else { continue };
-            check_parquet_pages(column, bytes).map_err(|why| self.object.damaged(&why))?;
+            check_parquet_pages(column, bytes).map_err(|reason| self.object.damaged(&reason))?;
             self.check_times(column, bytes).map_err(|e| external_error(e.in_file(&self.object.path)))?;
         }
         Ok(())
@@ -92,7 +92,11 @@ impl FileReader {
     }
 
     /// Fetches the columns of a row group that are to be decoded.
-    pub(crate) async fn hold(self, group: usize, columns: &ProjectionMask) -> parquet::errors::Result<HeldGroup> {
+    pub(crate) async fn hold(
+        self,
+        group: usize,
+        columns: &ProjectionMask,
+    ) -> parquet::errors::Result<BufferedRowGroup> {
         let group = self.metadata.row_group(group);
         let leaves = (0..group.num_columns()).filter(|leaf| columns.leaf_included(*leaf)).collect::<Vec<_>>();
         let range = |leaf: &usize| {
@@ -102,7 +106,7 @@ impl FileReader {
         let ranges: Vec<_> = leaves.iter().map(range).collect();
         let found = self.object.store.get_ranges(&self.object.path, &ranges).await.map_err(external)?;
         let held = leaves.into_iter().zip(ranges.into_iter().zip(found)).collect();
-        Ok(HeldGroup { file: self, held })
+        Ok(BufferedRowGroup { file: self, held })
     }
 
     /// Page indexes are looked at before they are decoded, as footers are: they are what is fetched besides pages, which come by several
@@ -119,7 +123,8 @@ impl FileReader {
             let offsets = (column.offset_index_offset(), column.offset_index_length());
             let bounds = (column.column_index_offset(), column.column_index_length());
             for index in [offsets, bounds].into_iter().filter_map(within) {
-                check_thrift(index).map_err(|why| self.object.damaged(&format!("a page index is damaged: {why}")))?;
+                check_thrift(index)
+                    .map_err(|reason| self.object.damaged(&format!("a page index is damaged: {reason}")))?;
             }
         }
         Ok(())
@@ -127,20 +132,20 @@ impl FileReader {
 }
 
 /// A file of which columns of one row group are in memory.
-pub(crate) struct HeldGroup {
+pub(crate) struct BufferedRowGroup {
     file: FileReader,
     /// By the number of the leaf column: where it is in the file, and its bytes.
     held: BTreeMap<usize, (Range<u64>, Bytes)>,
 }
 
-impl HeldGroup {
+impl BufferedRowGroup {
     /// How many rows of it may be decoded at a time, `wanted` at most.
     pub(crate) fn rows_at_a_time(&self, group: usize, wanted: usize) -> parquet::errors::Result<usize> {
         let group = self.file.metadata.row_group(group);
         let columns = self.held.iter().map(|(leaf, (_, bytes))| (group.column(*leaf), bytes.clone()));
         let checked = columns.clone().try_for_each(|(column, pages)| self.file.check_times(column, &pages));
         checked.map_err(external_error)?;
-        parquet_rows_at_a_time(group, columns, wanted).map_err(|why| external_error(damaged(&why)))
+        parquet_rows_at_a_time(group, columns, wanted).map_err(|reason| external_error(damaged(&reason)))
     }
 
     fn part(&self, wanted: &Range<u64>) -> Option<Bytes> {
@@ -151,7 +156,7 @@ impl HeldGroup {
     }
 }
 
-impl AsyncFileReader for HeldGroup {
+impl AsyncFileReader for BufferedRowGroup {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
         match self.part(&range) {
             Some(bytes) => std::future::ready(Ok(bytes)).boxed(),
@@ -176,13 +181,13 @@ impl AsyncFileReader for HeldGroup {
 
 impl ObjectReader {
     /// What was found wrong before a decoder saw it; these words quote nothing of the file.
-    fn damaged(&self, why: &str) -> ParquetError {
-        external_error(damaged(why).in_file(&self.path))
+    fn damaged(&self, reason: &str) -> ParquetError {
+        external_error(damaged(reason).in_file(&self.path))
     }
 }
 
-fn damaged(why: &str) -> Error {
-    Error::data("UnreadableParquet", format!("the file cannot be read as Parquet: {why}"))
+fn damaged(reason: &str) -> Error {
+    Error::data("UnreadableParquet", format!("the file cannot be read as Parquet: {reason}"))
 }
 
 fn external_error(e: Error) -> ParquetError {
@@ -190,12 +195,12 @@ fn external_error(e: Error) -> ParquetError {
 }
 
 /// The end of an object, which is fetched once.
-struct Tail<'a> {
+struct ObjectTail<'a> {
     object: &'a ObjectReader,
     held: Option<(u64, Bytes)>,
 }
 
-impl Tail<'_> {
+impl ObjectTail<'_> {
     async fn get(&mut self, range: Range<u64>) -> parquet::errors::Result<Bytes> {
         let slice = |(from, bytes): &(u64, Bytes)| {
             let at = |n: u64| n.checked_sub(*from).and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= bytes.len());
@@ -224,7 +229,7 @@ impl Tail<'_> {
         let Some(begin) = length.and_then(|length| (size - 8).checked_sub(length)) else { return Ok(()) };
         let footer = self.get(begin..size).await?;
         let footer = footer.get(..footer.len().saturating_sub(8)).unwrap_or_default();
-        check_parquet_footer(footer, size).map_err(|why| self.object.damaged(&why))
+        check_parquet_footer(footer, size).map_err(|reason| self.object.damaged(&reason))
     }
 
     fn has_encrypted_footer(&self) -> bool {
@@ -233,14 +238,14 @@ impl Tail<'_> {
     }
 }
 
-impl MetadataFetch for &mut Tail<'_> {
+impl MetadataFetch for &mut ObjectTail<'_> {
     fn fetch(&mut self, range: Range<u64>) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
         self.get(range).boxed()
     }
 }
 
 /// A footer.
-pub(crate) struct Footer {
+pub(crate) struct ParquetFooter {
     pub(crate) metadata: Arc<ParquetMetaData>,
     /// Whether it is encrypted in the file.
     pub(crate) encrypted: bool,
@@ -250,8 +255,12 @@ pub(crate) struct Footer {
 ///
 /// # Errors
 /// `NoFileKeys` for one that is encrypted, where there are no keys; those of the keys; `UnreadableParquet`; those of the store.
-pub(crate) async fn fetch_footer(object: &ObjectReader, place: &str, keys: Option<&Encryption>) -> Result<Footer> {
-    let mut tail = Tail { object, held: None };
+pub(crate) async fn fetch_footer(
+    object: &ObjectReader,
+    place: &str,
+    keys: Option<&FileEncryption>,
+) -> Result<ParquetFooter> {
+    let mut tail = ObjectTail { object, held: None };
     if object.size > 0 {
         tail.check().await.map_err(|e| parquet_error(place, e))?;
     }
@@ -260,21 +269,21 @@ pub(crate) async fn fetch_footer(object: &ObjectReader, place: &str, keys: Optio
     let encrypted = tail.has_encrypted_footer();
     match read {
         Err(_) if encrypted && keys.is_none() => Err(no_keys(place, None)),
-        read => Ok(Footer { metadata: Arc::new(read.map_err(|e| parquet_error(place, e))?), encrypted }),
+        read => Ok(ParquetFooter { metadata: Arc::new(read.map_err(|e| parquet_error(place, e))?), encrypted }),
     }
 }
 
 async fn decode_footer(
-    tail: &mut Tail<'_>,
+    tail: &mut ObjectTail<'_>,
     place: &str,
-    keys: Option<&Encryption>,
+    keys: Option<&FileEncryption>,
 ) -> Result<parquet::errors::Result<ParquetMetaData>> {
     let size = tail.object.size;
     let reader = || ParquetMetaDataReader::new().with_prefetch_hint(Some(FOOTER));
     Ok(match keys {
         None => reader().load_and_finish(tail, size).await,
         Some(keys) => {
-            let keyring = Keyring::new(place, keys)?;
+            let keyring = FileKeyring::new(place, keys)?;
             loop {
                 let reader = reader().with_decryption_properties(Some(keyring.properties.clone()));
                 let read = reader.load_and_finish(&mut *tail, size).await;

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use biscuit_core::{Error, ErrorKind, Result};
-use biscuit_journal::{Writers, store_error};
+use biscuit_journal::{WriterPolicy, store_error};
 use datafusion::dataframe::DataFrame;
 use futures::TryStreamExt;
 use object_store::{ObjectStoreExt, PutMode, UpdateVersion};
@@ -21,7 +21,7 @@ use crate::file_writer::{ParquetOptions, unfit};
 pub async fn write_single(
     place: &Location,
     rows: DataFrame,
-    writers: Writers,
+    writers: WriterPolicy,
     options: &ParquetOptions,
 ) -> Result<u64> {
     let (store, path) = (&place.storage().store, place.path());
@@ -38,7 +38,7 @@ pub async fn write_single(
     let put = store.put_opts(path, bytes.clone().into(), mode.into()).await;
     let put = match put {
         Err(object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. })
-            if writers == Writers::One =>
+            if writers == WriterPolicy::One =>
         {
             store.put(path, bytes.into()).await
         }

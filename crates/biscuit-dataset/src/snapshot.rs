@@ -2,7 +2,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use biscuit_core::{CommitId, Error, Result};
-use biscuit_journal::{Committed, Head, Observed, Outcome};
+use biscuit_journal::{CommitOutcome, CommitSummary, ObservedTable, TableHead};
 use biscuit_schema::{ColumnType, merge_schemas, type_name};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::dataframe::DataFrame;
@@ -15,13 +15,13 @@ use serde_json::Value;
 
 use crate::dataset::Dataset;
 use crate::encrypted_table::hidden_of;
-use crate::encryption::Hidden;
+use crate::encryption::EncryptedParts;
 use crate::engine_error::engine_error;
 use crate::file::{DataFile, OpenFile};
 use crate::folder_spelling::FolderSpelling;
 use crate::hive::{check_partition_names, partition_values};
 use crate::provider::TableFiles;
-use crate::snapshot_store::{Pinned, SnapshotStore};
+use crate::snapshot_store::{PinnedFile, TableVersionStore};
 use crate::table_writer::{TableWriter, WriteOptions};
 
 /// The facts in the journal that hold the types of partition columns, and all columns of the table for when no file
@@ -44,20 +44,20 @@ pub enum WriteMode {
 
 /// The table as one run sees it: what is loaded from it and what is written on top of it have the same base.
 #[derive(Debug, Clone)]
-pub struct Snapshot {
+pub struct TableVersion {
     pub(crate) dataset: Dataset,
     /// What the journal observed.
-    pub observed: Observed,
+    pub observed: ObservedTable,
     pub(crate) files: Vec<DataFile>,
     partition: Vec<(String, DataType)>,
     /// What is encrypted in its files, as far as it is known.
-    pub(crate) hidden: Hidden,
+    pub(crate) hidden: EncryptedParts,
     /// What options of a write name besides the dataset.
     pub(crate) named: BTreeSet<String>,
 }
 
-impl Snapshot {
-    pub(crate) fn new(dataset: Dataset, observed: Observed) -> Result<Self> {
+impl TableVersion {
+    pub(crate) fn new(dataset: Dataset, observed: ObservedTable) -> Result<Self> {
         let mut files = Vec::with_capacity(observed.files.len());
         let root = dataset.location().path();
         for f in &observed.files {
@@ -66,7 +66,7 @@ impl Snapshot {
                 Path::parse(object).map_err(|e| Error::data("InvalidPath", format!("`{}`", f.path)).with_source(e))?;
             files.push(DataFile { path: f.path.clone(), object, size: f.size, partition: partition_values(&f.path)? });
         }
-        let partition = partition_columns(&files, observed.head.meta.get(PARTITION_TYPES))?;
+        let partition = partition_columns(&files, observed.head.properties.get(PARTITION_TYPES))?;
         let hidden = hidden_of(&observed.head)?;
         Ok(Self { dataset, observed, files, partition, hidden, named: BTreeSet::new() })
     }
@@ -101,9 +101,9 @@ impl Snapshot {
             let live = self.observed.head.live.get(&file.path);
             let state = self.dataset.journal().state_root();
             let staged = live.and_then(|l| l.staged.as_ref()).and_then(|s| Path::parse(format!("{state}/{s}")).ok());
-            pinned.insert(file.object.clone(), Pinned { etag: listed.etag.clone(), staged });
+            pinned.insert(file.object.clone(), PinnedFile { etag: listed.etag.clone(), staged });
         }
-        Arc::new(SnapshotStore::new(self.dataset.location().storage().store.clone(), pinned))
+        Arc::new(TableVersionStore::new(self.dataset.location().storage().store.clone(), pinned))
     }
 
     /// All files with their footers read, in the order of their paths.
@@ -141,7 +141,7 @@ impl Snapshot {
     /// Those of [`merge_schemas`], naming the file.
     pub fn schema(&self, files: &[OpenFile]) -> Result<SchemaRef> {
         if files.is_empty() {
-            return kept_columns(self.observed.head.meta.get(COLUMNS));
+            return kept_columns(self.observed.head.properties.get(COLUMNS));
         }
         let mut schema = Schema::empty();
         for f in files {
@@ -158,9 +158,9 @@ impl Snapshot {
     /// # Errors
     /// `Diverged` where the journal's fact cannot be read.
     pub fn known_schema(&self) -> Result<Option<SchemaRef>> {
-        let known = self.observed.head.meta.contains_key(COLUMNS);
-        let as_it_was = known && self.observed.foreign.is_empty() && !self.observed.diverged;
-        as_it_was.then(|| kept_columns(self.observed.head.meta.get(COLUMNS))).transpose()
+        let known = self.observed.head.properties.contains_key(COLUMNS);
+        let as_it_was = known && self.observed.external.is_empty() && !self.observed.diverged;
+        as_it_was.then(|| kept_columns(self.observed.head.properties.get(COLUMNS))).transpose()
     }
 
     /// The rows as a DataFrame. Filters on partition columns choose the files that are opened; other filters choose row
@@ -181,7 +181,7 @@ impl Snapshot {
     /// `NoFileKeys` where something is encrypted in the table and there are no keys; `MissingColumn` and `EncryptedColumn` for columns that cannot be
     /// encrypted. `Conflict` if another run has committed since; `PartitioningDiffers` if the table's folders are others;
     /// `EmptyReplacement`; those of [`TableWriter`] and of the rows themselves. After an error nothing is changed.
-    pub async fn write(&self, rows: DataFrame, mode: WriteMode, options: &WriteOptions) -> Result<Committed> {
+    pub async fn write(&self, rows: DataFrame, mode: WriteMode, options: &WriteOptions) -> Result<CommitSummary> {
         self.write_as(rows, mode, options, None).await
     }
 
@@ -192,9 +192,15 @@ impl Snapshot {
         mode: WriteMode,
         options: &WriteOptions,
         commit: Option<&CommitId>,
-    ) -> Result<Committed> {
+    ) -> Result<CommitSummary> {
         if let Some(version) = commit.and_then(|id| self.observed.head.committed(id)) {
-            return Ok(Committed { version, outcome: Outcome::Unchanged, exceptions: vec![], adopted: 0, ghosts: 0 });
+            return Ok(CommitSummary {
+                version,
+                outcome: CommitOutcome::Unchanged,
+                exceptions: vec![],
+                adopted: 0,
+                orphan_files: 0,
+            });
         }
         self.check_partitioning(&options.partition_by, mode)?;
         if mode != WriteMode::Append {
@@ -203,13 +209,13 @@ impl Snapshot {
         let (this, parquet) = self.clone().for_writing(&options.parquet, &[]).await?;
         let options = &options.clone().with_parquet(parquet);
         let schema = Arc::clone(rows.schema().inner());
-        let known = kept_columns(self.observed.head.meta.get(COLUMNS))?;
+        let known = kept_columns(self.observed.head.properties.get(COLUMNS))?;
         this.check_encrypted(&|name| known.index_of(name).is_ok() || schema.index_of(name).is_ok())?;
         let journal = self.dataset.journal();
         let mut replace = journal.replace(&self.observed);
         commit.inspect(|id| replace.with_commit_id(id));
-        for (name, value) in this.facts(&schema, &options.partition_by)? {
-            replace.with_meta(name, value);
+        for (name, value) in this.properties(&schema, &options.partition_by)? {
+            replace.with_properties(name, value);
         }
         let written = self.stage(&mut replace, rows, options).await;
         let (count, folders) = match written {
@@ -226,11 +232,11 @@ impl Snapshot {
                 return Err(Error::data("EmptyReplacement", "there are no new rows, and the table would be emptied"));
             }
             WriteMode::ReplaceAll | WriteMode::ReplaceAllEvenByNothing => {
-                self.observed.files.iter().for_each(|f| replace.retire(f));
+                self.observed.files.iter().for_each(|f| replace.remove(f));
             }
             WriteMode::ReplacePartitions => {
                 let there = self.observed.files.iter().filter(|f| folders.contains(f.folder()));
-                there.for_each(|f| replace.retire(f));
+                there.for_each(|f| replace.remove(f));
             }
         }
         replace.commit().await
@@ -240,7 +246,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// `MissingColumn`, `PartitionColumns`, `PartitionType`.
-    pub fn facts(&self, schema: &SchemaRef, partition_by: &[String]) -> Result<[(&'static str, Value); 3]> {
+    pub fn properties(&self, schema: &SchemaRef, partition_by: &[String]) -> Result<[(&'static str, Value); 3]> {
         let column = |f: &Arc<Field>| {
             let t = type_name(&biscuit_schema::plain_type(f.data_type()))?;
             Some(Value::Array(vec![Value::String(f.name().clone()), Value::String(t)]))
@@ -249,12 +255,12 @@ impl Snapshot {
         let columns = schema.fields().iter().filter_map(column).collect();
         let mut types = partition_types(schema, partition_by)?;
         self.keep_unsaid(&mut types);
-        Ok([(COLUMNS, Value::Array(columns)), (PARTITION_TYPES, types), self.encrypted_fact()])
+        Ok([(COLUMNS, Value::Array(columns)), (PARTITION_TYPES, types), self.encrypted_property()])
     }
 
     /// Leaves out the types of partition columns that files of others have as digits, and that nothing has said to be text: these may be numbers.
     fn keep_unsaid(&self, types: &mut Value) {
-        let said = self.observed.head.meta.get(PARTITION_TYPES).and_then(Value::as_object);
+        let said = self.observed.head.properties.get(PARTITION_TYPES).and_then(Value::as_object);
         let Some(types) = types.as_object_mut() else { return };
         for (at, (name, t)) in self.partition.iter().enumerate() {
             let values = || self.files.iter().filter_map(|f| f.partition.get(at)?.1.as_deref());
@@ -267,7 +273,7 @@ impl Snapshot {
 
     async fn stage(
         &self,
-        replace: &mut biscuit_journal::Replace<'_>,
+        replace: &mut biscuit_journal::TableCommit<'_>,
         rows: DataFrame,
         options: &WriteOptions,
     ) -> Result<(u64, BTreeSet<String>)> {
@@ -289,7 +295,7 @@ impl Snapshot {
     /// # Errors
     /// `PartitionType`.
     pub fn folder_spelling(&self) -> Result<FolderSpelling> {
-        let declared = self.observed.head.meta.get(PARTITION_TYPES).and_then(Value::as_object);
+        let declared = self.observed.head.properties.get(PARTITION_TYPES).and_then(Value::as_object);
         let column = |(name, t): &(String, DataType)| {
             (name.clone(), t.clone(), declared.is_some_and(|declared| declared.contains_key(name)))
         };
@@ -320,8 +326,8 @@ pub const LAYER: &str = "layer";
 ///
 /// # Errors
 /// `RawLayer` if it was declared raw. `what` is what is not done: `merged into`.
-pub fn refuse_raw(head: &Head, what: &str) -> Result<()> {
-    if head.meta.get(LAYER).and_then(Value::as_str) != Some("raw") {
+pub fn refuse_raw(head: &TableHead, what: &str) -> Result<()> {
+    if head.properties.get(LAYER).and_then(Value::as_str) != Some("raw") {
         return Ok(());
     }
     let message = format!("the table is declared raw: it is added to, and never {what}");

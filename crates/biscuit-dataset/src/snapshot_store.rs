@@ -13,7 +13,7 @@ use object_store::{
 
 /// Where a file of a snapshot may be.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Pinned {
+pub(crate) struct PinnedFile {
     /// The ETag it has at its final name; another one there is another file.
     pub(crate) etag: Option<String>,
     /// Its staged name, while its version is not finished.
@@ -23,13 +23,13 @@ pub(crate) struct Pinned {
 /// Reads the files of one snapshot: each by its final name, else its staged name, else its final name again, and only if
 /// its ETag is the snapshot's. Everything else is not supported, so that nothing can be written through it.
 #[derive(Debug)]
-pub(crate) struct SnapshotStore {
+pub(crate) struct TableVersionStore {
     inner: Arc<dyn ObjectStore>,
-    files: HashMap<Path, Pinned>,
+    files: HashMap<Path, PinnedFile>,
 }
 
-impl SnapshotStore {
-    pub(crate) fn new(inner: Arc<dyn ObjectStore>, files: HashMap<Path, Pinned>) -> Self {
+impl TableVersionStore {
+    pub(crate) fn new(inner: Arc<dyn ObjectStore>, files: HashMap<Path, PinnedFile>) -> Self {
         Self { inner, files }
     }
 }
@@ -40,11 +40,11 @@ pub fn as_listed(
     store: Arc<dyn ObjectStore>,
     objects: impl IntoIterator<Item = (Path, Option<String>)>,
 ) -> Arc<dyn ObjectStore> {
-    let files = objects.into_iter().map(|(path, etag)| (path, Pinned { etag, staged: None })).collect();
-    Arc::new(SnapshotStore::new(store, files))
+    let files = objects.into_iter().map(|(path, etag)| (path, PinnedFile { etag, staged: None })).collect();
+    Arc::new(TableVersionStore::new(store, files))
 }
 
-impl fmt::Display for SnapshotStore {
+impl fmt::Display for TableVersionStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "snapshot of {}", self.inner)
     }
@@ -55,7 +55,7 @@ fn read_only(operation: &str) -> Error {
 }
 
 #[async_trait]
-impl ObjectStore for SnapshotStore {
+impl ObjectStore for TableVersionStore {
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         let Some(pinned) = self.files.get(location) else { return self.inner.get_opts(location, options).await };
         let at_final = || {

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use biscuit_core::Result;
-use biscuit_journal::{Journal, Replace, StagedFile, Stager};
+use biscuit_journal::{FileStager, Journal, StagedFile, TableCommit};
 use datafusion::arrow::array::RecordBatch;
 use object_store::ObjectStore;
 
@@ -77,7 +77,7 @@ impl WriteOptions {
 /// that several can be at work at a time.
 #[derive(Debug)]
 pub struct PartitionedWriter {
-    stager: Stager,
+    stager: FileStager,
     store: Arc<dyn ObjectStore>,
     options: WriteOptions,
     parent: String,
@@ -91,7 +91,7 @@ pub struct PartitionedWriter {
 
 impl PartitionedWriter {
     /// A writer into the staging of a change of this journal's table.
-    pub fn new(journal: &Journal, stager: Stager, options: &WriteOptions) -> Self {
+    pub fn new(journal: &Journal, stager: FileStager, options: &WriteOptions) -> Self {
         Self {
             stager,
             store: journal.storage().store.clone(),
@@ -209,13 +209,13 @@ impl PartitionedWriter {
 /// Writes rows into a change of a table, a file or more for each partition, in bounded memory.
 #[derive(Debug)]
 pub struct TableWriter<'a, 'b> {
-    replace: &'a mut Replace<'b>,
+    replace: &'a mut TableCommit<'b>,
     rows: PartitionedWriter,
 }
 
 impl<'a, 'b> TableWriter<'a, 'b> {
     /// A writer into the staging of `replace`, which gets the files to publish.
-    pub fn new(journal: &'a Journal, replace: &'a mut Replace<'b>, options: &'a WriteOptions) -> Self {
+    pub fn new(journal: &'a Journal, replace: &'a mut TableCommit<'b>, options: &'a WriteOptions) -> Self {
         let rows = PartitionedWriter::new(journal, replace.stager(), options);
         Self { replace, rows }
     }

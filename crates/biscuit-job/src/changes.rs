@@ -1,6 +1,6 @@
 use biscuit_change::{BadRows, DebeziumOptions, DmsOptions, RowsOptions};
 use biscuit_core::Result;
-use biscuit_merge::{Format, IgnoreNull};
+use biscuit_merge::{ChangeFormat, IgnoreNull};
 use biscuit_schema::{Contract, OnError};
 use datafusion::arrow::datatypes::SchemaRef;
 
@@ -12,7 +12,7 @@ pub(crate) fn format_of(
     output: &OutputSpec,
     contract: Option<Contract>,
     expected: Option<SchemaRef>,
-) -> Result<Format> {
+) -> Result<ChangeFormat> {
     // A null that means "not given" must not become the default.
     let ignore = IgnoreNull::named(&output.ignore_null);
     let contract = contract.map(|contract| contract.without_defaults(|name| ignore.covers(name)));
@@ -26,7 +26,7 @@ pub(crate) fn format_of(
             let mut options = DebeziumOptions::default().with_key(output.key.clone()).with_order(output.order.clone());
             (options.table, options.contract) = (table, contract);
             options.placeholder.clone_from(&source.placeholder);
-            Format::Debezium(options)
+            ChangeFormat::Debezium(options)
         }
         SourceFormat::Dms => {
             let mut options = DmsOptions::default().with_key(output.key.clone()).with_order(output.order.clone());
@@ -39,12 +39,12 @@ pub(crate) fn format_of(
                 (&source.csv_null, &mut options.null),
                 (&source.before_image, &mut options.before_image),
             ];
-            for (given, default) in defaults {
-                if let Some(given) = given {
-                    default.clone_from(given);
+            for (present, default) in defaults {
+                if let Some(present) = present {
+                    default.clone_from(present);
                 }
             }
-            Format::Dms(options)
+            ChangeFormat::Dms(options)
         }
         SourceFormat::Rows => {
             let mut options = RowsOptions::default();
@@ -53,9 +53,9 @@ pub(crate) fn format_of(
             options.op.clone_from(&source.op);
             options.op_map = source.op_map()?;
             options.placeholder.clone_from(&source.placeholder);
-            Format::Rows(options)
+            ChangeFormat::Rows(options)
         }
         _ => return Err(invalid("a format of rows has no change records")),
     };
-    Ok(format.with_bad_rows(bad_rows).with_max_unpacked(source.max_unpacked))
+    Ok(format.with_bad_rows(bad_rows).with_max_decompressed(source.max_decompressed))
 }

@@ -1,9 +1,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use biscuit_bookmark::{Bookmark, BookmarkOptions, Input, Limit, Mode, Object, Place, Selection, State, list};
+use biscuit_bookmark::{
+    Bookmark, BookmarkOptions, BookmarkState, InputSelection, ListedInput, ReadMode, RunLimit, SourceObject,
+    SourcePlace, list,
+};
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{OpenLocation, Snapshot};
+use biscuit_dataset::{OpenLocation, TableVersion};
 use serde_json::json;
 
 use crate::input::InputFile;
@@ -11,20 +14,20 @@ use crate::spec::{JobSpec, OutputMode, SourceSpec};
 
 /// Opens places of input: where a job decides how stores are listed.
 #[async_trait::async_trait]
-pub trait OpenPlace: std::fmt::Debug + Send + Sync {
+pub trait OpenSource: std::fmt::Debug + Send + Sync {
     /// The place of a path or URL of a file, a folder or a glob.
-    async fn place(&self, url: &str) -> Result<Place>;
+    async fn place(&self, url: &str) -> Result<SourcePlace>;
 }
 
-const _: fn(&dyn OpenPlace) = |_| {};
+const _: fn(&dyn OpenSource) = |_| {};
 
 /// Opens places through the store of a location, which knows no storage classes.
 #[derive(Debug, Clone)]
-pub struct PlaceByLocation(pub Arc<dyn OpenLocation>);
+pub struct OpenByLocation(pub Arc<dyn OpenLocation>);
 
 #[async_trait::async_trait]
-impl OpenPlace for PlaceByLocation {
-    async fn place(&self, url: &str) -> Result<Place> {
+impl OpenSource for OpenByLocation {
+    async fn place(&self, url: &str) -> Result<SourcePlace> {
         let wild = url.find(['*', '?', '[']).map(|at| url[..at].rfind('/').map_or(0, |i| i + 1));
         let (folder, pattern) = url.split_at(wild.unwrap_or(url.len()));
         let location = self.0.open(if folder.is_empty() { "." } else { folder }).await?;
@@ -35,26 +38,26 @@ impl OpenPlace for PlaceByLocation {
                 format!("{}://{}/", scheme.to_lowercase(), rest.split('/').next().unwrap_or_default())
             }
         };
-        Place::new(location.storage(), &base, &format!("{}/{pattern}", location.path()))
+        SourcePlace::new(location.storage(), &base, &format!("{}/{pattern}", location.path()))
     }
 }
 
 /// What is chosen of a source for an output.
 #[derive(Debug)]
-pub(crate) struct Chosen {
+pub(crate) struct ChosenInput {
     pub(crate) source: String,
     /// The name of its bookmark; none if everything is read every time.
     pub(crate) bookmark: Option<String>,
-    pub(crate) state: State,
-    pub(crate) input: Arc<Input>,
-    pub(crate) selection: Selection,
+    pub(crate) state: BookmarkState,
+    pub(crate) input: Arc<ListedInput>,
+    pub(crate) selection: InputSelection,
     /// Whether folders such as `dt=2024-02-28` are columns.
     pub(crate) hive_partitioning: bool,
 }
 
-impl Chosen {
-    pub(crate) fn files(&self, objects: &[Object]) -> Result<Vec<Arc<InputFile>>> {
-        let file = |object: &Object| {
+impl ChosenInput {
+    pub(crate) fn files(&self, objects: &[SourceObject]) -> Result<Vec<Arc<InputFile>>> {
+        let file = |object: &SourceObject| {
             let (store, path) = self.input.find(object)?;
             let file = InputFile::new(&object.url, store, path, object.size, object.etag.clone());
             Ok(Arc::new(match self.hive_partitioning {
@@ -70,10 +73,10 @@ impl Chosen {
 pub(crate) async fn choose(
     job: &JobSpec,
     sources: &[String],
-    snapshot: &Snapshot,
-    places: &dyn OpenPlace,
-    (output, mode): (OutputMode, &Mode),
-) -> Result<Vec<Chosen>> {
+    snapshot: &TableVersion,
+    places: &dyn OpenSource,
+    (output, mode): (OutputMode, &ReadMode),
+) -> Result<Vec<ChosenInput>> {
     let mut chosen = Vec::new();
     for name in sources {
         let spec = &job.sources[name];
@@ -85,7 +88,7 @@ pub(crate) async fn choose(
             opened.push(places.place(&url).await?);
         }
         let input = list(&opened).await?;
-        let mode = if bookmark.is_some() { mode } else { &Mode::Full };
+        let mode = if bookmark.is_some() { mode } else { &ReadMode::Full };
         let selection = state.select(&input, mode)?;
         selection.warnings.iter().filter(|_| bookmark.is_some()).for_each(|w| tracing::warn!("{w}"));
         if let Some(url) = selection.gone.first().filter(|_| !spec.allow_missing) {
@@ -94,7 +97,7 @@ pub(crate) async fn choose(
         }
         let (source, bookmark) = (name.clone(), bookmark.map(str::to_owned));
         let (input, hive_partitioning) = (Arc::new(input), spec.hive_partitioning);
-        chosen.push(Chosen { source, bookmark, state, input, selection, hive_partitioning });
+        chosen.push(ChosenInput { source, bookmark, state, input, selection, hive_partitioning });
     }
     let mut names = BTreeMap::new();
     for c in &chosen {
@@ -114,10 +117,10 @@ fn options(spec: &SourceSpec, output: OutputMode) -> Result<BookmarkOptions> {
     };
     Ok(options
         .with_identity(spec.identity)
-        .with_look_back(spec.look_back()?)
+        .with_allowed_lateness(spec.allowed_lateness()?)
         .with_late(spec.late)
         .with_overwritten(spec.overwritten)
-        .with_limit(Limit { files: spec.limit_files, bytes: spec.limit_bytes })
+        .with_limit(RunLimit { files: spec.limit_files, bytes: spec.limit_bytes })
         .with_allow_empty(spec.allow_empty)
         .with_reading(json!({"format": spec.format})))
 }

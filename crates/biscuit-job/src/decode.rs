@@ -17,15 +17,15 @@ use crate::spec::CsvSpec;
 pub(crate) const BATCH: usize = 8192;
 
 /// Rows that follow one another in a file, and what they were there.
-pub(crate) struct Piece {
+pub(crate) struct RowBatch {
     pub(crate) batch: RecordBatch,
     /// The number of the first row or line in the file, from 1.
     pub(crate) first: u64,
-    pub(crate) raw: Raw,
+    pub(crate) raw: UntypedRows,
 }
 
 /// Rows as they were in their file.
-pub(crate) enum Raw {
+pub(crate) enum UntypedRows {
     Lines {
         bytes: Bytes,
         spans: Vec<(usize, usize)>,
@@ -40,7 +40,7 @@ pub(crate) enum Raw {
 
 /// What should be a row and is none.
 pub(crate) struct BadRow {
-    /// Its number as `Piece::first` counts.
+    /// Its number as `RowBatch::first` counts.
     pub(crate) row: u64,
     /// Why, without the place.
     pub(crate) error: Error,
@@ -48,16 +48,18 @@ pub(crate) struct BadRow {
     pub(crate) raw: Vec<u8>,
 }
 
-impl Piece {
+impl RowBatch {
     /// A row as a file of its own, in the format it came in.
     pub(crate) fn raw(&self, row: usize) -> Vec<u8> {
         match &self.raw {
-            Raw::Lines { bytes, spans } => spans.get(row).map(|(a, b)| bytes[*a..*b].to_vec()).unwrap_or_default(),
-            Raw::Csv { header, dialect } => {
+            UntypedRows::Lines { bytes, spans } => {
+                spans.get(row).map(|(a, b)| bytes[*a..*b].to_vec()).unwrap_or_default()
+            }
+            UntypedRows::Csv { header, dialect } => {
                 let cells = self.batch.columns().iter().map(|c| cell(c, row).unwrap_or_default());
                 with_header(header.as_deref(), &dialect.line(cells))
             }
-            Raw::Rows => json_row(&self.batch, row),
+            UntypedRows::Rows => json_row(&self.batch, row),
         }
     }
 }
@@ -78,7 +80,7 @@ pub(crate) fn json_row(batch: &RecordBatch, row: usize) -> Vec<u8> {
 }
 
 /// How the columns of CSV are called.
-pub(crate) enum Names<'a> {
+pub(crate) enum CsvNames<'a> {
     /// As the first line says, which has at least one of these names, if there are any.
     InHeader(&'a [&'a str]),
     Given(Vec<String>),
@@ -92,16 +94,16 @@ pub(crate) fn csv_rows(
     file: &str,
     text: impl std::io::Read,
     spec: &CsvSpec,
-    names: Names<'_>,
-    take: &mut dyn FnMut(Piece) -> Result<()>,
+    names: CsvNames<'_>,
+    take: &mut dyn FnMut(RowBatch) -> Result<()>,
     bad: &mut dyn FnMut(BadRow) -> Result<()>,
 ) -> Result<()> {
     let dialect = spec.dialect.of_file(file);
     let mut reader = CsvRecords::new(file, text, dialect);
     let mut record = csv::StringRecord::new();
     let (names, header) = match names {
-        Names::Given(names) => (names, None),
-        Names::InHeader(known) => {
+        CsvNames::Given(names) => (names, None),
+        CsvNames::InHeader(known) => {
             if !reader.read(&mut record)? {
                 return Ok(());
             }
@@ -137,7 +139,7 @@ pub(crate) fn csv_rows(
 /// The records of a CSV file, none of which is larger than may be in memory: a quote without an end makes one of all that follows.
 pub(crate) struct CsvRecords<'a, R> {
     file: &'a str,
-    reader: csv::Reader<CheckedCsv<Counted<R>>>,
+    reader: csv::Reader<CheckedCsv<CountedText<R>>>,
     /// Bytes that were read since the last record, what is read ahead among them.
     read: Rc<Cell<usize>>,
     /// Whether lines end in CRLF, by the first of them.
@@ -147,7 +149,7 @@ pub(crate) struct CsvRecords<'a, R> {
 impl<'a, R: io::Read> CsvRecords<'a, R> {
     pub(crate) fn new(file: &'a str, text: R, dialect: CsvDialect) -> Self {
         let (read, crlf) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(None)));
-        let counted = Counted { text, read: read.clone(), crlf: crlf.clone(), last: 0 };
+        let counted = CountedText { text, read: read.clone(), crlf: crlf.clone(), last: 0 };
         let text = CheckedCsv::new(file, counted, dialect);
         let reader = dialect.reader().buffer_capacity(1 << 16).from_reader(text);
         Self { file, reader, read, crlf }
@@ -181,7 +183,7 @@ impl<'a, R: io::Read> CsvRecords<'a, R> {
     }
 }
 
-struct Counted<R> {
+struct CountedText<R> {
     text: R,
     read: Rc<Cell<usize>>,
     crlf: Rc<Cell<Option<bool>>>,
@@ -189,7 +191,7 @@ struct Counted<R> {
     last: u8,
 }
 
-impl<R: io::Read> io::Read for Counted<R> {
+impl<R: io::Read> io::Read for CountedText<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         if self.read.get() > MAX_LINE {
             return Err(io::Error::other("the record is too large"));
@@ -238,12 +240,16 @@ impl CsvRows {
         self.next = at + 1;
     }
 
-    fn piece(&mut self) -> Result<Piece> {
+    fn piece(&mut self) -> Result<RowBatch> {
         let arrays: Vec<ArrayRef> = self.cells.iter_mut().map(|c| Arc::new(c.finish()) as ArrayRef).collect();
         let batch = RecordBatch::try_new(self.schema.clone(), arrays)
             .map_err(|e| Error::internal("rows of CSV could not be put together").with_source(e))?;
         (self.count, self.bytes) = (0, 0);
-        Ok(Piece { batch, first: self.first, raw: Raw::Csv { header: self.header.clone(), dialect: self.dialect } })
+        Ok(RowBatch {
+            batch,
+            first: self.first,
+            raw: UntypedRows::Csv { header: self.header.clone(), dialect: self.dialect },
+        })
     }
 }
 

@@ -4,18 +4,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arrow::array::{AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Schema, SchemaRef};
-use biscuit_change::Refused;
+use biscuit_change::RefusedRecord;
 use biscuit_core::{Error, Result};
 use biscuit_dataset::check_folder;
 use biscuit_schema::{
-    Coerced, Coercion, CoercionReport, Column, ColumnType, Compliance, Finding, Reading, RefusedRow, Rounding,
-    coerce_column, stored_type, written_type,
+    CheckFinding, CoercedRows, Coercion, CoercionReport, ColumnType, ContractColumn, ContractCompliance,
+    DecimalRounding, ReadingRules, RefusedRow, coerce_column, stored_type, written_type,
 };
 
 use crate::columns::AddedColumns;
 
 /// Where a row comes from, and what it was there.
-pub(crate) struct Origin<'a> {
+pub(crate) struct RowOrigin<'a> {
     pub(crate) place: &'a dyn Fn(usize) -> (String, u64),
     pub(crate) raw: &'a dyn Fn(usize) -> Vec<u8>,
 }
@@ -23,33 +23,33 @@ pub(crate) struct Origin<'a> {
 /// What rows go through before they are written: columns are added, the output's contract is applied and looked at. Shared by all that
 /// write.
 #[derive(Debug)]
-pub(crate) struct Finish {
+pub(crate) struct RowFinisher {
     added: AddedColumns,
     coercion: Option<Coercion>,
     /// Columns that make folders, whose rows are put aside where a text has none.
     folders: Vec<String>,
     /// Whether rows are computed, and have types that no contract has asked for.
     of_query: bool,
-    state: Mutex<State>,
+    state: Mutex<FinisherState>,
 }
 
 #[derive(Debug)]
-struct State {
-    compliance: Option<Compliance>,
+struct FinisherState {
+    compliance: Option<ContractCompliance>,
     report: CoercionReport,
-    refused: Vec<Refused>,
+    refused: Vec<RefusedRecord>,
 }
 
 /// What came up.
-pub(crate) struct Finished {
+pub(crate) struct FinishReport {
     pub(crate) report: CoercionReport,
-    pub(crate) refused: Vec<Refused>,
-    pub(crate) findings: Vec<Finding>,
+    pub(crate) refused: Vec<RefusedRecord>,
+    pub(crate) findings: Vec<CheckFinding>,
 }
 
-impl Finish {
-    pub(crate) fn new(added: AddedColumns, coercion: Option<Coercion>, compliance: Compliance) -> Self {
-        let state = State { compliance: Some(compliance), report: CoercionReport::default(), refused: vec![] };
+impl RowFinisher {
+    pub(crate) fn new(added: AddedColumns, coercion: Option<Coercion>, compliance: ContractCompliance) -> Self {
+        let state = FinisherState { compliance: Some(compliance), report: CoercionReport::default(), refused: vec![] };
         Self { added, coercion, folders: vec![], of_query: false, state: Mutex::new(state) }
     }
 
@@ -65,7 +65,7 @@ impl Finish {
         self
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, FinisherState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -73,7 +73,7 @@ impl Finish {
     ///
     /// # Errors
     /// Those of the columns that are added, and of the contract.
-    pub(crate) fn rows(&self, batch: &RecordBatch, origin: &Origin<'_>) -> Result<RecordBatch> {
+    pub(crate) fn rows(&self, batch: &RecordBatch, origin: &RowOrigin<'_>) -> Result<RecordBatch> {
         let mut batch = self.added.add(batch, origin.place)?;
         if self.coercion.is_none() && self.of_query {
             batch = self.as_written(&batch)?;
@@ -84,10 +84,10 @@ impl Finish {
             let file = if batch.num_rows() > 0 { (origin.place)(0).0 } else { String::new() };
             // Rows that follow one another here need not do so where they come from.
             let coerced = coercion.coerce(&batch, &file, 0);
-            let Coerced { batch: coerced, kept, refused, report } = coerced.map_err(|e| match e.row() {
+            let CoercedRows { batch: coerced, kept, refused, report } = coerced.map_err(|e| match e.row() {
                 Some(row) => {
                     let (file, number) = (origin.place)(row as usize);
-                    e.moved_to(file, number)
+                    e.relocated(file, number)
                 }
                 None => e,
             })?;
@@ -142,8 +142,8 @@ impl Finish {
             if written == *field.data_type() {
                 continue;
             }
-            let reading = Reading { rounding: Rounding::HalfUp, ..Reading::default() };
-            let column = Column::new(field.name(), ColumnType::of_arrow(written.clone())).with_reading(reading);
+            let reading = ReadingRules { rounding: DecimalRounding::HalfUp, ..ReadingRules::default() };
+            let column = ContractColumn::new(field.name(), ColumnType::of_arrow(written.clone())).with_reading(reading);
             let made = coerce_column(&column, values)?;
             if made.rounded > 0 {
                 self.state().report.columns.entry(field.name().clone()).or_default().rounded += made.rounded;
@@ -156,11 +156,11 @@ impl Finish {
             .map_err(|e| Error::internal("rows could not be put in other types").with_source(e))
     }
 
-    fn refuse(&self, rows: Vec<RefusedRow>, came: Option<&dyn Fn(usize) -> usize>, origin: &Origin<'_>) {
+    fn refuse(&self, rows: Vec<RefusedRow>, came: Option<&dyn Fn(usize) -> usize>, origin: &RowOrigin<'_>) {
         for refused in rows {
             let row = came.map_or(refused.row, |came| came(refused.row));
             let (file, number) = (origin.place)(row);
-            let refused = Refused::new(&file, number, &refused.error().at(&file, number), (origin.raw)(row));
+            let refused = RefusedRecord::new(&file, number, &refused.error().at(&file, number), (origin.raw)(row));
             self.state().refused.push(refused);
         }
     }
@@ -170,7 +170,7 @@ impl Finish {
     /// # Errors
     /// As [`rows`](Self::rows), of the columns alone.
     pub(crate) fn schema(&self, schema: &SchemaRef) -> Result<SchemaRef> {
-        let origin = Origin { place: &|_| (String::new(), 0), raw: &|_| vec![] };
+        let origin = RowOrigin { place: &|_| (String::new(), 0), raw: &|_| vec![] };
         self.rows(&RecordBatch::new_empty(schema.clone()), &origin).map(|rows| rows.schema())
     }
 
@@ -178,10 +178,10 @@ impl Finish {
     ///
     /// # Errors
     /// The rules that stop the run.
-    pub(crate) fn finish(&self) -> Result<Finished> {
+    pub(crate) fn finish(&self) -> Result<FinishReport> {
         let mut state = self.state();
-        let findings = state.compliance.take().map_or_else(|| Ok(vec![]), Compliance::finish)?;
-        Ok(Finished {
+        let findings = state.compliance.take().map_or_else(|| Ok(vec![]), ContractCompliance::finish)?;
+        Ok(FinishReport {
             report: std::mem::take(&mut state.report),
             refused: std::mem::take(&mut state.refused),
             findings,

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use biscuit_core::{Error, Result};
 use biscuit_dataset::ParquetOptions;
-use biscuit_schema::{Column, Contract};
+use biscuit_schema::{Contract, ContractColumn};
 use datafusion::arrow::datatypes::SchemaRef;
 
-use crate::work::Work;
+use crate::work::OutputWork;
 
-impl Work<'_> {
+impl OutputWork<'_> {
     /// Has the files of the output encrypt the columns that the policy wants so, and those that it had encrypted before. `sources` are the columns of the
     /// rows, and whether these may have more.
     ///
@@ -47,7 +47,7 @@ impl Work<'_> {
         // The output's own contract may give it another name.
         for path in encryption.columns() {
             let root = root(path);
-            let takes = |c: &Column| {
+            let takes = |c: &ContractColumn| {
                 let was = std::iter::once(&c.name).chain(&c.reading.renamed_from);
                 c.name != root && was.into_iter().any(|name| name.eq_ignore_ascii_case(&root))
             };

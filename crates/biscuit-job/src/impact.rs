@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use biscuit_bookmark::{Bookmark, RunRef, bookmarks};
 use biscuit_core::{Error, Result};
-use biscuit_dataset::Snapshot;
+use biscuit_dataset::TableVersion;
 
 /// The partitions of a table that rows of these objects, by URL, or of what these runs read, are in: what to rebuild if they were wrong.
 /// Where it is not known of an object, they are all partitions that the runs which read it wrote to.
@@ -10,7 +10,7 @@ use biscuit_dataset::Snapshot;
 /// # Errors
 /// `UnknownBookmark` if the table has none, or not this one; `UnknownRun`; `UnknownInput` for an object that no run has read.
 pub async fn impact(
-    snapshot: &Snapshot,
+    snapshot: &TableVersion,
     bookmark: Option<&str>,
     objects: &[String],
     runs: &[RunRef],

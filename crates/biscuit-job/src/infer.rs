@@ -3,8 +3,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{DataFile, Encryption, OpenFile};
-use biscuit_schema::{Conflict, Contract, Inference, UuidColumns, apply_rules, usual_rules};
+use biscuit_dataset::{DataFile, FileEncryption, OpenFile};
+use biscuit_schema::{Contract, SchemaInference, TypeConflict, UuidColumns, apply_rules, default_rules};
 use futures::StreamExt;
 use tokio::runtime::Handle;
 
@@ -14,7 +14,7 @@ use crate::spec::{RulesSpec, SourceFormat, TextSpec, invalid};
 
 /// How much of the files is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Look {
+pub(crate) enum InferScope {
     /// All rows of text, and all footers: no column and no value is overlooked.
     All,
     /// So many rows of each file.
@@ -27,9 +27,9 @@ pub(crate) async fn infer(
     format: SourceFormat,
     text: &TextSpec,
     rules: Option<&RulesSpec>,
-    (known, keys): (Option<&SchemaRef>, Option<&Encryption>),
-    look: Look,
-) -> Result<(Contract, Vec<Conflict>)> {
+    (known, keys): (Option<&SchemaRef>, Option<&FileEncryption>),
+    look: InferScope,
+) -> Result<(Contract, Vec<TypeConflict>)> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let learn = |file: Arc<InputFile>| {
         let (text, handle, keys) = (text.clone(), Handle::current(), keys.cloned());
@@ -41,7 +41,7 @@ pub(crate) async fn infer(
     };
     // In the order of the files, so that columns have one.
     let mut learned = futures::stream::iter(files.iter().cloned().map(learn)).buffered(cores);
-    let (mut inference, mut headers) = (Inference::default(), HashSet::<String>::new());
+    let (mut inference, mut headers) = (SchemaInference::default(), HashSet::<String>::new());
     let (mut at, mut by_path) = (files.iter(), vec![]);
     while let Some(of_file) = learned.next().await {
         let (of_file, names, said) = of_file?;
@@ -65,7 +65,7 @@ pub(crate) async fn infer(
         return Err(Error::data("NoColumns", message).in_file(&files[0].name));
     }
     let mut typed = match rules {
-        None | Some(RulesSpec::Usual) => apply_rules(&mut contract, &usual_rules())?,
+        None | Some(RulesSpec::Usual) => apply_rules(&mut contract, &default_rules())?,
         Some(RulesSpec::None) => vec![],
         Some(RulesSpec::Listed(rules)) => apply_rules(&mut contract, rules)?,
     };
@@ -87,16 +87,16 @@ pub(crate) async fn infer(
 }
 
 /// What one file says of the columns: its rows, the names in a header of CSV, and the columns that only its path has.
-type LearnedFile = (Inference, Vec<String>, Vec<(String, Option<String>)>);
+type LearnedFile = (SchemaInference, Vec<String>, Vec<(String, Option<String>)>);
 
 fn learn_file(
     file: &Arc<InputFile>,
     format: (SourceFormat, &TextSpec),
-    keys: Option<&Encryption>,
+    keys: Option<&FileEncryption>,
     handle: &Handle,
-    look: Look,
+    look: InferScope,
 ) -> Result<LearnedFile> {
-    let mut inference = Inference::default();
+    let mut inference = SchemaInference::default();
     let names = look_at(&mut inference, file, format, keys, handle, look)?;
     // A column that rows have a value of has its type from them.
     let has_type = |name: &str| {
@@ -128,18 +128,18 @@ pub(crate) fn no_header<'a>(
 
 /// Learns the columns of a file; gives the names that a header of CSV has, in small letters.
 fn look_at(
-    inference: &mut Inference,
+    inference: &mut SchemaInference,
     file: &Arc<InputFile>,
     (format, spec): (SourceFormat, &TextSpec),
-    keys: Option<&Encryption>,
+    keys: Option<&FileEncryption>,
     handle: &Handle,
-    look: Look,
+    look: InferScope,
 ) -> Result<Vec<String>> {
-    let most = if let Look::Rows(rows) = look { rows } else { u64::MAX };
+    let maximum = if let InferScope::Rows(rows) = look { rows } else { u64::MAX };
     match format {
         SourceFormat::Json => {
             let (mut slices, mut rows) = (file.json_lines(handle, spec.encoding)?, 0);
-            while rows < most
+            while rows < maximum
                 && let Some(slice) = slices.next()?
             {
                 for (line, row) in slice.bytes.split(|b| *b == b'\n').zip(slice.first..) {
@@ -147,7 +147,7 @@ fn look_at(
                     let Some(line) = std::str::from_utf8(line).ok().filter(|line| !line.trim_ascii().is_empty()) else {
                         continue;
                     };
-                    if rows == most {
+                    if rows == maximum {
                         break;
                     }
                     rows += 1;
@@ -167,7 +167,7 @@ fn look_at(
             reader.read(&mut record)?;
             let names: Vec<String> = record.iter().map(|name| name.trim().to_owned()).collect();
             let mut rows = 0;
-            while rows < most && reader.read(&mut record)? {
+            while rows < maximum && reader.read(&mut record)? {
                 rows += 1;
                 let line = reader.line(&record);
                 let cells = record.iter().map(|c| if *c == *csv.null { "" } else { c });

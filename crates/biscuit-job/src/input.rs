@@ -2,7 +2,7 @@ use std::io::{self, BufReader, Read};
 use std::ops::Range;
 use std::sync::Arc;
 
-use biscuit_change::{JsonLayout, JsonValues, Packing, TextEncoding, Utf8Text, unpacking_failed};
+use biscuit_change::{FileCompression, JsonLayout, JsonValues, TextEncoding, Utf8Text, unpacking_failed};
 use biscuit_core::{Error, Result};
 use biscuit_dataset::as_listed;
 use biscuit_journal::store_error;
@@ -72,12 +72,12 @@ impl InputFile {
         let head = handle.block_on(self.bytes(0..self.size.min(4)))?;
         let raw = ObjectRead { file: self.clone(), handle: handle.clone(), at: 0, buffer: Bytes::new() };
         let raw = BufReader::with_capacity(1 << 16, raw);
-        let text = Packing::of(&head).reader(raw).map_err(|e| self.unreadable(e))?;
+        let text = FileCompression::of(&head).reader(raw).map_err(|e| self.unreadable(e))?;
         Ok(Box::new(Utf8Text::new(&self.name, text, encoding)))
     }
 
     /// Its JSON values in parts of whole lines, each value a line, from a blocking thread.
-    pub(crate) fn json_lines(self: &Arc<Self>, handle: &Handle, encoding: Option<TextEncoding>) -> Result<Slices> {
+    pub(crate) fn json_lines(self: &Arc<Self>, handle: &Handle, encoding: Option<TextEncoding>) -> Result<TextChunks> {
         let (mut text, mut begin) = (self.text(handle, encoding)?, vec![]);
         (&mut text).take(BEGIN).read_to_end(&mut begin).map_err(|e| self.unreadable(e))?;
         let layout = JsonLayout::of(&begin, (begin.len() as u64) < BEGIN);
@@ -86,14 +86,15 @@ impl InputFile {
             JsonLayout::Lines => Box::new(text),
             JsonLayout::Stream => Box::new(JsonValues::new(&self.name, BufReader::with_capacity(1 << 16, text))),
         };
-        Ok(Slices::new(lines, self.clone()))
+        Ok(TextChunks::new(lines, self.clone()))
     }
 
     /// Whether it is plain text with a JSON value in each line, so that parts of it can be read by themselves.
     pub(crate) async fn has_lines(&self) -> Result<bool> {
         let begin = self.bytes(0..self.size.min(BEGIN)).await?;
         // Text with a mark is read from its begin.
-        let is_plain = Packing::of(&begin) == Packing::None && !matches!(begin.first(), Some(0xef | 0xfe | 0xff));
+        let is_plain =
+            FileCompression::of(&begin) == FileCompression::None && !matches!(begin.first(), Some(0xef | 0xfe | 0xff));
         Ok(is_plain && JsonLayout::of(&begin, self.size <= BEGIN) == JsonLayout::Lines)
     }
 
@@ -140,13 +141,13 @@ impl Read for ObjectRead {
 }
 
 /// A part of a text: whole lines, and the number of the first one, from 1.
-pub(crate) struct Slice {
+pub(crate) struct TextChunk {
     pub(crate) bytes: Bytes,
     pub(crate) first: u64,
 }
 
 /// Cuts a text into parts of whole lines.
-pub(crate) struct Slices {
+pub(crate) struct TextChunks {
     text: Box<dyn Read + Send>,
     file: Arc<InputFile>,
     rest: Vec<u8>,
@@ -154,13 +155,13 @@ pub(crate) struct Slices {
     ended: bool,
 }
 
-impl Slices {
+impl TextChunks {
     pub(crate) fn new(text: Box<dyn Read + Send>, file: Arc<InputFile>) -> Self {
         Self { text, file, rest: vec![], first: 1, ended: false }
     }
 
     /// The next part.
-    pub(crate) fn next(&mut self) -> Result<Option<Slice>> {
+    pub(crate) fn next(&mut self) -> Result<Option<TextChunk>> {
         let mut bytes = std::mem::take(&mut self.rest);
         let mut want = SLICE;
         while !self.ended {
@@ -183,7 +184,7 @@ impl Slices {
         }
         let first = self.first;
         self.first += memchr::memchr_iter(b'\n', &bytes).count() as u64;
-        Ok(Some(Slice { bytes: bytes.into(), first }))
+        Ok(Some(TextChunk { bytes: bytes.into(), first }))
     }
 }
 

@@ -1,18 +1,18 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use biscuit_bookmark::Mode;
+use biscuit_bookmark::ReadMode;
 use biscuit_core::{Error, Result, Run};
-use biscuit_dataset::{ByUrl, Dataset, OpenLocation, ParquetOptions, check_input};
-use biscuit_journal::{Interrupt, JournalOptions};
-use biscuit_pii::{Means, MemoryStore, Policy};
+use biscuit_dataset::{Dataset, OpenByUrl, OpenLocation, ParquetOptions, check_input};
+use biscuit_journal::{JournalOptions, RunInterrupt};
+use biscuit_pii::{MemoryStore, PiiContext, Policy};
 use biscuit_schema::Contract;
 
-use crate::choose::{OpenPlace, PlaceByLocation, choose};
-use crate::pii::{LocalMeans, OpenMeans, TableKeys};
+use crate::choose::{OpenByLocation, OpenSource, choose};
+use crate::pii::{LocalPiiResolver, PiiResolver, TableKeys};
 use crate::report::{JobReport, OutputReport};
 use crate::spec::{ContractSpec, JobSpec, OutputMode, OutputSpec, contract, invalid};
-use crate::work::Work;
+use crate::work::OutputWork;
 
 /// Whether a run changes anything.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub enum DryRun {
 #[non_exhaustive]
 pub struct RunOptions {
     /// What is read of sources with a bookmark. Default: what is new.
-    pub mode: Mode,
+    pub mode: ReadMode,
     /// Partitions that are built anew, by their folders: `day=2024-02-29`. Default: none, and new input is read.
     pub rebuild: Vec<String>,
     /// Whether nothing is changed, and the plan is told. Merges read their records in any case.
@@ -46,7 +46,7 @@ pub struct RunOptions {
 
 impl RunOptions {
     /// The same options with another mode.
-    pub fn with_mode(mut self, mode: Mode) -> Self {
+    pub fn with_mode(mut self, mode: ReadMode) -> Self {
         self.mode = mode;
         self
     }
@@ -76,40 +76,40 @@ impl RunOptions {
 
 /// A job that can run: what its file says, and how stores are reached.
 #[derive(Debug, Clone)]
-pub struct RawToClean {
+pub struct DeclarativeJob {
     pub(crate) spec: JobSpec,
     opener: Arc<dyn OpenLocation>,
-    places: Arc<dyn OpenPlace>,
+    places: Arc<dyn OpenSource>,
     folder: PathBuf,
-    interrupt: Arc<Interrupt>,
-    means: Arc<dyn OpenMeans>,
+    interrupt: Arc<RunInterrupt>,
+    means: Arc<dyn PiiResolver>,
     pub(crate) parallelism: usize,
 }
 
-impl RawToClean {
+impl DeclarativeJob {
     /// A job, whose stores are reached by their URLs, and whose files are in the current folder.
     pub fn new(spec: JobSpec) -> Self {
-        let opener: Arc<dyn OpenLocation> = Arc::new(ByUrl);
+        let opener: Arc<dyn OpenLocation> = Arc::new(OpenByUrl);
         Self {
             spec,
-            places: Arc::new(PlaceByLocation(opener.clone())),
+            places: Arc::new(OpenByLocation(opener.clone())),
             opener,
             folder: PathBuf::new(),
             interrupt: Arc::default(),
-            means: Arc::new(LocalMeans),
+            means: Arc::new(LocalPiiResolver),
             parallelism: std::thread::available_parallelism().map_or(1, usize::from),
         }
     }
 
     /// The same job, its stores reached in another way.
     pub fn with_opener(mut self, opener: Arc<dyn OpenLocation>) -> Self {
-        self.places = Arc::new(PlaceByLocation(opener.clone()));
+        self.places = Arc::new(OpenByLocation(opener.clone()));
         self.opener = opener;
         self
     }
 
     /// The same job, its input listed in another way.
-    pub fn with_places(mut self, places: Arc<dyn OpenPlace>) -> Self {
+    pub fn with_places(mut self, places: Arc<dyn OpenSource>) -> Self {
         self.places = places;
         self
     }
@@ -121,13 +121,13 @@ impl RawToClean {
     }
 
     /// The same job; its commits can be stopped by this.
-    pub fn with_interrupt(mut self, interrupt: Arc<Interrupt>) -> Self {
+    pub fn with_interrupt(mut self, interrupt: Arc<RunInterrupt>) -> Self {
         self.interrupt = interrupt;
         self
     }
 
     /// The same job; what its policy on personal data names is opened in another way.
-    pub fn with_means(mut self, means: Arc<dyn OpenMeans>) -> Self {
+    pub fn with_means(mut self, means: Arc<dyn PiiResolver>) -> Self {
         self.means = means;
         self
     }
@@ -210,7 +210,7 @@ impl RawToClean {
         name: &str,
         spec: &OutputSpec,
         run: &Run,
-        (options, means): (&RunOptions, Option<&Means>),
+        (options, means): (&RunOptions, Option<&PiiContext>),
     ) -> Result<OutputReport> {
         for _ in 0..MISSING {
             let work = self.begin(name, spec, run, (options, means)).await?;
@@ -233,8 +233,8 @@ impl RawToClean {
         name: &'a str,
         spec: &'a OutputSpec,
         run: &'a Run,
-        (options, means): (&RunOptions, Option<&Means>),
-    ) -> Result<Work<'a>> {
+        (options, means): (&RunOptions, Option<&PiiContext>),
+    ) -> Result<OutputWork<'a>> {
         let mut dataset = self.dataset(spec).await?;
         if let Some(provider) = means.and_then(|means| means.provider.clone()) {
             dataset = dataset.with_encryption(TableKeys::encryption(provider));
@@ -254,12 +254,12 @@ impl RawToClean {
             ..OutputReport::default()
         };
         let (means, parquet) = (means.cloned(), ParquetOptions::default());
-        Ok(Work { job: self, name, spec, run, snapshot, parquet, chosen, report, means, guards: vec![] })
+        Ok(OutputWork { job: self, name, spec, run, snapshot, parquet, chosen, report, means, guards: vec![] })
     }
 }
 
 /// What a policy works with where nothing is changed: a store that is made when it is opened is not opened.
-async fn unstored(policy: &Policy, means: &dyn OpenMeans, folder: &Path) -> Result<Means> {
+async fn unstored(policy: &Policy, means: &dyn PiiResolver, folder: &Path) -> Result<PiiContext> {
     let mut without = policy.clone();
     let stored = without.store.take().is_some();
     let means = means.open(&without, folder).await?;

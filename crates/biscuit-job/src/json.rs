@@ -11,8 +11,8 @@ use biscuit_schema::{Contract, is_too_deep, name_twice, text_type, too_deep};
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
-use crate::decode::{BATCH, BadRow, Piece, Raw};
-use crate::json_names::Names;
+use crate::decode::{BATCH, BadRow, RowBatch, UntypedRows};
+use crate::json_names::JsonNames;
 
 /// Why a line is refused that the decoder would accept.
 fn refused(line: &[u8]) -> Option<Error> {
@@ -35,7 +35,7 @@ pub(crate) struct JsonLines {
     columns: Vec<TextColumn>,
     /// The columns by every name that lines use.
     schema: SchemaRef,
-    names: Names,
+    names: JsonNames,
     decoder: Decoder,
     /// Whether a name that is not in the schema stops the decoder; without, lines are looked through for such names first.
     strict: bool,
@@ -56,7 +56,7 @@ impl JsonLines {
             columns.push(TextColumn { names, text: text_type(column.column_type.arrow(), &|_| false) });
         }
         let schema = schema(&columns);
-        let (names, decoder) = (Names::of(&schema), decoder(&schema, true)?);
+        let (names, decoder) = (JsonNames::of(&schema), decoder(&schema, true)?);
         Ok(Self { columns, schema, names, decoder, strict: true, extra: BTreeSet::new(), renamed: BTreeMap::new() })
     }
 
@@ -73,7 +73,7 @@ impl JsonLines {
         &mut self,
         bytes: &Bytes,
         first: u64,
-        take: &mut dyn FnMut(Piece) -> Result<()>,
+        take: &mut dyn FnMut(RowBatch) -> Result<()>,
         bad: &mut dyn FnMut(BadRow) -> Result<()>,
     ) -> Result<()> {
         let mut spans: Vec<(usize, usize)> = Vec::with_capacity(BATCH);
@@ -101,17 +101,17 @@ impl JsonLines {
         bytes: &Bytes,
         spans: Vec<(usize, usize)>,
         first: u64,
-        take: &mut dyn FnMut(Piece) -> Result<()>,
+        take: &mut dyn FnMut(RowBatch) -> Result<()>,
         bad: &mut dyn FnMut(BadRow) -> Result<()>,
     ) -> Result<()> {
         let (Some((start, _)), Some((_, end))) = (spans.first().copied(), spans.last().copied()) else { return Ok(()) };
-        let raw = |spans| Raw::Lines { bytes: bytes.clone(), spans };
+        let raw = |spans| UntypedRows::Lines { bytes: bytes.clone(), spans };
         // What is nested deeper may be in a column that nobody asks for, which the decoder passes over.
         let is_refused = |(a, b): &(usize, usize)| refused(&bytes[*a..*b]).is_some();
         if !spans.iter().any(is_refused)
             && let Some(batch) = self.rows(&bytes[start..end], spans.len())?
         {
-            return take(Piece { batch, first, raw: raw(spans) });
+            return take(RowBatch { batch, first, raw: raw(spans) });
         }
         // Some line is none of these rows: line by line.
         for (at, (a, b)) in spans.into_iter().enumerate() {
@@ -119,7 +119,7 @@ impl JsonLines {
             let refused = refused(line);
             let rows = if refused.is_some() { None } else { self.row(line)? };
             match rows {
-                Some(batch) => take(Piece { batch, first: row, raw: raw(vec![(a, b)]) })?,
+                Some(batch) => take(RowBatch { batch, first: row, raw: raw(vec![(a, b)]) })?,
                 None => {
                     let error = refused.unwrap_or_else(|| self.what_is_wrong(line));
                     bad(BadRow { row, error, raw: line.to_vec() })?;
@@ -193,7 +193,7 @@ impl JsonLines {
         if known == (self.schema.fields().len(), self.strict) {
             return Ok(false);
         }
-        self.names = Names::of(&self.schema);
+        self.names = JsonNames::of(&self.schema);
         self.decoder = decoder(&self.schema, self.strict)?;
         Ok(true)
     }

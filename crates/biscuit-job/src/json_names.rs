@@ -7,21 +7,21 @@ use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// The names that values of JSON may have in them.
 #[derive(Debug)]
-pub(crate) enum Names {
+pub(crate) enum JsonNames {
     /// None that anybody asks for.
     Any,
     /// Those of an object's values, whatever their own names are.
-    Values(Box<Names>),
+    Values(Box<JsonNames>),
     /// Those of an object.
-    Object(Object),
+    Object(JsonObjectNames),
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Object {
+pub(crate) struct JsonObjectNames {
     /// What is before the names: those of the objects around it.
     path: String,
     at: HashMap<String, usize>,
-    below: Vec<Names>,
+    below: Vec<JsonNames>,
 }
 
 /// Names that are no column's.
@@ -33,14 +33,14 @@ pub(crate) struct NewNames {
     pub(crate) nested: Vec<String>,
 }
 
-impl Names {
+impl JsonNames {
     /// The names of these columns.
     pub(crate) fn of(schema: &Schema) -> Self {
         Self::object("", schema.fields())
     }
 
     fn object(path: &str, fields: &arrow::datatypes::Fields) -> Self {
-        let mut object = Object { path: path.to_owned(), ..Object::default() };
+        let mut object = JsonObjectNames { path: path.to_owned(), ..JsonObjectNames::default() };
         for field in fields {
             object.add(field.name(), Self::within(&format!("{path}{}.", field.name()), field.data_type()));
         }
@@ -65,14 +65,15 @@ impl Names {
         let mut new = NewNames::default();
         for line in lines.split(|b| *b == b'\n') {
             // What is no JSON says nothing about names; it is met when the line is read.
-            let _ = Look { names: self, new: &mut new }.deserialize(&mut serde_json::Deserializer::from_slice(line));
+            let _ =
+                NameVisitor { names: self, new: &mut new }.deserialize(&mut serde_json::Deserializer::from_slice(line));
         }
         new
     }
 }
 
-impl Object {
-    fn add(&mut self, name: &str, below: Names) -> usize {
+impl JsonObjectNames {
+    fn add(&mut self, name: &str, below: JsonNames) -> usize {
         self.at.insert(name.to_owned(), self.below.len());
         self.below.push(below);
         self.below.len() - 1
@@ -80,23 +81,23 @@ impl Object {
 }
 
 /// Looks into a value.
-struct Look<'a> {
-    names: &'a mut Names,
+struct NameVisitor<'a> {
+    names: &'a mut JsonNames,
     new: &'a mut NewNames,
 }
 
-impl<'de> DeserializeSeed<'de> for Look<'_> {
+impl<'de> DeserializeSeed<'de> for NameVisitor<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, value: D) -> Result<(), D::Error> {
         match self.names {
-            Names::Any => value.deserialize_ignored_any(IgnoredAny).map(drop),
+            JsonNames::Any => value.deserialize_ignored_any(IgnoredAny).map(drop),
             _ => value.deserialize_any(self),
         }
     }
 }
 
-impl<'de> Visitor<'de> for Look<'_> {
+impl<'de> Visitor<'de> for NameVisitor<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -105,23 +106,23 @@ impl<'de> Visitor<'de> for Look<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         match self.names {
-            Names::Object(object) => {
-                while let Some(at) = map.next_key_seed(Key { object, new: self.new })? {
-                    map.next_value_seed(Look { names: &mut object.below[at], new: self.new })?;
+            JsonNames::Object(object) => {
+                while let Some(at) = map.next_key_seed(KeySeed { object, new: self.new })? {
+                    map.next_value_seed(NameVisitor { names: &mut object.below[at], new: self.new })?;
                 }
             }
-            Names::Values(names) => {
+            JsonNames::Values(names) => {
                 while map.next_key::<IgnoredAny>()?.is_some() {
-                    map.next_value_seed(Look { names, new: self.new })?;
+                    map.next_value_seed(NameVisitor { names, new: self.new })?;
                 }
             }
-            Names::Any => while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {},
+            JsonNames::Any => while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {},
         }
         Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        while items.next_element_seed(Look { names: self.names, new: self.new })?.is_some() {}
+        while items.next_element_seed(NameVisitor { names: self.names, new: self.new })?.is_some() {}
         Ok(())
     }
 
@@ -152,12 +153,12 @@ impl<'de> Visitor<'de> for Look<'_> {
 }
 
 /// The place of a name in its object: a new one gets one.
-struct Key<'a> {
-    object: &'a mut Object,
+struct KeySeed<'a> {
+    object: &'a mut JsonObjectNames,
     new: &'a mut NewNames,
 }
 
-impl<'de> DeserializeSeed<'de> for Key<'_> {
+impl<'de> DeserializeSeed<'de> for KeySeed<'_> {
     type Value = usize;
 
     fn deserialize<D: Deserializer<'de>>(self, key: D) -> Result<usize, D::Error> {
@@ -165,7 +166,7 @@ impl<'de> DeserializeSeed<'de> for Key<'_> {
     }
 }
 
-impl Visitor<'_> for Key<'_> {
+impl Visitor<'_> for KeySeed<'_> {
     type Value = usize;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -180,7 +181,7 @@ impl Visitor<'_> for Key<'_> {
             "" => self.new.top.push(name.to_owned()),
             path => self.new.nested.push(format!("{path}{name}")),
         }
-        Ok(self.object.add(name, Names::Any))
+        Ok(self.object.add(name, JsonNames::Any))
     }
 }
 
@@ -195,7 +196,7 @@ mod tests {
         let address = DataType::Struct(Fields::from(vec![Field::new("zip", DataType::Utf8, true)]));
         let list = DataType::List(Field::new("item", address, true).into());
         let schema = Schema::new(vec![Field::new("id", DataType::Utf8, true), Field::new("addresses", list, true)]);
-        let mut names = Names::of(&schema);
+        let mut names = JsonNames::of(&schema);
         let lines =
             b"{\"id\":1,\"addresses\":[{\"zip\":1,\"no\":{\"x\":1}}]}\nnone\n{\"ID\":1,\"a\\tb\":[{}],\"addresses\":7}";
         let new = names.find_new(lines);

@@ -1,15 +1,15 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use biscuit_bookmark::{Place, list};
+use biscuit_bookmark::{SourcePlace, list};
 use biscuit_core::{Error, Instant, Result};
-use biscuit_dataset::Encryption;
-use biscuit_schema::{Conflict, Contract};
+use biscuit_dataset::FileEncryption;
+use biscuit_schema::{Contract, TypeConflict};
 use tokio::runtime::Handle;
 
-use crate::infer::{Look, infer};
+use crate::infer::{InferScope, infer};
 use crate::input::InputFile;
-use crate::read::{FileRows, Reading, Task};
+use crate::read::{FileRows, ReadTask, SourceReader};
 use crate::spec::{RulesSpec, SourceFormat, TextSpec};
 
 /// The contract of the objects at a place, by all of them, with what they do not agree on. `keys` are those of Parquet files that are encrypted.
@@ -17,14 +17,14 @@ use crate::spec::{RulesSpec, SourceFormat, TextSpec};
 /// # Errors
 /// `NotFound` if there is no object; those of files that cannot be read.
 pub async fn learn(
-    place: &Place,
+    place: &SourcePlace,
     format: Option<SourceFormat>,
     text: &TextSpec,
     rules: Option<&RulesSpec>,
-    keys: Option<&Encryption>,
-) -> Result<(Contract, Vec<Conflict>)> {
+    keys: Option<&FileEncryption>,
+) -> Result<(Contract, Vec<TypeConflict>)> {
     let (files, format) = files_at(place, format).await?;
-    infer(&files, format, text, rules, (None, keys), Look::All).await
+    infer(&files, format, text, rules, (None, keys), InferScope::All).await
 }
 
 /// The first rows of the objects at a place, so many of each: all columns, typed as [`learn`] types them.
@@ -32,22 +32,23 @@ pub async fn learn(
 /// # Errors
 /// Those of [`learn`], and of rows that cannot be read.
 pub async fn sample(
-    place: &Place,
+    place: &SourcePlace,
     format: Option<SourceFormat>,
     text: &TextSpec,
     rows_of_each: usize,
     now: Instant,
-    keys: Option<&Encryption>,
+    keys: Option<&FileEncryption>,
 ) -> Result<Vec<RecordBatch>> {
     let (files, format) = files_at(place, format).await?;
     let (contract, _) =
-        infer(&files, format, text, Some(&RulesSpec::None), (None, keys), Look::Rows(rows_of_each as u64)).await?;
-    let reading = Arc::new(Reading::new(format, text.clone(), &contract, now)?.with_keys(keys.cloned()));
+        infer(&files, format, text, Some(&RulesSpec::None), (None, keys), InferScope::Rows(rows_of_each as u64))
+            .await?;
+    let reading = Arc::new(SourceReader::new(format, text.clone(), &contract, now)?.with_keys(keys.cloned()));
     let mut all = vec![];
     for file in &files {
         let (reading, handle, file) = (reading.clone(), Handle::current(), file.clone());
         let read = tokio::task::spawn_blocking(move || {
-            let (mut task, mut batches, mut left) = (Some(Task::Whole(file)), vec![], rows_of_each);
+            let (mut task, mut batches, mut left) = (Some(ReadTask::Whole(file)), vec![], rows_of_each);
             let mut take = |rows: FileRows<'_>| {
                 let batch = rows.batch.slice(0, left.min(rows.batch.num_rows()));
                 left -= batch.num_rows();
@@ -71,12 +72,12 @@ const ENOUGH: &str = "Enough";
 ///
 /// # Errors
 /// `NotFound` if there is no object; `UnknownFormat`.
-pub async fn format_at(place: &Place) -> Result<SourceFormat> {
+pub async fn format_at(place: &SourcePlace) -> Result<SourceFormat> {
     Ok(files_at(place, None).await?.1)
 }
 
 /// The objects at a place, and what they hold.
-async fn files_at(place: &Place, format: Option<SourceFormat>) -> Result<(Vec<Arc<InputFile>>, SourceFormat)> {
+async fn files_at(place: &SourcePlace, format: Option<SourceFormat>) -> Result<(Vec<Arc<InputFile>>, SourceFormat)> {
     let input = list(std::slice::from_ref(place)).await?;
     let mut files = Vec::new();
     // What is learned first names the columns, whatever the order of a listing.

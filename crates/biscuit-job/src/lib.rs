@@ -28,12 +28,12 @@ mod table;
 mod work;
 mod write;
 
-pub use choose::{OpenPlace, PlaceByLocation};
+pub use choose::{OpenByLocation, OpenSource};
 pub use impact::impact;
-pub use job::{DryRun, RawToClean, RunOptions};
+pub use job::{DeclarativeJob, DryRun, RunOptions};
 pub use learn::{format_at, learn, sample};
-pub use pii::{LocalMeans, OpenMeans, TableKeys};
-pub use put_aside::{OfSubjects, put_aside_of, unsealed};
+pub use pii::{LocalPiiResolver, PiiResolver, TableKeys};
+pub use put_aside::{SubjectQuarantine, put_aside_of, unsealed};
 pub use read::ReadReport;
 pub use report::{JobReport, OutputReport, SourceReport};
 pub use spec::{

@@ -1,31 +1,32 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
-use biscuit_bookmark::{Object, Output};
-use biscuit_change::{ChangeBatch, Changes, Refused, RowsOptions, row_changes};
+use biscuit_bookmark::{RunOutput, SourceObject};
+use biscuit_change::{ChangeBatch, ChangeRecords, RefusedRecord, RowsOptions, row_changes};
 use biscuit_core::{Error, Result};
 use biscuit_merge::{
-    Beside, ChangeFiles, FoundFile, IgnoreNull, Merge, MergeOptions, MergeReport, MergeSpec, Mode, merged_by, put_aside,
+    ChangeFiles, CommitExtras, FoundFile, IgnoreNull, Merge, MergeOptions, MergeReport, MergeSpec, RunMode, merged_by,
+    quarantine_records,
 };
-use biscuit_partition::{By, Calendar, Periods, SnapshotReport, Snapshots};
+use biscuit_partition::{PeriodBasis, PeriodCalendar, PeriodPlan, PeriodTable, PeriodTableReport};
 use biscuit_schema::Contract;
 use datafusion::arrow::array::RecordBatch;
 use serde_json::json;
 use tokio::runtime::Handle;
 
 use crate::changes::format_of;
-use crate::finish::Finished;
+use crate::finish::FinishReport;
 use crate::job::RunOptions;
 use crate::pii::needs_contract;
 use crate::read::FileRows;
 use crate::report::OutputReport;
 use crate::spec::{OutputMode, SourceFormat, SourceSpec, invalid};
-use crate::work::{Rows, Work};
+use crate::work::{OutputRows, OutputWork};
 use crate::write::{QueryRows, each_rows};
 
 /// Rows, and where they come from: the file, and their numbers there.
-type Placed = (RecordBatch, Arc<str>, Vec<u64>);
+type PlacedRows = (RecordBatch, Arc<str>, Vec<u64>);
 
-impl Work<'_> {
+impl OutputWork<'_> {
     /// The source, if it is one of change records.
     pub(crate) fn changes(&self) -> Option<&SourceSpec> {
         let source = self.chosen.first().map(|c| &self.job.spec.sources[&c.source])?;
@@ -81,7 +82,7 @@ impl Work<'_> {
         let rows = self.rows(&objects).await?;
         let placed = match self.query(&rows, &objects).await? {
             Some(query) => {
-                let mut all: Vec<Placed> = Vec::new();
+                let mut all: Vec<PlacedRows> = Vec::new();
                 for stream in query.run().await? {
                     let name: Arc<str> = format!("the rows of the output `{}`", self.name).into();
                     let (mut made, mut seen) = (QueryRows::new(stream, self.name, rows.finish.clone()), 0);
@@ -95,7 +96,7 @@ impl Work<'_> {
             }
             None => self.placed(&rows, &objects).await?,
         };
-        let Finished { report, mut refused, findings } = rows.finish.finish()?;
+        let FinishReport { report, mut refused, findings } = rows.finish.finish()?;
         refused.extend(self.say_sources(&rows.readings)?);
         self.report.coercion = Some(report).filter(|report| rows.contract.is_some() || !report.columns.is_empty());
         self.report.findings.extend(findings);
@@ -111,14 +112,14 @@ impl Work<'_> {
             ignored += left_out;
             batches.push(changes);
         }
-        let mut changes = Changes::of(batches);
+        let mut changes = ChangeRecords::of(batches);
         changes.ignored = ignored;
         self.merge(changes, rows.contract.as_ref(), refused, options).await
     }
 
     /// The rows of the only source, in memory.
-    async fn placed(&self, rows: &Rows, objects: &[Vec<Object>]) -> Result<Vec<Placed>> {
-        let all: Arc<Mutex<Vec<Placed>>> = Arc::default();
+    async fn placed(&self, rows: &OutputRows, objects: &[Vec<SourceObject>]) -> Result<Vec<PlacedRows>> {
+        let all: Arc<Mutex<Vec<PlacedRows>>> = Arc::default();
         let into = all.clone();
         // A row that was refused behind the source's contract leaves numbers that are those of its neighbours: they are in messages only.
         let take = move |_: &mut (), _: &Handle, from: &FileRows<'_>, batch: RecordBatch| {
@@ -132,9 +133,9 @@ impl Work<'_> {
 
     async fn merge(
         mut self,
-        changes: Changes,
+        changes: ChangeRecords,
         contract: Option<&Contract>,
-        refused: Vec<Refused>,
+        refused: Vec<RefusedRecord>,
         run: &RunOptions,
     ) -> Result<OutputReport> {
         let dataset = self.snapshot.dataset().clone();
@@ -158,16 +159,16 @@ impl Work<'_> {
         let partition_by =
             if self.spec.partition_by.is_empty() { of(|c| &c.partition_by) } else { self.spec.partition_by.clone() };
         self.guards.iter().try_for_each(|guard| guard.check(&key, &order, &partition_by))?;
-        let mut beside = Beside { run: Some(self.run.id.to_string()), ..Beside::default() };
+        let mut beside = CommitExtras { run: Some(self.run.id.to_string()), ..CommitExtras::default() };
         for chosen in self.chosen.iter().filter(|c| c.bookmark.is_some()) {
-            if let Some(change) = chosen.state.advance(&chosen.selection, self.run, Output::default())? {
+            if let Some(change) = chosen.state.advance(&chosen.selection, self.run, RunOutput::default())? {
                 beside.state.extend(change.state);
-                beside.facts.extend(change.facts);
+                beside.properties.extend(change.properties);
             }
         }
         let refused = self.sealed(refused)?;
         let head = &self.snapshot.observed.head;
-        beside.state.extend(put_aside(dataset.journal(), head, refused).await?);
+        beside.state.extend(quarantine_records(dataset.journal(), head, refused).await?);
         let mut options = MergeOptions::default().with_partition_by(partition_by);
         options.max_quarantined = self.spec.max_quarantined;
         options.sealed = !self.guards.is_empty();
@@ -182,11 +183,11 @@ impl Work<'_> {
             .with_op_rank(&self.spec.op_rank)
             .with_ignore_null(IgnoreNull::named(&self.spec.ignore_null))
             .with_drop_columns(self.spec.drop_columns.clone());
-        let mode = if run.is_dry() { Mode::DryRun } else { Mode::Commit };
+        let mode = if run.is_dry() { RunMode::DryRun } else { RunMode::Commit };
         if self.spec.mode == OutputMode::Snapshot {
             let periods = self.periods()?;
             let as_of = run.as_of.as_ref().map_or(Ok(self.run.start), |text| periods.calendar.read(text))?;
-            let snapshots = Snapshots::new(dataset, spec, options, periods)?;
+            let snapshots = PeriodTable::new(dataset, spec, options, periods)?;
             let report = snapshots.run_on(self.snapshot.clone(), changes, as_of, mode, beside).await?;
             self.snapshot_report(&report);
         } else {
@@ -197,11 +198,11 @@ impl Work<'_> {
         Ok(self.report)
     }
 
-    pub(crate) fn periods(&self) -> Result<Periods> {
+    pub(crate) fn periods(&self) -> Result<PeriodPlan> {
         let granularity = self.spec.granularity.as_deref().unwrap_or_default().parse()?;
-        let calendar = Calendar::new(granularity, self.spec.zone.as_deref().unwrap_or("UTC"))?;
-        let by = self.spec.effective_column.clone().map_or(By::Ingestion, By::Effective);
-        Ok(Periods::new(calendar, by))
+        let calendar = PeriodCalendar::new(granularity, self.spec.zone.as_deref().unwrap_or("UTC"))?;
+        let by = self.spec.effective_column.clone().map_or(PeriodBasis::Ingestion, PeriodBasis::Effective);
+        Ok(PeriodPlan::new(calendar, by))
     }
 
     fn merge_report(&mut self, report: &MergeReport) {
@@ -215,8 +216,8 @@ impl Work<'_> {
         self.report.merge = json!(report);
     }
 
-    fn snapshot_report(&mut self, report: &SnapshotReport) {
-        self.report.partitions = report.periods.iter().filter(|p| p.is_touched()).map(|p| p.slice.clone()).collect();
+    fn snapshot_report(&mut self, report: &PeriodTableReport) {
+        self.report.partitions = report.periods.iter().filter(|p| p.is_touched()).map(|p| p.period.clone()).collect();
         (self.report.outcome, self.report.version) = (report.outcome, report.version);
         self.report.rows = report.records;
         self.report.quarantined += report.verdicts.quarantined;

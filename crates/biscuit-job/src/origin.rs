@@ -1,18 +1,22 @@
 use std::collections::BTreeSet;
 
-use biscuit_bookmark::{Bookmark, Object, RunKind, bookmarks};
+use biscuit_bookmark::{Bookmark, RunKind, SourceObject, bookmarks};
 use biscuit_core::{Error, Result};
-use biscuit_journal::biscuit_nonce;
+use biscuit_journal::writer_id_of;
 
-use crate::work::Work;
+use crate::work::OutputWork;
 
-impl Work<'_> {
+impl OutputWork<'_> {
     /// Partitions that are to be rebuilt are made of input that is known, and of nothing else.
     ///
     /// # Errors
     /// `UnknownPartition` for one that no input is known of; `CannotReplace` for one with files that somebody else wrote, and as
     /// [`check_others`](Self::check_others).
-    pub(crate) async fn check_rebuild(&self, partitions: &BTreeSet<String>, objects: &[Vec<Object>]) -> Result<()> {
+    pub(crate) async fn check_rebuild(
+        &self,
+        partitions: &BTreeSet<String>,
+        objects: &[Vec<SourceObject>],
+    ) -> Result<()> {
         let mut known = BTreeSet::new();
         let mut taken: BTreeSet<&String> = BTreeSet::new();
         for chosen in self.chosen.iter().filter(|c| c.bookmark.is_some()) {
@@ -28,8 +32,8 @@ impl Work<'_> {
             };
             return Err(Error::usage("UnknownPartition", message));
         }
-        let foreign = files.iter().filter(|f| partitions.contains(f.folder()) && biscuit_nonce(&f.path).is_none());
-        if let Some(file) = foreign.into_iter().find(|f| !taken.contains(&f.folder().to_owned())) {
+        let external = files.iter().filter(|f| partitions.contains(f.folder()) && writer_id_of(&f.path).is_none());
+        if let Some(file) = external.into_iter().find(|f| !taken.contains(&f.folder().to_owned())) {
             let message = format!("`{}` was written by somebody else: its rows would be lost", file.path);
             return Err(Error::data("CannotReplace", message).in_file(&file.path));
         }
@@ -40,7 +44,11 @@ impl Work<'_> {
     ///
     /// # Errors
     /// `CannotReplace` if it is not, since its rows would be lost.
-    pub(crate) async fn check_others(&self, partitions: &BTreeSet<String>, objects: &[Vec<Object>]) -> Result<()> {
+    pub(crate) async fn check_others(
+        &self,
+        partitions: &BTreeSet<String>,
+        objects: &[Vec<SourceObject>],
+    ) -> Result<()> {
         let head = &self.snapshot.observed.head;
         let own = |name: &String| self.chosen.iter().any(|c| c.bookmark.as_ref() == Some(name));
         let read: BTreeSet<&str> = objects.iter().flatten().map(|o| o.url.as_str()).collect();

@@ -1,24 +1,24 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use biscuit_bookmark::{Object, Output, Replaced};
-use biscuit_change::Refused;
+use biscuit_bookmark::{ReplacedOutput, RunOutput, SourceObject};
+use biscuit_change::RefusedRecord;
 use biscuit_core::{Error, Result};
 use biscuit_dataset::LAYER;
-use biscuit_journal::{Outcome, Replace};
-use biscuit_merge::put_aside;
+use biscuit_journal::{CommitOutcome, TableCommit};
+use biscuit_merge::quarantine_records;
 use biscuit_schema::merge_schemas;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use serde_json::json;
 
-use crate::finish::Finished;
+use crate::finish::FinishReport;
 use crate::job::{DryRun, RunOptions};
 use crate::report::OutputReport;
 use crate::spec::OutputMode;
-use crate::work::{Rows, Work};
-use crate::write::Written;
+use crate::work::{OutputRows, OutputWork};
+use crate::write::StagedOutput;
 
-impl Work<'_> {
+impl OutputWork<'_> {
     /// Writes the rows, or says how.
     pub(crate) async fn write(mut self, options: &RunOptions) -> Result<OutputReport> {
         let plan = self.plan(options)?;
@@ -51,13 +51,13 @@ impl Work<'_> {
         replace.with_run(self.run.id.to_string());
         let committed = replace.commit().await?;
         self.report.version = committed.version;
-        self.report.outcome = if committed.outcome == Outcome::Committed { "committed" } else { "unchanged" };
+        self.report.outcome = if committed.outcome == CommitOutcome::Committed { "committed" } else { "unchanged" };
         self.report.exceptions = committed.exceptions.into_iter().map(|e| format!("{}: {}", e.code, e.path)).collect();
         Ok(self.report)
     }
 
     /// Reads all rows as a run would, for the report of a dry run: nothing is written.
-    async fn dry_read(&mut self, rows: &Rows, plan: &Plan) -> Result<()> {
+    async fn dry_read(&mut self, rows: &OutputRows, plan: &ReadPlan) -> Result<()> {
         self.snapshot.check_partitioning(&rows.partition_by, write_mode(self.spec.mode))?;
         let journal = self.snapshot.dataset().journal().clone();
         let observed = self.snapshot.observed.clone();
@@ -70,8 +70,8 @@ impl Work<'_> {
     }
 
     /// What the report says of rows; answers with those that are put aside.
-    fn say_rows(&mut self, rows: &Rows, written: &Written) -> Result<Vec<Refused>> {
-        let Finished { report, mut refused, findings } = rows.finish.finish()?;
+    fn say_rows(&mut self, rows: &OutputRows, written: &StagedOutput) -> Result<Vec<RefusedRecord>> {
+        let FinishReport { report, mut refused, findings } = rows.finish.finish()?;
         refused.extend(self.say_sources(&rows.readings)?);
         self.guard(refused.len() as u64, written.rows)?;
         self.report.coercion = Some(report).filter(|report| rows.contract.is_some() || !report.columns.is_empty());
@@ -81,12 +81,12 @@ impl Work<'_> {
     }
 
     /// Which objects are read, and what goes.
-    fn plan(&mut self, options: &RunOptions) -> Result<Plan> {
-        let mut plan = Plan::default();
+    fn plan(&mut self, options: &RunOptions) -> Result<ReadPlan> {
+        let mut plan = ReadPlan::default();
         let rebuild: BTreeSet<String> = options.rebuild.iter().map(|p| p.trim_matches('/').to_owned()).collect();
         for chosen in &mut self.chosen {
             let incremental = chosen.bookmark.is_some();
-            let mut replaced = Replaced::default();
+            let mut replaced = ReplacedOutput::default();
             let objects = match self.spec.mode {
                 _ if !incremental => chosen.input.everything(),
                 _ if !rebuild.is_empty() => chosen.state.inputs_of(&rebuild, &chosen.input)?,
@@ -104,7 +104,12 @@ impl Work<'_> {
         Ok(plan)
     }
 
-    async fn put_together(&mut self, replace: &mut Replace<'_>, rows: &mut Rows, plan: Plan) -> Result<()> {
+    async fn put_together(
+        &mut self,
+        replace: &mut TableCommit<'_>,
+        rows: &mut OutputRows,
+        plan: ReadPlan,
+    ) -> Result<()> {
         let by_partition = self.spec.mode == OutputMode::ReplacePartitions;
         let mut written = self.stage(rows, &plan.objects, replace, (plan.rebuild.clone(), false)).await?;
         let mut gone: BTreeSet<String> = plan.rebuild.clone().unwrap_or_default();
@@ -121,14 +126,14 @@ impl Work<'_> {
         let refused = self.sealed(refused)?;
         self.report.quarantined = refused.len() as u64;
         self.report.files = written.staged.len() as u64;
-        self.retire(replace, &plan, &gone)?;
+        self.remove(replace, &plan, &gone)?;
         let mut partitions = written.folders.clone();
         partitions.extend(gone);
         self.report.partitions = partitions.into_iter().filter(|p| !p.is_empty()).collect();
         self.remember(replace, &written, &plan).await?;
-        self.facts(replace, rows, &written)?;
+        self.properties(replace, rows, &written)?;
         let journal = self.snapshot.dataset().journal();
-        for (name, content) in put_aside(journal, &self.snapshot.observed.head, refused).await? {
+        for (name, content) in quarantine_records(journal, &self.snapshot.observed.head, refused).await? {
             match content {
                 Some(content) => replace.with_state(&name, content).await?,
                 None => replace.without_state(&name),
@@ -151,7 +156,11 @@ impl Work<'_> {
     }
 
     /// All objects that reach these partitions, with those that are new; none if these are all.
-    fn others_of(&self, partitions: &BTreeSet<String>, new: &[Vec<Object>]) -> Result<Option<Vec<Vec<Object>>>> {
+    fn others_of(
+        &self,
+        partitions: &BTreeSet<String>,
+        new: &[Vec<SourceObject>],
+    ) -> Result<Option<Vec<Vec<SourceObject>>>> {
         let (mut all, mut more) = (new.to_vec(), false);
         for (chosen, all) in self.chosen.iter().zip(&mut all).filter(|(c, _)| c.bookmark.is_some()) {
             let own: BTreeSet<String> = all.iter().map(|o| o.url.clone()).collect();
@@ -165,12 +174,12 @@ impl Work<'_> {
     /// Stages partitions of all their input: what is staged of the new objects holds where rows are written as they are.
     async fn stage_again(
         &mut self,
-        rows: &mut Rows,
-        all: Vec<Vec<Object>>,
-        written: Written,
-        replace: &Replace<'_>,
+        rows: &mut OutputRows,
+        all: Vec<Vec<SourceObject>>,
+        written: StagedOutput,
+        replace: &TableCommit<'_>,
         partitions: &BTreeSet<String>,
-    ) -> Result<Written> {
+    ) -> Result<StagedOutput> {
         let mut again = self.rows(&all).await?;
         std::mem::swap(rows, &mut again);
         let mut staged = self.stage(rows, &all, replace, (Some(partitions.clone()), false)).await?;
@@ -178,7 +187,7 @@ impl Work<'_> {
         Ok(staged)
     }
 
-    fn retire(&mut self, replace: &mut Replace<'_>, plan: &Plan, gone: &BTreeSet<String>) -> Result<()> {
+    fn remove(&mut self, replace: &mut TableCommit<'_>, plan: &ReadPlan, gone: &BTreeSet<String>) -> Result<()> {
         let observed = &self.snapshot.observed;
         let mut retired: BTreeSet<&str> = BTreeSet::new();
         match self.spec.mode {
@@ -204,11 +213,11 @@ impl Work<'_> {
             }
         }
         self.report.replaced = retired.len() as u64;
-        observed.files.iter().filter(|f| retired.contains(f.path.as_str())).for_each(|f| replace.retire(f));
+        observed.files.iter().filter(|f| retired.contains(f.path.as_str())).for_each(|f| replace.remove(f));
         Ok(())
     }
 
-    async fn remember(&self, replace: &mut Replace<'_>, written: &Written, plan: &Plan) -> Result<()> {
+    async fn remember(&self, replace: &mut TableCommit<'_>, written: &StagedOutput, plan: &ReadPlan) -> Result<()> {
         let partitions: Vec<String> = written.folders.iter().cloned().collect();
         let at = |folder: &String| partitions.binary_search(folder).ok().and_then(|at| u32::try_from(at).ok());
         let reached = written.reached.iter().map(|(url, f)| (url.clone(), f.iter().filter_map(at).collect())).collect();
@@ -216,7 +225,7 @@ impl Work<'_> {
             OutputMode::Append => written.staged.iter().map(|f| f.path().to_owned()).collect(),
             _ => vec![],
         };
-        let output = Output { files, partitions, reached };
+        let output = RunOutput { files, partitions, reached };
         for ((chosen, replaced), objects) in self.chosen.iter().zip(&plan.replaced).zip(&plan.objects) {
             if chosen.bookmark.is_none() {
                 continue;
@@ -233,13 +242,13 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn facts(&self, replace: &mut Replace<'_>, rows: &Rows, written: &Written) -> Result<()> {
+    fn properties(&self, replace: &mut TableCommit<'_>, rows: &OutputRows, written: &StagedOutput) -> Result<()> {
         if let Some(layer) = rows.contract.as_ref().and_then(|c| c.layer) {
-            replace.with_meta(LAYER, json!(layer));
+            replace.with_properties(LAYER, json!(layer));
         }
         let Some(schema) = &written.schema else {
-            let (name, encrypted) = self.snapshot.encrypted_fact();
-            replace.with_meta(name, encrypted);
+            let (name, encrypted) = self.snapshot.encrypted_property();
+            replace.with_properties(name, encrypted);
             return Ok(());
         };
         let all = match self.spec.mode {
@@ -253,8 +262,8 @@ impl Work<'_> {
         let (last, first): (Vec<_>, Vec<_>) =
             all.fields().iter().cloned().partition(|f| rows.partition_by.contains(f.name()));
         let all: SchemaRef = Arc::new(Schema::new(first.into_iter().chain(last).collect::<Vec<_>>()));
-        for (name, value) in self.snapshot.facts(&all, &rows.partition_by)? {
-            replace.with_meta(name, value);
+        for (name, value) in self.snapshot.properties(&all, &rows.partition_by)? {
+            replace.with_properties(name, value);
         }
         Ok(())
     }
@@ -262,9 +271,9 @@ impl Work<'_> {
 
 /// Which objects are read, and what goes.
 #[derive(Debug, Default)]
-struct Plan {
-    objects: Vec<Vec<Object>>,
-    replaced: Vec<Replaced>,
+struct ReadPlan {
+    objects: Vec<Vec<SourceObject>>,
+    replaced: Vec<ReplacedOutput>,
     rebuild: Option<BTreeSet<String>>,
 }
 

@@ -7,7 +7,7 @@ use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Schema};
 use biscuit_core::{Error, Result};
 use biscuit_dataset::{PathValue, partition_values};
-use biscuit_schema::{Column, ColumnType, Contract, OnError};
+use biscuit_schema::{ColumnType, Contract, ContractColumn, OnError};
 
 use crate::input::InputFile;
 
@@ -46,7 +46,7 @@ pub(crate) fn with_path_columns(
     let schema = rows.schema();
     let (mut fields, mut columns) = (schema.fields().to_vec(), rows.columns().to_vec());
     for (name, text) in &file.path_columns {
-        let as_text = || Column::new(name, ColumnType::of_arrow(DataType::Utf8));
+        let as_text = || ContractColumn::new(name, ColumnType::of_arrow(DataType::Utf8));
         let known = contract.column_for(name);
         let mut column = known.cloned().unwrap_or_else(as_text);
         // The coercion of the rows fills in and counts the default.

@@ -8,11 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use biscuit_change::{ChangeBatch, Changes, Refused};
+use biscuit_change::{ChangeBatch, ChangeRecords, RefusedRecord};
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{Encryption, FileKey, FileKeys, FilePart};
+use biscuit_dataset::{FileEncryption, FileKey, FileKeys, FilePart};
 use biscuit_pii::{
-    Cells, HashKey, KeyProvider, Means, ParquetKey, ParquetKeys, ParquetPart, Policy, Protector, Treated,
+    HashKey, KeyProvider, ParquetKey, ParquetKeys, ParquetPart, PiiContext, Policy, Protector, TreatmentStats,
+    ValueEncryptor,
 };
 use biscuit_schema::Contract;
 use zeroize::Zeroizing;
@@ -21,21 +22,21 @@ use crate::spec::{OutputMode, invalid};
 
 /// Opens what a policy names: its key file, and its store.
 #[async_trait]
-pub trait OpenMeans: std::fmt::Debug + Send + Sync {
+pub trait PiiResolver: std::fmt::Debug + Send + Sync {
     /// What a policy works with; paths are relative to the folder.
-    async fn open(&self, policy: &Policy, folder: &Path) -> Result<Means>;
+    async fn open(&self, policy: &Policy, folder: &Path) -> Result<PiiContext>;
 }
 
-const _: fn(&dyn OpenMeans) = |_| {};
+const _: fn(&dyn PiiResolver) = |_| {};
 
 /// Key files and stores on this machine.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct LocalMeans;
+pub struct LocalPiiResolver;
 
 #[async_trait]
-impl OpenMeans for LocalMeans {
-    async fn open(&self, policy: &Policy, folder: &Path) -> Result<Means> {
-        Means::open_local(policy, folder).await
+impl PiiResolver for LocalPiiResolver {
+    async fn open(&self, policy: &Policy, folder: &Path) -> Result<PiiContext> {
+        PiiContext::open_local(policy, folder).await
     }
 }
 
@@ -48,25 +49,25 @@ pub(crate) const SEALED: &str = "biscuit-sealed:";
 
 /// What becomes of the rows of a source.
 #[derive(Debug)]
-pub(crate) struct Guarded {
+pub(crate) struct TreatedSource {
     protector: Protector,
     /// What seals rows that are put aside; none without keys.
-    seal: Option<Cells>,
+    seal: Option<ValueEncryptor>,
     /// By column.
     tags: BTreeMap<String, HashKey>,
     /// The columns that the policy itself names, without those that were seen.
     unseen: Mutex<BTreeSet<String>>,
-    done: Mutex<BTreeMap<String, Treated>>,
+    done: Mutex<BTreeMap<String, TreatmentStats>>,
 }
 
-impl Guarded {
+impl TreatedSource {
     /// What a policy says of the rows of a source with this contract, for an output.
     ///
     /// # Errors
     /// Those of [`Protector::new`] and [`Protector::repeatable`].
     pub(crate) fn new(
         policy: &Policy,
-        means: &Means,
+        means: &PiiContext,
         (output, mode): (&str, OutputMode),
         contract: Option<&Contract>,
     ) -> Result<Self> {
@@ -77,7 +78,7 @@ impl Guarded {
         if matches!(mode, OutputMode::Merge | OutputMode::Snapshot) {
             protector = protector.repeatable(means)?;
         }
-        let seal = means.roots.clone().map(|roots| Cells::new(roots, protector.table()));
+        let seal = means.roots.clone().map(|roots| ValueEncryptor::new(roots, protector.table()));
         let mut tags = BTreeMap::new();
         if let Some(roots) = &means.roots {
             for path in protector.columns() {
@@ -116,7 +117,7 @@ impl Guarded {
     }
 
     /// What was done, by column.
-    pub(crate) fn done(&self) -> BTreeMap<String, Treated> {
+    pub(crate) fn done(&self) -> BTreeMap<String, TreatmentStats> {
         self.done.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -154,7 +155,7 @@ impl Guarded {
         let protected = self.protector.apply_to_present(rows).await.map_err(|e| match e.row() {
             Some(row) => {
                 let (file, number) = place(usize::try_from(row).unwrap_or(usize::MAX).saturating_sub(1));
-                e.moved_to(file, number)
+                e.relocated(file, number)
             }
             None => e,
         })?;
@@ -169,7 +170,7 @@ impl Guarded {
     ///
     /// # Errors
     /// As [`rows`](Self::rows).
-    pub(crate) async fn records(&self, mut changes: Changes) -> Result<Changes> {
+    pub(crate) async fn records(&self, mut changes: ChangeRecords) -> Result<ChangeRecords> {
         let mut batches = Vec::with_capacity(changes.batches.len());
         for batch in changes.batches {
             batches.push(self.batch(batch).await?);
@@ -182,11 +183,11 @@ impl Guarded {
     async fn batch(&self, mut batch: ChangeBatch) -> Result<ChangeBatch> {
         let place = |row: usize| (batch.file.to_string(), batch.places.get(row).copied().unwrap_or_default());
         let rows = self.rows(&batch.rows, place).await?;
-        let given =
-            |name: &str| batch.rows.schema_ref().index_of(name).ok().and_then(|at| batch.given.get(at).cloned());
-        batch.given = rows.schema_ref().fields().iter().map(|field| given(field.name()).flatten()).collect();
+        let present =
+            |name: &str| batch.rows.schema_ref().index_of(name).ok().and_then(|at| batch.present.get(at).cloned());
+        batch.present = rows.schema_ref().fields().iter().map(|field| present(field.name()).flatten()).collect();
         batch.rows = rows;
-        for half in &mut batch.moves {
+        for half in &mut batch.key_changes {
             half.key = self.protector.apply_to_present(&half.key).await?.rows;
         }
         if self.seal.is_none() {
@@ -200,8 +201,8 @@ impl Guarded {
     ///
     /// # Errors
     /// `NoKeys` if there is nothing to seal them with.
-    pub(crate) fn refused(&self, refused: Vec<Refused>) -> Result<Vec<Refused>> {
-        let seal = |mut refused: Refused| {
+    pub(crate) fn refused(&self, refused: Vec<RefusedRecord>) -> Result<Vec<RefusedRecord>> {
+        let seal = |mut refused: RefusedRecord| {
             refused.raw = self.seal(&refused.raw)?;
             Ok(refused)
         };
@@ -264,8 +265,8 @@ impl TableKeys {
     }
 
     /// What a dataset is to have that reads files with such keys, and encrypts in new ones what the table has encrypted.
-    pub fn encryption(provider: Arc<dyn KeyProvider>) -> Encryption {
-        Encryption::new(Arc::new(Self::new(provider)))
+    pub fn encryption(provider: Arc<dyn KeyProvider>) -> FileEncryption {
+        FileEncryption::new(Arc::new(Self::new(provider)))
     }
 }
 
@@ -296,7 +297,7 @@ fn not_equal(what: &str, column: &str) -> Error {
 ///
 /// # Errors
 /// `MissingColumn`: a misspelt name would protect nothing.
-pub(crate) fn all_seen(guards: &[Arc<Guarded>], others: &[Contract]) -> Result<()> {
+pub(crate) fn all_seen(guards: &[Arc<TreatedSource>], others: &[Contract]) -> Result<()> {
     let Some(mut unseen) = guards.first().map(|guard| guard.unseen()) else { return Ok(()) };
     for guard in &guards[1..] {
         let also = guard.unseen();

@@ -1,10 +1,10 @@
 //! Records that jobs with `[pii]` have put aside.
 
-use biscuit_change::Refused;
+use biscuit_change::RefusedRecord;
 use biscuit_core::{Error, Result};
 use biscuit_dataset::Dataset;
 use biscuit_merge::quarantined;
-use biscuit_pii::{Cells, Means};
+use biscuit_pii::{PiiContext, ValueEncryptor};
 use serde_json::Value;
 
 use crate::pii::{QUARANTINE, SEALED};
@@ -13,22 +13,22 @@ use crate::pii::{QUARANTINE, SEALED};
 ///
 /// # Errors
 /// `CannotDecrypt` for one that other keys have sealed, or for another table; `NoKeys`.
-pub async fn unsealed(means: &Means, table: &str, raw: &[u8]) -> Result<Vec<u8>> {
+pub async fn unsealed(means: &PiiContext, table: &str, raw: &[u8]) -> Result<Vec<u8>> {
     let sealed = std::str::from_utf8(raw).ok().and_then(|raw| raw.strip_prefix(SEALED));
     let Some(sealed) = sealed else { return Ok(raw.to_vec()) };
     let roots = means
         .roots
         .clone()
         .ok_or_else(|| Error::usage("NoKeys", "records are sealed, and the policy names no key file"))?;
-    Ok(Cells::new(roots, table).unseal(QUARANTINE, sealed).await?.to_vec())
+    Ok(ValueEncryptor::new(roots, table).unseal(QUARANTINE, sealed).await?.to_vec())
 }
 
 /// Whose records are in the quarantine of a table.
 #[derive(Debug, Default)]
 #[non_exhaustive]
-pub struct OfSubjects {
+pub struct SubjectQuarantine {
     /// Those of the subjects.
-    pub theirs: Vec<Refused>,
+    pub theirs: Vec<RefusedRecord>,
     /// How many there are of which it is not known whose they are: they are not JSON, or do not open.
     pub unknown: u64,
 }
@@ -40,11 +40,11 @@ pub struct OfSubjects {
 /// Those of the journal.
 pub async fn put_aside_of(
     dataset: &Dataset,
-    (means, table): (&Means, &str),
+    (means, table): (&PiiContext, &str),
     column: &str,
     subjects: &[String],
-) -> Result<OfSubjects> {
-    let mut all = OfSubjects::default();
+) -> Result<SubjectQuarantine> {
+    let mut all = SubjectQuarantine::default();
     for record in quarantined(dataset).await? {
         let raw = unsealed(means, table, &record.refused.raw).await.ok();
         match raw.and_then(|raw| serde_json::from_slice::<Value>(&raw).ok()) {

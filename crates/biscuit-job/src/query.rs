@@ -10,11 +10,11 @@ use datafusion::physical_plan::displayable;
 use datafusion::physical_plan::execute_stream_partitioned;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
-use crate::read::{Reading, Task, divide};
+use crate::read::{ReadTask, SourceReader, divide};
 use crate::table::source_table;
 
 /// A query over sources.
-pub(crate) struct Query {
+pub(crate) struct SourceQuery {
     ctx: SessionContext,
     frame: DataFrame,
 }
@@ -22,12 +22,12 @@ pub(crate) struct Query {
 /// A source of a query.
 pub(crate) struct QuerySource<'a> {
     pub(crate) name: &'a str,
-    pub(crate) reading: &'a Arc<Reading>,
+    pub(crate) reading: &'a Arc<SourceReader>,
     pub(crate) source_file: Option<&'a str>,
-    pub(crate) tasks: Vec<Task>,
+    pub(crate) tasks: Vec<ReadTask>,
 }
 
-impl Query {
+impl SourceQuery {
     /// Plans a query.
     ///
     /// # Errors

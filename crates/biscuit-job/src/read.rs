@@ -6,22 +6,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
-use biscuit_change::{Refused, TextEncoding};
+use biscuit_change::{RefusedRecord, TextEncoding};
 use biscuit_core::{Error, Instant, Result};
-use biscuit_dataset::{DataFile, Encryption, OpenFile};
+use biscuit_dataset::{DataFile, FileEncryption, OpenFile};
 use biscuit_schema::{
-    BytesInText, Coerced, Coercion, CoercionReport, Compliance, Contract, Extra, Finding, OnError, RefusedRow,
-    UuidColumns,
+    BytesInText, CheckFinding, CoercedRows, Coercion, CoercionReport, Contract, ContractCompliance, ExtraColumns,
+    OnError, RefusedRow, UuidColumns,
 };
 use futures::StreamExt;
 use serde::Serialize;
 use tokio::runtime::Handle;
 
-use crate::decode::{BadRow, Names, Piece, Raw, csv_rows};
+use crate::decode::{BadRow, CsvNames, RowBatch, UntypedRows, csv_rows};
 use crate::input::{InputFile, SLICE, lines_before, lines_in};
 use crate::json::JsonLines;
 use crate::path_columns::with_path_columns;
-use crate::pii::Guarded;
+use crate::pii::TreatedSource;
 use crate::spec::{SourceFormat, TextSpec};
 
 /// What was read of a source, and what was lost.
@@ -40,39 +40,39 @@ pub struct ReadReport {
 
 /// How a source's objects become rows.
 #[derive(Debug)]
-pub(crate) struct Reading {
+pub(crate) struct SourceReader {
     pub(crate) format: SourceFormat,
     pub(crate) text: TextSpec,
     pub(crate) coercion: Coercion,
     /// What becomes of personal data.
-    guard: Option<Arc<Guarded>>,
+    guard: Option<Arc<TreatedSource>>,
     /// Of Parquet files that are encrypted.
-    keys: Option<Encryption>,
+    keys: Option<FileEncryption>,
     /// The columns of the rows, behind that.
     pub(crate) schema: SchemaRef,
-    found: Mutex<Found>,
+    found: Mutex<ReadFindings>,
     /// When the run began, for freshness.
     now: Instant,
     /// What the contract's checks have seen, for each time that the source is read: a query may read it twice.
-    checks: Mutex<Vec<Compliance>>,
+    checks: Mutex<Vec<ContractCompliance>>,
 }
 
 /// What came up while rows were read.
 #[derive(Debug, Default)]
-pub(crate) struct Found {
+pub(crate) struct ReadFindings {
     pub(crate) report: ReadReport,
-    pub(crate) refused: Vec<Refused>,
-    pub(crate) findings: Vec<Finding>,
+    pub(crate) refused: Vec<RefusedRecord>,
+    pub(crate) findings: Vec<CheckFinding>,
 }
 
 /// A part of a source that is read by itself.
 #[derive(Debug, Clone)]
-pub(crate) enum Task {
+pub(crate) enum ReadTask {
     Whole(Arc<InputFile>),
     Lines(Arc<InputFile>, Range<u64>),
 }
 
-impl Task {
+impl ReadTask {
     fn file(&self) -> &Arc<InputFile> {
         match self {
             Self::Whole(file) | Self::Lines(file, _) => file,
@@ -89,25 +89,25 @@ impl Task {
 
 /// The parts of a source, to be worked on by several.
 #[derive(Debug, Default)]
-pub(crate) struct Queue(Mutex<VecDeque<Task>>);
+pub(crate) struct TaskQueue(Mutex<VecDeque<ReadTask>>);
 
-impl Queue {
-    pub(crate) fn new(tasks: Vec<Task>) -> Self {
+impl TaskQueue {
+    pub(crate) fn new(tasks: Vec<ReadTask>) -> Self {
         Self(Mutex::new(tasks.into()))
     }
 
-    pub(crate) fn next(&self) -> Option<Task> {
+    pub(crate) fn next(&self) -> Option<ReadTask> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 }
 
 /// Divides tasks among so many, about evenly.
-pub(crate) fn divide(tasks: Vec<Task>, parts: usize) -> Vec<Vec<Task>> {
-    let mut divided: Vec<(u64, Vec<Task>)> = (0..parts.max(1)).map(|_| (0, vec![])).collect();
+pub(crate) fn divide(tasks: Vec<ReadTask>, parts: usize) -> Vec<Vec<ReadTask>> {
+    let mut divided: Vec<(u64, Vec<ReadTask>)> = (0..parts.max(1)).map(|_| (0, vec![])).collect();
     for task in tasks {
-        if let Some(least) = divided.iter_mut().min_by_key(|(bytes, _)| *bytes) {
-            least.0 += task.bytes();
-            least.1.push(task);
+        if let Some(minimum) = divided.iter_mut().min_by_key(|(bytes, _)| *bytes) {
+            minimum.0 += task.bytes();
+            minimum.1.push(task);
         }
     }
     divided.into_iter().map(|(_, tasks)| tasks).collect()
@@ -119,8 +119,8 @@ pub(crate) struct FileRows<'a> {
     pub(crate) batch: RecordBatch,
     /// Which rows of the piece they are; none if they are all.
     kept: Option<Vec<usize>>,
-    piece: &'a Piece,
-    numbers: &'a Numbers<'a>,
+    piece: &'a RowBatch,
+    numbers: &'a LineNumbers<'a>,
 }
 
 impl FileRows<'_> {
@@ -140,14 +140,14 @@ impl FileRows<'_> {
 }
 
 /// Numbers of lines in a part of a file: what is before it is counted when it is asked for.
-struct Numbers<'a> {
+struct LineNumbers<'a> {
     file: &'a InputFile,
     start: u64,
     handle: &'a Handle,
     before: OnceCell<u64>,
 }
 
-impl Numbers<'_> {
+impl LineNumbers<'_> {
     fn before(&self) -> u64 {
         // A number in a message is not worth failing for, and what it was counted in is read by now.
         *self.before.get_or_init(|| match self.start {
@@ -158,7 +158,7 @@ impl Numbers<'_> {
     }
 }
 
-impl Reading {
+impl SourceReader {
     /// How objects of this format become rows of a contract.
     ///
     /// # Errors
@@ -173,7 +173,7 @@ impl Reading {
             };
         }
         let coercion = Coercion::new(&read)?;
-        let checks = Mutex::new(vec![Compliance::new(contract, now)?]);
+        let checks = Mutex::new(vec![ContractCompliance::new(contract, now)?]);
         let schema = Arc::new(contract.to_arrow());
         Ok(Self { format, text, coercion, guard: None, keys: None, schema, found: Mutex::default(), now, checks })
     }
@@ -182,7 +182,7 @@ impl Reading {
     ///
     /// # Errors
     /// Those of treatments that do not go with their columns.
-    pub(crate) async fn with_guard(mut self, guard: Arc<Guarded>) -> Result<Self> {
+    pub(crate) async fn with_guard(mut self, guard: Arc<TreatedSource>) -> Result<Self> {
         self.schema = guard.schema(&self.schema).await?;
         self.guard = Some(guard);
         Ok(self)
@@ -190,11 +190,11 @@ impl Reading {
 
     /// Whether rows may have columns that its contract does not.
     pub(crate) fn keeps_extra(&self) -> bool {
-        self.format == SourceFormat::Parquet && self.coercion.contract().extra == Extra::Keep
+        self.format == SourceFormat::Parquet && self.coercion.contract().extra == ExtraColumns::Keep
     }
 
     /// The same, with keys of encrypted Parquet files.
-    pub(crate) fn with_keys(mut self, keys: Option<Encryption>) -> Self {
+    pub(crate) fn with_keys(mut self, keys: Option<FileEncryption>) -> Self {
         self.keys = keys;
         self
     }
@@ -203,7 +203,7 @@ impl Reading {
         &self,
         file: &Arc<InputFile>,
         handle: &Handle,
-        piece: &mut dyn FnMut(Piece) -> Result<()>,
+        piece: &mut dyn FnMut(RowBatch) -> Result<()>,
     ) -> Result<()> {
         let path = file.name.to_string();
         let data = DataFile { path, object: file.path.clone(), size: file.size, partition: vec![] };
@@ -216,7 +216,7 @@ impl Reading {
         while let Some(batch) = handle.block_on(rows.next()) {
             let batch = uuids.texts(batch.map_err(|e| file.failed(e))?)?;
             let count = batch.num_rows() as u64;
-            piece(Piece { batch, first, raw: Raw::Rows })?;
+            piece(RowBatch { batch, first, raw: UntypedRows::Rows })?;
             first += count;
         }
         Ok(())
@@ -232,7 +232,7 @@ impl Reading {
             let is = |name: &String| name.eq_ignore_ascii_case(root);
             let column = contract.columns.iter().find(|c| is(&c.name) || c.reading.renamed_from.iter().any(is));
             let name = format!("{}{rest}", column.map_or(root, |column| &column.name));
-            if (column.is_some() || contract.extra == Extra::Keep) && !guard.names_all(&name) {
+            if (column.is_some() || contract.extra == ExtraColumns::Keep) && !guard.names_all(&name) {
                 let message = format!(
                     "column `{name}` is encrypted in the file, and [pii] says nothing of it; `keep` lets it through"
                 );
@@ -246,7 +246,7 @@ impl Reading {
     ///
     /// # Errors
     /// The rules of the contract that stop the run.
-    pub(crate) fn found(&self) -> Result<Found> {
+    pub(crate) fn found(&self) -> Result<ReadFindings> {
         let mut found = std::mem::take(&mut *self.found.lock().unwrap_or_else(PoisonError::into_inner));
         let mut checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
         if !checks.is_empty() {
@@ -255,24 +255,24 @@ impl Reading {
         Ok(found)
     }
 
-    fn note(&self, f: impl FnOnce(&mut Found)) {
+    fn note(&self, f: impl FnOnce(&mut ReadFindings)) {
         f(&mut self.found.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// The parts of these files: large ones of lines are divided.
-    pub(crate) async fn tasks(&self, files: &[Arc<InputFile>]) -> Result<Vec<Task>> {
+    pub(crate) async fn tasks(&self, files: &[Arc<InputFile>]) -> Result<Vec<ReadTask>> {
         let mut tasks = Vec::new();
         // Byte ranges can be decoded separately in UTF-8 only.
         let may_divide = self.text.encoding.is_none();
         for file in files {
             let large = may_divide && self.format == SourceFormat::Json && file.size > 2 * SLICE as u64;
             if !large || !file.has_lines().await? {
-                tasks.push(Task::Whole(file.clone()));
+                tasks.push(ReadTask::Whole(file.clone()));
                 continue;
             }
             let parts = file.size.div_ceil(SLICE as u64);
             let cut = |part: u64| file.size * part / parts;
-            tasks.extend((0..parts).map(|part| Task::Lines(file.clone(), cut(part)..cut(part + 1))));
+            tasks.extend((0..parts).map(|part| ReadTask::Lines(file.clone(), cut(part)..cut(part + 1))));
         }
         Ok(tasks)
     }
@@ -284,7 +284,7 @@ impl Reading {
     /// What is wrong with the rows, with file and row; those of the store and of `take`.
     pub(crate) fn work(
         &self,
-        next: &mut dyn FnMut() -> Option<Task>,
+        next: &mut dyn FnMut() -> Option<ReadTask>,
         handle: &Handle,
         time: usize,
         take: &mut dyn FnMut(FileRows<'_>) -> Result<()>,
@@ -295,14 +295,14 @@ impl Reading {
         };
         while let Some(task) = next() {
             let file = task.file().clone();
-            let start = if let Task::Lines(_, range) = &task { range.start } else { 0 };
-            let numbers = Numbers { file: &file, start, handle, before: OnceCell::new() };
-            let mut own = Found::default();
+            let start = if let ReadTask::Lines(_, range) = &task { range.start } else { 0 };
+            let numbers = LineNumbers { file: &file, start, handle, before: OnceCell::new() };
+            let mut own = ReadFindings::default();
             own.report.files = u64::from(start == 0);
             own.report.bytes = task.bytes();
             let mut bad = Vec::new();
             {
-                let mut piece = |piece: Piece| self.piece(&file, &piece, &numbers, time, &mut own, take);
+                let mut piece = |piece: RowBatch| self.piece(&file, &piece, &numbers, time, &mut own, take);
                 let mut refuse = |row: BadRow| {
                     bad.push(row);
                     Ok(())
@@ -318,7 +318,7 @@ impl Reading {
             }
             if let Some(json) = &mut json {
                 let (extra, renamed) = json.found();
-                if let Some(name) = extra.first().filter(|_| self.coercion.contract().extra == Extra::Refuse) {
+                if let Some(name) = extra.first().filter(|_| self.coercion.contract().extra == ExtraColumns::Refuse) {
                     let message = format!("the contract does not have `{name}`");
                     return Err(Error::data("ExtraColumns", message).with_column(name).in_file(&file.name));
                 }
@@ -341,16 +341,16 @@ impl Reading {
     fn piece(
         &self,
         file: &Arc<InputFile>,
-        piece: &Piece,
-        numbers: &Numbers<'_>,
+        piece: &RowBatch,
+        numbers: &LineNumbers<'_>,
         time: usize,
-        own: &mut Found,
+        own: &mut ReadFindings,
         take: &mut dyn FnMut(FileRows<'_>) -> Result<()>,
     ) -> Result<()> {
         let rows = with_path_columns(&piece.batch, self.coercion.contract(), file, piece.first);
         let coerced = rows.and_then(|rows| self.coercion.coerce(&rows, &file.name, piece.first));
-        let Coerced { batch, kept, refused, report } = coerced.map_err(|e| match e.row() {
-            Some(row) => e.moved_to(&file.name, row + numbers.before()),
+        let CoercedRows { batch, kept, refused, report } = coerced.map_err(|e| match e.row() {
+            Some(row) => e.relocated(&file.name, row + numbers.before()),
             None => e,
         })?;
         own.report.coercion.add(&report);
@@ -369,11 +369,11 @@ impl Reading {
     }
 
     /// Puts rows aside that the contract's checks put aside.
-    fn check(&self, rows: &mut FileRows<'_>, time: usize, own: &mut Found) -> Result<()> {
+    fn check(&self, rows: &mut FileRows<'_>, time: usize, own: &mut ReadFindings) -> Result<()> {
         let refused = {
             let mut checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
             while checks.len() <= time {
-                checks.push(Compliance::new(self.coercion.contract(), self.now)?);
+                checks.push(ContractCompliance::new(self.coercion.contract(), self.now)?);
             }
             checks[time].check(&rows.batch, &|row| (rows.file.name.to_string(), rows.number(row)))?
         };
@@ -393,14 +393,14 @@ impl Reading {
     }
 
     /// A line or record that is no row.
-    fn bad(&self, bad: BadRow, numbers: &Numbers<'_>, own: &mut Found) -> Result<()> {
+    fn bad(&self, bad: BadRow, numbers: &LineNumbers<'_>, own: &mut ReadFindings) -> Result<()> {
         let (file, number) = (&numbers.file.name, bad.row + numbers.before());
         let e = bad.error.at(file, number);
         if self.coercion.contract().on_error == OnError::Fail {
             return Err(e);
         }
         own.report.invalid += 1;
-        own.refused.push(Refused::new(file, number, &e, bad.raw));
+        own.refused.push(RefusedRecord::new(file, number, &e, bad.raw));
         Ok(())
     }
 
@@ -408,7 +408,7 @@ impl Reading {
         &self,
         file: &Arc<InputFile>,
         handle: &Handle,
-        piece: &mut dyn FnMut(Piece) -> Result<()>,
+        piece: &mut dyn FnMut(RowBatch) -> Result<()>,
         refuse: &mut dyn FnMut(BadRow) -> Result<()>,
     ) -> Result<()> {
         let columns = &self.coercion.contract().columns;
@@ -418,33 +418,33 @@ impl Reading {
             .map(String::as_str)
             .collect();
         let names = match self.text.csv.header {
-            true => Names::InHeader(&known),
+            true => CsvNames::InHeader(&known),
             false => {
                 let in_path = |name: &str| file.path_columns.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
-                Names::Given(columns.iter().map(|c| c.name.clone()).filter(|name| !in_path(name)).collect())
+                CsvNames::Given(columns.iter().map(|c| c.name.clone()).filter(|name| !in_path(name)).collect())
             }
         };
         csv_rows(&file.name, file.text(handle, self.text.encoding)?, &self.text.csv, names, piece, refuse)
     }
 }
 
-fn refuse(row: &RefusedRow, file: &InputFile, number: u64, raw: Vec<u8>) -> Refused {
-    Refused::new(&file.name, number, &row.error().at(&file.name, number), raw)
+fn refuse(row: &RefusedRow, file: &InputFile, number: u64, raw: Vec<u8>) -> RefusedRecord {
+    RefusedRecord::new(&file.name, number, &row.error().at(&file.name, number), raw)
 }
 
 fn read_json(
     json: &mut JsonLines,
-    task: &Task,
+    task: &ReadTask,
     (handle, encoding): (&Handle, Option<TextEncoding>),
-    piece: &mut dyn FnMut(Piece) -> Result<()>,
+    piece: &mut dyn FnMut(RowBatch) -> Result<()>,
     refuse: &mut dyn FnMut(BadRow) -> Result<()>,
 ) -> Result<()> {
     match task {
-        Task::Lines(file, range) => {
+        ReadTask::Lines(file, range) => {
             let bytes = handle.block_on(lines_in(file, range.clone()))?;
             json.read(&bytes, 1, piece, refuse)
         }
-        Task::Whole(file) => {
+        ReadTask::Whole(file) => {
             let mut slices = file.json_lines(handle, encoding)?;
             while let Some(slice) = slices.next()? {
                 json.read(&slice.bytes, slice.first, piece, refuse)?;

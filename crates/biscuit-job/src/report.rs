@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
-use biscuit_bookmark::Selection;
-use biscuit_pii::Treated;
-use biscuit_schema::{CoercionReport, Conflict, Finding};
+use biscuit_bookmark::InputSelection;
+use biscuit_pii::TreatmentStats;
+use biscuit_schema::{CheckFinding, CoercionReport, TypeConflict};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -57,9 +57,9 @@ pub struct OutputReport {
     pub coercion: Option<CoercionReport>,
     /// What was done to personal data, by column.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub pii: BTreeMap<String, Treated>,
+    pub pii: BTreeMap<String, TreatmentStats>,
     /// Rules that rows do not comply with.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<CheckFinding>,
     /// What the merge reports, or the snapshot.
     #[serde(skip_serializing_if = "Value::is_null")]
     pub merge: Value,
@@ -79,11 +79,11 @@ pub struct SourceReport {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bookmark: Option<String>,
     /// Which objects were chosen, and why others were not.
-    pub selection: Selection,
+    pub selection: InputSelection,
     /// What was read, and lost on the way to the source's contract.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read: Option<ReadReport>,
     /// Columns that samples do not agree on.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub conflicts: Vec<Conflict>,
+    pub conflicts: Vec<TypeConflict>,
 }

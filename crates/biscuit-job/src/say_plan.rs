@@ -1,17 +1,17 @@
-use biscuit_bookmark::Object;
+use biscuit_bookmark::SourceObject;
 use biscuit_core::Result;
 
 use crate::job::{DryRun, RunOptions};
 use crate::spec::OutputMode;
-use crate::work::{Rows, Work};
+use crate::work::{OutputRows, OutputWork};
 use crate::write::plain;
 
-impl Work<'_> {
+impl OutputWork<'_> {
     /// What a run would do, in lines.
     pub(crate) async fn plan_lines(
         &self,
-        rows: &Rows,
-        objects: &[Vec<Object>],
+        rows: &OutputRows,
+        objects: &[Vec<SourceObject>],
         options: &RunOptions,
     ) -> Result<Vec<String>> {
         let mut lines = Vec::new();

@@ -1,10 +1,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use biscuit_bookmark::{BookmarkOptions, Identity, Late, Overwritten};
+use biscuit_bookmark::{BookmarkOptions, LatePolicy, ObjectIdentity, OverwrittenPolicy};
 use biscuit_change::{CsvDialect, OpMap, TextEncoding};
 use biscuit_core::{Error, Result, parse_duration, unquoted};
-use biscuit_merge::NewServer;
+use biscuit_merge::NewServerPolicy;
 use biscuit_pii::Policy;
 use biscuit_schema::{Contract, NamingRule};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -110,9 +110,9 @@ impl TryFrom<RulesText> for RulesSpec {
 
     fn try_from(text: RulesText) -> Result<Self, String> {
         match text {
-            RulesText::Named(name) if name == "usual" => Ok(Self::Usual),
+            RulesText::Named(name) if name == "default" => Ok(Self::Usual),
             RulesText::Named(name) if name == "none" => Ok(Self::None),
-            RulesText::Named(name) => Err(format!("`{name}` names no rules; there are `usual` and `none`")),
+            RulesText::Named(name) => Err(format!("`{name}` names no rules; there are `default` and `none`")),
             RulesText::Listed(rules) => Ok(Self::Listed(rules)),
         }
     }
@@ -163,12 +163,12 @@ impl TryFrom<CsvFields> for CsvSpec {
     type Error = String;
 
     fn try_from(fields: CsvFields) -> std::result::Result<Self, String> {
-        let usual = Self::default();
-        let byte = |name: &Option<String>, usual: Option<u8>| match name {
+        let defaults = Self::default();
+        let byte = |name: &Option<String>, defaults: Option<u8>| match name {
             Some(name) => CsvDialect::byte(name).map_err(|e| e.message().to_owned()),
-            None => Ok(usual),
+            None => Ok(defaults),
         };
-        let mut dialect = usual.dialect;
+        let mut dialect = defaults.dialect;
         dialect.delimiter = byte(&fields.delimiter, dialect.delimiter)?;
         dialect.quote = byte(&fields.quote, dialect.quote)?;
         dialect.escape = byte(&fields.escape, dialect.escape)?;
@@ -177,7 +177,11 @@ impl TryFrom<CsvFields> for CsvSpec {
             return Err("CSV needs a delimiter".to_owned());
         }
         dialect.check().map_err(|e| e.message().to_owned())?;
-        Ok(Self { dialect, header: fields.header.unwrap_or(usual.header), null: fields.null.unwrap_or(usual.null) })
+        Ok(Self {
+            dialect,
+            header: fields.header.unwrap_or(defaults.header),
+            null: fields.null.unwrap_or(defaults.null),
+        })
     }
 }
 
@@ -224,15 +228,15 @@ pub struct SourceSpec {
     pub hive_partitioning: bool,
     /// When an object that was read is another one.
     #[serde(default)]
-    pub identity: Identity,
+    pub identity: ObjectIdentity,
     /// How far back objects may show up: `24h`, or `none`.
-    pub look_back: Option<String>,
+    pub allowed_lateness: Option<String>,
     /// What happens to objects below that.
     #[serde(default)]
-    pub late: Late,
+    pub late: LatePolicy,
     /// What happens to overwritten objects.
     #[serde(default)]
-    pub overwritten: Overwritten,
+    pub overwritten: OverwrittenPolicy,
     /// Objects that a run reads at most.
     pub limit_files: Option<usize>,
     /// Bytes that a run reads at most.
@@ -259,8 +263,8 @@ pub struct SourceSpec {
     /// Of Debezium and rows: what stands for values that were not available.
     pub placeholder: Option<String>,
     /// Of change records: the bytes that one file may be unpacked or decoded to, as
-    /// [`RowsOptions::max_unpacked`](biscuit_change::RowsOptions::max_unpacked).
-    pub max_unpacked: Option<u64>,
+    /// [`RowsOptions::max_decompressed`](biscuit_change::RowsOptions::max_decompressed).
+    pub max_decompressed: Option<u64>,
 }
 
 impl SourceSpec {
@@ -303,25 +307,25 @@ impl SourceSpec {
             ("csv_null", self.csv_null.is_some(), &[Dms]),
             ("before_image", self.before_image.is_some(), &[Dms]),
             ("placeholder", self.placeholder.is_some(), &[Debezium, Rows]),
-            ("max_unpacked", self.max_unpacked.is_some(), &[Debezium, Dms, Rows]),
+            ("max_decompressed", self.max_decompressed.is_some(), &[Debezium, Dms, Rows]),
         ];
-        if let Some((what, ..)) = formats.iter().find(|(_, given, fits)| *given && !fits.contains(&self.format)) {
+        if let Some((what, ..)) = formats.iter().find(|(_, present, fits)| *present && !fits.contains(&self.format)) {
             return wrong(&format!("has `{what}`, which does not go with its format"));
         }
         if self.rules.is_some() && self.format.is_changes() {
             return wrong("has rules, which do not go with a format of change records");
         }
         self.op_map()?;
-        self.look_back().map(drop)
+        self.allowed_lateness().map(drop)
     }
 
     pub(crate) fn op_map(&self) -> Result<OpMap> {
         OpMap::parse(self.op_map.iter().map(|(code, meaning)| format!("{code}={meaning}")))
     }
 
-    pub(crate) fn look_back(&self) -> Result<Option<std::time::Duration>> {
-        match self.look_back.as_deref() {
-            None => Ok(BookmarkOptions::default().look_back),
+    pub(crate) fn allowed_lateness(&self) -> Result<Option<std::time::Duration>> {
+        match self.allowed_lateness.as_deref() {
+            None => Ok(BookmarkOptions::default().allowed_lateness),
             Some("none") => Ok(None),
             Some(text) => parse_duration(text).map(Some),
         }
@@ -433,7 +437,7 @@ pub struct OutputSpec {
     /// Of merge and snapshot: the most rows of a table of more than 1,000 that may be deleted, in percent.
     pub max_deleted: Option<f64>,
     /// Of merge and snapshot: what the log positions of a database server mean that no record came from before.
-    pub new_server: Option<NewServer>,
+    pub new_server: Option<NewServerPolicy>,
     /// Of snapshot: how long periods are.
     pub granularity: Option<String>,
     /// Of snapshot: the time zone in which periods begin.
@@ -484,7 +488,7 @@ impl OutputSpec {
             ("new_server", self.new_server.is_some(), merges),
             ("zone", self.zone.is_some(), self.mode == OutputMode::Snapshot),
         ];
-        if let Some((what, ..)) = only.iter().find(|(_, given, fits)| *given && !fits) {
+        if let Some((what, ..)) = only.iter().find(|(_, present, fits)| *present && !fits) {
             return wrong(format!("has `{what}`, which does not go with its mode"));
         }
         if self.mode == OutputMode::Snapshot && self.granularity.is_none() {
@@ -649,7 +653,7 @@ mod tests {
             ("sources.orders.table", "public.orders", "has `table`, which does not go with its format"),
             ("target.sources", "['none']", "reads `none`, which is no source"),
             ("sources.orders.url", "[]", "has no url"),
-            ("sources.orders.look_back", "5x", "is not a duration"),
+            ("sources.orders.allowed_lateness", "5x", "is not a duration"),
             ("sources.orders.rules", "usal", "`usal` names no rules"),
         ] {
             let e = set(path, value).unwrap_err();

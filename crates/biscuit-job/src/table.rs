@@ -13,17 +13,17 @@ use datafusion::physical_plan::streaming::PartitionStream;
 use tokio::runtime::Handle;
 
 use crate::columns::repeated;
-use crate::read::{Reading, Task};
+use crate::read::{ReadTask, SourceReader};
 
 /// The rows of a source as a table of the engine. What comes up while they are read is noted once, also if a query reads them twice.
 pub(crate) fn source_table(
-    reading: &Arc<Reading>,
+    reading: &Arc<SourceReader>,
     source_file: Option<&str>,
-    parts: Vec<Vec<Task>>,
+    parts: Vec<Vec<ReadTask>>,
 ) -> Result<StreamingTable> {
     let schema = source_schema(reading, source_file);
-    let part = |tasks: Vec<Task>| -> Arc<dyn PartitionStream> {
-        Arc::new(Part {
+    let part = |tasks: Vec<ReadTask>| -> Arc<dyn PartitionStream> {
+        Arc::new(SourcePartition {
             reading: reading.clone(),
             schema: schema.clone(),
             has_file: source_file.is_some(),
@@ -36,7 +36,7 @@ pub(crate) fn source_table(
 }
 
 /// The columns of a source's rows.
-pub(crate) fn source_schema(reading: &Reading, source_file: Option<&str>) -> SchemaRef {
+pub(crate) fn source_schema(reading: &SourceReader, source_file: Option<&str>) -> SchemaRef {
     let mut fields: Vec<Field> = reading.schema.fields().iter().map(|f| f.as_ref().clone()).collect();
     fields.extend(source_file.map(|name| Field::new(name, DataType::Utf8, true)));
     Arc::new(Schema::new(fields))
@@ -58,22 +58,22 @@ pub(crate) fn with_file(batch: &RecordBatch, column: &str, file: &str) -> Result
 }
 
 /// A part of a source.
-struct Part {
-    reading: Arc<Reading>,
+struct SourcePartition {
+    reading: Arc<SourceReader>,
     schema: SchemaRef,
     has_file: bool,
-    tasks: Vec<Task>,
+    tasks: Vec<ReadTask>,
     /// How often it was read.
     read: AtomicUsize,
 }
 
-impl fmt::Debug for Part {
+impl fmt::Debug for SourcePartition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Part").field("tasks", &self.tasks.len()).finish_non_exhaustive()
     }
 }
 
-impl PartitionStream for Part {
+impl PartitionStream for SourcePartition {
     fn schema(&self) -> &SchemaRef {
         &self.schema
     }

@@ -1,53 +1,53 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use biscuit_bookmark::{Mode, Object};
-use biscuit_change::Refused;
+use biscuit_bookmark::{ReadMode, SourceObject};
+use biscuit_change::RefusedRecord;
 use biscuit_core::{Error, Result, Run};
-use biscuit_dataset::{FileSizing, ParquetOptions, Snapshot, WriteOptions, refuse_raw};
-use biscuit_journal::Replace;
-use biscuit_pii::Means;
-use biscuit_schema::{Coercion, Compliance, Contract, Extra, Layer, OnError};
+use biscuit_dataset::{FileSizing, ParquetOptions, TableVersion, WriteOptions, refuse_raw};
+use biscuit_journal::TableCommit;
+use biscuit_pii::PiiContext;
+use biscuit_schema::{Coercion, Contract, ContractCompliance, DatasetLayer, ExtraColumns, OnError};
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 
-use crate::choose::Chosen;
+use crate::choose::ChosenInput;
 use crate::columns::AddedColumns;
-use crate::finish::Finish;
-use crate::infer::{Look, infer};
-use crate::job::{RawToClean, RunOptions};
-use crate::pii::{Guarded, all_seen};
-use crate::query::{Query, QuerySource};
-use crate::read::{Queue, Reading, Task};
+use crate::finish::RowFinisher;
+use crate::infer::{InferScope, infer};
+use crate::job::{DeclarativeJob, RunOptions};
+use crate::pii::{TreatedSource, all_seen};
+use crate::query::{QuerySource, SourceQuery};
+use crate::read::{ReadTask, SourceReader, TaskQueue};
 use crate::report::{OutputReport, SourceReport};
 use crate::spec::{OutputMode, OutputSpec, SourceFormat};
-use crate::write::{SourceRows, Target, Written, write_query, write_rows};
+use crate::write::{SourceRows, StagedOutput, WriteTarget, write_query, write_rows};
 
 /// The rows of an output, and how they become its own.
-pub(crate) struct Rows {
-    pub(crate) readings: Vec<Arc<Reading>>,
-    pub(crate) finish: Arc<Finish>,
+pub(crate) struct OutputRows {
+    pub(crate) readings: Vec<Arc<SourceReader>>,
+    pub(crate) finish: Arc<RowFinisher>,
     pub(crate) partition_by: Vec<String>,
     pub(crate) contract: Option<Contract>,
 }
 
 /// An output at work.
-pub(crate) struct Work<'a> {
-    pub(crate) job: &'a RawToClean,
+pub(crate) struct OutputWork<'a> {
+    pub(crate) job: &'a DeclarativeJob,
     pub(crate) name: &'a str,
     pub(crate) spec: &'a OutputSpec,
     pub(crate) run: &'a Run,
-    pub(crate) snapshot: Snapshot,
+    pub(crate) snapshot: TableVersion,
     /// How its files are written.
     pub(crate) parquet: ParquetOptions,
-    pub(crate) chosen: Vec<Chosen>,
+    pub(crate) chosen: Vec<ChosenInput>,
     pub(crate) report: OutputReport,
     /// What the job's policy on personal data works with.
-    pub(crate) means: Option<Means>,
+    pub(crate) means: Option<PiiContext>,
     /// What became of personal data, by source.
-    pub(crate) guards: Vec<Arc<Guarded>>,
+    pub(crate) guards: Vec<Arc<TreatedSource>>,
 }
 
-impl Work<'_> {
+impl OutputWork<'_> {
     /// Does what the output's mode asks for.
     pub(crate) async fn go(self, options: &RunOptions) -> Result<OutputReport> {
         // Values are details of errors, which are shown on request; those of personal data are not.
@@ -86,7 +86,7 @@ impl Work<'_> {
             if !matches!(self.spec.mode, OutputMode::Append | OutputMode::ReplacePartitions) {
                 return wrong("partitions are rebuilt of outputs that append, or replace partitions");
             }
-            if options.mode != Mode::Advance {
+            if options.mode != ReadMode::Advance {
                 return wrong("a rebuild reads what its partitions were made of, and goes with no other mode");
             }
             if self.chosen.iter().all(|c| c.bookmark.is_none()) {
@@ -100,9 +100,9 @@ impl Work<'_> {
         if appends && self.chosen.iter().all(|c| c.bookmark.is_none()) {
             return wrong("an output that appends needs a bookmark, so that no input is in it twice");
         }
-        let remembers = matches!(options.mode, Mode::Advance);
+        let remembers = matches!(options.mode, ReadMode::Advance);
         match (self.spec.mode, &options.mode) {
-            (OutputMode::Append, Mode::Full | Mode::ReadOnly) if !options.is_dry() => {
+            (OutputMode::Append, ReadMode::Full | ReadMode::ReadOnly) if !options.is_dry() => {
                 wrong("an output that appends remembers what it read: reset or rewind its bookmark instead")
             }
             (OutputMode::ReplacePartitions | OutputMode::Replace, _) if !remembers && !options.is_dry() => {
@@ -116,7 +116,7 @@ impl Work<'_> {
     ///
     /// # Errors
     /// The rules of a source's contract that stop the run.
-    pub(crate) fn say_sources(&mut self, readings: &[Arc<Reading>]) -> Result<Vec<Refused>> {
+    pub(crate) fn say_sources(&mut self, readings: &[Arc<SourceReader>]) -> Result<Vec<RefusedRecord>> {
         let mut refused = Vec::new();
         for (at, chosen) in self.chosen.iter().enumerate() {
             let source = self.report.sources.entry(chosen.source.clone()).or_default();
@@ -138,19 +138,19 @@ impl Work<'_> {
         if refused == 0 || share <= self.spec.max_quarantined {
             return Ok(());
         }
-        let most = self.spec.max_quarantined;
+        let maximum = self.spec.max_quarantined;
         let message = format!(
-            "{refused} of {} rows would be put aside, {share:.2} percent; at most {most} may be (`max_quarantined`)",
+            "{refused} of {} rows would be put aside, {share:.2} percent; at most {maximum} may be (`max_quarantined`)",
             refused + rows
         );
         Err(Error::data("TooManyQuarantined", message))
     }
 
     /// How the rows of the sources become the output's.
-    pub(crate) async fn rows(&mut self, objects: &[Vec<Object>]) -> Result<Rows> {
+    pub(crate) async fn rows(&mut self, objects: &[Vec<SourceObject>]) -> Result<OutputRows> {
         let job = self.job;
         let own = job.contract(self.spec.contract.as_ref())?;
-        if let Some(layer) = own.as_ref().and_then(|c| c.layer).filter(|l| *l == Layer::Raw)
+        if let Some(layer) = own.as_ref().and_then(|c| c.layer).filter(|l| *l == DatasetLayer::Raw)
             && self.spec.mode != OutputMode::Append
         {
             let message =
@@ -182,7 +182,7 @@ impl Work<'_> {
         }
         self.check_classes(own.as_ref())?;
         let coercion = own.as_ref().map(|c| self.coercion(c, &added)).transpose()?;
-        let compliance = Compliance::new(own.as_ref().unwrap_or(&Contract::default()), self.run.start)?;
+        let compliance = ContractCompliance::new(own.as_ref().unwrap_or(&Contract::default()), self.run.start)?;
         // Rows that go there as they are go to the folders that their contract names.
         let declared = match (&own, readings.as_slice(), &self.spec.sql) {
             (Some(own), ..) => own.partition_by.clone(),
@@ -191,29 +191,36 @@ impl Work<'_> {
         };
         let partition_by = match self.spec.partition_by.as_slice() {
             [] => declared,
-            given => given.to_vec(),
+            present => present.to_vec(),
         };
         // Rows that go there as they are follow the policy of their own contract.
         let policy = own.as_ref().or(readings.first().map(|reading| reading.coercion.contract())).map(|c| c.on_error);
         let aside = policy == Some(OnError::Quarantine);
         let folders = if aside { partition_by.clone() } else { vec![] };
-        let finish =
-            Arc::new(Finish::new(added, coercion, compliance).with_folders(folders).of_query(self.spec.sql.is_some()));
+        let finish = Arc::new(
+            RowFinisher::new(added, coercion, compliance).with_folders(folders).of_query(self.spec.sql.is_some()),
+        );
         let sources: Vec<_> = readings.iter().map(|reading| (reading.schema.clone(), reading.keeps_extra())).collect();
         self.encrypt_files(&sources, own.as_ref()).await?;
-        Ok(Rows { readings, finish, partition_by, contract: own })
+        Ok(OutputRows { readings, finish, partition_by, contract: own })
     }
 
     /// The contract of a source's rows. `known` are the types of the output's columns that hold for rows which go there as they are.
-    async fn contract_of(&mut self, at: usize, objects: &[Object], known: Option<&SchemaRef>) -> Result<Contract> {
+    async fn contract_of(
+        &mut self,
+        at: usize,
+        objects: &[SourceObject],
+        known: Option<&SchemaRef>,
+    ) -> Result<Contract> {
         let chosen = &self.chosen[at];
         let spec = &self.job.spec.sources[&chosen.source];
         match self.job.contract(spec.contract.as_ref())? {
             // What is kept besides has types of its own.
-            Some(mut contract) if contract.extra == Extra::Keep && spec.format != SourceFormat::Parquet => {
+            Some(mut contract) if contract.extra == ExtraColumns::Keep && spec.format != SourceFormat::Parquet => {
                 let files = chosen.files(objects)?;
                 let (found, _) =
-                    infer(&files, spec.format, &spec.text(), spec.rules.as_ref(), (None, None), Look::All).await?;
+                    infer(&files, spec.format, &spec.text(), spec.rules.as_ref(), (None, None), InferScope::All)
+                        .await?;
                 let own = |name: &str| {
                     let is = |n: &String| n.eq_ignore_ascii_case(name);
                     contract.columns.iter().any(|c| is(&c.name) || c.reading.renamed_from.iter().any(is))
@@ -228,9 +235,15 @@ impl Work<'_> {
                 let file = spec.source_file.as_deref();
                 let known = known.map(|known| without(known, &file.into_iter().collect()));
                 let keys = self.snapshot.dataset().encryption();
-                let (contract, conflicts) =
-                    infer(&files, spec.format, &spec.text(), spec.rules.as_ref(), (known.as_ref(), keys), Look::All)
-                        .await?;
+                let (contract, conflicts) = infer(
+                    &files,
+                    spec.format,
+                    &spec.text(),
+                    spec.rules.as_ref(),
+                    (known.as_ref(), keys),
+                    InferScope::All,
+                )
+                .await?;
                 conflicts.iter().for_each(|c| tracing::warn!("{c}"));
                 let report: &mut SourceReport = self.report.sources.entry(chosen.source.clone()).or_default();
                 report.conflicts = conflicts;
@@ -240,10 +253,10 @@ impl Work<'_> {
     }
 
     /// How a source's objects become rows of its contract, without personal data.
-    async fn reading(&mut self, at: usize, contract: &Contract, own: Option<&Contract>) -> Result<Reading> {
+    async fn reading(&mut self, at: usize, contract: &Contract, own: Option<&Contract>) -> Result<SourceReader> {
         let spec = &self.job.spec.sources[&self.chosen[at].source];
         let keys = self.snapshot.dataset().encryption().cloned();
-        let reading = Reading::new(spec.format, spec.text(), contract, self.run.start)?.with_keys(keys);
+        let reading = SourceReader::new(spec.format, spec.text(), contract, self.run.start)?.with_keys(keys);
         // Without a contract of its own and a query, the rows are the output's.
         let declared = match (&spec.contract, &self.spec.sql) {
             (None, None) => own.unwrap_or(contract),
@@ -283,9 +296,9 @@ impl Work<'_> {
     }
 
     /// What becomes of personal data in rows of this contract, if the job has a policy.
-    pub(crate) fn guard_for(&self, contract: Option<&Contract>) -> Result<Option<Arc<Guarded>>> {
+    pub(crate) fn guard_for(&self, contract: Option<&Contract>) -> Result<Option<Arc<TreatedSource>>> {
         let (Some(policy), Some(means)) = (&self.job.spec.pii, &self.means) else { return Ok(None) };
-        let guard = Guarded::new(policy, means, (self.name, self.spec.mode), contract)?;
+        let guard = TreatedSource::new(policy, means, (self.name, self.spec.mode), contract)?;
         Ok(Some(Arc::new(guard)))
     }
 
@@ -300,7 +313,7 @@ impl Work<'_> {
     ///
     /// # Errors
     /// `NoKeys` if there is nothing to seal rows with that are put aside.
-    pub(crate) fn sealed(&mut self, refused: Vec<Refused>) -> Result<Vec<Refused>> {
+    pub(crate) fn sealed(&mut self, refused: Vec<RefusedRecord>) -> Result<Vec<RefusedRecord>> {
         for (path, treated) in self.guards.iter().flat_map(|guard| guard.done()) {
             self.report.pii.entry(path).or_default().add(&treated);
         }
@@ -322,7 +335,7 @@ impl Work<'_> {
     }
 
     /// The tasks of each source.
-    async fn tasks(&self, rows: &Rows, objects: &[Vec<Object>]) -> Result<Vec<Vec<Task>>> {
+    async fn tasks(&self, rows: &OutputRows, objects: &[Vec<SourceObject>]) -> Result<Vec<Vec<ReadTask>>> {
         let mut tasks = Vec::new();
         for ((chosen, reading), objects) in self.chosen.iter().zip(&rows.readings).zip(objects) {
             tasks.push(reading.tasks(&chosen.files(objects)?).await?);
@@ -330,7 +343,7 @@ impl Work<'_> {
         Ok(tasks)
     }
 
-    pub(crate) async fn query(&self, rows: &Rows, objects: &[Vec<Object>]) -> Result<Option<Query>> {
+    pub(crate) async fn query(&self, rows: &OutputRows, objects: &[Vec<SourceObject>]) -> Result<Option<SourceQuery>> {
         let Some(sql) = &self.spec.sql else { return Ok(None) };
         let tasks = self.tasks(rows, objects).await?;
         let mut sources = Vec::new();
@@ -338,11 +351,11 @@ impl Work<'_> {
             let source_file = self.job.spec.sources[&chosen.source].source_file.as_deref();
             sources.push(QuerySource { name: &chosen.source, reading, source_file, tasks });
         }
-        Query::plan(sql, sources, self.job.parallelism).await.map(Some)
+        SourceQuery::plan(sql, sources, self.job.parallelism).await.map(Some)
     }
 
     /// Threads for so much input: each makes files of its own.
-    fn workers(&self, objects: &[Vec<Object>]) -> usize {
+    fn workers(&self, objects: &[Vec<SourceObject>]) -> usize {
         let bytes: u64 = objects.iter().flatten().map(|o| o.size).sum();
         self.job.parallelism.min(usize::try_from(bytes / WORTH + 1).unwrap_or(1))
     }
@@ -350,11 +363,11 @@ impl Work<'_> {
     /// Stages the rows of these objects, or only counts them.
     pub(crate) async fn stage(
         &self,
-        rows: &Rows,
-        objects: &[Vec<Object>],
-        replace: &Replace<'_>,
+        rows: &OutputRows,
+        objects: &[Vec<SourceObject>],
+        replace: &TableCommit<'_>,
         (only, discard): (Option<BTreeSet<String>>, bool),
-    ) -> Result<Written> {
+    ) -> Result<StagedOutput> {
         let mut options = WriteOptions::default().with_partition_by(rows.partition_by.clone());
         options.parquet = self.parquet.clone();
         if let Some(size) = self.spec.target_size {
@@ -362,7 +375,7 @@ impl Work<'_> {
         }
         let journal = self.snapshot.dataset().journal().clone();
         let spelling = self.snapshot.folder_spelling()?;
-        let target = Target { journal, stager: replace.stager(), options, only, spelling, discard };
+        let target = WriteTarget { journal, stager: replace.stager(), options, only, spelling, discard };
         if let Some(query) = self.query(rows, objects).await? {
             return write_query(query.run().await?, self.name, &rows.finish, &target).await;
         }
@@ -370,13 +383,17 @@ impl Work<'_> {
     }
 
     /// The rows of the only source of an output without a query.
-    pub(crate) async fn only_source<'b>(&'b self, rows: &'b Rows, objects: &[Vec<Object>]) -> Result<SourceRows<'b>> {
-        let [tasks] = <[Vec<Task>; 1]>::try_from(self.tasks(rows, objects).await?)
+    pub(crate) async fn only_source<'b>(
+        &'b self,
+        rows: &'b OutputRows,
+        objects: &[Vec<SourceObject>],
+    ) -> Result<SourceRows<'b>> {
+        let [tasks] = <[Vec<ReadTask>; 1]>::try_from(self.tasks(rows, objects).await?)
             .map_err(|_| Error::internal("several sources without a query"))?;
         Ok(SourceRows {
             reading: &rows.readings[0],
             source_file: self.job.spec.sources[&self.chosen[0].source].source_file.as_deref(),
-            queue: Queue::new(tasks),
+            queue: TaskQueue::new(tasks),
             finish: &rows.finish,
             workers: self.workers(objects),
         })

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use biscuit_core::{Error, Result};
 use biscuit_dataset::{FolderSpelling, PartitionedWriter, WriteOptions, conform, engine_error, partition_folders};
-use biscuit_journal::{Journal, StagedFile, Stager};
+use biscuit_journal::{FileStager, Journal, StagedFile};
 use biscuit_schema::plain_type;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
@@ -13,13 +13,13 @@ use futures::TryStreamExt;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
-use crate::finish::{Finish, Origin};
-use crate::read::{FileRows, Queue, Reading};
+use crate::finish::{RowFinisher, RowOrigin};
+use crate::read::{FileRows, SourceReader, TaskQueue};
 use crate::table::with_file;
 
 /// Files that were staged, and what is in them.
 #[derive(Debug, Default)]
-pub(crate) struct Written {
+pub(crate) struct StagedOutput {
     pub(crate) staged: Vec<StagedFile>,
     pub(crate) rows: u64,
     pub(crate) folders: BTreeSet<String>,
@@ -29,7 +29,7 @@ pub(crate) struct Written {
     pub(crate) schema: Option<SchemaRef>,
 }
 
-impl Written {
+impl StagedOutput {
     fn take(&mut self, other: Self) {
         self.staged.extend(other.staged);
         self.rows += other.rows;
@@ -43,9 +43,9 @@ impl Written {
 
 /// Where rows are written, and which of them.
 #[derive(Debug, Clone)]
-pub(crate) struct Target {
+pub(crate) struct WriteTarget {
     pub(crate) journal: Journal,
-    pub(crate) stager: Stager,
+    pub(crate) stager: FileStager,
     pub(crate) options: WriteOptions,
     pub(crate) only: Option<BTreeSet<String>>,
     pub(crate) spelling: FolderSpelling,
@@ -54,15 +54,15 @@ pub(crate) struct Target {
 }
 
 /// A writer whose rows may change their columns on the way.
-struct Writer {
-    target: Target,
+struct OutputWriter {
+    target: WriteTarget,
     open: Option<(SchemaRef, PartitionedWriter)>,
-    written: Written,
+    written: StagedOutput,
 }
 
-impl Writer {
-    fn new(target: &Target) -> Self {
-        Self { target: target.clone(), open: None, written: Written::default() }
+impl OutputWriter {
+    fn new(target: &WriteTarget) -> Self {
+        Self { target: target.clone(), open: None, written: StagedOutput::default() }
     }
 
     async fn write(&mut self, batch: &RecordBatch) -> Result<Vec<String>> {
@@ -76,7 +76,7 @@ impl Writer {
             self.close().await?;
         }
         let (_, writer) = self.open.get_or_insert_with(|| {
-            let Target { journal, stager, options, only, spelling, .. } = &self.target;
+            let WriteTarget { journal, stager, options, only, spelling, .. } = &self.target;
             let writer = PartitionedWriter::new(journal, stager.clone(), options).with_spelling(spelling.clone());
             let writer = only.iter().fold(writer, |w, only| w.only(only.clone()));
             (batch.schema(), writer)
@@ -88,7 +88,7 @@ impl Writer {
 
     /// Looks for the folders of rows that are not written.
     fn count(&mut self, batch: &RecordBatch) -> Result<Vec<String>> {
-        let Target { options, only, spelling, .. } = &self.target;
+        let WriteTarget { options, only, spelling, .. } = &self.target;
         let mut folders = Vec::new();
         for (folder, rows) in partition_folders(batch, &options.partition_by, spelling)? {
             if only.as_ref().is_none_or(|only| only.contains(&folder)) {
@@ -103,12 +103,12 @@ impl Writer {
     async fn close(&mut self) -> Result<()> {
         if let Some((schema, writer)) = self.open.take() {
             let (rows, staged) = writer.finish().await?;
-            self.written.take(Written { staged, rows, schema: Some(schema), ..Written::default() });
+            self.written.take(StagedOutput { staged, rows, schema: Some(schema), ..StagedOutput::default() });
         }
         Ok(())
     }
 
-    async fn finish(mut self) -> Result<Written> {
+    async fn finish(mut self) -> Result<StagedOutput> {
         self.close().await?;
         Ok(self.written)
     }
@@ -116,10 +116,10 @@ impl Writer {
 
 /// A source whose rows become an output's, on so many threads.
 pub(crate) struct SourceRows<'a> {
-    pub(crate) reading: &'a Arc<Reading>,
+    pub(crate) reading: &'a Arc<SourceReader>,
     pub(crate) source_file: Option<&'a str>,
-    pub(crate) queue: Queue,
-    pub(crate) finish: &'a Arc<Finish>,
+    pub(crate) queue: TaskQueue,
+    pub(crate) finish: &'a Arc<RowFinisher>,
     pub(crate) workers: usize,
 }
 
@@ -147,7 +147,7 @@ pub(crate) async fn each_rows<W: Send + 'static, T: Send + 'static>(
                 };
                 let place = |row: usize| (rows.file.name.to_string(), rows.number(row));
                 let raw = |row: usize| rows.raw(row);
-                let batch = finish.rows(&batch, &Origin { place: &place, raw: &raw })?;
+                let batch = finish.rows(&batch, &RowOrigin { place: &place, raw: &raw })?;
                 take(&mut own, &handle, &rows, batch)
             });
             match worked {
@@ -172,18 +172,18 @@ pub(crate) async fn each_rows<W: Send + 'static, T: Send + 'static>(
 }
 
 /// Writes the rows of a source.
-pub(crate) async fn write_rows(source: SourceRows<'_>, target: &Target) -> Result<Written> {
+pub(crate) async fn write_rows(source: SourceRows<'_>, target: &WriteTarget) -> Result<StagedOutput> {
     let target = target.clone();
-    let take = |writer: &mut Writer, handle: &Handle, rows: &FileRows<'_>, batch: RecordBatch| {
+    let take = |writer: &mut OutputWriter, handle: &Handle, rows: &FileRows<'_>, batch: RecordBatch| {
         let folders = handle.block_on(writer.write(&batch))?;
         if !folders.is_empty() {
             writer.written.reached.entry(rows.file.name.to_string()).or_default().extend(folders);
         }
         Ok(())
     };
-    let end = |writer: Writer, handle: &Handle| handle.block_on(writer.finish());
-    let parts = each_rows(source, move || Writer::new(&target), take, end).await?;
-    let mut written = Written::default();
+    let end = |writer: OutputWriter, handle: &Handle| handle.block_on(writer.finish());
+    let parts = each_rows(source, move || OutputWriter::new(&target), take, end).await?;
+    let mut written = StagedOutput::default();
     parts.into_iter().for_each(|part| written.take(part));
     Ok(written)
 }
@@ -192,21 +192,21 @@ pub(crate) async fn write_rows(source: SourceRows<'_>, target: &Target) -> Resul
 pub(crate) async fn write_query(
     streams: Vec<SendableRecordBatchStream>,
     name: &str,
-    finish: &Arc<Finish>,
-    target: &Target,
-) -> Result<Written> {
+    finish: &Arc<RowFinisher>,
+    target: &WriteTarget,
+) -> Result<StagedOutput> {
     let mut tasks = JoinSet::new();
     for stream in streams {
         let (finish, target, name) = (finish.clone(), target.clone(), name.to_owned());
         tasks.spawn(async move {
-            let (mut writer, mut rows) = (Writer::new(&target), QueryRows::new(stream, &name, finish));
+            let (mut writer, mut rows) = (OutputWriter::new(&target), QueryRows::new(stream, &name, finish));
             while let Some(batch) = rows.next().await? {
                 writer.write(&batch).await?;
             }
             writer.finish().await
         });
     }
-    let mut written = Written::default();
+    let mut written = StagedOutput::default();
     while let Some(done) = tasks.join_next().await {
         written.take(done.map_err(|e| Error::internal("a task that writes was cut off").with_source(e))??);
     }
@@ -216,14 +216,14 @@ pub(crate) async fn write_query(
 /// What a query answers with, as the output has it.
 pub(crate) struct QueryRows {
     stream: SendableRecordBatchStream,
-    finish: Arc<Finish>,
+    finish: Arc<RowFinisher>,
     /// What messages call the rows.
     name: String,
     seen: u64,
 }
 
 impl QueryRows {
-    pub(crate) fn new(stream: SendableRecordBatchStream, output: &str, finish: Arc<Finish>) -> Self {
+    pub(crate) fn new(stream: SendableRecordBatchStream, output: &str, finish: Arc<RowFinisher>) -> Self {
         Self { stream, finish, name: format!("the rows of the output `{output}`"), seen: 0 }
     }
 
@@ -235,7 +235,7 @@ impl QueryRows {
         self.seen += batch.num_rows() as u64;
         let place = |row: usize| (self.name.clone(), first + row as u64);
         let raw = |row: usize| crate::decode::json_row(&batch, row);
-        self.finish.rows(&batch, &Origin { place: &place, raw: &raw }).map(Some)
+        self.finish.rows(&batch, &RowOrigin { place: &place, raw: &raw }).map(Some)
     }
 }
 

@@ -10,12 +10,12 @@ use object_store::{
 };
 
 use crate::probe::{PUTS, ROUNDS, race};
-use crate::{Storage, store_error};
+use crate::{TableStorage, store_error};
 
 /// What a store can be asked to show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Ability {
+pub enum StoreCapability {
     /// To write, read and delete an object.
     Write,
     /// To list an object as soon as it was written, and not any more once it was deleted.
@@ -32,7 +32,7 @@ pub enum Ability {
     Multipart,
 }
 
-impl Ability {
+impl StoreCapability {
     /// All of them, in the order in which they are tried.
     pub const ALL: [Self; 7] = [
         Self::Write,
@@ -62,7 +62,7 @@ impl Ability {
     }
 }
 
-impl fmt::Display for Ability {
+impl fmt::Display for StoreCapability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Write => "write, read, delete",
@@ -79,7 +79,7 @@ impl fmt::Display for Ability {
 /// What a trial has shown.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Shown {
+pub enum ProbeResult {
     /// The store does it.
     Yes,
     /// It does not, or does it otherwise: how.
@@ -95,13 +95,16 @@ const PART: usize = 5 << 20;
 ///
 /// # Errors
 /// Those of the store, where what was written cannot be cleaned up.
-pub async fn examine(storage: &Storage, scratch: &Path) -> Result<Vec<(Ability, Shown)>> {
+pub async fn probe_store(storage: &TableStorage, scratch: &Path) -> Result<Vec<(StoreCapability, ProbeResult)>> {
     let store: &dyn ObjectStore = &storage.store;
     let mut shown = Vec::new();
-    for ability in Ability::ALL {
+    for ability in StoreCapability::ALL {
         let folder = scratch.clone().join(format!("{ability:?}").to_lowercase());
         let result = try_it(ability, store, &folder).await;
-        shown.push((ability, result.unwrap_or_else(|e| Shown::Failed(store_error("try", format!("{ability}"), e)))));
+        shown.push((
+            ability,
+            result.unwrap_or_else(|e| ProbeResult::Failed(store_error("try", format!("{ability}"), e))),
+        ));
     }
     let left: Vec<ObjectMeta> =
         store.list(Some(scratch)).try_collect().await.map_err(|e| store_error("list", scratch, e))?;
@@ -120,56 +123,56 @@ pub async fn examine(storage: &Storage, scratch: &Path) -> Result<Vec<(Ability, 
     Ok(shown)
 }
 
-async fn try_it(ability: Ability, store: &dyn ObjectStore, folder: &Path) -> object_store::Result<Shown> {
+async fn try_it(ability: StoreCapability, store: &dyn ObjectStore, folder: &Path) -> object_store::Result<ProbeResult> {
     let (a, b) = (folder.clone().join("a"), folder.clone().join("b"));
     match ability {
-        Ability::Write => write(store, &a).await,
-        Ability::List => list(store, folder, &a).await,
-        Ability::PutIfAbsent => put_if_absent(store, folder).await,
-        Ability::ConditionalPut => conditional_put(store, &a).await,
-        Ability::Copy => copy(store, &a, &b).await,
-        Ability::CopyIfAbsent => copy_if_absent(store, &a, &b).await,
-        Ability::Multipart => multipart(store, &a).await,
+        StoreCapability::Write => write(store, &a).await,
+        StoreCapability::List => list(store, folder, &a).await,
+        StoreCapability::PutIfAbsent => put_if_absent(store, folder).await,
+        StoreCapability::ConditionalPut => conditional_put(store, &a).await,
+        StoreCapability::Copy => copy(store, &a, &b).await,
+        StoreCapability::CopyIfAbsent => copy_if_absent(store, &a, &b).await,
+        StoreCapability::Multipart => multipart(store, &a).await,
     }
 }
 
-fn no(how: impl Into<String>) -> object_store::Result<Shown> {
-    Ok(Shown::No(how.into()))
+fn no(how: impl Into<String>) -> object_store::Result<ProbeResult> {
+    Ok(ProbeResult::No(how.into()))
 }
 
-async fn write(store: &dyn ObjectStore, path: &Path) -> object_store::Result<Shown> {
+async fn write(store: &dyn ObjectStore, path: &Path) -> object_store::Result<ProbeResult> {
     store.put(path, "1".into()).await?;
     let read = store.get(path).await?.bytes().await?;
     store.delete(path).await?;
     match store.head(path).await {
-        Err(E::NotFound { .. }) if read == "1" => Ok(Shown::Yes),
+        Err(E::NotFound { .. }) if read == "1" => Ok(ProbeResult::Yes),
         Ok(_) => no("it is still there after it was deleted"),
         Err(E::NotFound { .. }) => no("what was read is not what was written"),
         Err(e) => Err(e),
     }
 }
 
-async fn list(store: &dyn ObjectStore, folder: &Path, path: &Path) -> object_store::Result<Shown> {
+async fn list(store: &dyn ObjectStore, folder: &Path, path: &Path) -> object_store::Result<ProbeResult> {
     let names = async || -> object_store::Result<usize> {
         Ok(store.list(Some(folder)).try_collect::<Vec<ObjectMeta>>().await?.len())
     };
     store.put(path, "1".into()).await?;
     let there = names().await?;
     store.delete(path).await?;
-    if (there, names().await?) == (1, 0) { Ok(Shown::Yes) } else { no("listings come late") }
+    if (there, names().await?) == (1, 0) { Ok(ProbeResult::Yes) } else { no("listings come late") }
 }
 
-async fn put_if_absent(store: &dyn ObjectStore, folder: &Path) -> object_store::Result<Shown> {
+async fn put_if_absent(store: &dyn ObjectStore, folder: &Path) -> object_store::Result<ProbeResult> {
     for round in 0..ROUNDS {
         let winners = race(store, &folder.clone().join(format!("{round}"))).await?;
         if winners != 1 {
             return no(format!("{winners} of {PUTS} writers created the same object"));
         }
     }
-    Ok(Shown::Yes)
+    Ok(ProbeResult::Yes)
 }
 
-async fn conditional_put(store: &dyn ObjectStore, path: &Path) -> object_store::Result<Shown> {
+async fn conditional_put(store: &dyn ObjectStore, path: &Path) -> object_store::Result<ProbeResult> {
     let first = store.put(path, "1".into()).await?;
     let update = |e_tag| PutMode::Update(UpdateVersion { e_tag, version: None });
     match store.put_opts(path, "2".into(), update(first.e_tag.clone()).into()).await {
@@ -179,32 +182,32 @@ async fn conditional_put(store: &dyn ObjectStore, path: &Path) -> object_store::
         Err(e) => return Err(e),
     }
     match store.put_opts(path, "3".into(), update(first.e_tag).into()).await {
-        Err(E::Precondition { .. }) => Ok(Shown::Yes),
+        Err(E::Precondition { .. }) => Ok(ProbeResult::Yes),
         Ok(_) => no("a put with a wrong ETag is done all the same"),
         Err(e) => Err(e),
     }
 }
 
-async fn copy(store: &dyn ObjectStore, from: &Path, to: &Path) -> object_store::Result<Shown> {
+async fn copy(store: &dyn ObjectStore, from: &Path, to: &Path) -> object_store::Result<ProbeResult> {
     store.put(from, "1".into()).await?;
     store.copy_opts(from, to, CopyOptions::new()).await?;
     let read = store.get(to).await?.bytes().await?;
-    if read == "1" { Ok(Shown::Yes) } else { no("the copy is not what was copied") }
+    if read == "1" { Ok(ProbeResult::Yes) } else { no("the copy is not what was copied") }
 }
 
-async fn copy_if_absent(store: &dyn ObjectStore, from: &Path, to: &Path) -> object_store::Result<Shown> {
+async fn copy_if_absent(store: &dyn ObjectStore, from: &Path, to: &Path) -> object_store::Result<ProbeResult> {
     for (path, text) in [(from, "1"), (to, "2")] {
         store.put(path, text.into()).await?;
     }
     match store.copy_opts(from, to, CopyOptions::new().with_mode(CopyMode::Create)).await {
-        Err(E::AlreadyExists { .. } | E::Precondition { .. }) => Ok(Shown::Yes),
+        Err(E::AlreadyExists { .. } | E::Precondition { .. }) => Ok(ProbeResult::Yes),
         Err(E::NotImplemented { .. } | E::NotSupported { .. }) => no("the store has no such copy"),
         Ok(()) => no("it replaces what is there"),
         Err(e) => Err(e),
     }
 }
 
-async fn multipart(store: &dyn ObjectStore, path: &Path) -> object_store::Result<Shown> {
+async fn multipart(store: &dyn ObjectStore, path: &Path) -> object_store::Result<ProbeResult> {
     let mut upload = store.put_multipart(path).await?;
     let parts: [Bytes; 2] = [vec![1; PART].into(), vec![2; 1].into()];
     let sent = async {
@@ -225,7 +228,7 @@ async fn multipart(store: &dyn ObjectStore, path: &Path) -> object_store::Result
     };
     match (early, store.head(path).await?.size) {
         (true, _) => no("it is seen before it is whole"),
-        (false, size) if size == PART as u64 + 1 => Ok(Shown::Yes),
+        (false, size) if size == PART as u64 + 1 => Ok(ProbeResult::Yes),
         (false, size) => no(format!("it has {size} bytes where {} were sent", PART + 1)),
     }
 }

@@ -7,9 +7,10 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::names::{Entry, journal_folder};
+use crate::names::{JournalObjectKind, journal_folder};
 use crate::record::{
-    self, Done, FORMAT, Held, JournalObject, LOST, NOT_RETIRED, Record, Retired, StateFile, foreign_content,
+    self, CommitRecord, DoneMark, FORMAT, FileRef, JournalObject, LOST, NOT_RETIRED, RetainedFile, StateFile,
+    external_content,
 };
 use crate::store_error;
 
@@ -35,14 +36,14 @@ pub struct LiveFile {
     /// Where it still may be, relative to the state root, while its version is not finished.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub staged: Option<String>,
-    /// Its content, where another file had it first or somebody else wrote it: see [`Head::content`].
+    /// Its content, where another file had it first or somebody else wrote it: see [`TableHead::content`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
 }
 
 /// A file that was part of the table, and stays in its folder for a while.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HeldFile {
+pub struct RetainedEntry {
     /// Bytes.
     pub size: u64,
     /// Its ETag, as observed.
@@ -56,7 +57,7 @@ pub struct HeldFile {
 
 /// The newest committed version: what is part of the table and of its state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Head {
+pub struct TableHead {
     format: u32,
     /// The version; 0 before the first commit.
     pub version: u64,
@@ -64,22 +65,22 @@ pub struct Head {
     pub live: BTreeMap<String, LiveFile>,
     /// Files in the table's folder that are not part of it any more and stay for those that still read them, by path.
     #[serde(default)]
-    pub held: BTreeMap<String, HeldFile>,
+    pub retained: BTreeMap<String, RetainedEntry>,
     /// The state files by name.
     pub state: BTreeMap<String, StateFile>,
     /// Small facts by name.
-    pub meta: BTreeMap<String, Value>,
+    pub properties: BTreeMap<String, Value>,
     commits: VecDeque<(String, u64)>,
     /// Whether files were lost since the last version that settled it: state kept by row may not fit the rows.
     #[serde(default)]
     pub(crate) lost: bool,
     #[serde(skip)]
-    pub(crate) unfinished: Option<Record>,
+    pub(crate) unfinished: Option<CommitRecord>,
 }
 
-impl JournalObject for Head {
+impl JournalObject for TableHead {
     fn table_paths(&self) -> Vec<&str> {
-        self.live.keys().chain(self.held.keys()).map(String::as_str).collect()
+        self.live.keys().chain(self.retained.keys()).map(String::as_str).collect()
     }
 
     fn state_paths(&self) -> Vec<&str> {
@@ -88,15 +89,15 @@ impl JournalObject for Head {
     }
 }
 
-impl Head {
+impl TableHead {
     pub(crate) fn empty() -> Self {
         Self {
             format: FORMAT,
             version: 0,
             live: BTreeMap::new(),
-            held: BTreeMap::new(),
+            retained: BTreeMap::new(),
             state: BTreeMap::new(),
-            meta: BTreeMap::new(),
+            properties: BTreeMap::new(),
             commits: VecDeque::new(),
             lost: false,
             unfinished: None,
@@ -110,10 +111,10 @@ impl Head {
 
     /// The content of a file of the table, as a name: files of one name are alike byte for byte, since the journal recorded that one
     /// was made as a copy of the other. What files say of themselves is not asked.
-    pub fn content(&self, file: &Retired) -> String {
+    pub fn content(&self, file: &FileRef) -> String {
         match self.live.get(&file.path) {
             Some(live) => live.content.clone().unwrap_or_else(|| file.path.clone()),
-            None => foreign_content(file),
+            None => external_content(file),
         }
     }
 
@@ -123,26 +124,26 @@ impl Head {
     }
 
     /// The state after `record`; `done` is its mark, if it has one.
-    pub(crate) fn apply(&mut self, record: Record, done: Option<&Done>) {
+    pub(crate) fn apply(&mut self, record: CommitRecord, done: Option<&DoneMark>) {
         self.version = record.version;
         let ended = |code: &str, path: &str| {
             done.is_some_and(|d| d.exceptions.iter().any(|e| e.code == code && e.path == path))
         };
-        self.lost = (self.lost && !record.settles) || done.is_some_and(Done::has_losses);
-        let gone = record.retire.iter().map(|f| &f.path).filter(|p| !ended(NOT_RETIRED, p));
-        for path in gone.chain(&record.forget) {
+        self.lost = (self.lost && !record.reconciles) || done.is_some_and(DoneMark::has_losses);
+        let gone = record.remove.iter().map(|f| &f.path).filter(|p| !ended(NOT_RETIRED, p));
+        for path in gone.chain(&record.missing_files) {
             self.live.remove(path);
-            self.held.remove(path);
+            self.retained.remove(path);
         }
-        for Held { file, seconds } in record.hold.iter().filter(|h| !ended(NOT_RETIRED, &h.file.path)) {
+        for RetainedFile { file, seconds } in record.retain.iter().filter(|h| !ended(NOT_RETIRED, &h.file.path)) {
             self.live.remove(&file.path);
             let (etag, since, seconds) = (file.etag.clone(), record.version, *seconds);
-            self.held.insert(file.path.clone(), HeldFile { size: file.size, etag, since, seconds });
+            self.retained.insert(file.path.clone(), RetainedEntry { size: file.size, etag, since, seconds });
         }
         for f in &record.adopt {
-            let (size, etag, since, content) = (f.size, f.etag.clone(), record.version, Some(foreign_content(f)));
+            let (size, etag, since, content) = (f.size, f.etag.clone(), record.version, Some(external_content(f)));
             let live = LiveFile { size, etag, rows: None, since, staged: None, content };
-            self.held.remove(&f.path);
+            self.retained.remove(&f.path);
             self.live.insert(f.path.clone(), live);
         }
         for f in record.publish.iter().filter(|f| !ended(LOST, &f.path)) {
@@ -162,11 +163,11 @@ impl Head {
                 None => drop(self.state.remove(name)),
             }
         }
-        for (name, value) in &record.meta {
+        for (name, value) in &record.properties {
             if value.is_null() {
-                drop(self.meta.remove(name));
+                drop(self.properties.remove(name));
             } else {
-                drop(self.meta.insert(name.clone(), value.clone()));
+                drop(self.properties.insert(name.clone(), value.clone()));
             }
         }
         if let Some(id) = &record.commit_id {
@@ -179,28 +180,28 @@ impl Head {
 
 /// What a listing of the journal's folder shows.
 #[derive(Debug, Default)]
-pub(crate) struct Entries {
+pub(crate) struct JournalListing {
     pub(crate) records: BTreeSet<u64>,
     pub(crate) done: BTreeSet<u64>,
     pub(crate) checkpoint: u64,
 }
 
-impl Entries {
+impl JournalListing {
     /// The versions whose records count.
     pub(crate) fn in_force(&self) -> impl Iterator<Item = u64> {
         self.records.iter().copied().filter(|v| *v > self.checkpoint || self.done.contains(v))
     }
 }
 
-pub(crate) async fn list_entries(store: &dyn ObjectStore, state: &Path) -> Result<Entries> {
+pub(crate) async fn list_entries(store: &dyn ObjectStore, state: &Path) -> Result<JournalListing> {
     let folder = journal_folder(state);
-    let mut entries = Entries::default();
+    let mut entries = JournalListing::default();
     let mut objects = store.list(Some(&folder));
-    while let Some(meta) = objects.try_next().await.map_err(|e| store_error("list", &folder, e))? {
-        match Entry::parse(&meta.location) {
-            Some(Entry::Record(v)) => drop(entries.records.insert(v)),
-            Some(Entry::Done(v)) => drop(entries.done.insert(v)),
-            Some(Entry::Checkpoint(v)) => entries.checkpoint = entries.checkpoint.max(v),
+    while let Some(properties) = objects.try_next().await.map_err(|e| store_error("list", &folder, e))? {
+        match JournalObjectKind::parse(&properties.location) {
+            Some(JournalObjectKind::Record(v)) => drop(entries.records.insert(v)),
+            Some(JournalObjectKind::Done(v)) => drop(entries.done.insert(v)),
+            Some(JournalObjectKind::Checkpoint(v)) => entries.checkpoint = entries.checkpoint.max(v),
             None => {}
         }
     }
@@ -216,11 +217,11 @@ pub(crate) async fn list_entries(store: &dyn ObjectStore, state: &Path) -> Resul
 /// # Errors
 /// `NotFound` for a record or mark below the newest version that is not there: it was dropped below a newer checkpoint since
 /// the listing began, or it is lost.
-pub(crate) async fn read_head(store: &dyn ObjectStore, state: &Path) -> Result<(Head, Entries)> {
+pub(crate) async fn read_head(store: &dyn ObjectStore, state: &Path) -> Result<(TableHead, JournalListing)> {
     let entries = list_entries(store, state).await?;
     let mut head = match entries.checkpoint {
-        0 => Head::empty(),
-        v => read(store, &Entry::Checkpoint(v).path(state)).await?,
+        0 => TableHead::empty(),
+        v => read(store, &JournalObjectKind::Checkpoint(v).path(state)).await?,
     };
     let newest = entries.records.last().copied().unwrap_or_default();
     let is_done = |v: u64| v < newest || entries.done.contains(&v);
@@ -235,7 +236,7 @@ pub(crate) async fn read_head(store: &dyn ObjectStore, state: &Path) -> Result<(
     let mut records = stream::iter(reads).buffered(16);
     while let Some((record, done)) = records.try_next().await? {
         if record.version != head.version + 1 {
-            let path = Entry::Record(head.version + 1).path(state);
+            let path = JournalObjectKind::Record(head.version + 1).path(state);
             return Err(Error::data("Diverged", format!("`{path}` is the record of version {}", record.version)));
         }
         head.apply(record, done.as_ref());
@@ -244,9 +245,14 @@ pub(crate) async fn read_head(store: &dyn ObjectStore, state: &Path) -> Result<(
     Ok((head, entries))
 }
 
-async fn read_record(store: &dyn ObjectStore, state: &Path, v: u64, is_done: bool) -> Result<(Record, Option<Done>)> {
-    let record = read(store, &Entry::Record(v).path(state)).await?;
-    let done = if is_done { Some(read(store, &Entry::Done(v).path(state)).await?) } else { None };
+async fn read_record(
+    store: &dyn ObjectStore,
+    state: &Path,
+    v: u64,
+    is_done: bool,
+) -> Result<(CommitRecord, Option<DoneMark>)> {
+    let record = read(store, &JournalObjectKind::Record(v).path(state)).await?;
+    let done = if is_done { Some(read(store, &JournalObjectKind::Done(v).path(state)).await?) } else { None };
     Ok((record, done))
 }
 

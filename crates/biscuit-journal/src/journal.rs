@@ -9,17 +9,17 @@ use object_store::path::Path;
 use object_store::{CopyMode, CopyOptions, ObjectStore, ObjectStoreExt, PutMode};
 use serde::{Deserialize, Serialize};
 
-use crate::head::{self, Head, list_entries, read_head};
-use crate::interrupt::Interrupt;
-use crate::names::{Entry, below, run_folder};
-use crate::publish::{self, Completion};
-use crate::record::{PastVersion, Record, StateFile};
-use crate::{Storage, default_state_root, store_error};
+use crate::head::{self, TableHead, list_entries, read_head};
+use crate::interrupt::RunInterrupt;
+use crate::names::{JournalObjectKind, below, run_folder};
+use crate::publish::{self, PublishOutcome};
+use crate::record::{CommitRecord, PastVersion, StateFile};
+use crate::{TableStorage, default_state_root, store_error};
 
 /// Whether others may write to the same table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Writers {
+pub enum WriterPolicy {
     /// There may be others: the store has to show that put-if-absent has one winner.
     #[default]
     Many,
@@ -30,7 +30,7 @@ pub enum Writers {
 /// What to do with files in the table's folder that somebody else wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Foreign {
+pub enum ExternalFiles {
     /// They are part of the table; the next commit adopts them.
     #[default]
     Adopt,
@@ -44,7 +44,7 @@ pub enum Foreign {
 /// journal, or staged files were lost after their commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Diverged {
+pub enum DivergedPolicy {
     /// It stops the run.
     #[default]
     Fail,
@@ -55,7 +55,7 @@ pub enum Diverged {
 /// What to do with a folder that another table format has a log for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum OtherFormats {
+pub enum OtherTableFormats {
     /// It is neither read nor written: files that its log has removed would be rows again, and live ones could be deleted.
     #[default]
     Refuse,
@@ -68,19 +68,19 @@ pub enum OtherFormats {
 #[non_exhaustive]
 pub struct JournalOptions {
     /// Whether others may write. Default: many.
-    pub writers: Writers,
-    /// What to do with foreign files. Default: adopt.
-    pub foreign: Foreign,
+    pub writers: WriterPolicy,
+    /// What to do with external files. Default: adopt.
+    pub external: ExternalFiles,
     /// What to do with a table that is not what its journal says. Default: stop.
-    pub diverged: Diverged,
+    pub diverged: DivergedPolicy,
     /// What to do with a folder of Delta Lake, Iceberg, Hudi or Paimon. Default: refuse.
     #[serde(default)]
-    pub other_formats: OtherFormats,
+    pub other_formats: OtherTableFormats,
     /// How long files stay in the folder after they were replaced, in whole seconds, for readers that took longer to open them;
     /// [`release`](Journal::release) deletes them then. A reader that lists the folder by itself sees them beside those that
     /// replaced them: only for tables that are read through Biscuit or by the locations of a catalog. Default: not at all.
     #[serde(default)]
-    pub retire_after: Duration,
+    pub retention: Duration,
     /// Whether files that are alike may be one file on a local disk, with several names: what changes it in place under one name
     /// changes it under all of them. Default: no, each is a file of its own, whose blocks are shared where the file system can.
     #[serde(default)]
@@ -94,11 +94,11 @@ pub struct JournalOptions {
 impl Default for JournalOptions {
     fn default() -> Self {
         Self {
-            writers: Writers::Many,
-            foreign: Foreign::Adopt,
-            diverged: Diverged::Fail,
-            other_formats: OtherFormats::Refuse,
-            retire_after: Duration::ZERO,
+            writers: WriterPolicy::Many,
+            external: ExternalFiles::Adopt,
+            diverged: DivergedPolicy::Fail,
+            other_formats: OtherTableFormats::Refuse,
+            retention: Duration::ZERO,
             hard_links: false,
             checkpoint_every: 32,
             keep_history: 10_000,
@@ -108,32 +108,32 @@ impl Default for JournalOptions {
 
 impl JournalOptions {
     /// The same options with another choice of writers.
-    pub fn with_writers(mut self, writers: Writers) -> Self {
+    pub fn with_writers(mut self, writers: WriterPolicy) -> Self {
         self.writers = writers;
         self
     }
 
-    /// The same options with another choice for foreign files.
-    pub fn with_foreign(mut self, foreign: Foreign) -> Self {
-        self.foreign = foreign;
+    /// The same options with another choice for external files.
+    pub fn with_external_files(mut self, external: ExternalFiles) -> Self {
+        self.external = external;
         self
     }
 
     /// The same options with another choice for a table that is not what its journal says.
-    pub fn with_diverged(mut self, diverged: Diverged) -> Self {
+    pub fn with_diverged(mut self, diverged: DivergedPolicy) -> Self {
         self.diverged = diverged;
         self
     }
 
     /// The same options with another choice for folders of other table formats.
-    pub fn with_other_formats(mut self, other_formats: OtherFormats) -> Self {
+    pub fn with_other_formats(mut self, other_formats: OtherTableFormats) -> Self {
         self.other_formats = other_formats;
         self
     }
 
     /// The same options; replaced files stay in the folder for so long.
-    pub fn with_retire_after(mut self, duration: Duration) -> Self {
-        self.retire_after = duration;
+    pub fn with_retention(mut self, duration: Duration) -> Self {
+        self.retention = duration;
         self
     }
 
@@ -151,16 +151,16 @@ impl JournalOptions {
 }
 
 /// Where nonces come from: numbers that no other execution draws.
-pub trait Nonces: fmt::Debug + Send + Sync {
+pub trait WriterIds: fmt::Debug + Send + Sync {
     /// The next nonce.
     fn next(&self) -> u64;
 }
 
 /// Nonces from the operating system.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct RandomNonces;
+pub struct RandomWriterIds;
 
-impl Nonces for RandomNonces {
+impl WriterIds for RandomWriterIds {
     fn next(&self) -> u64 {
         getrandom::u64().expect("the operating system gives random numbers")
     }
@@ -168,7 +168,7 @@ impl Nonces for RandomNonces {
 
 /// What a recovery did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Recovered {
+pub struct RecoveryReport {
     /// The version that was committed and is finished now.
     pub rolled_forward: Option<u64>,
     /// The version of the fence, if one was asked for.
@@ -180,19 +180,19 @@ pub struct Recovered {
 /// The journal of one table: a folder of files and its state root, in one store.
 #[derive(Debug, Clone)]
 pub struct Journal {
-    pub(crate) storage: Storage,
+    pub(crate) storage: TableStorage,
     pub(crate) table: Path,
     pub(crate) state: Path,
     pub(crate) options: JournalOptions,
-    pub(crate) nonces: Arc<dyn Nonces>,
-    pub(crate) interrupt: Arc<Interrupt>,
+    pub(crate) writer_ids: Arc<dyn WriterIds>,
+    pub(crate) interrupt: Arc<RunInterrupt>,
 }
 
 impl Journal {
     /// The journal of the table in the folder `table`, with its state root in the default place.
-    pub fn new(storage: Storage, table: Path, options: JournalOptions) -> Self {
+    pub fn new(storage: TableStorage, table: Path, options: JournalOptions) -> Self {
         let state = default_state_root(&table);
-        Self { storage, table, state, options, nonces: Arc::new(RandomNonces), interrupt: Arc::default() }
+        Self { storage, table, state, options, writer_ids: Arc::new(RandomWriterIds), interrupt: Arc::default() }
     }
 
     /// The same journal with another state root in the same store.
@@ -202,19 +202,19 @@ impl Journal {
     }
 
     /// The same journal with other nonces, as tests need them.
-    pub fn with_nonces(mut self, nonces: Arc<dyn Nonces>) -> Self {
-        self.nonces = nonces;
+    pub fn with_writer_ids(mut self, writer_ids: Arc<dyn WriterIds>) -> Self {
+        self.writer_ids = writer_ids;
         self
     }
 
     /// The same journal; its commits can be stopped by this.
-    pub fn with_interrupt(mut self, interrupt: Arc<Interrupt>) -> Self {
+    pub fn with_interrupt(mut self, interrupt: Arc<RunInterrupt>) -> Self {
         self.interrupt = interrupt;
         self
     }
 
     /// The same journal with another choice for a table that is not what its journal says.
-    pub fn with_diverged(mut self, diverged: Diverged) -> Self {
+    pub fn with_diverged(mut self, diverged: DivergedPolicy) -> Self {
         self.options.diverged = diverged;
         self
     }
@@ -230,19 +230,19 @@ impl Journal {
     }
 
     /// The store of both.
-    pub fn storage(&self) -> &Storage {
+    pub fn storage(&self) -> &TableStorage {
         &self.storage
     }
 
     /// The newest committed version, finished or not. Changes nothing: this is what readers start from.
     ///
     /// # Errors
-    /// `Diverged` if a version is missing, `NewerFormat`, `UnreadableRecord`, and those of the store.
-    pub async fn head(&self) -> Result<Head> {
+    /// `DivergedPolicy` if a version is missing, `NewerFormat`, `UnreadableRecord`, and those of the store.
+    pub async fn head(&self) -> Result<TableHead> {
         Ok(self.head_and_entries().await?.0)
     }
 
-    pub(crate) async fn head_and_entries(&self) -> Result<(Head, head::Entries)> {
+    pub(crate) async fn head_and_entries(&self) -> Result<(TableHead, head::JournalListing)> {
         let mut gap = None;
         for _ in 0..4 {
             match read_head(&self.storage.store, &self.state).await {
@@ -266,17 +266,17 @@ impl Journal {
     ///
     /// # Errors
     /// As [`head`](Self::head), and `LostStaging` where a staged file is nowhere to be found.
-    pub async fn finished_head(&self) -> Result<Head> {
+    pub async fn finished_head(&self) -> Result<TableHead> {
         Ok(self.roll_forward().await?.0)
     }
 
-    async fn roll_forward(&self) -> Result<(Head, Option<u64>)> {
+    async fn roll_forward(&self) -> Result<(TableHead, Option<u64>)> {
         let mut rolled = None;
         for _ in 0..8 {
             let (head, _) = self.head_and_entries().await?;
             let Some(record) = &head.unfinished else { return Ok((head, rolled)) };
             tracing::info!(version = record.version, "rolling an unfinished version forward");
-            if let Completion::Finished(_) = publish::complete(self, record).await? {
+            if let PublishOutcome::Finished(_) = publish::complete(self, record).await? {
                 rolled = Some(record.version);
             }
         }
@@ -284,19 +284,19 @@ impl Journal {
     }
 
     /// Finishes an unfinished version and deletes what dead runs left in the state root. Safe to run at any time.
-    pub async fn recover(&self) -> Result<Recovered> {
+    pub async fn recover(&self) -> Result<RecoveryReport> {
         let (head, rolled_forward) = self.roll_forward().await?;
         let cleaned = publish::clean(self, &head).await? + publish::clean_probes(self, &head).await?;
-        Ok(Recovered { rolled_forward, fence: None, cleaned })
+        Ok(RecoveryReport { rolled_forward, fence: None, cleaned })
     }
 
     /// As [`recover`](Self::recover), and an empty version first, so that what a dead run staged on top of the newest
     /// version can be deleted too. A run that is alive ends with `Conflict` and has to run again.
-    pub async fn recover_with_fence(&self) -> Result<Recovered> {
+    pub async fn recover_with_fence(&self) -> Result<RecoveryReport> {
         let (_, rolled_forward) = self.roll_forward().await?;
         let observed = self.observe().await?;
         let (fence, cleaned) = self.replace(&observed).fence().await?;
-        Ok(Recovered { rolled_forward, fence: Some(fence), cleaned })
+        Ok(RecoveryReport { rolled_forward, fence: Some(fence), cleaned })
     }
 
     /// All versions whose records are in force, oldest first. A record without a mark below the newest checkpoint is void: a run put it there that
@@ -306,7 +306,8 @@ impl Journal {
         let store: &dyn ObjectStore = &self.storage.store;
         let done = &entries.done;
         let read = |version: u64| async move {
-            let (record, at) = head::read_dated::<Record>(store, &Entry::Record(version).path(&self.state)).await?;
+            let (record, at) =
+                head::read_dated::<CommitRecord>(store, &JournalObjectKind::Record(version).path(&self.state)).await?;
             Ok(PastVersion { record, at, finished: done.contains(&version) })
         };
         let reads: Vec<_> = entries.in_force().map(|version| read(version).boxed()).collect();
@@ -316,8 +317,8 @@ impl Journal {
     /// The content of a state file, checked against what its record says.
     ///
     /// # Errors
-    /// `Conflict` if a newer version has replaced it meanwhile, `Diverged` if it is lost or is not what was written.
-    pub async fn read_state(&self, head: &Head, file: &StateFile) -> Result<Bytes> {
+    /// `Conflict` if a newer version has replaced it meanwhile, `DivergedPolicy` if it is lost or is not what was written.
+    pub async fn read_state(&self, head: &TableHead, file: &StateFile) -> Result<Bytes> {
         let path = below(&self.state, &file.path);
         let got = async { self.storage.store.get(&path).await?.bytes().await }.await;
         let bytes = match got {
@@ -332,8 +333,8 @@ impl Journal {
     }
 
     /// What an error means that came up while the files of `head` were read: where something is not there and a newer
-    /// version is, it is `Conflict`; where there is no newer version, `Diverged`; any other error stays what it is.
-    pub async fn explain(&self, error: Error, head: &Head) -> Error {
+    /// version is, it is `Conflict`; where there is no newer version, `DivergedPolicy`; any other error stays what it is.
+    pub async fn explain(&self, error: Error, head: &TableHead) -> Error {
         if error.code() != "NotFound" {
             return error;
         }
@@ -345,8 +346,8 @@ impl Journal {
     }
 
     /// A name of 16 hexadecimal digits that no other execution draws.
-    pub fn nonce(&self) -> String {
-        format!("{:016x}", self.nonces.next())
+    pub fn writer_id(&self) -> String {
+        format!("{:016x}", self.writer_ids.next())
     }
 
     pub(crate) async fn exists(&self, path: &Path) -> Result<bool> {
@@ -359,13 +360,19 @@ impl Journal {
 
     /// Creates an object if it is absent, whole and durable or not at all: on a local disk it is written and synced in the
     /// folder of this execution, and linked from there.
-    pub(crate) async fn create(&self, path: &Path, bytes: Bytes, base: u64, nonce: &str) -> object_store::Result<()> {
-        let Storage { store, durability } = &self.storage;
+    pub(crate) async fn create(
+        &self,
+        path: &Path,
+        bytes: Bytes,
+        base: u64,
+        writer_id: &str,
+    ) -> object_store::Result<()> {
+        let TableStorage { store, durability } = &self.storage;
         if durability.is_immediate() {
             return store.put_opts(path, bytes.into(), PutMode::Create.into()).await.map(drop);
         }
         let name = path.filename().unwrap_or_default();
-        let written = run_folder(&self.state, "staging", base, nonce).join(format!("{name}.staged"));
+        let written = run_folder(&self.state, "staging", base, writer_id).join(format!("{name}.staged"));
         let unsynced = |e: Error| object_store::Error::Generic { store: "local disk", source: e.into() };
         store.put(&written, bytes.into()).await?;
         durability.sync_file(&written).await.map_err(unsynced)?;

@@ -2,59 +2,60 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use biscuit_core::{Error, Instant, Result};
-use biscuit_purge::{Keep, Listed, Plan};
+use biscuit_purge::{KeepReason, ListedObject, PurgePlan};
 use futures::TryStreamExt;
 use object_store::ObjectMeta;
 use object_store::path::Path;
 
-use crate::head::Head;
+use crate::head::TableHead;
 use crate::journal::Journal;
-use crate::names::{Entry, below, journal_folder};
-use crate::observe::Observed;
-use crate::publish::Dead;
-use crate::record::Retired;
-use crate::replace::Committed;
+use crate::names::{JournalObjectKind, below, journal_folder};
+use crate::observe::ObservedTable;
+use crate::publish::OrphanedState;
+use crate::record::FileRef;
+use crate::replace::CommitSummary;
 use crate::store_error;
 
 /// What is provably dead: no run that is alive or yet to come has a use for it.
 #[derive(Debug, Clone)]
-pub struct Leftovers {
+pub struct OrphanedObjects {
     /// The version that shows it.
     pub version: u64,
     /// Objects of the state root that dead runs left: staged files, and state files that are not in force.
     pub dead: Vec<ObjectMeta>,
     /// Biscuit files in the table's folder that are not part of it.
-    pub ghosts: Vec<Retired>,
+    pub orphan_files: Vec<FileRef>,
 }
 
 /// Files that were replaced and stayed for those that still read them.
 #[derive(Debug, Clone)]
-pub struct Superseded {
+pub struct RetainedFiles {
     /// What they were found in.
-    pub observed: Observed,
+    pub observed: ObservedTable,
     /// The files, when they were replaced, on the store's clock and at the latest, and how long they are to stay from then on.
-    pub files: Vec<(Retired, Instant, Duration)>,
+    pub files: Vec<(FileRef, Instant, Duration)>,
 }
 
-impl Superseded {
+impl RetainedFiles {
     /// A plan for those files whose time is over by now and `grace`, on the store's clock, and these files, as
     /// [`Journal::release`] takes them; the others stay, as held.
     ///
     /// # Errors
-    /// Those of a [`Plan`].
-    pub fn due(&self, table: &Path, now: Instant, grace: Duration) -> Result<(Plan, Vec<Retired>)> {
+    /// Those of a [`PurgePlan`].
+    pub fn due(&self, table: &Path, now: Instant, grace: Duration) -> Result<(PurgePlan, Vec<FileRef>)> {
         // Stores cut times to whole seconds.
         let over =
             |since: Instant, stays: Duration| since.saturating_add(stays + grace + Duration::from_secs(1)) <= now;
-        let key = |file: &Retired| below(table, &file.path).to_string();
+        let key = |file: &FileRef| below(table, &file.path).to_string();
         let (due, young): (Vec<_>, Vec<_>) = self.files.iter().partition(|(_, since, stays)| over(*since, *stays));
         let young: BTreeSet<String> = young.iter().map(|(file, ..)| key(file)).collect();
         let listing = self.files.iter().map(|(file, since, _)| {
-            let mut object = Listed::new(key(file), file.size, file.etag.clone());
+            let mut object = ListedObject::new(key(file), file.size, file.etag.clone());
             object.modified = Some(*since);
             object
         });
-        let plan = Plan::keeping(table, listing.collect(), |o| young.contains(&o.key).then_some(Keep::Held))?;
+        let plan =
+            PurgePlan::keeping(table, listing.collect(), |o| young.contains(&o.key).then_some(KeepReason::Held))?;
         Ok((plan, due.into_iter().map(|(file, ..)| file.clone()).collect()))
     }
 }
@@ -64,11 +65,11 @@ impl Journal {
     ///
     /// # Errors
     /// `Unfinished` where a version is committed and not finished, whose staging is alive; as [`view`](Self::view).
-    pub async fn leftovers(&self) -> Result<Leftovers> {
+    pub async fn orphaned_objects(&self) -> Result<OrphanedObjects> {
         for _ in 0..8 {
             let head = self.quiet_head().await?;
             let observed = self.classify(&head, self.list_folder().await?.files);
-            let (mut objects, dead) = (Vec::new(), Dead::new(self, &head));
+            let (mut objects, dead) = (Vec::new(), OrphanedState::new(self, &head));
             for root in &dead.roots {
                 let listed = self.storage.store.list(Some(root)).try_collect::<Vec<ObjectMeta>>().await;
                 let listed = listed.map_err(|e| store_error("list", root, e))?;
@@ -76,7 +77,11 @@ impl Journal {
             }
             // A file that is not live in this version may be so in the next one, which publishes only behind its record.
             if self.head().await? == head {
-                return Ok(Leftovers { version: head.version, dead: objects, ghosts: observed?.ghosts });
+                return Ok(OrphanedObjects {
+                    version: head.version,
+                    dead: objects,
+                    orphan_files: observed?.orphan_files,
+                });
             }
         }
         Err(self.busy())
@@ -85,8 +90,8 @@ impl Journal {
     /// The files that were replaced and stayed, of which some may go. Changes nothing.
     ///
     /// # Errors
-    /// As [`leftovers`](Self::leftovers).
-    pub async fn superseded(&self) -> Result<Superseded> {
+    /// As [`orphaned_objects`](Self::leftovers).
+    pub async fn retained_files(&self) -> Result<RetainedFiles> {
         for _ in 0..8 {
             let head = self.quiet_head().await?;
             let observed = self.classify(&head, self.list_folder().await?.files);
@@ -96,17 +101,18 @@ impl Journal {
             }
             let observed = observed?;
             let mut files = Vec::new();
-            for (path, held) in &head.held {
+            for (path, retained) in &head.retained {
                 // A record that was dropped is older than the ones behind it.
-                let (_, at) = committed.range(held.since..).next().ok_or_else(|| {
-                    Error::data("Diverged", format!("the journal says nothing from version {} on", held.since))
+                let (_, at) = committed.range(retained.since..).next().ok_or_else(|| {
+                    Error::data("Diverged", format!("the journal says nothing from version {} on", retained.since))
                 })?;
                 // As it is now, if it is there.
-                let file = observed.held.iter().find(|f| f.path == *path).cloned();
-                let file = file.unwrap_or(Retired { path: path.clone(), size: held.size, etag: held.etag.clone() });
-                files.push((file, *at, Duration::from_secs(held.seconds)));
+                let file = observed.retained.iter().find(|f| f.path == *path).cloned();
+                let file =
+                    file.unwrap_or(FileRef { path: path.clone(), size: retained.size, etag: retained.etag.clone() });
+                files.push((file, *at, Duration::from_secs(retained.seconds)));
             }
-            return Ok(Superseded { observed, files });
+            return Ok(RetainedFiles { observed, files });
         }
         Err(self.busy())
     }
@@ -115,13 +121,13 @@ impl Journal {
     ///
     /// # Errors
     /// Those of a commit: `Conflict` if another run was first.
-    pub async fn release(&self, observed: &Observed, files: &[Retired]) -> Result<Committed> {
+    pub async fn release(&self, observed: &ObservedTable, files: &[FileRef]) -> Result<CommitSummary> {
         let mut replace = self.replace(observed);
         files.iter().for_each(|file| replace.release(file));
         replace.commit_alone().await
     }
 
-    async fn quiet_head(&self) -> Result<Head> {
+    async fn quiet_head(&self) -> Result<TableHead> {
         crate::pointer::check(self).await?;
         let head = self.head().await?;
         self.check_finished(&head)?;
@@ -133,11 +139,11 @@ impl Journal {
         let folder = journal_folder(&self.state);
         let mut objects = self.storage.store.list(Some(&folder));
         let mut times = BTreeMap::new();
-        while let Some(meta) = objects.try_next().await.map_err(|e| store_error("list", &folder, e))? {
-            let at = Instant::from_micros(meta.last_modified.timestamp_micros());
-            match Entry::parse(&meta.location) {
-                Some(Entry::Record(v)) => drop(times.insert(v, at)),
-                Some(Entry::Checkpoint(v)) => drop(times.entry(v).or_insert(at)),
+        while let Some(properties) = objects.try_next().await.map_err(|e| store_error("list", &folder, e))? {
+            let at = Instant::from_micros(properties.last_modified.timestamp_micros());
+            match JournalObjectKind::parse(&properties.location) {
+                Some(JournalObjectKind::Record(v)) => drop(times.insert(v, at)),
+                Some(JournalObjectKind::Checkpoint(v)) => drop(times.entry(v).or_insert(at)),
                 _ => {}
             }
         }

@@ -18,18 +18,21 @@ mod stage;
 mod stager;
 mod storage;
 
-pub use biscuit_purge::{TableFormat, store_error};
-pub use doctor::{Ability, Shown, examine};
-pub use head::{Head, HeldFile, LiveFile};
-pub use interrupt::Interrupt;
-pub use journal::{Diverged, Foreign, Journal, JournalOptions, Nonces, OtherFormats, RandomNonces, Recovered, Writers};
-pub use leavings::{Leftovers, Superseded};
-pub use names::{MAX_KEY, MAX_NAME, biscuit_nonce, default_state_root, is_hidden};
-pub use observe::Observed;
+pub use biscuit_purge::{ForeignTableFormat, store_error};
+pub use doctor::{ProbeResult, StoreCapability, probe_store};
+pub use head::{LiveFile, RetainedEntry, TableHead};
+pub use interrupt::RunInterrupt;
+pub use journal::{
+    DivergedPolicy, ExternalFiles, Journal, JournalOptions, OtherTableFormats, RandomWriterIds, RecoveryReport,
+    WriterIds, WriterPolicy,
+};
+pub use leavings::{OrphanedObjects, RetainedFiles};
+pub use names::{MAX_KEY, MAX_NAME, default_state_root, is_hidden, writer_id_of};
+pub use observe::ObservedTable;
 pub use ownership::{fold_name, table_format_around};
 pub use protect::{tables_around, tables_within};
-pub use record::{Exception, Held, PastVersion, Published, Record, Retired, StateFile};
-pub use replace::{Committed, Outcome, Replace};
+pub use record::{CommitException, CommitRecord, FileRef, PastVersion, PublishedFile, RetainedFile, StateFile};
+pub use replace::{CommitOutcome, CommitSummary, TableCommit};
 pub use stage::{StagedFile, StagedWriter};
-pub use stager::Stager;
-pub use storage::{Durability, LocalDisk, Storage, StoreIsDurable};
+pub use stager::FileStager;
+pub use storage::{LocalDisk, StoreIsDurable, TableStorage, WriteDurability};

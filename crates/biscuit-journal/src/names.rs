@@ -2,9 +2,9 @@ use biscuit_core::{Error, Result};
 use object_store::path::Path;
 
 use crate::journal::Journal;
-use crate::record::Record;
+use crate::record::CommitRecord;
 
-/// Files of Biscuit are called `biscuit-<nonce>-<number>.<ending>`; the nonce is 16 hexadecimal digits.
+/// Files of Biscuit are called `biscuit-<writer_id>-<number>.<ending>`; the nonce is 16 hexadecimal digits.
 const MARK: &str = "biscuit-";
 
 /// The folder in which state roots are by default.
@@ -14,16 +14,16 @@ pub(crate) const STATE: &str = ".biscuit";
 pub(crate) const POINTER: &str = "root.json";
 
 /// The name of a data file of the run with this nonce.
-pub(crate) fn data_name(nonce: &str, number: u32, ending: &str) -> String {
-    format!("{MARK}{nonce}-{number:05}.{ending}")
+pub(crate) fn data_name(writer_id: &str, number: u32, ending: &str) -> String {
+    format!("{MARK}{writer_id}-{number:05}.{ending}")
 }
 
 /// What the trial copies of a run are called, in the folders of the table; readers pass over them.
 const TRIAL: &str = "_biscuit-trial-";
 
 /// The name of a trial copy of the run with this base and nonce.
-pub(crate) fn trial(base: u64, nonce: &str) -> String {
-    format!("{TRIAL}{base}-{nonce}")
+pub(crate) fn trial(base: u64, writer_id: &str) -> String {
+    format!("{TRIAL}{base}-{writer_id}")
 }
 
 /// The base of the run whose trial copy has this path; none for any other file.
@@ -42,7 +42,7 @@ pub const MAX_KEY: usize = 1024;
 ///
 /// # Errors
 /// `NameTooLong`.
-pub(crate) fn check_lengths(journal: &Journal, record: &Record) -> Result<()> {
+pub(crate) fn check_lengths(journal: &Journal, record: &CommitRecord) -> Result<()> {
     let too_long = |what: &str, key: &str, limit: usize, has: usize| {
         let message = format!(
             "{what} of `{}` would have {has} bytes, and stores take {limit}; nothing was committed: partition by a shorter text, or use a shorter path for the table",
@@ -80,12 +80,12 @@ fn shortened(text: &str) -> String {
 /// assert_eq!(biscuit_nonce("day=1/biscuit-00000000000000ff-00003.parquet"), Some("00000000000000ff"));
 /// assert_eq!(biscuit_nonce("day=1/part-00000.snappy.parquet"), None);
 /// ```
-pub fn biscuit_nonce(path: &str) -> Option<&str> {
+pub fn writer_id_of(path: &str) -> Option<&str> {
     let name = path.rsplit('/').next()?.strip_prefix(MARK)?;
-    let (nonce, rest) = name.split_once('-')?;
+    let (writer_id, rest) = name.split_once('-')?;
     let number = rest.split_once('.')?.0;
-    let hex = nonce.len() == 16 && nonce.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    (hex && !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())).then_some(nonce)
+    let hex = writer_id.len() == 16 && writer_id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    (hex && !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())).then_some(writer_id)
 }
 
 /// Whether Hive-style readers pass over a path relative to the table: a segment starts with `_` or `.` (a partition
@@ -124,13 +124,13 @@ pub fn default_state_root(table: &Path) -> Path {
 
 /// The kinds of objects in the journal's folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Entry {
+pub(crate) enum JournalObjectKind {
     Record(u64),
     Done(u64),
     Checkpoint(u64),
 }
 
-impl Entry {
+impl JournalObjectKind {
     pub(crate) fn path(self, state: &Path) -> Path {
         let name = match self {
             Self::Record(v) => format!("{v:020}.json"),
@@ -156,14 +156,14 @@ pub(crate) fn journal_folder(state: &Path) -> Path {
     state.clone().join("journal")
 }
 
-/// What a run writes before its commit lives in `<kind>/<base>-<nonce>/`; this reads the base and the nonce back.
+/// What a run writes before its commit lives in `<kind>/<base>-<writer_id>/`; this reads the base and the nonce back.
 pub(crate) fn parse_run_folder(name: &str) -> Option<(u64, &str)> {
-    let (base, nonce) = name.split_once('-')?;
-    Some((base.parse().ok()?, nonce))
+    let (base, writer_id) = name.split_once('-')?;
+    Some((base.parse().ok()?, writer_id))
 }
 
-pub(crate) fn run_folder(state: &Path, kind: &str, base: u64, nonce: &str) -> Path {
-    state.clone().join(kind).join(format!("{base}-{nonce}"))
+pub(crate) fn run_folder(state: &Path, kind: &str, base: u64, writer_id: &str) -> Path {
+    state.clone().join(kind).join(format!("{base}-{writer_id}"))
 }
 
 /// A path below the table from its relative form.
@@ -185,10 +185,10 @@ mod tests {
     #[test]
     fn entries_are_read_back() {
         let state = Path::from(".biscuit/t");
-        for e in [Entry::Record(7), Entry::Done(7), Entry::Checkpoint(32)] {
-            assert_eq!(Entry::parse(&e.path(&state)), Some(e));
+        for e in [JournalObjectKind::Record(7), JournalObjectKind::Done(7), JournalObjectKind::Checkpoint(32)] {
+            assert_eq!(JournalObjectKind::parse(&e.path(&state)), Some(e));
         }
-        assert_eq!(Entry::parse(&Path::from(".biscuit/t/journal/7.json")), None);
+        assert_eq!(JournalObjectKind::parse(&Path::from(".biscuit/t/journal/7.json")), None);
     }
 
     #[test]
@@ -201,7 +201,7 @@ mod tests {
         for other in
             ["biscuit-ff-0.parquet", "biscuit-00000000000000FF-0.parquet", "biscuit-00000000000000ff-x.parquet"]
         {
-            assert_eq!(biscuit_nonce(other), None, "{other}");
+            assert_eq!(writer_id_of(other), None, "{other}");
         }
     }
 }

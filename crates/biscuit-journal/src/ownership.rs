@@ -6,29 +6,29 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use biscuit_core::{Error, ErrorKind, Result};
-use biscuit_purge::TableFormat;
+use biscuit_purge::ForeignTableFormat;
 use futures::TryStreamExt;
 use futures::future::try_join_all;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
-use crate::journal::{Journal, OtherFormats};
-use crate::names::{Entry, POINTER, STATE, is_hidden, trial_base};
-use crate::record::Retired;
-use crate::storage::Storage;
+use crate::journal::{Journal, OtherTableFormats};
+use crate::names::{JournalObjectKind, POINTER, STATE, is_hidden, trial_base};
+use crate::record::FileRef;
+use crate::storage::TableStorage;
 use crate::{default_state_root, store_error};
 
 /// What lies in a table's folder.
 #[derive(Debug, Default)]
 pub(crate) struct FolderListing {
     /// The data files, ascending by path, without those of tables inside the folder.
-    pub(crate) files: Vec<Retired>,
+    pub(crate) files: Vec<FileRef>,
     /// The folders of other tables, relative to this one.
     pub(crate) tables: BTreeSet<String>,
     /// State roots, relative to the folder, empty for the folder itself.
     pub(crate) state_roots: BTreeSet<String>,
     /// Folders of other table formats, relative to the folder, empty for the folder itself.
-    pub(crate) formats: BTreeMap<String, TableFormat>,
+    pub(crate) formats: BTreeMap<String, ForeignTableFormat>,
 }
 
 impl FolderListing {
@@ -37,7 +37,7 @@ impl FolderListing {
         for object in objects {
             let Some(parts) = object.location.prefix_match(root) else { continue };
             let path = parts.map(|p| p.as_ref().to_owned()).collect::<Vec<_>>().join("/");
-            if let Some((format, folder)) = TableFormat::of_log(&path) {
+            if let Some((format, folder)) = ForeignTableFormat::of_log(&path) {
                 listing.formats.insert(folder.to_owned(), format);
             }
             match table_of_state(&path) {
@@ -47,7 +47,7 @@ impl FolderListing {
             // Trial copies of dead runs are told from those of live ones by the journal.
             let counts = trial_base(&path).is_some() || !is_hidden(&path);
             if !path.is_empty() && counts && object.size > 0 {
-                listing.files.push(Retired { path, size: object.size, etag: object.e_tag });
+                listing.files.push(FileRef { path, size: object.size, etag: object.e_tag });
             }
         }
         let tables = &listing.tables;
@@ -74,7 +74,7 @@ impl Journal {
             self.storage.store.list(Some(root)).try_collect().await.map_err(|e| store_error("list", root, e))?;
         let listing = FolderListing::of(root, objects);
         match listing.formats.first_key_value() {
-            Some((folder, format)) if self.options.other_formats == OtherFormats::Refuse => {
+            Some((folder, format)) if self.options.other_formats == OtherTableFormats::Refuse => {
                 Err(format.refused(&join(root.as_ref(), folder)))
             }
             _ => Ok(listing),
@@ -135,7 +135,7 @@ impl Journal {
             return Err(overlaps(message));
         }
         self.check_spelling().await?;
-        if self.options.other_formats == OtherFormats::Allow {
+        if self.options.other_formats == OtherTableFormats::Allow {
             return Ok(());
         }
         match table_format_around(&storage.store, self.table.as_ref()).await? {
@@ -183,18 +183,21 @@ pub fn fold_name(name: &str) -> String {
 ///
 /// # Errors
 /// Those of the store. Folders that may not be listed count as none.
-pub async fn table_format_around(store: &dyn ObjectStore, folder: &str) -> Result<Option<(TableFormat, String)>> {
+pub async fn table_format_around(
+    store: &dyn ObjectStore,
+    folder: &str,
+) -> Result<Option<(ForeignTableFormat, String)>> {
     let Ok(folder) = Path::parse(folder) else { return Ok(None) };
     let mut folders = ancestors(&folder);
     folders.insert(folder);
-    let look = |(folder, format): (Path, TableFormat)| async move {
+    let look = |(folder, format): (Path, ForeignTableFormat)| async move {
         let log = folder.clone().join(format.log_folder());
         let mut objects = store.list(Some(&log));
         // A log has few files that another program could have written, and what counts is one of them.
         for _ in 0..1000 {
             let next = objects.try_next().await.map_err(|e| store_error("list", &log, e));
             let Some(object) = unless_denied(next)?.flatten() else { break };
-            if TableFormat::of_log(object.location.as_ref())
+            if ForeignTableFormat::of_log(object.location.as_ref())
                 .is_some_and(|(found, at)| found == format && at == folder.as_ref())
             {
                 return Ok(Some((format, folder.to_string())));
@@ -202,7 +205,7 @@ pub async fn table_format_around(store: &dyn ObjectStore, folder: &str) -> Resul
         }
         Ok(None)
     };
-    let both = folders.into_iter().flat_map(|folder| TableFormat::ALL.map(|format| (folder.clone(), format)));
+    let both = folders.into_iter().flat_map(|folder| ForeignTableFormat::ALL.map(|format| (folder.clone(), format)));
     Ok(try_join_all(both.map(look)).await?.into_iter().flatten().next())
 }
 
@@ -211,7 +214,7 @@ fn overlaps(message: String) -> Error {
 }
 
 /// What a folder is, if it is a table or a state root.
-async fn table_or_state(storage: &Storage, folder: &Path) -> Result<Option<&'static str>> {
+async fn table_or_state(storage: &TableStorage, folder: &Path) -> Result<Option<&'static str>> {
     let pointer = default_state_root(folder).join(POINTER);
     match storage.store.head(&pointer).await {
         Ok(_) => return Ok(Some("the folder of a table")),
@@ -222,7 +225,7 @@ async fn table_or_state(storage: &Storage, folder: &Path) -> Result<Option<&'sta
     let mut objects = storage.store.list(Some(&journal));
     let first = objects.try_next().await.map_err(|e| store_error("list", &journal, e));
     let first = unless_denied(first)?.flatten();
-    Ok(first.and_then(|object| Entry::parse(&object.location)).map(|_| "the state root of a table"))
+    Ok(first.and_then(|object| JournalObjectKind::parse(&object.location)).map(|_| "the state root of a table"))
 }
 
 /// Whether a name of the path is a file, which a disk says in its own way.
@@ -279,7 +282,7 @@ pub(crate) fn table_of_state(key: &str) -> Option<String> {
 pub(crate) fn state_root_of(key: &str) -> Option<&str> {
     let (folder, _) = key.rsplit_once('/')?;
     let root = if folder == "journal" { "" } else { folder.strip_suffix("/journal")? };
-    Entry::parse(&Path::parse(key).ok()?).map(|_| root)
+    JournalObjectKind::parse(&Path::parse(key).ok()?).map(|_| root)
 }
 
 #[cfg(test)]

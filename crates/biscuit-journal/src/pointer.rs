@@ -11,7 +11,7 @@ use crate::{default_state_root, store_error};
 
 /// In the default place of every table with a journal: where its state root is.
 #[derive(Serialize, Deserialize)]
-struct Pointer {
+struct StateRootPointer {
     format: u32,
     state: String,
     /// The table whose pointer it is: a copy of a table has the pointer of the one it was copied from.
@@ -19,7 +19,7 @@ struct Pointer {
     table: Option<String>,
 }
 
-impl JournalObject for Pointer {
+impl JournalObject for StateRootPointer {
     fn table_paths(&self) -> Vec<&str> {
         vec![]
     }
@@ -41,10 +41,10 @@ async fn named(journal: &Journal) -> Result<Option<Path>> {
         Err(object_store::Error::NotFound { .. }) => return Ok(None),
         Err(e) => return Err(store_error("read", &path, e)),
     };
-    let pointer: Pointer = record::parse(&bytes, path.as_ref())?;
+    let pointer: StateRootPointer = record::parse(&bytes, path.as_ref())?;
     if let Some(table) = pointer.table.filter(|table| *table != journal.table.as_ref()) {
         let message = format!(
-            "`{path}` belongs to the table `{table}`, not to `{}`: a copy of a table without its state is a table of foreign files",
+            "`{path}` belongs to the table `{table}`, not to `{}`: a copy of a table without its state is a table of external files",
             journal.table
         );
         return Err(Error::usage("StateRootMismatch", message));
@@ -69,14 +69,14 @@ pub(crate) async fn check(journal: &Journal) -> Result<()> {
 }
 
 /// Claims the table for this state root: of two runs that name different ones, one wins. Answers whether this call did it.
-pub(crate) async fn claim(journal: &Journal, nonce: &str) -> Result<bool> {
+pub(crate) async fn claim(journal: &Journal, writer_id: &str) -> Result<bool> {
     let path = place(journal);
-    let pointer = record::to_bytes(&Pointer {
+    let pointer = record::to_bytes(&StateRootPointer {
         format: FORMAT,
         state: journal.state.to_string(),
         table: Some(journal.table.to_string()),
     })?;
-    match journal.create(&path, pointer.into(), 0, nonce).await {
+    match journal.create(&path, pointer.into(), 0, writer_id).await {
         Ok(()) => {
             // Up to the folder that holds `.biscuit`: the first commit may have made it.
             let root = default_state_root(&journal.table);

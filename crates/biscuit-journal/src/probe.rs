@@ -3,20 +3,20 @@ use futures::future::join_all;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode};
 
-use crate::journal::{Journal, Writers};
+use crate::journal::{Journal, WriterPolicy};
 use crate::store_error;
 
 pub(crate) const ROUNDS: usize = 3;
 pub(crate) const PUTS: usize = 16;
 
 /// Shows that put-if-absent has exactly one winner here: stores exist that accept the condition and ignore it.
-pub(crate) async fn probe(journal: &Journal, nonce: &str) -> Result<()> {
-    if journal.options.writers == Writers::One {
+pub(crate) async fn probe(journal: &Journal, writer_id: &str) -> Result<()> {
+    if journal.options.writers == WriterPolicy::One {
         return Ok(());
     }
     let store = &journal.storage.store;
     for round in 0..ROUNDS {
-        let path = journal.state.clone().join("probe").join(format!("{nonce}-{round}"));
+        let path = journal.state.clone().join("probe").join(format!("{writer_id}-{round}"));
         let winners = race(store, &path).await;
         match store.delete(&path).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => {}

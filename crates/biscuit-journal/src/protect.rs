@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 
 use biscuit_core::{Error, Result};
-use biscuit_purge::{Listing, Table};
+use biscuit_purge::{ObjectListing, ProtectedTable};
 use object_store::path::Path;
 
 use crate::default_state_root;
-use crate::head::Head;
-use crate::journal::{Journal, JournalOptions, OtherFormats};
+use crate::head::TableHead;
+use crate::journal::{Journal, JournalOptions, OtherTableFormats};
 use crate::ownership::{state_root_of, table_of_state};
-use crate::storage::Storage;
+use crate::storage::TableStorage;
 
 impl Journal {
     /// The table as a plan to delete has to know it; none if there is no version yet. Its files are the live ones, those of others
@@ -19,19 +19,19 @@ impl Journal {
     /// # Errors
     /// `Unfinished` where a version is committed and not finished: files that it replaces are not live any more, and not replaced
     /// yet either. As [`view`](Self::view).
-    pub async fn protected(&self) -> Result<Option<Table>> {
+    pub async fn protected(&self) -> Result<Option<ProtectedTable>> {
         if self.head().await?.version == 0 {
             return Ok(None);
         }
         let observed = self.view().await?;
         self.check_finished(&observed.head)?;
         let root = self.table.to_string();
-        let files = observed.files.iter().chain(&observed.held).map(|f| format!("{root}/{}", f.path)).collect();
+        let files = observed.files.iter().chain(&observed.retained).map(|f| format!("{root}/{}", f.path)).collect();
         let pointer = default_state_root(&self.table).to_string();
-        Ok(Some(Table { root, state: self.state.to_string(), pointer, files }))
+        Ok(Some(ProtectedTable { root, state: self.state.to_string(), pointer, files }))
     }
 
-    pub(crate) fn check_finished(&self, head: &Head) -> Result<()> {
+    pub(crate) fn check_finished(&self, head: &TableHead) -> Result<()> {
         if head.is_finished() {
             return Ok(());
         }
@@ -48,7 +48,7 @@ impl Journal {
 ///
 /// # Errors
 /// As [`Journal::protected`].
-pub async fn tables_around(storage: &Storage, folder: &str) -> Result<Vec<Table>> {
+pub async fn tables_around(storage: &TableStorage, folder: &str) -> Result<Vec<ProtectedTable>> {
     let mut candidates: BTreeSet<String> = BTreeSet::new();
     let mut at = folder;
     while !at.is_empty() {
@@ -63,7 +63,7 @@ pub async fn tables_around(storage: &Storage, folder: &str) -> Result<Vec<Table>
 ///
 /// # Errors
 /// As [`Journal::protected`].
-pub async fn tables_within(storage: &Storage, listing: &Listing) -> Result<Vec<Table>> {
+pub async fn tables_within(storage: &TableStorage, listing: &ObjectListing) -> Result<Vec<ProtectedTable>> {
     let (mut candidates, mut roots) = (BTreeSet::new(), BTreeSet::new());
     for object in listing {
         match table_of_state(&object.key) {
@@ -74,13 +74,13 @@ pub async fn tables_within(storage: &Storage, listing: &Listing) -> Result<Vec<T
     let mut tables = tables(storage, candidates).await?;
     let known: BTreeSet<String> = tables.iter().map(|t| t.state.clone()).collect();
     let others = roots.into_iter().filter(|root| !known.contains(root));
-    tables.extend(others.map(|state| Table { state, ..Table::default() }));
+    tables.extend(others.map(|state| ProtectedTable { state, ..ProtectedTable::default() }));
     Ok(tables)
 }
 
-async fn tables(storage: &Storage, candidates: BTreeSet<String>) -> Result<Vec<Table>> {
+async fn tables(storage: &TableStorage, candidates: BTreeSet<String>) -> Result<Vec<ProtectedTable>> {
     // Whoever protects a table looks at what is there, whoever else has a log for it.
-    let options = JournalOptions::default().with_other_formats(OtherFormats::Allow);
+    let options = JournalOptions::default().with_other_formats(OtherTableFormats::Allow);
     let mut tables = Vec::new();
     for path in candidates {
         let Ok(path) = Path::parse(&path) else { continue };

@@ -7,11 +7,11 @@ use serde_json::Value;
 use crate::names::folder_of;
 
 /// The newest format of records and checkpoints that this crate writes and reads.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 
 /// A file that a record makes part of the table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Published {
+pub struct PublishedFile {
     /// The final path, relative to the table.
     pub path: String,
     /// The staged path, relative to the state root.
@@ -30,7 +30,7 @@ pub struct Published {
 
 /// A file that a record names as it was listed: to be deleted, or adopted into the table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Retired {
+pub struct FileRef {
     /// The path, relative to the table.
     pub path: String,
     /// Bytes, as observed.
@@ -40,7 +40,7 @@ pub struct Retired {
     pub etag: Option<String>,
 }
 
-impl Retired {
+impl FileRef {
     /// The folder that it is in, relative to the table; empty for the table's own.
     pub fn folder(&self) -> &str {
         folder_of(&self.path)
@@ -48,16 +48,16 @@ impl Retired {
 }
 
 /// The content of a file that somebody else wrote, who may write another one of this name later.
-pub(crate) fn foreign_content(file: &Retired) -> String {
+pub(crate) fn external_content(file: &FileRef) -> String {
     format!("{} {}", file.path, file.etag.as_deref().unwrap_or_default())
 }
 
 /// A file that is not part of the table any more, and stays in its folder for a while: for those that still read it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Held {
+pub struct RetainedFile {
     /// The file, as observed.
     #[serde(flatten)]
-    pub file: Retired,
+    pub file: FileRef,
     /// How long it stays at least after the version that replaced it was committed, in seconds.
     pub seconds: u64,
 }
@@ -75,13 +75,13 @@ pub struct StateFile {
 
 /// One version of the table, as one immutable object: everything that is to be true.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Record {
+pub struct CommitRecord {
     /// The record's format.
     pub format: u32,
     /// The version this record makes; it started from the one before.
     pub version: u64,
     /// The execution that wrote it.
-    pub nonce: String,
+    pub writer_id: String,
     /// What the run calls this commit, the same for every attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit_id: Option<String>,
@@ -90,28 +90,28 @@ pub struct Record {
     pub run: Option<String>,
     /// Files to publish.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub publish: Vec<Published>,
+    pub publish: Vec<PublishedFile>,
     /// Files to delete.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub retire: Vec<Retired>,
+    pub remove: Vec<FileRef>,
     /// Files that are part of the table no more and stay for a while.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub hold: Vec<Held>,
-    /// Foreign files that are part of the table from now on.
+    pub retain: Vec<RetainedFile>,
+    /// External files that are part of the table from now on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub adopt: Vec<Retired>,
+    pub adopt: Vec<FileRef>,
     /// Files that are part of the table no more, and were gone already: what a run that adopts a diverged table finds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub forget: Vec<String>,
+    pub missing_files: Vec<String>,
     /// Whether this version settles a divergence: what is kept besides the rows was brought into line with them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub settles: bool,
+    pub reconciles: bool,
     /// State files by name; null drops the name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub state: BTreeMap<String, Option<StateFile>>,
     /// Small facts by name, kept from version to version; null drops the name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub meta: BTreeMap<String, Value>,
+    pub properties: BTreeMap<String, Value>,
     /// What the run reports of itself, for the history.
     #[serde(default)]
     pub report: Value,
@@ -122,7 +122,7 @@ pub struct Record {
 #[non_exhaustive]
 pub struct PastVersion {
     /// What was committed.
-    pub record: Record,
+    pub record: CommitRecord,
     /// When the record was committed, by the store's clock.
     pub at: Instant,
     /// Whether the version is finished: its files are in their places, and those that it replaced are gone.
@@ -131,7 +131,7 @@ pub struct PastVersion {
 
 /// Something a finished version could not do, and why: the run ends *with exceptions*.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Exception {
+pub struct CommitException {
     /// The path, relative to the table.
     pub path: String,
     /// A stable code: `Changed` for a file that is not the observed one any more and was kept; `Lost` for a staged file
@@ -141,23 +141,23 @@ pub struct Exception {
 
 /// The mark of a finished version.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Done {
+pub(crate) struct DoneMark {
     /// The mark's format.
     pub(crate) format: u32,
     /// The execution whose record it is: one that is put under this number later is void.
-    pub(crate) nonce: String,
+    pub(crate) writer_id: String,
     /// The ETags of published files at their final names.
     pub(crate) etags: BTreeMap<String, String>,
     /// What could not be done.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) exceptions: Vec<Exception>,
+    pub(crate) exceptions: Vec<CommitException>,
 }
 
 pub(crate) const CHANGED: &str = "Changed";
 pub(crate) const LOST: &str = "Lost";
 pub(crate) const NOT_RETIRED: &str = "NotRetired";
 
-impl Done {
+impl DoneMark {
     pub(crate) fn has_losses(&self) -> bool {
         self.exceptions.iter().any(|e| e.code == LOST)
     }
@@ -172,12 +172,12 @@ pub(crate) trait JournalObject: Serialize + for<'a> Deserialize<'a> {
     fn state_paths(&self) -> Vec<&str>;
 }
 
-impl JournalObject for Record {
+impl JournalObject for CommitRecord {
     fn table_paths(&self) -> Vec<&str> {
         let published = self.publish.iter().map(|f| f.path.as_str());
-        let held = self.hold.iter().map(|h| &h.file);
-        let observed = self.retire.iter().chain(held).chain(&self.adopt).map(|f| f.path.as_str());
-        published.chain(observed).chain(self.forget.iter().map(String::as_str)).collect()
+        let retained = self.retain.iter().map(|h| &h.file);
+        let observed = self.remove.iter().chain(retained).chain(&self.adopt).map(|f| f.path.as_str());
+        published.chain(observed).chain(self.missing_files.iter().map(String::as_str)).collect()
     }
 
     fn state_paths(&self) -> Vec<&str> {
@@ -186,7 +186,7 @@ impl JournalObject for Record {
     }
 }
 
-impl JournalObject for Done {
+impl JournalObject for DoneMark {
     fn table_paths(&self) -> Vec<&str> {
         self.etags.keys().chain(self.exceptions.iter().map(|e| &e.path)).map(String::as_str).collect()
     }
@@ -228,14 +228,21 @@ pub(crate) fn parse<T: JournalObject>(bytes: &[u8], place: &str) -> Result<T> {
             format!("`{place}` has format {format}; this version of Biscuit knows up to {FORMAT}: update it"),
         ));
     }
-    if format < FORMAT && memchr::memmem::find(bytes, CHECKSUM.as_bytes()).is_none() {
+    let older = || {
         let message = format!(
-            "`{place}` has format {format}, which development versions of Biscuit before 0.1.0 wrote; this version reads format {FORMAT}"
+            "`{place}` has format {format}, which development versions of Biscuit before 0.1.0 wrote; this version reads format {FORMAT}. Read the table with the version that wrote it, or move its state root away and take its files into a new journal with `biscuit adopt`"
         );
-        return Err(Error::usage("OlderFormat", message));
+        Error::usage("OlderFormat", message)
+    };
+    // Format 1 had no checksum: without one, the number is all that there is to go by.
+    if format < FORMAT && memchr::memmem::find(bytes, CHECKSUM.as_bytes()).is_none() {
+        return Err(older());
     }
     if !is_whole(bytes) {
         return Err(damaged("its checksum does not fit its content"));
+    }
+    if format < FORMAT {
+        return Err(older());
     }
     let object: T = serde_json::from_slice(bytes).map_err(unreadable)?;
     let state = |path: &str| path.starts_with("staging/") || path.starts_with("state/");
@@ -277,8 +284,8 @@ pub(crate) fn to_bytes<T: JournalObject>(value: &T) -> Result<Vec<u8>> {
 mod tests {
     use super::*;
 
-    fn record() -> Record {
-        serde_json::from_value(serde_json::json!({"format": FORMAT, "version": 1, "nonce": "n"})).expect("a record")
+    fn record() -> CommitRecord {
+        serde_json::from_value(serde_json::json!({"format": FORMAT, "version": 1, "writer_id": "n"})).expect("a record")
     }
 
     fn code<T: JournalObject>(bytes: &[u8]) -> &'static str {
@@ -287,39 +294,42 @@ mod tests {
 
     #[test]
     fn other_formats_are_refused_whatever_else_is_in_them() {
-        assert_eq!(code::<Record>(br#"{"format": 3, "entirely": "different"}"#), "NewerFormat");
-        assert_eq!(code::<Record>(br#"{"format": 1, "entirely": "different"}"#), "OlderFormat");
-        assert_eq!(code::<Record>(br#"{"format": 2"#), "UnreadableRecord");
+        assert_eq!(code::<CommitRecord>(br#"{"format": 4, "entirely": "different"}"#), "NewerFormat");
+        assert_eq!(code::<CommitRecord>(br#"{"format": 1, "entirely": "different"}"#), "OlderFormat");
+        assert_eq!(code::<CommitRecord>(br#"{"format": 3"#), "UnreadableRecord");
+        // Format 2 had a checksum too.
+        let older = to_bytes(&CommitRecord { format: 2, ..record() }).unwrap();
+        assert_eq!(code::<CommitRecord>(&older), "OlderFormat");
     }
 
     #[test]
     fn every_changed_byte_is_found() {
         let bytes = to_bytes(&record()).unwrap();
-        assert_eq!(parse::<Record>(&bytes, "x").unwrap(), record());
+        assert_eq!(parse::<CommitRecord>(&bytes, "x").unwrap(), record());
         for at in 0..bytes.len() {
             for bit in 0..8 {
                 let mut changed = bytes.clone();
                 changed[at] ^= 1 << bit;
-                let code = code::<Record>(&changed);
+                let code = code::<CommitRecord>(&changed);
                 assert!(
                     matches!(code, "UnreadableRecord" | "NewerFormat" | "OlderFormat"),
                     "byte {at}, bit {bit}: {code}"
                 );
             }
-            assert_eq!(code::<Record>(&bytes[..at]), "UnreadableRecord", "the first {at} bytes");
+            assert_eq!(code::<CommitRecord>(&bytes[..at]), "UnreadableRecord", "the first {at} bytes");
         }
     }
 
     #[test]
     fn paths_that_lead_out_of_the_table_are_damage() {
-        let file = |path: &str| Retired { path: path.to_owned(), size: 1, etag: None };
+        let file = |path: &str| FileRef { path: path.to_owned(), size: 1, etag: None };
         for path in ["../x", "a/../b", "/x", "a//b", "a/", "", "."] {
-            let bytes = to_bytes(&Record { retire: vec![file(path)], ..record() }).unwrap();
-            assert_eq!(code::<Record>(&bytes), "UnreadableRecord", "{path}");
+            let bytes = to_bytes(&CommitRecord { remove: vec![file(path)], ..record() }).unwrap();
+            assert_eq!(code::<CommitRecord>(&bytes), "UnreadableRecord", "{path}");
         }
         let state = |path: &str| StateFile { path: path.to_owned(), size: 1, checksum: String::new() };
-        let with = |path| Record { state: BTreeMap::from([("s".to_owned(), Some(state(path)))]), ..record() };
-        assert_eq!(code::<Record>(&to_bytes(&with("state/0-n/s")).unwrap()), "");
-        assert_eq!(code::<Record>(&to_bytes(&with("journal/1.json")).unwrap()), "UnreadableRecord");
+        let with = |path| CommitRecord { state: BTreeMap::from([("s".to_owned(), Some(state(path)))]), ..record() };
+        assert_eq!(code::<CommitRecord>(&to_bytes(&with("state/0-n/s")).unwrap()), "");
+        assert_eq!(code::<CommitRecord>(&to_bytes(&with("journal/1.json")).unwrap()), "UnreadableRecord");
     }
 }

@@ -10,19 +10,21 @@ use serde_json::Value;
 
 use crate::head::{list_entries, read};
 use crate::journal::{Journal, conflict, pause, unavailable};
-use crate::names::{self, Entry, below, folder_of, run_folder};
-use crate::publish::{self, Completion};
-use crate::record::{self, Done, Exception, FORMAT, Held, Published, Record, Retired, StateFile};
+use crate::names::{self, JournalObjectKind, below, folder_of, run_folder};
+use crate::publish::{self, PublishOutcome};
+use crate::record::{
+    self, CommitException, CommitRecord, DoneMark, FORMAT, FileRef, PublishedFile, RetainedFile, StateFile,
+};
 use crate::stage::staged_error;
-use crate::stager::Stager;
-use crate::{Observed, StagedFile, StagedWriter, Storage, pointer, probe, store_error};
+use crate::stager::FileStager;
+use crate::{ObservedTable, StagedFile, StagedWriter, TableStorage, pointer, probe, store_error};
 
 /// Folders that are tried at once.
 const TRIALS_IN_FLIGHT: usize = 8;
 
 /// Whether a commit made a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Outcome {
+pub enum CommitOutcome {
     /// A version was committed and is published.
     Committed,
     /// There was nothing to change: no version was written.
@@ -31,68 +33,68 @@ pub enum Outcome {
 
 /// What a commit did.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Committed {
+pub struct CommitSummary {
     /// The version that is the newest now, by this run's knowledge.
     pub version: u64,
     /// Whether this run made it.
-    pub outcome: Outcome,
+    pub outcome: CommitOutcome,
     /// What could not be done after the commit; the rows are right all the same.
-    pub exceptions: Vec<Exception>,
-    /// Foreign files that this version adopted without changing them.
+    pub exceptions: Vec<CommitException>,
+    /// External files that this version adopted without changing them.
     pub adopted: u64,
-    /// Ghosts that this version deleted.
-    pub ghosts: u64,
+    /// Orphan files that this version deleted.
+    pub orphan_files: u64,
 }
 
 /// One change of the table, put together and then committed as one step.
 #[derive(Debug)]
-pub struct Replace<'a> {
+pub struct TableCommit<'a> {
     journal: &'a Journal,
-    observed: &'a Observed,
+    observed: &'a ObservedTable,
     files: Arc<AtomicU32>,
-    record: Record,
+    record: CommitRecord,
     adopts: bool,
 }
 
 impl Journal {
     /// Begins a change on top of what was observed.
-    pub fn replace<'a>(&'a self, observed: &'a Observed) -> Replace<'a> {
-        let record = Record {
+    pub fn replace<'a>(&'a self, observed: &'a ObservedTable) -> TableCommit<'a> {
+        let record = CommitRecord {
             format: FORMAT,
             version: observed.head.version + 1,
-            nonce: self.nonce(),
+            writer_id: self.writer_id(),
             commit_id: None,
             run: None,
             publish: vec![],
-            retire: vec![],
-            hold: vec![],
+            remove: vec![],
+            retain: vec![],
             adopt: vec![],
-            forget: vec![],
-            settles: false,
+            missing_files: vec![],
+            reconciles: false,
             state: BTreeMap::new(),
-            meta: BTreeMap::new(),
+            properties: BTreeMap::new(),
             report: Value::Null,
         };
-        self.interrupt.begin(self, observed.head.version, &record.nonce);
-        Replace { journal: self, observed, files: Arc::default(), record, adopts: false }
+        self.interrupt.begin(self, observed.head.version, &record.writer_id);
+        TableCommit { journal: self, observed, files: Arc::default(), record, adopts: false }
     }
 }
 
-impl Replace<'_> {
+impl TableCommit<'_> {
     /// A writer for a new file in `folder` (relative to the table, empty for its root), its name ending in `.ending`.
     pub fn writer(&self, folder: &str, ending: &str) -> StagedWriter {
         self.stager().writer(folder, ending)
     }
 
     /// What makes writers, apart from this change: for tasks of their own.
-    pub fn stager(&self) -> Stager {
-        Stager {
+    pub fn stager(&self) -> FileStager {
+        FileStager {
             storage: self.journal.storage.clone(),
             table: self.journal.table.clone(),
             hard_links: self.journal.options.hard_links,
             state: self.journal.state.clone(),
             base: self.base(),
-            nonce: self.record.nonce.clone(),
+            writer_id: self.record.writer_id.clone(),
             files: self.files.clone(),
         }
     }
@@ -123,26 +125,26 @@ impl Replace<'_> {
 
     /// A file stops being part of the table and is deleted, if it still is the observed one; or it stays for a while, if the
     /// journal's options say so.
-    pub fn retire(&mut self, file: &Retired) {
-        let seconds = self.journal.options.retire_after.as_secs();
-        let held = Held { file: file.clone(), seconds };
+    pub fn remove(&mut self, file: &FileRef) {
+        let seconds = self.journal.options.retention.as_secs();
+        let retained = RetainedFile { file: file.clone(), seconds };
         match seconds {
             0 => self.release(file),
-            _ if self.record.hold.contains(&held) => {}
-            _ => self.record.hold.push(held),
+            _ if self.record.retain.contains(&retained) => {}
+            _ => self.record.retain.push(retained),
         }
     }
 
     /// A file is deleted, if it still is the observed one: one that was held, or one that is not to be held whatever the options say.
-    pub fn release(&mut self, file: &Retired) {
-        if !self.record.retire.contains(file) {
-            self.record.retire.push(file.clone());
+    pub fn release(&mut self, file: &FileRef) {
+        if !self.record.remove.contains(file) {
+            self.record.remove.push(file.clone());
         }
     }
 
     /// A state file of this name gets this content.
     pub async fn with_state(&mut self, name: &str, content: Bytes) -> Result<()> {
-        let relative = format!("state/{}-{}/{name}", self.base(), self.record.nonce);
+        let relative = format!("state/{}-{}/{name}", self.base(), self.record.writer_id);
         let path = below(&self.journal.state, &relative);
         let mut writer = StagedWriter::new(&self.journal.storage, path, String::new(), relative);
         writer.write(content).await?;
@@ -160,9 +162,9 @@ impl Replace<'_> {
     }
 
     /// A small fact of this name gets this value; null drops it. A value that is there already is no change.
-    pub fn with_meta(&mut self, name: &str, value: Value) {
-        if self.observed.head.meta.get(name).unwrap_or(&Value::Null) != &value {
-            self.record.meta.insert(name.to_owned(), value);
+    pub fn with_properties(&mut self, name: &str, value: Value) {
+        if self.observed.head.properties.get(name).unwrap_or(&Value::Null) != &value {
+            self.record.properties.insert(name.to_owned(), value);
         }
     }
 
@@ -181,15 +183,15 @@ impl Replace<'_> {
         self.record.commit_id = Some(id.as_str().to_owned());
     }
 
-    /// Foreign files, and what a diverged table was found to be, are worth a version of their own.
+    /// External files, and what a diverged table was found to be, are worth a version of their own.
     pub fn with_adoption(&mut self) {
         let o = self.observed;
-        self.adopts = o.diverged || !o.foreign.is_empty() || !o.missing.is_empty();
+        self.adopts = o.diverged || !o.external.is_empty() || !o.missing.is_empty();
     }
 
     /// The nonce of this execution, in all names it gives.
-    pub fn nonce(&self) -> &str {
-        &self.record.nonce
+    pub fn writer_id(&self) -> &str {
+        &self.record.writer_id
     }
 
     fn base(&self) -> u64 {
@@ -198,8 +200,8 @@ impl Replace<'_> {
 
     fn is_empty(&self) -> bool {
         let r = &self.record;
-        let files = [r.publish.len(), r.retire.len(), r.hold.len()];
-        !self.adopts && files == [0; 3] && r.state.is_empty() && r.meta.is_empty()
+        let files = [r.publish.len(), r.remove.len(), r.retain.len()];
+        !self.adopts && files == [0; 3] && r.state.is_empty() && r.properties.is_empty()
     }
 
     /// Commits and publishes. A change of nothing writes no version.
@@ -208,9 +210,14 @@ impl Replace<'_> {
     /// `Conflict` if another run was first, `NoPutIfAbsent` if this store cannot tell, `StateRootMismatch`,
     /// `LostStaging`, and those of the store. After an error before the commit nothing is visible; after one behind
     /// it the version stands, and the next run or a recovery finishes it.
-    pub async fn commit(mut self) -> Result<Committed> {
-        let unchanged =
-            |version| Committed { version, outcome: Outcome::Unchanged, exceptions: vec![], adopted: 0, ghosts: 0 };
+    pub async fn commit(mut self) -> Result<CommitSummary> {
+        let unchanged = |version| CommitSummary {
+            version,
+            outcome: CommitOutcome::Unchanged,
+            exceptions: vec![],
+            adopted: 0,
+            orphan_files: 0,
+        };
         let id = self.record.commit_id.clone().map(CommitId::new);
         if let Some(version) = id.and_then(|id| self.observed.head.committed(&id)) {
             self.delete_staged().await?;
@@ -219,20 +226,20 @@ impl Replace<'_> {
         if self.is_empty() {
             return Ok(unchanged(self.base()));
         }
-        let held = self.record.hold.iter().map(|h| &h.file);
-        let retired: BTreeSet<&str> = self.record.retire.iter().chain(held).map(|f| f.path.as_str()).collect();
-        let adopt = self.observed.foreign.iter().filter(|f| !retired.contains(f.path.as_str())).cloned().collect();
+        let retained = self.record.retain.iter().map(|h| &h.file);
+        let removed: BTreeSet<&str> = self.record.remove.iter().chain(retained).map(|f| f.path.as_str()).collect();
+        let adopt = self.observed.external.iter().filter(|f| !removed.contains(f.path.as_str())).cloned().collect();
         self.record.adopt = adopt;
-        self.record.retire.extend(self.observed.ghosts.iter().chain(&self.observed.trials).cloned());
-        self.record.forget.clone_from(&self.observed.missing);
-        self.record.settles = self.observed.diverged;
+        self.record.remove.extend(self.observed.orphan_files.iter().chain(&self.observed.trials).cloned());
+        self.record.missing_files.clone_from(&self.observed.missing);
+        self.record.reconciles = self.observed.diverged;
         Ok(self.finish().await?.0)
     }
 
-    /// Commits exactly what was put together: neither adopts foreign files nor deletes ghosts.
-    pub(crate) async fn commit_alone(self) -> Result<Committed> {
+    /// Commits exactly what was put together: neither adopts external files nor deletes orphan files.
+    pub(crate) async fn commit_alone(self) -> Result<CommitSummary> {
         let committed = self.finish().await?.0;
-        Ok(Committed { adopted: 0, ghosts: 0, ..committed })
+        Ok(CommitSummary { adopted: 0, orphan_files: 0, ..committed })
     }
 
     /// Commits an empty version: every other run on the same base is fenced off. Answers with the version and the number
@@ -247,7 +254,7 @@ impl Replace<'_> {
         self.delete_staged().await
     }
 
-    async fn finish(mut self) -> Result<(Committed, u64)> {
+    async fn finish(mut self) -> Result<(CommitSummary, u64)> {
         if let Value::Object(report) = &mut self.record.report {
             report.insert("outcome".to_owned(), "committed".into());
             report.insert("version".to_owned(), self.record.version.into());
@@ -258,7 +265,7 @@ impl Replace<'_> {
             }
             return Err(e);
         }
-        if let Err(e) = self.journal.interrupt.commit(self.record.version, &self.record.nonce) {
+        if let Err(e) = self.journal.interrupt.commit(self.record.version, &self.record.writer_id) {
             self.delete_staged().await?;
             return Err(e);
         }
@@ -270,22 +277,22 @@ impl Replace<'_> {
         }
         // What was staged stays if this fails: the record may have been in force, and what it staged be live.
         self.not_void().await?;
-        let path = Entry::Record(self.record.version).path(&self.journal.state);
+        let path = JournalObjectKind::Record(self.record.version).path(&self.journal.state);
         self.journal.sync_folders(&path, &self.journal.state).await?;
         tracing::info!(version = self.record.version, "committed");
         let exceptions = match publish::complete(self.journal, &self.record).await? {
-            Completion::Finished(done) => done.exceptions,
-            Completion::Overtaken => vec![],
+            PublishOutcome::Finished(done) => done.exceptions,
+            PublishOutcome::Overtaken => vec![],
         };
         let head = self.journal.head().await?;
         let newest = head.version == self.record.version && head.is_finished();
         let cleaned = if newest { publish::clean_if_possible(self.journal, &head).await } else { 0 };
-        let committed = Committed {
+        let committed = CommitSummary {
             version: self.record.version,
-            outcome: Outcome::Committed,
+            outcome: CommitOutcome::Committed,
             exceptions,
             adopted: self.record.adopt.len() as u64,
-            ghosts: self.observed.ghosts.len() as u64,
+            orphan_files: self.observed.orphan_files.len() as u64,
         };
         Ok((committed, cleaned))
     }
@@ -294,14 +301,14 @@ impl Replace<'_> {
     async fn prepare(&self) -> Result<()> {
         names::check_lengths(self.journal, &self.record)?;
         if self.base() == 0 {
-            probe::probe(self.journal, &self.record.nonce).await?;
+            probe::probe(self.journal, &self.record.writer_id).await?;
             self.claim().await?;
         }
         for (kind, used) in
             [("staging", !self.record.publish.is_empty()), ("state", self.record.state.values().any(Option::is_some))]
         {
             if used {
-                let folder = run_folder(&self.journal.state, kind, self.base(), &self.record.nonce);
+                let folder = run_folder(&self.journal.state, kind, self.base(), &self.record.writer_id);
                 self.journal.sync_folders(&folder.join("x"), &self.journal.state).await?;
             }
         }
@@ -311,7 +318,7 @@ impl Replace<'_> {
     /// Claims the table, and looks once more whether another one was begun inside or around it meanwhile: each of two runs
     /// claims before it looks, so that at most one of them goes on.
     async fn claim(&self) -> Result<()> {
-        let claimed = pointer::claim(self.journal, &self.record.nonce).await?;
+        let claimed = pointer::claim(self.journal, &self.record.writer_id).await?;
         let looked = async {
             self.journal.check_inside(&self.journal.list_folder().await?)?;
             self.journal.check_around().await
@@ -329,9 +336,9 @@ impl Replace<'_> {
     /// the name of a partition's folder, a name that the file system takes for another one. On a disk each folder is tried; a
     /// store without folders has the same rights for all of them.
     async fn try_publish(&self) -> Result<()> {
-        let mut files: Vec<&Published> = self.record.publish.iter().collect();
+        let mut files: Vec<&PublishedFile> = self.record.publish.iter().collect();
         files.sort_by_key(|file| file.size);
-        let mut folders: BTreeMap<&str, &Published> = BTreeMap::new();
+        let mut folders: BTreeMap<&str, &PublishedFile> = BTreeMap::new();
         let tried = if self.journal.storage.durability.is_immediate() { 1 } else { files.len() };
         for file in files.into_iter().take(tried) {
             folders.entry(folder_of(&file.path)).or_insert(file);
@@ -340,9 +347,10 @@ impl Replace<'_> {
         stream::iter(trials.collect::<Vec<_>>()).buffered(TRIALS_IN_FLIGHT).try_collect().await
     }
 
-    async fn try_copy(&self, file: &Published) -> Result<()> {
-        let Storage { store, durability } = &self.journal.storage;
-        let (staged, name) = (below(&self.journal.state, &file.staged), names::trial(self.base(), &self.record.nonce));
+    async fn try_copy(&self, file: &PublishedFile) -> Result<()> {
+        let TableStorage { store, durability } = &self.journal.storage;
+        let (staged, name) =
+            (below(&self.journal.state, &file.staged), names::trial(self.base(), &self.record.writer_id));
         let trial = match folder_of(&file.path) {
             "" => name,
             folder => format!("{folder}/{name}"),
@@ -371,14 +379,14 @@ impl Replace<'_> {
     /// Puts the record if absent. After any answer but a plain success, what is there under its number decides.
     async fn put_record(&self) -> Result<()> {
         let store = &self.journal.storage.store;
-        let path = Entry::Record(self.record.version).path(&self.journal.state);
+        let path = JournalObjectKind::Record(self.record.version).path(&self.journal.state);
         let bytes = Bytes::from(record::to_bytes(&self.record)?);
         let mut failure = None;
         for attempt in 0..4 {
-            let put = self.journal.create(&path, bytes.clone(), self.base(), &self.record.nonce).await;
+            let put = self.journal.create(&path, bytes.clone(), self.base(), &self.record.writer_id).await;
             let Err(e) = put else { return Ok(()) };
-            match read::<Record>(store, &path).await {
-                Ok(found) if found.nonce == self.record.nonce => return Ok(()),
+            match read::<CommitRecord>(store, &path).await {
+                Ok(found) if found.writer_id == self.record.writer_id => return Ok(()),
                 Ok(_) => return Err(conflict(self.record.version)),
                 Err(r) if r.code() == "NotFound" => failure = Some(e),
                 Err(_) => {
@@ -402,8 +410,8 @@ impl Replace<'_> {
         if list_entries(store, &self.journal.state).await?.checkpoint < v {
             return Ok(());
         }
-        match read::<Done>(store, &Entry::Done(v).path(&self.journal.state)).await {
-            Ok(done) if done.nonce == self.record.nonce => Ok(()),
+        match read::<DoneMark>(store, &JournalObjectKind::Done(v).path(&self.journal.state)).await {
+            Ok(done) if done.writer_id == self.record.writer_id => Ok(()),
             Ok(_) => Err(conflict(v)),
             Err(e) if e.code() == "NotFound" => Err(conflict(v)),
             Err(e) => Err(e),
@@ -411,22 +419,22 @@ impl Replace<'_> {
     }
 
     async fn delete_staged(&self) -> Result<()> {
-        self.journal.delete_run(self.base(), &self.record.nonce).await
+        self.journal.delete_run(self.base(), &self.record.writer_id).await
     }
 }
 
-impl Drop for Replace<'_> {
+impl Drop for TableCommit<'_> {
     fn drop(&mut self) {
-        self.journal.interrupt.end(&self.record.nonce);
+        self.journal.interrupt.end(&self.record.writer_id);
     }
 }
 
 impl Journal {
     /// Deletes what one execution wrote before its commit.
-    pub(crate) async fn delete_run(&self, base: u64, nonce: &str) -> Result<()> {
+    pub(crate) async fn delete_run(&self, base: u64, writer_id: &str) -> Result<()> {
         for kind in ["staging", "state"] {
-            publish::delete_below(self, &run_folder(&self.state, kind, base, nonce), |_| true).await?;
-            let (own, root) = (format!("{base}-{nonce}"), self.state.clone().join(kind));
+            publish::delete_below(self, &run_folder(&self.state, kind, base, writer_id), |_| true).await?;
+            let (own, root) = (format!("{base}-{writer_id}"), self.state.clone().join(kind));
             self.storage.durability.remove_folders(&root, &|name: &str| name == own).await?;
         }
         Ok(())

@@ -7,8 +7,8 @@ use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use tokio::io::AsyncWriteExt;
 
-use crate::record::Published;
-use crate::{Storage, store_error};
+use crate::record::PublishedFile;
+use crate::{TableStorage, store_error};
 
 /// Staged files stay below what one server-side copy can move.
 pub(crate) const MAX_STAGED: u64 = 5 * 1024 * 1024 * 1024;
@@ -21,7 +21,7 @@ const PARTS_IN_FLIGHT: usize = 2;
 /// A file that was staged, is durable, and has the size that was written.
 #[derive(Debug, Clone)]
 pub struct StagedFile {
-    pub(crate) entry: Published,
+    pub(crate) entry: PublishedFile,
     pub(crate) object: Path,
 }
 
@@ -43,7 +43,7 @@ impl StagedFile {
     }
 
     /// What the record says of it.
-    pub fn entry(&self) -> &Published {
+    pub fn entry(&self) -> &PublishedFile {
         &self.entry
     }
 
@@ -57,18 +57,18 @@ impl StagedFile {
 /// Writes one file to the staging folder, a part at a time.
 #[derive(Debug)]
 pub struct StagedWriter {
-    storage: Storage,
-    entry: Published,
+    storage: TableStorage,
+    entry: PublishedFile,
     object: Path,
     out: BufWriter,
     sum: crc32fast::Hasher,
 }
 
 impl StagedWriter {
-    pub(crate) fn new(storage: &Storage, object: Path, path: String, staged: String) -> Self {
+    pub(crate) fn new(storage: &TableStorage, object: Path, path: String, staged: String) -> Self {
         Self {
             storage: storage.clone(),
-            entry: Published { path, staged, size: 0, checksum: String::new(), rows: None, content: None },
+            entry: PublishedFile { path, staged, size: 0, checksum: String::new(), rows: None, content: None },
             out: BufWriter::with_capacity(Arc::clone(&storage.store), object.clone(), PART)
                 .with_max_concurrency(PARTS_IN_FLIGHT),
             object,

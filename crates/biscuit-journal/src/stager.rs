@@ -6,23 +6,23 @@ use object_store::path::Path;
 use object_store::{CopyOptions, ObjectStore, ObjectStoreExt};
 
 use crate::names::{below, data_name};
-use crate::record::{Published, Retired};
+use crate::record::{FileRef, PublishedFile};
 use crate::stage::{MAX_STAGED, staged_error};
-use crate::{StagedFile, StagedWriter, Storage, store_error};
+use crate::{StagedFile, StagedWriter, TableStorage, store_error};
 
 /// Makes writers for the staging of one change.
 #[derive(Debug, Clone)]
-pub struct Stager {
-    pub(crate) storage: Storage,
+pub struct FileStager {
+    pub(crate) storage: TableStorage,
     pub(crate) table: Path,
     pub(crate) state: Path,
     pub(crate) hard_links: bool,
     pub(crate) base: u64,
-    pub(crate) nonce: String,
+    pub(crate) writer_id: String,
     pub(crate) files: Arc<AtomicU32>,
 }
 
-impl Stager {
+impl FileStager {
     /// A writer for a new file in `folder` (relative to the table, empty for its root), its name ending in `.ending`.
     pub fn writer(&self, folder: &str, ending: &str) -> StagedWriter {
         let (path, staged) = self.names(folder, ending);
@@ -30,7 +30,7 @@ impl Stager {
     }
 
     /// A file that one of these writers has staged, by what the record is to say of it: it may come from another process.
-    pub fn staged(&self, entry: Published) -> StagedFile {
+    pub fn staged(&self, entry: PublishedFile) -> StagedFile {
         StagedFile { object: below(&self.state, &entry.staged), entry }
     }
 
@@ -40,7 +40,7 @@ impl Stager {
     ///
     /// # Errors
     /// `Conflict` if the file is not the observed one any more, `FileTooLarge` from 5 GiB on, and those of the store.
-    pub async fn copy(&self, source: &Retired, folder: &str, rows: Option<u64>, content: &str) -> Result<StagedFile> {
+    pub async fn copy(&self, source: &FileRef, folder: &str, rows: Option<u64>, content: &str) -> Result<StagedFile> {
         let from = below(&self.table, &source.path);
         let mut copy = self.copied(&from, source.size, &source.path, folder).await?;
         let found = self.storage.store.head(&from).await.map_err(|e| store_error("look at", &from, e))?;
@@ -57,7 +57,7 @@ impl Stager {
     ///
     /// # Errors
     /// As [`copy`](Self::copy).
-    pub async fn again(&self, staged: &Published, folder: &str) -> Result<StagedFile> {
+    pub async fn again(&self, staged: &PublishedFile, folder: &str) -> Result<StagedFile> {
         let from = below(&self.state, &staged.staged);
         let mut copy = self.copied(&from, staged.size, &staged.path, folder).await?;
         let content = staged.content.clone().unwrap_or_else(|| staged.path.clone());
@@ -91,21 +91,21 @@ impl Stager {
             let message = format!("the copy of `{from}` has {} bytes instead of {size}; run again", found.size);
             return Err(Error::new(ErrorKind::Unavailable, "TornWrite", message));
         }
-        let entry = Published { path, staged, size, checksum: String::new(), rows: None, content: None };
+        let entry = PublishedFile { path, staged, size, checksum: String::new(), rows: None, content: None };
         Ok(StagedFile { object: to, entry })
     }
 
     /// A new name in `folder`, and the staged one.
     fn names(&self, folder: &str, ending: &str) -> (String, String) {
         let number = self.files.fetch_add(1, Ordering::Relaxed);
-        let name = data_name(&self.nonce, number, ending);
+        let name = data_name(&self.writer_id, number, ending);
         // Staged names must not look like data to a reader that finds them: the ending is not the last part.
-        let staged = format!("staging/{}-{}/{name}.staged", self.base, self.nonce);
+        let staged = format!("staging/{}-{}/{name}.staged", self.base, self.writer_id);
         (if folder.is_empty() { name } else { format!("{folder}/{name}") }, staged)
     }
 
     /// Where files are staged.
-    pub fn storage(&self) -> &Storage {
+    pub fn storage(&self) -> &TableStorage {
         &self.storage
     }
 }

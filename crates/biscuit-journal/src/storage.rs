@@ -9,7 +9,7 @@ use object_store::path::Path;
 
 /// Makes what was written survive a loss of power.
 #[async_trait::async_trait]
-pub trait Durability: fmt::Debug + Send + Sync {
+pub trait WriteDurability: fmt::Debug + Send + Sync {
     /// Returns when the content of this object is durable.
     async fn sync_file(&self, path: &Path) -> Result<()>;
 
@@ -51,14 +51,14 @@ pub trait Durability: fmt::Debug + Send + Sync {
     }
 }
 
-const _: fn(&dyn Durability) = |_| {};
+const _: fn(&dyn WriteDurability) = |_| {};
 
 /// For stores whose answer means that the write is durable, as S3's does; and for memory.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct StoreIsDurable;
 
 #[async_trait::async_trait]
-impl Durability for StoreIsDurable {
+impl WriteDurability for StoreIsDurable {
     async fn sync_file(&self, _: &Path) -> Result<()> {
         Ok(())
     }
@@ -103,7 +103,7 @@ impl LocalDisk {
 }
 
 #[async_trait::async_trait]
-impl Durability for LocalDisk {
+impl WriteDurability for LocalDisk {
     async fn sync_file(&self, path: &Path) -> Result<()> {
         self.sync(path, false).await
     }
@@ -227,14 +227,14 @@ fn find_link(root: &std::path::Path) -> io::Result<Option<std::path::PathBuf>> {
 
 /// A store and how writes to it become durable.
 #[derive(Debug, Clone)]
-pub struct Storage {
+pub struct TableStorage {
     /// The store.
     pub store: Arc<dyn ObjectStore>,
     /// How writes to it become durable.
-    pub durability: Arc<dyn Durability>,
+    pub durability: Arc<dyn WriteDurability>,
 }
 
-impl Storage {
+impl TableStorage {
     /// A store whose answers mean that writes are durable.
     pub fn durable(store: Arc<dyn ObjectStore>) -> Self {
         Self { store, durability: Arc::new(StoreIsDurable) }

@@ -1,11 +1,11 @@
 use biscuit_core::Result;
 use biscuit_dataset::Dataset;
-use biscuit_journal::{Diverged, Outcome};
-use biscuit_rewrite::Mode;
+use biscuit_journal::{CommitOutcome, DivergedPolicy};
+use biscuit_rewrite::RunMode;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::segment::Segments;
+use crate::segment::KeySegments;
 
 /// What an adoption did, or would do.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -26,7 +26,7 @@ pub struct AdoptReport {
     pub rows: u64,
 }
 
-/// Makes what is in the folder the table: foreign files are adopted, and a table that is not what its journal says
+/// Makes what is in the folder the table: external files are adopted, and a table that is not what its journal says
 /// (a live file is missing or changed, the state root is lost, an older copy was restored, staged files were lost after
 /// their commit) is taken as it is. No data file is written or changed. What was kept besides the rows counts no more,
 /// except deletes: each row counts by its own order columns.
@@ -36,9 +36,9 @@ pub struct AdoptReport {
 /// # Errors
 /// Those of a file that is no readable Parquet or has no common schema with the others; `Conflict` if another run was
 /// first, and those of the journal. After any of them the table is as it was.
-pub async fn adopt(dataset: &Dataset, mode: Mode) -> Result<AdoptReport> {
-    let dataset = dataset.clone().with_journal(dataset.journal().clone().with_diverged(Diverged::Adopt));
-    let snapshot = if mode == Mode::DryRun { dataset.view().await? } else { dataset.observe().await? };
+pub async fn adopt(dataset: &Dataset, mode: RunMode) -> Result<AdoptReport> {
+    let dataset = dataset.clone().with_journal(dataset.journal().clone().with_diverged(DivergedPolicy::Adopt));
+    let snapshot = if mode == RunMode::DryRun { dataset.view().await? } else { dataset.observe().await? };
     let files = snapshot.open_files().await?;
     let snapshot = snapshot.looked_at(&files).await?;
     let schema = snapshot.schema(&files)?;
@@ -47,7 +47,7 @@ pub async fn adopt(dataset: &Dataset, mode: Mode) -> Result<AdoptReport> {
         outcome: "unchanged",
         version: observed.head.version,
         diverged: observed.diverged,
-        adopted: observed.foreign.iter().map(|f| f.path.clone()).collect(),
+        adopted: observed.external.iter().map(|f| f.path.clone()).collect(),
         missing: observed.missing.clone(),
         rows: files.iter().map(biscuit_dataset::OpenFile::rows).sum(),
     };
@@ -55,14 +55,14 @@ pub async fn adopt(dataset: &Dataset, mode: Mode) -> Result<AdoptReport> {
         return Ok(report);
     }
     report.outcome = "planned";
-    if mode == Mode::DryRun {
+    if mode == RunMode::DryRun {
         return Ok(report);
     }
     let journal = dataset.journal();
     let mut replace = journal.replace(observed);
     replace.with_adoption();
     if observed.diverged {
-        let segments = Segments::load(journal, &observed.head, true, dataset.encryption()).await?;
+        let segments = KeySegments::load(journal, &observed.head, true, dataset.encryption()).await?;
         // Without keys nothing is written that would be in the clear.
         let encryption = if segments.is_empty() { None } else { snapshot.encryption()? };
         let (segment, dropped) = segments.update(vec![], observed.head.version + 1, None, encryption.as_ref()).await?;
@@ -72,12 +72,12 @@ pub async fn adopt(dataset: &Dataset, mode: Mode) -> Result<AdoptReport> {
         }
     }
     let partition_by: Vec<String> = snapshot.partition_columns().iter().map(|(n, _)| n.clone()).collect();
-    for (name, value) in snapshot.facts(&schema, &partition_by)? {
-        replace.with_meta(name, value);
+    for (name, value) in snapshot.properties(&schema, &partition_by)? {
+        replace.with_properties(name, value);
     }
     replace.with_report(json!({"adopted": report.adopted, "missing": report.missing, "rows": {"after": report.rows}}));
     let committed = replace.commit().await?;
     report.version = committed.version;
-    report.outcome = if committed.outcome == Outcome::Committed { "adopted" } else { "unchanged" };
+    report.outcome = if committed.outcome == CommitOutcome::Committed { "adopted" } else { "unchanged" };
     Ok(report)
 }

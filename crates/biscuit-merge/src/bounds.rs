@@ -6,13 +6,13 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use std::sync::Arc;
 
-use crate::encode::{Encoder, Purpose};
+use crate::encode::{TupleEncoder, TuplePurpose};
 
 /// The least and the greatest value that the first key column has in a row group, encoded; none where it is not known.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Bounds(Option<(Vec<u8>, Vec<u8>)>);
+pub(crate) struct KeyStatistics(Option<(Vec<u8>, Vec<u8>)>);
 
-impl Bounds {
+impl KeyStatistics {
     /// Between these two, encoded.
     #[cfg(test)]
     pub(crate) fn between(range: Option<(Vec<u8>, Vec<u8>)>) -> Self {
@@ -41,14 +41,14 @@ impl Bounds {
             let statistics = leaf.and_then(|leaf| groups[g].column(leaf).statistics());
             statistics.is_none_or(|s| s.is_min_max_deprecated())
         };
-        let encoder = |values| -> Result<Encoder> {
+        let encoder = |values| -> Result<TupleEncoder> {
             let schema = Schema::new(vec![Field::new(column, min.data_type().clone(), true)]);
             let batch = RecordBatch::try_new(Arc::new(schema), vec![values])
                 .map_err(|e| biscuit_core::Error::internal("bounds").with_source(e))?;
-            Encoder::new(&batch, &[column.to_owned()], Purpose::Key, &format!("`{}`", file.file.path))
+            TupleEncoder::new(&batch, &[column.to_owned()], TuplePurpose::Key, &format!("`{}`", file.file.path))
         };
         let (mins, maxes) = (encoder(min.clone())?, encoder(max)?);
-        let encoded = |encoder: &Encoder, g: usize| {
+        let encoded = |encoder: &TupleEncoder, g: usize| {
             let mut bytes = Vec::new();
             encoder.encode(g, &mut bytes).ok().map(|()| bytes)
         };
@@ -91,8 +91,8 @@ impl Bounds {
 mod tests {
     use super::*;
 
-    fn bounds(min: &str, max: &str) -> Bounds {
-        Bounds(Some((min.as_bytes().to_vec(), max.as_bytes().to_vec())))
+    fn bounds(min: &str, max: &str) -> KeyStatistics {
+        KeyStatistics(Some((min.as_bytes().to_vec(), max.as_bytes().to_vec())))
     }
 
     #[test]
@@ -110,6 +110,6 @@ mod tests {
         }
         // Further columns of a key come behind the first.
         assert!(bounds("c", "d").covers(b"d2") && !bounds("c", "d").covers(b"e"));
-        assert!(Bounds(None).may_hold(&keys) && !Bounds(None).may_hold(&[]));
+        assert!(KeyStatistics(None).may_hold(&keys) && !KeyStatistics(None).may_hold(&[]));
     }
 }

@@ -2,12 +2,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use biscuit_change::{
-    BadRows, ChangeBatch, Changes, DebeziumOptions, DebeziumReader, DecodedRows, DmsOptions, DmsReader, FileRows,
-    OfTable, Refused, RowsOptions, RowsReader, TablesReader, stored,
+    BadRows, ChangeBatch, ChangeRecords, DebeziumOptions, DebeziumReader, DecodedRows, DmsOptions, DmsReader, FileRows,
+    RefusedRecord, RowsOptions, RowsReader, TableChanges, TablesReader, stored,
 };
 use biscuit_core::{Error, ErrorKind, Result, Run, Source, async_trait};
-use biscuit_dataset::{ByUrl, DataFile, Location, OpenFile, OpenLocation, as_listed, split_glob};
-use biscuit_journal::{OtherFormats, TableFormat, is_hidden, store_error, table_format_around};
+use biscuit_dataset::{DataFile, Location, OpenByUrl, OpenFile, OpenLocation, as_listed, split_glob};
+use biscuit_journal::{ForeignTableFormat, OtherTableFormats, is_hidden, store_error, table_format_around};
 use biscuit_schema::UuidColumns;
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
@@ -17,11 +17,11 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::intake::Intake;
+use crate::intake::ChangeIntake;
 
 /// What change files hold.
 #[derive(Debug, Clone)]
-pub enum Format {
+pub enum ChangeFormat {
     /// Plain rows in Parquet, JSON lines or CSV.
     Rows(RowsOptions),
     /// Debezium envelopes, whole or flattened.
@@ -50,29 +50,29 @@ pub struct FoundFile {
 pub struct ChangeFiles {
     places: Vec<String>,
     found: Vec<FoundFile>,
-    format: Format,
+    format: ChangeFormat,
     opener: Arc<dyn OpenLocation>,
-    other_formats: OtherFormats,
+    other_formats: OtherTableFormats,
     allow_empty: bool,
 }
 
 impl ChangeFiles {
     /// The files at these URLs or paths: a file, all files below a folder, or those that a glob (`*`, `**`, `?`, `[a-z]`)
     /// matches. Hidden files and, below folders and by globs, files without a byte are passed over.
-    pub fn new<S: Into<String>>(places: impl IntoIterator<Item = S>, format: Format) -> Self {
+    pub fn new<S: Into<String>>(places: impl IntoIterator<Item = S>, format: ChangeFormat) -> Self {
         let places = places.into_iter().map(Into::into).collect();
         Self {
             places,
             found: vec![],
             format,
-            opener: Arc::new(ByUrl),
-            other_formats: OtherFormats::Refuse,
+            opener: Arc::new(OpenByUrl),
+            other_formats: OtherTableFormats::Refuse,
             allow_empty: false,
         }
     }
 
     /// These files and no others, in this order: what somebody else has chosen.
-    pub fn found(files: Vec<FoundFile>, format: Format) -> Self {
+    pub fn found(files: Vec<FoundFile>, format: ChangeFormat) -> Self {
         Self { places: vec![], found: files, ..Self::new(Vec::<String>::new(), format) }
     }
 
@@ -84,7 +84,7 @@ impl ChangeFiles {
 
     /// The same files with another choice for folders of Delta Lake, Iceberg, Hudi and Paimon. Default: they are refused, since files
     /// that their logs have removed would be read.
-    pub fn with_other_formats(mut self, other_formats: OtherFormats) -> Self {
+    pub fn with_other_formats(mut self, other_formats: OtherTableFormats) -> Self {
         self.other_formats = other_formats;
         self
     }
@@ -100,7 +100,7 @@ impl ChangeFiles {
     /// # Errors
     /// `NotFound` for a file that is not there, and a folder or glob that has none, `InvalidGlob`, `InputGone` and `InputChanged` for a file that was deleted or
     /// overwritten after it was found, and those of the readers and the store.
-    pub async fn changes(&self) -> Result<Changes> {
+    pub async fn changes(&self) -> Result<ChangeRecords> {
         let mut batches = Vec::new();
         let mut changes = self.each_batch(&mut batches).await?;
         changes.batches = batches;
@@ -109,8 +109,8 @@ impl ChangeFiles {
 
     /// The key and the order columns that records are known to have before one is read; nothing where they say it themselves.
     pub fn key_and_order(&self) -> (Vec<String>, Vec<String>) {
-        match Reader::new(&self.format) {
-            Reader::Dms(reader) => {
+        match ChangeReader::new(&self.format) {
+            ChangeReader::Dms(reader) => {
                 let (key, order) = reader.key_and_order();
                 (key.to_vec(), order.to_vec())
             }
@@ -120,22 +120,22 @@ impl ChangeFiles {
 
     /// Reads all of them, batch by batch; answers with what else there is to say of them. Large Parquet files are read a row
     /// group at a time.
-    pub(crate) async fn each_batch(&self, take: &mut dyn TakeBatches) -> Result<Changes> {
-        let (mut reader, max_unpacked) = (Reader::new(&self.format), self.format.max_unpacked());
+    pub(crate) async fn each_batch(&self, take: &mut dyn ChangeBatchSink) -> Result<ChangeRecords> {
+        let (mut reader, max_decompressed) = (ChangeReader::new(&self.format), self.format.max_decompressed());
         let files = self.files().await?;
         for (done, file) in files.iter().enumerate() {
             progress(done, files.len());
             if file.size > WHOLE && reader.takes_rows() && file.begins_as_parquet().await? {
-                file.each_row_group(max_unpacked, &mut reader, take).await?;
+                file.each_row_group(max_decompressed, &mut reader, take).await?;
             } else {
                 let bytes = file.fetch().await?;
                 let has_rows = match &reader {
-                    Reader::Rows(_) => bytes.starts_with(b"PAR1") || bytes.starts_with(b"Obj\x01"),
-                    Reader::Dms(_) => bytes.starts_with(b"PAR1"),
-                    Reader::Debezium(_) => false,
+                    ChangeReader::Rows(_) => bytes.starts_with(b"PAR1") || bytes.starts_with(b"Obj\x01"),
+                    ChangeReader::Dms(_) => bytes.starts_with(b"PAR1"),
+                    ChangeReader::Debezium(_) => false,
                 };
                 match has_rows {
-                    true => each_batch_of(&file.name, bytes, max_unpacked, &mut reader, take).await?,
+                    true => each_batch_of(&file.name, bytes, max_decompressed, &mut reader, take).await?,
                     false => reader.read(&file.name, bytes)?,
                 }
             }
@@ -151,7 +151,7 @@ impl ChangeFiles {
     ///
     /// # Errors
     /// As [`changes`](Self::changes); those about one table are with it.
-    pub async fn by_table(&self, mut reader: TablesReader<'_>) -> Result<Vec<OfTable>> {
+    pub async fn by_table(&self, mut reader: TablesReader<'_>) -> Result<Vec<TableChanges>> {
         let files = self.files().await?;
         for (done, file) in files.iter().enumerate() {
             progress(done, files.len());
@@ -223,9 +223,9 @@ impl FoundFile {
 
     async fn each_row_group(
         &self,
-        max_unpacked: Option<u64>,
-        reader: &mut Reader,
-        take: &mut dyn TakeBatches,
+        max_decompressed: Option<u64>,
+        reader: &mut ChangeReader,
+        take: &mut dyn ChangeBatchSink,
     ) -> Result<()> {
         if !reader.wants(&self.name)? {
             return Ok(());
@@ -238,7 +238,7 @@ impl FoundFile {
         let uuids = UuidColumns::of_parquet(open.metadata().schema(), open.metadata().parquet_schema());
         let open = open.with_batch_rows(BATCH);
         let (name, mut first): (Arc<str>, u64) = (self.name.as_str().into(), 1);
-        let mut decoded = DecodedRows::new(&name, self.size, max_unpacked);
+        let mut decoded = DecodedRows::new(&name, self.size, max_decompressed);
         let groups = open.metadata().metadata().row_groups();
         let largest = groups.iter().filter_map(|group| usize::try_from(group.total_byte_size()).ok()).max();
         let side_by_side = take.side_by_side(largest.unwrap_or(0));
@@ -248,7 +248,7 @@ impl FoundFile {
             while decoding.len() < side_by_side
                 && let Some(group) = groups.next()
             {
-                decoding.push_back(Decoding::begin(&open, group).map_err(|e| self.failed(e))?);
+                decoding.push_back(RowGroupTask::begin(&open, group).map_err(|e| self.failed(e))?);
             }
             let Some(mut group) = decoding.pop_front() else { return Ok(()) };
             while let Some(rows) = group.rows.recv().await {
@@ -269,15 +269,15 @@ impl FoundFile {
 async fn each_batch_of(
     name: &str,
     bytes: Bytes,
-    max_unpacked: Option<u64>,
-    reader: &mut Reader,
-    take: &mut dyn TakeBatches,
+    max_decompressed: Option<u64>,
+    reader: &mut ChangeReader,
+    take: &mut dyn ChangeBatchSink,
 ) -> Result<()> {
     if !reader.wants(name)? {
         return Ok(());
     }
     let (name, mut first): (Arc<str>, u64) = (name.into(), 1);
-    for rows in FileRows::open(&name, bytes, max_unpacked)? {
+    for rows in FileRows::open(&name, bytes, max_decompressed)? {
         let rows = rows?;
         let count = rows.num_rows() as u64;
         reader.read_batch(&name, rows, first)?;
@@ -288,12 +288,12 @@ async fn each_batch_of(
 }
 
 /// A row group that is decoded by a task of its own.
-struct Decoding {
+struct RowGroupTask {
     rows: mpsc::Receiver<Result<RecordBatch>>,
     task: JoinHandle<()>,
 }
 
-impl Decoding {
+impl RowGroupTask {
     fn begin(file: &OpenFile, group: usize) -> Result<Self> {
         let mut decoded = file.stream_groups(None, &[group])?;
         let (send, rows) = mpsc::channel(1);
@@ -309,7 +309,7 @@ impl Decoding {
     }
 }
 
-async fn take_all(batches: Vec<ChangeBatch>, take: &mut dyn TakeBatches) -> Result<()> {
+async fn take_all(batches: Vec<ChangeBatch>, take: &mut dyn ChangeBatchSink) -> Result<()> {
     for batch in batches {
         take.take(batch).await?;
     }
@@ -318,7 +318,7 @@ async fn take_all(batches: Vec<ChangeBatch>, take: &mut dyn TakeBatches) -> Resu
 
 /// Where change records go.
 #[async_trait]
-pub(crate) trait TakeBatches: Send {
+pub(crate) trait ChangeBatchSink: Send {
     /// So many more are about to come.
     fn expect(&mut self, records: u64);
 
@@ -329,7 +329,7 @@ pub(crate) trait TakeBatches: Send {
 }
 
 #[async_trait]
-impl TakeBatches for Vec<ChangeBatch> {
+impl ChangeBatchSink for Vec<ChangeBatch> {
     fn expect(&mut self, _: u64) {}
 
     fn side_by_side(&self, _: usize) -> usize {
@@ -343,7 +343,7 @@ impl TakeBatches for Vec<ChangeBatch> {
 }
 
 #[async_trait]
-impl TakeBatches for Intake {
+impl ChangeBatchSink for ChangeIntake {
     fn expect(&mut self, records: u64) {
         Self::expect(self, records);
     }
@@ -364,8 +364,8 @@ const WHOLE: u64 = 8 << 20;
 const BATCH: usize = 65_536;
 
 /// The records in the quarantine of a table, read again.
-pub(crate) fn records_again(records: &[Refused], format: &Format) -> Result<Changes> {
-    let mut reader = Reader::new(&format.clone().with_bad_rows(BadRows::Quarantine));
+pub(crate) fn records_again(records: &[RefusedRecord], format: &ChangeFormat) -> Result<ChangeRecords> {
+    let mut reader = ChangeReader::new(&format.clone().with_bad_rows(BadRows::Quarantine));
     let mut unreadable = Vec::new();
     for record in records {
         match reader.read_record(record) {
@@ -380,22 +380,22 @@ pub(crate) fn records_again(records: &[Refused], format: &Format) -> Result<Chan
     Ok(changes)
 }
 
-impl Format {
+impl ChangeFormat {
     /// The same format with another limit for what one file is unpacked or decoded to, in bytes; nothing for the usual one.
-    pub fn with_max_unpacked(mut self, bytes: Option<u64>) -> Self {
+    pub fn with_max_decompressed(mut self, bytes: Option<u64>) -> Self {
         *match &mut self {
-            Self::Rows(options) => &mut options.max_unpacked,
-            Self::Debezium(options) => &mut options.max_unpacked,
-            Self::Dms(options) => &mut options.max_unpacked,
+            Self::Rows(options) => &mut options.max_decompressed,
+            Self::Debezium(options) => &mut options.max_decompressed,
+            Self::Dms(options) => &mut options.max_decompressed,
         } = bytes;
         self
     }
 
-    fn max_unpacked(&self) -> Option<u64> {
+    fn max_decompressed(&self) -> Option<u64> {
         match self {
-            Self::Rows(options) => options.max_unpacked,
-            Self::Debezium(options) => options.max_unpacked,
-            Self::Dms(options) => options.max_unpacked,
+            Self::Rows(options) => options.max_decompressed,
+            Self::Debezium(options) => options.max_decompressed,
+            Self::Dms(options) => options.max_decompressed,
         }
     }
 
@@ -409,18 +409,18 @@ impl Format {
     }
 }
 
-enum Reader {
+enum ChangeReader {
     Rows(Box<RowsReader>),
     Debezium(Box<DebeziumReader>),
     Dms(Box<DmsReader>),
 }
 
-impl Reader {
-    fn new(format: &Format) -> Self {
+impl ChangeReader {
+    fn new(format: &ChangeFormat) -> Self {
         match format {
-            Format::Rows(options) => Self::Rows(Box::new(RowsReader::new(options.clone()))),
-            Format::Debezium(options) => Self::Debezium(Box::new(DebeziumReader::new(options.clone()))),
-            Format::Dms(options) => Self::Dms(Box::new(DmsReader::new(options.clone()))),
+            ChangeFormat::Rows(options) => Self::Rows(Box::new(RowsReader::new(options.clone()))),
+            ChangeFormat::Debezium(options) => Self::Debezium(Box::new(DebeziumReader::new(options.clone()))),
+            ChangeFormat::Dms(options) => Self::Dms(Box::new(DmsReader::new(options.clone()))),
         }
     }
 
@@ -432,7 +432,7 @@ impl Reader {
         }
     }
 
-    fn read_record(&mut self, record: &Refused) -> Result<()> {
+    fn read_record(&mut self, record: &RefusedRecord) -> Result<()> {
         let raw = Bytes::from(record.raw.clone());
         match self {
             Self::Rows(r) => r.read_record(&record.file, record.row, raw),
@@ -470,7 +470,7 @@ impl Reader {
         }
     }
 
-    fn finish(self) -> Result<Changes> {
+    fn finish(self) -> Result<ChangeRecords> {
         match self {
             Self::Rows(r) => r.finish(),
             Self::Debezium(r) => r.finish(),
@@ -480,8 +480,8 @@ impl Reader {
 }
 
 #[async_trait]
-impl Source<Changes> for ChangeFiles {
-    async fn read(&self, _: &Run) -> Result<Changes> {
+impl Source<ChangeRecords> for ChangeFiles {
+    async fn read(&self, _: &Run) -> Result<ChangeRecords> {
         self.changes().await
     }
 }
@@ -495,10 +495,10 @@ fn pattern_of(place: &str, pattern: Option<&str>) -> Result<Option<glob::Pattern
 async fn files(
     location: &Location,
     pattern: Option<&glob::Pattern>,
-    other_formats: OtherFormats,
+    other_formats: OtherTableFormats,
 ) -> Result<Vec<ObjectMeta>> {
     let store = &location.storage().store;
-    let refuse = other_formats == OtherFormats::Refuse;
+    let refuse = other_formats == OtherTableFormats::Refuse;
     if refuse && let Some((format, folder)) = table_format_around(store, location.path().as_ref()).await? {
         return Err(format.refused(&folder));
     }
@@ -512,7 +512,9 @@ async fn files(
     }
     let listed: Vec<ObjectMeta> =
         store.list(Some(location.path())).boxed().try_collect().await.map_err(|e| store_error("list", location, e))?;
-    if refuse && let Some((format, folder)) = listed.iter().find_map(|m| TableFormat::of_log(m.location.as_ref())) {
+    if refuse
+        && let Some((format, folder)) = listed.iter().find_map(|m| ForeignTableFormat::of_log(m.location.as_ref()))
+    {
         return Err(format.refused(folder));
     }
     let strict = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::default() };

@@ -1,49 +1,49 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use biscuit_change::{BadRows, ChangeBatch, MoveKind, Op, Refused};
+use biscuit_change::{BadRows, ChangeBatch, ChangeOp, KeyChangeKind, RefusedRecord};
 use biscuit_core::{Error, Result};
 use biscuit_dataset::{check_folder, conform};
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::SchemaRef;
 
-use crate::encode::{Encoder, Purpose, Unencodable, decode};
-use crate::keys::Keys;
-use crate::order::Order;
+use crate::encode::{EncodeError, TupleEncoder, TuplePurpose, decode};
+use crate::keys::KeyTable;
+use crate::order::RecordOrder;
 use crate::spec::MergeSpec;
-use crate::table::{Givens, RowRef, Tables};
+use crate::table::{PresentColumns, RowRef, TargetRows};
 
 /// One change record.
 #[derive(Debug, Clone)]
-pub(crate) struct Record {
+pub(crate) struct ChangeRecord {
     pub(crate) key: u32,
-    pub(crate) order: Order,
-    pub(crate) op: Op,
+    pub(crate) order: RecordOrder,
+    pub(crate) op: ChangeOp,
     /// Its batch and row; the batch's table has the same number.
     pub(crate) at: RowRef,
     /// The other half of a key update, by key.
-    pub(crate) link: Option<(MoveKind, u32)>,
+    pub(crate) link: Option<(KeyChangeKind, u32)>,
     /// The slice from which on it counts.
-    pub(crate) slice: u32,
+    pub(crate) period: u32,
 }
 
 /// The change records of a run, checked, sorted by key and order, without exact duplicates.
 #[derive(Debug, Default)]
 pub(crate) struct ChangeSet {
     pub(crate) batches: Vec<ChangeBatch>,
-    pub(crate) givens: Vec<Givens>,
-    pub(crate) keys: Arc<Keys>,
+    pub(crate) present_columns: Vec<PresentColumns>,
+    pub(crate) keys: Arc<KeyTable>,
     /// By number of key, then ascending by order. No two have the same key and order.
-    pub(crate) records: Vec<Record>,
+    pub(crate) records: Vec<ChangeRecord>,
     /// By key, where its records begin, and where those of the last end; keys without records may be missing at the end.
     starts: Vec<u32>,
     /// The slice from which on each truncate counts, and its order, ascending, each once.
-    pub(crate) truncates: Vec<(u32, Order)>,
+    pub(crate) truncates: Vec<(u32, RecordOrder)>,
     pub(crate) truncate_records: u64,
     /// Records that repeat another of this run.
     pub(crate) duplicates: u64,
     /// Records that were put aside.
-    pub(crate) refused: Vec<Refused>,
+    pub(crate) refused: Vec<RefusedRecord>,
     bad_rows: BadRows,
 }
 
@@ -58,7 +58,7 @@ impl ChangeSet {
         (spec, partition_by): (&MergeSpec, &[String]),
         bad_rows: BadRows,
         target: &SchemaRef,
-        tables: &mut Tables,
+        tables: &mut TargetRows,
     ) -> Result<Self> {
         let mut set = Self { bad_rows, ..Self::default() };
         for batch in batches.into_iter().filter(|b| !b.ops.is_empty()) {
@@ -66,7 +66,7 @@ impl ChangeSet {
             let table = tables.add(conform(&batch.rows, target, &place)?);
             let homeless = set.without_folder(&batch, partition_by)?;
             set.encode(&batch, spec, table, homeless)?;
-            set.givens.push(Givens::new(&batch, target, &spec.ignore_null));
+            set.present_columns.push(PresentColumns::new(&batch, target, &spec.ignore_null));
             set.batches.push(batch);
         }
         set.truncates.sort();
@@ -83,7 +83,7 @@ impl ChangeSet {
     }
 
     /// The keys, while nobody else looks at them.
-    pub(crate) fn keys_mut(&mut self) -> &mut Keys {
+    pub(crate) fn keys_mut(&mut self) -> &mut KeyTable {
         Arc::get_mut(&mut self.keys).expect("keys are shared only after the last was added")
     }
 
@@ -92,7 +92,7 @@ impl ChangeSet {
         let mut bad = BTreeSet::new();
         for name in partition_by {
             let Some(texts) = batch.rows.column_by_name(name).and_then(|c| c.as_string_opt::<i32>()) else { continue };
-            for (row, text) in texts.iter().enumerate().filter(|(row, _)| batch.ops[*row] == Op::Upsert) {
+            for (row, text) in texts.iter().enumerate().filter(|(row, _)| batch.ops[*row] == ChangeOp::Upsert) {
                 if let Some(Err(e)) = text.map(|text| check_folder(name, text))
                     && bad.insert(row)
                 {
@@ -105,10 +105,10 @@ impl ChangeSet {
 
     fn encode(&mut self, batch: &ChangeBatch, spec: &MergeSpec, table: u32, mut bad: BTreeSet<usize>) -> Result<()> {
         let place = format!("`{}`", batch.file);
-        let keys = Encoder::new(&batch.rows, &spec.key, Purpose::Key, &place)?;
-        let orders = Encoder::new(&batch.rows, &spec.order, Purpose::Order, &place)?;
-        let mut links = vec![None; if batch.moves.is_empty() { 0 } else { batch.ops.len() }];
-        for m in &batch.moves {
+        let keys = TupleEncoder::new(&batch.rows, &spec.key, TuplePurpose::Key, &place)?;
+        let orders = TupleEncoder::new(&batch.rows, &spec.order, TuplePurpose::Order, &place)?;
+        let mut links = vec![None; if batch.key_changes.is_empty() { 0 } else { batch.ops.len() }];
+        for m in &batch.key_changes {
             match self.encode_key(&m.key, spec, batch, m.row) {
                 Ok(other) => links[m.row] = Some((m.kind, other)),
                 Err(e) => {
@@ -122,21 +122,21 @@ impl ChangeSet {
         let (mut bytes, mut order) = (Vec::new(), Vec::new());
         for (row, &op) in batch.ops.iter().enumerate().filter(|(row, _)| !bad.contains(row)) {
             order.clear();
-            let encoded = orders.encode(row, &mut order).map_err(|why| bad_order(why, spec, batch, row));
+            let encoded = orders.encode(row, &mut order).map_err(|reason| bad_order(reason, spec, batch, row));
             let order = match encoded.and_then(|()| op_rank(spec, batch, row)) {
-                Ok(rank) => Order::new(batch.rank, &order, rank),
+                Ok(rank) => RecordOrder::new(batch.rank, &order, rank),
                 Err(e) => {
                     self.refuse(batch, row, e)?;
                     continue;
                 }
             };
-            if op == Op::Truncate {
-                self.truncates.push((batch.slice, order));
+            if op == ChangeOp::Truncate {
+                self.truncates.push((batch.period, order));
                 self.truncate_records += 1;
                 continue;
             }
             let key = match &values {
-                Some(values) => self.keys_mut().note(values, row).ok_or(Unencodable::Null(0)),
+                Some(values) => self.keys_mut().note(values, row).ok_or(EncodeError::Null(0)),
                 None => {
                     bytes.clear();
                     keys.encode(row, &mut bytes).map(|()| self.keys_mut().intern(&bytes))
@@ -144,14 +144,14 @@ impl ChangeSet {
             };
             let key = match key {
                 Ok(key) => key,
-                Err(why) => {
-                    self.refuse(batch, row, null_key(why, &spec.key, batch, row))?;
+                Err(reason) => {
+                    self.refuse(batch, row, null_key(reason, &spec.key, batch, row))?;
                     continue;
                 }
             };
             let at = RowRef { table, row: u32::try_from(row).expect("a batch has fewer than 2^32 rows") };
             let link = links.get(row).copied().flatten();
-            self.records.push(Record { key, order, op, at, link, slice: batch.slice });
+            self.records.push(ChangeRecord { key, order, op, at, link, period: batch.period });
         }
         Ok(())
     }
@@ -166,9 +166,9 @@ impl ChangeSet {
     }
 
     fn encode_key(&mut self, key: &RecordBatch, spec: &MergeSpec, batch: &ChangeBatch, row: usize) -> Result<u32> {
-        let encoder = Encoder::new(key, &spec.key, Purpose::Key, "the header of a key update")?;
+        let encoder = TupleEncoder::new(key, &spec.key, TuplePurpose::Key, "the header of a key update")?;
         let mut bytes = Vec::new();
-        encoder.encode(0, &mut bytes).map_err(|why| null_key(why, &spec.key, batch, row))?;
+        encoder.encode(0, &mut bytes).map_err(|reason| null_key(reason, &spec.key, batch, row))?;
         Ok(self.keys_mut().intern(&bytes))
     }
 
@@ -205,16 +205,16 @@ impl ChangeSet {
     }
 
     /// Drops records that repeat another; of those of one key and order that differ none can be said to be newer.
-    fn remove_duplicates(&mut self, spec: &MergeSpec, target: &SchemaRef, tables: &Tables) -> Result<()> {
-        let same = |a: &Record, b: &Record| a.key == b.key && a.order == b.order;
+    fn remove_duplicates(&mut self, spec: &MergeSpec, target: &SchemaRef, tables: &TargetRows) -> Result<()> {
+        let same = |a: &ChangeRecord, b: &ChangeRecord| a.key == b.key && a.order == b.order;
         if !self.records.windows(2).any(|pair| same(&pair[0], &pair[1])) {
             return Ok(());
         }
-        let mut kept: Vec<Record> = Vec::with_capacity(self.records.len());
+        let mut kept: Vec<ChangeRecord> = Vec::with_capacity(self.records.len());
         let records = std::mem::take(&mut self.records);
         for same in records.chunk_by(same) {
             let (first, others) = same.split_first().expect("no chunk is empty");
-            let differs = |r: &Record| Some((r.clone(), self.difference(first, r, target, tables)?));
+            let differs = |r: &ChangeRecord| Some((r.clone(), self.difference(first, r, target, tables)?));
             if let Some((other, column)) = others.iter().find_map(differs) {
                 let e = self.ambiguous(first, &other, column.as_deref(), spec);
                 if self.bad_rows == BadRows::Fail {
@@ -229,8 +229,8 @@ impl ChangeSet {
             }
             let link = same.iter().find_map(|r| r.link);
             // What is effective earlier is all the later.
-            let slice = same.iter().map(|r| r.slice).min().unwrap_or(first.slice);
-            kept.push(Record { link, slice, ..first.clone() });
+            let period = same.iter().map(|r| r.period).min().unwrap_or(first.period);
+            kept.push(ChangeRecord { link, period, ..first.clone() });
             self.duplicates += others.len() as u64;
         }
         self.records = kept;
@@ -245,14 +245,20 @@ impl ChangeSet {
     }
 
     /// What two records differ in: the operation, or a column; none if they say the same.
-    fn difference(&self, a: &Record, b: &Record, target: &SchemaRef, tables: &Tables) -> Option<Option<String>> {
+    fn difference(
+        &self,
+        a: &ChangeRecord,
+        b: &ChangeRecord,
+        target: &SchemaRef,
+        tables: &TargetRows,
+    ) -> Option<Option<String>> {
         if a.op != b.op {
             return Some(None);
         }
-        if a.op == Op::Delete {
+        if a.op == ChangeOp::Delete {
             return None;
         }
-        let (ga, gb) = (&self.givens[a.at.table as usize], &self.givens[b.at.table as usize]);
+        let (ga, gb) = (&self.present_columns[a.at.table as usize], &self.present_columns[b.at.table as usize]);
         let (ra, rb) = (a.at.row as usize, b.at.row as usize);
         let differs = |c: &usize| {
             let (x, y) = (ga.gives(ra, *c), gb.gives(rb, *c));
@@ -261,7 +267,7 @@ impl ChangeSet {
         (0..target.fields().len()).find(differs).map(|c| Some(target.field(c).name().clone()))
     }
 
-    fn ambiguous(&self, a: &Record, b: &Record, column: Option<&str>, spec: &MergeSpec) -> Error {
+    fn ambiguous(&self, a: &ChangeRecord, b: &ChangeRecord, column: Option<&str>, spec: &MergeSpec) -> Error {
         let what = column.map_or("in their operation".to_owned(), |c| format!("in column `{c}`"));
         let (file, row) = self.place(b.at);
         let (first, first_row) = self.place(a.at);
@@ -273,7 +279,7 @@ impl ChangeSet {
     }
 
     /// The records of a key, ascending by order.
-    pub(crate) fn records_of(&self, key: u32) -> &[Record] {
+    pub(crate) fn records_of(&self, key: u32) -> &[ChangeRecord] {
         &self.records[self.range_of(key)]
     }
 
@@ -295,8 +301,8 @@ impl ChangeSet {
     }
 
     /// What a record says of each column.
-    pub(crate) fn givens_of(&self, record: &Record) -> (&Givens, usize) {
-        (&self.givens[record.at.table as usize], record.at.row as usize)
+    pub(crate) fn present_columns_of(&self, record: &ChangeRecord) -> (&PresentColumns, usize) {
+        (&self.present_columns[record.at.table as usize], record.at.row as usize)
     }
 }
 
@@ -317,18 +323,18 @@ fn op_rank(spec: &MergeSpec, batch: &ChangeBatch, row: usize) -> Result<u8> {
     })
 }
 
-fn null_key(why: Unencodable, key: &[String], batch: &ChangeBatch, row: usize) -> Error {
-    let (Unencodable::Null(i) | Unencodable::NumberAsText(i)) = why;
+fn null_key(reason: EncodeError, key: &[String], batch: &ChangeBatch, row: usize) -> Error {
+    let (EncodeError::Null(i) | EncodeError::NumberAsText(i)) = reason;
     Error::data("NullKey", format!("key column `{}` is null", key[i]))
         .with_column(&key[i])
         .at(&batch.file, batch.places[row])
 }
 
-fn bad_order(why: Unencodable, spec: &MergeSpec, batch: &ChangeBatch, row: usize) -> Error {
-    let (Unencodable::Null(column) | Unencodable::NumberAsText(column)) = why;
-    let e = match why {
-        Unencodable::Null(i) => Error::data("NullOrder", format!("order column `{}` is null", spec.order[i])),
-        Unencodable::NumberAsText(i) => Error::data(
+fn bad_order(reason: EncodeError, spec: &MergeSpec, batch: &ChangeBatch, row: usize) -> Error {
+    let (EncodeError::Null(column) | EncodeError::NumberAsText(column)) = reason;
+    let e = match reason {
+        EncodeError::Null(i) => Error::data("NullOrder", format!("order column `{}` is null", spec.order[i])),
+        EncodeError::NumberAsText(i) => Error::data(
             "TextOrder",
             format!(
                 "order column `{}` is text that holds a number, or a date that is not ISO's, and \"10\" sorts before \"9\": declare its type, or write dates as 2024-02-29",

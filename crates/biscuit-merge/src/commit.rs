@@ -1,60 +1,66 @@
 use std::collections::BTreeMap;
 
 use biscuit_core::{CommitId, Error, Result};
-use biscuit_journal::Replace;
-use biscuit_rewrite::{Unit, Written, rewrite_units};
+use biscuit_journal::TableCommit;
+use biscuit_rewrite::{RewriteUnit, WrittenUnit, rewrite_units};
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 
+use crate::fingerprints::DuplicateFiles;
 use crate::log_epochs::LOG_SERVERS;
 use crate::merge::Merge;
-use crate::order::Order;
-use crate::prepare::{Prepared, SLICES, SPEC, TRUNCATED};
-use crate::prints::Same;
+use crate::order::RecordOrder;
+use crate::periods::{CommitExtras, PeriodBase};
+use crate::prepare::{MergeContext, PERIOD_COLUMN, SPEC, TRUNCATED};
 use crate::quarantine;
 use crate::report::MergeReport;
-use crate::resolve::Resolved;
-use crate::segment::{Entry, Kept};
-use crate::slices::{Beside, SliceBase};
-use crate::spec::{Authority, Tombstones};
+use crate::resolve::ResolvedKeys;
+use crate::segment::{KeyMetadata, SegmentEntry};
+use crate::spec::{OrderAuthority, TombstonePolicy};
 
 /// What a commit makes true.
-pub(crate) struct Work {
+pub(crate) struct CommitWork {
     /// The work on files that are there, by number; none for one that goes.
-    pub(crate) units: BTreeMap<usize, Option<Unit>>,
+    pub(crate) units: BTreeMap<usize, Option<RewriteUnit>>,
     /// New files.
-    pub(crate) added: Vec<Unit>,
+    pub(crate) added: Vec<RewriteUnit>,
     /// Those of both that come out as others do.
-    pub(crate) same: Same,
+    pub(crate) same: DuplicateFiles,
     /// Those that are staged already.
-    pub(crate) written: Vec<Written>,
-    pub(crate) kept: Vec<Entry>,
-    pub(crate) aside: quarantine::Change,
+    pub(crate) written: Vec<WrittenUnit>,
+    pub(crate) kept: Vec<SegmentEntry>,
+    pub(crate) change_of_quarantine: quarantine::QuarantineUpdate,
     /// The marks of truncates.
-    pub(crate) marks: Vec<(i64, Order)>,
-    pub(crate) beside: Beside,
+    pub(crate) marks: Vec<(i64, RecordOrder)>,
+    pub(crate) extras: CommitExtras,
 }
 
 impl Merge {
     /// What has to be kept by key that was not kept so before.
-    pub(crate) fn kept_changes(&self, p: &Prepared, resolved: &Resolved) -> Result<Vec<(u32, Option<Kept>)>> {
+    pub(crate) fn kept_changes(
+        &self,
+        p: &MergeContext,
+        resolved: &ResolvedKeys,
+    ) -> Result<Vec<(u32, Option<KeyMetadata>)>> {
         let mut changes = Vec::new();
         for outcome in &resolved.outcomes {
             let (state, had) = (&outcome.state, p.kept.contains_key(&outcome.key));
             let nothing = match &state.live {
                 // A reloaded row has a greater order than its columns say.
-                Some(_) => self.spec.authority == Authority::Order && state.is_in_the_row(self.spec.stores_order()),
+                Some(_) => {
+                    self.spec.authority == OrderAuthority::Order && state.is_in_the_row(self.spec.stores_order())
+                }
                 None => {
                     let covered =
-                        p.truncated.as_ref().is_some_and(|t| state.base <= *t) || state.base == Order::oldest();
-                    let forget = self.spec.tombstones == Tombstones::Forget;
-                    state.moves.is_empty() && (covered || forget)
+                        p.truncated.as_ref().is_some_and(|t| state.base <= *t) || state.base == RecordOrder::oldest();
+                    let forget = self.spec.tombstones == TombstonePolicy::Forget;
+                    state.key_changes.is_empty() && (covered || forget)
                 }
             };
             if (nothing && !had) || (had && outcome.before.as_deref() == Some(state)) {
                 continue;
             }
-            let kept = if nothing { None } else { Some(Kept::of(state, &p.target, &p.tables)?) };
+            let kept = if nothing { None } else { Some(KeyMetadata::of(state, &p.target, &p.tables)?) };
             changes.push((outcome.key, kept));
         }
         Ok(changes)
@@ -63,16 +69,17 @@ impl Merge {
     /// Stages what is not staged yet, and commits all of it.
     pub(crate) async fn commit(
         &self,
-        mut replace: Replace<'_>,
-        p: &Prepared,
-        work: Work,
+        mut replace: TableCommit<'_>,
+        p: &MergeContext,
+        work: CommitWork,
         report: &MergeReport,
         commit: Option<&CommitId>,
-    ) -> Result<biscuit_journal::Committed> {
+    ) -> Result<biscuit_journal::CommitSummary> {
         // A merge of the same records changes nothing by itself; of other records it must not be passed over.
         commit.filter(|id| p.snapshot.observed.head.committed(id).is_none()).inspect(|id| replace.with_commit_id(id));
-        let (marks, facts) = (truncated_fact(&work.marks, p.slices.is_sliced()), work.beside.facts.clone());
-        if let Some(run) = &work.beside.run {
+        let (marks, properties) =
+            (truncated_property(&work.marks, p.periods.has_periods()), work.extras.properties.clone());
+        if let Some(run) = &work.extras.run {
             replace.with_run(run.as_str());
         }
         if let Err(e) = self.stage(p, work, &mut replace).await {
@@ -81,59 +88,59 @@ impl Merge {
         }
         let spec = &self.spec;
         let mut made = json!({"key": spec.key, "order": spec.order, "op_rank": spec.op_rank});
-        if let Some(slices) = &self.slices {
-            made[SLICES] = json!(slices.column);
+        if let Some(periods) = &self.periods {
+            made[PERIOD_COLUMN] = json!(periods.column);
         }
-        replace.with_meta(SPEC, made);
+        replace.with_properties(SPEC, made);
         if let Some(marks) = marks {
-            replace.with_meta(TRUNCATED, marks);
+            replace.with_properties(TRUNCATED, marks);
         }
         if let Some(servers) = &p.log_servers {
-            replace.with_meta(LOG_SERVERS, servers.clone());
+            replace.with_properties(LOG_SERVERS, servers.clone());
         }
-        let (schema, columns) = match &self.slices {
-            Some(slices) => slices.with_column(&p.target, &p.partition_by),
+        let (schema, columns) = match &self.periods {
+            Some(periods) => periods.with_column(&p.target, &p.partition_by),
             None => (p.target.clone(), p.partition_by.clone()),
         };
-        for (name, value) in p.snapshot.facts(&schema, &columns)? {
-            replace.with_meta(name, value);
+        for (name, value) in p.snapshot.properties(&schema, &columns)? {
+            replace.with_properties(name, value);
         }
-        facts.into_iter().for_each(|(name, value)| replace.with_meta(&name, value));
+        properties.into_iter().for_each(|(name, value)| replace.with_properties(&name, value));
         replace.with_report(serde_json::to_value(report).map_err(|e| Error::internal("a report").with_source(e))?);
         replace.commit().await
     }
 
-    async fn stage(&self, p: &Prepared, work: Work, replace: &mut Replace<'_>) -> Result<()> {
-        let Work { units, added, same, written, kept, aside, beside, .. } = work;
-        for (name, content) in beside.state {
+    async fn stage(&self, p: &MergeContext, work: CommitWork, replace: &mut TableCommit<'_>) -> Result<()> {
+        let CommitWork { units, added, same, written, kept, change_of_quarantine, extras, .. } = work;
+        for (name, content) in extras.state {
             match content {
                 Some(content) => replace.with_state(&name, content).await?,
                 None => replace.without_state(&name),
             }
         }
-        aside.drop.iter().for_each(|name| replace.without_state(name));
-        if let Some((name, bytes)) = aside.write {
+        change_of_quarantine.drop.iter().for_each(|name| replace.without_state(name));
+        if let Some((name, bytes)) = change_of_quarantine.write {
             replace.with_state(&name, bytes).await?;
         }
         let version = p.snapshot.observed.head.version + 1;
         // Of a table with slices a mark covers tombstones in some of them only.
-        let covering = p.truncated.as_ref().filter(|_| !p.slices.is_sliced());
+        let covering = p.truncated.as_ref().filter(|_| !p.periods.has_periods());
         let (segment, dropped) =
             p.segments.update(kept, version, covering, p.options.parquet.encryption.as_ref()).await?;
         dropped.iter().for_each(|name| replace.without_state(name));
         if let Some((name, bytes)) = segment {
             replace.with_state(&name, bytes).await?;
         }
-        for file in units.keys().filter(|file| p.slice_of(**file).base == SliceBase::Own) {
+        for file in units.keys().filter(|file| p.period_of(**file).base == PeriodBase::Own) {
             let listed = p.snapshot.observed.file(&p.files[*file].file.path);
-            replace.retire(listed.ok_or_else(|| Error::internal("a file of the snapshot was not observed"))?);
+            replace.remove(listed.ok_or_else(|| Error::internal("a file of the snapshot was not observed"))?);
         }
-        for slice in p.slices.all.iter().filter(|s| s.base == SliceBase::Rebuilt) {
-            slice.listed.iter().for_each(|listed| replace.retire(p.observed(*listed)));
+        for period in p.periods.all.iter().filter(|s| s.base == PeriodBase::Rebuilt) {
+            period.listed.iter().for_each(|listed| replace.remove(p.observed(*listed)));
         }
         let copies = p.copies(&units);
         let stager = replace.stager();
-        let mut todo = Todo::default();
+        let mut todo = UnitQueue::default();
         for (file, unit) in units.into_iter().filter_map(|(file, unit)| Some((file, unit?))) {
             let first = same.units.get(&file).map(|first| todo.by_file.get(first).copied());
             if let Some(at) = todo.add(unit, first.flatten()) {
@@ -175,16 +182,16 @@ const COPIES: usize = 8;
 
 /// The units that are worked on, and where what comes of them is published once more.
 #[derive(Default)]
-struct Todo {
-    units: Vec<Unit>,
+struct UnitQueue {
+    units: Vec<RewriteUnit>,
     by_file: BTreeMap<usize, usize>,
     by_folder: BTreeMap<String, usize>,
     again: Vec<(usize, String)>,
 }
 
-impl Todo {
+impl UnitQueue {
     /// Adds a unit, and answers with its number; or another place for what comes of an earlier one.
-    fn add(&mut self, unit: Unit, first: Option<usize>) -> Option<usize> {
+    fn add(&mut self, unit: RewriteUnit, first: Option<usize>) -> Option<usize> {
         if let Some(first) = first {
             self.again.push((first, unit.folder));
             return None;
@@ -195,9 +202,9 @@ impl Todo {
 }
 
 /// The marks of truncates as the journal keeps them.
-fn truncated_fact(marks: &[(i64, Order)], sliced: bool) -> Option<Value> {
-    if sliced && !marks.is_empty() {
-        let mark = |(number, order): &(i64, Order)| (number.to_string(), Value::String(hex(order.bytes())));
+fn truncated_property(marks: &[(i64, RecordOrder)], by_period: bool) -> Option<Value> {
+    if by_period && !marks.is_empty() {
+        let mark = |(number, order): &(i64, RecordOrder)| (number.to_string(), Value::String(hex(order.bytes())));
         return Some(Value::Object(marks.iter().map(mark).collect()));
     }
     marks.last().map(|(_, order)| Value::String(hex(order.bytes())))

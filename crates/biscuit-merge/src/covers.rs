@@ -5,25 +5,25 @@ use hashbrown::HashSet;
 /// The keys, encoded, that a part of a run is about: a range of them, without those that have a part of their own since key
 /// updates tie them to keys of other ranges.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Covers {
+pub(crate) struct KeyCoverage {
     /// The first key; none if the range has no beginning.
     pub(crate) from: Option<Vec<u8>>,
     /// The first key behind it; none if it has no end.
     pub(crate) to: Option<Vec<u8>>,
-    pub(crate) tied: Arc<HashSet<Vec<u8>>>,
+    pub(crate) linked: Arc<HashSet<Vec<u8>>>,
     /// Whether this is the part of the tied keys.
-    pub(crate) is_tied: bool,
+    pub(crate) is_linked: bool,
 }
 
-impl Covers {
+impl KeyCoverage {
     pub(crate) fn has(&self, key: &[u8]) -> bool {
-        let tied = || self.tied.contains(key);
-        if self.is_tied {
-            return tied();
+        let linked = || self.linked.contains(key);
+        if self.is_linked {
+            return linked();
         }
         let inside = self.from.as_ref().is_none_or(|from| from.as_slice() <= key)
             && self.to.as_ref().is_none_or(|to| key < to.as_slice());
-        inside && !tied()
+        inside && !linked()
     }
 }
 
@@ -33,12 +33,12 @@ mod tests {
 
     #[test]
     fn every_key_is_in_one_part() {
-        let tied = Arc::new(HashSet::from([b"c".to_vec(), b"x".to_vec()]));
-        let part = |from: Option<&[u8]>, to: Option<&[u8]>, is_tied| Covers {
+        let linked = Arc::new(HashSet::from([b"c".to_vec(), b"x".to_vec()]));
+        let part = |from: Option<&[u8]>, to: Option<&[u8]>, is_linked| KeyCoverage {
             from: from.map(<[u8]>::to_vec),
             to: to.map(<[u8]>::to_vec),
-            tied: tied.clone(),
-            is_tied,
+            linked: linked.clone(),
+            is_linked,
         };
         let parts = [
             part(None, Some(b"c"), false),
@@ -50,6 +50,6 @@ mod tests {
             let found: Vec<usize> = (0..4).filter(|p| parts[*p].has(key.as_bytes())).collect();
             assert_eq!(found, [at], "{key}");
         }
-        assert!(Covers::default().has(b"any"));
+        assert!(KeyCoverage::default().has(b"any"));
     }
 }

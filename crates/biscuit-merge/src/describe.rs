@@ -1,16 +1,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use biscuit_rewrite::{Choice, Unit, choose};
+use biscuit_rewrite::{RewriteChoice, RewriteUnit, choose};
 
-use crate::plan::{Plan, folder_of};
-use crate::prepare::Prepared;
-use crate::prints::Same;
-use crate::report::{FileCounts, MergeReport, Partitions, RowCounts};
-use crate::slices::SliceBase;
+use crate::fingerprints::DuplicateFiles;
+use crate::periods::PeriodBase;
+use crate::plan::{MergePlan, folder_of};
+use crate::prepare::MergeContext;
+use crate::report::{FileCounts, MergeReport, RowCounts, TouchedPartitions};
 
-impl Plan {
+impl MergePlan {
     /// What the plan does to partitions and files, of which these are worked on.
-    pub(crate) fn describe(&self, p: &Prepared, units: &BTreeMap<usize, Option<Unit>>) -> (Partitions, FileCounts) {
+    pub(crate) fn describe(
+        &self,
+        p: &MergeContext,
+        units: &BTreeMap<usize, Option<RewriteUnit>>,
+    ) -> (TouchedPartitions, FileCounts) {
         let mut before: BTreeSet<&str> = p.snapshot.files().iter().map(|f| folder_of(&f.path)).collect();
         let mut after: BTreeSet<&str> = self.added.keys().map(String::as_str).collect();
         let mut changed: BTreeSet<&str> = after.clone();
@@ -29,12 +33,12 @@ impl Plan {
                 Some(unit) => {
                     after.insert(folder);
                     counts.rewritten += 1;
-                    counts.spliced += u64::from(choose(unit) == Choice::Splice);
+                    counts.spliced += u64::from(choose(unit) == RewriteChoice::Splice);
                 }
             }
         }
-        for slice in p.slices.all.iter().filter(|s| s.base == SliceBase::Rebuilt) {
-            for file in slice.listed.iter().map(|i| p.snapshot.files()[*i].path.as_str()) {
+        for period in p.periods.all.iter().filter(|s| s.base == PeriodBase::Rebuilt) {
+            for file in period.listed.iter().map(|i| p.snapshot.files()[*i].path.as_str()) {
                 touched.insert(file);
                 changed.insert(folder_of(file));
                 counts.kept -= 1;
@@ -53,36 +57,36 @@ impl Plan {
             let fits = |f: &&str| before.contains(f) == was && after.contains(f) == is;
             changed.iter().filter(|f| fits(f)).map(|f| (*f).to_owned()).collect()
         };
-        (Partitions { added: pick(false, true), changed: pick(true, true), emptied: pick(true, false) }, counts)
+        (TouchedPartitions { added: pick(false, true), changed: pick(true, true), emptied: pick(true, false) }, counts)
     }
 }
 
-impl Prepared {
+impl MergeContext {
     /// Says in the report what happens to the rows and files of each slice.
-    pub(crate) fn describe_slices(
+    pub(crate) fn describe_periods(
         &mut self,
-        units: &BTreeMap<usize, Option<Unit>>,
-        added: &[Unit],
-        same: &Same,
+        units: &BTreeMap<usize, Option<RewriteUnit>>,
+        added: &[RewriteUnit],
+        same: &DuplicateFiles,
         report: &mut MergeReport,
     ) {
-        if !self.slices.is_sliced() {
+        if !self.periods.has_periods() {
             return;
         }
         let copies = self.copies(units);
-        report.rows = RowCounts { moved: report.rows.moved, ..RowCounts::default() };
-        for slice in &mut self.slices.all {
-            let s = &mut slice.report;
-            let begins = if slice.base == SliceBase::Rebuilt { 0 } else { slice.rows };
-            (s.before, s.after) = (slice.rows, begins + s.inserted - s.deleted);
-            let is_inside = |folder: &str| folder.split('/').next() == Some(slice.folder.as_str());
+        report.rows = RowCounts { repartitioned: report.rows.repartitioned, ..RowCounts::default() };
+        for period in &mut self.periods.all {
+            let s = &mut period.report;
+            let begins = if period.base == PeriodBase::Rebuilt { 0 } else { period.rows };
+            (s.before, s.after) = (period.rows, begins + s.inserted - s.deleted);
+            let is_inside = |folder: &str| folder.split('/').next() == Some(period.folder.as_str());
             s.files.copied = copies.iter().filter(|(_, folder)| is_inside(folder)).count() as u64;
-            let is_own = slice.base == SliceBase::Own;
-            s.files.kept = if is_own { slice.listed.len() as u64 } else { 0 };
-            if slice.base == SliceBase::Rebuilt {
-                s.files.removed = slice.listed.len() as u64;
+            let is_own = period.base == PeriodBase::Own;
+            s.files.kept = if is_own { period.listed.len() as u64 } else { 0 };
+            if period.base == PeriodBase::Rebuilt {
+                s.files.removed = period.listed.len() as u64;
             }
-            for (file, unit) in slice.files.clone().into_iter().flatten().filter_map(|f| Some((f, units.get(&f)?))) {
+            for (file, unit) in period.files.clone().into_iter().flatten().filter_map(|f| Some((f, units.get(&f)?))) {
                 s.files.kept -= u64::from(is_own);
                 s.files.removed += u64::from(is_own);
                 match unit {
@@ -90,7 +94,7 @@ impl Prepared {
                     Some(_) if same.units.contains_key(&file) => s.files.shared += 1,
                     Some(unit) => {
                         s.files.written += 1;
-                        s.files.spliced += u64::from(choose(unit) == Choice::Splice);
+                        s.files.spliced += u64::from(choose(unit) == RewriteChoice::Splice);
                     }
                 }
             }
@@ -105,7 +109,7 @@ impl Prepared {
             all.inserted += s.inserted;
             all.updated += s.updated;
             all.deleted += s.deleted;
-            report.slices.push(s.clone());
+            report.periods.push(s.clone());
         }
     }
 }

@@ -20,7 +20,7 @@ const TIME: u8 = 0x62;
 
 /// What a tuple of columns is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Purpose {
+pub(crate) enum TuplePurpose {
     /// Names an entity: text is text.
     Key,
     /// Orders changes: text that is an instant compares as one, or a log sequence number of PostgreSQL; text that is a number, or a date in another
@@ -30,12 +30,12 @@ pub(crate) enum Purpose {
 
 /// Writes the values of some columns as bytes that compare as the values do, in a form that is kept for ever: integers
 /// and decimals of any width and scale are one number, timestamps of any unit one instant.
-pub(crate) struct Encoder {
-    columns: Vec<Column>,
-    purpose: Purpose,
+pub(crate) struct TupleEncoder {
+    columns: Vec<EncodedColumn>,
+    purpose: TuplePurpose,
 }
 
-enum Column {
+enum EncodedColumn {
     Boolean(BooleanArray),
     Integer(Int64Array),
     Decimal(Decimal128Array, i8),
@@ -47,7 +47,7 @@ enum Column {
 
 /// A value that cannot be part of a tuple.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unencodable {
+pub(crate) enum EncodeError {
     /// Null, in this column.
     Null(usize),
     /// Text that holds a number, in this column.
@@ -55,58 +55,58 @@ pub(crate) enum Unencodable {
 }
 
 /// The values of a column that is a whole tuple, in a type that needs no encoding to be told apart.
-pub(crate) enum Values<'a> {
+pub(crate) enum SingleColumnKeys<'a> {
     Integers(&'a Int64Array),
     Texts(&'a StringArray),
     Binaries(&'a BinaryArray),
 }
 
-impl Encoder {
+impl TupleEncoder {
     /// # Errors
     /// `MissingColumn`; `KeyType` or `OrderType` for floats, nested types and what else has no order that all engines
     /// agree on.
-    pub(crate) fn new(batch: &RecordBatch, names: &[String], purpose: Purpose, place: &str) -> Result<Self> {
+    pub(crate) fn new(batch: &RecordBatch, names: &[String], purpose: TuplePurpose, place: &str) -> Result<Self> {
         let schema = batch.schema();
         let column = |name: &String| {
             let array = batch.column(biscuit_schema::column_index(&schema, name, place)?);
-            Column::new(array).ok_or_else(|| refused(name, array.data_type(), purpose, place))
+            EncodedColumn::new(array).ok_or_else(|| refused(name, array.data_type(), purpose, place))
         };
         Ok(Self { columns: names.iter().map(column).collect::<Result<_>>()?, purpose })
     }
 
     /// The one column of a key, where its values need no encoding to be told apart.
-    pub(crate) fn values(&self) -> Option<Values<'_>> {
+    pub(crate) fn values(&self) -> Option<SingleColumnKeys<'_>> {
         match (self.columns.as_slice(), self.purpose) {
-            ([Column::Integer(a)], _) => Some(Values::Integers(a)),
-            ([Column::Text(a)], Purpose::Key) => Some(Values::Texts(a)),
-            ([Column::Binary(a)], _) => Some(Values::Binaries(a)),
+            ([EncodedColumn::Integer(a)], _) => Some(SingleColumnKeys::Integers(a)),
+            ([EncodedColumn::Text(a)], TuplePurpose::Key) => Some(SingleColumnKeys::Texts(a)),
+            ([EncodedColumn::Binary(a)], _) => Some(SingleColumnKeys::Binaries(a)),
             _ => None,
         }
     }
 
     /// Appends the tuple of a row.
-    pub(crate) fn encode(&self, row: usize, out: &mut Vec<u8>) -> std::result::Result<(), Unencodable> {
+    pub(crate) fn encode(&self, row: usize, out: &mut Vec<u8>) -> std::result::Result<(), EncodeError> {
         for (i, column) in self.columns.iter().enumerate() {
             match column {
-                Column::Integer(a) if a.is_valid(row) => number(i128::from(a.value(row)), 0, out),
-                Column::Decimal(a, scale) if a.is_valid(row) => number(a.value(row), *scale, out),
-                Column::Text(a) if a.is_valid(row) => match self.purpose {
-                    Purpose::Key => escaped(TEXT, a.value(row).as_bytes(), out),
-                    Purpose::Order => order_text(a.value(row), out).map_err(|()| Unencodable::NumberAsText(i))?,
+                EncodedColumn::Integer(a) if a.is_valid(row) => number(i128::from(a.value(row)), 0, out),
+                EncodedColumn::Decimal(a, scale) if a.is_valid(row) => number(a.value(row), *scale, out),
+                EncodedColumn::Text(a) if a.is_valid(row) => match self.purpose {
+                    TuplePurpose::Key => escaped(TEXT, a.value(row).as_bytes(), out),
+                    TuplePurpose::Order => order_text(a.value(row), out).map_err(|()| EncodeError::NumberAsText(i))?,
                 },
-                Column::Binary(a) if a.is_valid(row) => escaped(BINARY, a.value(row), out),
-                Column::Boolean(a) if a.is_valid(row) => out.extend([BOOLEAN, u8::from(a.value(row))]),
-                Column::Time(a, tag, nanos) if a.is_valid(row) => {
+                EncodedColumn::Binary(a) if a.is_valid(row) => escaped(BINARY, a.value(row), out),
+                EncodedColumn::Boolean(a) if a.is_valid(row) => out.extend([BOOLEAN, u8::from(a.value(row))]),
+                EncodedColumn::Time(a, tag, nanos) if a.is_valid(row) => {
                     instant(*tag, i128::from(a.value(row)) * i128::from(*nanos), out);
                 }
-                _ => return Err(Unencodable::Null(i)),
+                _ => return Err(EncodeError::Null(i)),
             }
         }
         Ok(())
     }
 }
 
-impl Column {
+impl EncodedColumn {
     fn new(array: &ArrayRef) -> Option<Self> {
         let t = plain_type(array.data_type());
         let to = |t: DataType| cast(array, &t).ok();
@@ -146,10 +146,10 @@ fn nanos(unit: TimeUnit) -> i64 {
     }
 }
 
-fn refused(name: &str, t: &DataType, purpose: Purpose, place: &str) -> Error {
+fn refused(name: &str, t: &DataType, purpose: TuplePurpose, place: &str) -> Error {
     let (what, code) = match purpose {
-        Purpose::Key => ("key", "KeyType"),
-        Purpose::Order => ("order", "OrderType"),
+        TuplePurpose::Key => ("key", "KeyType"),
+        TuplePurpose::Order => ("order", "OrderType"),
     };
     let t = type_name(t).unwrap_or_else(|| t.to_string());
     Error::data(code, format!("column `{name}` of {place} is {t}, which cannot be part of the {what}"))

@@ -1,16 +1,16 @@
-use biscuit_change::Refused;
+use biscuit_change::RefusedRecord;
 use biscuit_core::Result;
-use biscuit_dataset::{ParquetOptions, Snapshot};
-use biscuit_rewrite::Subjects;
+use biscuit_dataset::{ParquetOptions, TableVersion};
+use biscuit_rewrite::ErasureSubjects;
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::Schema;
 
-use crate::encode::{Encoder, Purpose};
-use crate::forgotten::{FORGOTTEN, Forgotten};
+use crate::encode::{TupleEncoder, TuplePurpose};
+use crate::forgotten::{ErasedKeys, FORGOTTEN};
 use crate::prepare::stored_spec;
-use crate::quarantine::Quarantine;
-use crate::segment::Segments;
+use crate::quarantine::QuarantineFile;
+use crate::segment::KeySegments;
 use crate::spec::MergeSpec;
 
 /// What an erasure changes in the state of a table's merges, to be committed together with the rows.
@@ -24,7 +24,7 @@ pub struct ErasedState {
     /// Subjects, or keys of rows, that were not forgotten before.
     pub marked: u64,
     /// The forgotten keys after the erasure.
-    pub forgotten: Forgotten,
+    pub forgotten: ErasedKeys,
     /// The spec of the table's merges; none for a table that was never merged into.
     pub spec: Option<MergeSpec>,
 }
@@ -36,25 +36,25 @@ pub struct ErasedState {
 /// # Errors
 /// `NoFileKeys` where the state is encrypted, and there are no keys; `NewerFormat`, `Diverged`, and those of the journal.
 pub async fn erased_state(
-    snapshot: &Snapshot,
-    subjects: &Subjects,
+    snapshot: &TableVersion,
+    subjects: &ErasureSubjects,
     schema: &Schema,
     rows: &[RecordBatch],
-    quarantined: &[Refused],
+    quarantined: &[RefusedRecord],
 ) -> Result<ErasedState> {
     let (journal, head) = (snapshot.dataset().journal(), &snapshot.observed.head);
     let version = head.version + 1;
     let mut erased = ErasedState::default();
     if !quarantined.is_empty() {
-        let change = Quarantine::load(journal, head).await?.take(quarantined, &[], version)?;
+        let change = QuarantineFile::load(journal, head).await?.take(quarantined, &[], version)?;
         erased.state.extend(change.drop.into_iter().map(|name| (name, None)));
         erased.state.extend(change.write.map(|(name, bytes)| (name, Some(bytes))));
     }
-    let Some(spec) = stored_spec(&head.meta)? else { return Ok(erased) };
+    let Some(spec) = stored_spec(&head.properties)? else { return Ok(erased) };
     let (writable, parquet) = snapshot.clone().for_writing(&ParquetOptions::default(), &[]).await?;
     let keys = parquet.encryption.as_ref().or(writable.dataset().encryption());
-    let segments = Segments::load(journal, head, snapshot.observed.diverged, keys).await?;
-    let mut forgotten = Forgotten::load(journal, head).await?.salted(|| journal.nonce());
+    let segments = KeySegments::load(journal, head, snapshot.observed.diverged, keys).await?;
+    let mut forgotten = ErasedKeys::load(journal, head).await?.salted(|| journal.writer_id());
     let column = subjects.column();
     if spec.key.iter().any(|key| key == column) {
         let kind = schema.field_with_name(column).ok().map(|field| field.data_type());
@@ -64,7 +64,7 @@ pub async fn erased_state(
     } else {
         let mut tuple = Vec::new();
         for batch in rows {
-            let encoder = Encoder::new(batch, &spec.key, Purpose::Key, "the rows to erase")?;
+            let encoder = TupleEncoder::new(batch, &spec.key, TuplePurpose::Key, "the rows to erase")?;
             for row in 0..batch.num_rows() {
                 tuple.clear();
                 if encoder.encode(row, &mut tuple).is_ok() {

@@ -5,14 +5,14 @@ use biscuit_dataset::{OpenFile, align};
 use datafusion::arrow::datatypes::SchemaRef;
 use futures::TryStreamExt;
 
-use crate::table::{RowRef, Tables};
+use crate::table::{RowRef, TargetRows};
 
 /// Reads whole stored rows by number, into tables.
 pub(crate) async fn fetch(
     file: &OpenFile,
     rows: &[u64],
     target: &SchemaRef,
-    tables: &mut Tables,
+    tables: &mut TargetRows,
 ) -> Result<BTreeMap<u64, RowRef>> {
     let place = format!("`{}`", file.file.path);
     let mut batches = file.stream_rows(None, rows)?;

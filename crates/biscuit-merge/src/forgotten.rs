@@ -1,9 +1,9 @@
 use std::collections::BTreeSet;
 
-use biscuit_change::{ChangeBatch, Op, Refused};
+use biscuit_change::{ChangeBatch, ChangeOp, RefusedRecord};
 use biscuit_core::{Error, Result};
 use biscuit_dataset::Dataset;
-use biscuit_journal::{Head, Journal};
+use biscuit_journal::{Journal, TableHead};
 use bytes::Bytes;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
 use datafusion::arrow::compute::cast;
@@ -13,17 +13,17 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
-use crate::encode::{Encoder, Purpose, encode_integer, encode_raw, split};
+use crate::encode::{TupleEncoder, TuplePurpose, encode_integer, encode_raw, split};
 use crate::prepare::stored_spec;
 use crate::spec::MergeSpec;
 
 /// The state file of forgotten keys.
 pub(crate) const FORGOTTEN: &str = "forgotten";
 
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// A salted digest of a key, cut to 16 bytes.
-type Mark = [u8; 16];
+type KeyDigest = [u8; 16];
 
 /// The keys of a table whose subjects were forgotten. Records of such a key change nothing, whatever their order is: neither old input that
 /// is read again nor new input brings the subject back.
@@ -31,34 +31,41 @@ type Mark = [u8; 16];
 /// A key is kept as a salted SHA-256 digest, so that its value is in no byte of the state. The salt is stored with the digests: whoever
 /// has the state root can try all values of a small domain, such as the integers up to a million.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Forgotten {
+pub struct ErasedKeys {
     salt: String,
-    marks: BTreeSet<Mark>,
+    marks: BTreeSet<KeyDigest>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Stored {
+struct StoredErasedKeys {
     format: u32,
     salt: String,
-    marks: Vec<String>,
+    digests: Vec<String>,
 }
 
-impl Forgotten {
+impl ErasedKeys {
     /// The forgotten keys of a version of a table.
     ///
     /// # Errors
     /// `Diverged` if they cannot be read, `NewerFormat`, and those of the journal.
-    pub async fn load(journal: &Journal, head: &Head) -> Result<Self> {
+    pub async fn load(journal: &Journal, head: &TableHead) -> Result<Self> {
         let Some(file) = head.state.get(FORGOTTEN) else { return Ok(Self::default()) };
         let bytes = journal.read_state(head, file).await?;
         let damaged = || Error::data("Diverged", "the state file of forgotten keys cannot be read");
-        let stored: Stored = serde_json::from_slice(&bytes).map_err(|e| damaged().with_source(e))?;
+        let stored: StoredErasedKeys = serde_json::from_slice(&bytes).map_err(|e| damaged().with_source(e))?;
         if stored.format > FORMAT {
             let message =
                 format!("the forgotten keys are in format {}, and this version reads up to {FORMAT}", stored.format);
             return Err(Error::usage("NewerFormat", message));
         }
-        let marks = stored.marks.iter().map(|hex| unhex(hex)).collect::<Option<BTreeSet<Mark>>>();
+        if stored.format < FORMAT {
+            let message = format!(
+                "the forgotten keys are in format {}, which development versions of Biscuit before 0.1.0 wrote; this version reads format {FORMAT}",
+                stored.format
+            );
+            return Err(Error::usage("OlderFormat", message));
+        }
+        let marks = stored.digests.iter().map(|hex| unhex(hex)).collect::<Option<BTreeSet<KeyDigest>>>();
         Ok(Self { salt: stored.salt, marks: marks.ok_or_else(damaged)? })
     }
 
@@ -71,8 +78,8 @@ impl Forgotten {
     }
 
     pub(crate) fn to_bytes(&self) -> Result<Bytes> {
-        let marks = self.marks.iter().map(|mark| mark.iter().map(|b| format!("{b:02x}")).collect()).collect();
-        let stored = Stored { format: FORMAT, salt: self.salt.clone(), marks };
+        let digests = self.marks.iter().map(|mark| mark.iter().map(|b| format!("{b:02x}")).collect()).collect();
+        let stored = StoredErasedKeys { format: FORMAT, salt: self.salt.clone(), digests };
         let bytes = serde_json::to_vec(&stored);
         bytes.map(Into::into).map_err(|e| Error::internal("forgotten keys could not be written").with_source(e))
     }
@@ -87,7 +94,7 @@ impl Forgotten {
         self.marks.len()
     }
 
-    fn mark(&self, columns: &[&str], encoded: &[u8]) -> Mark {
+    fn mark(&self, columns: &[&str], encoded: &[u8]) -> KeyDigest {
         let mut digest = Sha256::new();
         digest.update(&self.salt);
         for column in columns {
@@ -138,27 +145,27 @@ impl Forgotten {
         if self.is_empty() || batch.ops.is_empty() {
             return Ok((batch, 0));
         }
-        let keys = Encoder::new(&batch.rows, &spec.key, Purpose::Key, &format!("`{}`", batch.file))?;
+        let keys = TupleEncoder::new(&batch.rows, &spec.key, TuplePurpose::Key, &format!("`{}`", batch.file))?;
         let (mut others, mut key) = (Vec::with_capacity(batch.ops.len()), Vec::new());
         for (row, op) in (0..).zip(&batch.ops) {
             key.clear();
             // What has no key is refused where it is looked at.
-            let known = *op != Op::Truncate && keys.encode(row as usize, &mut key).is_ok();
+            let known = *op != ChangeOp::Truncate && keys.encode(row as usize, &mut key).is_ok();
             if !(known && self.has(spec, &key)) {
                 others.push(row);
             }
         }
         let count = (batch.ops.len() - others.len()) as u64;
         let mut batch = if count == 0 { batch } else { batch.pick(&others)? };
-        let mut links = Vec::with_capacity(batch.moves.len());
-        for link in std::mem::take(&mut batch.moves) {
-            let other = Encoder::new(&link.key, &spec.key, Purpose::Key, "the header of a key update")?;
+        let mut links = Vec::with_capacity(batch.key_changes.len());
+        for link in std::mem::take(&mut batch.key_changes) {
+            let other = TupleEncoder::new(&link.key, &spec.key, TuplePurpose::Key, "the header of a key update")?;
             key.clear();
             if other.encode(0, &mut key).is_err() || !self.has(spec, &key) {
                 links.push(link);
             }
         }
-        batch.moves = links;
+        batch.key_changes = links;
         Ok((batch, count))
     }
 
@@ -177,11 +184,12 @@ impl Forgotten {
     }
 
     /// Those of the records that could not be used and are not of a forgotten key, as far as they are JSON that says it.
-    pub(crate) fn without_refused(&self, refused: Vec<Refused>, spec: &MergeSpec) -> Vec<Refused> {
+    pub(crate) fn without_refused(&self, refused: Vec<RefusedRecord>, spec: &MergeSpec) -> Vec<RefusedRecord> {
         if self.is_empty() {
             return refused;
         }
-        let theirs = |r: &Refused| serde_json::from_slice::<Value>(&r.raw).is_ok_and(|json| self.is_in(&json, spec));
+        let theirs =
+            |r: &RefusedRecord| serde_json::from_slice::<Value>(&r.raw).is_ok_and(|json| self.is_in(&json, spec));
         refused.into_iter().filter(|r| !theirs(r)).collect()
     }
 
@@ -235,7 +243,7 @@ fn encodings(value: &str, kind: Option<&DataType>) -> Vec<Vec<u8>> {
         }
         let schema = Schema::new(vec![Field::new("key", kind.clone(), true)]);
         let row = RecordBatch::try_new(Arc::new(schema), vec![typed]).ok()?;
-        let encoder = Encoder::new(&row, &["key".to_owned()], Purpose::Key, "a key").ok()?;
+        let encoder = TupleEncoder::new(&row, &["key".to_owned()], TuplePurpose::Key, "a key").ok()?;
         let mut encoded = Vec::new();
         encoder.encode(0, &mut encoded).ok().map(|()| encoded)
     });
@@ -243,8 +251,8 @@ fn encodings(value: &str, kind: Option<&DataType>) -> Vec<Vec<u8>> {
     all
 }
 
-fn unhex(text: &str) -> Option<Mark> {
-    let mut mark = Mark::default();
+fn unhex(text: &str) -> Option<KeyDigest> {
+    let mut mark = KeyDigest::default();
     if text.len() != 2 * mark.len() {
         return None;
     }
@@ -263,22 +271,22 @@ fn unhex(text: &str) -> Option<Mark> {
 pub async fn readmit(dataset: &Dataset, column: &str, values: &[String]) -> Result<u64> {
     let snapshot = dataset.observe().await?;
     let (journal, head) = (dataset.journal(), &snapshot.observed.head);
-    let mut forgotten = Forgotten::load(journal, head).await?;
+    let mut forgotten = ErasedKeys::load(journal, head).await?;
     let schema = snapshot.schema(&snapshot.open_files().await?)?;
     let kind = schema.field_with_name(column).ok().map(Field::data_type);
     let mut count = 0;
     for value in values {
-        let marks: Vec<Mark> = encodings(value, kind).iter().map(|e| forgotten.mark(&[column], e)).collect();
+        let marks: Vec<KeyDigest> = encodings(value, kind).iter().map(|e| forgotten.mark(&[column], e)).collect();
         count += u64::from(marks.iter().filter(|mark| forgotten.marks.remove(*mark)).count() > 0);
     }
-    if count == 0 || stored_spec(&head.meta)?.is_none() {
+    if count == 0 || stored_spec(&head.properties)?.is_none() {
         let message = format!("none of the values of `{column}` is a forgotten key of the table");
         return Err(Error::usage("NotForgotten", message).with_column(column));
     }
     let snapshot = snapshot.looked_at(&[]).await?;
     let mut replace = journal.replace(&snapshot.observed);
-    let (name, encrypted) = snapshot.encrypted_fact();
-    replace.with_meta(name, encrypted);
+    let (name, encrypted) = snapshot.encrypted_property();
+    replace.with_properties(name, encrypted);
     match forgotten.is_empty() {
         true => replace.without_state(FORGOTTEN),
         false => replace.with_state(FORGOTTEN, forgotten.to_bytes()?).await?,
@@ -296,8 +304,8 @@ mod tests {
         MergeSpec::new(key.to_vec(), ["seq"]).expect("a spec")
     }
 
-    fn forgotten() -> Forgotten {
-        Forgotten::default().salted(|| "salt".to_owned())
+    fn forgotten() -> ErasedKeys {
+        ErasedKeys::default().salted(|| "salt".to_owned())
     }
 
     #[test]
@@ -345,9 +353,9 @@ mod tests {
         all.add_value("email", "canary@example.com", None);
         let bytes = all.to_bytes().expect("bytes");
         assert!(!String::from_utf8_lossy(&bytes).contains("canary"));
-        let stored: Stored = serde_json::from_slice(&bytes).expect("JSON");
-        let marks = stored.marks.iter().map(|m| unhex(m).expect("a mark")).collect();
-        assert_eq!(Forgotten { salt: stored.salt, marks }, all);
+        let stored: StoredErasedKeys = serde_json::from_slice(&bytes).expect("JSON");
+        let marks = stored.digests.iter().map(|m| unhex(m).expect("a mark")).collect();
+        assert_eq!(ErasedKeys { salt: stored.salt, marks }, all);
         assert_eq!([unhex("0"), unhex("zz"), unhex(&"é".repeat(16))], [None; 3]);
     }
 }

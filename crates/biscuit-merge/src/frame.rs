@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use biscuit_change::{BadRows, Changes, RowsOptions, row_changes};
+use biscuit_change::{BadRows, ChangeRecords, RowsOptions, row_changes};
 use biscuit_core::{Error, Result};
 use biscuit_dataset::conform;
 use biscuit_schema::merge_schemas;
@@ -11,16 +11,16 @@ use datafusion::execution::context::SessionContext;
 use futures::TryStreamExt;
 use hashbrown::HashMap;
 
-use crate::change_set::{ChangeSet, Record};
-use crate::groups::Groups;
+use crate::change_set::{ChangeRecord, ChangeSet};
+use crate::groups::KeyUnionFind;
 use crate::key_state::KeyState;
-use crate::order::Order;
+use crate::order::RecordOrder;
 use crate::outcome::RowChange;
 use crate::report::MergeReport;
-use crate::resolve::{Prior, Resolved, Resolver};
+use crate::resolve::{KeyResolver, PriorKeyState, ResolvedKeys};
 use crate::scan::RowOrders;
 use crate::spec::MergeSpec;
-use crate::table::{Cells, RowRef, Tables, known, without};
+use crate::table::{CellLocation, RowRef, TargetRows, known, without};
 
 /// The current rows after these changes, and what became of each change: the merge contract as a function from frame to
 /// frame, without memory of earlier runs. `rows` says which columns of `changes` are operation code and delete flag.
@@ -39,7 +39,7 @@ pub async fn merge_and_retain_last(
     spec.check()?;
     let (current_schema, current) = collect(current, "the current rows").await?;
     let (_, batches) = collect(changes, "the changes").await?;
-    let mut records = Changes::default();
+    let mut records = ChangeRecords::default();
     let file: Arc<str> = "the changes".into();
     let mut row = 1;
     for batch in batches {
@@ -71,18 +71,18 @@ async fn collect(frame: DataFrame, place: &str) -> Result<(SchemaRef, Vec<Record
 
 fn merge(
     current: &[RecordBatch],
-    changes: Changes,
+    changes: ChangeRecords,
     spec: &MergeSpec,
     schema: &SchemaRef,
     report: &mut MergeReport,
 ) -> Result<Vec<RecordBatch>> {
-    let mut tables = Tables::default();
+    let mut tables = TargetRows::default();
     let set = ChangeSet::new(changes.batches, (spec, &[]), BadRows::Fail, schema, &mut tables)?;
     report.verdicts.duplicate = set.duplicates + set.truncate_records - set.truncates.len() as u64;
     let truncated = set.truncates.last().map(|(_, order)| order);
     report.rows.before = current.iter().map(|b| b.num_rows() as u64).sum();
     let (mut kept, stored) = stored_rows(current, &set, spec, schema, &mut tables, truncated, report)?;
-    let resolver = Resolver {
+    let resolver = KeyResolver {
         set: &set,
         spec,
         schema,
@@ -90,14 +90,14 @@ fn merge(
         truncated,
         truncated_before: None,
         bad_rows: BadRows::Fail,
-        slice: 0,
+        period: 0,
     };
-    let mut resolved = Resolved::default();
+    let mut resolved = ResolvedKeys::default();
     let columns = schema.fields().len();
     let mut inserts = Vec::new();
-    for group in Groups::of(&set, &[], &set.keys.sorted()).chunk_by(|a, b| a.0 == b.0) {
-        let keys: Vec<(u32, Prior)> = group.iter().map(|&(_, k)| (k, prior(stored.get(&k)))).collect();
-        let records: Vec<&Record> = group.iter().flat_map(|(_, k)| set.records_of(*k)).collect();
+    for group in KeyUnionFind::of(&set, &[], &set.keys.sorted()).chunk_by(|a, b| a.0 == b.0) {
+        let keys: Vec<(u32, PriorKeyState)> = group.iter().map(|&(_, k)| (k, prior(stored.get(&k)))).collect();
+        let records: Vec<&ChangeRecord> = group.iter().flat_map(|(_, k)| set.records_of(*k)).collect();
         resolver.group(&keys, &records, &mut resolved)?;
     }
     for outcome in &resolved.outcomes {
@@ -127,7 +127,7 @@ fn merge(
     rows.chunks(8192).map(|chunk| tables.gather(schema, schema, &chunk.iter().collect::<Vec<_>>())).collect()
 }
 
-type StoredRows = HashMap<u32, (usize, Order, RowRef)>;
+type CurrentRows = HashMap<u32, (usize, RecordOrder, RowRef)>;
 
 /// The rows that stay if no record touches them, and where those of the run's keys are among them.
 fn stored_rows(
@@ -135,13 +135,13 @@ fn stored_rows(
     set: &ChangeSet,
     spec: &MergeSpec,
     schema: &SchemaRef,
-    tables: &mut Tables,
-    truncated: Option<&Order>,
+    tables: &mut TargetRows,
+    truncated: Option<&RecordOrder>,
     report: &mut MergeReport,
-) -> Result<(Vec<Option<Cells>>, StoredRows)> {
+) -> Result<(Vec<Option<CellLocation>>, CurrentRows)> {
     let place = "the current rows";
-    let mut kept: Vec<Option<Cells>> = Vec::new();
-    let mut stored: StoredRows = HashMap::new();
+    let mut kept: Vec<Option<CellLocation>> = Vec::new();
+    let mut stored: CurrentRows = HashMap::new();
     let (mut key, mut number) = (Vec::new(), 0);
     for batch in current {
         let orders = RowOrders::new(batch, spec, place)?;
@@ -151,7 +151,7 @@ fn stored_rows(
             let order = orders.order(row, spec, place, number)?;
             let at = RowRef { table, row: u32::try_from(row).expect("a batch has fewer than 2^32 rows") };
             number += 1;
-            kept.push(Some(Cells::Row(at)));
+            kept.push(Some(CellLocation::Row(at)));
             let Some(k) = set.keys.find(&key) else {
                 if truncated.is_some_and(|t| order <= *t) {
                     kept.pop();
@@ -176,13 +176,13 @@ fn stored_rows(
     Ok((kept, stored))
 }
 
-fn prior(stored: Option<&(usize, Order, RowRef)>) -> Prior {
+fn prior(stored: Option<&(usize, RecordOrder, RowRef)>) -> PriorKeyState {
     match stored {
-        None => Prior { state: KeyState::unknown(), stored: false, is_new: false },
+        None => PriorKeyState { state: KeyState::unknown(), stored: false, is_new: false },
         Some((_, order, at)) => {
             let state =
                 KeyState { live: Some(order.clone()), base: order.clone(), source: Some(*at), ..KeyState::unknown() };
-            Prior { state, stored: true, is_new: false }
+            PriorKeyState { state, stored: true, is_new: false }
         }
     }
 }

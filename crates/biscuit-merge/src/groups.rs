@@ -2,9 +2,9 @@ use crate::change_set::ChangeSet;
 
 /// Joins keys that key updates tie together.
 #[derive(Debug)]
-pub(crate) struct Groups(Vec<u32>);
+pub(crate) struct KeyUnionFind(Vec<u32>);
 
-impl Groups {
+impl KeyUnionFind {
     /// All keys of a run, which are `sorted`, with the group they are in, groups together and by their first key: those that
     /// the key updates of its records, or these ties, bring together are one.
     pub(crate) fn of(set: &ChangeSet, ties: &[(u32, u32)], sorted: &[u32]) -> Vec<(u32, u32)> {

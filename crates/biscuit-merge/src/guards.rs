@@ -1,23 +1,23 @@
-use biscuit_change::Refused;
+use biscuit_change::RefusedRecord;
 use biscuit_core::{Error, Result};
 
-use crate::merge::{Aside, Merge};
-use crate::plan::Plan;
-use crate::prepare::Prepared;
-use crate::quarantine::{self, Quarantine};
+use crate::merge::{Merge, QuarantineChange};
+use crate::periods::PeriodBase;
+use crate::plan::MergePlan;
+use crate::prepare::MergeContext;
+use crate::quarantine::{self, QuarantineFile};
 use crate::report::MergeReport;
-use crate::slices::SliceBase;
 
 impl Merge {
     /// The verdicts of truncates.
-    pub(crate) fn count_truncates(&self, p: &Prepared, plan: &Plan, report: &mut MergeReport) {
+    pub(crate) fn count_truncates(&self, p: &MergeContext, plan: &MergePlan, report: &mut MergeReport) {
         let v = &mut report.verdicts;
         let (truncates, records) = &p.truncates;
         v.duplicate += records - truncates.len() as u64;
-        for (slice, order) in truncates {
-            let number = p.slices.all[*slice as usize].number;
-            let before = p.slices.marks.iter().filter(|(n, _)| *n <= number).map(|(_, mark)| mark).max();
-            let newest = truncates.iter().filter(|(s, _)| s <= slice).map(|(_, o)| o).max();
+        for (period, order) in truncates {
+            let number = p.periods.all[*period as usize].number;
+            let before = p.periods.marks.iter().filter(|(n, _)| *n <= number).map(|(_, mark)| mark).max();
+            let newest = truncates.iter().filter(|(s, _)| s <= period).map(|(_, o)| o).max();
             match before {
                 Some(before) if order == before => v.unchanged += 1,
                 Some(before) if order < before => v.late += 1,
@@ -29,14 +29,14 @@ impl Merge {
     }
 
     /// What becomes of the quarantine.
-    pub(crate) async fn put_aside(
+    pub(crate) async fn quarantine_records(
         &self,
-        p: &Prepared,
-        refused: Vec<Refused>,
-        aside: Aside<'_>,
+        p: &MergeContext,
+        refused: Vec<RefusedRecord>,
+        change_of_quarantine: QuarantineChange<'_>,
         of_records: u64,
         report: &mut MergeReport,
-    ) -> Result<quarantine::Change> {
+    ) -> Result<quarantine::QuarantineUpdate> {
         let all = refused.len();
         let refused = p.forgotten.without_refused(refused, &self.spec);
         report.verdicts.forgotten += (all - refused.len()) as u64;
@@ -60,27 +60,27 @@ impl Merge {
             self.check_sealed()?;
         }
         let head = &p.snapshot.observed.head;
-        if refused.is_empty() && matches!(aside, Aside::Add) {
-            return Ok(quarantine::Change::default());
+        if refused.is_empty() && matches!(change_of_quarantine, QuarantineChange::Add) {
+            return Ok(quarantine::QuarantineUpdate::default());
         }
-        let known = Quarantine::load(self.dataset.journal(), head).await?;
-        match aside {
-            Aside::Add => known.add(refused, head.version + 1),
-            Aside::Take(tried) => known.take(tried, &refused, head.version + 1),
+        let known = QuarantineFile::load(self.dataset.journal(), head).await?;
+        match change_of_quarantine {
+            QuarantineChange::Add => known.add(refused, head.version + 1),
+            QuarantineChange::Take(tried) => known.take(tried, &refused, head.version + 1),
         }
     }
 
     /// Whether too many rows go.
-    pub(crate) fn guard(&self, p: &Prepared, plan: &Plan) -> Result<()> {
-        let sliced = p.slices.all.iter().filter(|_| p.slices.is_sliced());
-        let each = sliced.map(|s| {
+    pub(crate) fn guard(&self, p: &MergeContext, plan: &MergePlan) -> Result<()> {
+        let by_period = p.periods.all.iter().filter(|_| p.periods.has_periods());
+        let each = by_period.map(|s| {
             let gone = match s.base {
-                SliceBase::Rebuilt => s.rows.saturating_sub(s.report.inserted),
+                PeriodBase::Rebuilt => s.rows.saturating_sub(s.report.inserted),
                 _ => s.report.deleted,
             };
             (s.rows, gone, format!(" of `{}`", s.folder))
         });
-        let whole = (!p.slices.is_sliced()).then(|| (plan.counts.before, plan.counts.deleted, String::new()));
+        let whole = (!p.periods.has_periods()).then(|| (plan.counts.before, plan.counts.deleted, String::new()));
         for (before, deleted, place) in each.chain(whole) {
             let percent = 100.0 * deleted as f64 / before.max(1) as f64;
             if before <= 1000 || percent <= self.options.max_deleted {

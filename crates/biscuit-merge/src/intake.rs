@@ -1,7 +1,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use biscuit_change::{ChangeBatch, Op};
+use biscuit_change::{ChangeBatch, ChangeOp};
 use biscuit_core::{Error, Result};
 use biscuit_journal::Journal;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -9,15 +9,15 @@ use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use tokio::task::JoinHandle;
 
-use crate::log_epochs::{LOG_SERVERS, LogEpochs, NewServer};
-use crate::ranges::{Divided, EACH, Parts, RANGES, Ranges, bounds, ranges_for, sample};
+use crate::log_epochs::{LOG_SERVERS, LogEpochs, NewServerPolicy};
+use crate::ranges::{DividedBatch, EACH, InputParts, RANGES, SpilledRanges, bounds, ranges_for, sample};
 
 /// The change records of a run as they come: in memory, and beyond a limit on the disk, divided by ranges of their keys.
 ///
 /// What belongs to one key is in one range, so that ranges can be worked on one after the other. Records of keys that key
 /// updates tie together may be in several, and are brought together in the end.
 #[derive(Debug)]
-pub(crate) struct Intake {
+pub(crate) struct ChangeIntake {
     /// Where the run works, in which memory.
     pub(crate) session: Arc<TaskContext>,
     key: Arc<[String]>,
@@ -27,21 +27,21 @@ pub(crate) struct Intake {
     held_bytes: usize,
     /// What records that are in memory take of the session's budget.
     memory: MemoryReservation,
-    ranges: Option<Ranges>,
+    ranges: Option<SpilledRanges>,
     /// Batches that are being divided, in their order, with their bytes.
-    dividing: VecDeque<(JoinHandle<Result<Divided>>, usize)>,
+    dividing: VecDeque<(JoinHandle<Result<DividedBatch>>, usize)>,
     /// How many of them at a time.
     cores: usize,
     /// Records that there are at least, with those that are yet to come.
     expected: u64,
     /// Where it says which servers are known, and what becomes of others.
-    servers: Option<(Journal, NewServer)>,
-    pub(crate) taken: Taken,
+    servers: Option<(Journal, NewServerPolicy)>,
+    pub(crate) taken: InputSummary,
 }
 
 /// What is known of all records.
 #[derive(Debug, Default)]
-pub(crate) struct Taken {
+pub(crate) struct InputSummary {
     pub(crate) records: u64,
     /// Whether one of them is an upsert.
     pub(crate) writes: bool,
@@ -51,9 +51,9 @@ pub(crate) struct Taken {
     pub(crate) epochs: Option<LogEpochs>,
 }
 
-impl Intake {
+impl ChangeIntake {
     pub(crate) fn new(key: &[String], limit: usize, cores: usize, session: Arc<TaskContext>) -> Self {
-        let taken = Taken::default();
+        let taken = InputSummary::default();
         let memory = MemoryConsumer::new("change records").register(session.memory_pool());
         Self {
             session,
@@ -72,7 +72,7 @@ impl Intake {
     }
 
     /// The same, for records of servers that this journal knows; others are taken so.
-    pub(crate) fn with_servers(mut self, journal: &Journal, new: NewServer) -> Self {
+    pub(crate) fn with_servers(mut self, journal: &Journal, new: NewServerPolicy) -> Self {
         self.servers = Some((journal.clone(), new));
         self
     }
@@ -95,7 +95,7 @@ impl Intake {
         let batch = self.in_epoch(batch).await?;
         let taken = &mut self.taken;
         taken.records += batch.ops.len() as u64;
-        taken.writes |= batch.ops.contains(&Op::Upsert);
+        taken.writes |= batch.ops.contains(&ChangeOp::Upsert);
         if taken.columns.iter().all(|(known, _)| known.fields() != batch.rows.schema_ref().fields()) {
             taken.columns.push((batch.rows.schema(), batch.file.clone()));
         }
@@ -112,7 +112,7 @@ impl Intake {
             let limit = if self.held_bytes > self.limit { self.limit } else { self.held_bytes / 2 };
             let count = if known == 0 { RANGES } else { ranges_for(known, limit) };
             let bounds = bounds(&sample(&self.held, &self.key)?, count);
-            self.ranges = Some(Ranges::new(bounds, limit, self.memory.new_empty())?);
+            self.ranges = Some(SpilledRanges::new(bounds, limit, self.memory.new_empty())?);
             self.memory.free();
             for batch in std::mem::take(&mut self.held) {
                 self.divide(batch).await?;
@@ -126,7 +126,7 @@ impl Intake {
         let Some((journal, new)) = self.servers.as_ref().filter(|_| batch.server.is_some()) else { return Ok(batch) };
         if self.taken.epochs.is_none() {
             let head = journal.head().await?;
-            self.taken.epochs = Some(LogEpochs::new(head.meta.get(LOG_SERVERS), *new)?);
+            self.taken.epochs = Some(LogEpochs::new(head.properties.get(LOG_SERVERS), *new)?);
         }
         match &mut self.taken.epochs {
             Some(epochs) => epochs.enter(batch),
@@ -140,7 +140,7 @@ impl Intake {
         let (bounds, spill, key) = (ranges.bounds.clone(), ranges.spill.clone(), self.key.clone());
         let bytes = batch.memory();
         self.memory.grow(bytes);
-        let divided = tokio::task::spawn_blocking(move || Divided::new(&batch, &key, &bounds, &spill));
+        let divided = tokio::task::spawn_blocking(move || DividedBatch::new(&batch, &key, &bounds, &spill));
         self.dividing.push_back((divided, bytes));
         while self.dividing.len() > self.cores {
             self.take_in().await?;
@@ -157,13 +157,13 @@ impl Intake {
         Ok(())
     }
 
-    pub(crate) async fn finish(mut self) -> Result<(Taken, Parts)> {
+    pub(crate) async fn finish(mut self) -> Result<(InputSummary, InputParts)> {
         while !self.dividing.is_empty() {
             self.take_in().await?;
         }
         let parts = match self.ranges {
-            Some(ranges) => Parts::Ranges(ranges),
-            None => Parts::Whole(Some((self.held, self.memory))),
+            Some(ranges) => InputParts::Ranges(ranges),
+            None => InputParts::Whole(Some((self.held, self.memory))),
         };
         Ok((self.taken, parts))
     }
@@ -171,7 +171,7 @@ impl Intake {
 
 #[cfg(test)]
 mod tests {
-    use biscuit_change::{Completeness, row_changes};
+    use biscuit_change::{AbsentColumns, row_changes};
     use biscuit_rewrite::session;
     use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch};
 
@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn row_groups_are_decoded_side_by_side_as_far_as_they_fit() {
         let session = session(2, None).expect("a session");
-        let intake = |limit| Intake::new(&["id".to_owned()], limit, 2, session.clone());
+        let intake = |limit| ChangeIntake::new(&["id".to_owned()], limit, 2, session.clone());
         let asked = [0, 10, 40, 90, 1000].map(|bytes| intake(100).side_by_side(bytes));
         assert_eq!((asked, intake(usize::MAX).side_by_side(1 << 40)), ([3, 3, 2, 1, 1], 3));
     }
@@ -190,7 +190,7 @@ mod tests {
         let rows = RecordBatch::try_from_iter([("id", ids)]).expect("a batch");
         let options = biscuit_change::RowsOptions::default();
         let (batch, _) = row_changes(&rows, &"a".into(), (1..=1000).collect(), &options).expect("records");
-        assert_eq!(batch.completeness, Completeness::Full);
+        assert_eq!(batch.completeness, AbsentColumns::Full);
         batch
     }
 
@@ -199,7 +199,7 @@ mod tests {
         for (memory, on_disk) in [(100 << 20, false), (3 << 20, true)] {
             let session = session(2, Some(memory)).expect("a session");
             let reserved = || session.memory_pool().reserved();
-            let mut intake = Intake::new(&["id".to_owned()], usize::MAX, 2, session.clone());
+            let mut intake = ChangeIntake::new(&["id".to_owned()], usize::MAX, 2, session.clone());
             for n in 0..20 {
                 intake.add(batch(n * 1000)).await.expect("records are taken");
             }

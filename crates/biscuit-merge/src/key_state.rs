@@ -1,22 +1,22 @@
-use crate::order::Order;
-use crate::table::{Cells, RowRef};
+use crate::order::RecordOrder;
+use crate::table::{CellLocation, RowRef};
 
 /// A column that has another order than the rest of its row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ColumnState {
     pub(crate) column: usize,
-    pub(crate) order: Order,
+    pub(crate) order: RecordOrder,
     /// Where the value is; none for null.
     pub(crate) value: Option<RowRef>,
 }
 
 /// A key update: the row went to another key, and values of it may be asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct MoveState {
+pub(crate) struct KeyChangeState {
     /// The new key, encoded.
     pub(crate) to: std::sync::Arc<[u8]>,
     /// The order of the update.
-    pub(crate) at: Order,
+    pub(crate) at: RecordOrder,
     /// Whether the create half was applied; then only the columns it asked for are kept, without values.
     pub(crate) applied: bool,
     /// Each column's order and value as they were before the update.
@@ -30,29 +30,29 @@ pub(crate) struct MoveState {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct KeyState {
     /// The order of the newest upsert; none where there is no row.
-    pub(crate) live: Option<Order>,
-    pub(crate) base: Order,
+    pub(crate) live: Option<RecordOrder>,
+    pub(crate) base: RecordOrder,
     /// Where the values of all other columns are; none for null.
     pub(crate) source: Option<RowRef>,
     pub(crate) columns: Vec<ColumnState>,
-    pub(crate) moves: Vec<MoveState>,
+    pub(crate) key_changes: Vec<KeyChangeState>,
 }
 
 impl KeyState {
     /// A key that nobody has heard of.
     pub(crate) fn unknown() -> Self {
-        Self { live: None, base: Order::oldest(), source: None, columns: vec![], moves: vec![] }
+        Self { live: None, base: RecordOrder::oldest(), source: None, columns: vec![], key_changes: vec![] }
     }
 
     /// The order of a column's value, and where it is.
-    pub(crate) fn column(&self, column: usize) -> (&Order, Option<RowRef>) {
+    pub(crate) fn column(&self, column: usize) -> (&RecordOrder, Option<RowRef>) {
         match self.columns.iter().find(|c| c.column == column) {
             Some(c) => (&c.order, c.value),
             None => (&self.base, self.source),
         }
     }
 
-    pub(crate) fn set(&mut self, column: usize, order: &Order, value: Option<RowRef>) {
+    pub(crate) fn set(&mut self, column: usize, order: &RecordOrder, value: Option<RowRef>) {
         match self.columns.iter_mut().find(|c| c.column == column) {
             Some(c) => (c.order, c.value) = (order.clone(), value),
             None => self.columns.push(ColumnState { column, order: order.clone(), value }),
@@ -61,7 +61,7 @@ impl KeyState {
 
     /// Raises the order of all columns but `except` to one record's; those that are newer stay, and the excepted keep
     /// what they have. Answers whether anything was set.
-    pub(crate) fn set_all(&mut self, order: &Order, value: Option<RowRef>, except: &[usize]) -> bool {
+    pub(crate) fn set_all(&mut self, order: &RecordOrder, value: Option<RowRef>, except: &[usize]) -> bool {
         let raised = *order >= self.base;
         if raised {
             for &column in except {
@@ -82,7 +82,7 @@ impl KeyState {
 
     /// Sets everything older than a delete or truncate to null at its order; answers which columns were set, `None`
     /// standing for all that are not named.
-    pub(crate) fn clear_older(&mut self, order: &Order) -> bool {
+    pub(crate) fn clear_older(&mut self, order: &RecordOrder) -> bool {
         let mut set = false;
         if self.base < *order {
             (self.base, self.source) = (order.clone(), None);
@@ -97,7 +97,7 @@ impl KeyState {
     }
 
     /// The row is gone since this order.
-    pub(crate) fn remove(&mut self, order: &Order) {
+    pub(crate) fn remove(&mut self, order: &RecordOrder) {
         self.live = None;
         (self.base, self.source) = (order.clone(), None);
         self.columns.clear();
@@ -110,22 +110,22 @@ impl KeyState {
     }
 
     /// Where every column of the row comes from.
-    pub(crate) fn row(&self, columns: usize) -> Cells {
+    pub(crate) fn row(&self, columns: usize) -> CellLocation {
         if let (Some(source), true) = (self.source, self.columns.is_empty()) {
-            return Cells::Row(source);
+            return CellLocation::Row(source);
         }
         let mut row = vec![self.source; columns];
         for c in &self.columns {
             row[c.column] = c.value;
         }
-        Cells::Each(row)
+        CellLocation::Each(row)
     }
 
     /// Whether the row says all of it: one order for everything, readable from its order columns.
     pub(crate) fn is_in_the_row(&self, stores_order: bool) -> bool {
         let one_order = self.live.as_ref() == Some(&self.base) && self.columns.iter().all(|c| c.order == self.base);
-        let readable = self.base == Order::oldest() || (stores_order && self.base.is_plain());
-        one_order && readable && self.moves.is_empty()
+        let readable = self.base == RecordOrder::oldest() || (stores_order && self.base.is_plain());
+        one_order && readable && self.key_changes.is_empty()
     }
 }
 
@@ -133,8 +133,8 @@ impl KeyState {
 mod tests {
     use super::*;
 
-    fn order(n: u8) -> Order {
-        Order::new(1, &[n], 0)
+    fn order(n: u8) -> RecordOrder {
+        RecordOrder::new(1, &[n], 0)
     }
 
     fn at(row: u32) -> Option<RowRef> {

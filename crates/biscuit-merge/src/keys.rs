@@ -6,14 +6,14 @@ use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Int64Type};
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use crate::encode::{Values, as_integer, as_raw, encode_integer, encode_raw, is_raw};
+use crate::encode::{SingleColumnKeys, as_integer, as_raw, encode_integer, encode_raw, is_raw};
 
 /// The keys of a run, each with a number: those with change records, and those that these refer to.
 ///
 /// A key is its encoded tuple. Where it is one integer, or one text or binary value, it is found by that value, without
 /// encoding what is looked for.
 #[derive(Debug, Default)]
-pub(crate) struct Keys {
+pub(crate) struct KeyTable {
     /// The tuples, one behind the other.
     tuples: Vec<u8>,
     /// Where each of them ends.
@@ -32,7 +32,7 @@ pub(crate) struct Keys {
     in_order: usize,
 }
 
-impl Keys {
+impl KeyTable {
     pub(crate) fn len(&self) -> usize {
         self.ends.len()
     }
@@ -59,7 +59,7 @@ impl Keys {
 
     /// Gives the keys other numbers, so that these are in the order of the keys, and what belongs to keys that are near one
     /// another is too; those that were noted get theirs.
-    pub(crate) fn renumber(&mut self) -> Numbers {
+    pub(crate) fn renumber(&mut self) -> Renumbering {
         let noted = std::mem::take(&mut self.noted);
         if self.integers().len() == self.len() {
             return self.number_integers(noted);
@@ -78,11 +78,11 @@ impl Keys {
         self.raw.iter_mut().chain(self.others.iter_mut()).for_each(|(_, key)| *key = new[*key as usize]);
         (self.tuples, self.ends, self.in_order) = (tuples, ends, sorted.len());
         self.ascending.clear();
-        Numbers { noted: interned.into_iter().map(|old| new[old as usize]).collect(), old: new, order: None }
+        Renumbering { noted: interned.into_iter().map(|old| new[old as usize]).collect(), old: new, order: None }
     }
 
     /// As [`renumber`](Self::renumber), where all keys are integers: sorting them takes less than finding each in a table.
-    fn number_integers(&mut self, mut integers: Vec<i64>) -> Numbers {
+    fn number_integers(&mut self, mut integers: Vec<i64>) -> Renumbering {
         let noted = integers.len();
         let known: Vec<(i64, u32)> = self.integers().iter().copied().collect();
         integers.extend(known.iter().map(|(integer, _)| *integer));
@@ -104,7 +104,7 @@ impl Keys {
         }
         new.truncate(noted);
         let order = if known.is_empty() { Some(sorted.into_iter().map(|(_, at)| at).collect()) } else { None };
-        Numbers { noted: new, old, order }
+        Renumbering { noted: new, old, order }
     }
 
     fn integers(&self) -> &HashTable<(i64, u32)> {
@@ -243,11 +243,11 @@ impl Keys {
     }
 
     /// What stands for the key in a row of a column that is the whole key until keys are numbered anew; none if it is null.
-    pub(crate) fn note(&mut self, values: &Values<'_>, row: usize) -> Option<u32> {
+    pub(crate) fn note(&mut self, values: &SingleColumnKeys<'_>, row: usize) -> Option<u32> {
         match values {
-            Values::Integers(a) => a.is_valid(row).then(|| self.note_integer(a.value(row))),
-            Values::Texts(a) => a.is_valid(row).then(|| self.intern_raw(a.value(row).as_bytes(), false)),
-            Values::Binaries(a) => a.is_valid(row).then(|| self.intern_raw(a.value(row), true)),
+            SingleColumnKeys::Integers(a) => a.is_valid(row).then(|| self.note_integer(a.value(row))),
+            SingleColumnKeys::Texts(a) => a.is_valid(row).then(|| self.intern_raw(a.value(row).as_bytes(), false)),
+            SingleColumnKeys::Binaries(a) => a.is_valid(row).then(|| self.intern_raw(a.value(row), true)),
         }
     }
 }
@@ -257,7 +257,7 @@ const NOTED: u32 = 1 << 31;
 
 /// The new numbers of keys.
 #[derive(Debug)]
-pub(crate) struct Numbers {
+pub(crate) struct Renumbering {
     /// Of those that were noted, in the order in which they were.
     noted: Vec<u32>,
     /// Of the others, by the old ones.
@@ -266,7 +266,7 @@ pub(crate) struct Numbers {
     pub(crate) order: Option<Vec<u32>>,
 }
 
-impl Numbers {
+impl Renumbering {
     /// The new number of a key.
     pub(crate) fn of(&self, key: u32) -> u32 {
         match key & NOTED {
@@ -278,15 +278,15 @@ impl Numbers {
 
 /// Integers and their places, ascending.
 fn ascending(integers: &[i64]) -> Vec<(i64, u32)> {
-    let (Some(&least), Some(&most)) = (integers.iter().min(), integers.iter().max()) else { return vec![] };
+    let (Some(&minimum), Some(&maximum)) = (integers.iter().min(), integers.iter().max()) else { return vec![] };
     let places = usize::BITS - integers.len().leading_zeros();
-    if most.abs_diff(least).leading_zeros() >= places {
+    if maximum.abs_diff(minimum).leading_zeros() >= places {
         // Both in one word, which is sorted in half the time.
-        let word = |(at, integer): (u64, &i64)| integer.abs_diff(least) << places | at;
+        let word = |(at, integer): (u64, &i64)| integer.abs_diff(minimum) << places | at;
         let mut words: Vec<u64> = (0..).zip(integers).map(word).collect();
         words.sort_unstable();
         let place = |word: u64| u32::try_from(word & ((1 << places) - 1)).expect("there are fewer than 2^31 integers");
-        return words.into_iter().map(|word| (least.wrapping_add_unsigned(word >> places), place(word))).collect();
+        return words.into_iter().map(|word| (minimum.wrapping_add_unsigned(word >> places), place(word))).collect();
     }
     let mut all: Vec<(i64, u32)> = (0..).zip(integers).map(|(at, integer)| (*integer, at)).collect();
     all.sort_unstable();
@@ -316,13 +316,13 @@ mod tests {
     use datafusion::arrow::array::{BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray, UInt64Array};
 
     use super::*;
-    use crate::encode::{Encoder, Purpose};
+    use crate::encode::{TupleEncoder, TuplePurpose};
 
-    fn keys(columns: &[ArrayRef]) -> Keys {
-        let mut keys = Keys::default();
+    fn keys(columns: &[ArrayRef]) -> KeyTable {
+        let mut keys = KeyTable::default();
         for column in columns {
             let batch = RecordBatch::try_from_iter([("k", column.clone())]).expect("a batch");
-            let encoder = Encoder::new(&batch, &["k".to_owned()], Purpose::Key, "here").expect("an encoder");
+            let encoder = TupleEncoder::new(&batch, &["k".to_owned()], TuplePurpose::Key, "here").expect("an encoder");
             for row in 0..batch.num_rows() {
                 let mut bytes = Vec::new();
                 encoder.encode(row, &mut bytes).expect("a key");
@@ -332,7 +332,7 @@ mod tests {
         keys
     }
 
-    fn rows(keys: &Keys, column: &ArrayRef) -> Option<Vec<(usize, u32)>> {
+    fn rows(keys: &KeyTable, column: &ArrayRef) -> Option<Vec<(usize, u32)>> {
         let mut found = Vec::new();
         keys.find_column(column, &mut |row, key| found.push((row, key)), &mut |_| {}).then_some(found)
     }
@@ -354,10 +354,10 @@ mod tests {
 
     #[test]
     fn a_key_has_one_number_however_it_comes() {
-        let mut keys = Keys::default();
+        let mut keys = KeyTable::default();
         let tuple = |column: ArrayRef| {
             let batch = RecordBatch::try_from_iter([("k", column)]).expect("a batch");
-            let encoder = Encoder::new(&batch, &["k".to_owned()], Purpose::Key, "here").expect("an encoder");
+            let encoder = TupleEncoder::new(&batch, &["k".to_owned()], TuplePurpose::Key, "here").expect("an encoder");
             let mut bytes = Vec::new();
             encoder.encode(0, &mut bytes).expect("a key");
             bytes
@@ -391,7 +391,7 @@ mod tests {
     fn noted_integers_get_numbers_in_their_order() {
         let far = [i64::MIN, i64::MAX, 0, i64::MIN, -1];
         for integers in [&[7, -3, 7, 0, 1 << 40, -3, 7][..], &far, &[5], &[]] {
-            let mut keys = Keys::default();
+            let mut keys = KeyTable::default();
             let noted: Vec<u32> = integers.iter().map(|i| keys.note_integer(*i)).collect();
             let numbers = keys.renumber();
             let mut sorted = integers.to_vec();
@@ -413,7 +413,7 @@ mod tests {
     #[test]
     fn noted_integers_and_other_keys_are_numbered_together() {
         for text in [None, Some("a")] {
-            let mut keys = Keys::default();
+            let mut keys = KeyTable::default();
             let (seven, five) = (keys.intern_integer(7), keys.intern_integer(5));
             let noted = [9, 5, 1].map(|i| keys.note_integer(i));
             let text = text.map(|text| keys.intern_raw(text.as_bytes(), false));

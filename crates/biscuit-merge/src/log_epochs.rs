@@ -21,7 +21,7 @@ const EPOCH: i64 = 1_000_000_000_000;
 /// What positions in the log of a server mean that nothing says how to compare with those before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum NewServer {
+pub enum NewServerPolicy {
     /// The run ends in an error.
     #[default]
     Fail,
@@ -34,20 +34,20 @@ pub enum NewServer {
 }
 
 /// A place in a log: the number of its file, and the position in it.
-type Place = (i64, i64);
+type LogPosition = (i64, i64);
 
 /// A server, and the epoch of its log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Known {
+struct LogServerEpoch {
     server_id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     gtid_source: Option<String>,
     epoch: u32,
     /// The greatest place that a record of it had in the epoch.
-    last: Place,
+    last: LogPosition,
 }
 
-impl Known {
+impl LogServerEpoch {
     fn is(&self, id: &str, gtid: Option<&str>) -> bool {
         let same = |(own, other): (&String, &str)| own == other;
         self.server_id == id && self.gtid_source.as_ref().zip(gtid).is_none_or(same)
@@ -56,12 +56,12 @@ impl Known {
 
 /// The fact in the journal.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Fact {
-    servers: Vec<Known>,
+struct LogServersProperty {
+    servers: Vec<LogServerEpoch>,
     /// Positions of snapshot rows and their epochs, so that the same rows get the same epoch in a later run; snapshot rows do not name their server.
     /// Rows from before the first change are in epoch 0, and those of a server that was declared new are in its epoch.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    snapshots: Vec<(u32, Place)>,
+    snapshots: Vec<(u32, LogPosition)>,
 }
 
 /// Number of positions that are kept. All rows of an initial snapshot have the same position.
@@ -72,9 +72,9 @@ const MAX_SNAPSHOTS: usize = 64;
 pub(crate) struct LogEpochs {
     /// What the journal said when they were asked for.
     loaded: Value,
-    known: Vec<Known>,
-    snapshots: Vec<(u32, Place)>,
-    new: NewServer,
+    known: Vec<LogServerEpoch>,
+    snapshots: Vec<(u32, LogPosition)>,
+    new: NewServerPolicy,
     /// The epoch that the run has begun.
     next: Option<u32>,
 }
@@ -84,37 +84,42 @@ impl LogEpochs {
     ///
     /// # Errors
     /// `InvalidFact`.
-    pub(crate) fn new(fact: Option<&Value>, new: NewServer) -> Result<Self> {
-        let loaded = fact.cloned().unwrap_or_default();
-        let fact = if loaded.is_null() { Ok(Fact::default()) } else { serde_json::from_value(loaded.clone()) };
-        let Fact { servers: known, snapshots } = fact.map_err(|e| {
+    pub(crate) fn new(property: Option<&Value>, new: NewServerPolicy) -> Result<Self> {
+        let loaded = property.cloned().unwrap_or_default();
+        let property =
+            if loaded.is_null() { Ok(LogServersProperty::default()) } else { serde_json::from_value(loaded.clone()) };
+        let LogServersProperty { servers: known, snapshots } = property.map_err(|e| {
             Error::data("InvalidFact", "the journal's list of log servers cannot be read").with_source(e)
         })?;
         Ok(Self { loaded, known, snapshots, new, next: None })
     }
 
     /// Whether they are still those that the journal knows.
-    pub(crate) fn is_of(&self, fact: Option<&Value>) -> bool {
-        self.loaded == fact.cloned().unwrap_or_default()
+    pub(crate) fn is_of(&self, property: Option<&Value>) -> bool {
+        self.loaded == property.cloned().unwrap_or_default()
     }
 
     /// The fact to store in the journal.
     ///
     /// # Errors
-    /// `NewServer` if snapshot rows began an epoch and no change of a new server followed in the run.
-    pub(crate) fn fact(&self) -> Result<Value> {
+    /// `NewServerPolicy` if snapshot rows began an epoch and no change of a new server followed in the run.
+    pub(crate) fn property(&self) -> Result<Value> {
         if self.next.is_some_and(|next| self.known.iter().all(|known| known.epoch != next)) {
             let message = "the run contains snapshot rows from before the last merged log position, and no change of a new server: merge them together with changes of the new server, or with `--new-server same` if they are of the known one";
             return Err(Error::data("NewServer", message));
         }
-        let fact = Fact { servers: self.known.clone(), snapshots: self.snapshots.clone() };
-        Ok(if fact == Fact::default() { Value::Null } else { serde_json::to_value(fact).unwrap_or_default() })
+        let property = LogServersProperty { servers: self.known.clone(), snapshots: self.snapshots.clone() };
+        Ok(if property == LogServersProperty::default() {
+            Value::Null
+        } else {
+            serde_json::to_value(property).unwrap_or_default()
+        })
     }
 
     /// Records with the epoch of their server in their order, of which nothing else has to be known any more.
     ///
     /// # Errors
-    /// `NewServer`.
+    /// `NewServerPolicy`.
     pub(crate) fn enter(&mut self, mut batch: ChangeBatch) -> Result<ChangeBatch> {
         let Some(server) = batch.server.take() else { return Ok(batch) };
         let failed = || Error::internal("the order column of a log has no whole numbers");
@@ -138,7 +143,7 @@ impl LogEpochs {
         Ok(batch)
     }
 
-    fn epoch(&mut self, server: &LogServer, place: Place) -> Result<u32> {
+    fn epoch(&mut self, server: &LogServer, place: LogPosition) -> Result<u32> {
         let newest = self.known.iter().map(|known| known.epoch).max();
         let (Some(id), gtid) = (server.server_id.as_deref(), server.gtid_source.as_deref()) else {
             // Rows of a snapshot do not say whose log they are in; with one log there is no doubt.
@@ -148,25 +153,25 @@ impl LogEpochs {
             if newest.is_none() {
                 self.remember(0, place);
             }
-            let goes_on = |known: &Known| Some(known.epoch) == newest && known.last <= place;
+            let goes_on = |known: &LogServerEpoch| Some(known.epoch) == newest && known.last <= place;
             let is_before = !self.known.is_empty() && !self.known.iter().any(goes_on);
             return match (newest.unwrap_or(0), self.new) {
                 // The log of the newest known server is past this position, so the snapshot belongs to the server that was declared new.
-                (newest, NewServer::Newer) if is_before && self.next.is_none_or(|next| next > newest) => {
+                (newest, NewServerPolicy::Newer) if is_before && self.next.is_none_or(|next| next > newest) => {
                     let next = *self.next.get_or_insert(newest + 1);
                     self.remember(next, place);
                     Ok(next)
                 }
                 (0, _) => Ok(0),
-                (newest, NewServer::Newer | NewServer::Same) => Ok(newest),
-                (_, NewServer::Older) => Ok(0),
-                (_, NewServer::Fail) => Err(self.refused("a row of a snapshot, which does not say its server")),
+                (newest, NewServerPolicy::Newer | NewServerPolicy::Same) => Ok(newest),
+                (_, NewServerPolicy::Older) => Ok(0),
+                (_, NewServerPolicy::Fail) => Err(self.refused("a row of a snapshot, which does not say its server")),
             };
         };
         // Of two that could be meant, those that have the source of the GTIDs.
-        let exact = |known: &&Known| known.is(id, gtid) && known.gtid_source.as_deref() == gtid;
+        let exact = |known: &&LogServerEpoch| known.is(id, gtid) && known.gtid_source.as_deref() == gtid;
         let has_exact = self.known.iter().any(|known| exact(&known));
-        let is = |known: &Known| if has_exact { exact(&known) } else { known.is(id, gtid) };
+        let is = |known: &LogServerEpoch| if has_exact { exact(&known) } else { known.is(id, gtid) };
         let (mut met, mut last) = (None, None);
         for (at, known) in self.known.iter().enumerate().filter(|(_, known)| is(known)) {
             if place <= known.last && met.is_none() {
@@ -174,7 +179,7 @@ impl LogEpochs {
             }
             last = Some(at);
         }
-        let goes_on = last.filter(|at| Some(self.known[*at].epoch) == newest || self.new == NewServer::Older);
+        let goes_on = last.filter(|at| Some(self.known[*at].epoch) == newest || self.new == NewServerPolicy::Older);
         if let Some(at) = met.or(goes_on) {
             let known = &mut self.known[at];
             known.last = known.last.max(place);
@@ -183,33 +188,34 @@ impl LogEpochs {
             }
             return Ok(known.epoch);
         }
-        let own = Known { server_id: id.to_owned(), gtid_source: gtid.map(str::to_owned), epoch: 0, last: place };
+        let own =
+            LogServerEpoch { server_id: id.to_owned(), gtid_source: gtid.map(str::to_owned), epoch: 0, last: place };
         let epoch = match (newest, self.new) {
             // Changes of the server that the snapshot was read from come after the snapshot's position.
-            (None, NewServer::Fail) if self.is_before_snapshot(place) => {
+            (None, NewServerPolicy::Fail) if self.is_before_snapshot(place) => {
                 let what = format!("{}, before the place at which a snapshot of the table was read", name(&own));
                 return Err(self.refused(&what));
             }
-            (None, NewServer::Newer) if self.is_before_snapshot(place) => *self.next.get_or_insert(1),
+            (None, NewServerPolicy::Newer) if self.is_before_snapshot(place) => *self.next.get_or_insert(1),
             (None, _) => 0,
-            (Some(newest), NewServer::Same) => newest,
-            (Some(newest), NewServer::Newer) => *self.next.get_or_insert(newest + 1),
-            (Some(_), NewServer::Fail | NewServer::Older) if last.is_some() => {
+            (Some(newest), NewServerPolicy::Same) => newest,
+            (Some(newest), NewServerPolicy::Newer) => *self.next.get_or_insert(newest + 1),
+            (Some(_), NewServerPolicy::Fail | NewServerPolicy::Older) if last.is_some() => {
                 let what =
                     format!("{}, which another server had taken over from, behind all that it had written", name(&own));
                 return Err(self.refused(&what));
             }
-            (Some(_), NewServer::Older) => {
+            (Some(_), NewServerPolicy::Older) => {
                 let what = format!("{}, of which no record was merged, so that it cannot be an older one", name(&own));
                 return Err(self.refused(&what));
             }
-            (Some(_), NewServer::Fail) => return Err(self.refused(&name(&own))),
+            (Some(_), NewServerPolicy::Fail) => return Err(self.refused(&name(&own))),
         };
-        self.known.push(Known { epoch, ..own });
+        self.known.push(LogServerEpoch { epoch, ..own });
         Ok(epoch)
     }
 
-    fn remember(&mut self, epoch: u32, place: Place) {
+    fn remember(&mut self, epoch: u32, place: LogPosition) {
         self.snapshots.push((epoch, place));
         if self.snapshots.len() > MAX_SNAPSHOTS {
             // The greatest position is the one that changes must come after.
@@ -219,7 +225,7 @@ impl LogEpochs {
     }
 
     /// Whether a position is before that of a snapshot in epoch 0.
-    fn is_before_snapshot(&self, place: Place) -> bool {
+    fn is_before_snapshot(&self, place: LogPosition) -> bool {
         self.snapshots.iter().any(|(epoch, snapshot)| *epoch == 0 && place < *snapshot)
     }
 
@@ -235,7 +241,7 @@ impl LogEpochs {
     }
 }
 
-fn name(known: &Known) -> String {
+fn name(known: &LogServerEpoch) -> String {
     match &known.gtid_source {
         Some(gtid) => format!("server_id {}, GTIDs of {gtid}", known.server_id),
         None => format!("server_id {}", known.server_id),

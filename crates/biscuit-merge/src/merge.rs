@@ -1,34 +1,34 @@
 use std::sync::Arc;
 
-use biscuit_change::{BadRows, Changes, Refused};
+use biscuit_change::{BadRows, ChangeRecords, RefusedRecord};
 use biscuit_core::{CommitId, Error, Result};
-use biscuit_dataset::{Dataset, OpenFile, Snapshot, refuse_raw};
-use biscuit_journal::{Outcome as CommitOutcome, Replace, Stager};
-use biscuit_rewrite::{Mode, Written, session};
+use biscuit_dataset::{Dataset, OpenFile, TableVersion, refuse_raw};
+use biscuit_journal::{CommitOutcome, FileStager, TableCommit};
+use biscuit_rewrite::{RunMode, WrittenUnit, session};
 use datafusion::execution::TaskContext;
 use tokio::task::JoinHandle;
 
-use crate::change_files::{ChangeFiles, Format, records_again};
-use crate::commit::Work;
-use crate::intake::{Intake, Taken};
+use crate::change_files::{ChangeFiles, ChangeFormat, records_again};
+use crate::commit::CommitWork;
+use crate::intake::{ChangeIntake, InputSummary};
 use crate::new_files::NewFiles;
 use crate::options::MergeOptions;
-use crate::plan::{Plan, Planner};
-use crate::prepare::{Encoded, Prepared};
+use crate::periods::{CommitExtras, PeriodBase, PeriodStates};
+use crate::plan::{MergePlan, PlanInput};
+use crate::prepare::{EncodedPart, MergeContext};
 use crate::quarantine::quarantined;
-use crate::ranges::Parts;
+use crate::ranges::InputParts;
 use crate::report::MergeReport;
-use crate::retract::Retracting;
-use crate::scan::Stored;
-use crate::segment::{Entry, Timeline};
-use crate::slices::{Beside, SliceBase, Slices};
-use crate::spec::{Authority, MergeSpec};
+use crate::retract::PartRetractions;
+use crate::scan::StoredRows;
+use crate::segment::{KeyTimeline, SegmentEntry};
+use crate::spec::{MergeSpec, OrderAuthority};
 
 /// Whether a run adds to the quarantine, or is made of what is in it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Aside<'a> {
+pub(crate) enum QuarantineChange<'a> {
     Add,
-    Take(&'a [Refused]),
+    Take(&'a [RefusedRecord]),
 }
 
 /// Merges change records into a table as one step.
@@ -37,7 +37,7 @@ pub struct Merge {
     pub(crate) dataset: Dataset,
     pub(crate) spec: Arc<MergeSpec>,
     pub(crate) options: MergeOptions,
-    pub(crate) slices: Option<Arc<Slices>>,
+    pub(crate) periods: Option<Arc<PeriodStates>>,
 }
 
 impl Merge {
@@ -47,26 +47,26 @@ impl Merge {
     /// `InvalidSpec`.
     pub fn new(dataset: Dataset, spec: MergeSpec, options: MergeOptions) -> Result<Self> {
         spec.check()?;
-        Ok(Self { dataset, spec: Arc::new(spec), options, slices: None })
+        Ok(Self { dataset, spec: Arc::new(spec), options, periods: None })
     }
 
     /// The same merge into a table that holds several states, each in a folder of its own: the records of a batch count in the slice
-    /// that [`ChangeBatch::slice`](biscuit_change::ChangeBatch::slice) names and in all later ones.
+    /// that [`ChangeBatch::period`](biscuit_change::ChangeBatch::slice) names and in all later ones.
     ///
     /// # Errors
     /// `InvalidSpec` if the slices do not ascend, none is given, or a key or folder column has the name of the slice column.
-    pub fn with_slices(mut self, slices: Slices) -> Result<Self> {
-        let ascend = slices.all.windows(2).all(|pair| pair[0].number < pair[1].number);
-        if slices.all.is_empty() || !ascend {
+    pub fn with_periods(mut self, periods: PeriodStates) -> Result<Self> {
+        let ascend = periods.all.windows(2).all(|pair| pair[0].number < pair[1].number);
+        if periods.all.is_empty() || !ascend {
             return Err(Error::usage("InvalidSpec", "slices ascend, and there is at least one"));
         }
         let named = self.spec.key.iter().chain(&self.spec.order).chain(&self.options.partition_by);
-        if named.into_iter().any(|n| *n == slices.column) {
+        if named.into_iter().any(|n| *n == periods.column) {
             let message =
-                format!("`{}` is the column of the slices, and no other column can have that name", slices.column);
+                format!("`{}` is the column of the slices, and no other column can have that name", periods.column);
             return Err(Error::usage("InvalidSpec", message));
         }
-        self.slices = Some(Arc::new(slices));
+        self.periods = Some(Arc::new(periods));
         Ok(self)
     }
 
@@ -77,13 +77,13 @@ impl Merge {
     /// As [`run`](Self::run); `ColumnClash` if records have the column that names the slices.
     pub async fn run_on(
         &self,
-        snapshot: Snapshot,
-        changes: Changes,
-        mode: Mode,
-        beside: Beside,
+        snapshot: TableVersion,
+        changes: ChangeRecords,
+        mode: RunMode,
+        extras: CommitExtras,
     ) -> Result<MergeReport> {
         let intake = self.intake()?;
-        let run = Run { mode, commit: None, aside: Aside::Add, beside };
+        let run = RunParts { mode, commit: None, change_of_quarantine: QuarantineChange::Add, extras };
         self.start_on(Some(snapshot), intake, changes, run).await
     }
 
@@ -93,13 +93,13 @@ impl Merge {
     /// As [`run_files`](Self::run_files).
     pub async fn run_files_on(
         &self,
-        snapshot: Snapshot,
+        snapshot: TableVersion,
         files: &ChangeFiles,
-        mode: Mode,
-        beside: Beside,
+        mode: RunMode,
+        extras: CommitExtras,
     ) -> Result<MergeReport> {
         let (intake, changes) = self.read(files).await?;
-        let run = Run { mode, commit: None, aside: Aside::Add, beside };
+        let run = RunParts { mode, commit: None, change_of_quarantine: QuarantineChange::Add, extras };
         self.start_on(Some(snapshot), intake, changes, run).await
     }
 
@@ -111,14 +111,19 @@ impl Merge {
     /// with: `SpecDrift`, `PartitioningDiffers`. Columns that files encrypt: `NoFileKeys`, `MissingColumn`, `EncryptedColumn`. `TooManyDeleted`, `TooManyQuarantined`. `MemoryExhausted` if not even one row group fits
     /// into the budget, `SpillFailed` if the disk for temporary files is full. `Conflict` if another run was first, `Diverged`, and
     /// those of the store. After any of them the table is as it was.
-    pub async fn run(&self, changes: Changes, mode: Mode) -> Result<MergeReport> {
+    pub async fn run(&self, changes: ChangeRecords, mode: RunMode) -> Result<MergeReport> {
         self.run_as(changes, mode, None).await
     }
 
     /// As [`run`](Self::run), with the id of the commit in the journal's record.
-    pub async fn run_as(&self, changes: Changes, mode: Mode, commit: Option<&CommitId>) -> Result<MergeReport> {
+    pub async fn run_as(
+        &self,
+        changes: ChangeRecords,
+        mode: RunMode,
+        commit: Option<&CommitId>,
+    ) -> Result<MergeReport> {
         let intake = self.intake()?;
-        self.start(intake, changes, mode, commit, Aside::Add).await
+        self.start(intake, changes, mode, commit, QuarantineChange::Add).await
     }
 
     /// Merges the records of these files. Of files that hold columns, records beyond the budget of memory go on on the disk, so
@@ -126,12 +131,12 @@ impl Merge {
     ///
     /// # Errors
     /// As [`run`](Self::run), and those of [`ChangeFiles::changes`].
-    pub async fn run_files(&self, files: &ChangeFiles, mode: Mode) -> Result<MergeReport> {
+    pub async fn run_files(&self, files: &ChangeFiles, mode: RunMode) -> Result<MergeReport> {
         let (intake, changes) = self.read(files).await?;
-        self.start(intake, changes, mode, None, Aside::Add).await
+        self.start(intake, changes, mode, None, QuarantineChange::Add).await
     }
 
-    async fn read(&self, files: &ChangeFiles) -> Result<(Intake, Changes)> {
+    async fn read(&self, files: &ChangeFiles) -> Result<(ChangeIntake, ChangeRecords)> {
         let mut intake = self.intake()?;
         let changes = files.each_batch(&mut intake).await?;
         tracing::info!(records = intake.taken.records, "read all changes");
@@ -147,45 +152,45 @@ impl Merge {
     ///
     /// # Errors
     /// As [`run`](Self::run).
-    pub async fn retry(&self, format: &Format, mode: Mode) -> Result<MergeReport> {
+    pub async fn retry(&self, format: &ChangeFormat, mode: RunMode) -> Result<MergeReport> {
         let again = Self { options: self.options.clone().with_bad_rows(BadRows::Quarantine, 100.0), ..self.clone() };
-        let tried: Vec<Refused> = quarantined(&self.dataset).await?.into_iter().map(|q| q.refused).collect();
+        let tried: Vec<RefusedRecord> = quarantined(&self.dataset).await?.into_iter().map(|q| q.refused).collect();
         let changes = records_again(&tried, format)?;
-        again.start(again.intake()?, changes, mode, None, Aside::Take(&tried)).await
+        again.start(again.intake()?, changes, mode, None, QuarantineChange::Take(&tried)).await
     }
 
-    fn intake(&self) -> Result<Intake> {
+    fn intake(&self) -> Result<ChangeIntake> {
         let session = session(self.options.parallelism, self.options.memory)?;
         let limit = self.options.change_memory.or(self.options.memory.map(|bytes| bytes / 4));
-        let intake = Intake::new(&self.spec.key, limit.unwrap_or(usize::MAX), self.options.parallelism, session);
+        let intake = ChangeIntake::new(&self.spec.key, limit.unwrap_or(usize::MAX), self.options.parallelism, session);
         Ok(intake.with_servers(self.dataset.journal(), self.options.new_server))
     }
 
     async fn start(
         &self,
-        intake: Intake,
-        changes: Changes,
-        mode: Mode,
+        intake: ChangeIntake,
+        changes: ChangeRecords,
+        mode: RunMode,
         commit: Option<&CommitId>,
-        aside: Aside<'_>,
+        change_of_quarantine: QuarantineChange<'_>,
     ) -> Result<MergeReport> {
-        let run = Run { mode, commit, aside, beside: Beside::default() };
+        let run = RunParts { mode, commit, change_of_quarantine, extras: CommitExtras::default() };
         self.start_on(None, intake, changes, run).await
     }
 
     async fn start_on(
         &self,
-        snapshot: Option<Snapshot>,
-        mut intake: Intake,
-        mut changes: Changes,
-        run: Run<'_>,
+        snapshot: Option<TableVersion>,
+        mut intake: ChangeIntake,
+        mut changes: ChangeRecords,
+        run: RunParts<'_>,
     ) -> Result<MergeReport> {
         for batch in std::mem::take(&mut changes.batches) {
             intake.add(batch).await?;
         }
         let session = intake.session.clone();
         let (mut taken, parts) = intake.finish().await?;
-        taken.columns.extend(run.beside.columns.iter().cloned());
+        taken.columns.extend(run.extras.columns.iter().cloned());
         let mut report = MergeReport {
             records: taken.records + changes.ignored + changes.refused.len() as u64,
             other_tables: changes.other_tables,
@@ -202,18 +207,24 @@ impl Merge {
         };
         report.version = snapshot.observed.head.version;
         let head = snapshot.observed.head.clone();
-        let records = Records { session, taken, parts, refused: changes.refused };
+        let records = InputRecords { session, taken, parts, refused: changes.refused };
         match self.merge(snapshot, records, run, &mut report).await {
             Ok(()) => Ok(report),
             Err(e) => Err(self.dataset.journal().explain(e, &head).await),
         }
     }
 
-    async fn merge(&self, snapshot: Snapshot, records: Records, run: Run<'_>, report: &mut MergeReport) -> Result<()> {
+    async fn merge(
+        &self,
+        snapshot: TableVersion,
+        records: InputRecords,
+        run: RunParts<'_>,
+        report: &mut MergeReport,
+    ) -> Result<()> {
         report.outcome = "unchanged";
-        let Run { mode, commit, aside, mut beside } = run;
-        let grows = self.slices.iter().flat_map(|s| &s.all).any(|s| s.base != SliceBase::Own);
-        if records.taken.records == 0 && records.refused.is_empty() && !grows && beside.is_empty() {
+        let RunParts { mode, commit, change_of_quarantine, mut extras } = run;
+        let grows = self.periods.iter().flat_map(|s| &s.all).any(|s| s.base != PeriodBase::Own);
+        if records.taken.records == 0 && records.refused.is_empty() && !grows && extras.is_empty() {
             report.rows.before = self.rows_of(&snapshot).await?;
             report.rows.after = report.rows.before;
             return Ok(());
@@ -222,11 +233,11 @@ impl Merge {
         let observed = snapshot.observed.clone();
         let session = records.session.clone();
         let mut prepared = self.prepare(snapshot, session, &records.taken, report).await?;
-        prepared.retracting = Retracting::new(std::mem::take(&mut beside.retractions));
-        let replace = (mode == Mode::Commit).then(|| self.dataset.journal().replace(&observed));
+        prepared.retracting = PartRetractions::new(std::mem::take(&mut extras.retractions));
+        let replace = (mode == RunMode::Commit).then(|| self.dataset.journal().replace(&observed));
         let stages_early = records.parts.on_disk().is_some();
-        let stager = replace.as_ref().map(Replace::stager);
-        let work = self.work(&mut prepared, records, aside, beside, stager, report).await;
+        let stager = replace.as_ref().map(TableCommit::stager);
+        let work = self.work(&mut prepared, records, change_of_quarantine, extras, stager, report).await;
         let (replace, work) = match (replace, work) {
             (Some(replace), Ok(Some(work))) => (replace, work),
             (Some(replace), nothing) if stages_early => {
@@ -246,13 +257,13 @@ impl Merge {
     /// What is to be committed; none where nothing changes, or where it is not to be staged.
     async fn work(
         &self,
-        p: &mut Prepared,
-        records: Records,
-        aside: Aside<'_>,
-        beside: Beside,
-        stager: Option<Stager>,
+        p: &mut MergeContext,
+        records: InputRecords,
+        change_of_quarantine: QuarantineChange<'_>,
+        extras: CommitExtras,
+        stager: Option<FileStager>,
         report: &mut MergeReport,
-    ) -> Result<Option<Work>> {
+    ) -> Result<Option<CommitWork>> {
         let schema = p.data_schema();
         let dry_run = stager.is_none();
         let stager = stager.filter(|_| records.parts.on_disk().is_some());
@@ -266,38 +277,44 @@ impl Merge {
                 return Err(e);
             }
         };
-        let Decided { mut plan, written, kept, refused } = decided;
-        let aside = self.put_aside(p, refused, aside, beside.of_records, report).await?;
+        let DecidedRun { mut plan, written, kept, refused } = decided;
+        let change_of_quarantine =
+            self.quarantine_records(p, refused, change_of_quarantine, extras.of_records, report).await?;
         self.count_truncates(p, &plan, report);
         report.rows = plan.counts;
         self.guard(p, &plan)?;
-        let nothing = plan.is_empty() && p.slices.all.iter().all(|s| s.base == SliceBase::Own);
+        let nothing = plan.is_empty() && p.periods.all.iter().all(|s| s.base == PeriodBase::Own);
         let units = plan.units(&p.files, &schema, &p.options);
         (report.partitions, report.files) = plan.describe(p, &units);
-        let marks = p.slices.marks_after(&p.truncates.0);
-        if nothing && kept.is_empty() && marks == p.slices.marks && aside.is_empty() && beside.is_empty() {
+        let marks = p.periods.marks_after(&p.truncates.0);
+        if nothing
+            && kept.is_empty()
+            && marks == p.periods.marks
+            && change_of_quarantine.is_empty()
+            && extras.is_empty()
+        {
             return Ok(None);
         }
         report.outcome = "planned";
         let same = plan.same(p, &units);
         let added = plan.new_files(&schema, &p.options);
-        p.describe_slices(&units, &added, &same, report);
-        Ok((!dry_run).then_some(Work { units, added, same, written, kept, aside, marks, beside }))
+        p.describe_periods(&units, &added, &same, report);
+        Ok((!dry_run).then_some(CommitWork { units, added, same, written, kept, change_of_quarantine, marks, extras }))
     }
 
     /// What becomes of every key: part by part, and some thousand keys at a time, so that only what is written of them stays.
     async fn decide(
         &self,
-        p: &mut Prepared,
-        records: Records,
+        p: &mut MergeContext,
+        records: InputRecords,
         mut new_files: Option<&mut NewFiles>,
         report: &mut MergeReport,
-    ) -> Result<Decided> {
-        let Records { mut parts, refused, .. } = records;
-        let plan = Plan::begin(&p.files, &p.target, p.slices.is_sliced(), parts.on_disk().cloned());
-        let mut decided = Decided { refused, kept: vec![], plan, written: vec![] };
+    ) -> Result<DecidedRun> {
+        let InputRecords { mut parts, refused, .. } = records;
+        let plan = MergePlan::begin(&p.files, &p.target, p.periods.has_periods(), parts.on_disk().cloned());
+        let mut decided = DecidedRun { refused, kept: vec![], plan, written: vec![] };
         if parts.on_disk().is_some() {
-            parts.tie(p.segments.moved()?);
+            parts.tie(p.segments.repartitioned()?);
         }
         let mut next = self.next_part(p, parts);
         let parts = loop {
@@ -308,11 +325,11 @@ impl Merge {
             self.enter(p, part, report)?;
             decided.refused.append(&mut p.set.refused);
             let groups = self.groups(p)?;
-            for at in 0..p.slices.all.len() {
-                if p.enter_slice(at) {
-                    self.open_slice(p, at).await?;
+            for at in 0..p.periods.all.len() {
+                if p.enter_period(at) {
+                    self.open_period(p, at).await?;
                     self.decide_part(p, &groups, &mut decided, report).await?;
-                    p.end_slice();
+                    p.end_period();
                 }
             }
             decided.kept.extend(p.changed_timelines());
@@ -333,12 +350,16 @@ impl Merge {
     }
 
     /// Reads the next part of the records while the one before it is worked on.
-    fn next_part(&self, p: &Prepared, mut parts: Parts) -> JoinHandle<Result<(Option<Encoded>, Parts)>> {
+    fn next_part(
+        &self,
+        p: &MergeContext,
+        mut parts: InputParts,
+    ) -> JoinHandle<Result<(Option<EncodedPart>, InputParts)>> {
         let (spec, bad_rows, target) = (self.spec.clone(), self.options.bad_rows, p.target.clone());
         let (forgotten, partition_by) = (p.forgotten.clone(), p.partition_by.clone());
         tokio::task::spawn_blocking(move || {
             let part = parts.next(&spec.key)?;
-            let part = part.map(|part| Encoded::new(part, (&spec, &partition_by), bad_rows, &target, &forgotten));
+            let part = part.map(|part| EncodedPart::new(part, (&spec, &partition_by), bad_rows, &target, &forgotten));
             let part = part.transpose()?;
             Ok((part, parts))
         })
@@ -346,9 +367,9 @@ impl Merge {
 
     async fn decide_part(
         &self,
-        p: &mut Prepared,
+        p: &mut MergeContext,
         groups: &[(u32, u32)],
-        decided: &mut Decided,
+        decided: &mut DecidedRun,
         report: &mut MergeReport,
     ) -> Result<()> {
         let stored = self.scan(p).await?;
@@ -360,9 +381,9 @@ impl Merge {
             let resolved = self.resolve(p, &stored, &fetched, groups)?;
             report.verdicts.add(&resolved.verdicts);
             let kept = self.kept_changes(p, &resolved)?;
-            p.leave_slice(&resolved.outcomes, &kept, self.spec.authority == Authority::Reload);
-            if !p.slices.is_sliced() {
-                let entry = |(key, kept)| (p.set.keys.bytes(key).into(), Timeline::of(kept));
+            p.leave_period(&resolved.outcomes, &kept, self.spec.authority == OrderAuthority::Reload);
+            if !p.periods.has_periods() {
+                let entry = |(key, kept)| (p.set.keys.bytes(key).into(), KeyTimeline::of(kept));
                 decided.kept.extend(kept.into_iter().map(entry));
             }
             for (at, e) in resolved.refused {
@@ -371,20 +392,20 @@ impl Merge {
             }
             self.planner(p, &stored).add(resolved.outcomes, &mut draft, &mut decided.plan);
         }
-        self.planner(p, &stored).settle(draft, &mut decided.plan)?;
-        p.slices.all[p.slices.at].report.count(&counts, &decided.plan.counts);
+        self.planner(p, &stored).reconcile(draft, &mut decided.plan)?;
+        p.periods.all[p.periods.at].report.count(&counts, &decided.plan.counts);
         Ok(())
     }
 
-    fn planner<'a>(&'a self, p: &'a Prepared, stored: &'a Stored) -> Planner<'a> {
-        Planner {
+    fn planner<'a>(&'a self, p: &'a MergeContext, stored: &'a StoredRows) -> PlanInput<'a> {
+        PlanInput {
             files: &p.files,
             starts: &p.starts,
             target: &p.target,
             data: p.data_schema(),
             partition_by: &p.partition_by,
             spelling: &p.spelling,
-            within: &p.slices.now().folder,
+            within: &p.periods.now().folder,
             tables: &p.tables,
             keys: &p.set.keys,
             stored,
@@ -396,8 +417,8 @@ impl Merge {
     }
 
     /// The rows of the whole table.
-    async fn rows_of(&self, snapshot: &Snapshot) -> Result<u64> {
-        if self.slices.is_some() {
+    async fn rows_of(&self, snapshot: &TableVersion) -> Result<u64> {
+        if self.periods.is_some() {
             return Ok(snapshot.observed.head.live.values().filter_map(|live| live.rows).sum());
         }
         Ok(snapshot.open_files().await?.iter().map(OpenFile::rows).sum())
@@ -405,30 +426,30 @@ impl Merge {
 }
 
 /// How a run is done.
-struct Run<'a> {
-    mode: Mode,
+struct RunParts<'a> {
+    mode: RunMode,
     commit: Option<&'a CommitId>,
-    aside: Aside<'a>,
-    beside: Beside,
+    change_of_quarantine: QuarantineChange<'a>,
+    extras: CommitExtras,
 }
 
 /// The records of a run.
-struct Records {
+struct InputRecords {
     /// Where the run works.
     session: Arc<TaskContext>,
-    taken: Taken,
-    parts: Parts,
+    taken: InputSummary,
+    parts: InputParts,
     /// Those that the reader has put aside.
-    refused: Vec<Refused>,
+    refused: Vec<RefusedRecord>,
 }
 
 /// What a run comes to, before anything is written.
-struct Decided {
-    plan: Plan,
+struct DecidedRun {
+    plan: MergePlan,
     /// New files that are staged already.
-    written: Vec<Written>,
-    kept: Vec<Entry>,
-    refused: Vec<Refused>,
+    written: Vec<WrittenUnit>,
+    kept: Vec<SegmentEntry>,
+    refused: Vec<RefusedRecord>,
 }
 
 /// Keys that are decided at a time: so few that what they come to stays in a core's cache until it is planned.

@@ -1,15 +1,15 @@
 use std::sync::Arc;
 
-use biscuit_change::{ChangeBatch, Changes, Completeness, Op};
+use biscuit_change::{AbsentColumns, ChangeBatch, ChangeOp, ChangeRecords};
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{Snapshot, engine_error};
+use biscuit_dataset::{TableVersion, engine_error};
 use datafusion::arrow::array::{RecordBatch, UInt32Array};
 use datafusion::arrow::compute::take_record_batch;
 use datafusion::execution::context::SessionContext;
 use futures::TryStreamExt;
 use hashbrown::HashSet;
 
-use crate::encode::{Encoder, Purpose};
+use crate::encode::{TupleEncoder, TuplePurpose};
 use crate::merge::Merge;
 
 /// What messages call records that come of the table itself.
@@ -21,8 +21,8 @@ impl Merge {
     ///
     /// # Errors
     /// `MissingColumn` if the table does not store the order columns; `InvalidSpec` for a merge with slices; those of the table and its files.
-    pub async fn deletes_of_missing(&self, changes: &Changes) -> Result<Vec<ChangeBatch>> {
-        if self.slices.is_some() {
+    pub async fn deletes_of_missing(&self, changes: &ChangeRecords) -> Result<Vec<ChangeBatch>> {
+        if self.periods.is_some() {
             let message = "rows without a record are not deleted of a table with slices";
             return Err(Error::usage("InvalidSpec", message));
         }
@@ -35,7 +35,7 @@ impl Merge {
         self.dataset.read(|snapshot| self.deletes_on(snapshot, &keys)).await
     }
 
-    async fn deletes_on(&self, snapshot: Snapshot, keys: &HashSet<Vec<u8>>) -> Result<Vec<ChangeBatch>> {
+    async fn deletes_on(&self, snapshot: TableVersion, keys: &HashSet<Vec<u8>>) -> Result<Vec<ChangeBatch>> {
         if snapshot.files().is_empty() {
             return Ok(vec![]);
         }
@@ -64,7 +64,7 @@ impl Merge {
 }
 
 fn each_key(rows: &RecordBatch, key: &[String], place: &str, each: &mut dyn FnMut(usize, &[u8])) -> Result<()> {
-    let encoder = Encoder::new(rows, key, Purpose::Key, place)?;
+    let encoder = TupleEncoder::new(rows, key, TuplePurpose::Key, place)?;
     let mut bytes = Vec::new();
     for row in 0..rows.num_rows() {
         bytes.clear();
@@ -81,14 +81,14 @@ fn delete(rows: &RecordBatch, missing: Vec<u32>) -> Result<ChangeBatch> {
     let rows = take_record_batch(rows, &UInt32Array::from(missing))
         .map_err(|e| Error::internal("rows could not be picked").with_source(e))?;
     Ok(ChangeBatch {
-        given: vec![None; rows.num_columns()],
+        present: vec![None; rows.num_columns()],
         rows,
-        ops: vec![Op::Delete; count],
+        ops: vec![ChangeOp::Delete; count],
         codes: vec![Arc::from("d"); count],
-        completeness: Completeness::Full,
+        completeness: AbsentColumns::Full,
         rank: 1,
-        slice: 0,
-        moves: vec![],
+        period: 0,
+        key_changes: vec![],
         server: None,
         file: PLACE.into(),
         places: (1..=count as u64).collect(),

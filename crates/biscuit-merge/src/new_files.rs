@@ -2,13 +2,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use biscuit_core::Result;
-use biscuit_journal::Stager;
-use biscuit_rewrite::{RowsWriter, Unit, Written};
+use biscuit_journal::FileStager;
+use biscuit_rewrite::{RewriteUnit, RowsWriter, WrittenUnit};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::execution::TaskContext;
 
 use crate::options::MergeOptions;
-use crate::plan::Plan;
+use crate::plan::MergePlan;
 
 /// Folders whose new files are written at a time.
 const FOLDERS: usize = 4;
@@ -17,7 +17,7 @@ const FOLDERS: usize = 4;
 /// not wait on the disk. They are staged, and part of the table only by the commit. Rows of further folders do wait.
 #[derive(Debug)]
 pub(crate) struct NewFiles {
-    stager: Stager,
+    stager: FileStager,
     context: Arc<TaskContext>,
     schema: SchemaRef,
     options: MergeOptions,
@@ -25,14 +25,19 @@ pub(crate) struct NewFiles {
 }
 
 impl NewFiles {
-    pub(crate) fn new(stager: Stager, context: Arc<TaskContext>, schema: SchemaRef, options: &MergeOptions) -> Self {
+    pub(crate) fn new(
+        stager: FileStager,
+        context: Arc<TaskContext>,
+        schema: SchemaRef,
+        options: &MergeOptions,
+    ) -> Self {
         Self { stager, context, schema, options: options.clone(), writers: BTreeMap::new() }
     }
 
     /// Takes the rows that a part of the run has put into new files.
-    pub(crate) async fn take(&mut self, plan: &mut Plan) -> Result<()> {
-        let waiting: Vec<String> = plan.added.keys().cloned().collect();
-        for folder in waiting {
+    pub(crate) async fn take(&mut self, plan: &mut MergePlan) -> Result<()> {
+        let pending: Vec<String> = plan.added.keys().cloned().collect();
+        for folder in pending {
             if !self.writers.contains_key(&folder) && self.writers.len() >= FOLDERS {
                 continue;
             }
@@ -48,7 +53,7 @@ impl NewFiles {
     }
 
     /// Ends all files.
-    pub(crate) async fn finish(&mut self) -> Result<Vec<Written>> {
+    pub(crate) async fn finish(&mut self) -> Result<Vec<WrittenUnit>> {
         let mut written = Vec::new();
         while let Some((_, writer)) = self.writers.pop_first() {
             written.extend(writer.finish().await?);
@@ -65,8 +70,8 @@ impl NewFiles {
 }
 
 /// A new file, without rows yet, that becomes no larger than new files are to be.
-pub(crate) fn new_file(folder: String, schema: &SchemaRef, options: &MergeOptions) -> Unit {
-    Unit::of(vec![], schema.clone(), folder)
+pub(crate) fn new_file(folder: String, schema: &SchemaRef, options: &MergeOptions) -> RewriteUnit {
+    RewriteUnit::of(vec![], schema.clone(), folder)
         .with_parquet(options.parquet.clone())
         .with_max_file_size(options.target_size.min(options.max_file_size))
 }

@@ -1,7 +1,7 @@
 use biscuit_change::BadRows;
 use biscuit_dataset::ParquetOptions;
 
-use crate::log_epochs::NewServer;
+use crate::log_epochs::NewServerPolicy;
 
 /// Choices of a merge that have a default.
 #[derive(Debug, Clone)]
@@ -28,7 +28,7 @@ pub struct MergeOptions {
     /// is then taken twice by those that are worked on. Default: a quarter of `memory`.
     pub change_memory: Option<usize>,
     /// What the positions of a database server are that no record came from before. Default: an error.
-    pub new_server: NewServer,
+    pub new_server: NewServerPolicy,
     /// How Parquet is written.
     pub parquet: ParquetOptions,
     /// Bytes of a file that no more rows are appended to. Default: 256 MiB.
@@ -47,7 +47,7 @@ impl Default for MergeOptions {
             sealed: false,
             max_quarantined: 0.1,
             parallelism: std::thread::available_parallelism().map_or(1, usize::from),
-            new_server: NewServer::Fail,
+            new_server: NewServerPolicy::Fail,
             parquet: ParquetOptions::default(),
             memory: None,
             change_memory: None,
@@ -77,7 +77,7 @@ impl MergeOptions {
     }
 
     /// The same options for records of a server that none came from before.
-    pub fn with_new_server(mut self, new_server: NewServer) -> Self {
+    pub fn with_new_server(mut self, new_server: NewServerPolicy) -> Self {
         self.new_server = new_server;
         self
     }

@@ -3,18 +3,18 @@ use std::sync::Arc;
 /// The full order of a record: source rank, order columns, operation rank, encoded so that bytes compare as the parts
 /// do. Nothing is older than the empty one, which stands for a row whose order is not known.
 #[derive(Debug, Clone)]
-pub(crate) struct Order(Bytes);
+pub(crate) struct RecordOrder(OrderBytes);
 
 /// Most orders are short: an instant has 19 bytes.
 const INLINE: usize = 22;
 
 #[derive(Debug, Clone)]
-enum Bytes {
+enum OrderBytes {
     Inline(u8, [u8; INLINE]),
     Shared(Arc<[u8]>),
 }
 
-impl Order {
+impl RecordOrder {
     /// Older than every record.
     pub(crate) fn oldest() -> Self {
         Self::from_bytes(&[])
@@ -23,29 +23,29 @@ impl Order {
     pub(crate) fn new(rank: u8, columns: &[u8], op_rank: u8) -> Self {
         let mut bytes = [0; INLINE];
         if columns.len() + 2 > INLINE {
-            return Self(Bytes::Shared([&[rank], columns, &[op_rank]].concat().into()));
+            return Self(OrderBytes::Shared([&[rank], columns, &[op_rank]].concat().into()));
         }
         bytes[0] = rank;
         bytes[1..=columns.len()].copy_from_slice(columns);
         bytes[columns.len() + 1] = op_rank;
-        Self(Bytes::Inline(length(columns.len() + 2), bytes))
+        Self(OrderBytes::Inline(length(columns.len() + 2), bytes))
     }
 
-    pub(crate) fn from_bytes(given: &[u8]) -> Self {
+    pub(crate) fn from_bytes(present: &[u8]) -> Self {
         let mut bytes = [0; INLINE];
-        match bytes.get_mut(..given.len()) {
+        match bytes.get_mut(..present.len()) {
             Some(start) => {
-                start.copy_from_slice(given);
-                Self(Bytes::Inline(length(given.len()), bytes))
+                start.copy_from_slice(present);
+                Self(OrderBytes::Inline(length(present.len()), bytes))
             }
-            None => Self(Bytes::Shared(given.into())),
+            None => Self(OrderBytes::Shared(present.into())),
         }
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
         match &self.0 {
-            Bytes::Inline(length, bytes) => &bytes[..usize::from(*length)],
-            Bytes::Shared(bytes) => bytes,
+            OrderBytes::Inline(length, bytes) => &bytes[..usize::from(*length)],
+            OrderBytes::Shared(bytes) => bytes,
         }
     }
 
@@ -69,25 +69,27 @@ fn length(bytes: usize) -> u8 {
     u8::try_from(bytes).expect("it fits inline")
 }
 
-impl PartialEq for Order {
+impl PartialEq for RecordOrder {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other).is_eq()
     }
 }
 
-impl Eq for Order {}
+impl Eq for RecordOrder {}
 
-impl PartialOrd for Order {
+impl PartialOrd for RecordOrder {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Order {
+impl Ord for RecordOrder {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         match (&self.0, &other.0) {
             // What is behind the end is zero, and so no more than what the other has there.
-            (Bytes::Inline(a_length, a), Bytes::Inline(b_length, b)) => (words(a), a_length).cmp(&(words(b), b_length)),
+            (OrderBytes::Inline(a_length, a), OrderBytes::Inline(b_length, b)) => {
+                (words(a), a_length).cmp(&(words(b), b_length))
+            }
             _ => self.bytes().cmp(other.bytes()),
         }
     }
@@ -104,7 +106,7 @@ mod tests {
                 .map(<[u8]>::to_vec)
                 .into();
         for (a, b) in all.iter().flat_map(|a| all.iter().map(move |b| (a, b))) {
-            let orders = (Order::from_bytes(a), Order::from_bytes(b));
+            let orders = (RecordOrder::from_bytes(a), RecordOrder::from_bytes(b));
             assert_eq!(orders.0.cmp(&orders.1), a.cmp(b), "{a:?} and {b:?}");
             assert_eq!(orders.0 == orders.1, a == b, "{a:?} and {b:?}");
         }
@@ -114,13 +116,13 @@ mod tests {
     fn long_and_short_orders_compare_by_their_bytes() {
         for n in [0, 1, INLINE - 2, INLINE - 1, INLINE, 100] {
             let columns = vec![7; n];
-            let order = Order::new(1, &columns, 0);
+            let order = RecordOrder::new(1, &columns, 0);
             assert_eq!(order.bytes(), [&[1], columns.as_slice(), &[0]].concat());
-            assert_eq!(order, Order::from_bytes(order.bytes()));
+            assert_eq!(order, RecordOrder::from_bytes(order.bytes()));
             assert!(
-                order > Order::oldest()
-                    && order < Order::new(1, &vec![7; n + 1], 0)
-                    && order < Order::new(1, &columns, 1)
+                order > RecordOrder::oldest()
+                    && order < RecordOrder::new(1, &vec![7; n + 1], 0)
+                    && order < RecordOrder::new(1, &columns, 1)
             );
         }
     }

@@ -1,10 +1,10 @@
 use crate::key_state::KeyState;
-use crate::order::Order;
+use crate::order::RecordOrder;
 use crate::table::RowRef;
 
 /// What becomes of one key.
 #[derive(Debug)]
-pub(crate) struct Outcome {
+pub(crate) struct KeyOutcome {
     pub(crate) key: u32,
     /// What happens to its row.
     pub(crate) row: RowChange,
@@ -14,15 +14,15 @@ pub(crate) struct Outcome {
     pub(crate) before: Option<Box<KeyState>>,
 }
 
-impl Outcome {
+impl KeyOutcome {
     /// The row of this key has one order, and says it all.
-    pub(crate) fn of_row(key: u32, row: RowChange, order: &Order, at: RowRef) -> Self {
+    pub(crate) fn of_row(key: u32, row: RowChange, order: &RecordOrder, at: RowRef) -> Self {
         let state = KeyState {
             live: Some(order.clone()),
             base: order.clone(),
             source: Some(at),
             columns: vec![],
-            moves: vec![],
+            key_changes: vec![],
         };
         Self { key, row, state, before: None }
     }

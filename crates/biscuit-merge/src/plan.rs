@@ -4,61 +4,61 @@ use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
 use biscuit_dataset::{FolderSpelling, OpenFile, partition_folders};
-use biscuit_rewrite::{Edits, Insert, Rows, Spill, Unit, usual_rows};
+use biscuit_rewrite::{BufferedRows, InsertedRows, RewriteUnit, RowGroupEdits, SpillFolder, default_rows};
 use datafusion::arrow::array::{AsArray, RecordBatch, UInt32Array};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type};
 use hashbrown::HashMap;
 
-use crate::bounds::Bounds;
-use crate::homes::{Home, Place, Room, places};
-use crate::keys::Keys;
+use crate::bounds::KeyStatistics;
+use crate::fingerprints::{DuplicateFiles, FileDigest, FingerprintInput, SliceFingerprints};
+use crate::keys::KeyTable;
 use crate::new_files::new_file;
 use crate::options::MergeOptions;
-use crate::outcome::{Outcome, RowChange};
-use crate::prepare::Prepared;
-use crate::prints::{Digest, Printed, Prints, Same};
+use crate::outcome::{KeyOutcome, RowChange};
+use crate::placements::{FileCapacity, RowGroupCapacity, RowPlacement, places};
+use crate::prepare::MergeContext;
 use crate::report::RowCounts;
-use crate::scan::{self, Stored};
-use crate::table::{Cells, Tables};
+use crate::scan::{self, StoredRows};
+use crate::table::{CellLocation, TargetRows};
 
 /// New rows and what happens to the files, before anything is written.
 #[derive(Debug, Default)]
-pub(crate) struct Plan {
+pub(crate) struct MergePlan {
     /// Edits by file and row group.
-    pub(crate) edits: BTreeMap<usize, BTreeMap<usize, Edits>>,
+    pub(crate) edits: BTreeMap<usize, BTreeMap<usize, RowGroupEdits>>,
     /// Rows that files get besides, without partition columns.
-    pub(crate) inserts: BTreeMap<usize, Vec<Insert>>,
+    pub(crate) inserts: BTreeMap<usize, Vec<InsertedRows>>,
     /// Rows of new files by folder, without partition columns; none where they are written already.
-    pub(crate) added: BTreeMap<String, Vec<Rows>>,
+    pub(crate) added: BTreeMap<String, Vec<BufferedRows>>,
     /// Files that are rewritten although no row of them changes, since a column became wider.
     pub(crate) widened: BTreeSet<usize>,
     pub(crate) counts: RowCounts,
     /// By folder, where new rows find room.
-    homes: BTreeMap<String, Vec<Home>>,
+    placements: BTreeMap<String, Vec<FileCapacity>>,
     /// Where new rows wait that do not fit into memory.
-    spill: Option<Arc<Spill>>,
+    spill: Option<Arc<SpillFolder>>,
     /// What is done to files, where the same may be done to others.
-    prints: Option<Prints>,
+    fingerprints: Option<SliceFingerprints>,
 }
 
 /// What a part of a run comes to.
 #[derive(Debug, Default)]
-pub(crate) struct Draft {
+pub(crate) struct PartPlan {
     /// Rows that go.
-    removed: Vec<scan::Place>,
+    removed: Vec<scan::RowLocation>,
     /// New rows by key: the row that each replaces, if it replaces one, its key, and its cells.
-    written: Vec<New>,
+    written: Vec<NewRow>,
 }
 
 #[derive(Debug)]
-struct New {
-    place: Option<scan::Place>,
+struct NewRow {
+    place: Option<scan::RowLocation>,
     key: u32,
-    cells: Cells,
+    cells: CellLocation,
 }
 
 /// What a plan is made from.
-pub(crate) struct Planner<'a> {
+pub(crate) struct PlanInput<'a> {
     pub(crate) files: &'a [OpenFile],
     /// By file, the first row of each row group, and their number.
     pub(crate) starts: &'a [Vec<u64>],
@@ -67,9 +67,9 @@ pub(crate) struct Planner<'a> {
     pub(crate) data: SchemaRef,
     pub(crate) partition_by: &'a [String],
     pub(crate) spelling: &'a FolderSpelling,
-    pub(crate) tables: &'a Tables,
-    pub(crate) keys: &'a Keys,
-    pub(crate) stored: &'a Stored,
+    pub(crate) tables: &'a TargetRows,
+    pub(crate) keys: &'a KeyTable,
+    pub(crate) stored: &'a StoredRows,
     /// The key columns.
     pub(crate) key: &'a [String],
     /// The folder that all of this is in; empty for the table's own.
@@ -84,11 +84,11 @@ pub(crate) struct Planner<'a> {
 /// Rows that are put together at a time.
 const BATCH: usize = 8192;
 
-impl Plan {
+impl MergePlan {
     /// The plan before any key has come to anything: wider columns. New rows wait on the disk, if there is one to wait on. In a table
     /// with slices the same may happen to files of several of them.
-    pub(crate) fn begin(files: &[OpenFile], target: &Schema, sliced: bool, spill: Option<Arc<Spill>>) -> Self {
-        let mut plan = Self { spill, prints: sliced.then(Prints::default), ..Self::default() };
+    pub(crate) fn begin(files: &[OpenFile], target: &Schema, by_period: bool, spill: Option<Arc<SpillFolder>>) -> Self {
+        let mut plan = Self { spill, fingerprints: by_period.then(SliceFingerprints::default), ..Self::default() };
         plan.counts.before = files.iter().map(OpenFile::rows).sum();
         let same = |x: &Arc<Field>| target.field_with_name(x.name()).is_ok_and(|t| t.data_type() == x.data_type());
         plan.widened = (0..files.len()).filter(|&i| !files[i].schema().fields().iter().all(same)).collect();
@@ -99,14 +99,14 @@ impl Plan {
     pub(crate) fn finish(&mut self) {
         self.spill = None;
         let c = &mut self.counts;
-        if self.prints.is_some() {
+        if self.fingerprints.is_some() {
             // Each slice has its own.
             return;
         }
         c.after = c.before + c.inserted - c.deleted - c.duplicate_target_keys;
     }
 
-    fn edit(&mut self, file: usize, group: usize, edits: Edits) -> Result<()> {
+    fn edit(&mut self, file: usize, group: usize, edits: RowGroupEdits) -> Result<()> {
         let edits = match &self.spill {
             Some(spill) => edits.spilled(spill)?,
             None => edits,
@@ -115,7 +115,7 @@ impl Plan {
         Ok(())
     }
 
-    fn rows(&self, rows: RecordBatch) -> Result<Rows> {
+    fn rows(&self, rows: RecordBatch) -> Result<BufferedRows> {
         match &self.spill {
             Some(spill) => spill.write(&rows),
             None => Ok(rows.into()),
@@ -124,33 +124,38 @@ impl Plan {
 
     /// Goes on to another part of the records.
     pub(crate) fn next_part(&mut self) {
-        self.prints.iter_mut().for_each(Prints::next_part);
+        self.fingerprints.iter_mut().for_each(SliceFingerprints::next_part);
     }
 
     /// Takes down what is done to a file, or what rows a new one gets.
-    fn print<'a>(&mut self, place: impl FnOnce() -> Printed, what: u8, news: impl Iterator<Item = &'a New>) {
-        if let Some(prints) = &mut self.prints {
+    fn fingerprint<'a>(
+        &mut self,
+        place: impl FnOnce() -> FingerprintInput,
+        what: u8,
+        news: impl Iterator<Item = &'a NewRow>,
+    ) {
+        if let Some(fingerprints) = &mut self.fingerprints {
             // Where a new row was before, if it was anywhere, does not matter where it is put.
             let rows = news.map(|new| (new.place.filter(|_| what == b'=').map(|p| p.row), &new.cells));
-            prints.add(place(), what, rows);
+            fingerprints.add(place(), what, rows);
         }
     }
 
     /// Files that come out as others do, and new ones that get the same rows.
-    pub(crate) fn same(&self, p: &Prepared, units: &BTreeMap<usize, Option<Unit>>) -> Same {
-        let mut same = Same::default();
-        let Some(prints) = &self.prints else { return same };
-        let mut first: HashMap<(&str, Digest), usize> = HashMap::new();
+    pub(crate) fn same(&self, p: &MergeContext, units: &BTreeMap<usize, Option<RewriteUnit>>) -> DuplicateFiles {
+        let mut same = DuplicateFiles::default();
+        let Some(fingerprints) = &self.fingerprints else { return same };
+        let mut first: HashMap<(&str, FileDigest), usize> = HashMap::new();
         for file in units.iter().filter(|(_, unit)| unit.is_some()).map(|(file, _)| *file) {
-            let key = (p.slices.contents[file].as_ref(), prints.of(&Printed::File(file)));
+            let key = (p.periods.contents[file].as_ref(), fingerprints.of(&FingerprintInput::File(file)));
             let first = *first.entry(key).or_insert(file);
             if first != file {
                 same.units.insert(file, first);
             }
         }
-        let mut first: HashMap<Digest, &str> = HashMap::new();
+        let mut first: HashMap<FileDigest, &str> = HashMap::new();
         for folder in self.added.iter().filter(|(_, rows)| !rows.is_empty()).map(|(folder, _)| folder) {
-            let first = *first.entry(prints.of(&Printed::New(folder.clone()))).or_insert(folder);
+            let first = *first.entry(fingerprints.of(&FingerprintInput::New(folder.clone()))).or_insert(folder);
             if first != folder {
                 same.added.insert(folder.clone(), first.to_owned());
             }
@@ -168,19 +173,19 @@ impl Plan {
     }
 }
 
-impl Planner<'_> {
+impl PlanInput<'_> {
     /// The draft before any key of the part has come to anything: rows of other keys that a truncate takes away.
-    pub(crate) fn begin(&self, plan: &mut Plan) -> Draft {
-        let mut draft = Draft::default();
+    pub(crate) fn begin(&self, plan: &mut MergePlan) -> PartPlan {
+        let mut draft = PartPlan::default();
         for (file, rows) in (self.stored.first..).zip(&self.stored.truncated) {
             plan.counts.deleted += rows.len() as u64;
-            draft.removed.extend(rows.iter().map(|&row| scan::Place { file, row }));
+            draft.removed.extend(rows.iter().map(|&row| scan::RowLocation { file, row }));
         }
         draft
     }
 
     /// Takes down what happens to rows.
-    pub(crate) fn add(&self, outcomes: Vec<Outcome>, draft: &mut Draft, plan: &mut Plan) {
+    pub(crate) fn add(&self, outcomes: Vec<KeyOutcome>, draft: &mut PartPlan, plan: &mut MergePlan) {
         let columns = self.target.fields().len();
         for outcome in outcomes {
             for surplus in self.stored.surplus(outcome.key) {
@@ -196,27 +201,27 @@ impl Planner<'_> {
                 }
                 RowChange::Insert => {
                     plan.counts.inserted += 1;
-                    draft.written.push(New { place: None, key: outcome.key, cells: outcome.state.row(columns) });
+                    draft.written.push(NewRow { place: None, key: outcome.key, cells: outcome.state.row(columns) });
                 }
                 RowChange::Replace => {
                     plan.counts.updated += 1;
-                    draft.written.push(New { place, key: outcome.key, cells: outcome.state.row(columns) });
+                    draft.written.push(NewRow { place, key: outcome.key, cells: outcome.state.row(columns) });
                 }
             }
         }
     }
 
     /// Turns a draft into edits of row groups, and finds places for new rows.
-    pub(crate) fn settle(&self, mut draft: Draft, plan: &mut Plan) -> Result<()> {
-        let mut replaced: Vec<&New> = Vec::new();
-        let mut inserts: BTreeMap<String, Vec<&New>> = BTreeMap::new();
-        let mut within: Vec<&New> = Vec::new();
+    pub(crate) fn reconcile(&self, mut draft: PartPlan, plan: &mut MergePlan) -> Result<()> {
+        let mut replaced: Vec<&NewRow> = Vec::new();
+        let mut inserts: BTreeMap<String, Vec<&NewRow>> = BTreeMap::new();
+        let mut within: Vec<&NewRow> = Vec::new();
         let is_within: Vec<bool> = self.files.iter().map(|f| folder_of(&f.file.path) == self.within).collect();
         for news in draft.written.chunks(BATCH) {
             let folders = self.folders(news)?;
             for (at, new) in news.iter().enumerate() {
                 let folder = folders.as_ref().map(|folders| &folders[at]);
-                let stays = |place: scan::Place| match folder {
+                let stays = |place: scan::RowLocation| match folder {
                     Some(folder) => folder_of(&self.files[place.file].file.path) == folder,
                     None => is_within[place.file],
                 };
@@ -226,7 +231,7 @@ impl Planner<'_> {
                         continue;
                     }
                     Some(place) => {
-                        plan.counts.moved += 1;
+                        plan.counts.repartitioned += 1;
                         draft.removed.push(place);
                     }
                     None => {}
@@ -246,23 +251,23 @@ impl Planner<'_> {
         draft.removed.sort_unstable();
         for same in draft.removed.chunk_by(|a, b| self.group_of(*a) == self.group_of(*b)) {
             let (file, group) = self.group_of(same[0]);
-            let mut edits = Edits::default();
+            let mut edits = RowGroupEdits::default();
             edits.remove(&same.iter().map(|p| p.row).collect::<Vec<_>>());
-            if let Some(prints) = &mut plan.prints {
-                prints.remove(Printed::File(file), same.iter().map(|p| p.row));
+            if let Some(fingerprints) = &mut plan.fingerprints {
+                fingerprints.remove(FingerprintInput::File(file), same.iter().map(|p| p.row));
             }
             plan.edit(file, group, edits)?;
         }
-        let place = |new: &New| new.place.expect("only rows that replace one are looked at");
+        let place = |new: &NewRow| new.place.expect("only rows that replace one are looked at");
         replaced.sort_unstable_by_key(|new| place(new));
         let mut groups = replaced.chunk_by(|a, b| self.group_of(place(a)) == self.group_of(place(b))).peekable();
         while groups.peek().is_some() {
-            let now: Vec<&[&New]> = groups.by_ref().take(self.cores).collect();
+            let now: Vec<&[&NewRow]> = groups.by_ref().take(self.cores).collect();
             for (same, rows) in now.iter().zip(self.gather_each(&now)) {
                 let (file, group) = self.group_of(place(same[0]));
-                let mut edits = Edits::default();
+                let mut edits = RowGroupEdits::default();
                 edits.replace(&same.iter().map(|new| place(new).row).collect::<Vec<_>>(), &rows?)?;
-                plan.print(|| Printed::File(file), b'=', same.iter().copied());
+                plan.fingerprint(|| FingerprintInput::File(file), b'=', same.iter().copied());
                 plan.edit(file, group, edits)?;
             }
         }
@@ -272,17 +277,17 @@ impl Planner<'_> {
         Ok(())
     }
 
-    fn group_of(&self, place: scan::Place) -> (usize, usize) {
+    fn group_of(&self, place: scan::RowLocation) -> (usize, usize) {
         (place.file, self.starts[place.file].partition_point(|first| *first <= place.row) - 1)
     }
 
     /// New rows, without partition columns.
-    fn gather(&self, news: &[&New]) -> Result<RecordBatch> {
+    fn gather(&self, news: &[&NewRow]) -> Result<RecordBatch> {
         self.tables.gather(self.target, &self.data, &news.iter().map(|n| &n.cells).collect::<Vec<_>>())
     }
 
     /// New rows of several row groups, each on a core of its own.
-    fn gather_each(&self, groups: &[&[&New]]) -> Vec<Result<RecordBatch>> {
+    fn gather_each(&self, groups: &[&[&NewRow]]) -> Vec<Result<RecordBatch>> {
         let [first, others @ ..] = groups else { return vec![] };
         std::thread::scope(|scope| {
             let others: Vec<_> = others.iter().map(|news| scope.spawn(|| self.gather(news))).collect();
@@ -293,7 +298,7 @@ impl Planner<'_> {
     }
 
     /// The folder of every row; none where all are in the one that all of this is in.
-    fn folders(&self, news: &[New]) -> Result<Option<Vec<String>>> {
+    fn folders(&self, news: &[NewRow]) -> Result<Option<Vec<String>>> {
         if self.partition_by.is_empty() {
             return Ok(None);
         }
@@ -309,32 +314,32 @@ impl Planner<'_> {
     }
 
     /// Finds files and row groups for new rows of a folder, which are sorted by key.
-    fn place(&self, folder: &str, news: &[&New], plan: &mut Plan) -> Result<()> {
+    fn place(&self, folder: &str, news: &[&NewRow], plan: &mut MergePlan) -> Result<()> {
         // Where a key column is in the path, keys say nothing of the place.
         let says = !self.key.iter().any(|k| self.partition_by.contains(k));
         let keys: Vec<Option<&[u8]>> = news.iter().map(|n| says.then(|| self.keys.bytes(n.key))).collect();
-        let mut homes = match plan.homes.remove(folder) {
-            None => self.homes(folder, plan)?,
-            Some(mut homes) => {
+        let mut placements = match plan.placements.remove(folder) {
+            None => self.placements(folder, plan)?,
+            Some(mut placements) => {
                 let touched = plan.touched();
-                homes.iter_mut().for_each(|h| h.touched |= touched.contains(&h.file));
-                homes
+                placements.iter_mut().for_each(|h| h.touched |= touched.contains(&h.file));
+                placements
             }
         };
-        let places = places(&keys, &mut homes, self.target_size);
-        plan.homes.insert(folder.to_owned(), homes);
-        let mut by_place: BTreeMap<Option<Place>, Vec<&New>> = BTreeMap::new();
+        let places = places(&keys, &mut placements, self.target_size);
+        plan.placements.insert(folder.to_owned(), placements);
+        let mut by_place: BTreeMap<Option<RowPlacement>, Vec<&NewRow>> = BTreeMap::new();
         for (new, place) in news.iter().zip(places) {
             by_place.entry(place).or_default().push(new);
         }
         for (place, news) in by_place {
-            plan.print(|| printed(place, folder), b'+', news.iter().copied());
+            plan.fingerprint(|| fingerprinted(place, folder), b'+', news.iter().copied());
             for news in news.chunks(BATCH) {
                 let rows = self.gather(news)?;
                 match place {
                     Some((file, group)) => {
                         let rows = plan.rows(rows)?;
-                        plan.inserts.entry(file).or_default().push(Insert { group, rows });
+                        plan.inserts.entry(file).or_default().push(InsertedRows { group, rows });
                     }
                     None => plan.added.entry(folder.to_owned()).or_default().push(rows.into()),
                 }
@@ -344,26 +349,26 @@ impl Planner<'_> {
     }
 
     /// The files of a folder with the room that their row groups have.
-    fn homes(&self, folder: &str, plan: &Plan) -> Result<Vec<Home>> {
+    fn placements(&self, folder: &str, plan: &MergePlan) -> Result<Vec<FileCapacity>> {
         let touched = plan.touched();
-        let mut homes = Vec::new();
+        let mut placements = Vec::new();
         for (i, file) in self.files.iter().enumerate().filter(|(_, f)| folder_of(&f.file.path) == folder) {
             let starts = &self.starts[i];
-            let full = self.row_group_rows.unwrap_or_else(|| usual_rows(std::slice::from_ref(file)));
+            let full = self.row_group_rows.unwrap_or_else(|| default_rows(std::slice::from_ref(file)));
             let edits = plan.edits.get(&i);
-            let room = |(g, bounds): (usize, Bounds)| {
+            let capacity = |(g, bounds): (usize, KeyStatistics)| {
                 let own = edits.and_then(|e| e.get(&g));
-                let rows = starts[g + 1] - starts[g] - own.map_or(0, Edits::removed);
-                Room { bounds, room: full.saturating_sub(rows), touched: own.is_some() }
+                let rows = starts[g + 1] - starts[g] - own.map_or(0, RowGroupEdits::removed);
+                RowGroupCapacity { bounds, capacity: full.saturating_sub(rows), touched: own.is_some() }
             };
-            let groups = Bounds::of(file, &self.key[0])?.into_iter().enumerate().map(room).collect();
-            homes.push(Home { file: i, size: file.file.size, touched: touched.contains(&i), groups });
+            let groups = KeyStatistics::of(file, &self.key[0])?.into_iter().enumerate().map(capacity).collect();
+            placements.push(FileCapacity { file: i, size: file.file.size, touched: touched.contains(&i), groups });
         }
-        Ok(homes)
+        Ok(placements)
     }
 }
 
-impl Plan {
+impl MergePlan {
     /// Whether no file changes.
     pub(crate) fn is_empty(&self) -> bool {
         self.edits.is_empty() && self.inserts.is_empty() && self.added.is_empty() && self.widened.is_empty()
@@ -376,7 +381,7 @@ impl Plan {
 
     /// Whether a file has no rows any more.
     fn empties(&self, file: usize, files: &[OpenFile]) -> bool {
-        let removed: u64 = self.edits.get(&file).iter().flat_map(|e| e.values()).map(Edits::removed).sum();
+        let removed: u64 = self.edits.get(&file).iter().flat_map(|e| e.values()).map(RowGroupEdits::removed).sum();
         removed == files[file].rows() && !self.inserts.contains_key(&file)
     }
 
@@ -386,14 +391,14 @@ impl Plan {
         files: &[OpenFile],
         schema: &SchemaRef,
         options: &MergeOptions,
-    ) -> BTreeMap<usize, Option<Unit>> {
+    ) -> BTreeMap<usize, Option<RewriteUnit>> {
         let mut units = BTreeMap::new();
         for file in self.touched() {
             let empty = self.empties(file, files);
             let edits = self.edits.remove(&file).unwrap_or_default();
             let source = files[file].clone();
             let folder = folder_of(&source.file.path).to_owned();
-            let unit = Unit::new(source, schema.clone(), folder)
+            let unit = RewriteUnit::new(source, schema.clone(), folder)
                 .with_edits(edits)
                 .with_inserts(self.inserts.remove(&file).unwrap_or_default())
                 .with_parquet(options.parquet.clone())
@@ -404,9 +409,9 @@ impl Plan {
     }
 
     /// The new files that are yet to be written.
-    pub(crate) fn new_files(&mut self, schema: &SchemaRef, options: &MergeOptions) -> Vec<Unit> {
-        let unit = |(folder, rows): (String, Vec<Rows>)| {
-            let inserts = rows.into_iter().map(|rows| Insert { group: None, rows }).collect();
+    pub(crate) fn new_files(&mut self, schema: &SchemaRef, options: &MergeOptions) -> Vec<RewriteUnit> {
+        let unit = |(folder, rows): (String, Vec<BufferedRows>)| {
+            let inserts = rows.into_iter().map(|rows| InsertedRows { group: None, rows }).collect();
             new_file(folder, schema, options).with_inserts(inserts)
         };
         let all = std::mem::take(&mut self.added).into_iter();
@@ -415,10 +420,10 @@ impl Plan {
 }
 
 /// Where new rows go, by file, or the new file of a folder.
-fn printed(place: Option<Place>, folder: &str) -> Printed {
+fn fingerprinted(place: Option<RowPlacement>, folder: &str) -> FingerprintInput {
     match place {
-        Some((file, group)) => Printed::Group(file, group),
-        None => Printed::New(folder.to_owned()),
+        Some((file, group)) => FingerprintInput::Group(file, group),
+        None => FingerprintInput::New(folder.to_owned()),
     }
 }
 

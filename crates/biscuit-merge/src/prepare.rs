@@ -4,7 +4,7 @@ use std::sync::Arc;
 use biscuit_change::BadRows;
 use biscuit_core::{Error, Result};
 use biscuit_dataset::{
-    Dataset, FolderSpelling, OpenFile, ParquetOptions, Snapshot, WriteMode, check_partition_columns,
+    Dataset, FolderSpelling, OpenFile, ParquetOptions, TableVersion, WriteMode, check_partition_columns,
 };
 use biscuit_schema::merge_schemas;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -13,32 +13,32 @@ use datafusion::execution::memory_pool::MemoryReservation;
 use hashbrown::HashMap;
 use serde_json::{Value, json};
 
+use crate::by_period::PeriodsInRun;
 use crate::change_set::ChangeSet;
-use crate::covers::Covers;
-use crate::forgotten::Forgotten;
-use crate::intake::Taken;
+use crate::covers::KeyCoverage;
+use crate::forgotten::ErasedKeys;
+use crate::intake::InputSummary;
 use crate::log_epochs::LOG_SERVERS;
 use crate::merge::Merge;
 use crate::options::MergeOptions;
-use crate::order::Order;
-use crate::ranges::Part;
+use crate::order::RecordOrder;
+use crate::periods::PeriodBase;
+use crate::ranges::InputPart;
 use crate::report::MergeReport;
-use crate::retract::Retracting;
-use crate::segment::{Kept, Segments, Timeline};
-use crate::sliced::SliceState;
-use crate::slices::SliceBase;
+use crate::retract::PartRetractions;
+use crate::segment::{KeyMetadata, KeySegments, KeyTimeline};
 use crate::spec::MergeSpec;
-use crate::table::{Tables, known, without};
+use crate::table::{TargetRows, known, without};
 
 /// Facts in the journal: what orders mean, and the order at or before which everything was truncated.
 pub(crate) const SPEC: &str = "merge";
 pub(crate) const TRUNCATED: &str = "truncated";
 /// Which column names the slices, where orders are by slice.
-pub(crate) const SLICES: &str = "slices";
+pub(crate) const PERIOD_COLUMN: &str = "period_column";
 
 /// What is known after the table was read and before anything is written.
-pub(crate) struct Prepared {
-    pub(crate) snapshot: Snapshot,
+pub(crate) struct MergeContext {
+    pub(crate) snapshot: TableVersion,
     /// Those of the merge, with the encryption of the table's files.
     pub(crate) options: MergeOptions,
     pub(crate) files: Vec<OpenFile>,
@@ -49,32 +49,32 @@ pub(crate) struct Prepared {
     pub(crate) spelling: FolderSpelling,
     /// What the journal is to know of the servers whose logs order the records.
     pub(crate) log_servers: Option<Value>,
-    pub(crate) segments: Segments,
-    pub(crate) forgotten: Arc<Forgotten>,
-    pub(crate) truncated: Option<Order>,
-    pub(crate) truncated_before: Option<Order>,
+    pub(crate) segments: KeySegments,
+    pub(crate) forgotten: Arc<ErasedKeys>,
+    pub(crate) truncated: Option<RecordOrder>,
+    pub(crate) truncated_before: Option<RecordOrder>,
     /// Truncates of this run, ascending, each once, and how many records they are.
-    pub(crate) truncates: (Vec<(u32, Order)>, u64),
+    pub(crate) truncates: (Vec<(u32, RecordOrder)>, u64),
     /// Where the run works, in which memory.
     pub(crate) session: Arc<TaskContext>,
     /// What the part of the records that is worked on takes of it.
     memory: Option<MemoryReservation>,
     /// What the part of the records that is worked on is about.
     pub(crate) set: ChangeSet,
-    pub(crate) tables: Tables,
+    pub(crate) tables: TargetRows,
     /// Its keys, sorted, by number.
     pub(crate) sorted: Arc<Vec<u32>>,
     /// What is kept of its keys, in the slice that is worked on.
-    pub(crate) kept: HashMap<u32, Kept>,
-    pub(crate) covers: Covers,
-    pub(crate) slices: SliceState,
-    pub(crate) retracting: Retracting,
+    pub(crate) kept: HashMap<u32, KeyMetadata>,
+    pub(crate) covers: KeyCoverage,
+    pub(crate) periods: PeriodsInRun,
+    pub(crate) retracting: PartRetractions,
 }
 
-impl Prepared {
+impl MergeContext {
     /// Lets go of the records, which are in the plan by now, as far as they matter.
     pub(crate) fn leave(&mut self) {
-        (self.set, self.tables, self.sorted) = (ChangeSet::default(), Tables::default(), Arc::default());
+        (self.set, self.tables, self.sorted) = (ChangeSet::default(), TargetRows::default(), Arc::default());
         self.memory = None;
     }
 
@@ -89,18 +89,18 @@ impl Merge {
     /// Reads footers and what is kept by key; finds the schema that records and target have in common.
     pub(crate) async fn prepare(
         &self,
-        snapshot: Snapshot,
+        snapshot: TableVersion,
         session: Arc<TaskContext>,
-        taken: &Taken,
+        taken: &InputSummary,
         report: &mut MergeReport,
-    ) -> Result<Prepared> {
+    ) -> Result<MergeContext> {
         self.check_drift(&snapshot)?;
         let partition_by = self.partition_by(&snapshot)?;
         let (files, has) = self.known(&snapshot).await?;
         let (snapshot, parquet) = snapshot.for_writing(&self.options.parquet, &files).await?;
         self.check_encryption(&parquet, &partition_by)?;
         // Of a table with slices files are opened with these.
-        let files = if self.slices.is_some() { vec![] } else { files };
+        let files = if self.periods.is_some() { vec![] } else { files };
         let target = self.target_schema(&has, taken, &partition_by)?;
         let comes = |name: &str| taken.columns.iter().any(|(schema, _)| schema.index_of(name).is_ok());
         snapshot.check_encrypted(&|name| target.index_of(name).is_ok() || comes(name))?;
@@ -112,12 +112,13 @@ impl Merge {
         }
         let journal = self.dataset.journal();
         let observed = &snapshot.observed;
-        let segments = Segments::load(journal, &observed.head, observed.diverged, parquet.encryption.as_ref()).await?;
-        let forgotten = Arc::new(Forgotten::load(journal, &observed.head).await?);
-        let marks = marks(snapshot.observed.head.meta.get(TRUNCATED))?;
+        let segments =
+            KeySegments::load(journal, &observed.head, observed.diverged, parquet.encryption.as_ref()).await?;
+        let forgotten = Arc::new(ErasedKeys::load(journal, &observed.head).await?);
+        let marks = marks(snapshot.observed.head.properties.get(TRUNCATED))?;
         let truncated_before = marks.iter().map(|(_, mark)| mark.clone()).max();
         let partition_by = partition_by.into_iter().filter(|n| target.index_of(n).is_ok()).collect();
-        let mut prepared = Prepared {
+        let mut prepared = MergeContext {
             spelling: snapshot.folder_spelling()?,
             log_servers: log_servers(&snapshot, taken)?,
             snapshot,
@@ -134,24 +135,24 @@ impl Merge {
             session,
             memory: None,
             set: ChangeSet::default(),
-            tables: Tables::default(),
+            tables: TargetRows::default(),
             sorted: Arc::default(),
             kept: HashMap::new(),
-            covers: Covers::default(),
-            slices: SliceState::new(marks),
-            retracting: Retracting::default(),
+            covers: KeyCoverage::default(),
+            periods: PeriodsInRun::new(marks),
+            retracting: PartRetractions::default(),
         };
-        self.begin_slices(&mut prepared)?;
-        if self.slices.is_some() && !report.widened_columns.is_empty() {
-            if prepared.slices.all.iter().any(|s| s.base == SliceBase::Rebuilt) {
+        self.begin_periods(&mut prepared)?;
+        if self.periods.is_some() && !report.widened_columns.is_empty() {
+            if prepared.periods.all.iter().any(|s| s.base == PeriodBase::Rebuilt) {
                 let message = format!(
                     "the column `{}` would become wider in the periods that are built anew, and not in the others",
                     report.widened_columns[0]
                 );
                 return Err(Error::data("NoCommonType", message));
             }
-            for at in 0..prepared.slices.all.len() {
-                self.open_slice(&mut prepared, at).await?;
+            for at in 0..prepared.periods.all.len() {
+                self.open_period(&mut prepared, at).await?;
             }
         }
         Ok(prepared)
@@ -180,8 +181,8 @@ impl Merge {
 
     /// The table's files and columns. Of a table with slices no file is opened here, if its columns are known without it, and the
     /// column that names the slices is left out.
-    async fn known(&self, snapshot: &Snapshot) -> Result<(Vec<OpenFile>, SchemaRef)> {
-        let Some(slices) = &self.slices else {
+    async fn known(&self, snapshot: &TableVersion) -> Result<(Vec<OpenFile>, SchemaRef)> {
+        let Some(periods) = &self.periods else {
             let files = snapshot.open_files().await?;
             let has = snapshot.schema(&files)?;
             return Ok((files, has));
@@ -194,12 +195,12 @@ impl Merge {
                 (files, has)
             }
         };
-        let rest: Vec<_> = has.fields().iter().filter(|f| *f.name() != slices.column).cloned().collect();
+        let rest: Vec<_> = has.fields().iter().filter(|f| *f.name() != periods.column).cloned().collect();
         Ok((files, Arc::new(Schema::new(rest))))
     }
 
     /// Goes on to the next part of the records.
-    pub(crate) fn enter(&self, p: &mut Prepared, part: Encoded, report: &mut MergeReport) -> Result<()> {
+    pub(crate) fn enter(&self, p: &mut MergeContext, part: EncodedPart, report: &mut MergeReport) -> Result<()> {
         (p.set, p.tables, p.covers, p.kept) = (part.set, part.tables, part.covers, HashMap::new());
         p.memory = Some(part.memory);
         report.verdicts.duplicate += p.set.duplicates;
@@ -208,7 +209,7 @@ impl Merge {
             p.truncated = p.truncated.take().max(Some(newest.clone()));
             p.truncates = (p.set.truncates.clone(), p.set.truncate_records);
         }
-        let anew = p.slices.all.iter().any(|s| s.base == SliceBase::Rebuilt);
+        let anew = p.periods.all.iter().any(|s| s.base == PeriodBase::Rebuilt);
         if p.truncated != p.truncated_before || !p.truncates.0.is_empty() || anew {
             // A truncate is about all keys, so those whose rows do not say their order are looked at too. So is a slice that is built
             // anew.
@@ -217,18 +218,18 @@ impl Merge {
             }
         }
         p.enter_retractions();
-        p.slices.timelines.clear();
-        follow_moves(&mut p.set, &p.segments, &mut p.slices.timelines)?;
-        p.kept = p.slices.timelines.iter().filter_map(|(key, t)| Some((*key, t.at(0)?.clone()))).collect();
+        p.periods.timelines.clear();
+        follow_key_changes(&mut p.set, &p.segments, &mut p.periods.timelines)?;
+        p.kept = p.periods.timelines.iter().filter_map(|(key, t)| Some((*key, t.at(0)?.clone()))).collect();
         p.sorted = Arc::new(p.set.keys.sorted());
-        p.slices.enter_part(p.set.records.len());
+        p.periods.enter_part(p.set.records.len());
         Ok(())
     }
 
-    fn check_drift(&self, snapshot: &Snapshot) -> Result<()> {
-        let Some(made) = snapshot.observed.head.meta.get(SPEC) else { return Ok(()) };
-        let column = self.slices.as_ref().map(|slices| &slices.column);
-        match (made.get(SLICES).and_then(Value::as_str), column) {
+    fn check_drift(&self, snapshot: &TableVersion) -> Result<()> {
+        let Some(made) = snapshot.observed.head.properties.get(SPEC) else { return Ok(()) };
+        let column = self.periods.as_ref().map(|periods| &periods.column);
+        match (made.get(PERIOD_COLUMN).and_then(Value::as_str), column) {
             (Some(then), Some(now)) if then == now => {}
             (None, None) => {}
             (Some(then), None) => {
@@ -253,14 +254,14 @@ impl Merge {
         Ok(())
     }
 
-    fn partition_by(&self, snapshot: &Snapshot) -> Result<Vec<String>> {
-        if let Some(slices) = &self.slices {
+    fn partition_by(&self, snapshot: &TableVersion) -> Result<Vec<String>> {
+        if let Some(periods) = &self.periods {
             let has: Vec<String> = snapshot.partition_columns().iter().map(|(n, _)| n.clone()).collect();
             let rest = match self.options.partition_by.is_empty() {
-                true => has.into_iter().filter(|n| *n != slices.column).collect(),
+                true => has.into_iter().filter(|n| *n != periods.column).collect(),
                 false => self.options.partition_by.clone(),
             };
-            let all: Vec<String> = std::iter::once(slices.column.clone()).chain(rest.iter().cloned()).collect();
+            let all: Vec<String> = std::iter::once(periods.column.clone()).chain(rest.iter().cloned()).collect();
             snapshot.check_partitioning(&all, WriteMode::Append)?;
             return Ok(rest);
         }
@@ -272,7 +273,7 @@ impl Merge {
     }
 
     /// The target's columns, then the records' new ones; partition columns last.
-    fn target_schema(&self, has: &SchemaRef, taken: &Taken, partition_by: &[String]) -> Result<SchemaRef> {
+    fn target_schema(&self, has: &SchemaRef, taken: &InputSummary, partition_by: &[String]) -> Result<SchemaRef> {
         if let Some(name) = self.spec.drop_columns.iter().find(|c| has.index_of(c).is_ok()) {
             return Err(Error::usage(
                 "InvalidSpec",
@@ -282,8 +283,8 @@ impl Merge {
         let mut schema = has.clone();
         for (columns, file) in &taken.columns {
             let stored = without(columns, &self.spec.drop_columns);
-            if let Some(slices) = &self.slices
-                && let Some(field) = stored.fields().iter().find(|f| f.name().eq_ignore_ascii_case(&slices.column))
+            if let Some(periods) = &self.periods
+                && let Some(field) = stored.fields().iter().find(|f| f.name().eq_ignore_ascii_case(&periods.column))
             {
                 let message = format!(
                     "records have a column `{}`, which is the folder column of the table's states: name that another way, or drop it",
@@ -318,26 +319,26 @@ impl Merge {
 
 /// A part of the records, checked and brought together by key.
 #[derive(Debug)]
-pub(crate) struct Encoded {
+pub(crate) struct EncodedPart {
     set: ChangeSet,
-    tables: Tables,
-    covers: Covers,
+    tables: TargetRows,
+    covers: KeyCoverage,
     memory: MemoryReservation,
     /// Records of forgotten keys, which are in none of it.
     forgotten: u64,
 }
 
-impl Encoded {
+impl EncodedPart {
     /// # Errors
     /// Those of [`ChangeSet::new`].
     pub(crate) fn new(
-        part: Part,
+        part: InputPart,
         (spec, partition_by): (&MergeSpec, &[String]),
         bad_rows: BadRows,
         target: &SchemaRef,
-        forgotten: &Forgotten,
+        forgotten: &ErasedKeys,
     ) -> Result<Self> {
-        let mut tables = Tables::default();
+        let mut tables = TargetRows::default();
         let (batches, forgotten) = forgotten.without_all(part.batches, spec)?;
         let set = ChangeSet::new(batches, (spec, partition_by), bad_rows, target, &mut tables)?;
         Ok(Self { set, tables, covers: part.covers, memory: part.memory, forgotten })
@@ -349,13 +350,13 @@ impl Encoded {
 }
 
 /// Adds the keys that key updates lead to, and finds what is kept of all keys, until no key is new.
-fn follow_moves(set: &mut ChangeSet, segments: &Segments, kept: &mut HashMap<u32, Timeline>) -> Result<()> {
+fn follow_key_changes(set: &mut ChangeSet, segments: &KeySegments, kept: &mut HashMap<u32, KeyTimeline>) -> Result<()> {
     let mut from = 0;
     while from < set.keys.len() {
         let before = set.keys.len();
         segments.find(&set.keys, from, kept)?;
         let mut next = BTreeSet::new();
-        for kept in kept.values().flat_map(Timeline::all) {
+        for kept in kept.values().flat_map(KeyTimeline::all) {
             next.extend(kept.moved_to()?);
         }
         for to in &next {
@@ -371,7 +372,7 @@ fn follow_moves(set: &mut ChangeSet, segments: &Segments, kept: &mut HashMap<u32
 /// # Errors
 /// Those of the journal.
 pub async fn merged_by(dataset: &Dataset) -> Result<Option<(Vec<String>, Vec<String>)>> {
-    let spec = stored_spec(&dataset.journal().head().await?.meta)?;
+    let spec = stored_spec(&dataset.journal().head().await?.properties)?;
     Ok(spec.map(|spec| (spec.key, spec.order)))
 }
 
@@ -380,8 +381,8 @@ pub async fn merged_by(dataset: &Dataset) -> Result<Option<(Vec<String>, Vec<Str
 ///
 /// # Errors
 /// `Diverged` if the fact cannot be read.
-pub fn stored_spec(facts: &BTreeMap<String, Value>) -> Result<Option<MergeSpec>> {
-    let Some(made) = facts.get(SPEC) else { return Ok(None) };
+pub fn stored_spec(properties: &BTreeMap<String, Value>) -> Result<Option<MergeSpec>> {
+    let Some(made) = properties.get(SPEC) else { return Ok(None) };
     let columns = |what: &str| -> Vec<String> {
         let names = made.get(what).and_then(Value::as_array).into_iter().flatten();
         names.filter_map(Value::as_str).map(str::to_owned).collect()
@@ -392,19 +393,19 @@ pub fn stored_spec(facts: &BTreeMap<String, Value>) -> Result<Option<MergeSpec>>
 }
 
 /// The column that names the states of a table, where it holds several.
-pub(crate) fn sliced_by(facts: &BTreeMap<String, Value>) -> Option<&str> {
-    facts.get(SPEC)?.get(SLICES)?.as_str()
+pub(crate) fn period_column_of(properties: &BTreeMap<String, Value>) -> Option<&str> {
+    properties.get(SPEC)?.get(PERIOD_COLUMN)?.as_str()
 }
 
 /// The marks of truncates by slice; that of a table without slices is under 0.
-fn marks(fact: Option<&Value>) -> Result<Vec<(i64, Order)>> {
-    let mark = |hex: &str| Ok(Order::from_bytes(&unhex(hex)?));
-    match fact {
+fn marks(property: Option<&Value>) -> Result<Vec<(i64, RecordOrder)>> {
+    let mark = |hex: &str| Ok(RecordOrder::from_bytes(&unhex(hex)?));
+    match property {
         Some(Value::String(hex)) => Ok(vec![(0, mark(hex)?)]),
         Some(Value::Object(by_slice)) => {
-            let of_slice = |(slice, hex): (&String, &Value)| {
-                let slice = slice.parse().map_err(|e| damaged_mark().with_source(e))?;
-                Ok((slice, mark(hex.as_str().unwrap_or_default())?))
+            let of_slice = |(period, hex): (&String, &Value)| {
+                let period = period.parse().map_err(|e| damaged_mark().with_source(e))?;
+                Ok((period, mark(hex.as_str().unwrap_or_default())?))
             };
             let mut marks = by_slice.iter().map(of_slice).collect::<Result<Vec<_>>>()?;
             marks.sort();
@@ -425,11 +426,11 @@ fn unhex(text: &str) -> Result<Vec<u8>> {
 }
 
 /// What the journal is to know of the servers that records came from; what was known of them when they came has to be so still.
-fn log_servers(snapshot: &Snapshot, taken: &Taken) -> Result<Option<Value>> {
+fn log_servers(snapshot: &TableVersion, taken: &InputSummary) -> Result<Option<Value>> {
     let Some(epochs) = &taken.epochs else { return Ok(None) };
-    if !epochs.is_of(snapshot.observed.head.meta.get(LOG_SERVERS)) {
+    if !epochs.is_of(snapshot.observed.head.properties.get(LOG_SERVERS)) {
         let message = "another run has met other servers since the records were read; run again";
         return Err(Error::conflict("Conflict", message));
     }
-    epochs.fact().map(Some)
+    epochs.property().map(Some)
 }

@@ -2,10 +2,10 @@ use std::collections::{BTreeMap, HashSet};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use biscuit_change::Refused;
+use biscuit_change::RefusedRecord;
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{Dataset, Snapshot};
-use biscuit_journal::{Head, Journal};
+use biscuit_dataset::{Dataset, TableVersion};
+use biscuit_journal::{Journal, TableHead};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -17,15 +17,15 @@ const MOST_FILES: usize = 32;
 /// A record in the quarantine of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Quarantined {
+pub struct QuarantinedRecord {
     /// The version that put it there.
     pub version: u64,
     /// What was refused, and why.
-    pub refused: Refused,
+    pub refused: RefusedRecord,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Line {
+struct QuarantineLine {
     version: u64,
     file: String,
     row: u64,
@@ -44,49 +44,49 @@ fn damaged() -> Error {
     Error::data("Diverged", "the quarantine cannot be read")
 }
 
-fn to_line(q: &Quarantined) -> Result<String> {
-    let Refused { file, row, code, column, message, raw } = q.refused.clone();
+fn to_line(q: &QuarantinedRecord) -> Result<String> {
+    let RefusedRecord { file, row, code, column, message, raw } = q.refused.clone();
     let (raw, raw_base64) = match String::from_utf8(raw) {
         Ok(text) => (Some(text), None),
         Err(e) => (None, Some(STANDARD.encode(e.into_bytes()))),
     };
-    let line = Line { version: q.version, file, row, code, column, message, raw, raw_base64 };
+    let line = QuarantineLine { version: q.version, file, row, code, column, message, raw, raw_base64 };
     serde_json::to_string(&line).map_err(|e| Error::internal("a record for the quarantine").with_source(e))
 }
 
-fn from_line(line: &str) -> Result<Quarantined> {
-    let l: Line = serde_json::from_str(line).map_err(|e| damaged().with_source(e))?;
+fn from_line(line: &str) -> Result<QuarantinedRecord> {
+    let l: QuarantineLine = serde_json::from_str(line).map_err(|e| damaged().with_source(e))?;
     let raw = match (l.raw, l.raw_base64) {
         (Some(text), _) => text.into_bytes(),
         (None, Some(text)) => STANDARD.decode(text).map_err(|e| damaged().with_source(e))?,
         (None, None) => vec![],
     };
-    let refused = Refused { file: l.file, row: l.row, code: l.code, column: l.column, message: l.message, raw };
-    Ok(Quarantined { version: l.version, refused })
+    let refused = RefusedRecord { file: l.file, row: l.row, code: l.code, column: l.column, message: l.message, raw };
+    Ok(QuarantinedRecord { version: l.version, refused })
 }
 
 /// The quarantine of one version of a table.
 #[derive(Debug, Default)]
-pub(crate) struct Quarantine {
+pub(crate) struct QuarantineFile {
     names: Vec<String>,
-    records: Vec<Quarantined>,
+    records: Vec<QuarantinedRecord>,
 }
 
 /// What a run does to the quarantine: files to drop and one to write.
 #[derive(Debug, Default)]
-pub(crate) struct Change {
+pub(crate) struct QuarantineUpdate {
     pub(crate) drop: Vec<String>,
     pub(crate) write: Option<(String, Bytes)>,
 }
 
-impl Change {
+impl QuarantineUpdate {
     pub(crate) fn is_empty(&self) -> bool {
         self.drop.is_empty() && self.write.is_none()
     }
 }
 
-impl Quarantine {
-    pub(crate) async fn load(journal: &Journal, head: &Head) -> Result<Self> {
+impl QuarantineFile {
+    pub(crate) async fn load(journal: &Journal, head: &TableHead) -> Result<Self> {
         let mut all = Self::default();
         for (name, file) in head.state.iter().filter(|(n, _)| n.starts_with(QUARANTINE)) {
             let bytes = journal.read_state(head, file).await?;
@@ -100,43 +100,48 @@ impl Quarantine {
     }
 
     /// Puts these records aside too; those that are there already, from an earlier attempt, are not put there twice.
-    pub(crate) fn add(self, refused: Vec<Refused>, version: u64) -> Result<Change> {
+    pub(crate) fn add(self, refused: Vec<RefusedRecord>, version: u64) -> Result<QuarantineUpdate> {
         let known: HashSet<(&str, u64, &[u8])> = self.records.iter().map(|q| identity(&q.refused)).collect();
-        let mut new: BTreeMap<(String, u64, Vec<u8>), Quarantined> = BTreeMap::new();
+        let mut new: BTreeMap<(String, u64, Vec<u8>), QuarantinedRecord> = BTreeMap::new();
         for refused in refused.into_iter().filter(|r| !known.contains(&identity(r))) {
             let (file, row, raw) = identity(&refused);
-            new.entry((file.to_owned(), row, raw.to_vec())).or_insert(Quarantined { version, refused });
+            new.entry((file.to_owned(), row, raw.to_vec())).or_insert(QuarantinedRecord { version, refused });
         }
         if new.is_empty() {
-            return Ok(Change::default());
+            return Ok(QuarantineUpdate::default());
         }
         let (drop, mut all) = if self.names.len() < MOST_FILES { (vec![], vec![]) } else { (self.names, self.records) };
         all.extend(new.into_values());
-        Ok(Change { drop, write: Some(file(&all, version)?) })
+        Ok(QuarantineUpdate { drop, write: Some(file(&all, version)?) })
     }
 
     /// Takes away the records that were tried again and not refused again.
-    pub(crate) fn take(self, tried: &[Refused], refused: &[Refused], version: u64) -> Result<Change> {
+    pub(crate) fn take(
+        self,
+        tried: &[RefusedRecord],
+        refused: &[RefusedRecord],
+        version: u64,
+    ) -> Result<QuarantineUpdate> {
         let tried: HashSet<(&str, u64, &[u8])> = tried.iter().map(identity).collect();
         let again: HashSet<(&str, u64, &[u8])> = refused.iter().map(identity).collect();
-        let stays = |q: &&Quarantined| {
+        let stays = |q: &&QuarantinedRecord| {
             let identity = identity(&q.refused);
             !tried.contains(&identity) || again.contains(&identity)
         };
-        let left: Vec<Quarantined> = self.records.iter().filter(stays).cloned().collect();
+        let left: Vec<QuarantinedRecord> = self.records.iter().filter(stays).cloned().collect();
         if left.len() == self.records.len() {
-            return Ok(Change::default());
+            return Ok(QuarantineUpdate::default());
         }
         let write = if left.is_empty() { None } else { Some(file(&left, version)?) };
-        Ok(Change { drop: self.names, write })
+        Ok(QuarantineUpdate { drop: self.names, write })
     }
 }
 
-fn identity(r: &Refused) -> (&str, u64, &[u8]) {
+fn identity(r: &RefusedRecord) -> (&str, u64, &[u8]) {
     (&r.file, r.row, &r.raw)
 }
 
-fn file(records: &[Quarantined], version: u64) -> Result<(String, Bytes)> {
+fn file(records: &[QuarantinedRecord], version: u64) -> Result<(String, Bytes)> {
     let mut text = String::new();
     for q in records {
         text.push_str(&to_line(q)?);
@@ -150,11 +155,15 @@ fn file(records: &[Quarantined], version: u64) -> Result<(String, Bytes)> {
 ///
 /// # Errors
 /// Those of the journal.
-pub async fn put_aside(journal: &Journal, head: &Head, refused: Vec<Refused>) -> Result<Vec<(String, Option<Bytes>)>> {
+pub async fn quarantine_records(
+    journal: &Journal,
+    head: &TableHead,
+    refused: Vec<RefusedRecord>,
+) -> Result<Vec<(String, Option<Bytes>)>> {
     if refused.is_empty() {
         return Ok(vec![]);
     }
-    let change = Quarantine::load(journal, head).await?.add(refused, head.version + 1)?;
+    let change = QuarantineFile::load(journal, head).await?.add(refused, head.version + 1)?;
     let write = change.write.map(|(name, bytes)| (name, Some(bytes)));
     Ok(change.drop.into_iter().map(|name| (name, None)).chain(write).collect())
 }
@@ -163,18 +172,18 @@ pub async fn put_aside(journal: &Journal, head: &Head, refused: Vec<Refused>) ->
 ///
 /// # Errors
 /// `Conflict` if another run was first; `NoFileKeys` for files of other writers that are encrypted as a whole; those of the journal.
-pub async fn discard(dataset: &Dataset, records: &[Refused]) -> Result<u64> {
+pub async fn discard(dataset: &Dataset, records: &[RefusedRecord]) -> Result<u64> {
     let (journal, snapshot) = (dataset.journal(), dataset.observe().await?);
     let head = &snapshot.observed.head;
-    let change = Quarantine::load(journal, head).await?.take(records, &[], head.version + 1)?;
+    let change = QuarantineFile::load(journal, head).await?.take(records, &[], head.version + 1)?;
     if change.is_empty() {
         return Ok(head.version);
     }
     // Files of other writers become the table's own by any commit.
     let snapshot = snapshot.looked_at(&[]).await?;
     let mut replace = journal.replace(&snapshot.observed);
-    let (name, encrypted) = snapshot.encrypted_fact();
-    replace.with_meta(name, encrypted);
+    let (name, encrypted) = snapshot.encrypted_property();
+    replace.with_properties(name, encrypted);
     change.drop.iter().for_each(|name| replace.without_state(name));
     if let Some((name, content)) = change.write {
         replace.with_state(&name, content).await?;
@@ -187,9 +196,9 @@ pub async fn discard(dataset: &Dataset, records: &[Refused]) -> Result<u64> {
 ///
 /// # Errors
 /// Those of the journal.
-pub async fn quarantined(dataset: &Dataset) -> Result<Vec<Quarantined>> {
-    let read = |snapshot: Snapshot| async move {
-        Ok(Quarantine::load(dataset.journal(), &snapshot.observed.head).await?.records)
+pub async fn quarantined(dataset: &Dataset) -> Result<Vec<QuarantinedRecord>> {
+    let read = |snapshot: TableVersion| async move {
+        Ok(QuarantineFile::load(dataset.journal(), &snapshot.observed.head).await?.records)
     };
     dataset.read(read).await
 }

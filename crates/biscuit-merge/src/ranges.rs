@@ -1,15 +1,15 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use biscuit_change::{ChangeBatch, Op};
+use biscuit_change::{ChangeBatch, ChangeOp};
 use biscuit_core::{Error, Result};
-use biscuit_rewrite::{Rows, Spill};
+use biscuit_rewrite::{BufferedRows, SpillFolder};
 use datafusion::arrow::array::Array;
 use datafusion::execution::memory_pool::MemoryReservation;
 use hashbrown::HashSet;
 
-use crate::covers::Covers;
-use crate::encode::{Encoder, Purpose, Values, as_integer};
+use crate::covers::KeyCoverage;
+use crate::encode::{SingleColumnKeys, TupleEncoder, TuplePurpose, as_integer};
 
 /// Ranges that records are divided into where nobody knows how many records there are, and the most.
 pub(crate) const RANGES: usize = 64;
@@ -21,24 +21,24 @@ pub(crate) const EACH: usize = 256;
 
 /// Some of the records, all that there are of their keys.
 #[derive(Debug)]
-pub(crate) struct Part {
+pub(crate) struct InputPart {
     pub(crate) batches: Vec<ChangeBatch>,
-    pub(crate) covers: Covers,
+    pub(crate) covers: KeyCoverage,
     /// What they take of the session's budget.
     pub(crate) memory: MemoryReservation,
 }
 
 /// The parts of a run. The first one has all truncates.
 #[derive(Debug)]
-pub(crate) enum Parts {
+pub(crate) enum InputParts {
     /// All is in memory.
     Whole(Option<(Vec<ChangeBatch>, MemoryReservation)>),
-    Ranges(Ranges),
+    Ranges(SpilledRanges),
 }
 
-impl Parts {
+impl InputParts {
     /// Whether there are several parts, so that what comes of them does not fit into memory either.
-    pub(crate) fn on_disk(&self) -> Option<&Arc<Spill>> {
+    pub(crate) fn on_disk(&self) -> Option<&Arc<SpillFolder>> {
         match self {
             Self::Whole(_) => None,
             Self::Ranges(ranges) => Some(&ranges.spill),
@@ -48,15 +48,15 @@ impl Parts {
     /// Says which further keys are to be worked on together, before the first range is taken.
     pub(crate) fn tie(&mut self, keys: HashSet<Vec<u8>>) {
         if let Self::Ranges(ranges) = self {
-            Arc::make_mut(&mut ranges.tied).extend(keys);
+            Arc::make_mut(&mut ranges.linked).extend(keys);
         }
     }
 
     /// The next part: first the one with the truncates, then by key.
-    pub(crate) fn next(&mut self, key: &[String]) -> Result<Option<Part>> {
+    pub(crate) fn next(&mut self, key: &[String]) -> Result<Option<InputPart>> {
         match self {
             Self::Whole(all) => {
-                Ok(all.take().map(|(batches, memory)| Part { batches, covers: Covers::default(), memory }))
+                Ok(all.take().map(|(batches, memory)| InputPart { batches, covers: KeyCoverage::default(), memory }))
             }
             Self::Ranges(ranges) => ranges.next(key),
         }
@@ -65,55 +65,55 @@ impl Parts {
 
 /// Records on the disk.
 #[derive(Debug)]
-pub(crate) struct Ranges {
-    pub(crate) spill: Arc<Spill>,
+pub(crate) struct SpilledRanges {
+    pub(crate) spill: Arc<SpillFolder>,
     limit: usize,
     /// The session's budget; nothing of it is held here.
     memory: MemoryReservation,
-    pub(crate) bounds: Arc<Bounds>,
-    truncates: Option<Vec<Rows>>,
-    ranges: VecDeque<Range>,
+    pub(crate) bounds: Arc<RangeBounds>,
+    truncates: Option<Vec<BufferedRows>>,
+    ranges: VecDeque<SpilledRange>,
     /// Keys that key updates tie to others, and their records.
-    tied: Arc<HashSet<Vec<u8>>>,
-    of_tied: Option<Vec<Rows>>,
+    linked: Arc<HashSet<Vec<u8>>>,
+    of_linked: Option<Vec<BufferedRows>>,
 }
 
 /// The first key of every range but the first.
 #[derive(Debug)]
-pub(crate) struct Bounds {
+pub(crate) struct RangeBounds {
     keys: Vec<Vec<u8>>,
     /// The same, if all are integers.
     integers: Option<Vec<i64>>,
 }
 
 #[derive(Debug, Default)]
-struct Range {
+struct SpilledRange {
     from: Option<Vec<u8>>,
     to: Option<Vec<u8>>,
-    parts: Vec<Rows>,
+    parts: Vec<BufferedRows>,
     /// Bytes that its records take in memory.
     bytes: usize,
     /// Some of its keys, spread over all of it.
     sample: Vec<Vec<u8>>,
 }
 
-impl Ranges {
-    pub(crate) fn new(bounds: Bounds, limit: usize, memory: MemoryReservation) -> Result<Self> {
+impl SpilledRanges {
+    pub(crate) fn new(bounds: RangeBounds, limit: usize, memory: MemoryReservation) -> Result<Self> {
         Ok(Self {
-            spill: Spill::new()?,
+            spill: SpillFolder::new()?,
             limit,
             memory,
             truncates: Some(vec![]),
             ranges: bounds.ranges(None, None),
             bounds: Arc::new(bounds),
-            tied: Arc::default(),
-            of_tied: Some(vec![]),
+            linked: Arc::default(),
+            of_linked: Some(vec![]),
         })
     }
 
-    pub(crate) fn take_in(&mut self, divided: &Divided) {
-        if !divided.tied.is_empty() {
-            Arc::make_mut(&mut self.tied).extend(divided.tied.iter().cloned());
+    pub(crate) fn take_in(&mut self, divided: &DividedBatch) {
+        if !divided.linked.is_empty() {
+            Arc::make_mut(&mut self.linked).extend(divided.linked.iter().cloned());
         }
         self.truncates.get_or_insert_default().extend(divided.truncates.clone());
         for (range, part) in &divided.parts {
@@ -121,10 +121,10 @@ impl Ranges {
         }
     }
 
-    fn next(&mut self, key: &[String]) -> Result<Option<Part>> {
+    fn next(&mut self, key: &[String]) -> Result<Option<InputPart>> {
         if let Some(truncates) = self.truncates.take() {
             // No key is in it.
-            let none = Covers { to: Some(vec![]), ..Covers::default() };
+            let none = KeyCoverage { to: Some(vec![]), ..KeyCoverage::default() };
             return Ok(Some(self.part(&truncates, none)?));
         }
         while let Some(range) = self.ranges.pop_front() {
@@ -133,21 +133,21 @@ impl Ranges {
             }
             return Ok(Some(self.join(range, key)?));
         }
-        let Some(tied) = self.of_tied.take() else { return Ok(None) };
-        let covers = Covers { tied: self.tied.clone(), is_tied: true, ..Covers::default() };
-        Ok(Some(self.part(&tied, covers)?))
+        let Some(linked) = self.of_linked.take() else { return Ok(None) };
+        let covers = KeyCoverage { linked: self.linked.clone(), is_linked: true, ..KeyCoverage::default() };
+        Ok(Some(self.part(&linked, covers)?))
     }
 
     /// Reads records, which count against the budget from then on. It is not asked whether they fit: they are as few as can be
     /// worked on together.
-    fn part(&self, rows: &[Rows], covers: Covers) -> Result<Part> {
+    fn part(&self, rows: &[BufferedRows], covers: KeyCoverage) -> Result<InputPart> {
         let memory = self.memory.new_empty();
         memory.grow(rows.iter().map(bytes_of).sum());
-        Ok(Part { batches: read(rows)?, covers, memory })
+        Ok(InputPart { batches: read(rows)?, covers, memory })
     }
 
     /// Divides a range that is too large by what is known of its keys; answers false if they are all one.
-    fn split(&mut self, range: &Range, key: &[String]) -> Result<bool> {
+    fn split(&mut self, range: &SpilledRange, key: &[String]) -> Result<bool> {
         let bounds = bounds(&range.sample, ranges_for(range.bytes, self.limit));
         if bounds.keys.is_empty() {
             return Ok(false);
@@ -166,41 +166,41 @@ impl Ranges {
     }
 
     /// A range with those behind it, as long as they fit into memory together.
-    fn join(&mut self, mut range: Range, key: &[String]) -> Result<Part> {
+    fn join(&mut self, mut range: SpilledRange, key: &[String]) -> Result<InputPart> {
         while let Some(next) = self.ranges.pop_front_if(|next| range.bytes + next.bytes <= self.limit) {
             range.to = next.to;
             range.parts.extend(next.parts);
             range.bytes += next.bytes;
         }
-        let covers = Covers { from: range.from, to: range.to, tied: self.tied.clone(), is_tied: false };
+        let covers = KeyCoverage { from: range.from, to: range.to, linked: self.linked.clone(), is_linked: false };
         let part = self.part(&range.parts, covers)?;
-        if self.tied.is_empty() {
+        if self.linked.is_empty() {
             return Ok(part);
         }
-        let Part { batches, covers, memory } = part;
+        let InputPart { batches, covers, memory } = part;
         let mut own = Vec::with_capacity(batches.len());
         for batch in batches {
-            let encoder = Encoder::new(&batch.rows, key, Purpose::Key, &batch.file)?;
+            let encoder = TupleEncoder::new(&batch.rows, key, TuplePurpose::Key, &batch.file)?;
             let mut bytes = Vec::new();
-            let mut is_tied = |row: &u32| {
+            let mut is_linked = |row: &u32| {
                 bytes.clear();
-                encoder.encode(*row as usize, &mut bytes).is_ok() && self.tied.contains(&bytes)
+                encoder.encode(*row as usize, &mut bytes).is_ok() && self.linked.contains(&bytes)
             };
-            let (tied, rest): (Vec<u32>, Vec<u32>) = rows_of(&batch).partition(&mut is_tied);
-            if tied.is_empty() {
+            let (linked, rest): (Vec<u32>, Vec<u32>) = rows_of(&batch).partition(&mut is_linked);
+            if linked.is_empty() {
                 own.push(batch);
                 continue;
             }
-            let tied = self.spill.write(&batch.pick(&tied)?.pack()?)?;
-            self.of_tied.get_or_insert_default().push(tied);
+            let linked = self.spill.write(&batch.pick(&linked)?.pack()?)?;
+            self.of_linked.get_or_insert_default().push(linked);
             own.push(batch.pick(&rest)?);
         }
-        Ok(Part { batches: own, covers, memory })
+        Ok(InputPart { batches: own, covers, memory })
     }
 }
 
-impl Range {
-    fn take_in(&mut self, piece: &Piece) {
+impl SpilledRange {
+    fn take_in(&mut self, piece: &SpilledBatch) {
         self.bytes += bytes_of(&piece.rows);
         self.parts.push(piece.rows.clone());
         self.sample.extend(piece.sample.iter().cloned());
@@ -208,21 +208,26 @@ impl Range {
 }
 
 /// Bytes that records take in memory while they are worked on.
-fn bytes_of(rows: &Rows) -> usize {
+fn bytes_of(rows: &BufferedRows) -> usize {
     rows.memory() + EACH * rows.len()
 }
 
 /// Records of one batch that are in one range, on the disk.
 #[derive(Debug)]
-struct Piece {
-    rows: Rows,
+struct SpilledBatch {
+    rows: BufferedRows,
     sample: Vec<Vec<u8>>,
 }
 
 /// Puts the records of each range on the disk; all are brought into the order of the ranges at once.
-fn pieces(batch: &ChangeBatch, ranges: &[Vec<u32>], key: &[String], spill: &Arc<Spill>) -> Result<Vec<(usize, Piece)>> {
+fn pieces(
+    batch: &ChangeBatch,
+    ranges: &[Vec<u32>],
+    key: &[String],
+    spill: &Arc<SpillFolder>,
+) -> Result<Vec<(usize, SpilledBatch)>> {
     let picked = batch.pick(&ranges.concat())?;
-    let encoder = Encoder::new(&picked.rows, key, Purpose::Key, &format!("`{}`", batch.file))?;
+    let encoder = TupleEncoder::new(&picked.rows, key, TuplePurpose::Key, &format!("`{}`", batch.file))?;
     let counts: Vec<usize> = ranges.iter().map(Vec::len).filter(|rows| *rows > 0).collect();
     let mut written = spill.write_parts(&picked.pack()?, &counts)?.into_iter();
     let (mut pieces, mut at) = (Vec::with_capacity(counts.len()), 0);
@@ -232,72 +237,77 @@ fn pieces(batch: &ChangeBatch, ranges: &[Vec<u32>], key: &[String], spill: &Arc<
         let mut sample = Vec::new();
         sample_of(&picked.ops, &encoder, own, 8, &mut sample);
         let rows = written.next().ok_or_else(|| Error::internal("a range was not written"))?;
-        pieces.push((range, Piece { rows, sample }));
+        pieces.push((range, SpilledBatch { rows, sample }));
     }
     Ok(pieces)
 }
 
 /// A batch, divided by range.
 #[derive(Debug)]
-pub(crate) struct Divided {
-    tied: Vec<Vec<u8>>,
-    truncates: Option<Rows>,
-    parts: Vec<(usize, Piece)>,
+pub(crate) struct DividedBatch {
+    linked: Vec<Vec<u8>>,
+    truncates: Option<BufferedRows>,
+    parts: Vec<(usize, SpilledBatch)>,
 }
 
-impl Divided {
-    pub(crate) fn new(batch: &ChangeBatch, key: &[String], bounds: &Bounds, spill: &Arc<Spill>) -> Result<Self> {
-        let tied = tied_keys(batch, key)?;
+impl DividedBatch {
+    pub(crate) fn new(
+        batch: &ChangeBatch,
+        key: &[String],
+        bounds: &RangeBounds,
+        spill: &Arc<SpillFolder>,
+    ) -> Result<Self> {
+        let linked = linked_keys(batch, key)?;
         let (truncates, ranges) = bounds.divide(batch, key)?;
         let truncates = match truncates.is_empty() {
             true => None,
             false => Some(spill.write(&batch.pick(&truncates)?.pack()?)?),
         };
-        Ok(Self { tied, truncates, parts: pieces(batch, &ranges, key, spill)? })
+        Ok(Self { linked, truncates, parts: pieces(batch, &ranges, key, spill)? })
     }
 }
 
 /// Both keys of every key update.
-fn tied_keys(batch: &ChangeBatch, key: &[String]) -> Result<Vec<Vec<u8>>> {
-    if batch.moves.is_empty() {
+fn linked_keys(batch: &ChangeBatch, key: &[String]) -> Result<Vec<Vec<u8>>> {
+    if batch.key_changes.is_empty() {
         return Ok(vec![]);
     }
-    let mut tied = Vec::new();
-    let own = Encoder::new(&batch.rows, key, Purpose::Key, &format!("`{}`", batch.file))?;
-    for m in &batch.moves {
+    let mut linked = Vec::new();
+    let own = TupleEncoder::new(&batch.rows, key, TuplePurpose::Key, &format!("`{}`", batch.file))?;
+    for m in &batch.key_changes {
         // What cannot be encoded is refused when its record is looked at.
-        let other = Encoder::new(&m.key, key, Purpose::Key, "the header of a key update").ok();
+        let other = TupleEncoder::new(&m.key, key, TuplePurpose::Key, "the header of a key update").ok();
         for (encoder, row) in other.iter().map(|e| (e, 0)).chain([(&own, m.row)]) {
             let mut bytes = Vec::new();
             if encoder.encode(row, &mut bytes).is_ok() {
-                tied.push(bytes);
+                linked.push(bytes);
             }
         }
     }
-    Ok(tied)
+    Ok(linked)
 }
 
-impl Bounds {
+impl RangeBounds {
     /// The ranges between two keys.
-    fn ranges(&self, from: Option<Vec<u8>>, to: Option<Vec<u8>>) -> VecDeque<Range> {
+    fn ranges(&self, from: Option<Vec<u8>>, to: Option<Vec<u8>>) -> VecDeque<SpilledRange> {
         let firsts = std::iter::once(from).chain(self.keys.iter().cloned().map(Some));
         let ends = self.keys.iter().cloned().map(Some).chain([to]);
-        firsts.zip(ends).map(|(from, to)| Range { from, to, ..Range::default() }).collect()
+        firsts.zip(ends).map(|(from, to)| SpilledRange { from, to, ..SpilledRange::default() }).collect()
     }
 
     /// The rows of truncates, and those of each range. A row without a key, which is refused later, is in the first.
     fn divide(&self, batch: &ChangeBatch, key: &[String]) -> Result<(Vec<u32>, Vec<Vec<u32>>)> {
         let (mut truncates, mut ranges) = (Vec::new(), vec![Vec::new(); self.keys.len() + 1]);
-        let encoder = Encoder::new(&batch.rows, key, Purpose::Key, &format!("`{}`", batch.file))?;
+        let encoder = TupleEncoder::new(&batch.rows, key, TuplePurpose::Key, &format!("`{}`", batch.file))?;
         let mut bytes = Vec::new();
         for row in rows_of(batch) {
             let at = row as usize;
-            if batch.ops[at] == Op::Truncate {
+            if batch.ops[at] == ChangeOp::Truncate {
                 truncates.push(row);
                 continue;
             }
             let range = match (&self.integers, encoder.values()) {
-                (Some(bounds), Some(Values::Integers(a))) if a.is_valid(at) => {
+                (Some(bounds), Some(SingleColumnKeys::Integers(a))) if a.is_valid(at) => {
                     let value = a.value(at);
                     bounds.partition_point(|b| *b <= value)
                 }
@@ -328,7 +338,7 @@ pub(crate) fn ranges_for(bytes: usize, limit: usize) -> usize {
 const TOGETHER: usize = 1 << 30;
 
 /// Records in portions that take at most `limit` bytes in memory, or are of one batch.
-fn portions(parts: &[Rows], limit: usize) -> impl Iterator<Item = &[Rows]> {
+fn portions(parts: &[BufferedRows], limit: usize) -> impl Iterator<Item = &[BufferedRows]> {
     let mut bytes = 0;
     parts.chunk_by(move |part, next| {
         bytes += bytes_of(part);
@@ -342,11 +352,11 @@ fn portions(parts: &[Rows], limit: usize) -> impl Iterator<Item = &[Rows]> {
 
 /// Records from the disk, those of one file that are alike in one batch: what looks at them later goes through few large
 /// arrays instead of many small ones.
-fn read(parts: &[Rows]) -> Result<Vec<ChangeBatch>> {
-    let (mut out, mut alike, mut bytes) = (Vec::new(), Vec::<Rows>::new(), 0);
-    let mut end = |alike: &mut Vec<Rows>| -> Result<()> {
+fn read(parts: &[BufferedRows]) -> Result<Vec<ChangeBatch>> {
+    let (mut out, mut alike, mut bytes) = (Vec::new(), Vec::<BufferedRows>::new(), 0);
+    let mut end = |alike: &mut Vec<BufferedRows>| -> Result<()> {
         if !alike.is_empty() {
-            out.push(ChangeBatch::unpack(&Rows::concat(alike)?)?);
+            out.push(ChangeBatch::unpack(&BufferedRows::concat(alike)?)?);
         }
         alike.clear();
         Ok(())
@@ -367,24 +377,30 @@ fn read(parts: &[Rows]) -> Result<Vec<ChangeBatch>> {
 pub(crate) fn sample(batches: &[ChangeBatch], key: &[String]) -> Result<Vec<Vec<u8>>> {
     let (mut keys, each) = (Vec::new(), (MOST_RANGES * 64 / batches.len().max(1)).max(1));
     for batch in batches {
-        let encoder = Encoder::new(&batch.rows, key, Purpose::Key, &format!("`{}`", batch.file))?;
+        let encoder = TupleEncoder::new(&batch.rows, key, TuplePurpose::Key, &format!("`{}`", batch.file))?;
         sample_of(&batch.ops, &encoder, 0..batch.ops.len(), each, &mut keys);
     }
     Ok(keys)
 }
 
-fn sample_of(ops: &[Op], encoder: &Encoder, rows: std::ops::Range<usize>, most: usize, out: &mut Vec<Vec<u8>>) {
-    let step = (rows.len() / most).max(1);
+fn sample_of(
+    ops: &[ChangeOp],
+    encoder: &TupleEncoder,
+    rows: std::ops::Range<usize>,
+    maximum: usize,
+    out: &mut Vec<Vec<u8>>,
+) {
+    let step = (rows.len() / maximum).max(1);
     for row in rows.step_by(step) {
         let mut bytes = Vec::new();
-        if ops[row] != Op::Truncate && encoder.encode(row, &mut bytes).is_ok() {
+        if ops[row] != ChangeOp::Truncate && encoder.encode(row, &mut bytes).is_ok() {
             out.push(bytes);
         }
     }
 }
 
 /// Keys that divide those of a sample evenly into so many ranges; none if they are all one.
-pub(crate) fn bounds(sample: &[Vec<u8>], count: usize) -> Bounds {
+pub(crate) fn bounds(sample: &[Vec<u8>], count: usize) -> RangeBounds {
     let mut sorted: Vec<&Vec<u8>> = sample.iter().collect();
     sorted.sort_unstable();
     let mut keys: Vec<Vec<u8>> =
@@ -393,7 +409,7 @@ pub(crate) fn bounds(sample: &[Vec<u8>], count: usize) -> Bounds {
     // Nothing comes before the first key.
     keys.retain(|k| Some(&k) != sorted.first());
     let integers = keys.iter().map(|k| as_integer(k)).collect();
-    Bounds { keys, integers }
+    RangeBounds { keys, integers }
 }
 
 #[cfg(test)]
@@ -404,14 +420,14 @@ mod tests {
 
     #[test]
     fn portions_fit_into_the_limit_or_are_of_one_batch() {
-        let spill = Spill::new().expect("a folder");
+        let spill = SpillFolder::new().expect("a folder");
         let rows = |n: i64| {
             let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(0..n));
             spill.write(&RecordBatch::try_from_iter([("id", ids)]).expect("a batch")).expect("a disk")
         };
         let parts: Vec<_> = [10, 20, 30, 1000, 5, 5].map(rows).into();
         let limit = bytes_of(&parts[0]) + bytes_of(&parts[1]);
-        let sizes = |limit| portions(&parts, limit).map(<[Rows]>::len).collect::<Vec<_>>();
+        let sizes = |limit| portions(&parts, limit).map(<[BufferedRows]>::len).collect::<Vec<_>>();
         assert_eq!(sizes(limit), [2, 1, 1, 2]);
         assert_eq!((sizes(1), sizes(usize::MAX)), (vec![1; 6], vec![6]));
         assert!(portions(&[], 10).next().is_none());

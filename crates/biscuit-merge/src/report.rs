@@ -1,12 +1,12 @@
 use std::collections::BTreeMap;
 
-use biscuit_schema::{Conflict, Losses};
+use biscuit_schema::{ColumnLosses, TypeConflict};
 use serde::{Deserialize, Serialize};
 
 /// What became of every input record; the numbers add up to the input.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
-pub struct Verdicts {
+pub struct RecordVerdicts {
     /// Made a row that was not there.
     pub inserted: u64,
     /// Gave a row its newest state.
@@ -31,7 +31,7 @@ pub struct Verdicts {
     pub quarantined: u64,
     /// Waits for the period that it takes effect in.
     #[serde(skip_serializing_if = "is_zero")]
-    pub waiting: u64,
+    pub pending: u64,
     /// Was of a key that was forgotten, and is neither stored nor put aside.
     #[serde(skip_serializing_if = "is_zero")]
     pub forgotten: u64,
@@ -42,7 +42,7 @@ fn is_zero(n: &u64) -> bool {
     *n == 0
 }
 
-impl Verdicts {
+impl RecordVerdicts {
     /// Adds those of other records.
     pub fn add(&mut self, other: &Self) {
         self.inserted += other.inserted;
@@ -56,7 +56,7 @@ impl Verdicts {
         self.corrected += other.corrected;
         self.ignored += other.ignored;
         self.quarantined += other.quarantined;
-        self.waiting += other.waiting;
+        self.pending += other.pending;
         self.forgotten += other.forgotten;
     }
 
@@ -74,7 +74,7 @@ impl Verdicts {
             corrected,
             ignored,
             quarantined,
-            waiting,
+            pending,
             forgotten,
         } = *self;
         inserted
@@ -88,7 +88,7 @@ impl Verdicts {
             + corrected
             + ignored
             + quarantined
-            + waiting
+            + pending
             + forgotten
     }
 }
@@ -108,7 +108,7 @@ pub struct RowCounts {
     /// Keys whose row is gone, by deletes and truncates.
     pub deleted: u64,
     /// Updated rows that are in another partition now.
-    pub moved: u64,
+    pub repartitioned: u64,
     /// Surplus rows of keys that the target held more than once.
     pub duplicate_target_keys: u64,
 }
@@ -116,7 +116,7 @@ pub struct RowCounts {
 /// Partitions that a run touched, by folder.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
-pub struct Partitions {
+pub struct TouchedPartitions {
     /// Without a file before.
     pub added: Vec<String>,
     /// With files before and after.
@@ -147,9 +147,9 @@ pub struct FileCounts {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
-pub struct SliceReport {
+pub struct PeriodReport {
     /// The value of the slice column.
-    pub slice: String,
+    pub period: String,
     /// Whether this run made it.
     pub is_new: bool,
     /// Rows before the run; of a new slice those that it begins with.
@@ -167,14 +167,14 @@ pub struct SliceReport {
     /// Keys whose row is gone.
     pub deleted: u64,
     /// Its files.
-    pub files: SliceFiles,
+    pub files: PeriodFiles,
 }
 
 /// The files of a slice.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
-pub struct SliceFiles {
+pub struct PeriodFiles {
     /// Not touched: same name, same ETag.
     pub kept: u64,
     /// Copied from the slice before by the store, without being read.
@@ -189,7 +189,7 @@ pub struct SliceFiles {
     pub removed: u64,
 }
 
-impl SliceReport {
+impl PeriodReport {
     /// Whether anything was looked at or done in the slice.
     pub fn is_touched(&self) -> bool {
         let f = &self.files;
@@ -219,11 +219,11 @@ pub struct MergeReport {
     /// Input records of other tables, which are not in `records`.
     pub other_tables: u64,
     /// What became of each record.
-    pub verdicts: Verdicts,
+    pub verdicts: RecordVerdicts,
     /// Rows of the target.
     pub rows: RowCounts,
     /// Partitions that were touched; a table without folders has the one named by an empty text.
-    pub partitions: Partitions,
+    pub partitions: TouchedPartitions,
     /// Files of the target.
     pub files: FileCounts,
     /// Files that have the keys or headers of messages, whose values are in others.
@@ -233,17 +233,17 @@ pub struct MergeReport {
     pub dropped_columns: Vec<String>,
     /// Values of the records that were rounded, or became null or the default, as the contract has it, by column.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub losses: BTreeMap<String, Losses>,
+    pub losses: BTreeMap<String, ColumnLosses>,
     /// Columns of JSON and CSV whose values are of several types, and that are text for that.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub conflicts: Vec<Conflict>,
+    pub conflicts: Vec<TypeConflict>,
     /// Columns that the table did not have before.
     pub added_columns: Vec<String>,
     /// Columns whose type became wider, which rewrites the files of the old type.
     pub widened_columns: Vec<String>,
     /// What happened in each slice, ascending, where the table has slices.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub slices: Vec<SliceReport>,
+    pub periods: Vec<PeriodReport>,
     /// Live files that were kept because somebody else changed them since: the run ended with exceptions.
     pub exceptions: Vec<String>,
 }

@@ -1,18 +1,18 @@
-use biscuit_change::{BadRows, Op};
+use biscuit_change::{BadRows, ChangeOp};
 use biscuit_core::{Error, Result};
 use datafusion::arrow::datatypes::SchemaRef;
 
-use crate::change_set::{ChangeSet, Record};
+use crate::change_set::{ChangeRecord, ChangeSet};
 use crate::key_state::KeyState;
-use crate::order::Order;
-use crate::outcome::{Outcome, RowChange};
-use crate::report::Verdicts;
-use crate::spec::{Authority, MergeSpec, Ties};
-use crate::table::{RowRef, Tables};
+use crate::order::RecordOrder;
+use crate::outcome::{KeyOutcome, RowChange};
+use crate::report::RecordVerdicts;
+use crate::spec::{MergeSpec, OrderAuthority, TiePolicy};
+use crate::table::{RowRef, TargetRows};
 
 /// What was known of a key before the run.
 #[derive(Debug, Clone)]
-pub(crate) struct Prior {
+pub(crate) struct PriorKeyState {
     pub(crate) state: KeyState,
     /// Whether the target holds a row of it.
     pub(crate) stored: bool,
@@ -22,28 +22,28 @@ pub(crate) struct Prior {
 
 /// The answer of a merge that knows nothing of files: what becomes of every key.
 #[derive(Debug, Default)]
-pub(crate) struct Resolved {
-    pub(crate) outcomes: Vec<Outcome>,
-    pub(crate) verdicts: Verdicts,
+pub(crate) struct ResolvedKeys {
+    pub(crate) outcomes: Vec<KeyOutcome>,
+    pub(crate) verdicts: RecordVerdicts,
     /// Records that were put aside.
     pub(crate) refused: Vec<(RowRef, Error)>,
 }
 
 /// An error, and the record that makes it, if it is one.
 #[derive(Debug)]
-pub(crate) struct Refusal {
+pub(crate) struct ResolveError {
     at: Option<RowRef>,
     error: Error,
 }
 
-impl From<Error> for Refusal {
+impl From<Error> for ResolveError {
     fn from(error: Error) -> Self {
         Self { at: None, error }
     }
 }
 
 /// A key while its records are applied.
-pub(crate) struct Work {
+pub(crate) struct KeyInProgress {
     pub(crate) key: u32,
     before: KeyState,
     stored: bool,
@@ -56,35 +56,40 @@ pub(crate) struct Work {
 
 /// Applies the records of a run to what was known; `truncated` is the greatest order at or before which everything is
 /// gone, and `truncated_before` what it was before the run.
-pub(crate) struct Resolver<'a> {
+pub(crate) struct KeyResolver<'a> {
     pub(crate) set: &'a ChangeSet,
     pub(crate) spec: &'a MergeSpec,
     pub(crate) schema: &'a SchemaRef,
-    pub(crate) tables: &'a Tables,
-    pub(crate) truncated: Option<&'a Order>,
-    pub(crate) truncated_before: Option<&'a Order>,
+    pub(crate) tables: &'a TargetRows,
+    pub(crate) truncated: Option<&'a RecordOrder>,
+    pub(crate) truncated_before: Option<&'a RecordOrder>,
     pub(crate) bad_rows: BadRows,
     /// The slice that this is about: records of earlier ones have their verdict already.
-    pub(crate) slice: u32,
+    pub(crate) period: u32,
 }
 
 /// What one record did, before the end of its key is known.
-enum Effect {
+enum RecordEffect {
     /// The verdict that is final already.
-    Final(fn(&mut Verdicts) -> &mut u64),
+    Final(fn(&mut RecordVerdicts) -> &mut u64),
     /// Decided by what the key came to.
     Open,
     /// A late delete took values away, which newer records may give again.
     Cleared,
 }
 
-impl Resolver<'_> {
+impl KeyResolver<'_> {
     /// Resolves one group of keys that key updates tie together; most groups are one key. A record that cannot be used is
     /// put aside, if that is wanted, and the group is resolved without it.
-    pub(crate) fn group(&self, keys: &[(u32, Prior)], records: &[&Record], out: &mut Resolved) -> Result<()> {
+    pub(crate) fn group(
+        &self,
+        keys: &[(u32, PriorKeyState)],
+        records: &[&ChangeRecord],
+        out: &mut ResolvedKeys,
+    ) -> Result<()> {
         let mut records = records.to_vec();
         loop {
-            let mut own = Resolved::default();
+            let mut own = ResolvedKeys::default();
             match self.try_group(keys, &records, &mut own) {
                 Ok(()) => {
                     out.verdicts.add(&own.verdicts);
@@ -92,7 +97,7 @@ impl Resolver<'_> {
                     return Ok(());
                 }
                 // What counted in an earlier slice cannot be put aside any more.
-                Err(Refusal { at: Some(at), error })
+                Err(ResolveError { at: Some(at), error })
                     if self.bad_rows == BadRows::Quarantine && records.iter().any(|r| r.at == at && self.is_own(r)) =>
                 {
                     records.retain(|r| r.at != at);
@@ -103,26 +108,34 @@ impl Resolver<'_> {
         }
     }
 
-    fn try_group(&self, keys: &[(u32, Prior)], records: &[&Record], out: &mut Resolved) -> Result<(), Refusal> {
-        let mut works: Vec<Work> = keys.iter().map(|(key, prior)| self.begin(*key, prior)).collect();
+    fn try_group(
+        &self,
+        keys: &[(u32, PriorKeyState)],
+        records: &[&ChangeRecord],
+        out: &mut ResolvedKeys,
+    ) -> Result<(), ResolveError> {
+        let mut works: Vec<KeyInProgress> = keys.iter().map(|(key, prior)| self.begin(*key, prior)).collect();
         let raised;
-        let mut records: Vec<&Record> = records.to_vec();
-        if self.spec.authority == Authority::Reload {
+        let mut records: Vec<&ChangeRecord> = records.to_vec();
+        if self.spec.authority == OrderAuthority::Reload {
             raised = raise(&records, &works);
             records = raised.iter().collect();
         }
         // A delete comes before the create of the same order: it keeps the image that the create may ask for.
-        records.sort_by(|a, b| (&a.order, a.op == Op::Upsert, a.at).cmp(&(&b.order, b.op == Op::Upsert, b.at)));
+        records.sort_by(|a, b| {
+            (&a.order, a.op == ChangeOp::Upsert, a.at).cmp(&(&b.order, b.op == ChangeOp::Upsert, b.at))
+        });
         let (mut open, mut cleared) = (Vec::new(), Vec::new());
         for record in records {
             match self.apply(record, &mut works)? {
-                Effect::Final(count) => *count(&mut out.verdicts) += u64::from(self.is_own(record)),
-                Effect::Open => open.push(record),
-                Effect::Cleared => cleared.push(record),
+                RecordEffect::Final(count) => *count(&mut out.verdicts) += u64::from(self.is_own(record)),
+                RecordEffect::Open => open.push(record),
+                RecordEffect::Cleared => cleared.push(record),
             }
         }
-        let work_of =
-            |record: &Record| works.iter().find(|w| w.key == record.key).expect("every record's key is in its group");
+        let work_of = |record: &ChangeRecord| {
+            works.iter().find(|w| w.key == record.key).expect("every record's key is in its group")
+        };
         for record in cleared {
             self.check_cleared(record, work_of(record))?;
             out.verdicts.merged += u64::from(self.is_own(record));
@@ -137,8 +150,8 @@ impl Resolver<'_> {
     }
 
     /// Whether a record gets its verdict in this slice.
-    fn is_own(&self, record: &Record) -> bool {
-        record.slice == self.slice
+    fn is_own(&self, record: &ChangeRecord) -> bool {
+        record.period == self.period
     }
 
     /// Resolves a key of which nothing is kept but its row, if there is one, and whose records are all full images or
@@ -147,49 +160,49 @@ impl Resolver<'_> {
     pub(crate) fn simple(
         &self,
         key: u32,
-        row: Option<(&Order, RowRef)>,
-        records: &[Record],
-        out: &mut Resolved,
+        row: Option<(&RecordOrder, RowRef)>,
+        records: &[ChangeRecord],
+        out: &mut ResolvedKeys,
     ) -> bool {
-        let plain = |r: &Record| {
+        let plain = |r: &ChangeRecord| {
             r.link.is_none()
-                && (r.op == Op::Delete || self.set.givens_of(r).0.all)
+                && (r.op == ChangeOp::Delete || self.set.present_columns_of(r).0.all)
                 && row.is_none_or(|(order, _)| *order != r.order)
         };
         let Some(newest) = records.last() else { return false };
-        if self.truncated.is_some() || self.spec.authority == Authority::Reload || !records.iter().all(plain) {
+        if self.truncated.is_some() || self.spec.authority == OrderAuthority::Reload || !records.iter().all(plain) {
             return false;
         }
         let v = &mut out.verdicts;
         let late = row.map_or(0, |(order, _)| records.partition_point(|r| r.order < *order));
-        let own = |records: &[Record]| records.iter().filter(|r| self.is_own(r)).count() as u64;
+        let own = |records: &[ChangeRecord]| records.iter().filter(|r| self.is_own(r)).count() as u64;
         v.late += own(&records[..late]);
         let Some(overtaken) = (records.len() - late).checked_sub(1) else {
             let (order, at) = row.expect("records are late only where there is a row");
-            out.outcomes.push(Outcome::of_row(key, RowChange::Keep, order, at));
+            out.outcomes.push(KeyOutcome::of_row(key, RowChange::Keep, order, at));
             return true;
         };
         v.superseded += own(&records[late..late + overtaken]);
         let is_own = u64::from(self.is_own(newest));
         let order = &newest.order;
-        let outcome = match (newest.op == Op::Delete, row.is_some()) {
+        let outcome = match (newest.op == ChangeOp::Delete, row.is_some()) {
             (false, stored) => {
                 *(if stored { &mut v.updated } else { &mut v.inserted }) += is_own;
                 let change = if stored { RowChange::Replace } else { RowChange::Insert };
-                Outcome::of_row(key, change, order, newest.at)
+                KeyOutcome::of_row(key, change, order, newest.at)
             }
             (true, stored) => {
                 *(if stored { &mut v.deleted } else { &mut v.unchanged }) += is_own;
                 let mut state = KeyState::unknown();
                 state.remove(order);
-                Outcome { key, row: if stored { RowChange::Remove } else { RowChange::Keep }, state, before: None }
+                KeyOutcome { key, row: if stored { RowChange::Remove } else { RowChange::Keep }, state, before: None }
             }
         };
         out.outcomes.push(outcome);
         true
     }
 
-    fn begin(&self, key: u32, prior: &Prior) -> Work {
+    fn begin(&self, key: u32, prior: &PriorKeyState) -> KeyInProgress {
         let mut now = prior.state.clone();
         let mut touched = false;
         if let Some(t) = self.truncated {
@@ -198,34 +211,39 @@ impl Resolver<'_> {
                 touched = gone;
                 now.remove(t);
                 // What waits for a create at or before the truncate waits in vain.
-                now.moves.retain(|m| m.at > *t);
+                now.key_changes.retain(|m| m.at > *t);
             } else {
                 touched = now.clear_older(t);
             }
         }
         touched |= prior.is_new;
-        Work { key, before: prior.state.clone(), stored: prior.stored, now, touched, is_new: prior.is_new }
+        KeyInProgress { key, before: prior.state.clone(), stored: prior.stored, now, touched, is_new: prior.is_new }
     }
 
-    fn apply(&self, record: &Record, works: &mut [Work]) -> Result<Effect, Refusal> {
-        let reload = self.spec.authority == Authority::Reload && record.op == Op::Upsert;
+    fn apply(&self, record: &ChangeRecord, works: &mut [KeyInProgress]) -> Result<RecordEffect, ResolveError> {
+        let reload = self.spec.authority == OrderAuthority::Reload && record.op == ChangeOp::Upsert;
         if !reload && self.truncated.is_some_and(|t| record.order <= *t) {
             let known = self.truncated_before.is_some_and(|t| record.order <= *t);
-            return Ok(Effect::Final(if known { |v| &mut v.late } else { |v| &mut v.superseded }));
+            return Ok(RecordEffect::Final(if known { |v| &mut v.late } else { |v| &mut v.superseded }));
         }
         let at = works.iter().position(|w| w.key == record.key).expect("every record's key is in its group");
         match record.op {
-            Op::Delete => self.delete(record, works, at),
-            Op::Upsert => self.upsert(record, works, at),
-            Op::Truncate => Err(Error::internal("a truncate has no key").into()),
+            ChangeOp::Delete => self.delete(record, works, at),
+            ChangeOp::Upsert => self.upsert(record, works, at),
+            ChangeOp::Truncate => Err(Error::internal("a truncate has no key").into()),
         }
     }
 
-    fn delete(&self, record: &Record, works: &mut [Work], at: usize) -> Result<Effect, Refusal> {
+    fn delete(
+        &self,
+        record: &ChangeRecord,
+        works: &mut [KeyInProgress],
+        at: usize,
+    ) -> Result<RecordEffect, ResolveError> {
         self.keep_image(record, works, at);
         let order = &record.order;
         let work = &mut works[at];
-        for m in work.now.moves.iter_mut().filter(|m| !m.applied && m.at > *order) {
+        for m in work.now.key_changes.iter_mut().filter(|m| !m.applied && m.at > *order) {
             for c in m.columns.iter_mut().filter(|c| c.order < *order) {
                 (c.order, c.value) = (order.clone(), None);
             }
@@ -235,9 +253,9 @@ impl Resolver<'_> {
         if !newest {
             if work.now.clear_older(order) {
                 work.touched = true;
-                return Ok(Effect::Cleared);
+                return Ok(RecordEffect::Cleared);
             }
-            return Ok(Effect::Open);
+            return Ok(RecordEffect::Open);
         }
         if tie {
             self.refuse_tie(record)?;
@@ -246,25 +264,30 @@ impl Resolver<'_> {
         work.touched |= work.now.live.is_some();
         work.now.remove(order);
         Ok(match (tie, known) {
-            (true, _) => Effect::Final(|v| &mut v.corrected),
-            (_, true) => Effect::Final(|v| &mut v.unchanged),
-            _ => Effect::Open,
+            (true, _) => RecordEffect::Final(|v| &mut v.corrected),
+            (_, true) => RecordEffect::Final(|v| &mut v.unchanged),
+            _ => RecordEffect::Open,
         })
     }
 
-    fn upsert(&self, record: &Record, works: &mut [Work], at: usize) -> Result<Effect, Refusal> {
-        let resolved = self.resolve_move(record, works, at)?;
-        let given = self.given_columns(record).into_iter().chain(resolved.iter().copied()).collect();
-        self.late_for_moves(record, given, works, at);
+    fn upsert(
+        &self,
+        record: &ChangeRecord,
+        works: &mut [KeyInProgress],
+        at: usize,
+    ) -> Result<RecordEffect, ResolveError> {
+        let resolved = self.resolve_key_change(record, works, at)?;
+        let present = self.given_columns(record).into_iter().chain(resolved.iter().copied()).collect();
+        self.late_for_moves(record, present, works, at);
         let order = &record.order;
         let work = &mut works[at];
         let gone = work.now.live.is_none() && *order < work.now.base;
         if gone {
-            return Ok(Effect::Open);
+            return Ok(RecordEffect::Open);
         }
         let replay = work.before.live.as_ref() == Some(order) || work.before.columns.iter().any(|c| c.order == *order);
         if replay && self.same_as_stored(record, work, &resolved) {
-            return Ok(Effect::Final(|v| &mut v.unchanged));
+            return Ok(RecordEffect::Final(|v| &mut v.unchanged));
         }
         let set = self.set_columns(record, &mut work.now, &resolved);
         let newer = work.now.live.as_ref().is_none_or(|live| live < order);
@@ -274,33 +297,39 @@ impl Resolver<'_> {
         work.touched |= set || newer;
         if replay && set {
             self.refuse_tie(record)?;
-            return Ok(Effect::Final(|v| &mut v.corrected));
+            return Ok(RecordEffect::Final(|v| &mut v.corrected));
         }
-        Ok(Effect::Open)
+        Ok(RecordEffect::Open)
     }
 
     /// Whether a record of a stored order says what is stored, as far as it is the one that said it.
-    fn same_as_stored(&self, record: &Record, work: &Work, resolved: &[(usize, Option<RowRef>)]) -> bool {
-        let (givens, row) = self.set.givens_of(record);
+    fn same_as_stored(
+        &self,
+        record: &ChangeRecord,
+        work: &KeyInProgress,
+        resolved: &[(usize, Option<RowRef>)],
+    ) -> bool {
+        let (present_columns, row) = self.set.present_columns_of(record);
         (0..self.schema.fields().len()).all(|c| {
             let (order, value) = work.now.column(c);
-            let given = givens.gives(row, c) && !resolved.iter().any(|(r, _)| *r == c);
-            !given || *order > record.order || (*order == record.order && self.tables.same(value, Some(record.at), c))
+            let present = present_columns.gives(row, c) && !resolved.iter().any(|(r, _)| *r == c);
+            !present || *order > record.order || (*order == record.order && self.tables.same(value, Some(record.at), c))
         })
     }
 
     /// Gives each column to the record if it is not older; answers whether any was.
-    fn set_columns(&self, record: &Record, now: &mut KeyState, resolved: &[(usize, Option<RowRef>)]) -> bool {
-        let (givens, row) = self.set.givens_of(record);
+    fn set_columns(&self, record: &ChangeRecord, now: &mut KeyState, resolved: &[(usize, Option<RowRef>)]) -> bool {
+        let (present_columns, row) = self.set.present_columns_of(record);
         let (order, value) = (&record.order, Some(record.at));
         let mut set = false;
-        if givens.all {
+        if present_columns.all {
             set |= now.set_all(order, value, &[]);
-        } else if givens.gives_unknown {
-            let except: Vec<usize> = (0..self.schema.fields().len()).filter(|&c| !givens.gives(row, c)).collect();
+        } else if present_columns.gives_unknown {
+            let except: Vec<usize> =
+                (0..self.schema.fields().len()).filter(|&c| !present_columns.gives(row, c)).collect();
             set |= now.set_all(order, value, &except);
         } else {
-            for c in (0..self.schema.fields().len()).filter(|&c| givens.gives(row, c)) {
+            for c in (0..self.schema.fields().len()).filter(|&c| present_columns.gives(row, c)) {
                 if now.column(c).0 <= order {
                     now.set(c, order, value);
                     set = true;
@@ -316,24 +345,24 @@ impl Resolver<'_> {
         set
     }
 
-    fn refuse_tie(&self, record: &Record) -> Result<(), Refusal> {
-        if self.spec.ties == Ties::LaterRunWins {
+    fn refuse_tie(&self, record: &ChangeRecord) -> Result<(), ResolveError> {
+        if self.spec.ties == TiePolicy::LaterRunWins {
             return Ok(());
         }
         let (file, row) = self.set.place(record.at);
         let message = "the record has the order of what is stored, and other content";
         let error = Error::data("AmbiguousOrder", message).at(file, row);
-        Err(Refusal { at: Some(record.at), error: error.with_detail("key", self.set.key_text(record.key)) })
+        Err(ResolveError { at: Some(record.at), error: error.with_detail("key", self.set.key_text(record.key)) })
     }
 
     /// A value that was not available must have come from somewhere by the end of the run.
-    fn check_available(&self, record: &Record, work: &Work) -> Result<(), Refusal> {
+    fn check_available(&self, record: &ChangeRecord, work: &KeyInProgress) -> Result<(), ResolveError> {
         let Some(live) = &work.now.live else { return Ok(()) };
-        if record.op != Op::Upsert || record.order > *live {
+        if record.op != ChangeOp::Upsert || record.order > *live {
             return Ok(());
         }
-        let (givens, row) = self.set.givens_of(record);
-        for c in givens.unavailable_columns(row) {
+        let (present_columns, row) = self.set.present_columns_of(record);
+        for c in present_columns.unavailable_columns(row) {
             let (order, value) = work.now.column(c);
             if value.is_none() && *order < record.order {
                 return Err(self.unavailable(record, c));
@@ -344,7 +373,7 @@ impl Resolver<'_> {
 
     /// A late delete takes away values that newer records left as they were; where those were not available, there is
     /// nothing to put in their place.
-    fn check_cleared(&self, record: &Record, work: &Work) -> Result<(), Refusal> {
+    fn check_cleared(&self, record: &ChangeRecord, work: &KeyInProgress) -> Result<(), ResolveError> {
         if work.now.live.is_none() {
             return Ok(());
         }
@@ -355,32 +384,32 @@ impl Resolver<'_> {
         cleared.map_or(Ok(()), |c| Err(self.unavailable(record, c)))
     }
 
-    pub(crate) fn unavailable(&self, record: &Record, column: usize) -> Refusal {
+    pub(crate) fn unavailable(&self, record: &ChangeRecord, column: usize) -> ResolveError {
         let (file, row) = self.set.place(record.at);
         let name = self.schema.field(column).name();
         let message = format!(
             "the value of column `{name}` was not sent, because it did not change, and no earlier value is known"
         );
         let error = Error::data("UnavailableWithoutPrior", message).with_column(name).at(file, row);
-        Refusal { at: Some(record.at), error: error.with_detail("key", self.set.key_text(record.key)) }
+        ResolveError { at: Some(record.at), error: error.with_detail("key", self.set.key_text(record.key)) }
     }
 
     /// The verdict of a record by what its key came to.
-    fn verdict(&self, record: &Record, work: &Work) -> fn(&mut Verdicts) -> &mut u64 {
+    fn verdict(&self, record: &ChangeRecord, work: &KeyInProgress) -> fn(&mut RecordVerdicts) -> &mut u64 {
         let order = &record.order;
         let before = work.before.live.as_ref().unwrap_or(&work.before.base);
-        let known = work.before.live.is_some() || work.before.base != Order::oldest();
+        let known = work.before.live.is_some() || work.before.base != RecordOrder::oldest();
         let gave = || {
             let in_columns = work.now.columns.iter().any(|c| c.value == Some(record.at));
             in_columns || (work.now.source == Some(record.at) && work.now.live.is_some())
         };
         match record.op {
-            Op::Upsert if work.now.live.as_ref() == Some(order) => match work.stored {
+            ChangeOp::Upsert if work.now.live.as_ref() == Some(order) => match work.stored {
                 true => |v| &mut v.updated,
                 false => |v| &mut v.inserted,
             },
-            Op::Upsert if gave() => |v| &mut v.merged,
-            Op::Delete if work.now.live.is_none() && work.now.base == *order => match work.stored {
+            ChangeOp::Upsert if gave() => |v| &mut v.merged,
+            ChangeOp::Delete if work.now.live.is_none() && work.now.base == *order => match work.stored {
                 true => |v| &mut v.deleted,
                 false => |v| &mut v.unchanged,
             },
@@ -391,8 +420,8 @@ impl Resolver<'_> {
 }
 
 /// The records, the newest of each key with the order of what it replaces if that is greater.
-fn raise(records: &[&Record], works: &[Work]) -> Vec<Record> {
-    let mut raised: Vec<Record> = records.iter().map(|r| (*r).clone()).collect();
+fn raise(records: &[&ChangeRecord], works: &[KeyInProgress]) -> Vec<ChangeRecord> {
+    let mut raised: Vec<ChangeRecord> = records.iter().map(|r| (*r).clone()).collect();
     for work in works {
         let now = &work.now;
         let orders = now.live.iter().chain([&now.base]).chain(now.columns.iter().map(|c| &c.order));
@@ -406,12 +435,12 @@ fn raise(records: &[&Record], works: &[Work]) -> Vec<Record> {
     raised
 }
 
-fn finish(work: Work) -> Outcome {
+fn finish(work: KeyInProgress) -> KeyOutcome {
     let row = match (work.stored, work.now.live.is_some()) {
         (true, false) => RowChange::Remove,
         (false, true) => RowChange::Insert,
         (true, true) if work.touched => RowChange::Replace,
         _ => RowChange::Keep,
     };
-    Outcome { key: work.key, row, state: work.now, before: (!work.is_new).then(|| Box::new(work.before)) }
+    KeyOutcome { key: work.key, row, state: work.now, before: (!work.is_new).then(|| Box::new(work.before)) }
 }

@@ -6,16 +6,16 @@ use biscuit_core::Result;
 use datafusion::arrow::array::ArrayRef;
 use hashbrown::HashMap;
 
-use crate::encode::{Encoder, Purpose};
+use crate::encode::{TupleEncoder, TuplePurpose};
 use crate::key_state::KeyState;
-use crate::order::{Order, PLAIN_RANK};
-use crate::prepare::Prepared;
-use crate::resolve::Prior;
+use crate::order::{PLAIN_RANK, RecordOrder};
+use crate::prepare::MergeContext;
+use crate::resolve::PriorKeyState;
 use crate::spec::MergeSpec;
 
 /// A stored record that a later one says never took effect when it says it did.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Retraction {
+pub struct RetractedRecord {
     /// Its key, as [`key_and_order`] has it.
     pub key: Vec<u8>,
     /// The order of the record that says so: what is as new or newer is not taken away.
@@ -30,19 +30,19 @@ pub struct Retraction {
 
 /// The retractions of a run, and how rows say when they take effect.
 #[derive(Clone, Default)]
-pub struct Retractions {
+pub struct RetractionSet {
     /// The column that says it.
     pub column: String,
     /// Reads it off a value of that column.
-    pub effective: Option<Effective>,
+    pub effective: Option<EffectiveTimes>,
     /// The retractions.
-    pub all: Vec<Retraction>,
+    pub all: Vec<RetractedRecord>,
 }
 
 /// The microseconds of an instant that a row of a column says; none where it says none.
-pub type Effective = Arc<dyn Fn(&ArrayRef, usize) -> Option<i64> + Send + Sync>;
+pub type EffectiveTimes = Arc<dyn Fn(&ArrayRef, usize) -> Option<i64> + Send + Sync>;
 
-impl fmt::Debug for Retractions {
+impl fmt::Debug for RetractionSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Retractions").field("column", &self.column).field("all", &self.all).finish_non_exhaustive()
     }
@@ -57,52 +57,52 @@ pub type KeyAndOrder = Option<(Vec<u8>, Vec<u8>)>;
 /// `MissingColumn`, `KeyType`, `OrderType`.
 pub fn key_and_order(batch: &ChangeBatch, spec: &MergeSpec) -> Result<Vec<KeyAndOrder>> {
     let place = format!("`{}`", batch.file);
-    let keys = Encoder::new(&batch.rows, &spec.key, Purpose::Key, &place)?;
-    let orders = Encoder::new(&batch.rows, &spec.order, Purpose::Order, &place)?;
+    let keys = TupleEncoder::new(&batch.rows, &spec.key, TuplePurpose::Key, &place)?;
+    let orders = TupleEncoder::new(&batch.rows, &spec.order, TuplePurpose::Order, &place)?;
     let mut all = Vec::with_capacity(batch.ops.len());
     for row in 0..batch.ops.len() {
         let (mut key, mut order) = (Vec::new(), Vec::new());
         let known = keys.encode(row, &mut key).is_ok() && orders.encode(row, &mut order).is_ok();
         // The rank of an operation does not matter between a record and the one that it corrects.
-        all.push(known.then(|| (key, Order::new(batch.rank.max(PLAIN_RANK), &order, 0).bytes().to_vec())));
+        all.push(known.then(|| (key, RecordOrder::new(batch.rank.max(PLAIN_RANK), &order, 0).bytes().to_vec())));
     }
     Ok(all)
 }
 
 /// The retractions of the part of a run that is worked on.
 #[derive(Debug, Default)]
-pub(crate) struct Retracting {
-    all: Retractions,
+pub(crate) struct PartRetractions {
+    all: RetractionSet,
     by_key: HashMap<u32, Vec<usize>>,
     /// What the keys came to in the slice before.
     before: HashMap<u32, KeyState>,
 }
 
-impl Retracting {
-    pub(crate) fn new(all: Retractions) -> Self {
+impl PartRetractions {
+    pub(crate) fn new(all: RetractionSet) -> Self {
         Self { all, ..Self::default() }
     }
 
     /// The keys that are looked at in a slice, or whose state in it is asked for by the next one.
-    pub(crate) fn looks_at(&self, key: u32, slice: u32) -> bool {
-        self.of(key).any(|r| r.from <= slice + 1 && slice < r.until)
+    pub(crate) fn looks_at(&self, key: u32, period: u32) -> bool {
+        self.of(key).any(|r| r.from <= period + 1 && period < r.until)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.all.all.is_empty()
     }
 
-    fn of(&self, key: u32) -> impl Iterator<Item = &Retraction> {
+    fn of(&self, key: u32) -> impl Iterator<Item = &RetractedRecord> {
         self.by_key.get(&key).into_iter().flatten().map(|i| &self.all.all[*i])
     }
 
     /// Whether any key is looked at in a slice.
-    pub(crate) fn any(&self, slice: u32) -> bool {
-        self.by_key.keys().any(|key| self.looks_at(*key, slice))
+    pub(crate) fn any(&self, period: u32) -> bool {
+        self.by_key.keys().any(|key| self.looks_at(*key, period))
     }
 }
 
-impl Prepared {
+impl MergeContext {
     /// Finds the keys of the retractions that the part of the records covers.
     pub(crate) fn enter_retractions(&mut self) {
         let retracting = &mut self.retracting;
@@ -115,24 +115,24 @@ impl Prepared {
     }
 
     /// What was known of a key in a slice, or if its row there is a record that was retracted, what the key came to in the slice before.
-    pub(crate) fn unless_retracted(&self, key: u32, prior: Prior) -> Prior {
-        let slice = u32::try_from(self.slices.at).expect("there are fewer than 2^32 slices");
+    pub(crate) fn unless_retracted(&self, key: u32, prior: PriorKeyState) -> PriorKeyState {
+        let period = u32::try_from(self.periods.at).expect("there are fewer than 2^32 slices");
         // The values of other rows need not be there.
-        if !self.retracting.looks_at(key, slice) {
+        if !self.retracting.looks_at(key, period) {
             return prior;
         }
         let (Some(effective), Some(row)) = (&self.retracting.all.effective, prior.state.source) else { return prior };
         let Ok(column) = self.target.index_of(&self.retracting.all.column) else { return prior };
         let (array, at) = self.tables.column(row, column);
         let (Some(says), Some(live)) = (effective(array, at), &prior.state.live) else { return prior };
-        let of_row = |r: &Retraction| {
-            r.from <= slice && slice < r.until && r.effective == says && live.bytes() < r.order.as_slice()
+        let of_row = |r: &RetractedRecord| {
+            r.from <= period && period < r.until && r.effective == says && live.bytes() < r.order.as_slice()
         };
         if !prior.stored || !self.retracting.of(key).any(of_row) {
             return prior;
         }
         let state = self.retracting.before.get(&key).cloned().unwrap_or_else(KeyState::unknown);
-        Prior { state, stored: true, is_new: true }
+        PriorKeyState { state, stored: true, is_new: true }
     }
 
     /// Keeps what a key came to, for the slice behind.

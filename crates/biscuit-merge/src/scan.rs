@@ -7,33 +7,33 @@ use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use futures::TryStreamExt;
 use hashbrown::HashMap;
 
-use crate::bounds::Bounds;
-use crate::covers::Covers;
-use crate::encode::{Encoder, Purpose, Unencodable};
-use crate::keys::Keys;
-use crate::order::{Order, PLAIN_RANK};
+use crate::bounds::KeyStatistics;
+use crate::covers::KeyCoverage;
+use crate::encode::{EncodeError, TupleEncoder, TuplePurpose};
+use crate::keys::KeyTable;
+use crate::order::{PLAIN_RANK, RecordOrder};
 use crate::spec::MergeSpec;
 
 /// A stored row whose key has change records.
 #[derive(Debug, Clone)]
-pub(crate) struct Match {
+pub(crate) struct MatchedRow {
     pub(crate) key: u32,
     pub(crate) row: u64,
     /// Its order by its own columns; the oldest one if they do not say it.
-    pub(crate) order: Order,
+    pub(crate) order: RecordOrder,
 }
 
 /// What the key and order columns of one file show.
 #[derive(Debug, Default)]
 pub(crate) struct FileScan {
-    pub(crate) matches: Vec<Match>,
+    pub(crate) matches: Vec<MatchedRow>,
     /// Rows of other keys that a truncate of this run takes away.
     pub(crate) truncated: Vec<u64>,
 }
 
 /// Where a row is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Place {
+pub(crate) struct RowLocation {
     pub(crate) file: usize,
     pub(crate) row: u64,
 }
@@ -41,20 +41,20 @@ pub(crate) struct Place {
 /// The row of one key.
 #[derive(Debug)]
 pub(crate) struct StoredKey {
-    pub(crate) place: Place,
+    pub(crate) place: RowLocation,
     /// Its order by its own columns.
-    pub(crate) order: Order,
+    pub(crate) order: RecordOrder,
 }
 
 /// What the target holds of the keys of a run.
 #[derive(Debug, Default)]
-pub(crate) struct Stored {
+pub(crate) struct StoredRows {
     /// By key, which of `rows` is its own; keys at the end that have none may be missing.
     numbers: Vec<u32>,
     /// As they are in the files.
     rows: Vec<StoredKey>,
     /// Further rows of a key, which should not be.
-    surplus: HashMap<u32, Vec<Place>>,
+    surplus: HashMap<u32, Vec<RowLocation>>,
     /// By file from the first one looked at on, rows of other keys that a truncate takes away.
     pub(crate) truncated: Vec<Vec<u64>>,
     /// The number of that file.
@@ -64,7 +64,7 @@ pub(crate) struct Stored {
 /// No row.
 const NONE: u32 = u32::MAX;
 
-impl Stored {
+impl StoredRows {
     /// Of several rows of one of these many keys the newest stands, the last of equally new ones. The files are numbered from `first` on.
     pub(crate) fn of(scans: &[Arc<FileScan>], first: usize, keys: usize) -> Self {
         let mut stored = Self { first, ..Self::default() };
@@ -75,7 +75,7 @@ impl Stored {
         }
         for (file, scan) in (first..).zip(scans) {
             for m in &scan.matches {
-                stored.add(m.key, StoredKey { place: Place { file, row: m.row }, order: m.order.clone() });
+                stored.add(m.key, StoredKey { place: RowLocation { file, row: m.row }, order: m.order.clone() });
             }
             stored.truncated.push(scan.truncated.clone());
         }
@@ -99,61 +99,65 @@ impl Stored {
     }
 
     /// Further rows of the key, which should not be.
-    pub(crate) fn surplus(&self, key: u32) -> &[Place] {
+    pub(crate) fn surplus(&self, key: u32) -> &[RowLocation] {
         if self.surplus.is_empty() { &[] } else { self.surplus.get(&key).map_or(&[], Vec::as_slice) }
     }
 }
 
 /// Rows in the key and order columns of `spec`, to be looked at one after the other.
 pub(crate) struct RowOrders {
-    keys: Encoder,
-    orders: Option<Encoder>,
+    keys: TupleEncoder,
+    orders: Option<TupleEncoder>,
 }
 
 impl RowOrders {
     pub(crate) fn new(batch: &RecordBatch, spec: &MergeSpec, place: &str) -> Result<Self> {
         let stored = spec.stores_order() && spec.order.iter().all(|o| batch.column_by_name(o).is_some());
         Ok(Self {
-            keys: Encoder::new(batch, &spec.key, Purpose::Key, place)?,
-            orders: if stored { Some(Encoder::new(batch, &spec.order, Purpose::Order, place)?) } else { None },
+            keys: TupleEncoder::new(batch, &spec.key, TuplePurpose::Key, place)?,
+            orders: if stored {
+                Some(TupleEncoder::new(batch, &spec.order, TuplePurpose::Order, place)?)
+            } else {
+                None
+            },
         })
     }
 
     pub(crate) fn key(&self, row: usize, spec: &MergeSpec, place: &str, number: u64, out: &mut Vec<u8>) -> Result<()> {
         out.clear();
-        self.keys.encode(row, out).map_err(|why| {
-            let (Unencodable::Null(i) | Unencodable::NumberAsText(i)) = why;
+        self.keys.encode(row, out).map_err(|reason| {
+            let (EncodeError::Null(i) | EncodeError::NumberAsText(i)) = reason;
             null_key(&spec.key[i], place, number)
         })
     }
 
-    pub(crate) fn order(&self, row: usize, spec: &MergeSpec, place: &str, number: u64) -> Result<Order> {
+    pub(crate) fn order(&self, row: usize, spec: &MergeSpec, place: &str, number: u64) -> Result<RecordOrder> {
         match &self.orders {
             Some(orders) => stored_order(orders, row, spec, place, number),
-            None => Ok(Order::oldest()),
+            None => Ok(RecordOrder::oldest()),
         }
     }
 }
 
 /// What the scans of all files have in common.
-pub(crate) struct Wanted {
+pub(crate) struct ScanInput {
     pub(crate) target: SchemaRef,
     pub(crate) spec: Arc<MergeSpec>,
-    pub(crate) keys: Arc<Keys>,
+    pub(crate) keys: Arc<KeyTable>,
     /// The order at or before which rows of all keys go, if the run brings one.
-    pub(crate) truncated: Option<Order>,
+    pub(crate) truncated: Option<RecordOrder>,
     /// Numbers of keys, by key.
     pub(crate) sorted: Arc<Vec<u32>>,
     /// The keys that the run is about here; other rows are none of its business.
-    pub(crate) covers: Covers,
+    pub(crate) covers: KeyCoverage,
 }
 
 /// The row groups of a file that the run may be about, by their statistics; all of them where a truncate is about all rows.
 ///
 /// # Errors
 /// `MissingColumn`.
-pub(crate) fn candidates(file: &OpenFile, wanted: &Wanted) -> Result<Vec<usize>> {
-    let scan = Scan { file, wanted, place: format!("`{}`", file.file.path) };
+pub(crate) fn candidates(file: &OpenFile, wanted: &ScanInput) -> Result<Vec<usize>> {
+    let scan = TargetScan { file, wanted, place: format!("`{}`", file.file.path) };
     let constant = |n: &str| file.file.partition.iter().any(|(p, _)| p == n);
     for k in wanted.spec.key.iter().filter(|k| !constant(k)) {
         biscuit_schema::column_index(file.schema(), k, &scan.place)?;
@@ -166,8 +170,8 @@ pub(crate) fn candidates(file: &OpenFile, wanted: &Wanted) -> Result<Vec<usize>>
 ///
 /// # Errors
 /// `NullKey`, `KeyType`, `OrderType`, and those of the file.
-pub(crate) async fn scan(file: OpenFile, groups: Vec<usize>, wanted: Arc<Wanted>) -> Result<FileScan> {
-    let scan = Scan { file: &file, wanted: &wanted, place: format!("`{}`", file.file.path) };
+pub(crate) async fn scan(file: OpenFile, groups: Vec<usize>, wanted: Arc<ScanInput>) -> Result<FileScan> {
+    let scan = TargetScan { file: &file, wanted: &wanted, place: format!("`{}`", file.file.path) };
     if wanted.truncated.is_some() {
         return scan.all(&groups).await;
     }
@@ -176,13 +180,13 @@ pub(crate) async fn scan(file: OpenFile, groups: Vec<usize>, wanted: Arc<Wanted>
     Ok(found)
 }
 
-struct Scan<'a> {
+struct TargetScan<'a> {
     file: &'a OpenFile,
-    wanted: &'a Wanted,
+    wanted: &'a ScanInput,
     place: String,
 }
 
-impl Scan<'_> {
+impl TargetScan<'_> {
     /// The columns of the target with these names, as far as the file has them.
     fn narrow(&self, names: &[&str]) -> SchemaRef {
         let constant = |n: &str| self.file.file.partition.iter().any(|(p, _)| p == n);
@@ -203,7 +207,7 @@ impl Scan<'_> {
             // A key column in the path is the same in all rows.
             return Ok(all());
         }
-        let bounds = Bounds::of(self.file, first)?;
+        let bounds = KeyStatistics::of(self.file, first)?;
         Ok((0..bounds.len()).filter(|&g| bounds[g].may_hold(&sorted)).collect())
     }
 
@@ -214,7 +218,7 @@ impl Scan<'_> {
         numbers.into_iter().flatten()
     }
 
-    async fn keys(&self, groups: &[usize]) -> Result<Vec<Match>> {
+    async fn keys(&self, groups: &[usize]) -> Result<Vec<MatchedRow>> {
         let (wanted, spec) = (self.wanted, &self.wanted.spec);
         let names: Vec<&str> = spec.key.iter().map(String::as_str).collect();
         let narrow = self.narrow(&names);
@@ -225,7 +229,8 @@ impl Scan<'_> {
             let batch = align(&batch, &self.file.file.partition, &narrow, &self.place)?;
             let rows: Vec<u64> = numbers.by_ref().take(batch.num_rows()).collect();
             let mut null = None;
-            let mut found = |row: usize, key| matches.push(Match { key, row: rows[row], order: Order::oldest() });
+            let mut found =
+                |row: usize, key| matches.push(MatchedRow { key, row: rows[row], order: RecordOrder::oldest() });
             let probed = spec.key.len() == 1
                 && wanted.keys.find_column(batch.column(0), &mut found, &mut |row| null = null.or(Some(row)));
             if let Some(row) = null {
@@ -243,7 +248,7 @@ impl Scan<'_> {
     }
 
     /// Reads the orders of the rows that were found.
-    async fn orders(&self, matches: &mut [Match]) -> Result<()> {
+    async fn orders(&self, matches: &mut [MatchedRow]) -> Result<()> {
         let spec = &self.wanted.spec;
         let read: Vec<&str> = spec.order.iter().map(String::as_str).collect();
         let narrow = self.narrow(&read);
@@ -255,7 +260,7 @@ impl Scan<'_> {
         let mut matches = matches.iter_mut();
         while let Some(batch) = batches.try_next().await? {
             let batch = align(&batch, &self.file.file.partition, &narrow, &self.place)?;
-            let orders = Encoder::new(&batch, &spec.order, Purpose::Order, &self.place)?;
+            let orders = TupleEncoder::new(&batch, &spec.order, TuplePurpose::Order, &self.place)?;
             for (row, m) in matches.by_ref().take(batch.num_rows()).enumerate() {
                 m.order = stored_order(&orders, row, spec, &self.place, m.row)?;
             }
@@ -277,7 +282,7 @@ impl Scan<'_> {
                 rows.key(row, spec, &self.place, number, &mut key)?;
                 let order = || rows.order(row, spec, &self.place, number);
                 if let Some(k) = wanted.keys.find(&key) {
-                    found.matches.push(Match { key: k, row: number, order: order()? });
+                    found.matches.push(MatchedRow { key: k, row: number, order: order()? });
                 } else if let Some(t) = &wanted.truncated
                     && wanted.covers.has(&key)
                     && order()? <= *t
@@ -294,13 +299,13 @@ fn null_key(column: &str, place: &str, number: u64) -> Error {
     Error::data("NullKey", format!("key column `{column}` is null in a stored row")).at(place, number + 1)
 }
 
-fn stored_order(orders: &Encoder, row: usize, spec: &MergeSpec, place: &str, number: u64) -> Result<Order> {
+fn stored_order(orders: &TupleEncoder, row: usize, spec: &MergeSpec, place: &str, number: u64) -> Result<RecordOrder> {
     let mut bytes = Vec::new();
     match orders.encode(row, &mut bytes) {
-        Ok(()) => Ok(Order::new(PLAIN_RANK, &bytes, 0)),
+        Ok(()) => Ok(RecordOrder::new(PLAIN_RANK, &bytes, 0)),
         // A row that somebody else wrote without an order is older than every record.
-        Err(Unencodable::Null(_)) => Ok(Order::oldest()),
-        Err(Unencodable::NumberAsText(i)) => {
+        Err(EncodeError::Null(_)) => Ok(RecordOrder::oldest()),
+        Err(EncodeError::NumberAsText(i)) => {
             let message = format!("order column `{}` is text that holds a number in a stored row", spec.order[i]);
             Err(Error::data("TextOrder", message).at(place, number + 1))
         }

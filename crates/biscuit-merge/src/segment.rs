@@ -4,9 +4,9 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use biscuit_core::{Error, Result, catch_panic};
-use biscuit_dataset::{Dataset, Encryption, conform, reading};
-use biscuit_journal::{Head, Journal};
-use biscuit_rewrite::Subjects;
+use biscuit_dataset::{Dataset, FileEncryption, conform, reading};
+use biscuit_journal::{Journal, TableHead};
+use biscuit_rewrite::ErasureSubjects;
 use bytes::Bytes;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
@@ -20,10 +20,10 @@ use parquet::file::statistics::Statistics;
 use serde::{Deserialize, Serialize};
 
 use crate::encode::decode;
-use crate::key_state::{ColumnState, KeyState, MoveState};
-use crate::keys::Keys;
-use crate::order::Order;
-use crate::table::{RowRef, Tables};
+use crate::key_state::{ColumnState, KeyChangeState, KeyState};
+use crate::keys::KeyTable;
+use crate::order::RecordOrder;
+use crate::table::{RowRef, TargetRows};
 
 /// State files of this name hold what rows cannot say, by key, sorted; a later one overrides an earlier one.
 const SEGMENT: &str = "keys-";
@@ -31,26 +31,26 @@ const SEGMENT: &str = "keys-";
 const MOST_SEGMENTS: usize = 8;
 
 /// What is kept of one key; nothing for a key of which nothing has to be kept any more.
-pub(crate) type Entry = (Arc<[u8]>, Timeline);
+pub(crate) type SegmentEntry = (Arc<[u8]>, KeyTimeline);
 
 /// What is kept of a key, by slices from which on it is so: none where the row says it all, or nothing is known. A table without
 /// slices has it in one place, under 0.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Timeline(pub(crate) Vec<(i64, Option<Kept>)>);
+pub(crate) struct KeyTimeline(pub(crate) Vec<(i64, Option<KeyMetadata>)>);
 
-impl Timeline {
-    pub(crate) fn of(kept: Option<Kept>) -> Self {
+impl KeyTimeline {
+    pub(crate) fn of(kept: Option<KeyMetadata>) -> Self {
         Self(kept.map(|kept| (0, Some(kept))).into_iter().collect())
     }
 
     /// What is kept in a slice.
-    pub(crate) fn at(&self, slice: i64) -> Option<&Kept> {
-        let before = self.0.partition_point(|(number, _)| *number <= slice);
+    pub(crate) fn at(&self, period: i64) -> Option<&KeyMetadata> {
+        let before = self.0.partition_point(|(number, _)| *number <= period);
         self.0[..before].last().and_then(|(_, kept)| kept.as_ref())
     }
 
     /// All that is kept.
-    pub(crate) fn all(&self) -> impl Iterator<Item = &Kept> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = &KeyMetadata> {
         self.0.iter().filter_map(|(_, kept)| kept.as_ref())
     }
 
@@ -61,7 +61,7 @@ impl Timeline {
         let mut numbers: Vec<i64> = self.0.iter().chain(&now.0).map(|(number, _)| *number).chain(behind).collect();
         numbers.sort_unstable();
         numbers.dedup();
-        let mut after: Vec<(i64, Option<Kept>)> = Vec::new();
+        let mut after: Vec<(i64, Option<KeyMetadata>)> = Vec::new();
         for number in numbers {
             let kept = match now.0.iter().find(|(n, _)| *n == number) {
                 Some((_, kept)) => kept.clone(),
@@ -76,25 +76,25 @@ impl Timeline {
 }
 
 /// A state file to write, by name, and those to drop.
-pub(crate) type Update = (Option<(String, Bytes)>, Vec<String>);
+pub(crate) type SegmentUpdate = (Option<(String, Bytes)>, Vec<String>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Kept {
-    live: Option<Order>,
-    base: Order,
-    extra: Extra,
+pub(crate) struct KeyMetadata {
+    live: Option<RecordOrder>,
+    base: RecordOrder,
+    extra: ExtraKeyMetadata,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Extra {
+struct ExtraKeyMetadata {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    columns: Vec<KeptColumn>,
+    columns: Vec<StoredColumn>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    moves: Vec<KeptMove>,
+    key_changes: Vec<StoredKeyChange>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct KeptColumn {
+struct StoredColumn {
     name: String,
     order: String,
     /// The value was taken away by a delete.
@@ -103,11 +103,11 @@ struct KeptColumn {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct KeptMove {
+struct StoredKeyChange {
     to: String,
     at: String,
     applied: bool,
-    columns: Vec<KeptColumn>,
+    columns: Vec<StoredColumn>,
     /// One row as an Arrow IPC stream, with the columns that have a value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     image: Option<String>,
@@ -129,34 +129,44 @@ fn broken(e: impl std::error::Error + Send + Sync + 'static) -> Error {
     damaged().with_source(e)
 }
 
-impl Kept {
+impl KeyMetadata {
     /// What has to be kept of a state; nothing if the row says it all.
-    pub(crate) fn of(state: &KeyState, schema: &SchemaRef, tables: &Tables) -> Result<Self> {
-        let column = |c: &ColumnState| KeptColumn {
+    pub(crate) fn of(state: &KeyState, schema: &SchemaRef, tables: &TargetRows) -> Result<Self> {
+        let column = |c: &ColumnState| StoredColumn {
             name: schema.field(c.column).name().clone(),
             order: text(c.order.bytes()),
             cleared: c.value.is_none(),
         };
         let columns = state.columns.iter().filter(|c| c.order != state.base).map(column).collect();
-        let mut moves = Vec::with_capacity(state.moves.len());
-        for m in &state.moves {
+        let mut key_changes = Vec::with_capacity(state.key_changes.len());
+        for m in &state.key_changes {
             let image = if m.applied { None } else { image(m, schema, tables)? };
             let columns = m.columns.iter().map(column).collect();
-            moves.push(KeptMove { to: text(&m.to), at: text(m.at.bytes()), applied: m.applied, columns, image });
+            key_changes.push(StoredKeyChange {
+                to: text(&m.to),
+                at: text(m.at.bytes()),
+                applied: m.applied,
+                columns,
+                image,
+            });
         }
-        Ok(Self { live: state.live.clone(), base: state.base.clone(), extra: Extra { columns, moves } })
+        Ok(Self {
+            live: state.live.clone(),
+            base: state.base.clone(),
+            extra: ExtraKeyMetadata { columns, key_changes },
+        })
     }
 
     /// The state again; values of the row are in `row`, images become tables.
-    pub(crate) fn state(&self, row: Option<RowRef>, schema: &SchemaRef, tables: &mut Tables) -> Result<KeyState> {
-        let column = |c: &KeptColumn, value: Option<RowRef>| -> Result<Option<ColumnState>> {
+    pub(crate) fn state(&self, row: Option<RowRef>, schema: &SchemaRef, tables: &mut TargetRows) -> Result<KeyState> {
+        let column = |c: &StoredColumn, value: Option<RowRef>| -> Result<Option<ColumnState>> {
             let Ok(column) = schema.index_of(&c.name) else { return Ok(None) };
             let value = value.filter(|_| !c.cleared);
-            Ok(Some(ColumnState { column, order: Order::from_bytes(&bytes(&c.order)?), value }))
+            Ok(Some(ColumnState { column, order: RecordOrder::from_bytes(&bytes(&c.order)?), value }))
         };
         let columns = self.extra.columns.iter().filter_map(|c| column(c, row).transpose()).collect::<Result<_>>()?;
-        let mut moves = Vec::new();
-        for m in &self.extra.moves {
+        let mut key_changes = Vec::new();
+        for m in &self.extra.key_changes {
             let image = match &m.image {
                 None => None,
                 Some(image) => {
@@ -165,32 +175,32 @@ impl Kept {
                 }
             };
             let columns = m.columns.iter().filter_map(|c| column(c, image).transpose()).collect::<Result<_>>()?;
-            let (to, at) = (bytes(&m.to)?.into(), Order::from_bytes(&bytes(&m.at)?));
-            moves.push(MoveState { to, at, applied: m.applied, columns });
+            let (to, at) = (bytes(&m.to)?.into(), RecordOrder::from_bytes(&bytes(&m.at)?));
+            key_changes.push(KeyChangeState { to, at, applied: m.applied, columns });
         }
-        Ok(KeyState { live: self.live.clone(), base: self.base.clone(), source: row, columns, moves })
+        Ok(KeyState { live: self.live.clone(), base: self.base.clone(), source: row, columns, key_changes })
     }
 
     /// The keys that key updates of this one lead to.
     pub(crate) fn moved_to(&self) -> Result<Vec<Vec<u8>>> {
-        self.extra.moves.iter().map(|m| bytes(&m.to)).collect()
+        self.extra.key_changes.iter().map(|m| bytes(&m.to)).collect()
     }
 
-    pub(crate) fn live(&self) -> Option<&Order> {
+    pub(crate) fn live(&self) -> Option<&RecordOrder> {
         self.live.as_ref()
     }
 
     /// Whether a row of this key may be asked for values, although the records give all columns.
     pub(crate) fn has_parts(&self) -> bool {
-        !self.extra.columns.is_empty() || !self.extra.moves.is_empty()
+        !self.extra.columns.is_empty() || !self.extra.key_changes.is_empty()
     }
 
     fn is_tombstone(&self) -> bool {
-        self.live.is_none() && self.extra.moves.is_empty()
+        self.live.is_none() && self.extra.key_changes.is_empty()
     }
 }
 
-fn image(m: &MoveState, schema: &SchemaRef, tables: &Tables) -> Result<Option<String>> {
+fn image(m: &KeyChangeState, schema: &SchemaRef, tables: &TargetRows) -> Result<Option<String>> {
     let valued: Vec<&ColumnState> = m.columns.iter().filter(|c| c.value.is_some()).collect();
     if valued.is_empty() {
         return Ok(None);
@@ -217,7 +227,7 @@ fn read_image(bytes: &[u8]) -> Result<RecordBatch> {
 }
 
 /// The new key of a key update, if the row that is kept for it is of these subjects.
-fn is_of(one: &KeptMove, subjects: &Subjects) -> Result<Option<Vec<u8>>> {
+fn is_of(one: &StoredKeyChange, subjects: &ErasureSubjects) -> Result<Option<Vec<u8>>> {
     let Some(image) = &one.image else { return Ok(None) };
     let row = read_image(&bytes(image)?)?;
     let column = row.column_by_name(subjects.column());
@@ -227,23 +237,23 @@ fn is_of(one: &KeptMove, subjects: &Subjects) -> Result<Option<Vec<u8>>> {
 }
 
 /// The column of slices, where there are some.
-const SLICE: &str = "slice";
+const PERIOD: &str = "period";
 
-fn schema(sliced: bool) -> SchemaRef {
+fn schema(by_period: bool) -> SchemaRef {
     let mut fields = vec![
         Field::new("key", DataType::Binary, false),
-        Field::new("live", DataType::Binary, true),
-        Field::new("base", DataType::Binary, true),
-        Field::new("extra", DataType::Utf8, true),
+        Field::new("row_order", DataType::Binary, true),
+        Field::new("base_order", DataType::Binary, true),
+        Field::new("details", DataType::Utf8, true),
     ];
-    if sliced {
-        fields.push(Field::new(SLICE, DataType::Int64, true));
+    if by_period {
+        fields.push(Field::new(PERIOD, DataType::Int64, true));
     }
     Arc::new(Schema::new(fields))
 }
 
 /// A segment's content; entries are sorted by key.
-fn write(entries: &[Entry], seal: Option<Arc<FileEncryptionProperties>>) -> Result<Bytes> {
+fn write(entries: &[SegmentEntry], seal: Option<Arc<FileEncryptionProperties>>) -> Result<Bytes> {
     let internal = |e| Error::internal("a segment could not be written").with_source(e);
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
@@ -253,22 +263,22 @@ fn write(entries: &[Entry], seal: Option<Arc<FileEncryptionProperties>>) -> Resu
         None => properties.build(),
     };
     let mut out = Vec::new();
-    let sliced = entries.iter().flat_map(|(_, timeline)| &timeline.0).any(|(slice, _)| *slice != 0);
-    let mut writer = ArrowWriter::try_new(&mut out, schema(sliced), Some(properties)).map_err(internal)?;
+    let by_period = entries.iter().flat_map(|(_, timeline)| &timeline.0).any(|(period, _)| *period != 0);
+    let mut writer = ArrowWriter::try_new(&mut out, schema(by_period), Some(properties)).map_err(internal)?;
     // A key of which nothing is kept has a line that says so.
-    let nothing: &[(i64, Option<Kept>)] = &[(0, None)];
+    let nothing: &[(i64, Option<KeyMetadata>)] = &[(0, None)];
     let lines = entries.iter().flat_map(|(key, timeline)| {
         let lines = if timeline.0.is_empty() { nothing } else { &timeline.0 };
-        lines.iter().map(move |(slice, kept)| (key, *slice, kept))
+        lines.iter().map(move |(period, kept)| (key, *period, kept))
     });
     let lines: Vec<_> = lines.collect();
     for chunk in lines.chunks(65_536) {
-        let kept = |f: fn(&Kept) -> Option<&[u8]>| -> ArrayRef {
+        let kept = |f: fn(&KeyMetadata) -> Option<&[u8]>| -> ArrayRef {
             Arc::new(chunk.iter().map(|(_, _, k)| k.as_ref().and_then(f)).collect::<BinaryArray>())
         };
-        let extra = |k: &Option<Kept>| -> Result<Option<String>> {
+        let extra = |k: &Option<KeyMetadata>| -> Result<Option<String>> {
             match k {
-                Some(k) if !(k.extra.columns.is_empty() && k.extra.moves.is_empty()) => Ok(Some(
+                Some(k) if !(k.extra.columns.is_empty() && k.extra.key_changes.is_empty()) => Ok(Some(
                     serde_json::to_string(&k.extra)
                         .map_err(|e| Error::internal("an entry could not be written").with_source(e))?,
                 )),
@@ -278,14 +288,14 @@ fn write(entries: &[Entry], seal: Option<Arc<FileEncryptionProperties>>) -> Resu
         let extras = chunk.iter().map(|(_, _, k)| extra(k)).collect::<Result<Vec<_>>>()?;
         let mut columns: Vec<ArrayRef> = vec![
             Arc::new(chunk.iter().map(|(key, _, _)| Some(key.as_ref())).collect::<BinaryArray>()),
-            kept(|k| k.live.as_ref().map(Order::bytes)),
+            kept(|k| k.live.as_ref().map(RecordOrder::bytes)),
             kept(|k| Some(k.base.bytes())),
             Arc::new(StringArray::from(extras)),
         ];
-        if sliced {
-            columns.push(Arc::new(Int64Array::from_iter_values(chunk.iter().map(|(_, slice, _)| *slice))));
+        if by_period {
+            columns.push(Arc::new(Int64Array::from_iter_values(chunk.iter().map(|(_, period, _)| *period))));
         }
-        let batch = RecordBatch::try_new(schema(sliced), columns)
+        let batch = RecordBatch::try_new(schema(by_period), columns)
             .map_err(|e| Error::internal("a segment could not be put together").with_source(e))?;
         writer.write(&batch).map_err(internal)?;
     }
@@ -299,10 +309,10 @@ fn decoded<T, E: std::error::Error + Send + Sync + 'static>(decoder: impl FnOnce
 }
 
 /// Takes a key, a slice, and what is kept of the key from that slice on.
-type Each<'a> = dyn FnMut(&[u8], i64, Option<Kept>) + 'a;
+type SegmentVisitor<'a> = dyn FnMut(&[u8], i64, Option<KeyMetadata>) + 'a;
 
 /// Calls `each` with the entries of the row groups whose keys may be wanted, until it says that is enough.
-fn read(segment: &Segment, wanted: &dyn Fn(&[u8], &[u8]) -> bool, each: &mut Each<'_>) -> Result<()> {
+fn read(segment: &KeySegment, wanted: &dyn Fn(&[u8], &[u8]) -> bool, each: &mut SegmentVisitor<'_>) -> Result<()> {
     let (bytes, options) = (segment.bytes.clone(), segment.options.clone());
     let builder = decoded(|| ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, options))?;
     let groups = builder.metadata().row_groups().iter().enumerate();
@@ -319,7 +329,7 @@ fn read(segment: &Segment, wanted: &dyn Fn(&[u8], &[u8]) -> bool, each: &mut Eac
         let column = |i: usize| batch.column(i).as_binary_opt::<i32>().ok_or_else(damaged);
         let (keys, live, base) = (column(0)?, column(1)?, column(2)?);
         let extra = batch.column(3).as_string_opt::<i32>().ok_or_else(damaged)?;
-        let slices = batch.column_by_name(SLICE).and_then(|c| c.as_primitive_opt::<Int64Type>());
+        let periods = batch.column_by_name(PERIOD).and_then(|c| c.as_primitive_opt::<Int64Type>());
         for row in 0..batch.num_rows() {
             let kept = if base.is_null(row) {
                 None
@@ -327,12 +337,12 @@ fn read(segment: &Segment, wanted: &dyn Fn(&[u8], &[u8]) -> bool, each: &mut Eac
                 let extra = if extra.is_valid(row) {
                     serde_json::from_str(extra.value(row)).map_err(broken)?
                 } else {
-                    Extra::default()
+                    ExtraKeyMetadata::default()
                 };
-                let live = live.is_valid(row).then(|| Order::from_bytes(live.value(row)));
-                Some(Kept { live, base: Order::from_bytes(base.value(row)), extra })
+                let live = live.is_valid(row).then(|| RecordOrder::from_bytes(live.value(row)));
+                Some(KeyMetadata { live, base: RecordOrder::from_bytes(base.value(row)), extra })
             };
-            each(keys.value(row), slices.map_or(0, |s| s.value(row)), kept);
+            each(keys.value(row), periods.map_or(0, |s| s.value(row)), kept);
         }
     }
     Ok(())
@@ -340,14 +350,14 @@ fn read(segment: &Segment, wanted: &dyn Fn(&[u8], &[u8]) -> bool, each: &mut Eac
 
 /// One of them.
 #[derive(Debug)]
-struct Segment {
+struct KeySegment {
     name: String,
     bytes: Bytes,
     /// With its keys, if it is encrypted.
     options: ArrowReaderOptions,
 }
 
-impl Segment {
+impl KeySegment {
     fn is_sealed(&self) -> bool {
         self.options.file_decryption_properties().is_some()
     }
@@ -355,28 +365,28 @@ impl Segment {
 
 /// The segments of one version of a table.
 #[derive(Debug)]
-pub(crate) struct Segments {
+pub(crate) struct KeySegments {
     /// Newest first.
-    files: Vec<Segment>,
+    files: Vec<KeySegment>,
     /// The table is not what it was when these were written: what they say of rows that were there counts no more, and
     /// each row says its order itself, as a foreign one does. Deletes are remembered all the same.
     diverged: bool,
 }
 
-impl Segments {
+impl KeySegments {
     /// # Errors
     /// `NoFileKeys` where they are encrypted, and there are no keys; those of the journal.
     pub(crate) async fn load(
         journal: &Journal,
-        head: &Head,
+        head: &TableHead,
         diverged: bool,
-        keys: Option<&Encryption>,
+        keys: Option<&FileEncryption>,
     ) -> Result<Self> {
         let mut files = Vec::new();
         for (name, file) in head.state.iter().rev().filter(|(n, _)| n.starts_with(SEGMENT)) {
             let bytes = journal.read_state(head, file).await?;
             let options = reading(&bytes, name, keys).await?;
-            files.push(Segment { name: name.clone(), bytes, options });
+            files.push(KeySegment { name: name.clone(), bytes, options });
         }
         Ok(Self { files, diverged })
     }
@@ -385,12 +395,12 @@ impl Segments {
         self.files.is_empty()
     }
 
-    fn counts(&self, kept: &Kept) -> bool {
+    fn counts(&self, kept: &KeyMetadata) -> bool {
         !self.diverged || kept.live.is_none()
     }
 
     /// What is kept of the keys from the `from`-th on.
-    pub(crate) fn find(&self, keys: &Keys, from: usize, found: &mut HashMap<u32, Timeline>) -> Result<()> {
+    pub(crate) fn find(&self, keys: &KeyTable, from: usize, found: &mut HashMap<u32, KeyTimeline>) -> Result<()> {
         if self.files.is_empty() {
             return Ok(());
         }
@@ -404,14 +414,14 @@ impl Segments {
             sorted.get(first).is_some_and(|k| *k <= max || k.starts_with(max))
         };
         // The segment that says what is kept of a key: the newest that names it.
-        let mut said: HashMap<u32, usize> = HashMap::new();
+        let mut message: HashMap<u32, usize> = HashMap::new();
         for (number, segment) in self.files.iter().enumerate() {
-            read(segment, &wanted, &mut |key, slice, kept| {
+            read(segment, &wanted, &mut |key, period, kept| {
                 let key = keys.find(key).filter(|k| *k as usize >= from);
-                if let Some(k) = key.filter(|k| *said.entry(*k).or_insert(number) == number)
+                if let Some(k) = key.filter(|k| *message.entry(*k).or_insert(number) == number)
                     && kept.as_ref().is_none_or(|kept| self.counts(kept))
                 {
-                    found.entry(k).or_default().0.push((slice, kept));
+                    found.entry(k).or_default().0.push((period, kept));
                 }
             })?;
         }
@@ -420,28 +430,28 @@ impl Segments {
     }
 
     /// The keys of key updates of which an image is kept, or was at some time: the old and the new ones.
-    pub(crate) fn moved(&self) -> Result<HashSet<Vec<u8>>> {
-        let (mut moved, mut failed) = (HashSet::new(), None);
+    pub(crate) fn repartitioned(&self) -> Result<HashSet<Vec<u8>>> {
+        let (mut repartitioned, mut failed) = (HashSet::new(), None);
         for segment in &self.files {
             read(segment, &|_, _| true, &mut |key, _, kept| {
                 let to = kept.map_or(Ok(vec![]), |k| k.moved_to());
                 match to {
                     Ok(to) if to.is_empty() => {}
-                    Ok(to) => moved.extend(to.into_iter().chain([key.to_vec()])),
+                    Ok(to) => repartitioned.extend(to.into_iter().chain([key.to_vec()])),
                     Err(e) => failed = Some(e),
                 }
             })?;
         }
-        failed.map_or(Ok(moved), Err)
+        failed.map_or(Ok(repartitioned), Err)
     }
 
     /// The old and the new keys of rows on their way to another key, where the row that is kept is of these subjects.
-    pub(crate) fn on_their_way(&self, subjects: &Subjects) -> Result<HashSet<Vec<u8>>> {
+    pub(crate) fn on_their_way(&self, subjects: &ErasureSubjects) -> Result<HashSet<Vec<u8>>> {
         let mut theirs = HashSet::new();
         for segment in &self.files {
             let mut failed = None;
             read(segment, &|_, _| true, &mut |key, _, kept| {
-                for one in kept.iter().flat_map(|kept| &kept.extra.moves) {
+                for one in kept.iter().flat_map(|kept| &kept.extra.key_changes) {
                     match is_of(one, subjects) {
                         Ok(None) => {}
                         Ok(Some(to)) => theirs.extend([key.to_vec(), to]),
@@ -460,8 +470,8 @@ impl Segments {
         &self,
         theirs: &dyn Fn(&[u8]) -> bool,
         version: u64,
-        encryption: Option<&Encryption>,
-    ) -> Result<Option<(Update, u64)>> {
+        encryption: Option<&FileEncryption>,
+    ) -> Result<Option<(SegmentUpdate, u64)>> {
         let (mut found, mut mentioned, mut failed) = (HashSet::new(), false, None);
         for segment in &self.files {
             read(segment, &|_, _| true, &mut |key, _, kept| {
@@ -478,10 +488,10 @@ impl Segments {
         if found.is_empty() && !mentioned {
             return Ok(None);
         }
-        let mut rest: Vec<Entry> = Vec::new();
+        let mut rest: Vec<SegmentEntry> = Vec::new();
         for (key, mut timeline) in self.all()?.into_iter().filter(|(key, _)| !found.contains(key)) {
             for kept in timeline.0.iter_mut().filter_map(|(_, kept)| kept.as_mut()) {
-                kept.extra.moves.retain(|m| !bytes(&m.to).is_ok_and(|to| theirs(&to)));
+                kept.extra.key_changes.retain(|m| !bytes(&m.to).is_ok_and(|to| theirs(&to)));
             }
             rest.push((key.into(), timeline));
         }
@@ -495,13 +505,14 @@ impl Segments {
     }
 
     /// All entries in force, by key.
-    pub(crate) fn all(&self) -> Result<Vec<(Vec<u8>, Timeline)>> {
-        let mut entries: BTreeMap<Vec<u8>, (usize, Timeline)> = BTreeMap::new();
+    pub(crate) fn all(&self) -> Result<Vec<(Vec<u8>, KeyTimeline)>> {
+        let mut entries: BTreeMap<Vec<u8>, (usize, KeyTimeline)> = BTreeMap::new();
         for (number, segment) in self.files.iter().enumerate() {
-            read(segment, &|_, _| true, &mut |key, slice, kept| {
-                let (said, timeline) = entries.entry(key.to_vec()).or_insert_with(|| (number, Timeline::default()));
-                if *said == number && kept.as_ref().is_none_or(|kept| self.counts(kept)) {
-                    timeline.0.push((slice, kept));
+            read(segment, &|_, _| true, &mut |key, period, kept| {
+                let (message, timeline) =
+                    entries.entry(key.to_vec()).or_insert_with(|| (number, KeyTimeline::default()));
+                if *message == number && kept.as_ref().is_none_or(|kept| self.counts(kept)) {
+                    timeline.0.push((period, kept));
                 }
             })?;
         }
@@ -513,11 +524,11 @@ impl Segments {
     /// encrypted as well: they hold rows whose key changes, until both halves of that have come.
     pub(crate) async fn update(
         &self,
-        mut changes: Vec<Entry>,
+        mut changes: Vec<SegmentEntry>,
         version: u64,
-        truncated: Option<&Order>,
-        encryption: Option<&Encryption>,
-    ) -> Result<Update> {
+        truncated: Option<&RecordOrder>,
+        encryption: Option<&FileEncryption>,
+    ) -> Result<SegmentUpdate> {
         let encryption = encryption.filter(|encryption| encryption.encrypts());
         // Those of before anything was encrypted hold rows, too.
         let anew = self.diverged || (encryption.is_some() && self.files.iter().any(|segment| !segment.is_sealed()));
@@ -533,10 +544,11 @@ impl Segments {
         if self.files.len() + 1 < MOST_SEGMENTS && !anew {
             return Ok((Some((name, write(&changes, seal)?)), vec![]));
         }
-        let mut all: BTreeMap<Arc<[u8]>, Timeline> = self.all()?.into_iter().map(|(k, t)| (k.into(), t)).collect();
+        let mut all: BTreeMap<Arc<[u8]>, KeyTimeline> = self.all()?.into_iter().map(|(k, t)| (k.into(), t)).collect();
         all.extend(changes);
-        let covered = |k: &Kept| k.is_tombstone() && truncated.is_some_and(|t| k.base <= *t);
-        let rest: Vec<Entry> = all.into_iter().filter(|(_, timeline)| timeline.all().any(|k| !covered(k))).collect();
+        let covered = |k: &KeyMetadata| k.is_tombstone() && truncated.is_some_and(|t| k.base <= *t);
+        let rest: Vec<SegmentEntry> =
+            all.into_iter().filter(|(_, timeline)| timeline.all().any(|k| !covered(k))).collect();
         let dropped = self.files.iter().map(|segment| segment.name.clone()).collect();
         let file = if rest.is_empty() { None } else { Some((name, write(&rest, seal)?)) };
         Ok((file, dropped))
@@ -545,7 +557,7 @@ impl Segments {
 
 /// A key of which the state root holds what its row cannot say.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HeldKey {
+pub struct StoredKeyMetadata {
     /// The values of the key columns.
     pub key: Vec<String>,
     /// The values of the order columns: of the delete for a tombstone, of the row else. Instants are nanoseconds.
@@ -558,13 +570,13 @@ pub struct HeldKey {
 ///
 /// # Errors
 /// `NoFileKeys` where it is encrypted, and the dataset has no keys; those of the journal.
-pub async fn held_keys(dataset: &Dataset) -> Result<Vec<HeldKey>> {
+pub async fn held_keys(dataset: &Dataset) -> Result<Vec<StoredKeyMetadata>> {
     let head = dataset.journal().head().await?;
-    let all = Segments::load(dataset.journal(), &head, false, dataset.encryption()).await?.all()?;
-    let held = |(key, kept): (&[u8], &Kept)| {
+    let all = KeySegments::load(dataset.journal(), &head, false, dataset.encryption()).await?.all()?;
+    let held = |(key, kept): (&[u8], &KeyMetadata)| {
         let order = kept.live.as_ref().unwrap_or(&kept.base);
         let columns = order.bytes().get(1..order.bytes().len().saturating_sub(1)).unwrap_or_default();
-        HeldKey { key: decode(key), order: decode(columns), is_tombstone: kept.live.is_none() }
+        StoredKeyMetadata { key: decode(key), order: decode(columns), is_tombstone: kept.live.is_none() }
     };
     Ok(all.iter().flat_map(|(key, timeline)| timeline.all().map(move |kept| held((key, kept)))).collect())
 }
@@ -573,30 +585,30 @@ pub async fn held_keys(dataset: &Dataset) -> Result<Vec<HeldKey>> {
 mod tests {
     use super::*;
 
-    fn tombstone(order: u8) -> Option<Kept> {
-        Some(Kept { live: None, base: Order::new(1, &[order], 0), extra: Extra::default() })
+    fn tombstone(order: u8) -> Option<KeyMetadata> {
+        Some(KeyMetadata { live: None, base: RecordOrder::new(1, &[order], 0), extra: ExtraKeyMetadata::default() })
     }
 
     #[test]
     fn what_is_kept_holds_until_a_later_slice_says_otherwise() {
-        let timeline = Timeline(vec![(2, tombstone(5)), (4, None)]);
-        let at = |slice| timeline.at(slice).map(|kept| kept.base.bytes()[1]);
+        let timeline = KeyTimeline(vec![(2, tombstone(5)), (4, None)]);
+        let at = |period| timeline.at(period).map(|kept| kept.base.bytes()[1]);
         assert_eq!([1, 2, 3, 4, 9].map(at), [None, Some(5), Some(5), None, None]);
     }
 
     #[test]
     fn a_change_of_one_slice_leaves_later_ones_as_they_were() {
-        let before = Timeline(vec![(2, tombstone(5))]);
+        let before = KeyTimeline(vec![(2, tombstone(5))]);
         // A late row that is newer than the delete comes in slice 2, and is overtaken in slice 3.
-        let next = |slice: i64| (slice < 9).then_some(slice + 1);
-        let after = before.with(&Timeline(vec![(2, None), (3, tombstone(5))]), next);
-        assert_eq!(after, Timeline(vec![(3, tombstone(5))]));
+        let next = |period: i64| (period < 9).then_some(period + 1);
+        let after = before.with(&KeyTimeline(vec![(2, None), (3, tombstone(5))]), next);
+        assert_eq!(after, KeyTimeline(vec![(3, tombstone(5))]));
         // An earlier delete that says the same from slice 1 on needs no second entry.
-        let both = Timeline(vec![(1, tombstone(5)), (2, tombstone(5))]);
-        assert_eq!(before.with(&both, next), Timeline(vec![(1, tombstone(5))]));
+        let both = KeyTimeline(vec![(1, tombstone(5)), (2, tombstone(5))]);
+        assert_eq!(before.with(&both, next), KeyTimeline(vec![(1, tombstone(5))]));
         // Slice 2 alone is built anew.
-        assert_eq!(before.with(&Timeline(vec![(2, None)]), next), Timeline(vec![(3, tombstone(5))]));
+        assert_eq!(before.with(&KeyTimeline(vec![(2, None)]), next), KeyTimeline(vec![(3, tombstone(5))]));
         // It is the newest one.
-        assert_eq!(before.with(&Timeline(vec![(2, None)]), |_| None), Timeline::default());
+        assert_eq!(before.with(&KeyTimeline(vec![(2, None)]), |_| None), KeyTimeline::default());
     }
 }

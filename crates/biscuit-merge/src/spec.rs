@@ -35,7 +35,7 @@ impl IgnoreNull {
 
 /// Whether deletes are remembered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Tombstones {
+pub enum TombstonePolicy {
     /// For ever: an older record never brings a row back.
     #[default]
     Keep,
@@ -45,7 +45,7 @@ pub enum Tombstones {
 
 /// What happens to a record whose order equals the stored one and whose content differs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Ties {
+pub enum TiePolicy {
     /// It replaces what is stored and is counted as corrected.
     #[default]
     LaterRunWins,
@@ -55,7 +55,7 @@ pub enum Ties {
 
 /// Whether the run's records give way to what is newer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Authority {
+pub enum OrderAuthority {
     /// They do, by their order.
     #[default]
     Order,
@@ -79,11 +79,11 @@ pub struct MergeSpec {
     /// Columns that are used but not stored.
     pub drop_columns: Vec<String>,
     /// Whether deletes are remembered.
-    pub tombstones: Tombstones,
+    pub tombstones: TombstonePolicy,
     /// What happens to ties with stored rows.
-    pub ties: Ties,
+    pub ties: TiePolicy,
     /// Whether records give way to what is newer.
-    pub authority: Authority,
+    pub authority: OrderAuthority,
 }
 
 impl MergeSpec {
@@ -111,9 +111,9 @@ impl MergeSpec {
             op_rank: vec![],
             ignore_null: IgnoreNull::None,
             drop_columns: vec![],
-            tombstones: Tombstones::Keep,
-            ties: Ties::LaterRunWins,
-            authority: Authority::Order,
+            tombstones: TombstonePolicy::Keep,
+            ties: TiePolicy::LaterRunWins,
+            authority: OrderAuthority::Order,
         })
     }
 
@@ -136,19 +136,19 @@ impl MergeSpec {
     }
 
     /// The same spec with another memory of deletes.
-    pub fn with_tombstones(mut self, tombstones: Tombstones) -> Self {
+    pub fn with_tombstones(mut self, tombstones: TombstonePolicy) -> Self {
         self.tombstones = tombstones;
         self
     }
 
     /// The same spec with another treatment of ties.
-    pub fn with_ties(mut self, ties: Ties) -> Self {
+    pub fn with_ties(mut self, ties: TiePolicy) -> Self {
         self.ties = ties;
         self
     }
 
     /// The same spec with another authority.
-    pub fn with_authority(mut self, authority: Authority) -> Self {
+    pub fn with_authority(mut self, authority: OrderAuthority) -> Self {
         self.authority = authority;
         self
     }

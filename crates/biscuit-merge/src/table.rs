@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use biscuit_change::{ChangeBatch, Completeness};
+use biscuit_change::{AbsentColumns, ChangeBatch};
 use biscuit_core::{Error, Result};
 use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array, new_empty_array, new_null_array};
 use datafusion::arrow::buffer::BooleanBuffer;
@@ -18,9 +18,9 @@ pub(crate) struct RowRef {
 
 /// Rows in the target's columns: change records, stored rows, images of rows whose key changed.
 #[derive(Debug, Default)]
-pub(crate) struct Tables(Vec<RecordBatch>);
+pub(crate) struct TargetRows(Vec<RecordBatch>);
 
-impl Tables {
+impl TargetRows {
     pub(crate) fn add(&mut self, rows: RecordBatch) -> u32 {
         self.0.push(rows);
         u32::try_from(self.0.len() - 1).expect("there are fewer than 2^32 tables")
@@ -47,10 +47,10 @@ impl Tables {
 
     /// Rows put together from the tables, which are in the columns of `target`: the columns of `schema`, which are some of
     /// those.
-    pub(crate) fn gather(&self, target: &Schema, schema: &SchemaRef, rows: &[&Cells]) -> Result<RecordBatch> {
+    pub(crate) fn gather(&self, target: &Schema, schema: &SchemaRef, rows: &[&CellLocation]) -> Result<RecordBatch> {
         let failed = |e| Error::internal("rows could not be gathered").with_source(e);
         let whole: Option<Vec<RowRef>> =
-            rows.iter().map(|r| if let Cells::Row(at) = r { Some(*at) } else { None }).collect();
+            rows.iter().map(|r| if let CellLocation::Row(at) = r { Some(*at) } else { None }).collect();
         let wanted = schema.fields().iter().map(|f| target.index_of(f.name()).expect("a column of the target"));
         let wanted: Vec<usize> = wanted.collect();
         let mut columns = Vec::with_capacity(wanted.len());
@@ -101,14 +101,14 @@ impl Tables {
 
 /// Where the cells of a row are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Cells {
+pub(crate) enum CellLocation {
     /// All in one row.
     Row(RowRef),
     /// By column; none is null.
     Each(Vec<Option<RowRef>>),
 }
 
-impl Cells {
+impl CellLocation {
     fn cell(&self, column: usize) -> Option<RowRef> {
         match self {
             Self::Row(at) => Some(*at),
@@ -119,9 +119,9 @@ impl Cells {
 
 /// What a change batch says of the target's columns.
 #[derive(Debug)]
-pub(crate) struct Givens {
+pub(crate) struct PresentColumns {
     /// By column, the rows that give it.
-    columns: Vec<Given>,
+    columns: Vec<PresentColumn>,
     /// By column, the rows whose value was not available.
     unavailable: Vec<Option<BooleanBuffer>>,
     /// Whether a column that nobody knows yet counts as given: as null.
@@ -131,44 +131,44 @@ pub(crate) struct Givens {
 }
 
 #[derive(Debug)]
-enum Given {
+enum PresentColumn {
     All,
     None,
     Some(BooleanBuffer),
 }
 
-impl Givens {
+impl PresentColumns {
     pub(crate) fn new(batch: &ChangeBatch, target: &SchemaRef, ignore: &IgnoreNull) -> Self {
-        let full = batch.completeness == Completeness::Full;
+        let full = batch.completeness == AbsentColumns::Full;
         let mut columns = Vec::with_capacity(target.fields().len());
         let mut unavailable = Vec::with_capacity(target.fields().len());
         for field in target.fields() {
             let ignorable = ignore.covers(field.name());
             let Ok(at) = batch.rows.schema().index_of(field.name()) else {
-                columns.push(if full && !ignorable { Given::All } else { Given::None });
+                columns.push(if full && !ignorable { PresentColumn::All } else { PresentColumn::None });
                 unavailable.push(None);
                 continue;
             };
-            let available = batch.given.get(at).cloned().flatten();
+            let available = batch.present.get(at).cloned().flatten();
             let valid = ignorable.then(|| batch.rows.column(at).logical_nulls()).flatten();
             columns.push(match (&available, valid) {
-                (None, None) => Given::All,
-                (Some(a), None) => Given::Some(a.clone()),
-                (None, Some(v)) => Given::Some(v.inner().clone()),
-                (Some(a), Some(v)) => Given::Some(a & v.inner()),
+                (None, None) => PresentColumn::All,
+                (Some(a), None) => PresentColumn::Some(a.clone()),
+                (None, Some(v)) => PresentColumn::Some(v.inner().clone()),
+                (Some(a), Some(v)) => PresentColumn::Some(a & v.inner()),
             });
             unavailable.push(available.map(|a| !&a));
         }
         let gives_unknown = full && *ignore != IgnoreNull::All;
-        let all = gives_unknown && columns.iter().all(|c| matches!(c, Given::All));
+        let all = gives_unknown && columns.iter().all(|c| matches!(c, PresentColumn::All));
         Self { columns, unavailable, gives_unknown, all }
     }
 
     pub(crate) fn gives(&self, row: usize, column: usize) -> bool {
         match &self.columns[column] {
-            Given::All => true,
-            Given::None => false,
-            Given::Some(rows) => rows.value(row),
+            PresentColumn::All => true,
+            PresentColumn::None => false,
+            PresentColumn::Some(rows) => rows.value(row),
         }
     }
 

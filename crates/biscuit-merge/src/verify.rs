@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 
 use biscuit_core::{Error, ErrorKind, Result};
-use biscuit_dataset::{Dataset, OpenFile, Snapshot, align};
+use biscuit_dataset::{Dataset, OpenFile, TableVersion, align};
 use biscuit_schema::impossible_values;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -10,13 +10,13 @@ use futures::TryStreamExt;
 use hashbrown::{DefaultHashBuilder, HashMap};
 use serde::Serialize;
 
-use crate::encode::{Encoder, Purpose};
-use crate::prepare::{merged_by, sliced_by};
+use crate::encode::{TupleEncoder, TuplePurpose};
+use crate::prepare::{merged_by, period_column_of};
 
 /// What was found in a table.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
-pub struct Verified {
+pub struct VerifyReport {
     /// Files of the table.
     pub files: u64,
     /// Rows that could be read.
@@ -36,13 +36,13 @@ pub struct Verified {
     /// something else.
     pub values: Vec<String>,
     /// Files that somebody else wrote and no commit has adopted.
-    pub foreign: Vec<String>,
+    pub external: Vec<String>,
     /// Biscuit files that are not part of the table.
-    pub ghosts: Vec<String>,
+    pub orphan_files: Vec<String>,
 }
 
-impl Verified {
-    /// Whether the rows can be relied on. Foreign files and ghosts alone do not spoil them.
+impl VerifyReport {
+    /// Whether the rows can be relied on. External files and orphan files alone do not spoil them.
     pub fn is_sound(&self) -> bool {
         self.duplicate_keys == 0
             && [&self.diverged, &self.unreadable, &self.layout, &self.values].iter().all(|found| found.is_empty())
@@ -50,33 +50,33 @@ impl Verified {
 }
 
 /// Reads a whole table and looks for keys with several rows, and for files that are unreadable, missing, changed,
-/// foreign or ghosts. The key is that of the table's merges, unless one is named. Changes nothing.
+/// foreign or orphan files. The key is that of the table's merges, unless one is named. Changes nothing.
 ///
 /// # Errors
 /// Those of the store; `KeyType`, `MissingColumn` for a key that cannot be looked at; `NoFileKeys` for files that encrypt columns, without keys. What is wrong with the table is no
 /// error but a finding.
-pub async fn verify(dataset: &Dataset, key: &[String]) -> Result<Verified> {
+pub async fn verify(dataset: &Dataset, key: &[String]) -> Result<VerifyReport> {
     match dataset.read(|snapshot| verify_version(dataset, snapshot, key)).await {
         Err(e) if e.code() == "Diverged" => {
-            Ok(Verified { diverged: vec![e.message().to_owned()], ..Verified::default() })
+            Ok(VerifyReport { diverged: vec![e.message().to_owned()], ..VerifyReport::default() })
         }
         verified => verified,
     }
 }
 
-async fn verify_version(dataset: &Dataset, snapshot: Snapshot, key: &[String]) -> Result<Verified> {
-    let mut found = Verified::default();
+async fn verify_version(dataset: &Dataset, snapshot: TableVersion, key: &[String]) -> Result<VerifyReport> {
+    let mut found = VerifyReport::default();
     let key = match (key, merged_by(dataset).await?) {
         ([], Some((key, _))) => key,
         (key, _) => key.to_vec(),
     };
     found.keys_checked = !key.is_empty();
     // A key has one row in each state of the table.
-    let states = sliced_by(&snapshot.observed.head.meta).filter(|_| !key.is_empty());
+    let states = period_column_of(&snapshot.observed.head.properties).filter(|_| !key.is_empty());
     let key: Vec<String> = states.map(str::to_owned).into_iter().chain(key).collect();
     found.files = snapshot.files().len() as u64;
-    found.foreign = snapshot.observed.foreign.iter().map(|f| f.path.clone()).collect();
-    found.ghosts = snapshot.observed.ghosts.iter().map(|f| f.path.clone()).collect();
+    found.external = snapshot.observed.external.iter().map(|f| f.path.clone()).collect();
+    found.orphan_files = snapshot.observed.orphan_files.iter().map(|f| f.path.clone()).collect();
     let store = snapshot.store();
     let mut readable = Vec::new();
     for file in snapshot.files() {
@@ -160,10 +160,10 @@ async fn count_duplicates(
 }
 
 /// What is done with rows, and with their keys.
-type Each<'a> = (&'a mut (dyn FnMut(&RecordBatch) + Send), &'a mut (dyn FnMut(&[u8]) + Send));
+type RowVisitor<'a> = (&'a mut (dyn FnMut(&RecordBatch) + Send), &'a mut (dyn FnMut(&[u8]) + Send));
 
 /// Reads all rows of a file and hands them on, and their keys; answers with the number of rows.
-async fn keys(file: &OpenFile, schema: &SchemaRef, key: &[String], (look, each): Each<'_>) -> Result<u64> {
+async fn keys(file: &OpenFile, schema: &SchemaRef, key: &[String], (look, each): RowVisitor<'_>) -> Result<u64> {
     let place = format!("`{}`", file.file.path);
     let mut batches = file.stream(None)?;
     let (mut rows, mut bytes) = (0, Vec::new());
@@ -174,7 +174,7 @@ async fn keys(file: &OpenFile, schema: &SchemaRef, key: &[String], (look, each):
             continue;
         }
         let batch = align(&batch, &file.file.partition, schema, &place)?;
-        let encoder = Encoder::new(&batch, key, Purpose::Key, &place)?;
+        let encoder = TupleEncoder::new(&batch, key, TuplePurpose::Key, &place)?;
         for row in 0..batch.num_rows() {
             bytes.clear();
             encoder.encode(row, &mut bytes).map_err(|_| {

@@ -7,7 +7,7 @@ use biscuit_change::RowsOptions;
 use biscuit_dataset::{Dataset, Location, WriteMode, WriteOptions};
 use biscuit_journal::JournalOptions;
 use biscuit_merge::{MergeSpec, merge_and_retain_last};
-use biscuit_partition::{Calendar, Granularity};
+use biscuit_partition::{Granularity, PeriodCalendar};
 use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext, col, lit};
 use datafusion::scalar::ScalarValue;
 
@@ -20,7 +20,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dataset = Dataset::new(Location::parse(table)?, JournalOptions::default());
     let spec = MergeSpec::new(["o_orderkey"], ["effective_date"])?;
     let rows = RowsOptions::default().with_delete_column("_deleted");
-    let calendar = Calendar::new(Granularity::Month, "UTC")?;
+    let calendar = PeriodCalendar::new(Granularity::Month, "UTC")?;
     for period in periods {
         let ctx = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(2));
         let end =

@@ -23,7 +23,7 @@ use crate::granularity::{DaySpan, FirstDay, Granularity, days_since};
 /// # Ok::<(), biscuit_core::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Calendar {
+pub struct PeriodCalendar {
     granularity: Granularity,
     zone: Tz,
 }
@@ -31,7 +31,7 @@ pub struct Calendar {
 /// One slice of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Period {
-    calendar: Calendar,
+    calendar: PeriodCalendar,
     start: Instant,
     end: Instant,
 }
@@ -52,7 +52,7 @@ fn out_of_range() -> Error {
     Error::data("PeriodOutOfRange", "only the years 1 to 9999 have periods")
 }
 
-impl Calendar {
+impl PeriodCalendar {
     /// Periods in a time zone of the IANA database, as `UTC` or `America/New_York`; its rules are those that this version of the crate
     /// was built with.
     ///
@@ -257,7 +257,7 @@ impl Calendar {
 
 impl Period {
     /// The calendar it is of.
-    pub fn calendar(&self) -> &Calendar {
+    pub fn calendar(&self) -> &PeriodCalendar {
         &self.calendar
     }
 
@@ -337,8 +337,8 @@ impl fmt::Display for Period {
 mod tests {
     use super::*;
 
-    fn calendar(granularity: &str, zone: &str) -> Calendar {
-        Calendar::new(granularity.parse().expect("a granularity"), zone).expect("a calendar")
+    fn calendar(granularity: &str, zone: &str) -> PeriodCalendar {
+        PeriodCalendar::new(granularity.parse().expect("a granularity"), zone).expect("a calendar")
     }
 
     fn at(text: &str) -> Instant {
@@ -378,7 +378,7 @@ mod tests {
         {
             assert_eq!(text.parse::<Granularity>().unwrap_err().code(), "InvalidGranularity", "{text}");
         }
-        assert_eq!(Calendar::new(Granularity::Day, "Berlin").unwrap_err().code(), "UnknownZone");
+        assert_eq!(PeriodCalendar::new(Granularity::Day, "Berlin").unwrap_err().code(), "UnknownZone");
         for (granularity, text) in [
             ("month", "2024-13"),
             ("month", "2024-1"),

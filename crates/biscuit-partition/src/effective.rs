@@ -6,17 +6,17 @@ use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Date32Type, TimeUnit, TimestampMicrosecondType};
 
-use crate::calendar::Calendar;
+use crate::calendar::PeriodCalendar;
 
 /// From when on each record of a batch counts, by one of its columns. A date is the midnight on which it begins, a timestamp without a
 /// zone is what the clock of the calendar's zone shows, text is read as either, or as an instant if it has an offset.
 #[derive(Debug)]
-pub(crate) struct Effective {
-    column: Column,
+pub(crate) struct EffectiveColumn {
+    column: EffectiveValues,
 }
 
 #[derive(Debug)]
-enum Column {
+enum EffectiveValues {
     /// Microseconds of instants.
     Instants(ArrayRef),
     /// Microseconds that a clock shows.
@@ -25,7 +25,7 @@ enum Column {
     Text(StringArray),
 }
 
-impl Effective {
+impl EffectiveColumn {
     /// # Errors
     /// `MissingColumn`, and `EffectiveType` for a column that holds no time.
     pub(crate) fn new(batch: &ChangeBatch, name: &str) -> Result<Self> {
@@ -46,11 +46,13 @@ impl Effective {
             cast(column, &to).map_err(failed)
         };
         let column = match column.data_type() {
-            DataType::Timestamp(_, Some(_)) => Column::Instants(micros(Some("+00:00"))?),
-            DataType::Timestamp(_, None) => Column::Local(micros(None)?),
-            DataType::Date32 | DataType::Date64 => Column::Dates(cast(column, &DataType::Date32).map_err(failed)?),
+            DataType::Timestamp(_, Some(_)) => EffectiveValues::Instants(micros(Some("+00:00"))?),
+            DataType::Timestamp(_, None) => EffectiveValues::Local(micros(None)?),
+            DataType::Date32 | DataType::Date64 => {
+                EffectiveValues::Dates(cast(column, &DataType::Date32).map_err(failed)?)
+            }
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null => {
-                Column::Text(cast(column, &DataType::Utf8).map_err(failed)?.as_string::<i32>().clone())
+                EffectiveValues::Text(cast(column, &DataType::Utf8).map_err(failed)?.as_string::<i32>().clone())
             }
             other => {
                 let shown = type_name(other).unwrap_or_else(|| other.to_string());
@@ -67,13 +69,13 @@ impl Effective {
     ///
     /// # Errors
     /// `NullEffective`, `EffectiveType` for a text that is no time, `PeriodOutOfRange`; without file and row.
-    pub(crate) fn at(&self, row: usize, name: &str, calendar: &Calendar) -> Result<Instant> {
+    pub(crate) fn at(&self, row: usize, name: &str, calendar: &PeriodCalendar) -> Result<Instant> {
         let null = || {
             Error::data("NullEffective", format!("column `{name}` is null: when the record takes effect is not known"))
         };
         let array: &dyn Array = match &self.column {
-            Column::Instants(a) | Column::Local(a) | Column::Dates(a) => a,
-            Column::Text(a) => a,
+            EffectiveValues::Instants(a) | EffectiveValues::Local(a) | EffectiveValues::Dates(a) => a,
+            EffectiveValues::Text(a) => a,
         };
         if array.is_null(row) {
             return Err(null());
@@ -81,17 +83,17 @@ impl Effective {
         let out_of_range =
             || Error::data("PeriodOutOfRange", format!("column `{name}` is outside the years 1 to 9999"));
         match &self.column {
-            Column::Instants(a) => Ok(Instant::from_micros(a.as_primitive::<TimestampMicrosecondType>().value(row))),
-            Column::Local(a) => {
+            EffectiveValues::Instants(a) => Ok(Instant::from_micros(a.as_primitive::<TimestampMicrosecondType>().value(row))),
+            EffectiveValues::Local(a) => {
                 let micros = a.as_primitive::<TimestampMicrosecondType>().value(row);
                 let shown = DateTime::from_timestamp_micros(micros).ok_or_else(out_of_range)?;
                 calendar.instant(shown.naive_utc())
             }
-            Column::Dates(a) => {
+            EffectiveValues::Dates(a) => {
                 let date = NaiveDate::from_epoch_days(a.as_primitive::<Date32Type>().value(row));
                 calendar.midnight(date.ok_or_else(out_of_range)?)
             }
-            Column::Text(a) => read(a.value(row), calendar)?.ok_or_else(|| {
+            EffectiveValues::Text(a) => read(a.value(row), calendar)?.ok_or_else(|| {
                 let message = format!(
                     "column `{name}` is text that is no date and no time: write 2024-02-29, 2024-02-29T12:00:00 or 2024-02-29T12:00:00Z"
                 );
@@ -102,7 +104,7 @@ impl Effective {
 }
 
 /// The instant that a text names; none if it is no time.
-pub(crate) fn read(text: &str, calendar: &Calendar) -> Result<Option<Instant>> {
+pub(crate) fn read(text: &str, calendar: &PeriodCalendar) -> Result<Option<Instant>> {
     let text = text.trim();
     for form in
         ["%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%dT%H:%M:%S%.f%Z", "%Y-%m-%d %H:%M:%S%.f%Z"]
@@ -131,7 +133,7 @@ mod tests {
 
     #[test]
     fn text_is_a_date_a_clock_or_an_instant() {
-        let calendar = Calendar::new("day".parse().expect("a granularity"), "Europe/Berlin").expect("a calendar");
+        let calendar = PeriodCalendar::new("day".parse().expect("a granularity"), "Europe/Berlin").expect("a calendar");
         let read = |text: &str| read(text, &calendar).expect("in range").map(|at| at.to_string());
         let utc = "2024-02-29T11:00:00Z";
         for text in [

@@ -1,15 +1,15 @@
-use biscuit_change::{ChangeBatch, Refused};
+use biscuit_change::{ChangeBatch, RefusedRecord};
 use biscuit_core::{Error, Result};
-use biscuit_dataset::Snapshot;
-use biscuit_merge::{ErasedState, Forgotten, MergeSpec, Mode, erased_state};
-use biscuit_rewrite::{EraseReport, FoundRows, Subjects};
+use biscuit_dataset::TableVersion;
+use biscuit_merge::{ErasedKeys, ErasedState, MergeSpec, RunMode, erased_state};
+use biscuit_rewrite::{EraseReport, ErasureSubjects, SubjectRows};
 use bytes::Bytes;
 use datafusion::arrow::array::{RecordBatch, UInt32Array};
 use datafusion::arrow::compute::take_record_batch;
 use serde::Serialize;
 
-use crate::retracted::{RETRACTED, Retracted};
-use crate::waiting::{self, WAITING};
+use crate::pending::{self, PENDING};
+use crate::retracted::{RETRACTED, RetractedKeys};
 
 /// What was erased of a table, or would be, and what was not.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -19,14 +19,14 @@ pub struct ForgetReport {
     #[serde(flatten)]
     pub erased: EraseReport,
     /// Records that waited for their period.
-    pub waiting: u64,
+    pub pending: u64,
     /// Records that were taken back, of which that was remembered.
     pub retracted: u64,
     /// Keys of which something was kept besides their rows, such as a delete.
     pub keys: u64,
     /// Records of the quarantine.
     pub quarantined: u64,
-    /// Subjects, or keys of erased rows, whose records change the table no more from now on.
+    /// ErasureSubjects, or keys of erased rows, whose records change the table no more from now on.
     pub forgotten: u64,
     /// Where values of the subjects may be or come back from, and what to do about it.
     pub not_covered: Vec<NotCovered>,
@@ -58,20 +58,20 @@ impl NotCovered {
 /// `NotFound` if there is no table; `MissingColumn`, `NotText`, `NoFileKeys`, `RawLayer`; `Conflict` if another run was first; those of the store.
 /// After any of them the table is as it was.
 pub async fn forget(
-    snapshot: Snapshot,
-    subjects: &Subjects,
-    quarantined: &[Refused],
-    mode: Mode,
+    snapshot: TableVersion,
+    subjects: &ErasureSubjects,
+    quarantined: &[RefusedRecord],
+    mode: RunMode,
 ) -> Result<ForgetReport> {
-    let found = FoundRows::of(&snapshot, subjects).await?;
+    let found = SubjectRows::of(&snapshot, subjects).await?;
     let (journal, head) = (snapshot.dataset().journal(), &snapshot.observed.head);
-    let spec = biscuit_merge::stored_spec(&head.meta)?;
-    let waiting = waiting::load(journal, head).await?;
+    let spec = biscuit_merge::stored_spec(&head.properties)?;
+    let pending = pending::load(journal, head).await?;
     let rows = match &spec {
         Some(spec) if !spec.key.iter().any(|key| key == subjects.column()) => {
             let key: Vec<&str> = spec.key.iter().map(String::as_str).collect();
             let mut rows = found.read(Some(&key)).await?;
-            rows.extend(waiting.iter().map(|batch| theirs_in(batch, subjects)).collect::<Result<Vec<_>>>()?);
+            rows.extend(pending.iter().map(|batch| theirs_in(batch, subjects)).collect::<Result<Vec<_>>>()?);
             rows
         }
         _ => vec![],
@@ -82,8 +82,8 @@ pub async fn forget(
     let mut report = ForgetReport { keys, forgotten: marked, ..ForgetReport::default() };
     report.quarantined = quarantined.len() as u64;
     if let Some(spec) = &spec {
-        report.waiting = erase_waiting(waiting, subjects, &forgotten, spec, &mut state)?;
-        let mut retracted = Retracted::load(journal, head).await?;
+        report.pending = erase_pending(pending, subjects, &forgotten, spec, &mut state)?;
+        let mut retracted = RetractedKeys::load(journal, head).await?;
         report.retracted = retracted.forget(&|key| forgotten.has(spec, key));
         if report.retracted > 0 {
             state.push((RETRACTED.0.to_owned(), Some(retracted.write())));
@@ -95,7 +95,7 @@ pub async fn forget(
 }
 
 /// The rows of a batch that are of the subjects.
-fn theirs_in(batch: &ChangeBatch, subjects: &Subjects) -> Result<RecordBatch> {
+fn theirs_in(batch: &ChangeBatch, subjects: &ErasureSubjects) -> Result<RecordBatch> {
     let places = match batch.rows.column_by_name(subjects.column()) {
         Some(column) => subjects.places(column)?,
         None => vec![],
@@ -106,37 +106,37 @@ fn theirs_in(batch: &ChangeBatch, subjects: &Subjects) -> Result<RecordBatch> {
 }
 
 /// Takes the records of subjects, and those of forgotten keys, out of those that wait; answers with how many they were.
-fn erase_waiting(
-    waiting: Vec<ChangeBatch>,
-    subjects: &Subjects,
-    forgotten: &Forgotten,
+fn erase_pending(
+    pending: Vec<ChangeBatch>,
+    subjects: &ErasureSubjects,
+    forgotten: &ErasedKeys,
     spec: &MergeSpec,
     state: &mut Vec<(String, Option<Bytes>)>,
 ) -> Result<u64> {
-    let (mut rest, mut count, mut links) = (Vec::with_capacity(waiting.len()), 0, 0);
-    for batch in waiting {
-        let (before, of) = (batch.moves.len(), batch.ops.len());
+    let (mut rest, mut count, mut links) = (Vec::with_capacity(pending.len()), 0, 0);
+    for batch in pending {
+        let (before, of) = (batch.key_changes.len(), batch.ops.len());
         let (batch, _) = forgotten.without(batch, spec)?;
         let column = batch.rows.column_by_name(subjects.column());
         let theirs = column.map(|column| subjects.places(column)).transpose()?.unwrap_or_default();
         let batch = batch.without(&theirs)?;
         count += (of - batch.ops.len()) as u64;
-        links += before - batch.moves.len();
+        links += before - batch.key_changes.len();
         if !batch.ops.is_empty() {
             rest.push(batch);
         }
     }
     if count > 0 || links > 0 {
-        let content = if rest.is_empty() { None } else { Some(waiting::write(&rest)?) };
-        state.push((WAITING.0.to_owned(), content));
+        let content = if rest.is_empty() { None } else { Some(pending::write(&rest)?) };
+        state.push((PENDING.0.to_owned(), content));
     }
     Ok(count)
 }
 
 /// What the erasure of a table does not reach.
 fn not_covered(
-    snapshot: &Snapshot,
-    subjects: &Subjects,
+    snapshot: &TableVersion,
+    subjects: &ErasureSubjects,
     spec: Option<&MergeSpec>,
     has_bloom_filters: bool,
 ) -> Vec<NotCovered> {

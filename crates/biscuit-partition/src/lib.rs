@@ -1,25 +1,25 @@
 #![doc = include_str!("../README.md")]
 
 mod calendar;
-mod dated;
 mod effective;
 mod forget;
 mod granularity;
+mod pending;
 mod plan;
 mod read;
 mod rebuild;
+mod records_by_period;
 mod report;
 mod retracted;
 mod snapshots;
 mod state_file;
-mod waiting;
 
-pub use biscuit_rewrite::Subjects;
-pub use calendar::{Calendar, Period};
+pub use biscuit_rewrite::ErasureSubjects;
+pub use calendar::{Period, PeriodCalendar};
 pub use forget::{ForgetReport, NotCovered, forget};
 pub use granularity::{DaySpan, FirstDay, Granularity};
-pub use plan::{BeforeFirst, By, Periods};
-pub use read::{LastTouch, PeriodState};
-pub use rebuild::Audit;
-pub use report::SnapshotReport;
-pub use snapshots::Snapshots;
+pub use plan::{BeforeFirstPeriod, PeriodBasis, PeriodPlan};
+pub use read::{LastTouch, PeriodStatus};
+pub use rebuild::PeriodAudit;
+pub use report::PeriodTableReport;
+pub use snapshots::PeriodTable;

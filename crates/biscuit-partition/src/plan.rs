@@ -1,17 +1,17 @@
 use biscuit_core::{Error, Instant, Result};
-use biscuit_dataset::{Snapshot, partition_values};
-use biscuit_merge::{Slice, SliceBase};
+use biscuit_dataset::{TableVersion, partition_values};
+use biscuit_merge::{PeriodBase, PeriodState};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::calendar::{Calendar, Period};
+use crate::calendar::{Period, PeriodCalendar};
 
 /// The fact in the journal that says which periods a table has.
 pub(crate) const PERIODS: &str = "periods";
 
 /// In which period a record counts first.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum By {
+pub enum PeriodBasis {
     /// In the current one, whatever the record says.
     Ingestion,
     /// In the one that holds the time in this column.
@@ -20,7 +20,7 @@ pub enum By {
 
 /// What becomes of records that take effect before the first period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum BeforeFirst {
+pub enum BeforeFirstPeriod {
     /// They are an error, `BeforeFirstPeriod`.
     #[default]
     Error,
@@ -33,34 +33,34 @@ pub enum BeforeFirst {
 /// How a table is divided into periods.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Periods {
+pub struct PeriodPlan {
     /// How long they are, and in which time zone.
-    pub calendar: Calendar,
+    pub calendar: PeriodCalendar,
     /// In which of them a record counts first.
-    pub by: By,
+    pub by: PeriodBasis,
     /// The column in which a record says when a record of its key says it took effect, which never did: the correction of a date.
     pub retracts: Option<String>,
     /// The partition column that names them. Default: `period`.
     pub column: String,
     /// What becomes of records that take effect before the first one.
-    pub before_first: BeforeFirst,
+    pub before_first: BeforeFirstPeriod,
     /// The first one of a new table. Default: that of the earliest record.
     pub first: Option<Period>,
     /// The most periods that one run may add: a date of the year 1 is an error, and not 24,000 months. Default: 1,000.
-    pub most_new: usize,
+    pub max_new_periods: usize,
 }
 
-impl Periods {
+impl PeriodPlan {
     /// Periods of a calendar.
-    pub fn new(calendar: Calendar, by: By) -> Self {
+    pub fn new(calendar: PeriodCalendar, by: PeriodBasis) -> Self {
         Self {
             calendar,
             by,
             retracts: None,
             column: "period".to_owned(),
-            before_first: BeforeFirst::Error,
+            before_first: BeforeFirstPeriod::Error,
             first: None,
-            most_new: 1000,
+            max_new_periods: 1000,
         }
     }
 
@@ -78,7 +78,7 @@ impl Periods {
     }
 
     /// The same periods with another choice for records before the first one.
-    pub fn with_before_first(mut self, choice: BeforeFirst) -> Self {
+    pub fn with_before_first(mut self, choice: BeforeFirstPeriod) -> Self {
         self.before_first = choice;
         self
     }
@@ -90,15 +90,15 @@ impl Periods {
     }
 
     /// The same periods; a run may add so many.
-    pub fn with_most_new(mut self, periods: usize) -> Self {
-        self.most_new = periods;
+    pub fn with_max_new_periods(mut self, periods: usize) -> Self {
+        self.max_new_periods = periods;
         self
     }
 }
 
 /// The fact as the journal keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Fact {
+pub(crate) struct PeriodsProperty {
     pub(crate) granularity: String,
     pub(crate) zone: String,
     pub(crate) column: String,
@@ -111,11 +111,11 @@ pub(crate) struct Fact {
     pub(crate) last: String,
 }
 
-impl Fact {
-    pub(crate) fn new(periods: &Periods, first: &Period, last: &Period) -> Self {
+impl PeriodsProperty {
+    pub(crate) fn new(periods: &PeriodPlan, first: &Period, last: &Period) -> Self {
         let (by, effective) = match &periods.by {
-            By::Ingestion => ("ingestion", None),
-            By::Effective(column) => ("effective", Some(column.clone())),
+            PeriodBasis::Ingestion => ("ingestion", None),
+            PeriodBasis::Effective(column) => ("effective", Some(column.clone())),
         };
         Self {
             granularity: periods.calendar.granularity().to_string(),
@@ -134,25 +134,25 @@ impl Fact {
     }
 
     /// The fact of a table; none if no run of periods has committed to it.
-    pub(crate) fn of(snapshot: &Snapshot) -> Result<Option<Self>> {
-        let Some(fact) = snapshot.observed.head.meta.get(PERIODS) else { return Ok(None) };
+    pub(crate) fn of(snapshot: &TableVersion) -> Result<Option<Self>> {
+        let Some(property) = snapshot.observed.head.properties.get(PERIODS) else { return Ok(None) };
         let damaged = |e| Error::data("Diverged", "the periods in the journal cannot be read").with_source(e);
-        serde_json::from_value(fact.clone()).map(Some).map_err(damaged)
+        serde_json::from_value(property.clone()).map(Some).map_err(damaged)
     }
 
     /// The periods that it speaks of.
-    pub(crate) fn periods(&self) -> Result<Periods> {
+    pub(crate) fn periods(&self) -> Result<PeriodPlan> {
         let by = match &self.effective {
-            Some(column) => By::Effective(column.clone()),
-            None => By::Ingestion,
+            Some(column) => PeriodBasis::Effective(column.clone()),
+            None => PeriodBasis::Ingestion,
         };
-        let calendar = Calendar::new(self.granularity.parse()?, &self.zone)?;
-        let mut periods = Periods::new(calendar, by).with_column(&self.column);
+        let calendar = PeriodCalendar::new(self.granularity.parse()?, &self.zone)?;
+        let mut periods = PeriodPlan::new(calendar, by).with_column(&self.column);
         periods.retracts.clone_from(&self.retracts);
         Ok(periods)
     }
 
-    fn check(&self, periods: &Periods) -> Result<()> {
+    fn check(&self, periods: &PeriodPlan) -> Result<()> {
         let now = Self::new(
             periods,
             &periods.calendar.period(Instant::from_micros(0))?,
@@ -188,11 +188,11 @@ impl Fact {
 /// # Errors
 /// `SpecDrift` if they are not those of `periods`; `MissingPeriods` if folders leave one out, `InvalidPeriod` for one of another
 /// name.
-pub(crate) fn existing(snapshot: &Snapshot, periods: &Periods) -> Result<Option<(Period, Period)>> {
+pub(crate) fn existing(snapshot: &TableVersion, periods: &PeriodPlan) -> Result<Option<(Period, Period)>> {
     let calendar = &periods.calendar;
-    if let Some(fact) = Fact::of(snapshot)? {
-        fact.check(periods)?;
-        return Ok(Some((calendar.parse(&fact.first)?, calendar.parse(&fact.last)?)));
+    if let Some(property) = PeriodsProperty::of(snapshot)? {
+        property.check(periods)?;
+        return Ok(Some((calendar.parse(&property.first)?, calendar.parse(&property.last)?)));
     }
     let mut there = std::collections::BTreeSet::new();
     for file in snapshot.files() {
@@ -215,7 +215,7 @@ pub(crate) fn existing(snapshot: &Snapshot, periods: &Periods) -> Result<Option<
 }
 
 /// A period as a slice of a table whose newest period is `last`.
-pub(crate) fn slice(period: &Period, base: SliceBase, last: &Period) -> Slice {
+pub(crate) fn period_state(period: &Period, base: PeriodBase, last: &Period) -> PeriodState {
     let next = (period < last).then(|| period.end().as_micros());
-    Slice { number: period.start().as_micros(), next, value: period.to_string(), base }
+    PeriodState { number: period.start().as_micros(), next, value: period.to_string(), base }
 }

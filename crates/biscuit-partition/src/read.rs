@@ -2,9 +2,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use biscuit_core::{Error, Instant, Result};
-use biscuit_dataset::{Dataset, Snapshot, engine_error};
+use biscuit_dataset::{Dataset, TableVersion, engine_error};
 use biscuit_journal::PastVersion;
-use biscuit_merge::{MergeOptions, SliceReport, stored_spec};
+use biscuit_merge::{MergeOptions, PeriodReport, stored_spec};
 use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray, UInt32Array};
 use datafusion::arrow::compute::{concat_batches, take_record_batch};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::calendar::Period;
-use crate::plan::{Fact, Periods, existing};
-use crate::snapshots::Snapshots;
+use crate::plan::{PeriodPlan, PeriodsProperty, existing};
+use crate::snapshots::PeriodTable;
 
 /// What the last version that touched a period did to it; version 0 where the history does not say.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -36,7 +36,7 @@ pub struct LastTouch {
 /// A period of a table and what is in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
-pub struct PeriodState {
+pub struct PeriodStatus {
     /// The value of its folder.
     pub period: String,
     /// Its first instant.
@@ -57,7 +57,7 @@ pub struct PeriodState {
     pub last: LastTouch,
 }
 
-impl Snapshots {
+impl PeriodTable {
     /// A table of periods as the last run has left it, with its key, order and periods.
     ///
     /// # Errors
@@ -68,13 +68,13 @@ impl Snapshots {
             let message = format!("`{}` has no periods: no `biscuit snapshot` has committed to it", dataset.location());
             Error::usage("NoPeriods", message)
         };
-        let periods = Fact::of(&snapshot)?.ok_or_else(none)?.periods()?;
-        let spec = stored_spec(&snapshot.observed.head.meta)?.ok_or_else(none)?;
+        let periods = PeriodsProperty::of(&snapshot)?.ok_or_else(none)?.periods()?;
+        let spec = stored_spec(&snapshot.observed.head.properties)?.ok_or_else(none)?;
         Self::new(dataset.clone(), spec, MergeOptions::default(), periods)
     }
 
     /// How the table is divided into periods.
-    pub fn layout(&self) -> &Periods {
+    pub fn layout(&self) -> &PeriodPlan {
         &self.periods
     }
 
@@ -86,7 +86,7 @@ impl Snapshots {
         self.all(&self.dataset.view().await?)
     }
 
-    fn all(&self, snapshot: &Snapshot) -> Result<Vec<Period>> {
+    fn all(&self, snapshot: &TableVersion) -> Result<Vec<Period>> {
         match existing(snapshot, &self.periods)? {
             Some((first, last)) => first.range(&last),
             None => Ok(vec![]),
@@ -97,14 +97,14 @@ impl Snapshots {
     ///
     /// # Errors
     /// As [`periods`](Self::periods).
-    pub async fn states(&self) -> Result<Vec<PeriodState>> {
+    pub async fn states(&self) -> Result<Vec<PeriodStatus>> {
         let snapshot = self.dataset.view().await?;
         let mut touches = self.touches().await?;
         let mut states = Vec::new();
         let mut before: Vec<String> = vec![];
         for period in self.all(&snapshot)? {
             let head = &snapshot.observed.head;
-            let mut state = PeriodState {
+            let mut state = PeriodStatus {
                 period: period.to_string(),
                 start: period.start().to_string(),
                 end: period.end().to_string(),
@@ -137,13 +137,13 @@ impl Snapshots {
     async fn touches(&self) -> Result<BTreeMap<String, LastTouch>> {
         let mut last = BTreeMap::new();
         for PastVersion { record, .. } in self.dataset.journal().history().await? {
-            let slices = record.report.get("slices").and_then(Value::as_array).into_iter().flatten();
+            let period_states = record.report.get("periods").and_then(Value::as_array).into_iter().flatten();
             // What another version of this crate said otherwise is passed over: it is for looking at.
-            let slices = slices.filter_map(|slice| SliceReport::deserialize(slice).ok());
-            for slice in slices.filter(SliceReport::is_touched) {
-                let changed = slice.inserted + slice.updated + slice.deleted;
-                let (carried, copied) = (slice.carried, slice.files.copied);
-                last.insert(slice.slice, LastTouch { version: record.version, changed, carried, copied });
+            let period_states = period_states.filter_map(|period_state| PeriodReport::deserialize(period_state).ok());
+            for period_state in period_states.filter(PeriodReport::is_touched) {
+                let changed = period_state.inserted + period_state.updated + period_state.deleted;
+                let (carried, copied) = (period_state.carried, period_state.files.copied);
+                last.insert(period_state.period, LastTouch { version: record.version, changed, carried, copied });
             }
         }
         Ok(last)
@@ -169,7 +169,7 @@ impl Snapshots {
     /// The rows of the period that holds an instant, without the column that names it. Files of other periods are not opened.
     ///
     /// # Errors
-    /// `NoSuchPeriod` before the first and after the last one, and those of [`Snapshot::load`].
+    /// `NoSuchPeriod` before the first and after the last one, and those of [`TableVersion::load`].
     pub async fn as_of(&self, ctx: &SessionContext, at: Instant) -> Result<DataFrame> {
         self.of_period(ctx, &self.periods.calendar.period(at)?).await
     }
@@ -179,7 +179,7 @@ impl Snapshots {
     /// # Errors
     /// As [`as_of`](Self::as_of).
     pub async fn of_period(&self, ctx: &SessionContext, period: &Period) -> Result<DataFrame> {
-        let load = |snapshot: Snapshot| async move {
+        let load = |snapshot: TableVersion| async move {
             let all = self.all(&snapshot)?;
             if !all.contains(period) {
                 return Err(self.no_such(period, &all));

@@ -1,10 +1,10 @@
 use std::sync::Arc;
 
-use biscuit_change::{ChangeBatch, Changes};
+use biscuit_change::{ChangeBatch, ChangeRecords};
 use biscuit_core::{Error, Result};
 use biscuit_dataset::{Dataset, Location, conform};
-use biscuit_journal::{JournalOptions, Storage};
-use biscuit_merge::{Beside, Forgotten, Merge, Mode, SliceBase, Slices};
+use biscuit_journal::{JournalOptions, TableStorage};
+use biscuit_merge::{CommitExtras, ErasedKeys, Merge, PeriodBase, PeriodStates, RunMode};
 use biscuit_schema::merge_schemas;
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
@@ -16,16 +16,16 @@ use object_store::memory::InMemory;
 use serde::Serialize;
 
 use crate::calendar::Period;
-use crate::dated::Dated;
-use crate::plan::{By, existing, slice};
-use crate::report::SnapshotReport;
-use crate::retracted::Retracted;
-use crate::snapshots::Snapshots;
+use crate::plan::{PeriodBasis, existing, period_state};
+use crate::records_by_period::RecordsByPeriod;
+use crate::report::PeriodTableReport;
+use crate::retracted::RetractedKeys;
+use crate::snapshots::PeriodTable;
 
 /// How a period differs from what the events of a table come to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
-pub struct Audit {
+pub struct PeriodAudit {
     /// The period.
     pub period: String,
     /// Its rows.
@@ -40,21 +40,21 @@ pub struct Audit {
     pub different: u64,
 }
 
-impl Audit {
+impl PeriodAudit {
     /// Whether the period is what the events come to.
     pub fn is_sound(&self) -> bool {
         self.missing == 0 && self.surplus == 0 && self.different == 0
     }
 }
 
-impl Snapshots {
+impl PeriodTable {
     /// Builds some periods anew from all events of the table, without looking at what is in them: exactly these are replaced, and
     /// exactly what they held is retired, in one commit. Events of other periods count where they are carried to these.
     ///
     /// # Errors
     /// `NoSuchPeriod`; `TooManyDeleted` if a period would lose more rows than the options allow, since events are missing; as
     /// [`run`](Self::run); `InvalidSpec` for a table by ingestion, whose events do not say when they came.
-    pub async fn rebuild(&self, periods: &[Period], events: Changes, mode: Mode) -> Result<SnapshotReport> {
+    pub async fn rebuild(&self, periods: &[Period], events: ChangeRecords, mode: RunMode) -> Result<PeriodTableReport> {
         let snapshot = self.dataset.observe().await?;
         let all = existing(&snapshot, &self.periods)?;
         let all = all.map_or(Ok(vec![]), |(first, last)| first.range(&last))?;
@@ -67,63 +67,64 @@ impl Snapshots {
         let Some((first, last)) = wanted.first().zip(all.last()) else {
             return Err(Error::usage("InvalidSpec", "no period is named that is to be built anew"));
         };
-        let mut report = SnapshotReport::new(first.start(), last, snapshot.observed.head.version);
+        let mut report = PeriodTableReport::new(first.start(), last, snapshot.observed.head.version);
         let until = wanted.last().unwrap_or(last);
-        let dated = self.until(&events, until, &all, &self.forgotten().await?, &mut report)?;
-        let mut used = Changes::of(vec![]);
-        used.refused = events.refused.into_iter().chain(dated.refused).collect();
-        for (period, batches) in dated.by_period {
-            let slice =
-                u32::try_from(wanted.partition_point(|p| *p < period)).expect("there are fewer than 2^32 periods");
-            used.batches.extend(batches.into_iter().map(|batch| ChangeBatch { slice, ..batch }));
+        let records_by_period = self.until(&events, until, &all, &self.forgotten().await?, &mut report)?;
+        let mut used = ChangeRecords::of(vec![]);
+        used.refused = events.refused.into_iter().chain(records_by_period.refused).collect();
+        for (of_period, batches) in records_by_period.by_period {
+            let period =
+                u32::try_from(wanted.partition_point(|p| *p < of_period)).expect("there are fewer than 2^32 periods");
+            used.batches.extend(batches.into_iter().map(|batch| ChangeBatch { period, ..batch }));
         }
         report.records =
             report.verdicts.superseded + report.verdicts.forgotten + used.len() as u64 + used.refused.len() as u64;
-        let all = wanted.iter().map(|period| slice(period, SliceBase::Rebuilt, last)).collect();
-        let slices = Slices { column: self.periods.column.clone(), all };
-        let merge = Merge::new(self.dataset.clone(), self.spec.clone(), self.options.clone())?.with_slices(slices)?;
-        report.take(merge.run_on(snapshot, used, mode, Beside::default()).await?);
+        let all = wanted.iter().map(|period| period_state(period, PeriodBase::Rebuilt, last)).collect();
+        let period_states = PeriodStates { column: self.periods.column.clone(), all };
+        let merge =
+            Merge::new(self.dataset.clone(), self.spec.clone(), self.options.clone())?.with_periods(period_states)?;
+        report.take(merge.run_on(snapshot, used, mode, CommitExtras::default()).await?);
         Ok(report)
     }
 
-    async fn forgotten(&self) -> Result<Forgotten> {
+    async fn forgotten(&self) -> Result<ErasedKeys> {
         let journal = self.dataset.journal();
-        Forgotten::load(journal, &journal.head().await?).await
+        ErasedKeys::load(journal, &journal.head().await?).await
     }
 
     /// The events that take effect in a period or before it, by period, without those that were taken back and those of forgotten keys.
     /// Events before the table's first period go where the choice for them says.
     fn until(
         &self,
-        events: &Changes,
+        events: &ChangeRecords,
         last: &Period,
         all: &[Period],
-        forgotten: &Forgotten,
-        report: &mut SnapshotReport,
-    ) -> Result<Dated> {
-        if self.periods.by == By::Ingestion {
+        forgotten: &ErasedKeys,
+        report: &mut PeriodTableReport,
+    ) -> Result<RecordsByPeriod> {
+        if self.periods.by == PeriodBasis::Ingestion {
             let message = "events of a table by ingestion do not say in which period they came";
             return Err(Error::usage("InvalidSpec", message));
         }
         let (events, theirs) = forgotten.without_all(events.batches.clone(), &self.spec)?;
         report.verdicts.forgotten += theirs;
-        let mut retracted = Retracted::default();
+        let mut retracted = RetractedKeys::default();
         for batch in &events {
             retracted.take(batch, &self.periods, &self.spec)?;
         }
         let (counting, taken_back) = retracted.without(events, &self.periods, &self.spec)?;
         report.verdicts.superseded += taken_back;
-        let mut dated = Dated::default();
-        counting.iter().try_for_each(|batch| self.date(batch, last, &mut dated))?;
-        self.first(all.first().copied().zip(all.last().copied()), &mut dated, last)?;
-        Ok(dated)
+        let mut records_by_period = RecordsByPeriod::default();
+        counting.iter().try_for_each(|batch| self.date(batch, last, &mut records_by_period))?;
+        self.first(all.first().copied().zip(all.last().copied()), &mut records_by_period, last)?;
+        Ok(records_by_period)
     }
 
     /// Compares a period with what all events of the table come to.
     ///
     /// # Errors
     /// `NoSuchPeriod`, and those of the events, as [`run`](Self::run) has them. What is wrong with the period is no error but a finding.
-    pub async fn audit(&self, period: &Period, events: &Changes) -> Result<Audit> {
+    pub async fn audit(&self, period: &Period, events: &ChangeRecords) -> Result<PeriodAudit> {
         let all = self.periods().await?;
         let expected = self.reduced(period, events, &all).await?;
         let rows = self.of_period(&SessionContext::new(), period).await?;
@@ -134,7 +135,7 @@ impl Snapshots {
     ///
     /// # Errors
     /// As [`audit`](Self::audit).
-    pub async fn verify(&self, events: &Changes) -> Result<Vec<Audit>> {
+    pub async fn verify(&self, events: &ChangeRecords) -> Result<Vec<PeriodAudit>> {
         let mut audits = Vec::new();
         for period in self.periods().await? {
             audits.push(self.audit(&period, events).await?);
@@ -143,18 +144,21 @@ impl Snapshots {
     }
 
     /// What the events come to at the end of a period, by a merge into an empty table.
-    async fn reduced(&self, period: &Period, events: &Changes, all: &[Period]) -> Result<DataFrame> {
-        let location = Location::new(Storage::durable(Arc::new(InMemory::new())), "t", "the events")?;
+    async fn reduced(&self, period: &Period, events: &ChangeRecords, all: &[Period]) -> Result<DataFrame> {
+        let location = Location::new(TableStorage::durable(Arc::new(InMemory::new())), "t", "the events")?;
         let dataset = Dataset::new(location, JournalOptions::default());
-        let dated = self.until(events, period, all, &self.forgotten().await?, &mut SnapshotReport::default())?;
+        let records_by_period =
+            self.until(events, period, all, &self.forgotten().await?, &mut PeriodTableReport::default())?;
         // What cannot be used is no part of the table either, however much it is.
         let options = self.options.clone().with_bad_rows(self.options.bad_rows, 100.0);
         let merge = Merge::new(dataset.clone(), self.spec.clone(), options)?;
-        merge.run(Changes::of(dated.by_period.into_values().flatten().collect()), Mode::Commit).await?;
+        merge
+            .run(ChangeRecords::of(records_by_period.by_period.into_values().flatten().collect()), RunMode::Commit)
+            .await?;
         dataset.load(&SessionContext::new()).await
     }
 
-    async fn compare(&self, period: &Period, rows: DataFrame, expected: DataFrame) -> Result<Audit> {
+    async fn compare(&self, period: &Period, rows: DataFrame, expected: DataFrame) -> Result<PeriodAudit> {
         let collected = |frame: DataFrame| async move {
             let schema = frame.schema().inner().clone();
             let batches = frame.collect().await.map_err(|e| biscuit_dataset::engine_error("a period", e))?;
@@ -162,8 +166,8 @@ impl Snapshots {
         };
         let ((has, rows), (should, expected)) = (collected(rows).await?, collected(expected).await?);
         let schema = merge_schemas(&merge_schemas(&Schema::empty(), &has, "the period")?, &should, "the events")?;
-        let compare = Rows::new(Arc::new(schema), &self.spec.key)?;
-        let mut audit = Audit { period: period.to_string(), ..Audit::default() };
+        let compare = ComparableRows::new(Arc::new(schema), &self.spec.key)?;
+        let mut audit = PeriodAudit { period: period.to_string(), ..PeriodAudit::default() };
         let mut there: HashMap<OwnedRow, OwnedRow> = HashMap::new();
         for batch in &rows {
             for (key, row) in compare.rows(batch)? {
@@ -186,14 +190,14 @@ impl Snapshots {
 }
 
 /// Makes rows comparable that have their columns in another order, or in other widths.
-struct Rows {
+struct ComparableRows {
     schema: SchemaRef,
     key: Vec<usize>,
     keys: RowConverter,
     all: RowConverter,
 }
 
-impl Rows {
+impl ComparableRows {
     fn new(schema: SchemaRef, key: &[String]) -> Result<Self> {
         let internal = |e| Error::internal("rows could not be compared").with_source(e);
         let key = key.iter().map(|k| biscuit_schema::column_index(&schema, k, "the period"));

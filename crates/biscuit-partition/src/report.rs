@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
 use biscuit_core::Instant;
-use biscuit_merge::{MergeReport, SliceReport, Verdicts};
-use biscuit_schema::{Conflict, Losses};
+use biscuit_merge::{MergeReport, PeriodReport, RecordVerdicts};
+use biscuit_schema::{ColumnLosses, TypeConflict};
 use serde::Serialize;
 
 use crate::calendar::Period;
@@ -10,7 +10,7 @@ use crate::calendar::Period;
 /// What a run did, or would do.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[non_exhaustive]
-pub struct SnapshotReport {
+pub struct PeriodTableReport {
     /// `committed`, `unchanged`, or `planned` for a dry run.
     pub outcome: &'static str,
     /// The newest version of the table.
@@ -28,11 +28,11 @@ pub struct SnapshotReport {
     /// Records that had waited for a period that is open now; they have verdicts too.
     pub opened: u64,
     /// Records that wait after the run.
-    pub waiting: u64,
+    pub pending: u64,
     /// What became of each record in the period in which it counts first.
-    pub verdicts: Verdicts,
+    pub verdicts: RecordVerdicts,
     /// What happened in each period, ascending.
-    pub periods: Vec<SliceReport>,
+    pub periods: Vec<PeriodReport>,
     /// Files that have the keys or headers of messages, whose values are in others.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub passed_over: Vec<String>,
@@ -40,10 +40,10 @@ pub struct SnapshotReport {
     pub dropped_columns: Vec<String>,
     /// Values of the records that were rounded, or became null or the default, as the contract has it, by column.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub losses: BTreeMap<String, Losses>,
+    pub losses: BTreeMap<String, ColumnLosses>,
     /// Columns of JSON and CSV whose values are of several types, and that are text for that.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub conflicts: Vec<Conflict>,
+    pub conflicts: Vec<TypeConflict>,
     /// Columns that the table did not have before.
     pub added_columns: Vec<String>,
     /// Columns whose type became wider, which rewrites all periods.
@@ -52,7 +52,7 @@ pub struct SnapshotReport {
     pub exceptions: Vec<String>,
 }
 
-impl SnapshotReport {
+impl PeriodTableReport {
     pub(crate) fn new(as_of: Instant, current: &Period, version: u64) -> Self {
         let (as_of, current) = (as_of.to_string(), current.to_string());
         Self { outcome: "unchanged", version, as_of, current, ..Self::default() }
@@ -70,12 +70,12 @@ impl SnapshotReport {
         merged.losses.into_iter().for_each(|(column, losses)| self.losses.entry(column).or_default().add(&losses));
         self.conflicts.extend(merged.conflicts);
         self.passed_over.extend(merged.passed_over);
-        for slice in merged.slices {
-            match self.periods.iter_mut().find(|p| p.slice == slice.slice) {
+        for period_state in merged.periods {
+            match self.periods.iter_mut().find(|p| p.period == period_state.period) {
                 // A period that an earlier commit of the run made or changed, and that this one begins with.
-                Some(_) if !slice.is_touched() => {}
-                Some(known) => known.clone_from(&slice),
-                None => self.periods.push(slice),
+                Some(_) if !period_state.is_touched() => {}
+                Some(known) => known.clone_from(&period_state),
+                None => self.periods.push(period_state),
             }
         }
         for (all, own) in [

@@ -3,35 +3,35 @@ use std::sync::Arc;
 
 use biscuit_change::ChangeBatch;
 use biscuit_core::Result;
-use biscuit_journal::{Head, Journal};
-use biscuit_merge::{MergeSpec, Retraction, Retractions, key_and_order};
+use biscuit_journal::{Journal, TableHead};
+use biscuit_merge::{MergeSpec, RetractedRecord, RetractionSet, key_and_order};
 use bytes::Bytes;
 use datafusion::arrow::array::ArrayRef;
 
-use crate::calendar::{Calendar, Period};
-use crate::effective::Effective;
-use crate::plan::{By, Periods};
-use crate::state_file::Kind;
+use crate::calendar::{Period, PeriodCalendar};
+use crate::effective::EffectiveColumn;
+use crate::plan::{PeriodBasis, PeriodPlan};
+use crate::state_file::StateFileKind;
 
 /// The state file of what was taken back: each entry is a key, a time and an order.
-pub(crate) const RETRACTED: Kind = Kind("retracted");
+pub(crate) const RETRACTED: StateFileKind = StateFileKind("retracted");
 
 /// What was taken back: by key and the time at which the record says it took effect, in microseconds, the order of the newest record
 /// that says that it did not. A record that is older than that one never counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Retracted(BTreeMap<(Vec<u8>, i64), Vec<u8>>);
+pub(crate) struct RetractedKeys(BTreeMap<(Vec<u8>, i64), Vec<u8>>);
 
 /// One that is new, with the time at which the record that says so takes effect.
 #[derive(Debug)]
-pub(crate) struct New {
+pub(crate) struct NewRetraction {
     pub(crate) key: Vec<u8>,
     pub(crate) effective: i64,
     pub(crate) order: Vec<u8>,
     pub(crate) until: i64,
 }
 
-impl Retracted {
-    pub(crate) async fn load(journal: &Journal, head: &Head) -> Result<Self> {
+impl RetractedKeys {
+    pub(crate) async fn load(journal: &Journal, head: &TableHead) -> Result<Self> {
         Self::read(RETRACTED.load(journal, head).await?)
     }
 
@@ -64,12 +64,19 @@ impl Retracted {
     ///
     /// # Errors
     /// `EffectiveType` for a column that holds no time, naming file and row.
-    pub(crate) fn take(&mut self, batch: &ChangeBatch, periods: &Periods, spec: &MergeSpec) -> Result<Vec<New>> {
-        let (Some(column), By::Effective(effective)) = (&periods.retracts, &periods.by) else { return Ok(vec![]) };
+    pub(crate) fn take(
+        &mut self,
+        batch: &ChangeBatch,
+        periods: &PeriodPlan,
+        spec: &MergeSpec,
+    ) -> Result<Vec<NewRetraction>> {
+        let (Some(column), PeriodBasis::Effective(effective)) = (&periods.retracts, &periods.by) else {
+            return Ok(vec![]);
+        };
         // A file whose records take nothing back need not have the column.
         let Some(array) = batch.rows.column_by_name(column) else { return Ok(vec![]) };
         let place = format!("`{}`", batch.file);
-        let (back, own) = (Effective::of(array, column, &place)?, Effective::new(batch, effective)?);
+        let (back, own) = (EffectiveColumn::of(array, column, &place)?, EffectiveColumn::new(batch, effective)?);
         let known = key_and_order(batch, spec)?;
         let mut new = Vec::new();
         for (row, known) in known.into_iter().enumerate() {
@@ -82,7 +89,7 @@ impl Retracted {
             let (Some((key, order)), Ok(until)) = (known, own.at(row, effective, &periods.calendar)) else { continue };
             if self.0.get(&(key.clone(), at)).is_none_or(|known| *known < order) {
                 self.0.insert((key.clone(), at), order.clone());
-                new.push(New { key, effective: at, order, until: until.as_micros() });
+                new.push(NewRetraction { key, effective: at, order, until: until.as_micros() });
             }
         }
         Ok(new)
@@ -92,16 +99,16 @@ impl Retracted {
     pub(crate) fn without(
         &self,
         batches: Vec<ChangeBatch>,
-        periods: &Periods,
+        periods: &PeriodPlan,
         spec: &MergeSpec,
     ) -> Result<(Vec<ChangeBatch>, u64)> {
-        let By::Effective(column) = &periods.by else { return Ok((batches, 0)) };
+        let PeriodBasis::Effective(column) = &periods.by else { return Ok((batches, 0)) };
         if self.0.is_empty() {
             return Ok((batches, 0));
         }
         let (mut others, mut taken_back) = (Vec::with_capacity(batches.len()), 0);
         for batch in batches {
-            let effective = Effective::new(&batch, column)?;
+            let effective = EffectiveColumn::new(&batch, column)?;
             let mut rows = Vec::new();
             for (row, known) in (0..).zip(key_and_order(&batch, spec)?) {
                 let at = effective.at(row as usize, column, &periods.calendar);
@@ -120,13 +127,13 @@ impl Retracted {
 }
 
 /// What is new, as the merge takes it: in slices that are these periods.
-pub(crate) fn retractions(new: &[New], periods: &Periods, slices: &[Period]) -> Retractions {
-    let By::Effective(column) = &periods.by else { return Retractions::default() };
+pub(crate) fn retractions(new: &[NewRetraction], periods: &PeriodPlan, period_states: &[Period]) -> RetractionSet {
+    let PeriodBasis::Effective(column) = &periods.by else { return RetractionSet::default() };
     let place = |micros: i64| {
-        let place = slices.partition_point(|p| p.end().as_micros() <= micros);
+        let place = period_states.partition_point(|p| p.end().as_micros() <= micros);
         u32::try_from(place).expect("there are fewer than 2^32 periods")
     };
-    let all = new.iter().map(|n| Retraction {
+    let all = new.iter().map(|n| RetractedRecord {
         key: n.key.clone(),
         order: n.order.clone(),
         effective: n.effective,
@@ -134,13 +141,13 @@ pub(crate) fn retractions(new: &[New], periods: &Periods, slices: &[Period]) -> 
         until: place(n.until),
     });
     let all = all.filter(|r| r.from < r.until).collect();
-    let (name, calendar): (String, Calendar) = (column.clone(), periods.calendar);
+    let (name, calendar): (String, PeriodCalendar) = (column.clone(), periods.calendar);
     let effective = move |array: &ArrayRef, row: usize| {
         let one = array.slice(row, 1);
-        let column = Effective::of(&one, &name, "the table").ok()?;
+        let column = EffectiveColumn::of(&one, &name, "the table").ok()?;
         column.at(0, &name, &calendar).ok().map(biscuit_core::Instant::as_micros)
     };
-    Retractions { column: column.clone(), effective: Some(Arc::new(effective)), all }
+    RetractionSet { column: column.clone(), effective: Some(Arc::new(effective)), all }
 }
 
 #[cfg(test)]
@@ -149,13 +156,13 @@ mod tests {
 
     #[test]
     fn what_was_taken_back_is_read_back() {
-        let mut all = Retracted::default();
+        let mut all = RetractedKeys::default();
         all.0.insert((b"k1".to_vec(), -7), vec![1, 2]);
         all.0.insert((vec![], 8), vec![]);
         let again = RETRACTED.read(&all.write()).expect("parts");
-        assert_eq!(Retracted::read(again).expect("entries"), all);
+        assert_eq!(RetractedKeys::read(again).expect("entries"), all);
         for parts in [vec![vec![], vec![0; 8]], vec![vec![], vec![0; 7], vec![]]] {
-            assert_eq!(Retracted::read(parts).unwrap_err().code(), "Diverged");
+            assert_eq!(RetractedKeys::read(parts).unwrap_err().code(), "Diverged");
         }
     }
 }

@@ -1,67 +1,67 @@
 use std::collections::BTreeMap;
 
-use biscuit_change::{ChangeBatch, Changes};
+use biscuit_change::{ChangeBatch, ChangeRecords};
 use biscuit_core::{Error, Instant, Result};
-use biscuit_dataset::{Dataset, Snapshot};
-use biscuit_merge::{Beside, Forgotten, Merge, MergeOptions, MergeSpec, Mode, SliceBase, Slices};
+use biscuit_dataset::{Dataset, TableVersion};
+use biscuit_merge::{CommitExtras, ErasedKeys, Merge, MergeOptions, MergeSpec, PeriodBase, PeriodStates, RunMode};
 
 use crate::calendar::Period;
-use crate::dated::Dated;
-use crate::plan::{self, By, Fact, PERIODS, Periods, slice};
-use crate::report::SnapshotReport;
-use crate::retracted::{RETRACTED, Retracted, retractions};
-use crate::waiting::{self, WAITING};
+use crate::pending::{self, PENDING};
+use crate::plan::{self, PERIODS, PeriodBasis, PeriodPlan, PeriodsProperty, period_state};
+use crate::records_by_period::RecordsByPeriod;
+use crate::report::PeriodTableReport;
+use crate::retracted::{RETRACTED, RetractedKeys, retractions};
 
 /// A table that holds one full copy of its rows per period.
 #[derive(Debug, Clone)]
-pub struct Snapshots {
+pub struct PeriodTable {
     pub(crate) dataset: Dataset,
     pub(crate) spec: MergeSpec,
     pub(crate) options: MergeOptions,
-    pub(crate) periods: Periods,
+    pub(crate) periods: PeriodPlan,
 }
 
 /// What is known of the table before a run.
-struct Known {
+struct TableBeforeRun {
     existing: Option<(Period, Period)>,
-    waiting: Vec<ChangeBatch>,
-    retracted: Retracted,
+    pending: Vec<ChangeBatch>,
+    retracted: RetractedKeys,
 }
 
 /// The periods that a commit is about, and their records.
-struct Step {
+struct CommitStep {
     periods: Vec<Period>,
-    slices: Slices,
+    period_states: PeriodStates,
     changes: Vec<ChangeBatch>,
     first: Period,
     last: Period,
 }
 
 /// What one commit is made of.
-struct Commit {
-    step: Step,
-    changes: Changes,
-    beside: Beside,
+struct PlannedCommit {
+    step: CommitStep,
+    changes: ChangeRecords,
+    extras: CommitExtras,
 }
 
-impl Commit {
-    fn of(mut step: Step, of_records: u64) -> Self {
-        let changes = Changes::of(std::mem::take(&mut step.changes));
-        Self { step, changes, beside: Beside { of_records, ..Beside::default() } }
+impl PlannedCommit {
+    fn of(mut step: CommitStep, of_records: u64) -> Self {
+        let changes = ChangeRecords::of(std::mem::take(&mut step.changes));
+        Self { step, changes, extras: CommitExtras { of_records, ..CommitExtras::default() } }
     }
 }
 
-impl Snapshots {
+impl PeriodTable {
     /// The table of a dataset. Partition columns of the options come below the period's.
     ///
     /// # Errors
     /// `InvalidSpec` if the effective column is dropped, or records of a table by ingestion are to take others back.
-    pub fn new(dataset: Dataset, spec: MergeSpec, options: MergeOptions, periods: Periods) -> Result<Self> {
-        if periods.retracts.is_some() && periods.by == By::Ingestion {
+    pub fn new(dataset: Dataset, spec: MergeSpec, options: MergeOptions, periods: PeriodPlan) -> Result<Self> {
+        if periods.retracts.is_some() && periods.by == PeriodBasis::Ingestion {
             let message = "records that take others back name the time at which these took effect: by effective date";
             return Err(Error::usage("InvalidSpec", message));
         }
-        if let By::Effective(column) = &periods.by
+        if let PeriodBasis::Effective(column) = &periods.by
             && spec.drop_columns.contains(column)
         {
             let message =
@@ -82,8 +82,8 @@ impl Snapshots {
     /// # Errors
     /// As [`Merge::run`]; `NullEffective`, `EffectiveType`, `BeforeFirstPeriod` for records without a period, naming file and row;
     /// `TooManyPeriods`; `EncryptedColumn` by effective date if files encrypt columns; `SpecDrift` if the table's periods are others.
-    pub async fn run(&self, changes: Changes, as_of: Instant, mode: Mode) -> Result<SnapshotReport> {
-        self.run_on(self.dataset.observe().await?, changes, as_of, mode, Beside::default()).await
+    pub async fn run(&self, changes: ChangeRecords, as_of: Instant, mode: RunMode) -> Result<PeriodTableReport> {
+        self.run_on(self.dataset.observe().await?, changes, as_of, mode, CommitExtras::default()).await
     }
 
     /// As [`run`](Self::run), on top of a snapshot, and with what the last of its commits is to make true beside the rows: a bookmark of
@@ -93,13 +93,13 @@ impl Snapshots {
     /// As [`run`](Self::run).
     pub async fn run_on(
         &self,
-        snapshot: Snapshot,
-        mut changes: Changes,
+        snapshot: TableVersion,
+        mut changes: ChangeRecords,
         as_of: Instant,
-        mode: Mode,
-        beside: Beside,
-    ) -> Result<SnapshotReport> {
-        if matches!(self.periods.by, By::Effective(_))
+        mode: RunMode,
+        extras: CommitExtras,
+    ) -> Result<PeriodTableReport> {
+        if matches!(self.periods.by, PeriodBasis::Effective(_))
             && snapshot.clone().for_writing(&self.options.parquet, &[]).await?.1.encryption.is_some()
         {
             let message = "columns of the table are encrypted inside of its files, and records by effective date may wait for their period outside of them, where all would be in the clear: encrypt values instead";
@@ -108,21 +108,21 @@ impl Snapshots {
         let existing = plan::existing(&snapshot, &self.periods)?;
         let asked = self.periods.calendar.period(as_of)?;
         let current = existing.map_or(asked, |(_, last)| asked.max(last));
-        let mut report = SnapshotReport::new(as_of, &current, snapshot.observed.head.version);
+        let mut report = PeriodTableReport::new(as_of, &current, snapshot.observed.head.version);
         report.records = changes.len() as u64 + changes.ignored + changes.refused.len() as u64;
         let head = &snapshot.observed.head;
         // Records of forgotten keys do not wait either.
-        let forgotten = Forgotten::load(self.dataset.journal(), head).await?;
+        let forgotten = ErasedKeys::load(self.dataset.journal(), head).await?;
         (changes.batches, report.verdicts.forgotten) = forgotten.without_all(changes.batches, &self.spec)?;
-        let known = Known {
+        let known = TableBeforeRun {
             existing,
-            waiting: waiting::load(self.dataset.journal(), head).await?,
-            retracted: Retracted::load(self.dataset.journal(), head).await?,
+            pending: pending::load(self.dataset.journal(), head).await?,
+            retracted: RetractedKeys::load(self.dataset.journal(), head).await?,
         };
         let mut commits = self.commits(changes, known, &asked, &current, mode, &mut report)?;
         if let Some(last) = commits.last_mut() {
-            last.beside.state.extend(beside.state);
-            last.beside.facts.extend(beside.facts);
+            last.extras.state.extend(extras.state);
+            last.extras.properties.extend(extras.properties);
         }
         let mut snapshot = Some(snapshot);
         for commit in commits {
@@ -135,13 +135,13 @@ impl Snapshots {
                 let message = format!("another run has committed version {}; run again", on.observed.head.version);
                 return Err(Error::conflict("Conflict", message));
             }
-            let Commit { step, changes, mut beside } = commit;
-            let fact = Fact::new(&self.periods, &step.first, &step.last);
-            if Fact::of(&on)?.as_ref() != Some(&fact) {
-                beside.facts.push((PERIODS.to_owned(), fact.value()?));
+            let PlannedCommit { step, changes, mut extras } = commit;
+            let property = PeriodsProperty::new(&self.periods, &step.first, &step.last);
+            if PeriodsProperty::of(&on)?.as_ref() != Some(&property) {
+                extras.properties.push((PERIODS.to_owned(), property.value()?));
             }
             let merge = Merge::new(self.dataset.clone(), self.spec.clone(), self.options.clone())?;
-            let merged = merge.with_slices(step.slices)?.run_on(on, changes, mode, beside).await?;
+            let merged = merge.with_periods(step.period_states)?.run_on(on, changes, mode, extras).await?;
             tracing::info!(period = %step.last, outcome = merged.outcome, "period");
             report.take(merged);
         }
@@ -151,53 +151,56 @@ impl Snapshots {
     /// What a run is to commit, one after the other: a function of its records and of what is known of the table.
     fn commits(
         &self,
-        mut changes: Changes,
-        known: Known,
+        mut changes: ChangeRecords,
+        known: TableBeforeRun,
         asked: &Period,
         current: &Period,
-        mode: Mode,
-        report: &mut SnapshotReport,
-    ) -> Result<Vec<Commit>> {
-        let Known { existing, waiting, mut retracted } = known;
-        let mut dated = Dated::default();
+        mode: RunMode,
+        report: &mut PeriodTableReport,
+    ) -> Result<Vec<PlannedCommit>> {
+        let TableBeforeRun { existing, pending, mut retracted } = known;
+        let mut records_by_period = RecordsByPeriod::default();
         let batches = std::mem::take(&mut changes.batches);
         match self.periods.by {
-            By::Ingestion => drop(dated.by_period.insert(*asked, batches)),
-            By::Effective(_) => batches.iter().try_for_each(|batch| self.date(batch, current, &mut dated))?,
+            PeriodBasis::Ingestion => drop(records_by_period.by_period.insert(*asked, batches)),
+            PeriodBasis::Effective(_) => {
+                batches.iter().try_for_each(|batch| self.date(batch, current, &mut records_by_period))?
+            }
         }
-        let first = self.first(existing, &mut dated, current)?;
+        let first = self.first(existing, &mut records_by_period, current)?;
         // Only what was not refused by now takes anything back.
         let mut new = Vec::new();
-        for batch in dated.by_period.values().flatten().chain(&dated.later) {
+        for batch in records_by_period.by_period.values().flatten().chain(&records_by_period.later) {
             new.extend(retracted.take(batch, &self.periods, &self.spec)?);
         }
-        for batches in dated.by_period.values_mut().chain([&mut dated.later]) {
+        for batches in records_by_period.by_period.values_mut().chain([&mut records_by_period.later]) {
             let others = retracted.without(std::mem::take(batches), &self.periods, &self.spec)?;
             report.verdicts.superseded += others.1;
             *batches = others.0;
         }
-        let (waiting, forgotten) = retracted.without(waiting, &self.periods, &self.spec)?;
-        let mut waiting = self.wait(&waiting, current, &mut dated, report)?;
-        waiting.changed |= forgotten > 0;
-        changes.refused.append(&mut dated.refused);
-        let steps = self.steps(existing, first, current, dated.by_period, mode)?;
-        let mut commits: Vec<Commit> = steps.into_iter().map(|step| Commit::of(step, report.records)).collect();
+        let (pending, forgotten) = retracted.without(pending, &self.periods, &self.spec)?;
+        let mut pending = self.wait(&pending, current, &mut records_by_period, report)?;
+        pending.changed |= forgotten > 0;
+        changes.refused.append(&mut records_by_period.refused);
+        let steps = self.steps(existing, first, current, records_by_period.by_period, mode)?;
+        let mut commits: Vec<PlannedCommit> =
+            steps.into_iter().map(|step| PlannedCommit::of(step, report.records)).collect();
         let columns =
-            |c: &Commit| c.changes.batches.iter().map(|b| (b.rows.schema(), b.file.clone())).collect::<Vec<_>>();
+            |c: &PlannedCommit| c.changes.batches.iter().map(|b| (b.rows.schema(), b.file.clone())).collect::<Vec<_>>();
         let later = commits.iter().skip(1).flat_map(columns).collect();
         if let Some(first) = commits.first_mut() {
             let records = std::mem::take(&mut first.changes.batches);
-            (changes.batches, first.beside.columns) = (records, later);
+            (changes.batches, first.extras.columns) = (records, later);
             first.changes = changes;
             // What was taken back is taken out of the periods that are there.
             if !new.is_empty() {
-                first.beside.state.push((RETRACTED.0.to_owned(), Some(retracted.write())));
-                first.beside.retractions = retractions(&new, &self.periods, &first.step.periods);
+                first.extras.state.push((RETRACTED.0.to_owned(), Some(retracted.write())));
+                first.extras.retractions = retractions(&new, &self.periods, &first.step.periods);
             }
         }
         // What waits is kept until the last of the commits that take it up.
-        if let Some(last) = commits.last_mut().filter(|_| waiting.changed) {
-            last.beside.state.push((WAITING.0.to_owned(), waiting.state()?));
+        if let Some(last) = commits.last_mut().filter(|_| pending.changed) {
+            last.extras.state.push((PENDING.0.to_owned(), pending.state()?));
         }
         Ok(commits)
     }
@@ -206,10 +209,10 @@ impl Snapshots {
     fn added(&self, first: &Period, last: &Period) -> Result<Vec<Period>> {
         let mut all = vec![*first];
         while let Some(at) = all.last().filter(|at| *at < last) {
-            if all.len() > self.periods.most_new {
+            if all.len() > self.periods.max_new_periods {
                 let message = format!(
                     "the run would add more than {} periods, from {first} to {last}: is a date wrong, or the granularity?",
-                    self.periods.most_new
+                    self.periods.max_new_periods
                 );
                 return Err(Error::usage("TooManyPeriods", message));
             }
@@ -225,23 +228,23 @@ impl Snapshots {
         first: Period,
         current: &Period,
         mut by_period: BTreeMap<Period, Vec<ChangeBatch>>,
-        mode: Mode,
-    ) -> Result<Vec<Step>> {
-        let mut there: Vec<(Period, SliceBase)> = Vec::new();
+        mode: RunMode,
+    ) -> Result<Vec<CommitStep>> {
+        let mut there: Vec<(Period, PeriodBase)> = Vec::new();
         let mut new: Vec<Period> = Vec::new();
         match existing {
             Some((was, last)) => {
                 let earlier = self.added(&first, &was)?.into_iter().filter(|p| *p < was);
-                there.extend(earlier.map(|p| (p, SliceBase::Empty)));
-                there.extend(was.range(&last)?.into_iter().map(|p| (p, SliceBase::Own)));
+                there.extend(earlier.map(|p| (p, PeriodBase::Empty)));
+                there.extend(was.range(&last)?.into_iter().map(|p| (p, PeriodBase::Own)));
                 new.extend(self.added(&last, current)?.into_iter().skip(1));
             }
             None => new.extend(self.added(&first, current)?),
         }
-        let base = |nothing_before: bool| if nothing_before { SliceBase::Empty } else { SliceBase::Predecessor };
-        let mut groups: Vec<Vec<(Period, SliceBase)>> = Vec::new();
+        let base = |nothing_before: bool| if nothing_before { PeriodBase::Empty } else { PeriodBase::Predecessor };
+        let mut groups: Vec<Vec<(Period, PeriodBase)>> = Vec::new();
         // The first new period is made together with the changes of those before it.
-        let together = if mode == Mode::DryRun { new.len() } else { new.len().min(1) };
+        let together = if mode == RunMode::DryRun { new.len() } else { new.len().min(1) };
         let mut group = there;
         for period in new.drain(..together) {
             let nothing_before = group.is_empty();
@@ -249,8 +252,8 @@ impl Snapshots {
         }
         groups.push(group);
         for period in new {
-            let before = groups.last().and_then(|g| g.last()).map(|(p, _)| (*p, SliceBase::Own));
-            groups.push(before.into_iter().chain([(period, SliceBase::Predecessor)]).collect());
+            let before = groups.last().and_then(|g| g.last()).map(|(p, _)| (*p, PeriodBase::Own));
+            groups.push(before.into_iter().chain([(period, PeriodBase::Predecessor)]).collect());
         }
         let mut steps = Vec::new();
         for group in groups {
@@ -258,14 +261,14 @@ impl Snapshots {
             let mut changes = Vec::new();
             for (at, (period, _)) in (0..).zip(&group) {
                 for mut batch in by_period.remove(period).unwrap_or_default() {
-                    batch.slice = at;
+                    batch.period = at;
                     changes.push(batch);
                 }
             }
-            let all = group.iter().map(|(period, base)| slice(period, *base, &last)).collect();
-            let slices = Slices { column: self.periods.column.clone(), all };
+            let all = group.iter().map(|(period, base)| period_state(period, *base, &last)).collect();
+            let period_states = PeriodStates { column: self.periods.column.clone(), all };
             let periods = group.iter().map(|(period, _)| *period).collect();
-            steps.push(Step { periods, slices, changes, first, last });
+            steps.push(CommitStep { periods, period_states, changes, first, last });
         }
         if let Some((period, _)) = by_period.first_key_value() {
             return Err(Error::internal(format!("records of {period} have no place")));

@@ -1,16 +1,16 @@
 //! State files of parts: a line that says what they are and in which format, then each part behind its length.
 
 use biscuit_core::{Error, Result};
-use biscuit_journal::{Head, Journal};
+use biscuit_journal::{Journal, TableHead};
 use bytes::Bytes;
 
 /// A kind of state file: its name, which is also what its first line says.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Kind(pub(crate) &'static str);
+pub(crate) struct StateFileKind(pub(crate) &'static str);
 
-impl Kind {
+impl StateFileKind {
     fn line(self) -> String {
-        format!("biscuit {} 1\n", self.0)
+        format!("biscuit {} 2\n", self.0)
     }
 
     pub(crate) fn damaged(self) -> Error {
@@ -18,7 +18,7 @@ impl Kind {
     }
 
     /// The parts that the last commit left; none where there is no such file.
-    pub(crate) async fn load(self, journal: &Journal, head: &Head) -> Result<Vec<Vec<u8>>> {
+    pub(crate) async fn load(self, journal: &Journal, head: &TableHead) -> Result<Vec<Vec<u8>>> {
         match head.state.get(self.0) {
             Some(file) => self.read(&journal.read_state(head, file).await?),
             None => Ok(vec![]),
@@ -54,10 +54,10 @@ mod tests {
 
     #[test]
     fn parts_are_read_back_and_anything_else_is_refused() {
-        let kind = Kind("parts");
+        let kind = StateFileKind("parts");
         let parts = vec![b"one".to_vec(), vec![], vec![0; 300]];
         assert_eq!(kind.read(&kind.write(&parts)).expect("parts"), parts);
-        for bytes in [&b"biscuit parts 2\n"[..], b"biscuit other 1\n", b"biscuit parts 1\n\x05", b""] {
+        for bytes in [&b"biscuit parts 1\n"[..], b"biscuit other 2\n", b"biscuit parts 2\n\x05", b""] {
             assert_eq!(kind.read(bytes).unwrap_err().code(), "Diverged");
         }
         let cut = kind.write(&parts);

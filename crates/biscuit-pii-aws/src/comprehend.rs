@@ -2,7 +2,7 @@ use async_trait::async_trait;
 use aws_sdk_comprehend::Client;
 use aws_sdk_comprehend::types::{LanguageCode, PiiEntity};
 use biscuit_core::{Error, Result};
-use biscuit_pii::{Column, Detector, Entity, Hit, Likelihood};
+use biscuit_pii::{ColumnTexts, Detector, EntityType, Likelihood, PiiHit};
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use crate::error::failed;
@@ -15,13 +15,13 @@ const AT_ONCE: usize = 8;
 /// Amazon Comprehend: names, addresses and other personal data that have no form. Each distinct text is a request, which costs money. It is a
 /// model: the same texts may have other hits tomorrow.
 #[derive(Debug, Clone)]
-pub struct Comprehend {
+pub struct ComprehendDetector {
     client: Client,
     language: LanguageCode,
     likely: f32,
 }
 
-impl Comprehend {
+impl ComprehendDetector {
     /// Texts in English (`en`) or Spanish (`es`).
     ///
     /// # Errors
@@ -44,7 +44,7 @@ impl Comprehend {
         self
     }
 
-    async fn hits(&self, column: &str, text: &str) -> Result<Vec<Hit>> {
+    async fn hits(&self, column: &str, text: &str) -> Result<Vec<PiiHit>> {
         let mut hits = vec![];
         for (begin, part) in parts(text) {
             let ask = self.client.detect_pii_entities().text(part).language_code(self.language.clone());
@@ -58,7 +58,7 @@ impl Comprehend {
     }
 
     /// Its offsets are in characters.
-    fn hits_of(&self, begin: usize, part: &str, found: &[PiiEntity]) -> Vec<Hit> {
+    fn hits_of(&self, begin: usize, part: &str, found: &[PiiEntity]) -> Vec<PiiHit> {
         let mut at: Vec<usize> = part.char_indices().map(|(byte, _)| byte).collect();
         at.push(part.len());
         let byte = |offset: Option<i32>| offset.and_then(|n| usize::try_from(n).ok()).and_then(|n| at.get(n)).copied();
@@ -68,7 +68,7 @@ impl Comprehend {
             let likelihood = if likely { Likelihood::Likely } else { Likelihood::Possible };
             let range = begin + range.start..begin + range.end;
             let kind = entity.r#type.as_ref().filter(|_| !range.is_empty())?;
-            Some(Hit::new(entity_of(kind.as_str()), range, likelihood))
+            Some(PiiHit::new(entity_of(kind.as_str()), range, likelihood))
         };
         found.iter().filter_map(hit).collect()
     }
@@ -78,9 +78,9 @@ impl Comprehend {
 fn parts(text: &str) -> Vec<(usize, &str)> {
     let (mut all, mut begin) = (vec![], 0);
     while text.len() - begin > MOST {
-        let most = text.floor_char_boundary(begin + MOST);
-        let space = text[begin..most].rfind(char::is_whitespace).filter(|at| *at > 0);
-        let end = space.map_or(most, |at| text.ceil_char_boundary(begin + at + 1));
+        let maximum = text.floor_char_boundary(begin + MOST);
+        let space = text[begin..maximum].rfind(char::is_whitespace).filter(|at| *at > 0);
+        let end = space.map_or(maximum, |at| text.ceil_char_boundary(begin + at + 1));
         all.push((begin, &text[begin..end]));
         begin = end;
     }
@@ -89,28 +89,28 @@ fn parts(text: &str) -> Vec<(usize, &str)> {
 }
 
 /// The entity by the name that it has here.
-fn entity_of(kind: &str) -> Entity {
+fn entity_of(kind: &str) -> EntityType {
     match kind {
-        "AWS_ACCESS_KEY" => Entity::AWS_ACCESS_KEY,
-        "AWS_SECRET_KEY" => Entity::AWS_SECRET_KEY,
-        "CREDIT_DEBIT_NUMBER" => Entity::CREDIT_CARD,
-        "EMAIL" => Entity::EMAIL_ADDRESS,
-        "INTERNATIONAL_BANK_ACCOUNT_NUMBER" => Entity::IBAN_CODE,
-        "IP_ADDRESS" => Entity::IP_ADDRESS,
-        "MAC_ADDRESS" => Entity::MAC_ADDRESS,
-        "NAME" => Entity::PERSON_NAME,
-        "PHONE" => Entity::PHONE_NUMBER,
-        "SSN" => Entity::US_SSN,
-        "US_INDIVIDUAL_TAX_IDENTIFICATION_NUMBER" => Entity::US_ITIN,
-        "URL" => Entity::URL,
-        "DATE_TIME" => Entity::DATE,
-        other => Entity::new(other),
+        "AWS_ACCESS_KEY" => EntityType::AWS_ACCESS_KEY,
+        "AWS_SECRET_KEY" => EntityType::AWS_SECRET_KEY,
+        "CREDIT_DEBIT_NUMBER" => EntityType::CREDIT_CARD,
+        "EMAIL" => EntityType::EMAIL_ADDRESS,
+        "INTERNATIONAL_BANK_ACCOUNT_NUMBER" => EntityType::IBAN_CODE,
+        "IP_ADDRESS" => EntityType::IP_ADDRESS,
+        "MAC_ADDRESS" => EntityType::MAC_ADDRESS,
+        "NAME" => EntityType::PERSON_NAME,
+        "PHONE" => EntityType::PHONE_NUMBER,
+        "SSN" => EntityType::US_SSN,
+        "US_INDIVIDUAL_TAX_IDENTIFICATION_NUMBER" => EntityType::US_ITIN,
+        "URL" => EntityType::URL,
+        "DATE_TIME" => EntityType::DATE,
+        other => EntityType::new(other),
     }
 }
 
 #[async_trait]
-impl Detector for Comprehend {
-    async fn detect(&self, column: &Column<'_>) -> Result<Vec<Vec<Hit>>> {
+impl Detector for ComprehendDetector {
+    async fn detect(&self, column: &ColumnTexts<'_>) -> Result<Vec<Vec<PiiHit>>> {
         let asked = column
             .texts
             .iter()

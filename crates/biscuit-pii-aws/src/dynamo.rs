@@ -11,7 +11,7 @@ use aws_sdk_dynamodb::types::{
     TableStatus,
 };
 use biscuit_core::{Error, ErrorKind, Result};
-use biscuit_pii::{Record, Store};
+use biscuit_pii::{TokenRecord, TokenStore};
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use crate::error::failed;
@@ -87,7 +87,7 @@ impl DynamoStore {
     }
 
     /// Up to 100 records by different keys.
-    async fn batch(&self, keys: Vec<String>) -> Result<Vec<Record>> {
+    async fn batch(&self, keys: Vec<String>) -> Result<Vec<TokenRecord>> {
         let (mut found, mut wanted) = (vec![], keys.iter().map(|key| key_of(key)).collect::<Vec<_>>());
         for tried in 0..TRIES {
             let ask = KeysAndAttributes::builder().set_keys(Some(wanted)).consistent_read(true).build();
@@ -115,7 +115,7 @@ impl DynamoStore {
     }
 
     /// Puts a record if there is none with its key, and gives the one that is there.
-    async fn put_new(&self, record: Record) -> Result<Record> {
+    async fn put_new(&self, record: TokenRecord) -> Result<TokenRecord> {
         let ask = self.client.put_item().table_name(&self.table).set_item(Some(item_of(&record)));
         let ask = ask.condition_expression(format!("attribute_not_exists({KEY})"));
         let ask = ask.return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
@@ -137,7 +137,7 @@ impl DynamoStore {
     }
 
     /// The record with this alias.
-    async fn find_one(&self, alias: &str) -> Result<Option<Record>> {
+    async fn find_one(&self, alias: &str) -> Result<Option<TokenRecord>> {
         for look in 0..LOOKS {
             let ask = self.client.query().table_name(&self.table).index_name(INDEX);
             let ask = ask.key_condition_expression("#t = :t").expression_attribute_names("#t", ALIAS);
@@ -158,11 +158,11 @@ impl DynamoStore {
         Ok(None)
     }
 
-    fn record(&self, item: &HashMap<String, AttributeValue>) -> Result<Record> {
+    fn record(&self, item: &HashMap<String, AttributeValue>) -> Result<TokenRecord> {
         let text = |name| item.get(name).and_then(|value| value.as_s().ok()).cloned();
         let value = item.get(VALUE).and_then(|value| value.as_b().ok());
         match (text(KEY), value) {
-            (Some(key), Some(value)) => Ok(Record { key, value: value.as_ref().to_vec(), alias: text(ALIAS) }),
+            (Some(key), Some(value)) => Ok(TokenRecord { key, value: value.as_ref().to_vec(), alias: text(ALIAS) }),
             _ => {
                 let message = format!(
                     "an item of the DynamoDB table `{}` is no record: it is used for something else",
@@ -182,7 +182,7 @@ fn key_of(key: &str) -> HashMap<String, AttributeValue> {
     HashMap::from([(KEY.to_owned(), AttributeValue::S(key.to_owned()))])
 }
 
-fn item_of(record: &Record) -> HashMap<String, AttributeValue> {
+fn item_of(record: &TokenRecord) -> HashMap<String, AttributeValue> {
     let mut item = key_of(&record.key);
     item.insert(VALUE.into(), AttributeValue::B(Blob::new(record.value.clone())));
     if let Some(alias) = &record.alias {
@@ -192,27 +192,27 @@ fn item_of(record: &Record) -> HashMap<String, AttributeValue> {
 }
 
 #[async_trait]
-impl Store for DynamoStore {
-    async fn get(&self, keys: &[String]) -> Result<Vec<Option<Record>>> {
+impl TokenStore for DynamoStore {
+    async fn get(&self, keys: &[String]) -> Result<Vec<Option<TokenRecord>>> {
         // A request with a key that comes twice is refused.
         let distinct: Vec<String> = keys.iter().collect::<BTreeSet<_>>().into_iter().cloned().collect();
         let batches: Vec<Vec<String>> = distinct.chunks(BATCH).map(<[String]>::to_vec).collect();
         let found = stream::iter(batches.into_iter().map(|batch| self.batch(batch))).buffer_unordered(AT_ONCE);
-        let found: Vec<Vec<Record>> = found.try_collect().await?;
-        let found: HashMap<String, Record> = found.into_iter().flatten().map(|r| (r.key.clone(), r)).collect();
+        let found: Vec<Vec<TokenRecord>> = found.try_collect().await?;
+        let found: HashMap<String, TokenRecord> = found.into_iter().flatten().map(|r| (r.key.clone(), r)).collect();
         Ok(keys.iter().map(|key| found.get(key).cloned()).collect())
     }
 
-    async fn find(&self, aliases: &[String]) -> Result<Vec<Option<Record>>> {
+    async fn find(&self, aliases: &[String]) -> Result<Vec<Option<TokenRecord>>> {
         let looks: Vec<_> = aliases.iter().map(|alias| self.find_one(alias)).collect();
         stream::iter(looks).buffered(AT_ONCE).try_collect().await
     }
 
-    async fn insert(&self, records: Vec<Record>) -> Result<Vec<Record>> {
+    async fn insert(&self, records: Vec<TokenRecord>) -> Result<Vec<TokenRecord>> {
         stream::iter(records.into_iter().map(|record| self.put_new(record))).buffered(AT_ONCE).try_collect().await
     }
 
-    async fn replace(&self, record: Record) -> Result<()> {
+    async fn replace(&self, record: TokenRecord) -> Result<()> {
         let put = self.client.put_item().table_name(&self.table).set_item(Some(item_of(&record))).send().await;
         put.map(drop).map_err(|e| self.failed("write to", |doing| failed!(aws_sdk_dynamodb, doing, e)))
     }

@@ -28,14 +28,14 @@ fn meaning(code: &str) -> (ErrorKind, &'static str) {
 }
 
 /// What an error of a service says of itself.
-pub(crate) struct Said<'a> {
+pub(crate) struct ServiceError<'a> {
     pub(crate) code: Option<&'a str>,
     pub(crate) message: Option<&'a str>,
     pub(crate) request: Option<&'a str>,
 }
 
 /// An error of a request. Messages of services do not quote values; keys of the table are keyed hashes.
-pub(crate) fn service_error<E>(doing: &str, said: &Said<'_>, e: &SdkError<E, HttpResponse>) -> Error
+pub(crate) fn service_error<E>(doing: &str, said: &ServiceError<'_>, e: &SdkError<E, HttpResponse>) -> Error
 where
     E: StdError + Send + Sync + 'static,
 {
@@ -71,7 +71,7 @@ macro_rules! failed {
         use $client::operation::RequestId as _;
         let e = $e;
         let service = e.as_service_error();
-        let said = $crate::error::Said {
+        let said = $crate::error::ServiceError {
             code: service.and_then(|s| s.code()),
             message: service.and_then(|s| s.message()),
             request: e.request_id(),

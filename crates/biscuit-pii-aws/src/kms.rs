@@ -6,7 +6,7 @@ use aws_sdk_kms::error::ProvideErrorMetadata;
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::DataKeySpec;
 use biscuit_core::{Error, ErrorKind, Result};
-use biscuit_pii::{DataKey, KeyContext, KeyProvider, SealedKey, Secret};
+use biscuit_pii::{DataKey, KeyBytes, KeyContext, KeyProvider, SealedKey};
 use zeroize::Zeroizing;
 
 use crate::error::failed;
@@ -16,13 +16,13 @@ const PROVIDER: &str = "aws-kms";
 
 /// Data keys of AWS KMS: `GenerateDataKey` and `Decrypt`, with the context as the encryption context, which is in CloudTrail.
 #[derive(Debug, Clone)]
-pub struct Kms {
+pub struct KmsKeyProvider {
     client: Client,
     key: String,
     older: Vec<String>,
 }
 
-impl Kms {
+impl KmsKeyProvider {
     /// Data keys sealed by this key: its id, its ARN or an alias (`alias/pii`).
     pub fn new(client: Client, key: impl Into<String>) -> Self {
         Self { client, key: key.into(), older: vec![] }
@@ -41,9 +41,9 @@ fn context_of(context: &KeyContext) -> Option<HashMap<String, String>> {
 }
 
 /// A secret that the client has given away. Ours have 32 bytes; keys that others have sealed may be shorter.
-fn secret_of(blob: Option<Blob>) -> Option<Secret> {
-    let is_key = |secret: &Secret| matches!(secret.expose().len(), 16 | 24 | 32);
-    Some(Secret::from(Zeroizing::new(blob?.into_inner()))).filter(is_key)
+fn secret_of(blob: Option<Blob>) -> Option<KeyBytes> {
+    let is_key = |secret: &KeyBytes| matches!(secret.expose().len(), 16 | 24 | 32);
+    Some(KeyBytes::from(Zeroizing::new(blob?.into_inner()))).filter(is_key)
 }
 
 /// Whether what a sealed key is named by is the key that has answered, by its ARN; others than ours name keys by their ids, or by an alias that was
@@ -59,7 +59,7 @@ fn no_answer(what: &str) -> Error {
 }
 
 #[async_trait]
-impl KeyProvider for Kms {
+impl KeyProvider for KmsKeyProvider {
     async fn generate(&self, context: &KeyContext) -> Result<DataKey> {
         let ask = self.client.generate_data_key().key_id(&self.key).key_spec(DataKeySpec::Aes256);
         let answer = ask.set_encryption_context(context_of(context)).send().await;
@@ -76,7 +76,7 @@ impl KeyProvider for Kms {
         Ok(DataKey { secret, sealed })
     }
 
-    async fn unseal(&self, sealed: &SealedKey, context: &KeyContext) -> Result<Option<Secret>> {
+    async fn unseal(&self, sealed: &SealedKey, context: &KeyContext) -> Result<Option<KeyBytes>> {
         let Some(arn) = std::str::from_utf8(&sealed.info).ok().filter(|_| sealed.provider == PROVIDER) else {
             return Ok(None);
         };

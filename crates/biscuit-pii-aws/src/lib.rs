@@ -5,6 +5,6 @@ mod dynamo;
 mod error;
 mod kms;
 
-pub use crate::comprehend::Comprehend;
+pub use crate::comprehend::ComprehendDetector;
 pub use crate::dynamo::DynamoStore;
-pub use crate::kms::Kms;
+pub use crate::kms::KmsKeyProvider;

@@ -11,11 +11,11 @@ use datafusion::error::DataFusionError;
 use datafusion::logical_expr::async_udf::AsyncScalarUDFImpl;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 
-use crate::functions::Functions;
+use crate::functions::PiiFunctions;
 
 /// Which function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Kind {
+pub(crate) enum FunctionKind {
     Redact,
     Mask,
     Hash,
@@ -27,32 +27,32 @@ pub(crate) enum Kind {
 
 /// A function of DataFusion.
 #[derive(Debug)]
-pub(crate) struct Function {
-    kind: Kind,
-    of: Arc<Functions>,
+pub(crate) struct PiiFunction {
+    kind: FunctionKind,
+    of: Arc<PiiFunctions>,
     signature: Signature,
 }
 
-impl Function {
-    pub(crate) fn new(kind: Kind, of: Arc<Functions>) -> Self {
+impl PiiFunction {
+    pub(crate) fn new(kind: FunctionKind, of: Arc<PiiFunctions>) -> Self {
         // What is random, or in a store, is not folded into one constant.
         let volatility = match kind {
-            Kind::Redact | Kind::Mask | Kind::Hash => Volatility::Stable,
+            FunctionKind::Redact | FunctionKind::Mask | FunctionKind::Hash => Volatility::Stable,
             _ => Volatility::Volatile,
         };
         Self { kind, of, signature: Signature::variadic_any(volatility) }
     }
 }
 
-impl PartialEq for Function {
+impl PartialEq for PiiFunction {
     fn eq(&self, other: &Self) -> bool {
         self.kind == other.kind && Arc::ptr_eq(&self.of, &other.of)
     }
 }
 
-impl Eq for Function {}
+impl Eq for PiiFunction {}
 
-impl Hash for Function {
+impl Hash for PiiFunction {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.kind.hash(state);
         Arc::as_ptr(&self.of).hash(state);
@@ -83,16 +83,16 @@ fn number(name: &str, args: &[ColumnarValue], at: usize) -> Result<usize> {
     number.ok_or_else(|| wrong(Error::usage("InvalidArguments", format!("{name} takes constant numbers, not below 0"))))
 }
 
-impl ScalarUDFImpl for Function {
+impl ScalarUDFImpl for PiiFunction {
     fn name(&self) -> &str {
         match self.kind {
-            Kind::Redact => "pii_redact",
-            Kind::Mask => "pii_mask",
-            Kind::Hash => "pii_hash",
-            Kind::Encrypt => "pii_encrypt",
-            Kind::Decrypt => "pii_decrypt",
-            Kind::Tokenize => "pii_tokenize",
-            Kind::Detokenize => "pii_detokenize",
+            FunctionKind::Redact => "pii_redact",
+            FunctionKind::Mask => "pii_mask",
+            FunctionKind::Hash => "pii_hash",
+            FunctionKind::Encrypt => "pii_encrypt",
+            FunctionKind::Decrypt => "pii_decrypt",
+            FunctionKind::Tokenize => "pii_tokenize",
+            FunctionKind::Detokenize => "pii_detokenize",
         }
     }
 
@@ -101,21 +101,21 @@ impl ScalarUDFImpl for Function {
     }
 
     fn return_type(&self, args: &[DataType]) -> Result<DataType> {
-        let (least, most) = match self.kind {
-            Kind::Redact => (1, 1),
-            Kind::Mask => (3, 3),
-            Kind::Hash | Kind::Encrypt | Kind::Decrypt => (2, 2),
-            Kind::Tokenize | Kind::Detokenize => (2, 3),
+        let (minimum, maximum) = match self.kind {
+            FunctionKind::Redact => (1, 1),
+            FunctionKind::Mask => (3, 3),
+            FunctionKind::Hash | FunctionKind::Encrypt | FunctionKind::Decrypt => (2, 2),
+            FunctionKind::Tokenize | FunctionKind::Detokenize => (2, 3),
         };
-        if !(least..=most).contains(&args.len()) {
-            let message = format!("{} takes {least} to {most} arguments, not {}", self.name(), args.len());
+        if !(minimum..=maximum).contains(&args.len()) {
+            let message = format!("{} takes {minimum} to {maximum} arguments, not {}", self.name(), args.len());
             return Err(wrong(Error::usage("InvalidArguments", message)));
         }
         Ok(match (&args[0], self.kind) {
-            (_, Kind::Encrypt) => DataType::Binary,
-            (_, Kind::Decrypt) => DataType::Utf8,
+            (_, FunctionKind::Encrypt) => DataType::Binary,
+            (_, FunctionKind::Decrypt) => DataType::Utf8,
             (text @ (DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View), _) => text.clone(),
-            (kind, Kind::Redact) => {
+            (kind, FunctionKind::Redact) => {
                 let message = format!("{} takes texts, not a {kind}", self.name());
                 return Err(wrong(Error::usage("NotText", message)));
             }
@@ -129,7 +129,7 @@ impl ScalarUDFImpl for Function {
 }
 
 #[async_trait]
-impl AsyncScalarUDFImpl for Function {
+impl AsyncScalarUDFImpl for PiiFunction {
     async fn invoke_async_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let (name, of, given) = (self.name(), &self.of, &args.args);
         let values: ArrayRef = given[0].to_array(args.number_rows)?;
@@ -137,26 +137,26 @@ impl AsyncScalarUDFImpl for Function {
         let kind =
             || if given.len() > 2 { constant(name, given, 2, "a kind of tokens") } else { Ok("random".to_owned()) };
         let made = match self.kind {
-            Kind::Redact => of.redactor.redact("", &values).await.map(|redacted| redacted.column),
-            Kind::Mask => mask_texts(name, &values, number(name, given, 1)?, number(name, given, 2)?),
-            Kind::Hash => of.hash_key(&namespace()?).and_then(|key| hash_texts(name, &values, &key)),
-            Kind::Encrypt => {
+            FunctionKind::Redact => of.redactor.redact("", &values).await.map(|redacted| redacted.column),
+            FunctionKind::Mask => mask_texts(name, &values, number(name, given, 1)?, number(name, given, 2)?),
+            FunctionKind::Hash => of.hash_key(&namespace()?).and_then(|key| hash_texts(name, &values, &key)),
+            FunctionKind::Encrypt => {
                 let column = constant(name, given, 1, "the name of a column")?;
                 of.cells().and_then(|cells| cells.encrypt(&column, &values))
             }
-            Kind::Decrypt => {
+            FunctionKind::Decrypt => {
                 let column = constant(name, given, 1, "the name of a column")?;
                 let cells = of.cells().map_err(wrong)?;
                 let count = (values.len() - values.null_count()) as u64;
                 of.access().and_then(|access| access.record(&column, &column, count, count)).map_err(wrong)?;
                 cells.decrypt(&column, &values, &DataType::Utf8).await.map(|decrypted| decrypted.column)
             }
-            Kind::Tokenize => {
+            FunctionKind::Tokenize => {
                 let (namespace, kind) = (namespace()?, kind()?);
                 let tokenizer = of.tokenizer(&namespace, &kind).map_err(wrong)?;
                 tokenizer.tokenize(&namespace, &values).await
             }
-            Kind::Detokenize => {
+            FunctionKind::Detokenize => {
                 let (namespace, kind) = (namespace()?, kind()?);
                 let tokenizer = of.tokenizer(&namespace, &kind).map_err(wrong)?;
                 let access = of.access().map_err(wrong)?;

@@ -2,32 +2,32 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use biscuit_core::{Error, Result};
-use biscuit_pii::{Access, Alphabet, Cells, HashKey, Means, Redactor, Roots, Tokenizer};
+use biscuit_pii::{AccessRequest, HashKey, PiiContext, Redactor, RootKeys, TokenAlphabet, Tokenizer, ValueEncryptor};
 use datafusion::logical_expr::async_udf::AsyncScalarUDF;
 use datafusion::prelude::SessionContext;
 
-use crate::function::{Function, Kind};
+use crate::function::{FunctionKind, PiiFunction};
 
 /// What the functions work with.
 #[derive(Debug)]
-pub struct Functions {
-    means: Means,
+pub struct PiiFunctions {
+    means: PiiContext,
     table: String,
-    access: Option<Access>,
+    access: Option<AccessRequest>,
     pub(crate) redactor: Redactor,
     tokenizers: Mutex<HashMap<(String, String), Arc<Tokenizer>>>,
-    cells: Mutex<Option<Arc<Cells>>>,
+    cells: Mutex<Option<Arc<ValueEncryptor>>>,
 }
 
-impl Functions {
+impl PiiFunctions {
     /// Functions with these means; `table` is bound into what is encrypted.
-    pub fn new(means: Means, table: impl Into<String>) -> Self {
-        let (tokenizers, cells, redactor) = (Mutex::default(), Mutex::default(), Redactor::usual());
+    pub fn new(means: PiiContext, table: impl Into<String>) -> Self {
+        let (tokenizers, cells, redactor) = (Mutex::default(), Mutex::default(), Redactor::defaults());
         Self { means, table: table.into(), access: None, redactor, tokenizers, cells }
     }
 
     /// The same, also showing what was encrypted and tokenized, with what this access writes down.
-    pub fn with_access(mut self, access: Access) -> Self {
+    pub fn with_access(mut self, access: AccessRequest) -> Self {
         self.access = Some(access);
         self
     }
@@ -41,20 +41,26 @@ impl Functions {
     /// Makes them functions of a session.
     pub fn register(self, ctx: &SessionContext) {
         let shared = Arc::new(self);
-        let kinds = [Kind::Redact, Kind::Mask, Kind::Hash, Kind::Encrypt, Kind::Tokenize];
-        let back = [Kind::Decrypt, Kind::Detokenize];
+        let kinds = [
+            FunctionKind::Redact,
+            FunctionKind::Mask,
+            FunctionKind::Hash,
+            FunctionKind::Encrypt,
+            FunctionKind::Tokenize,
+        ];
+        let back = [FunctionKind::Decrypt, FunctionKind::Detokenize];
         let back = back.into_iter().filter(|_| shared.access.is_some());
         for kind in kinds.into_iter().chain(back) {
-            let function = AsyncScalarUDF::new(Arc::new(Function::new(kind, shared.clone())));
+            let function = AsyncScalarUDF::new(Arc::new(PiiFunction::new(kind, shared.clone())));
             ctx.register_udf(function.into_scalar_udf());
         }
     }
 
-    pub(crate) fn access(&self) -> Result<&Access> {
+    pub(crate) fn access(&self) -> Result<&AccessRequest> {
         self.access.as_ref().ok_or_else(|| Error::usage("NoAccess", "nobody has said who asks, and what for"))
     }
 
-    fn roots(&self) -> Result<Roots> {
+    fn roots(&self) -> Result<RootKeys> {
         self.means.roots.clone().ok_or_else(|| Error::usage("NoKeys", "the function needs keys, and there are none"))
     }
 
@@ -63,11 +69,11 @@ impl Functions {
     }
 
     /// The same for all calls: keys of a column are used for several batches.
-    pub(crate) fn cells(&self) -> Result<Arc<Cells>> {
+    pub(crate) fn cells(&self) -> Result<Arc<ValueEncryptor>> {
         let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
         match &*cells {
             Some(cells) => Ok(cells.clone()),
-            None => Ok(cells.insert(Arc::new(Cells::new(self.roots()?, &self.table))).clone()),
+            None => Ok(cells.insert(Arc::new(ValueEncryptor::new(self.roots()?, &self.table))).clone()),
         }
     }
 
@@ -86,7 +92,7 @@ impl Functions {
             ("keyed", Some(store)) => Tokenizer::keyed_in(roots, namespace, store)?,
             ("keyed", None) => Tokenizer::keyed(roots, namespace)?,
             ("siv", _) => Tokenizer::siv(roots, namespace)?,
-            ("ff1", _) => Tokenizer::ff1(roots, namespace, Alphabet::Digits)?,
+            ("ff1", _) => Tokenizer::ff1(roots, namespace, TokenAlphabet::Digits)?,
             (other, _) => {
                 let message = format!("`{other}` is no kind of token: random, keyed, siv, ff1");
                 return Err(Error::usage("UnknownKind", message));

@@ -3,4 +3,4 @@
 mod function;
 mod functions;
 
-pub use crate::functions::Functions;
+pub use crate::functions::PiiFunctions;

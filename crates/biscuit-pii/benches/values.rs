@@ -12,7 +12,8 @@ use async_trait::async_trait;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use biscuit_core::Result;
 use biscuit_pii::{
-    Cells, KeyCache, KeyContext, Limits, MemoryStore, Messages, Record, Roots, Secret, Store, Tokenizer, WrappingKeys,
+    EnvelopeEncryptor, KeyBytes, KeyCache, KeyContext, KeyLimits, MemoryStore, RootKeys, TokenRecord, TokenStore,
+    Tokenizer, ValueEncryptor, WrappingKeys,
 };
 
 const CELLS: usize = 10_000_000;
@@ -28,22 +29,22 @@ struct Requests {
 }
 
 #[async_trait]
-impl Store for Requests {
-    async fn get(&self, keys: &[String]) -> Result<Vec<Option<Record>>> {
+impl TokenStore for Requests {
+    async fn get(&self, keys: &[String]) -> Result<Vec<Option<TokenRecord>>> {
         self.gets.fetch_add(keys.len().div_ceil(100) as u64, Ordering::Relaxed);
         self.of.get(keys).await
     }
 
-    async fn find(&self, aliases: &[String]) -> Result<Vec<Option<Record>>> {
+    async fn find(&self, aliases: &[String]) -> Result<Vec<Option<TokenRecord>>> {
         self.of.find(aliases).await
     }
 
-    async fn insert(&self, records: Vec<Record>) -> Result<Vec<Record>> {
+    async fn insert(&self, records: Vec<TokenRecord>) -> Result<Vec<TokenRecord>> {
         self.puts.fetch_add(records.len() as u64, Ordering::Relaxed);
         self.of.insert(records).await
     }
 
-    async fn replace(&self, record: Record) -> Result<()> {
+    async fn replace(&self, record: TokenRecord) -> Result<()> {
         self.of.replace(record).await
     }
 }
@@ -73,8 +74,8 @@ fn cipher_alone() {
     }
 }
 
-fn roots() -> Roots {
-    Roots::new(1, BTreeMap::from([(1, Secret::new([1; 32]))])).expect("a key")
+fn roots() -> RootKeys {
+    RootKeys::new(1, BTreeMap::from([(1, KeyBytes::new([1; 32]))])).expect("a key")
 }
 
 fn main() {
@@ -88,7 +89,7 @@ fn main() {
     println!("| | cells | of the cipher alone |\n|---|---|---|");
     line("AES-256-GCM of aws-lc-rs alone, counter nonce", base, CELLS, base);
 
-    let cells = Cells::new(roots(), "t");
+    let cells = ValueEncryptor::new(roots(), "t");
     let batch: ArrayRef = Arc::new((0..BATCH).map(|n| Some(format!("{n:0100}"))).collect::<StringArray>());
     let batches = CELLS / BATCH;
     let encrypt = median(|| {
@@ -105,8 +106,8 @@ fn main() {
     });
     line("`Cells::decrypt`", decrypt, batches * BATCH, base);
 
-    let keys = KeyCache::new(Arc::new(WrappingKeys::in_memory().expect("a key")), Limits::default());
-    let messages = Messages::new(keys, KeyContext::from([("table".into(), "t".into())]));
+    let keys = KeyCache::new(Arc::new(WrappingKeys::in_memory().expect("a key")), KeyLimits::default());
+    let messages = EnvelopeEncryptor::new(keys, KeyContext::from([("table".into(), "t".into())]));
     let few = 30;
     let seal = median(|| {
         for _ in 0..few {

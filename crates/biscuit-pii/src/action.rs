@@ -1,13 +1,13 @@
 use std::sync::Arc;
 
-use crate::entity::Entity;
+use crate::entity::EntityType;
 use crate::hash_key::HashKey;
 use crate::tokens::tokenizer::Tokenizer;
 
 /// What becomes of a hit.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
-pub enum Action {
+pub enum HitAction {
     /// `<EMAIL_ADDRESS>`.
     #[default]
     Type,
@@ -28,7 +28,7 @@ pub enum Action {
     Keep,
 }
 
-impl Action {
+impl HitAction {
     /// Masks all but so many letters and digits at the beginning and the end.
     pub fn partial(first: usize, last: usize) -> Self {
         Self::Partial { first, last }
@@ -45,7 +45,7 @@ impl Action {
     }
 
     /// What stands in the place of a text; `token` is its token, where that is asked for.
-    pub(crate) fn replace(&self, entity: &Entity, text: &str, token: Option<&String>) -> String {
+    pub(crate) fn replace(&self, entity: &EntityType, text: &str, token: Option<&String>) -> String {
         match self {
             Self::Type => format!("<{entity}>"),
             Self::Tokenize(_) => token.cloned().unwrap_or_else(|| format!("<{entity}>")),
@@ -83,12 +83,12 @@ mod tests {
         assert_eq!(phone(2, 2), "+49 (**) ***-*20");
         assert_eq!(phone(0, 0), "+** (**) ***-***");
         assert_eq!(phone(3, 4), "+** (**) ***-***", "seven of ten would be shown");
-        let most = usize::MAX;
-        for (first, last) in [(most, 1), (1, most), (most / 2, 1), (most / 2 + 1, 0), (most, most)] {
+        let maximum = usize::MAX;
+        for (first, last) in [(maximum, 1), (1, maximum), (maximum / 2, 1), (maximum / 2 + 1, 0), (maximum, maximum)] {
             assert_eq!(phone(first, last), "+** (**) ***-***", "{first} and {last}");
         }
         assert_eq!(masked("Éva", 1, 1), "***");
         assert_eq!(masked("Éva", 1, 0), "É**");
-        assert_eq!(Action::Keep.replace(&Entity::URL, "x", None), "x");
+        assert_eq!(HitAction::Keep.replace(&EntityType::URL, "x", None), "x");
     }
 }

@@ -5,8 +5,8 @@ use arrow::array::RecordBatch;
 use biscuit_core::Result;
 use serde::Serialize;
 
-use crate::detector::{Column, Detector};
-use crate::entity::Entity;
+use crate::detector::{ColumnTexts, Detector};
+use crate::entity::EntityType;
 use crate::hit::Likelihood;
 use crate::redact::Redactor;
 use crate::texts::{as_text, distinct_texts, text_parts};
@@ -18,7 +18,7 @@ pub struct ColumnClass {
     /// The path of the column: `address.street`.
     pub column: String,
     /// What is in it.
-    pub entity: Entity,
+    pub entity: EntityType,
     /// How many texts were looked at: those that are not null and not empty.
     pub texts: u64,
     /// How many are that and nothing else but spaces around it.
@@ -35,17 +35,19 @@ pub struct ColumnClass {
 pub async fn classify(
     sample: &[RecordBatch],
     detectors: &[Arc<dyn Detector>],
-    least: Likelihood,
+    min_likelihood: Likelihood,
 ) -> Result<Vec<ColumnClass>> {
-    let redactor = Redactor::new(detectors.to_vec()).with_least(least);
+    let redactor = Redactor::new(detectors.to_vec()).with_min_likelihood(min_likelihood);
     let mut classes = Vec::new();
     for (column, counts) in texts_by_column(sample) {
         let texts: Vec<&str> = counts.keys().map(String::as_str).collect();
         let all: u64 = counts.values().sum();
-        let mut found: BTreeMap<Entity, (u64, u64)> = BTreeMap::new();
-        for ((text, count), hits) in counts.iter().zip(redactor.hits(&Column { name: &column, texts: &texts }).await?) {
+        let mut found: BTreeMap<EntityType, (u64, u64)> = BTreeMap::new();
+        for ((text, count), hits) in
+            counts.iter().zip(redactor.hits(&ColumnTexts { name: &column, texts: &texts }).await?)
+        {
             let plain = text.trim();
-            let own: BTreeMap<Entity, bool> = hits.into_iter().fold(BTreeMap::new(), |mut own, hit| {
+            let own: BTreeMap<EntityType, bool> = hits.into_iter().fold(BTreeMap::new(), |mut own, hit| {
                 *own.entry(hit.entity).or_default() |= &text[hit.range] == plain;
                 own
             });

@@ -5,14 +5,15 @@ use async_trait::async_trait;
 use biscuit_core::Result;
 
 use crate::find::{
-    Aws, CreditCard, Dates, Email, Iban, Ip, Mac, Names, Phone, UkDrivingLicence, Url, UsDriverLicense, UsItin,
-    UsPassport, UsSsn,
+    AwsKeyDetector, CreditCardDetector, DateDetector, EmailDetector, IbanDetector, IpDetector, MacDetector,
+    NameDetector, PhoneDetector, UkDrivingLicenceDetector, UrlDetector, UsDriverLicenseDetector, UsItinDetector,
+    UsPassportDetector, UsSsnDetector,
 };
-use crate::hit::Hit;
+use crate::hit::PiiHit;
 
 /// Texts of a column.
 #[derive(Debug, Clone, Copy)]
-pub struct Column<'a> {
+pub struct ColumnTexts<'a> {
     /// The name of the column, which says something about all its texts; empty where it says nothing.
     pub name: &'a str,
     /// The texts.
@@ -26,28 +27,28 @@ pub struct Column<'a> {
 #[async_trait]
 pub trait Detector: fmt::Debug + Send + Sync {
     /// The hits of each text, in the order of the texts.
-    async fn detect(&self, column: &Column<'_>) -> Result<Vec<Vec<Hit>>>;
+    async fn detect(&self, column: &ColumnTexts<'_>) -> Result<Vec<Vec<PiiHit>>>;
 }
 
 const _: fn(&dyn Detector) = |_| {};
 
 /// All detectors of this crate, for phone numbers of the United States and those with a country code, and with the usual names.
-pub fn usual_detectors() -> Vec<Arc<dyn Detector>> {
+pub fn default_detectors() -> Vec<Arc<dyn Detector>> {
     vec![
-        Arc::new(CreditCard),
-        Arc::new(Iban),
-        Arc::new(UsSsn),
-        Arc::new(UsItin),
-        Arc::new(Email),
-        Arc::new(Phone::usual()),
-        Arc::new(Ip),
-        Arc::new(Mac),
-        Arc::new(Url),
-        Arc::new(Dates),
-        Arc::new(UsPassport),
-        Arc::new(UsDriverLicense),
-        Arc::new(UkDrivingLicence),
-        Arc::new(Aws),
-        Arc::new(Names::usual()),
+        Arc::new(CreditCardDetector),
+        Arc::new(IbanDetector),
+        Arc::new(UsSsnDetector),
+        Arc::new(UsItinDetector),
+        Arc::new(EmailDetector),
+        Arc::new(PhoneDetector::defaults()),
+        Arc::new(IpDetector),
+        Arc::new(MacDetector),
+        Arc::new(UrlDetector),
+        Arc::new(DateDetector),
+        Arc::new(UsPassportDetector),
+        Arc::new(UsDriverLicenseDetector),
+        Arc::new(UkDrivingLicenceDetector),
+        Arc::new(AwsKeyDetector),
+        Arc::new(NameDetector::defaults()),
     ]
 }

@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 /// A kind of personal data, by the name that Presidio and Comprehend have for it where they have one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Entity(Cow<'static, str>);
+pub struct EntityType(Cow<'static, str>);
 
 macro_rules! entities {
     ($($name:ident: $says:literal,)*) => {
-        impl Entity {
+        impl EntityType {
             $(#[doc = $says] pub const $name: Self = Self(Cow::Borrowed(stringify!($name)));)*
         }
     };
@@ -36,7 +36,7 @@ entities! {
     US_SSN: "A social security number of the United States.",
 }
 
-impl Entity {
+impl EntityType {
     /// An entity of another detector.
     pub fn new(name: impl Into<String>) -> Self {
         Self(Cow::Owned(name.into()))
@@ -48,7 +48,7 @@ impl Entity {
     }
 }
 
-impl fmt::Display for Entity {
+impl fmt::Display for EntityType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }

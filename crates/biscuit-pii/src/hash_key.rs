@@ -3,8 +3,8 @@ use std::fmt;
 use aws_lc_rs::hmac;
 use biscuit_core::{Error, Result};
 
-use crate::keys::roots::Roots;
-use crate::keys::secret::Secret;
+use crate::keys::roots::RootKeys;
+use crate::keys::secret::KeyBytes;
 use crate::mac::{hex, mac, mac_key};
 
 /// The key of a keyed hash; wiped when it is dropped, and never printed.
@@ -23,7 +23,7 @@ impl HashKey {
     /// # Errors
     /// `WeakKey` for a shorter one.
     pub fn new(bytes: impl Into<Vec<u8>>, namespace: impl Into<String>) -> Result<Self> {
-        let bytes = Secret::new(bytes);
+        let bytes = KeyBytes::new(bytes);
         let length = bytes.expose().len();
         if length < LEAST {
             let message = format!("a hash key has {LEAST} bytes at least; this one has {length}");
@@ -36,7 +36,7 @@ impl HashKey {
     ///
     /// # Errors
     /// `Internal` if it cannot be derived.
-    pub fn of(roots: &Roots, namespace: impl Into<String>) -> Result<Self> {
+    pub fn of(roots: &RootKeys, namespace: impl Into<String>) -> Result<Self> {
         Self::of_version(roots, roots.current(), namespace)
     }
 
@@ -44,7 +44,7 @@ impl HashKey {
     ///
     /// # Errors
     /// `UnknownKeyVersion`.
-    pub fn of_version(roots: &Roots, version: u16, namespace: impl Into<String>) -> Result<Self> {
+    pub fn of_version(roots: &RootKeys, version: u16, namespace: impl Into<String>) -> Result<Self> {
         let namespace = namespace.into();
         let key = roots.derive(version, b"", &["biscuit hash", &namespace], 32)?;
         Self::new(key.expose(), namespace)

@@ -2,7 +2,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::entity::Entity;
+use crate::entity::EntityType;
 
 /// How much says that a hit is what its form looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -19,18 +19,18 @@ pub enum Likelihood {
 
 /// A part of a text that is personal data.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Hit {
+pub struct PiiHit {
     /// What it is.
-    pub entity: Entity,
+    pub entity: EntityType,
     /// Where it is, in bytes, at boundaries of characters.
     pub range: Range<usize>,
     /// How likely it is that.
     pub likelihood: Likelihood,
 }
 
-impl Hit {
+impl PiiHit {
     /// A hit in these bytes of a text.
-    pub fn new(entity: Entity, range: Range<usize>, likelihood: Likelihood) -> Self {
+    pub fn new(entity: EntityType, range: Range<usize>, likelihood: Likelihood) -> Self {
         Self { entity, range, likelihood }
     }
 }

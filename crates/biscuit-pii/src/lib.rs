@@ -21,38 +21,42 @@ mod remove;
 mod texts;
 mod tokens;
 
-pub use crate::action::Action;
+pub use crate::action::HitAction;
 pub use crate::classify::{ColumnClass, classify};
-pub use crate::detector::{Column, Detector, usual_detectors};
-pub use crate::encrypt::cells::{Cells, Decrypted, Encrypted};
-pub use crate::encrypt::form::Form;
-pub use crate::encrypt::messages::Messages;
-pub use crate::encrypt::subjects::Subjects;
-pub use crate::entity::Entity;
+pub use crate::detector::{ColumnTexts, Detector, default_detectors};
+pub use crate::encrypt::cells::{DecryptedColumn, EncryptedColumn, ValueEncryptor};
+pub use crate::encrypt::form::EncryptedForm;
+pub use crate::encrypt::messages::EnvelopeEncryptor;
+pub use crate::encrypt::subjects::SubjectKeys;
+pub use crate::entity::EntityType;
 pub use crate::find::{
-    Aws, CreditCard, Dates, Email, Iban, Ip, Mac, Names, Phone, UkDrivingLicence, Url, UsDriverLicense, UsItin,
-    UsPassport, UsSsn,
+    AwsKeyDetector, CreditCardDetector, DateDetector, EmailDetector, IbanDetector, IpDetector, MacDetector,
+    NameDetector, PhoneDetector, UkDrivingLicenceDetector, UrlDetector, UsDriverLicenseDetector, UsItinDetector,
+    UsPassportDetector, UsSsnDetector,
 };
 pub use crate::hash_key::HashKey;
-pub use crate::hit::{Hit, Likelihood};
-pub use crate::keys::cache::{KeyCache, Limits};
-pub use crate::keys::key_file::{KeyFile, Wrapping};
+pub use crate::hit::{Likelihood, PiiHit};
+pub use crate::keys::cache::{KeyCache, KeyLimits};
+pub use crate::keys::key_file::{KeyFile, KeyWrapping};
 pub use crate::keys::parquet_keys::{ParquetKey, ParquetKeys, ParquetPart};
 pub use crate::keys::provider::{DataKey, KeyContext, KeyProvider, SealedKey};
-pub use crate::keys::roots::Roots;
-pub use crate::keys::secret::Secret;
+pub use crate::keys::roots::RootKeys;
+pub use crate::keys::secret::KeyBytes;
 pub use crate::keys::wrapping::WrappingKeys;
-pub use crate::means::Means;
+pub use crate::means::PiiContext;
 pub use crate::overlap::without_overlaps;
-pub use crate::policy::{Encryption, Hashing, KeyUse, Policy, Redaction, Replacement, TokenKind, Tokens, Treatment};
-pub use crate::protect::{Protected, Protector, Treated, hash_texts, mask_texts};
-pub use crate::redact::{Redacted, Redactor};
+pub use crate::policy::{
+    ColumnTreatment, HashOptions, HitReplacement, KeyUse, Policy, RedactionOptions, TokenKind, TokenOptions,
+    ValueEncryption,
+};
+pub use crate::protect::{ProtectedRows, Protector, TreatmentStats, hash_texts, mask_texts};
+pub use crate::redact::{RedactedColumn, Redactor};
 pub use crate::remove::remove;
-pub use crate::tokens::audit::{Access, Audit, AuditEntry, AuditFile};
+pub use crate::tokens::audit::{AccessAudit, AccessRequest, AuditEntry, AuditFile};
 pub use crate::tokens::conformance::store_conformance;
-pub use crate::tokens::digits::Alphabet;
+pub use crate::tokens::digits::TokenAlphabet;
 pub use crate::tokens::embedded::FileStore;
 pub use crate::tokens::memory::MemoryStore;
-pub use crate::tokens::normalize::Normalization;
-pub use crate::tokens::store::{Record, Store};
-pub use crate::tokens::tokenizer::{Detokenized, Tokenizer};
+pub use crate::tokens::normalize::ValueNormalization;
+pub use crate::tokens::store::{TokenRecord, TokenStore};
+pub use crate::tokens::tokenizer::{DetokenizedColumn, Tokenizer};

@@ -5,35 +5,35 @@ use std::time::Duration;
 use biscuit_core::{Error, Result};
 
 use crate::detector::Detector;
-use crate::keys::key_file::{KeyFile, Wrapping};
+use crate::keys::key_file::{KeyFile, KeyWrapping};
 use crate::keys::provider::KeyProvider;
-use crate::keys::roots::Roots;
+use crate::keys::roots::RootKeys;
 use crate::policy::Policy;
 use crate::tokens::embedded::FileStore;
-use crate::tokens::store::Store;
+use crate::tokens::store::TokenStore;
 
 /// What a policy works with. What a policy does not need, need not be there.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
-pub struct Means {
+pub struct PiiContext {
     /// Root keys.
-    pub roots: Option<Roots>,
+    pub roots: Option<RootKeys>,
     /// Where data keys of messages come from.
     pub provider: Option<Arc<dyn KeyProvider>>,
     /// Where tokens and keys of subjects are kept.
-    pub store: Option<Arc<dyn Store>>,
+    pub store: Option<Arc<dyn TokenStore>>,
     /// Detectors besides the usual ones.
     pub detectors: Vec<Arc<dyn Detector>>,
 }
 
-impl Means {
+impl PiiContext {
     /// Nothing yet.
     pub fn new() -> Self {
         Self::default()
     }
 
     /// The same with root keys.
-    pub fn with_roots(mut self, roots: Roots) -> Self {
+    pub fn with_roots(mut self, roots: RootKeys) -> Self {
         self.roots = Some(roots);
         self
     }
@@ -45,7 +45,7 @@ impl Means {
     }
 
     /// The same with a store.
-    pub fn with_store(mut self, store: Arc<dyn Store>) -> Self {
+    pub fn with_store(mut self, store: Arc<dyn TokenStore>) -> Self {
         self.store = Some(store);
         self
     }
@@ -56,7 +56,7 @@ impl Means {
         self
     }
 
-    pub(crate) fn roots(&self, path: &str) -> Result<Roots> {
+    pub(crate) fn roots(&self, path: &str) -> Result<RootKeys> {
         self.roots.clone().ok_or_else(|| {
             let message =
                 format!("column `{path}` needs keys, and [pii] names no key file; `biscuit pii keygen` makes one");
@@ -64,7 +64,7 @@ impl Means {
         })
     }
 
-    pub(crate) fn store(&self, path: &str) -> Result<Arc<dyn Store>> {
+    pub(crate) fn store(&self, path: &str) -> Result<Arc<dyn TokenStore>> {
         self.store.clone().ok_or_else(|| {
             let message = format!("column `{path}` needs a store, and [pii] names none: `store = \"tokens.redb\"`");
             Error::usage("NoStore", message).with_column(path)
@@ -72,7 +72,7 @@ impl Means {
     }
 }
 
-impl Means {
+impl PiiContext {
     /// What a policy names on this machine: its key file, and its store in a file.
     ///
     /// # Errors
@@ -80,7 +80,7 @@ impl Means {
     pub async fn open_local(policy: &Policy, folder: &Path) -> Result<Self> {
         let mut means = Self::new();
         if let Some(file) = policy.key_file(folder)? {
-            let Wrapping::Local(provider) = file.wrapping() else {
+            let KeyWrapping::Local(provider) = file.wrapping() else {
                 return Err(needs_aws("the key file names a key of KMS"));
             };
             means = means.with_roots(file.roots(provider).await?).with_provider(Arc::new(provider.clone()));

@@ -1,12 +1,12 @@
 use std::cmp::Reverse;
 
-use crate::hit::Hit;
+use crate::hit::PiiHit;
 
 /// The hits of a text in its order, of those that overlap one: it covers all that they cover, so that no end of one stays, and is what the
 /// longest of them is; of equally long ones the likeliest, then the first by name. Hits that only touch stay two.
-pub fn without_overlaps(mut hits: Vec<Hit>) -> Vec<Hit> {
+pub fn without_overlaps(mut hits: Vec<PiiHit>) -> Vec<PiiHit> {
     hits.sort_by_key(|hit| (hit.range.start, hit.range.end));
-    let mut out: Vec<(Hit, Hit)> = Vec::new();
+    let mut out: Vec<(PiiHit, PiiHit)> = Vec::new();
     for hit in hits {
         match out.last_mut() {
             Some((whole, best)) if hit.range.start < whole.range.end => {
@@ -18,10 +18,10 @@ pub fn without_overlaps(mut hits: Vec<Hit>) -> Vec<Hit> {
             _ => out.push((hit.clone(), hit)),
         }
     }
-    out.into_iter().map(|(whole, best)| Hit { range: whole.range, ..best }).collect()
+    out.into_iter().map(|(whole, best)| PiiHit { range: whole.range, ..best }).collect()
 }
 
-fn rank(hit: &Hit) -> impl Ord + use<'_> {
+fn rank(hit: &PiiHit) -> impl Ord + use<'_> {
     (Reverse(hit.range.len()), Reverse(hit.likelihood), &hit.entity, hit.range.start)
 }
 
@@ -30,13 +30,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::entity::Entity;
+    use crate::entity::EntityType;
     use crate::hit::Likelihood;
 
-    fn any_hit() -> impl Strategy<Value = Hit> {
+    fn any_hit() -> impl Strategy<Value = PiiHit> {
         let likelihood = prop_oneof![Just(Likelihood::Possible), Just(Likelihood::Likely), Just(Likelihood::Certain)];
-        let entity = prop_oneof![Just(Entity::URL), Just(Entity::EMAIL_ADDRESS), Just(Entity::IP_ADDRESS)];
-        (entity, 0_usize..40, 1_usize..12, likelihood).prop_map(|(e, at, n, l)| Hit::new(e, at..at + n, l))
+        let entity = prop_oneof![Just(EntityType::URL), Just(EntityType::EMAIL_ADDRESS), Just(EntityType::IP_ADDRESS)];
+        (entity, 0_usize..40, 1_usize..12, likelihood).prop_map(|(e, at, n, l)| PiiHit::new(e, at..at + n, l))
     }
 
     proptest! {
@@ -44,7 +44,7 @@ mod tests {
         fn all_that_was_covered_stays_covered_once_whatever_the_order(hits in prop::collection::vec(any_hit(), 0..12), seed in any::<u64>()) {
             let out = without_overlaps(hits.clone());
             for byte in 0..60 {
-                let inside = |h: &&Hit| h.range.contains(&byte);
+                let inside = |h: &&PiiHit| h.range.contains(&byte);
                 let count = out.iter().filter(inside).count();
                 prop_assert_eq!(count, usize::from(hits.iter().any(|h| inside(&h))));
             }

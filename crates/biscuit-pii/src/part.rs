@@ -66,13 +66,13 @@ pub(crate) fn is_one_a_row(schema: &Schema, path: &str) -> bool {
 
 /// Whether a column may hold null where it could not before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Nulls {
+pub(crate) enum NullRule {
     AsBefore,
     Allowed,
 }
 
 /// The rows with another part of that path, of as many values; its type may be another one.
-pub(crate) fn with_part(rows: &RecordBatch, path: &str, new: ArrayRef, nulls: Nulls) -> Result<RecordBatch> {
+pub(crate) fn with_part(rows: &RecordBatch, path: &str, new: ArrayRef, nulls: NullRule) -> Result<RecordBatch> {
     let steps: Vec<&str> = path.split('.').collect();
     let schema = rows.schema_ref();
     let (at, field) = schema.fields().find(steps[0]).ok_or_else(|| missing(path, schema.fields()))?;
@@ -93,10 +93,10 @@ fn replaced(
     field: &FieldRef,
     array: &ArrayRef,
     steps: &[&str],
-    (new, nulls): (ArrayRef, Nulls),
+    (new, nulls): (ArrayRef, NullRule),
 ) -> Result<(FieldRef, ArrayRef)> {
     let Some(step) = steps.first() else {
-        let nullable = field.is_nullable() || nulls == Nulls::Allowed;
+        let nullable = field.is_nullable() || nulls == NullRule::Allowed;
         let field = field.as_ref().clone().with_data_type(new.data_type().clone()).with_nullable(nullable);
         return Ok((Arc::new(field), new));
     };

@@ -7,11 +7,11 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::encrypt::form::Form;
-use crate::entity::Entity;
+use crate::encrypt::form::EncryptedForm;
+use crate::entity::EntityType;
 use crate::hit::Likelihood;
-use crate::tokens::digits::Alphabet;
-use crate::tokens::normalize::Normalization;
+use crate::tokens::digits::TokenAlphabet;
+use crate::tokens::normalize::ValueNormalization;
 
 /// What becomes of the columns of a table: the `[pii]` of a job's file.
 ///
@@ -48,22 +48,22 @@ pub struct Policy {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
     /// By path.
-    pub columns: BTreeMap<String, Treatment>,
+    pub columns: BTreeMap<String, ColumnTreatment>,
     /// By the class that a contract gives a column; one that is named in `columns` has that.
-    pub classes: BTreeMap<String, Treatment>,
+    pub classes: BTreeMap<String, ColumnTreatment>,
 }
 
 /// What becomes of a column. In TOML, a word where nothing more is to be said, else a table with one: `{ partial = { last = 4 } }`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
-pub enum Treatment {
+pub enum ColumnTreatment {
     /// It stays as it is.
     Keep,
     /// It goes.
     Remove,
     /// What detectors find in its texts is replaced.
-    Redact(Redaction),
+    Redact(RedactionOptions),
     /// A `*` for each letter and digit.
     Mask,
     /// As `Mask`, but for some letters and digits at the ends; where that would be more than half of them, none.
@@ -74,24 +74,24 @@ pub enum Treatment {
         last: usize,
     },
     /// A keyed hash.
-    Hash(Hashing),
+    Hash(HashOptions),
     /// Encrypted, value by value.
-    Encrypt(Encryption),
+    Encrypt(ValueEncryption),
     /// A token for each value.
-    Tokenize(Tokens),
+    Tokenize(TokenOptions),
 }
 
 /// How texts are redacted.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 #[non_exhaustive]
-pub struct Redaction {
+pub struct RedactionOptions {
     /// What is at least so likely; `likely` if none is given.
-    pub least: Option<Likelihood>,
+    pub min_likelihood: Option<Likelihood>,
     /// What hits become.
-    pub replace: Replacement,
+    pub replace: HitReplacement,
     /// What hits of single entities become.
-    pub entities: BTreeMap<Entity, Replacement>,
+    pub entities: BTreeMap<EntityType, HitReplacement>,
     /// Regions whose phone numbers are found without a country code; the United States if none is given.
     pub phone_regions: Vec<String>,
 }
@@ -100,7 +100,7 @@ pub struct Redaction {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
-pub enum Replacement {
+pub enum HitReplacement {
     /// `<EMAIL_ADDRESS>`.
     #[default]
     Type,
@@ -118,7 +118,7 @@ pub enum Replacement {
     /// `<EMAIL_ADDRESS:` and a keyed hash.
     Hash,
     /// The token that the whole value would have in a column of this namespace.
-    Tokenize(Tokens),
+    Tokenize(TokenOptions),
     /// It stays.
     Keep,
 }
@@ -127,7 +127,7 @@ pub enum Replacement {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 #[non_exhaustive]
-pub struct Hashing {
+pub struct HashOptions {
     /// Equal values of a namespace have equal hashes; the class or the name of the column if none is given.
     pub namespace: Option<String>,
     /// The version of the keys; the current one if none is given.
@@ -138,9 +138,9 @@ pub struct Hashing {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 #[non_exhaustive]
-pub struct Encryption {
+pub struct ValueEncryption {
     /// How they are stored; inside of nested columns always as text.
-    pub form: Form,
+    pub form: EncryptedForm,
     /// Whose key.
     pub key: KeyUse,
 }
@@ -166,15 +166,15 @@ pub enum KeyUse {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 #[non_exhaustive]
-pub struct Tokens {
+pub struct TokenOptions {
     /// Equal values of a namespace have equal tokens; the class or the name of the column if none is given.
     pub namespace: Option<String>,
     /// Of what kind.
     pub kind: TokenKind,
     /// What of a value does not matter.
-    pub normalize: Vec<Normalization>,
+    pub normalize: Vec<ValueNormalization>,
     /// What FF1 encrypts.
-    pub alphabet: Alphabet,
+    pub alphabet: TokenAlphabet,
     /// The version of the keys, for tokens that are made of nothing else; the current one if none is given.
     pub version: Option<u16>,
 }
@@ -233,7 +233,7 @@ impl Policy {
     pub fn treatments<'a>(
         &self,
         classes: impl IntoIterator<Item = (&'a str, &'a str)>,
-    ) -> Result<BTreeMap<String, (Treatment, Option<String>)>> {
+    ) -> Result<BTreeMap<String, (ColumnTreatment, Option<String>)>> {
         let named = self.columns.iter().map(|(path, treatment)| (path.clone(), (treatment.clone(), None)));
         let mut all: BTreeMap<_, _> = named.collect();
         for (column, class) in classes {
@@ -260,7 +260,7 @@ impl Policy {
 
 const WORDS: &[&str] = &["keep", "remove", "redact", "mask", "partial", "hash", "encrypt", "tokenize"];
 
-impl<'de> Deserialize<'de> for Treatment {
+impl<'de> Deserialize<'de> for ColumnTreatment {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(WordOrTable)
     }
@@ -270,38 +270,38 @@ struct WordOrTable;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Table {
-    Redact(Redaction),
-    Partial(Ends),
-    Hash(Hashing),
-    Encrypt(Encryption),
-    Tokenize(Tokens),
+enum TreatmentTable {
+    Redact(RedactionOptions),
+    Partial(KeptEnds),
+    Hash(HashOptions),
+    Encrypt(ValueEncryption),
+    Tokenize(TokenOptions),
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[derive(Default)]
-struct Ends {
+struct KeptEnds {
     first: usize,
     last: usize,
 }
 
 impl<'de> Visitor<'de> for WordOrTable {
-    type Value = Treatment;
+    type Value = ColumnTreatment;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "one of {}, or a table with one of them", WORDS.join(", "))
     }
 
-    fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<Treatment, E> {
+    fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<ColumnTreatment, E> {
         Ok(match word {
-            "keep" => Treatment::Keep,
-            "remove" => Treatment::Remove,
-            "redact" => Treatment::Redact(Redaction::default()),
-            "mask" => Treatment::Mask,
-            "hash" => Treatment::Hash(Hashing::default()),
-            "encrypt" => Treatment::Encrypt(Encryption::default()),
-            "tokenize" => Treatment::Tokenize(Tokens::default()),
+            "keep" => ColumnTreatment::Keep,
+            "remove" => ColumnTreatment::Remove,
+            "redact" => ColumnTreatment::Redact(RedactionOptions::default()),
+            "mask" => ColumnTreatment::Mask,
+            "hash" => ColumnTreatment::Hash(HashOptions::default()),
+            "encrypt" => ColumnTreatment::Encrypt(ValueEncryption::default()),
+            "tokenize" => ColumnTreatment::Tokenize(TokenOptions::default()),
             "partial" => return Err(E::custom("`partial` says how much is shown: { partial = { last = 4 } }")),
             plain if ["md5", "sha1", "sha256", "sha512"].contains(&plain.replace(['-', '_'], "").as_str()) => {
                 return Err(E::custom(format!(
@@ -312,13 +312,13 @@ impl<'de> Visitor<'de> for WordOrTable {
         })
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Treatment, A::Error> {
-        Ok(match Table::deserialize(MapAccessDeserializer::new(map))? {
-            Table::Redact(how) => Treatment::Redact(how),
-            Table::Partial(Ends { first, last }) => Treatment::Partial { first, last },
-            Table::Hash(how) => Treatment::Hash(how),
-            Table::Encrypt(how) => Treatment::Encrypt(how),
-            Table::Tokenize(how) => Treatment::Tokenize(how),
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ColumnTreatment, A::Error> {
+        Ok(match TreatmentTable::deserialize(MapAccessDeserializer::new(map))? {
+            TreatmentTable::Redact(how) => ColumnTreatment::Redact(how),
+            TreatmentTable::Partial(KeptEnds { first, last }) => ColumnTreatment::Partial { first, last },
+            TreatmentTable::Hash(how) => ColumnTreatment::Hash(how),
+            TreatmentTable::Encrypt(how) => ColumnTreatment::Encrypt(how),
+            TreatmentTable::Tokenize(how) => ColumnTreatment::Tokenize(how),
         })
     }
 }

@@ -7,28 +7,28 @@ use biscuit_core::{Error, Result};
 use serde::Serialize;
 
 use crate::action::masked;
-use crate::encrypt::digests::Digests;
-use crate::entity::Entity;
+use crate::encrypt::digests::RowDigests;
+use crate::entity::EntityType;
 use crate::hash_key::HashKey;
-use crate::keys::roots::Roots;
-use crate::means::Means;
-use crate::part::{Nulls, is_one_a_row, part, with_part};
-use crate::policy::{Policy, Treatment};
-use crate::ready::{Ready, ready};
+use crate::keys::roots::RootKeys;
+use crate::means::PiiContext;
+use crate::part::{NullRule, is_one_a_row, part, with_part};
+use crate::policy::{ColumnTreatment, Policy};
+use crate::ready::{CompiledTreatment, ready};
 use crate::remove::remove;
 use crate::texts::{as_text, distinct_texts, is_all_text, map_texts};
-use crate::tokens::audit::Access;
+use crate::tokens::audit::AccessRequest;
 
 /// A policy that is ready to be applied, batch by batch.
 #[derive(Debug)]
 pub struct Protector {
     table: String,
     subject: Option<String>,
-    columns: Vec<(String, Ready)>,
+    columns: Vec<(String, CompiledTreatment)>,
     /// Columns that come out otherwise with another version of the keys, of which there are several.
     unpinned: Vec<String>,
     /// Root keys, where equal rows are to be equal behind it.
-    repeats: Option<Roots>,
+    repeats: Option<RootKeys>,
     /// Whether whoever writes the rows encrypts columns inside of the files.
     encrypts_files: bool,
 }
@@ -36,22 +36,22 @@ pub struct Protector {
 /// Rows without personal data.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub struct Protected {
+pub struct ProtectedRows {
     /// The rows, as many as before.
     pub rows: RecordBatch,
     /// What was done, by path.
-    pub columns: BTreeMap<String, Treated>,
+    pub columns: BTreeMap<String, TreatmentStats>,
 }
 
 /// What was done to a column.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
-pub struct Treated {
+pub struct TreatmentStats {
     /// How many values were treated: those that are not null.
     pub values: u64,
     /// How many hits were replaced, by entity.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub found: BTreeMap<Entity, u64>,
+    pub found: BTreeMap<EntityType, u64>,
     /// How many values are null because their subject was forgotten.
     #[serde(skip_serializing_if = "is_zero")]
     pub forgotten: u64,
@@ -62,7 +62,7 @@ fn is_zero(n: &u64) -> bool {
     *n == 0
 }
 
-impl Treated {
+impl TreatmentStats {
     /// Adds what was done to other rows.
     pub fn add(&mut self, other: &Self) {
         self.values += other.values;
@@ -83,7 +83,7 @@ impl Protector {
         policy: &Policy,
         table: &str,
         classes: impl IntoIterator<Item = (&'a str, &'a str)>,
-        means: &Means,
+        means: &PiiContext,
     ) -> Result<Self> {
         let table = policy.table.as_deref().unwrap_or(table).to_owned();
         let (mut columns, mut unpinned) = (vec![], vec![]);
@@ -92,8 +92,8 @@ impl Protector {
             let name = class.as_deref().unwrap_or_else(|| path.rsplit('.').next().unwrap_or(&path));
             let ready = ready(&treatment, (&table, &path, name), policy, means)?;
             let of_a_version = match (&treatment, &ready) {
-                (Treatment::Hash(how), _) => how.version.is_none(),
-                (Treatment::Tokenize(how), Ready::Tokenize(tokenizer)) => {
+                (ColumnTreatment::Hash(how), _) => how.version.is_none(),
+                (ColumnTreatment::Tokenize(how), CompiledTreatment::Tokenize(tokenizer)) => {
                     how.version.is_none() && !tokenizer.keeps_values()
                 }
                 _ => false,
@@ -110,12 +110,14 @@ impl Protector {
     ///
     /// # Errors
     /// `CannotRepeat` for messages, which are different each time, and for encrypted values inside of nested columns.
-    pub fn repeatable(mut self, means: &Means) -> Result<Self> {
+    pub fn repeatable(mut self, means: &PiiContext) -> Result<Self> {
         for (path, ready) in &self.columns {
             let why = match ready {
-                Ready::Messages(_) => "messages of the AWS Encryption SDK are different each time",
-                Ready::Cells(_) | Ready::OfSubject(_) if path.contains('.') => "it is inside of another column",
-                Ready::Cells(_) | Ready::OfSubject(_) => {
+                CompiledTreatment::Messages(_) => "messages of the AWS Encryption SDK are different each time",
+                CompiledTreatment::Cells(_) | CompiledTreatment::OfSubject(_) if path.contains('.') => {
+                    "it is inside of another column"
+                }
+                CompiledTreatment::Cells(_) | CompiledTreatment::OfSubject(_) => {
                     self.repeats = Some(means.roots(path)?);
                     continue;
                 }
@@ -130,7 +132,7 @@ impl Protector {
     }
 
     /// What becomes of a column, and of parts of it.
-    fn of<'a>(&'a self, column: &'a str) -> impl Iterator<Item = &'a Ready> {
+    fn of<'a>(&'a self, column: &'a str) -> impl Iterator<Item = &'a CompiledTreatment> {
         let is =
             move |path: &str| path.strip_prefix(column).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
         self.columns.iter().filter(move |(path, _)| is(path)).map(|(_, ready)| ready)
@@ -138,7 +140,9 @@ impl Protector {
 
     /// Whether a column comes out so that equal values, and no others, stay equal: what a key or a partition needs.
     pub fn keeps_equality(&self, column: &str) -> bool {
-        self.of(column).all(|ready| matches!(ready, Ready::Keep | Ready::Hash(_) | Ready::Tokenize(_)))
+        self.of(column).all(|ready| {
+            matches!(ready, CompiledTreatment::Keep | CompiledTreatment::Hash(_) | CompiledTreatment::Tokenize(_))
+        })
     }
 
     /// Whether new keys would give a column other values than it has: a table that has it as its key would hold each entity twice.
@@ -159,12 +163,12 @@ impl Protector {
 
     /// Whether a column, or a part of it, has other values behind it.
     pub fn changes(&self, column: &str) -> bool {
-        self.of(column).any(|ready| !matches!(ready, Ready::Keep | Ready::InFiles))
+        self.of(column).any(|ready| !matches!(ready, CompiledTreatment::Keep | CompiledTreatment::InFiles))
     }
 
     /// Whether a column, or a part of it, is changed by it, or hidden by the files that it goes into.
     pub fn treats(&self, column: &str) -> bool {
-        self.of(column).any(|ready| !matches!(ready, Ready::Keep))
+        self.of(column).any(|ready| !matches!(ready, CompiledTreatment::Keep))
     }
 
     /// The same, for rows whose files encrypt the columns that are [`in_files`](Self::in_files): without this, rows that have them are refused.
@@ -175,7 +179,10 @@ impl Protector {
 
     /// The paths whose values it leaves as they are, for whoever writes the files to encrypt: with [`ParquetKeys`](crate::ParquetKeys).
     pub fn in_files(&self) -> impl Iterator<Item = &str> {
-        self.columns.iter().filter(|(_, ready)| matches!(ready, Ready::InFiles)).map(|(path, _)| path.as_str())
+        self.columns
+            .iter()
+            .filter(|(_, ready)| matches!(ready, CompiledTreatment::InFiles))
+            .map(|(path, _)| path.as_str())
     }
 
     /// The name that is bound into what is encrypted.
@@ -193,7 +200,7 @@ impl Protector {
     /// # Errors
     /// `MissingColumn` for a path that is not there, so that a misspelt one protects nothing silently; `NotEncrypted` for a column that files are to
     /// encrypt, without [`encrypting_files`](Self::encrypting_files); those of each treatment.
-    pub async fn apply(&self, rows: &RecordBatch) -> Result<Protected> {
+    pub async fn apply(&self, rows: &RecordBatch) -> Result<ProtectedRows> {
         self.apply_to(rows, &|_| true).await
     }
 
@@ -201,49 +208,54 @@ impl Protector {
     ///
     /// # Errors
     /// As [`apply`](Self::apply), but `MissingColumn` only for a part of a column that is there.
-    pub async fn apply_to_present(&self, rows: &RecordBatch) -> Result<Protected> {
+    pub async fn apply_to_present(&self, rows: &RecordBatch) -> Result<ProtectedRows> {
         let schema = rows.schema();
         self.apply_to(rows, &|path| schema.column_with_name(path.split('.').next().unwrap_or(path)).is_some()).await
     }
 
-    async fn apply_to(&self, rows: &RecordBatch, wanted: &(dyn Fn(&str) -> bool + Sync)) -> Result<Protected> {
+    async fn apply_to(&self, rows: &RecordBatch, wanted: &(dyn Fn(&str) -> bool + Sync)) -> Result<ProtectedRows> {
         let (mut out, mut columns, mut gone) = (rows.clone(), BTreeMap::new(), vec![]);
-        let digests = self.repeats.as_ref().map(|roots| Digests::of(roots, rows)).transpose()?;
+        let digests = self.repeats.as_ref().map(|roots| RowDigests::of(roots, rows)).transpose()?;
         for (path, ready) in self.columns.iter().filter(|(path, _)| wanted(path)) {
             let values = part(rows, path)?;
-            let mut treated = Treated { values: (values.len() - values.null_count()) as u64, ..Treated::default() };
+            let mut treated =
+                TreatmentStats { values: (values.len() - values.null_count()) as u64, ..TreatmentStats::default() };
             match ready {
-                Ready::InFiles if !self.encrypts_files => {
+                CompiledTreatment::InFiles if !self.encrypts_files => {
                     let message = format!(
                         "column `{path}` is to be encrypted inside of Parquet files, and nobody says that these rows go into such files"
                     );
                     return Err(Error::usage("NotEncrypted", message).with_column(path));
                 }
-                Ready::Keep | Ready::InFiles => {}
-                Ready::Remove => gone.push(path.as_str()),
+                CompiledTreatment::Keep | CompiledTreatment::InFiles => {}
+                CompiledTreatment::Remove => gone.push(path.as_str()),
                 _ => {
                     let new = self.treat(path, ready, &values, (rows, digests.as_ref()), &mut treated).await?;
                     // A subject may be forgotten: also where none is yet, so that all batches have the same columns.
-                    let nulls = if matches!(ready, Ready::OfSubject(_)) { Nulls::Allowed } else { Nulls::AsBefore };
+                    let nulls = if matches!(ready, CompiledTreatment::OfSubject(_)) {
+                        NullRule::Allowed
+                    } else {
+                        NullRule::AsBefore
+                    };
                     out = with_part(&out, path, new, nulls)?;
                 }
             }
             columns.insert(path.clone(), treated);
         }
-        Ok(Protected { rows: if gone.is_empty() { out } else { remove(&out, &gone)? }, columns })
+        Ok(ProtectedRows { rows: if gone.is_empty() { out } else { remove(&out, &gone)? }, columns })
     }
 
     async fn treat(
         &self,
         path: &str,
-        ready: &Ready,
+        ready: &CompiledTreatment,
         values: &ArrayRef,
-        (rows, digests): (&RecordBatch, Option<&Digests>),
-        treated: &mut Treated,
+        (rows, digests): (&RecordBatch, Option<&RowDigests>),
+        treated: &mut TreatmentStats,
     ) -> Result<ArrayRef> {
         match ready {
-            Ready::Keep | Ready::InFiles | Ready::Remove => Ok(values.clone()),
-            Ready::Redact(redactor) => {
+            CompiledTreatment::Keep | CompiledTreatment::InFiles | CompiledTreatment::Remove => Ok(values.clone()),
+            CompiledTreatment::Redact(redactor) => {
                 if !is_all_text(values.data_type()) && values.data_type() != &DataType::Null {
                     let message = format!(
                         "column `{path}` is a {}; detectors read text: mask, hash, encrypt or tokenize it, or name the parts of it that are text",
@@ -255,15 +267,15 @@ impl Protector {
                 treated.found = redacted.counts;
                 Ok(redacted.column)
             }
-            Ready::Mask { first, last } => mask_texts(path, values, *first, *last),
-            Ready::Hash(key) => hash_texts(path, values, key),
-            Ready::Tokenize(tokenizer) => tokenizer.tokenize(path, values).await,
-            Ready::Cells(cells) => match digests {
+            CompiledTreatment::Mask { first, last } => mask_texts(path, values, *first, *last),
+            CompiledTreatment::Hash(key) => hash_texts(path, values, key),
+            CompiledTreatment::Tokenize(tokenizer) => tokenizer.tokenize(path, values).await,
+            CompiledTreatment::Cells(cells) => match digests {
                 Some(rows) => cells.encrypt_repeatably(path, values, rows),
                 None => cells.encrypt(path, values),
             },
-            Ready::Messages(messages) => messages.encrypt(path, values).await,
-            Ready::OfSubject(cells) => {
+            CompiledTreatment::Messages(messages) => messages.encrypt(path, values).await,
+            CompiledTreatment::OfSubject(cells) => {
                 let subject = self.subject.as_deref().unwrap_or_default();
                 let subjects = part(rows, subject)?;
                 if !is_one_a_row(rows.schema_ref(), path) || !is_one_a_row(rows.schema_ref(), subject) {
@@ -289,8 +301,8 @@ impl Protector {
         rows: &RecordBatch,
         columns: &[S],
         kinds: &BTreeMap<String, DataType>,
-        access: &Access,
-    ) -> Result<Protected> {
+        access: &AccessRequest,
+    ) -> Result<ProtectedRows> {
         let (mut out, mut done) = (rows.clone(), BTreeMap::new());
         for path in columns.iter().map(AsRef::as_ref) {
             let values = part(rows, path)?;
@@ -298,22 +310,22 @@ impl Protector {
             let to = kinds.get(path).cloned().unwrap_or(DataType::Utf8);
             let counts = (values.len() - values.null_count()) as u64;
             let (column, forgotten) = match ready {
-                Some(Ready::Tokenize(tokenizer)) => {
+                Some(CompiledTreatment::Tokenize(tokenizer)) => {
                     let back = tokenizer.detokenize(path, &values, access).await?;
                     let column =
                         if back.column.data_type().is_nested() { back.column } else { kind(path, &back.column, &to)? };
                     (column, back.forgotten)
                 }
-                Some(Ready::Cells(cells) | Ready::OfSubject(cells)) => {
+                Some(CompiledTreatment::Cells(cells) | CompiledTreatment::OfSubject(cells)) => {
                     access.record(&self.table, path, counts, counts)?;
                     let back = cells.decrypt(path, &values, &to).await?;
                     (back.column, back.forgotten)
                 }
-                Some(Ready::InFiles) => {
+                Some(CompiledTreatment::InFiles) => {
                     access.record(&self.table, path, counts, counts)?;
                     (values, 0)
                 }
-                Some(Ready::Messages(messages)) => {
+                Some(CompiledTreatment::Messages(messages)) => {
                     access.record(&self.table, path, counts, counts)?;
                     (messages.decrypt(path, &values, &to).await?, 0)
                 }
@@ -322,10 +334,10 @@ impl Protector {
                     return Err(Error::usage("NoWayBack", message).with_column(path));
                 }
             };
-            out = with_part(&out, path, column, Nulls::Allowed)?;
-            done.insert(path.to_owned(), Treated { values: counts, found: BTreeMap::new(), forgotten });
+            out = with_part(&out, path, column, NullRule::Allowed)?;
+            done.insert(path.to_owned(), TreatmentStats { values: counts, found: BTreeMap::new(), forgotten });
         }
-        Ok(Protected { rows: out, columns: done })
+        Ok(ProtectedRows { rows: out, columns: done })
     }
 
     /// The tokens in a column whose values were to be forgotten: of each, what is behind it is deleted.
@@ -334,7 +346,7 @@ impl Protector {
     /// `NoWayBack` for a column that is not tokenized; those of [`Tokenizer::forget`](crate::Tokenizer::forget).
     pub async fn forget_tokens(&self, path: &str, tokens: &[&str]) -> Result<u64> {
         match self.columns.iter().find(|(of, _)| of == path) {
-            Some((_, Ready::Tokenize(tokenizer))) => tokenizer.forget(tokens).await,
+            Some((_, CompiledTreatment::Tokenize(tokenizer))) => tokenizer.forget(tokens).await,
             _ => {
                 let message = format!("column `{path}` is not tokenized");
                 Err(Error::usage("NoWayBack", message).with_column(path))
@@ -344,7 +356,7 @@ impl Protector {
 
     /// Whether a store has the values of a column, behind its tokens.
     pub fn keeps_values(&self, path: &str) -> bool {
-        let tokenizes = |ready: &Ready| matches!(ready, Ready::Tokenize(tokenizer) if tokenizer.keeps_values());
+        let tokenizes = |ready: &CompiledTreatment| matches!(ready, CompiledTreatment::Tokenize(tokenizer) if tokenizer.keeps_values());
         self.columns.iter().any(|(of, ready)| of == path && tokenizes(ready))
     }
 
@@ -355,8 +367,10 @@ impl Protector {
     pub async fn tokens_for(&self, path: &str, values: &[String]) -> Result<Vec<String>> {
         let values: Vec<&str> = values.iter().map(String::as_str).collect();
         match self.columns.iter().find(|(of, _)| of == path).map(|(_, ready)| ready) {
-            Some(Ready::Tokenize(tokenizer)) => Ok(tokenizer.known(&values).await?.into_iter().flatten().collect()),
-            Some(Ready::Hash(key)) => Ok(values.into_iter().map(|value| key.hash(value)).collect()),
+            Some(CompiledTreatment::Tokenize(tokenizer)) => {
+                Ok(tokenizer.known(&values).await?.into_iter().flatten().collect())
+            }
+            Some(CompiledTreatment::Hash(key)) => Ok(values.into_iter().map(|value| key.hash(value)).collect()),
             _ => {
                 let message =
                     format!("column `{path}` is neither tokenized nor hashed, so that nothing is found by it");

@@ -78,7 +78,7 @@ fn plain_numbers(values: &ArrayRef) -> Result<ArrayRef> {
 }
 
 /// What is done with each text of a column, and how often it is there.
-type Each<'a> = dyn FnMut(&str, u64) + 'a;
+type TextVisitor<'a> = dyn FnMut(&str, u64) + 'a;
 
 /// The texts of a column that are neither null nor empty, each once, as they come, with their numbers of rows.
 pub(crate) fn distinct_texts(array: &dyn Array) -> Vec<(String, u64)> {
@@ -96,7 +96,7 @@ pub(crate) fn distinct_texts(array: &dyn Array) -> Vec<(String, u64)> {
 
 /// Goes through all texts that a column holds, also those that no row shows: of a dictionary each value comes once, with its number of rows, which
 /// may be none.
-fn each_text(array: &dyn Array, each: &mut Each<'_>) {
+fn each_text(array: &dyn Array, each: &mut TextVisitor<'_>) {
     match array.data_type() {
         DataType::Utf8 => array.as_string::<i32>().iter().flatten().for_each(|text| each(text, 1)),
         DataType::LargeUtf8 => array.as_string::<i64>().iter().flatten().for_each(|text| each(text, 1)),

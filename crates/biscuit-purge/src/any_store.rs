@@ -8,9 +8,9 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
 use crate::keys::is_below;
-use crate::listed::{Listed, Upload};
-use crate::listing::Listing;
-use crate::store::{Answer, Condition, Failure, Kept, Look, PurgeStore, marker};
+use crate::listed::{ListedObject, MultipartUpload};
+use crate::listing::ObjectListing;
+use crate::store::{DeleteCondition, DeleteFailure, DeleteOutcome, KeptReason, PurgeStore, StoreProbe, marker};
 use crate::store_error;
 
 /// Any store that `object_store` knows: without conditions, versions, storage classes and unfinished uploads.
@@ -37,25 +37,25 @@ impl AnyStore {
 
 #[async_trait]
 impl PurgeStore for AnyStore {
-    async fn look(&self, scratch: &str) -> Result<Look> {
+    async fn look(&self, scratch: &str) -> Result<StoreProbe> {
         let path = Path::from(marker(scratch)?);
         self.store.put(&path, "".into()).await.map_err(|e| store_error("write", &path, e))?;
         let seen = self.store.head(&path).await.map_err(|e| store_error("look at", &path, e));
         self.store.delete(&path).await.map_err(|e| store_error("delete", &path, e))?;
         let now = Instant::from_micros(seen?.last_modified.timestamp_micros());
-        Ok(Look { now, condition: Condition::LookedAt })
+        Ok(StoreProbe { now, condition: DeleteCondition::LookedAt })
     }
 
-    async fn list(&self, prefix: &str, versions: bool) -> Result<Listing> {
+    async fn list(&self, prefix: &str, versions: bool) -> Result<ObjectListing> {
         if versions {
             return Err(no_versions());
         }
         let path = Path::from(prefix);
         let mut objects = self.store.list((!path.as_ref().is_empty()).then_some(&path));
-        let mut listing = Listing::default();
-        let mut links = Links::new(self.disk.as_deref(), prefix);
+        let mut listing = ObjectListing::default();
+        let mut links = ResolvedLinks::new(self.disk.as_deref(), prefix);
         while let Some(meta) = objects.try_next().await.map_err(|e| store_error("list", prefix, e))? {
-            let object = Listed::from(meta);
+            let object = ListedObject::from(meta);
             // The mark that some tools make for the folder itself is not in it.
             if is_below(&object.key, prefix) && links.is_within(&object.key) {
                 listing.push(&object);
@@ -64,11 +64,11 @@ impl PurgeStore for AnyStore {
         Ok(listing)
     }
 
-    async fn uploads(&self, _: &str) -> Result<Option<Vec<Upload>>> {
+    async fn uploads(&self, _: &str) -> Result<Option<Vec<MultipartUpload>>> {
         Ok(None)
     }
 
-    async fn delete(&self, objects: &[Listed]) -> Vec<Answer> {
+    async fn delete(&self, objects: &[ListedObject]) -> Vec<DeleteOutcome> {
         let mut answers = Vec::with_capacity(objects.len());
         for object in objects {
             answers.push(delete_one(&*self.store, object).await);
@@ -76,10 +76,10 @@ impl PurgeStore for AnyStore {
         answers
     }
 
-    async fn abort(&self, upload: &Upload) -> Answer {
+    async fn abort(&self, upload: &MultipartUpload) -> DeleteOutcome {
         let message = format!("the upload of `{}` cannot be aborted through this store", upload.key);
         let error = Error::usage("NotSupported", message);
-        Answer::Failed(Failure { code: "NotSupported".to_owned(), error, again: false })
+        DeleteOutcome::Failed(DeleteFailure { code: "NotSupported".to_owned(), error, again: false })
     }
 
     fn batch(&self) -> usize {
@@ -88,14 +88,14 @@ impl PurgeStore for AnyStore {
 }
 
 /// Where folders of a disk really are.
-struct Links<'a> {
+struct ResolvedLinks<'a> {
     disk: Option<&'a FilePath>,
     root: Option<PathBuf>,
     /// The folder that was looked at last, since listings go folder by folder, and what was found.
     last: Option<(String, bool)>,
 }
 
-impl<'a> Links<'a> {
+impl<'a> ResolvedLinks<'a> {
     fn new(disk: Option<&'a FilePath>, prefix: &str) -> Self {
         let root = disk.and_then(|disk| disk.join(prefix.trim_matches('/')).canonicalize().ok());
         Self { disk, root, last: None }
@@ -124,8 +124,9 @@ fn no_versions() -> Error {
 }
 
 /// Looks at an object, and deletes it if it is the one that was listed.
-async fn delete_one(store: &dyn ObjectStore, object: &Listed) -> Answer {
-    let failed = |e: Error, again: bool| Answer::Failed(Failure { code: e.code().to_owned(), error: e, again });
+async fn delete_one(store: &dyn ObjectStore, object: &ListedObject) -> DeleteOutcome {
+    let failed =
+        |e: Error, again: bool| DeleteOutcome::Failed(DeleteFailure { code: e.code().to_owned(), error: e, again });
     if object.version.is_some() {
         return failed(no_versions(), false);
     }
@@ -136,13 +137,13 @@ async fn delete_one(store: &dyn ObjectStore, object: &Listed) -> Answer {
     let deleted = async {
         let now = store.head(&path).await?;
         if now.size != object.size || (object.etag.is_some() && now.e_tag != object.etag) {
-            return Ok(Answer::Kept(Kept::Changed));
+            return Ok(DeleteOutcome::Kept(KeptReason::Changed));
         }
-        store.delete(&path).await.map(|()| Answer::Deleted)
+        store.delete(&path).await.map(|()| DeleteOutcome::Deleted)
     };
     match deleted.await {
         Ok(answer) => answer,
-        Err(object_store::Error::NotFound { .. }) => Answer::Absent,
+        Err(object_store::Error::NotFound { .. }) => DeleteOutcome::Absent,
         // The store has tried again itself as often as it was told to.
         Err(e) => failed(store_error("delete", &path, e), false),
     }

@@ -9,45 +9,45 @@ use object_store::path::Path;
 use serde_json::{Value, json};
 
 use crate::any_store::AnyStore;
-use crate::listed::{Form, Listed, Upload};
-use crate::plan::{Plan, object_json};
-use crate::store::{Answer, Failure, Kept, PurgeStore};
+use crate::listed::{ListedObject, MultipartUpload, VersionKind};
+use crate::plan::{PurgePlan, object_json};
+use crate::store::{DeleteFailure, DeleteOutcome, KeptReason, PurgeStore};
 
 /// What became of every object of a plan.
 #[derive(Debug, Default)]
-pub struct Report {
+pub struct PurgeReport {
     /// Deleted now.
     pub deleted: Vec<Path>,
     /// Not there any more.
     pub absent: Vec<Path>,
     /// Kept, with the reason.
-    pub kept: Vec<(Path, Kept)>,
+    pub kept: Vec<(Path, KeptReason)>,
     /// Not deleted because the store answered with an error.
     pub failed: Vec<(Path, Error)>,
 }
 
 /// Carries out a plan on any store, and answers key by key. Each object is looked at just before it is deleted, since `object_store`
 /// has no conditional delete.
-pub async fn execute(store: &Arc<dyn ObjectStore>, plan: &Plan) -> Report {
-    let mut report = Report::default();
-    let mut each = |item: Item<'_>, answer: Answer| {
-        let Item::Object(object) = item else { return };
+pub async fn execute(store: &Arc<dyn ObjectStore>, plan: &PurgePlan) -> PurgeReport {
+    let mut report = PurgeReport::default();
+    let mut each = |item: DeleteItem<'_>, answer: DeleteOutcome| {
+        let DeleteItem::Object(object) = item else { return };
         let path = object.path().unwrap_or_else(|| Path::from(object.key.as_str()));
         match answer {
-            Answer::Deleted => report.deleted.push(path),
-            Answer::Absent => report.absent.push(path),
-            Answer::Kept(why) => report.kept.push((path, why)),
-            Answer::Failed(failure) => report.failed.push((path, failure.error)),
+            DeleteOutcome::Deleted => report.deleted.push(path),
+            DeleteOutcome::Absent => report.absent.push(path),
+            DeleteOutcome::Kept(reason) => report.kept.push((path, reason)),
+            DeleteOutcome::Failed(failure) => report.failed.push((path, failure.error)),
         }
     };
-    carry_out(&AnyStore::new(store.clone()), plan, &Pace::default().with_in_flight(8), &mut each).await;
+    carry_out(&AnyStore::new(store.clone()), plan, &DeleteOptions::default().with_in_flight(8), &mut each).await;
     report
 }
 
 /// How a plan is carried out.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub struct Pace {
+pub struct DeleteOptions {
     /// Requests in flight. Default: 32, which a store that finds it too many slows down itself.
     pub in_flight: usize,
     /// How often an object is tried. Default: 6.
@@ -56,13 +56,13 @@ pub struct Pace {
     pub pause: Duration,
 }
 
-impl Default for Pace {
+impl Default for DeleteOptions {
     fn default() -> Self {
         Self { in_flight: 32, attempts: 6, pause: Duration::from_millis(200) }
     }
 }
 
-impl Pace {
+impl DeleteOptions {
     /// The same pace with so many requests in flight.
     pub fn with_in_flight(mut self, requests: usize) -> Self {
         self.in_flight = requests.max(1);
@@ -72,7 +72,7 @@ impl Pace {
 
 /// What came of a plan, in numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Done {
+pub struct DeleteCounts {
     /// Objects that were deleted.
     pub deleted: u64,
     /// Their bytes.
@@ -89,7 +89,7 @@ pub struct Done {
     pub batches: u64,
 }
 
-impl Done {
+impl DeleteCounts {
     /// Whether everything that was to go is gone.
     pub fn is_complete(&self) -> bool {
         self.kept.is_empty() && self.failed.is_empty()
@@ -102,51 +102,51 @@ impl Done {
         self.absent += other.absent;
         self.aborted += other.aborted;
         self.batches += other.batches;
-        other.kept.into_iter().for_each(|(why, n)| *self.kept.entry(why).or_default() += n);
+        other.kept.into_iter().for_each(|(reason, n)| *self.kept.entry(reason).or_default() += n);
         other.failed.into_iter().for_each(|(code, n)| *self.failed.entry(code).or_default() += n);
     }
 
     /// Counts what became of an object of so many bytes.
-    pub fn count(&mut self, answer: &Answer, bytes: u64) {
+    pub fn count(&mut self, answer: &DeleteOutcome, bytes: u64) {
         match answer {
-            Answer::Deleted => {
+            DeleteOutcome::Deleted => {
                 self.deleted += 1;
                 self.bytes += bytes;
             }
-            Answer::Absent => self.absent += 1,
-            Answer::Kept(why) => *self.kept.entry(why.name()).or_default() += 1,
-            Answer::Failed(failure) => *self.failed.entry(failure.code.clone()).or_default() += 1,
+            DeleteOutcome::Absent => self.absent += 1,
+            DeleteOutcome::Kept(reason) => *self.kept.entry(reason.name()).or_default() += 1,
+            DeleteOutcome::Failed(failure) => *self.failed.entry(failure.code.clone()).or_default() += 1,
         }
     }
 }
 
 /// What was worked on.
 #[derive(Debug, Clone, Copy)]
-pub enum Item<'a> {
+pub enum DeleteItem<'a> {
     /// An object or a version.
-    Object(&'a Listed),
+    Object(&'a ListedObject),
     /// An unfinished upload.
-    Upload(&'a Upload),
+    Upload(&'a MultipartUpload),
 }
 
 /// The line of a manifest: key, size, ETag and version of an object, its outcome, and the code and message of a failure.
-pub fn manifest_line(item: Item<'_>, answer: &Answer) -> String {
+pub fn manifest_line(item: DeleteItem<'_>, answer: &DeleteOutcome) -> String {
     let mut line = match item {
-        Item::Object(object) => object_json(object),
-        Item::Upload(upload) => match json!({"key": upload.key, "upload": upload.id}) {
+        DeleteItem::Object(object) => object_json(object),
+        DeleteItem::Upload(upload) => match json!({"key": upload.key, "upload": upload.id}) {
             Value::Object(line) => line,
             _ => unreachable!("it is an object"),
         },
     };
     let mut put = |name: &str, value: &str| drop(line.insert(name.to_owned(), json!(value)));
     match answer {
-        Answer::Deleted => put("outcome", "deleted"),
-        Answer::Absent => put("outcome", "absent"),
-        Answer::Kept(why) => {
+        DeleteOutcome::Deleted => put("outcome", "deleted"),
+        DeleteOutcome::Absent => put("outcome", "absent"),
+        DeleteOutcome::Kept(reason) => {
             put("outcome", "kept");
-            put("reason", why.name());
+            put("reason", reason.name());
         }
-        Answer::Failed(Failure { code, error, .. }) => {
+        DeleteOutcome::Failed(DeleteFailure { code, error, .. }) => {
             put("outcome", "failed");
             put("code", code);
             put("message", error.message());
@@ -159,25 +159,25 @@ pub fn manifest_line(item: Item<'_>, answer: &Answer) -> String {
 /// too busy for is tried again after a pause; what it refuses is not.
 pub async fn carry_out(
     store: &dyn PurgeStore,
-    plan: &Plan,
-    pace: &Pace,
-    each: &mut (dyn FnMut(Item<'_>, Answer) + Send),
-) -> Done {
-    let mut done = Done::default();
+    plan: &PurgePlan,
+    pace: &DeleteOptions,
+    each: &mut (dyn FnMut(DeleteItem<'_>, DeleteOutcome) + Send),
+) -> DeleteCounts {
+    let mut done = DeleteCounts::default();
     // Delete markers go behind the versions that they hide, and only where all of these are gone.
     let mut there: HashSet<String> = HashSet::new();
     for markers in [false, true] {
-        let mut deletes = plan.deletes().filter(|o| (o.form == Form::DeleteMarker) == markers);
+        let mut deletes = plan.deletes().filter(|o| (o.form == VersionKind::DeleteMarker) == markers);
         let hides = there.clone();
         let batches = std::iter::from_fn(|| {
-            let batch: Vec<Listed> = deletes.by_ref().take(store.batch().max(1)).collect();
+            let batch: Vec<ListedObject> = deletes.by_ref().take(store.batch().max(1)).collect();
             (!batch.is_empty()).then_some(batch)
         });
         let work = batches.map(|mut batch| {
-            let stay: Vec<Listed> = batch.extract_if(.., |o| hides.contains(&o.key)).collect();
+            let stay: Vec<ListedObject> = batch.extract_if(.., |o| hides.contains(&o.key)).collect();
             async move {
                 let (mut done, batches) = delete(store, batch, pace).await;
-                done.extend(stay.into_iter().map(|marker| (marker, Answer::Kept(Kept::HidesOlder))));
+                done.extend(stay.into_iter().map(|marker| (marker, DeleteOutcome::Kept(KeptReason::HidesOlder))));
                 (done, batches)
             }
         });
@@ -187,10 +187,10 @@ pub async fn carry_out(
             for (object, answer) in batch {
                 tracing::debug!(key = %object.key, "delete");
                 done.count(&answer, object.size);
-                if object.version.is_some() && !matches!(answer, Answer::Deleted | Answer::Absent) {
+                if object.version.is_some() && !matches!(answer, DeleteOutcome::Deleted | DeleteOutcome::Absent) {
                     there.insert(object.key.clone());
                 }
-                each(Item::Object(&object), answer);
+                each(DeleteItem::Object(&object), answer);
             }
         }
     }
@@ -199,16 +199,20 @@ pub async fn carry_out(
     let mut running = stream::iter(work).buffered(pace.in_flight.max(1));
     while let Some((upload, answer)) = running.next().await {
         match answer {
-            Answer::Deleted => done.aborted += 1,
+            DeleteOutcome::Deleted => done.aborted += 1,
             ref other => done.count(other, 0),
         }
-        each(Item::Upload(upload), answer);
+        each(DeleteItem::Upload(upload), answer);
     }
     done
 }
 
 /// Deletes a batch; what may be tried again is tried again, without the others. Answers with the number of batches, too.
-async fn delete(store: &dyn PurgeStore, batch: Vec<Listed>, pace: &Pace) -> (Vec<(Listed, Answer)>, u64) {
+async fn delete(
+    store: &dyn PurgeStore,
+    batch: Vec<ListedObject>,
+    pace: &DeleteOptions,
+) -> (Vec<(ListedObject, DeleteOutcome)>, u64) {
     if batch.is_empty() {
         return (vec![], 0);
     }
@@ -216,13 +220,13 @@ async fn delete(store: &dyn PurgeStore, batch: Vec<Listed>, pace: &Pace) -> (Vec
     let mut batches = 1;
     for attempt in 1..pace.attempts {
         let open: Vec<usize> =
-            (0..batch.len()).filter(|&i| matches!(&answers[i], Answer::Failed(f) if f.again)).collect();
+            (0..batch.len()).filter(|&i| matches!(&answers[i], DeleteOutcome::Failed(f) if f.again)).collect();
         if open.is_empty() {
             break;
         }
         tracing::debug!(objects = open.len(), attempt, "trying again");
         tokio::time::sleep(pace.pause * (1 << (attempt - 1).min(10))).await;
-        let again: Vec<Listed> = open.iter().map(|&i| batch[i].clone()).collect();
+        let again: Vec<ListedObject> = open.iter().map(|&i| batch[i].clone()).collect();
         batches += 1;
         for (i, answer) in open.into_iter().zip(store.delete(&again).await) {
             answers[i] = answer;

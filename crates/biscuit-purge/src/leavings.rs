@@ -1,7 +1,7 @@
 /// Marks that Spark and Hadoop leave, and that some tools rely on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Mark {
+pub enum JobMarker {
     /// `_SUCCESS`
     Success,
     /// `*_$folder$`
@@ -18,10 +18,10 @@ pub enum Mark {
 /// assert!(is_leaving("day=1/_SUCCESS", &[Mark::Success]) && !is_leaving("day=1/_SUCCESS", &[Mark::Folders]));
 /// assert!(!is_leaving("day=1/part-0.parquet", &[Mark::Success, Mark::Folders]));
 /// ```
-pub fn is_leaving(relative: &str, marks: &[Mark]) -> bool {
+pub fn is_leaving(relative: &str, marks: &[JobMarker]) -> bool {
     let temporary = |s: &str| s == "_temporary" || s.starts_with(".spark-staging") || s.starts_with(".hive-staging");
     let name = relative.rsplit('/').next().unwrap_or(relative);
     relative.split('/').any(temporary)
-        || (marks.contains(&Mark::Success) && name == "_SUCCESS")
-        || (marks.contains(&Mark::Folders) && name.ends_with("_$folder$"))
+        || (marks.contains(&JobMarker::Success) && name == "_SUCCESS")
+        || (marks.contains(&JobMarker::Folders) && name.ends_with("_$folder$"))
 }

@@ -15,15 +15,15 @@ mod store_error;
 mod table_format;
 
 pub use any_store::AnyStore;
-pub use execute::{Done, Item, Pace, Report, carry_out, execute, manifest_line};
+pub use execute::{DeleteCounts, DeleteItem, DeleteOptions, PurgeReport, carry_out, execute, manifest_line};
 pub use keys::is_below;
-pub use leavings::{Mark, is_leaving};
-pub use listed::{Form, Listed, Upload};
-pub use listing::{Iter, Listing};
-pub use plan::{Decision, Keep, Plan, Summary};
-pub use rules::{Allow, Rules, Table, refuse_other_formats};
+pub use leavings::{JobMarker, is_leaving};
+pub use listed::{ListedObject, MultipartUpload, VersionKind};
+pub use listing::{Iter, ObjectListing};
+pub use plan::{KeepReason, PlanSummary, PurgeDecision, PurgePlan};
+pub use rules::{AllowedDeletes, ProtectedTable, PurgeRules, refuse_other_formats};
 #[cfg(feature = "s3")]
 pub use s3::{LifecycleDays, LifecyclePlan, S3Store, lifecycle_prefix, lifecycle_rules, plan_lifecycle};
-pub use store::{Answer, Condition, Failure, Kept, Look, PurgeStore};
+pub use store::{DeleteCondition, DeleteFailure, DeleteOutcome, KeptReason, PurgeStore, StoreProbe};
 pub use store_error::store_error;
-pub use table_format::TableFormat;
+pub use table_format::ForeignTableFormat;

@@ -6,7 +6,7 @@ use object_store::path::Path;
 
 /// Which state of an object an entry of a listing is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Form {
+pub enum VersionKind {
     /// The object as it is now.
     #[default]
     Current,
@@ -19,7 +19,7 @@ pub enum Form {
 /// An object, or a version of one, as a listing showed it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Listed {
+pub struct ListedObject {
     /// Its whole name in the bucket, or its path from the root of the store; as it is, not encoded.
     pub key: String,
     /// Its size in bytes.
@@ -33,13 +33,21 @@ pub struct Listed {
     /// Its storage class, where the listing says one: `STANDARD`, `GLACIER`.
     pub storage_class: Option<String>,
     /// Whether it is the object as it is now.
-    pub form: Form,
+    pub form: VersionKind,
 }
 
-impl Listed {
+impl ListedObject {
     /// An object of which key, size and ETag are known.
     pub fn new(key: impl Into<String>, size: u64, etag: Option<String>) -> Self {
-        Self { key: key.into(), size, etag, version: None, modified: None, storage_class: None, form: Form::Current }
+        Self {
+            key: key.into(),
+            size,
+            etag,
+            version: None,
+            modified: None,
+            storage_class: None,
+            form: VersionKind::Current,
+        }
     }
 
     /// Whether this is a key that the crate's paths cannot say: an empty segment, `.`, `..`, or one that ends with `/`.
@@ -48,14 +56,14 @@ impl Listed {
     }
 }
 
-impl From<ObjectMeta> for Listed {
+impl From<ObjectMeta> for ListedObject {
     fn from(meta: ObjectMeta) -> Self {
         let modified = Some(Instant::from_micros(meta.last_modified.timestamp_micros()));
         Self { modified, ..Self::new(meta.location, meta.size, meta.e_tag) }
     }
 }
 
-impl fmt::Display for Listed {
+impl fmt::Display for ListedObject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.version {
             None => f.write_str(&self.key),
@@ -66,7 +74,7 @@ impl fmt::Display for Listed {
 
 /// An upload in parts that was begun and neither completed nor aborted: no listing shows it, and it is paid for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Upload {
+pub struct MultipartUpload {
     /// The key that it would have.
     pub key: String,
     /// The store's name for it.

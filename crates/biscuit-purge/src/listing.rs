@@ -2,7 +2,7 @@ use std::fmt;
 
 use biscuit_core::Instant;
 
-use crate::listed::{Form, Listed};
+use crate::listed::{ListedObject, VersionKind};
 
 /// Objects of one part, which begin with whole keys.
 const PART: usize = 1000;
@@ -10,11 +10,11 @@ const PART: usize = 1000;
 /// Many objects in little memory: keys by what differs from the one before, ETags of S3 as bytes. A million objects with keys of a
 /// hundred characters, of which 60 differ from one to the next, take 87 MB.
 #[derive(Clone, Default)]
-pub struct Listing {
+pub struct ObjectListing {
     parts: Vec<Box<[u8]>>,
     last: Vec<u8>,
     in_last: usize,
-    before: Before,
+    before: PreviousKey,
     classes: Vec<Box<str>>,
     len: usize,
     bytes: u64,
@@ -22,26 +22,26 @@ pub struct Listing {
 
 /// The object before, against which one is written.
 #[derive(Clone, Default)]
-struct Before {
+struct PreviousKey {
     key: String,
     modified: i64,
 }
 
-impl fmt::Debug for Listing {
+impl fmt::Debug for ObjectListing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Listing").field("len", &self.len).field("bytes", &self.bytes).finish_non_exhaustive()
     }
 }
 
-impl PartialEq for Listing {
+impl PartialEq for ObjectListing {
     fn eq(&self, other: &Self) -> bool {
         self.len == other.len && self.iter().eq(other.iter())
     }
 }
 
-impl Eq for Listing {}
+impl Eq for ObjectListing {}
 
-impl Listing {
+impl ObjectListing {
     /// How many objects it has.
     pub fn len(&self) -> usize {
         self.len
@@ -63,10 +63,10 @@ impl Listing {
     }
 
     /// Puts an object behind the others; it costs least where keys come sorted.
-    pub fn push(&mut self, object: &Listed) {
+    pub fn push(&mut self, object: &ListedObject) {
         if self.in_last == PART {
             self.parts.push(std::mem::take(&mut self.last).into_boxed_slice());
-            (self.in_last, self.before) = (0, Before::default());
+            (self.in_last, self.before) = (0, PreviousKey::default());
         }
         let class = object.storage_class.as_deref().map(|class| self.class(class));
         write(object, class, &mut self.before, &mut self.last);
@@ -94,7 +94,7 @@ impl Listing {
 
     /// The objects, in the order in which they came.
     pub fn iter(&self) -> Iter<'_> {
-        Iter { listing: self, part: 0, rest: self.bytes_of(0), before: Before::default() }
+        Iter { listing: self, part: 0, rest: self.bytes_of(0), before: PreviousKey::default() }
     }
 
     fn bytes_of(&self, part: usize) -> &[u8] {
@@ -106,16 +106,16 @@ impl Listing {
     }
 }
 
-impl FromIterator<Listed> for Listing {
-    fn from_iter<T: IntoIterator<Item = Listed>>(objects: T) -> Self {
+impl FromIterator<ListedObject> for ObjectListing {
+    fn from_iter<T: IntoIterator<Item = ListedObject>>(objects: T) -> Self {
         let mut listing = Self::default();
         objects.into_iter().for_each(|object| listing.push(&object));
         listing
     }
 }
 
-impl<'a> IntoIterator for &'a Listing {
-    type Item = Listed;
+impl<'a> IntoIterator for &'a ObjectListing {
+    type Item = ListedObject;
     type IntoIter = Iter<'a>;
 
     fn into_iter(self) -> Iter<'a> {
@@ -123,12 +123,12 @@ impl<'a> IntoIterator for &'a Listing {
     }
 }
 
-/// The objects of a [`Listing`].
+/// The objects of a [`ObjectListing`].
 pub struct Iter<'a> {
-    listing: &'a Listing,
+    listing: &'a ObjectListing,
     part: usize,
     rest: &'a [u8],
-    before: Before,
+    before: PreviousKey,
 }
 
 impl fmt::Debug for Iter<'_> {
@@ -138,15 +138,15 @@ impl fmt::Debug for Iter<'_> {
 }
 
 impl Iterator for Iter<'_> {
-    type Item = Listed;
+    type Item = ListedObject;
 
-    fn next(&mut self) -> Option<Listed> {
+    fn next(&mut self) -> Option<ListedObject> {
         while self.rest.is_empty() {
             self.part += 1;
             if self.part > self.listing.parts.len() {
                 return None;
             }
-            (self.rest, self.before) = (self.listing.bytes_of(self.part), Before::default());
+            (self.rest, self.before) = (self.listing.bytes_of(self.part), PreviousKey::default());
         }
         Some(read(&mut self.rest, &mut self.before, &self.listing.classes))
     }
@@ -169,7 +169,7 @@ const VERSION: u8 = 16;
 const MODIFIED: u8 = 32;
 const CLASS: u8 = 64;
 
-fn write(object: &Listed, class: Option<usize>, before: &mut Before, out: &mut Vec<u8>) {
+fn write(object: &ListedObject, class: Option<usize>, before: &mut PreviousKey, out: &mut Vec<u8>) {
     let etag = object.etag.as_deref().map(|text| (md5(text), text));
     let flag = |set: bool, bit: u8| if set { bit } else { 0 };
     out.push(
@@ -178,8 +178,8 @@ fn write(object: &Listed, class: Option<usize>, before: &mut Before, out: &mut V
             Some((Some((_, None)), _)) => MD5,
             Some((Some((_, Some(_))), _)) => MD5_OF_PARTS,
             Some((None, _)) => TEXT,
-        } | flag(object.form == Form::Noncurrent, NONCURRENT)
-            | flag(object.form == Form::DeleteMarker, DELETE_MARKER)
+        } | flag(object.form == VersionKind::Noncurrent, NONCURRENT)
+            | flag(object.form == VersionKind::DeleteMarker, DELETE_MARKER)
             | flag(object.version.is_some(), VERSION)
             | flag(object.modified.is_some(), MODIFIED)
             | flag(class.is_some(), CLASS),
@@ -209,7 +209,7 @@ fn write(object: &Listed, class: Option<usize>, before: &mut Before, out: &mut V
     before.key.push_str(&object.key[same..]);
 }
 
-fn read(bytes: &mut &[u8], before: &mut Before, classes: &[Box<str>]) -> Listed {
+fn read(bytes: &mut &[u8], before: &mut PreviousKey, classes: &[Box<str>]) -> ListedObject {
     let flags = take(bytes, 1)[0];
     let same = pull(bytes) as usize;
     before.key.truncate(same);
@@ -241,11 +241,11 @@ fn read(bytes: &mut &[u8], before: &mut Before, classes: &[Box<str>]) -> Listed 
     });
     let storage_class = (flags & CLASS != 0).then(|| classes[pull(bytes) as usize].to_string());
     let form = match flags & (NONCURRENT | DELETE_MARKER) {
-        NONCURRENT => Form::Noncurrent,
-        DELETE_MARKER => Form::DeleteMarker,
-        _ => Form::Current,
+        NONCURRENT => VersionKind::Noncurrent,
+        DELETE_MARKER => VersionKind::DeleteMarker,
+        _ => VersionKind::Current,
     };
-    Listed { key: before.key.clone(), size, etag, version, modified, storage_class, form }
+    ListedObject { key: before.key.clone(), size, etag, version, modified, storage_class, form }
 }
 
 /// The digest of an ETag of S3, and how many parts the upload had.
@@ -319,19 +319,20 @@ mod tests {
         ]
     }
 
-    fn objects() -> impl Strategy<Value = Listed> {
-        let form = prop_oneof![Just(Form::Current), Just(Form::Noncurrent), Just(Form::DeleteMarker)];
+    fn objects() -> impl Strategy<Value = ListedObject> {
+        let form =
+            prop_oneof![Just(VersionKind::Current), Just(VersionKind::Noncurrent), Just(VersionKind::DeleteMarker)];
         let class = prop::option::of(prop_oneof![Just("STANDARD".to_owned()), Just("GLACIER".to_owned())]);
         let key = prop_oneof!["t/day=[0-9]{1,3}/part-[0-9]{1,4}", "[aäß€/]{0,8}", ".*"];
         let modified = prop::option::of(any::<i64>().prop_map(Instant::from_micros));
         let numbers = (any::<u64>().prop_map(|n| n >> (n % 60)), modified);
         (key, numbers, etags(), prop::option::of(".*"), class, form).prop_map(
-            |(key, (size, modified), etag, version, storage_class, form)| Listed {
+            |(key, (size, modified), etag, version, storage_class, form)| ListedObject {
                 version,
                 modified,
                 storage_class,
                 form,
-                ..Listed::new(key, size >> 12, etag)
+                ..ListedObject::new(key, size >> 12, etag)
             },
         )
     }
@@ -339,8 +340,8 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_put_in_comes_out(objects in prop::collection::vec(objects(), 0..40), times in 1..80_usize) {
-            let all: Vec<Listed> = std::iter::repeat_n(objects, times).flatten().collect();
-            let listing: Listing = all.iter().cloned().collect();
+            let all: Vec<ListedObject> = std::iter::repeat_n(objects, times).flatten().collect();
+            let listing: ObjectListing = all.iter().cloned().collect();
             prop_assert_eq!(listing.len(), all.len());
             prop_assert_eq!(listing.bytes(), all.iter().map(|o| o.size).sum::<u64>());
             prop_assert_eq!(listing.iter().collect::<Vec<_>>(), all);

@@ -4,13 +4,13 @@ use biscuit_core::{Error, Result};
 use serde_json::{Map, Value, json};
 
 use crate::keys::{is_below, whole};
-use crate::listed::{Form, Listed, Upload};
-use crate::listing::Listing;
+use crate::listed::{ListedObject, MultipartUpload, VersionKind};
+use crate::listing::ObjectListing;
 
 /// Why a listed object is in no danger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
-pub enum Keep {
+pub enum KeepReason {
     /// It is part of a table.
     Live,
     /// It belongs to a table's state: journal, tombstones, staging.
@@ -33,7 +33,7 @@ pub enum Keep {
     Folder,
 }
 
-impl Keep {
+impl KeepReason {
     /// The reason as reports say it.
     pub fn name(self) -> &'static str {
         match self {
@@ -53,26 +53,26 @@ impl Keep {
 
 /// What is to become of a listed object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Decision {
+pub enum PurgeDecision {
     /// It is deleted.
     Delete,
     /// It stays.
-    Keep(Keep),
+    Keep(KeepReason),
 }
 
 /// What is to be deleted, and what of the listing is not, with the reason. Making one is the only way to delete, and its guards
 /// cannot be gone around.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
+pub struct PurgePlan {
     prefix: String,
-    listing: Listing,
-    decisions: Vec<Decision>,
-    uploads: Vec<Upload>,
+    listing: ObjectListing,
+    decisions: Vec<PurgeDecision>,
+    uploads: Vec<MultipartUpload>,
 }
 
 /// A plan in numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Summary {
+pub struct PlanSummary {
     /// Objects and versions that are to be deleted.
     pub objects: u64,
     /// Their bytes.
@@ -83,13 +83,13 @@ pub struct Summary {
     pub uploads: u64,
 }
 
-impl Plan {
+impl PurgePlan {
     /// A plan that deletes exactly `files`, all of them below `prefix`.
     ///
     /// # Errors
     /// `EmptyPrefix` for the root of a store; `OutsidePrefix` for a file that is not below the prefix, compared by whole
     /// path segments: `t_backup/x` is not below `t`.
-    pub fn exact(prefix: impl AsRef<str>, files: impl IntoIterator<Item = Listed>) -> Result<Self> {
+    pub fn exact(prefix: impl AsRef<str>, files: impl IntoIterator<Item = ListedObject>) -> Result<Self> {
         Self::keeping(prefix, files.into_iter().collect(), |_| None)
     }
 
@@ -97,16 +97,24 @@ impl Plan {
     ///
     /// # Errors
     /// As [`exact`](Self::exact).
-    pub fn keeping(prefix: impl AsRef<str>, listing: Listing, keep: impl Fn(&Listed) -> Option<Keep>) -> Result<Self> {
+    pub fn keeping(
+        prefix: impl AsRef<str>,
+        listing: ObjectListing,
+        keep: impl Fn(&ListedObject) -> Option<KeepReason>,
+    ) -> Result<Self> {
         let prefix = prefix.as_ref();
         if whole(prefix).is_empty() {
             return Err(empty_prefix());
         }
-        Self::decided(prefix, listing, |object| keep(object).map_or(Decision::Delete, Decision::Keep))
+        Self::decided(prefix, listing, |object| keep(object).map_or(PurgeDecision::Delete, PurgeDecision::Keep))
     }
 
     /// Decides for each object of a listing.
-    pub(crate) fn decided(prefix: &str, listing: Listing, decide: impl Fn(&Listed) -> Decision) -> Result<Self> {
+    pub(crate) fn decided(
+        prefix: &str,
+        listing: ObjectListing,
+        decide: impl Fn(&ListedObject) -> PurgeDecision,
+    ) -> Result<Self> {
         let mut decisions = Vec::with_capacity(listing.len());
         for object in &listing {
             if !is_below(&object.key, prefix) {
@@ -119,7 +127,7 @@ impl Plan {
     }
 
     /// The same plan with other decisions.
-    pub(crate) fn redecided(mut self, decide: impl Fn(&Listed, Decision) -> Decision) -> Self {
+    pub(crate) fn redecided(mut self, decide: impl Fn(&ListedObject, PurgeDecision) -> PurgeDecision) -> Self {
         for (object, decision) in self.listing.iter().zip(&mut self.decisions) {
             *decision = decide(&object, *decision);
         }
@@ -130,7 +138,7 @@ impl Plan {
     ///
     /// # Errors
     /// `OutsidePrefix` for an upload to a key that is not below the prefix.
-    pub fn with_uploads(mut self, uploads: impl IntoIterator<Item = Upload>) -> Result<Self> {
+    pub fn with_uploads(mut self, uploads: impl IntoIterator<Item = MultipartUpload>) -> Result<Self> {
         for upload in uploads {
             if !is_below(&upload.key, &self.prefix) {
                 let message = format!("the upload of `{}` is not below `{}`", upload.key, self.prefix());
@@ -147,35 +155,35 @@ impl Plan {
     }
 
     /// Every listed object with its decision, in the order of the listing.
-    pub fn objects(&self) -> impl Iterator<Item = (Listed, Decision)> + '_ {
+    pub fn objects(&self) -> impl Iterator<Item = (ListedObject, PurgeDecision)> + '_ {
         self.listing.iter().zip(self.decisions.iter().copied())
     }
 
     /// What will be deleted.
-    pub fn deletes(&self) -> impl Iterator<Item = Listed> + '_ {
-        self.objects().filter(|(_, d)| *d == Decision::Delete).map(|(object, _)| object)
+    pub fn deletes(&self) -> impl Iterator<Item = ListedObject> + '_ {
+        self.objects().filter(|(_, d)| *d == PurgeDecision::Delete).map(|(object, _)| object)
     }
 
     /// The uploads that will be aborted.
-    pub fn uploads(&self) -> &[Upload] {
+    pub fn uploads(&self) -> &[MultipartUpload] {
         &self.uploads
     }
 
     /// Whether nothing will be deleted.
     pub fn is_empty(&self) -> bool {
-        self.uploads.is_empty() && !self.decisions.contains(&Decision::Delete)
+        self.uploads.is_empty() && !self.decisions.contains(&PurgeDecision::Delete)
     }
 
     /// The plan in numbers.
-    pub fn summary(&self) -> Summary {
-        let mut summary = Summary { uploads: self.uploads.len() as u64, ..Summary::default() };
+    pub fn summary(&self) -> PlanSummary {
+        let mut summary = PlanSummary { uploads: self.uploads.len() as u64, ..PlanSummary::default() };
         for (object, decision) in self.objects() {
             match decision {
-                Decision::Delete => {
+                PurgeDecision::Delete => {
                     summary.objects += 1;
                     summary.bytes = summary.bytes.saturating_add(object.size);
                 }
-                Decision::Keep(why) => *summary.kept.entry(why.name()).or_default() += 1,
+                PurgeDecision::Keep(reason) => *summary.kept.entry(reason.name()).or_default() += 1,
             }
         }
         summary
@@ -184,9 +192,9 @@ impl Plan {
     /// The folders, in whole names, of which every listed object will be deleted: what a catalog may want to forget.
     pub fn emptied_folders(&self) -> BTreeSet<String> {
         let mut folders: BTreeMap<String, bool> = BTreeMap::new();
-        for (object, decision) in self.objects().filter(|(o, _)| o.form == Form::Current) {
+        for (object, decision) in self.objects().filter(|(o, _)| o.form == VersionKind::Current) {
             let folder = object.key.rsplit_once('/').map_or("", |(folder, _)| folder);
-            let goes = decision == Decision::Delete || decision == Decision::Keep(Keep::Folder);
+            let goes = decision == PurgeDecision::Delete || decision == PurgeDecision::Keep(KeepReason::Folder);
             match folders.get_mut(folder) {
                 Some(all) => *all &= goes,
                 None => drop(folders.insert(folder.to_owned(), goes)),
@@ -200,12 +208,12 @@ impl Plan {
     /// [`from_json_lines`]: Self::from_json_lines
     pub fn json_lines(&self) -> impl Iterator<Item = String> + '_ {
         let objects = self.objects().map(|(object, decision)| match decision {
-            Decision::Delete => {
+            PurgeDecision::Delete => {
                 let mut line = object_json(&object);
                 line.insert("action".to_owned(), json!("delete"));
                 Value::Object(line).to_string()
             }
-            Decision::Keep(why) => kept_line(&object, why),
+            PurgeDecision::Keep(reason) => kept_line(&object, reason),
         });
         let uploads = self.uploads.iter().map(|upload| {
             json!({"key": upload.key, "upload": upload.id, "begun": upload.begun.map(|t| t.to_string()), "action": "abort"})
@@ -217,8 +225,8 @@ impl Plan {
     /// Of the plan as lines of JSON those of objects that stay.
     pub fn kept_json_lines(&self) -> impl Iterator<Item = String> + '_ {
         self.objects().filter_map(|(object, decision)| match decision {
-            Decision::Delete => None,
-            Decision::Keep(why) => Some(kept_line(&object, why)),
+            PurgeDecision::Delete => None,
+            PurgeDecision::Keep(reason) => Some(kept_line(&object, reason)),
         })
     }
 
@@ -242,23 +250,23 @@ impl Plan {
                 Some("keep") => {}
                 Some("abort") => {
                     let id = text("upload").ok_or_else(|| unreadable("it has no `upload`"))?;
-                    uploads.push(Upload { key, id, begun: instant("begun")? });
+                    uploads.push(MultipartUpload { key, id, begun: instant("begun")? });
                 }
                 Some("delete") => {
                     let size = line.get("size").and_then(Value::as_u64).filter(|size| *size <= MAX_SIZE);
                     let size = size.ok_or_else(|| unreadable("it has no `size`, or one that no object has"))?;
                     let form = match text("form").as_deref() {
-                        None => Form::Current,
-                        Some("noncurrent") => Form::Noncurrent,
-                        Some("delete-marker") => Form::DeleteMarker,
+                        None => VersionKind::Current,
+                        Some("noncurrent") => VersionKind::Noncurrent,
+                        Some("delete-marker") => VersionKind::DeleteMarker,
                         Some(_) => return Err(unreadable("its `form` is not known")),
                     };
-                    files.push(Listed {
+                    files.push(ListedObject {
                         version: text("version"),
                         modified: instant("modified")?,
                         storage_class: text("storage_class"),
                         form,
-                        ..Listed::new(key, size, text("etag"))
+                        ..ListedObject::new(key, size, text("etag"))
                     });
                 }
                 _ => return Err(unreadable("its `action` is none of delete, keep and abort")),
@@ -271,10 +279,10 @@ impl Plan {
 /// Bytes of the largest object that any store has, 1 PiB: so that no plan can count to more than there are numbers.
 const MAX_SIZE: u64 = 1 << 50;
 
-fn kept_line(object: &Listed, why: Keep) -> String {
+fn kept_line(object: &ListedObject, reason: KeepReason) -> String {
     let mut line = object_json(object);
     line.insert("action".to_owned(), json!("keep"));
-    line.insert("reason".to_owned(), json!(why.name()));
+    line.insert("reason".to_owned(), json!(reason.name()));
     Value::Object(line).to_string()
 }
 
@@ -286,7 +294,7 @@ pub(crate) fn empty_prefix() -> Error {
 }
 
 /// What reports say of an object.
-pub(crate) fn object_json(object: &Listed) -> Map<String, Value> {
+pub(crate) fn object_json(object: &ListedObject) -> Map<String, Value> {
     let mut line = Map::new();
     let mut put =
         |name: &str, value: Option<Value>| value.into_iter().for_each(|v| drop(line.insert(name.to_owned(), v)));
@@ -297,9 +305,9 @@ pub(crate) fn object_json(object: &Listed) -> Map<String, Value> {
     put("modified", object.modified.map(|t| json!(t.to_string())));
     put("storage_class", object.storage_class.as_ref().map(|c| json!(c)));
     let form = match object.form {
-        Form::Current => None,
-        Form::Noncurrent => Some(json!("noncurrent")),
-        Form::DeleteMarker => Some(json!("delete-marker")),
+        VersionKind::Current => None,
+        VersionKind::Noncurrent => Some(json!("noncurrent")),
+        VersionKind::DeleteMarker => Some(json!("delete-marker")),
     };
     put("form", form);
     line
@@ -309,49 +317,53 @@ pub(crate) fn object_json(object: &Listed) -> Map<String, Value> {
 mod tests {
     use super::*;
 
-    fn file(key: &str) -> Listed {
-        Listed::new(key, 1, None)
+    fn file(key: &str) -> ListedObject {
+        ListedObject::new(key, 1, None)
     }
 
     #[test]
     fn a_sibling_with_the_same_start_is_outside() {
-        let e = Plan::exact("lake/t", [file("lake/t/a"), file("lake/t_backup/a")]).unwrap_err();
+        let e = PurgePlan::exact("lake/t", [file("lake/t/a"), file("lake/t_backup/a")]).unwrap_err();
         assert_eq!(e.code(), "OutsidePrefix");
         assert!(e.message().contains("lake/t_backup/a"));
     }
 
     #[test]
     fn the_prefix_itself_and_the_root_are_refused() {
-        assert_eq!(Plan::exact("t", [file("t")]).unwrap_err().code(), "OutsidePrefix");
-        assert_eq!(Plan::exact("", [file("t/a")]).unwrap_err().code(), "EmptyPrefix");
-        assert_eq!(Plan::exact("/", [file("t/a")]).unwrap_err().code(), "EmptyPrefix");
+        assert_eq!(PurgePlan::exact("t", [file("t")]).unwrap_err().code(), "OutsidePrefix");
+        assert_eq!(PurgePlan::exact("", [file("t/a")]).unwrap_err().code(), "EmptyPrefix");
+        assert_eq!(PurgePlan::exact("/", [file("t/a")]).unwrap_err().code(), "EmptyPrefix");
     }
 
     #[test]
     fn a_plan_that_was_written_down_deletes_the_same() {
-        let version = Listed { version: Some("v1".into()), form: Form::Noncurrent, ..file("t/b ü") };
+        let version = ListedObject { version: Some("v1".into()), form: VersionKind::Noncurrent, ..file("t/b ü") };
         let begun = "2024-02-29T12:00:00Z".parse().ok();
-        let decide = |o: &Listed| if o.key == "t/kept" { Decision::Keep(Keep::Own) } else { Decision::Delete };
-        let plan = Plan::decided("t", [file("t/a"), file("t/kept"), version].into_iter().collect(), decide);
-        let plan = plan.unwrap().with_uploads([Upload { key: "t/u".into(), id: "7".into(), begun }]).unwrap();
+        let decide = |o: &ListedObject| {
+            if o.key == "t/kept" { PurgeDecision::Keep(KeepReason::Own) } else { PurgeDecision::Delete }
+        };
+        let plan = PurgePlan::decided("t", [file("t/a"), file("t/kept"), version].into_iter().collect(), decide);
+        let plan = plan.unwrap().with_uploads([MultipartUpload { key: "t/u".into(), id: "7".into(), begun }]).unwrap();
         let lines: Vec<String> = plan.json_lines().collect();
-        let again = Plan::from_json_lines("t", "plan.jsonl", &lines.join("\n")).unwrap();
+        let again = PurgePlan::from_json_lines("t", "plan.jsonl", &lines.join("\n")).unwrap();
         assert!(again.deletes().eq(plan.deletes()) && again.uploads() == plan.uploads());
-        let e = Plan::from_json_lines("t", "plan.jsonl", "{\"key\":\"t/a\",\"size\":1,\"action\":\"delete\"}\n{}")
+        let e = PurgePlan::from_json_lines("t", "plan.jsonl", "{\"key\":\"t/a\",\"size\":1,\"action\":\"delete\"}\n{}")
             .unwrap_err();
         assert_eq!((e.code(), e.file(), e.row()), ("UnreadablePlan", Some("plan.jsonl"), Some(2)));
         let line = format!("{{\"key\":\"t/a\",\"size\":{},\"action\":\"delete\"}}", u64::MAX);
-        let e = Plan::from_json_lines("t", "plan.jsonl", &format!("{line}\n{line}")).unwrap_err();
+        let e = PurgePlan::from_json_lines("t", "plan.jsonl", &format!("{line}\n{line}")).unwrap_err();
         assert_eq!((e.code(), e.row()), ("UnreadablePlan", Some(1)));
-        let e = Plan::from_json_lines("t", "p", r#"{"key":"t_backup/a","size":1,"action":"delete"}"#).unwrap_err();
+        let e = PurgePlan::from_json_lines("t", "p", r#"{"key":"t_backup/a","size":1,"action":"delete"}"#).unwrap_err();
         assert_eq!(e.code(), "OutsidePrefix");
     }
 
     #[test]
     fn folders_are_emptied_when_all_that_was_listed_goes() {
-        let decide = |o: &Listed| if o.key == "t/b/2" { Decision::Keep(Keep::Newer) } else { Decision::Delete };
+        let decide = |o: &ListedObject| {
+            if o.key == "t/b/2" { PurgeDecision::Keep(KeepReason::Newer) } else { PurgeDecision::Delete }
+        };
         let listing = ["t/a/1", "t/a/2", "t/b/1", "t/b/2"].map(file).into_iter().collect();
-        let plan = Plan::decided("t", listing, decide).unwrap();
+        let plan = PurgePlan::decided("t", listing, decide).unwrap();
         assert_eq!(plan.emptied_folders(), BTreeSet::from(["t/a".to_owned()]));
     }
 }

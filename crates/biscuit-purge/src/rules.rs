@@ -4,15 +4,15 @@ use std::time::Duration;
 use biscuit_core::{Error, Instant, Result};
 
 use crate::keys::{check_lookalikes, is_below, whole};
-use crate::listed::{Form, Listed};
-use crate::listing::Listing;
-use crate::plan::{Decision, Keep, Plan, empty_prefix};
-use crate::table_format::TableFormat;
+use crate::listed::{ListedObject, VersionKind};
+use crate::listing::ObjectListing;
+use crate::plan::{KeepReason, PurgeDecision, PurgePlan, empty_prefix};
+use crate::table_format::ForeignTableFormat;
 
 /// What is never done unless it is named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
-pub struct Allow {
+pub struct AllowedDeletes {
     /// To plan for a whole bucket.
     pub bucket_root: bool,
     /// To plan for a folder in which a table is, or which is a part of one. Its files and its state stay in any case.
@@ -28,7 +28,7 @@ pub struct Allow {
 /// A table, whose files and state are in no plan by time. It is to be looked at behind the listing: what is published meanwhile is
 /// then among its files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Table {
+pub struct ProtectedTable {
     /// Its folder.
     pub root: String,
     /// Its state root.
@@ -39,7 +39,7 @@ pub struct Table {
     pub files: HashSet<String>,
 }
 
-impl Table {
+impl ProtectedTable {
     /// Whether a key belongs to the state of the table, or is the pointer to it.
     pub fn has_state(&self, key: &str) -> bool {
         [&self.state, &self.pointer].into_iter().any(|folder| !folder.is_empty() && is_below(key, folder))
@@ -50,7 +50,7 @@ impl Table {
 ///
 /// All instants are on the store's clock; no other clock is asked.
 #[derive(Debug, Clone)]
-pub struct Rules {
+pub struct PurgeRules {
     prefix: String,
     /// What was modified before this goes.
     cutoff: Option<Instant>,
@@ -58,14 +58,14 @@ pub struct Rules {
     listed: Option<Instant>,
     excluded: BTreeSet<String>,
     outputs: HashSet<String>,
-    tables: Vec<Table>,
-    allow: Allow,
+    tables: Vec<ProtectedTable>,
+    allow: AllowedDeletes,
 }
 
 /// S3 says times of modification in whole seconds, and cuts off the rest.
 const SECOND: i64 = 1_000_000;
 
-impl Rules {
+impl PurgeRules {
     /// By time: what was modified before `cutoff` goes. `listed` is the store's time from before the listing: what was modified
     /// since then stays, whatever the cutoff.
     pub fn older_than(prefix: impl Into<String>, cutoff: Instant, listed: Instant) -> Self {
@@ -82,7 +82,7 @@ impl Rules {
             excluded: BTreeSet::new(),
             outputs: HashSet::new(),
             tables: vec![],
-            allow: Allow::default(),
+            allow: AllowedDeletes::default(),
         }
     }
 
@@ -111,13 +111,13 @@ impl Rules {
     }
 
     /// The same rules with a table whose files and state stay.
-    pub fn protecting(mut self, table: Table) -> Self {
+    pub fn protecting(mut self, table: ProtectedTable) -> Self {
         self.tables.push(table);
         self
     }
 
     /// The same rules with what is allowed by name.
-    pub fn allowing(mut self, allow: Allow) -> Self {
+    pub fn allowing(mut self, allow: AllowedDeletes) -> Self {
         self.allow = allow;
         self
     }
@@ -128,7 +128,7 @@ impl Rules {
     /// `EmptyPrefix`, `OtherTableFormat`, `OverlapsTable`, `LiveFiles` where files of a table are as old as what goes, `LooksAlike`, `WouldEmpty`,
     /// `NothingWritten` where a job that replaces what existed before it has no outputs: each unless it is allowed, but for live
     /// files, which stay in any case. `OutsidePrefix` for an object that is not below the prefix.
-    pub fn plan(&self, listing: Listing) -> Result<Plan> {
+    pub fn plan(&self, listing: ObjectListing) -> Result<PurgePlan> {
         if whole(&self.prefix).is_empty() && !self.allow.bucket_root {
             return Err(empty_prefix());
         }
@@ -143,51 +143,51 @@ impl Rules {
         if !self.allow.lookalikes {
             check_lookalikes(|| listing.iter().map(|o| o.key))?;
         }
-        let versions = Versions::of(&listing);
-        let plan = Plan::decided(&self.prefix, listing, |object| self.decide(object, &versions))?;
+        let versions = VersionDates::of(&listing);
+        let plan = PurgePlan::decided(&self.prefix, listing, |object| self.decide(object, &versions))?;
         let plan = keep_marks(plan);
         self.check_live(&plan)?;
         self.check_emptying(&plan)?;
         Ok(plan)
     }
 
-    fn decide(&self, object: &Listed, versions: &Versions) -> Decision {
+    fn decide(&self, object: &ListedObject, versions: &VersionDates) -> PurgeDecision {
         let key = &object.key;
         if self.tables.iter().any(|t| t.has_state(key)) {
-            return Decision::Keep(Keep::State);
+            return PurgeDecision::Keep(KeepReason::State);
         }
         if key.ends_with('/') {
-            return Decision::Keep(Keep::Folder);
+            return PurgeDecision::Keep(KeepReason::Folder);
         }
         if let Some(kept) = self.by_time(versions.replaced(object)) {
-            return Decision::Keep(kept);
+            return PurgeDecision::Keep(kept);
         }
         let class = object.storage_class.as_deref().unwrap_or("STANDARD").to_uppercase();
         if self.excluded.contains(&class) {
-            return Decision::Keep(Keep::StorageClass);
+            return PurgeDecision::Keep(KeepReason::StorageClass);
         }
         if self.outputs.contains(key) {
-            return Decision::Keep(Keep::Own);
+            return PurgeDecision::Keep(KeepReason::Own);
         }
         if self.tables.iter().any(|t| t.files.contains(key)) {
-            return Decision::Keep(Keep::Live);
+            return PurgeDecision::Keep(KeepReason::Live);
         }
-        Decision::Delete
+        PurgeDecision::Delete
     }
 
-    fn by_time(&self, modified: Option<Instant>) -> Option<Keep> {
+    fn by_time(&self, modified: Option<Instant>) -> Option<KeepReason> {
         if self.cutoff.is_none() && self.listed.is_none() {
             return None;
         }
-        let Some(modified) = modified else { return Some(Keep::NoTime) };
+        let Some(modified) = modified else { return Some(KeepReason::NoTime) };
         // A whole second may be any instant in it; then it counts as the last one.
         let at = modified.as_micros();
         let latest = if at % SECOND == 0 { at.saturating_add(SECOND - 1) } else { at };
         let since = |limit: Option<Instant>| limit.is_some_and(|limit| latest >= limit.as_micros());
         if since(self.listed) {
-            return Some(Keep::AfterListing);
+            return Some(KeepReason::AfterListing);
         }
-        since(self.cutoff).then_some(Keep::Newer)
+        since(self.cutoff).then_some(KeepReason::Newer)
     }
 
     fn check_overlap(&self) -> Result<()> {
@@ -210,27 +210,27 @@ impl Rules {
         Ok(())
     }
 
-    fn check_live(&self, plan: &Plan) -> Result<()> {
-        let mut live = plan.objects().filter(|(_, d)| *d == Decision::Keep(Keep::Live));
+    fn check_live(&self, plan: &PurgePlan) -> Result<()> {
+        let mut live = plan.objects().filter(|(_, d)| *d == PurgeDecision::Keep(KeepReason::Live));
         let Some((first, _)) = live.next().filter(|_| !self.allow.overlap) else { return Ok(()) };
         let message = format!(
-            "{} of the objects that are old enough are files of a table, the first of them `{}`; most files of a table are old, and none is deleted for its age. What a table has no more use for goes with `--superseded` and `--leftovers`",
+            "{} of the objects that are old enough are files of a table, the first of them `{}`; most files of a table are old, and none is deleted for its age. What a table has no more use for goes with `--retained` and `--orphans`",
             1 + live.count(),
             first.key
         );
         Err(Error::usage("LiveFiles", message))
     }
 
-    fn check_emptying(&self, plan: &Plan) -> Result<()> {
+    fn check_emptying(&self, plan: &PurgePlan) -> Result<()> {
         if self.allow.empty || !self.outputs.is_empty() {
             return Ok(());
         }
         let (mut deleted, mut stays) = (0_u64, false);
-        for (_, decision) in plan.objects().filter(|(o, _)| o.form == Form::Current && !is_hidden(&o.key)) {
+        for (_, decision) in plan.objects().filter(|(o, _)| o.form == VersionKind::Current && !is_hidden(&o.key)) {
             match decision {
-                Decision::Delete => deleted += 1,
-                Decision::Keep(Keep::Folder | Keep::State) => {}
-                Decision::Keep(_) => stays = true,
+                PurgeDecision::Delete => deleted += 1,
+                PurgeDecision::Keep(KeepReason::Folder | KeepReason::State) => {}
+                PurgeDecision::Keep(_) => stays = true,
             }
         }
         if deleted == 0 || stays {
@@ -247,8 +247,9 @@ impl Rules {
 ///
 /// # Errors
 /// `OtherTableFormat`.
-pub fn refuse_other_formats(listing: &Listing) -> Result<()> {
-    let found = listing.iter().find_map(|o| TableFormat::of_log(&o.key).map(|(format, at)| (format, at.to_owned())));
+pub fn refuse_other_formats(listing: &ObjectListing) -> Result<()> {
+    let found =
+        listing.iter().find_map(|o| ForeignTableFormat::of_log(&o.key).map(|(format, at)| (format, at.to_owned())));
     match found {
         Some((format, folder)) => Err(format.refused(&folder)),
         None => Ok(()),
@@ -257,12 +258,12 @@ pub fn refuse_other_formats(listing: &Listing) -> Result<()> {
 
 /// When objects with several versions got each of them: an old version is as old as what took its place, and not as itself.
 #[derive(Debug, Default)]
-struct Versions(HashMap<String, Vec<Instant>>);
+struct VersionDates(HashMap<String, Vec<Instant>>);
 
-impl Versions {
-    fn of(listing: &Listing) -> Self {
+impl VersionDates {
+    fn of(listing: &ObjectListing) -> Self {
         let mut all = Self::default();
-        for object in listing.iter().filter(|o| o.form == Form::Noncurrent) {
+        for object in listing.iter().filter(|o| o.form == VersionKind::Noncurrent) {
             all.0.entry(object.key).or_default();
         }
         if !all.0.is_empty() {
@@ -275,23 +276,24 @@ impl Versions {
     }
 
     /// Since when an object has been what it is now: its own time, or for an old version that of the next one.
-    fn replaced(&self, object: &Listed) -> Option<Instant> {
+    fn replaced(&self, object: &ListedObject) -> Option<Instant> {
         let own = object.modified?;
-        let times = self.0.get(&object.key).filter(|_| object.form == Form::Noncurrent);
+        let times = self.0.get(&object.key).filter(|_| object.form == VersionKind::Noncurrent);
         Some(times.and_then(|times| times.iter().copied().find(|t| *t > own)).unwrap_or(own))
     }
 }
 
 /// A delete marker stays as long as a version of its key stays, which would be the object again without it.
-fn keep_marks(plan: Plan) -> Plan {
-    let stays = |(o, d): &(Listed, Decision)| o.form == Form::Noncurrent && *d != Decision::Delete;
+fn keep_marks(plan: PurgePlan) -> PurgePlan {
+    let stays =
+        |(o, d): &(ListedObject, PurgeDecision)| o.form == VersionKind::Noncurrent && *d != PurgeDecision::Delete;
     let kept: HashSet<String> = plan.objects().filter(stays).map(|(o, _)| o.key).collect();
     if kept.is_empty() {
         return plan;
     }
     plan.redecided(|object, decision| match decision {
-        Decision::Delete if object.form == Form::DeleteMarker && kept.contains(&object.key) => {
-            Decision::Keep(Keep::HidesOlder)
+        PurgeDecision::Delete if object.form == VersionKind::DeleteMarker && kept.contains(&object.key) => {
+            PurgeDecision::Keep(KeepReason::HidesOlder)
         }
         other => other,
     })

@@ -3,20 +3,20 @@ use std::fmt;
 use async_trait::async_trait;
 use biscuit_core::{Error, ErrorKind, Instant, Result};
 
-use crate::listed::{Listed, Upload};
-use crate::listing::Listing;
+use crate::listed::{ListedObject, MultipartUpload};
+use crate::listing::ObjectListing;
 
 /// Why an object of a plan was kept when it was to be deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Kept {
+pub enum KeptReason {
     /// Its size or its ETag is not the listed one: somebody wrote to it since.
     Changed,
     /// It is the mark of a delete, and a version under it could not be deleted.
     HidesOlder,
 }
 
-impl Kept {
+impl KeptReason {
     /// The reason as reports say it.
     pub fn name(self) -> &'static str {
         match self {
@@ -28,20 +28,20 @@ impl Kept {
 
 /// What became of one object.
 #[derive(Debug)]
-pub enum Answer {
+pub enum DeleteOutcome {
     /// Deleted now; in a bucket that keeps versions a mark was put over it, unless the version itself was meant.
     Deleted,
     /// Not there any more.
     Absent,
     /// Kept.
-    Kept(Kept),
+    Kept(KeptReason),
     /// Not deleted.
-    Failed(Failure),
+    Failed(DeleteFailure),
 }
 
 /// Why an object was not deleted.
 #[derive(Debug)]
-pub struct Failure {
+pub struct DeleteFailure {
     /// The store's own code, where it gave one: `AccessDenied`, `SlowDown`.
     pub code: String,
     /// What it means.
@@ -53,7 +53,7 @@ pub struct Failure {
 /// How far a delete depends on the object being the one that was listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Condition {
+pub enum DeleteCondition {
     /// The store deletes only what still has the listed ETag, in whole batches.
     InBatches,
     /// The store does so for one object at a time.
@@ -62,7 +62,7 @@ pub enum Condition {
     LookedAt,
 }
 
-impl Condition {
+impl DeleteCondition {
     /// What cannot be guaranteed, if something cannot.
     pub fn caveat(self) -> Option<&'static str> {
         (self == Self::LookedAt).then_some(
@@ -73,11 +73,11 @@ impl Condition {
 
 /// What a look at a store shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Look {
+pub struct StoreProbe {
     /// The store's time, read from a marker that was written and deleted again.
     pub now: Instant,
     /// How its deletes depend on the listed ETag.
-    pub condition: Condition,
+    pub condition: DeleteCondition,
 }
 
 /// What a plan is made of and carried out on.
@@ -85,20 +85,20 @@ pub struct Look {
 pub trait PurgeStore: fmt::Debug + Send + Sync {
     /// Writes a marker below `scratch`, reads the store's time from it, sees whether a delete with a wrong ETag is refused, and
     /// deletes it.
-    async fn look(&self, scratch: &str) -> Result<Look>;
+    async fn look(&self, scratch: &str) -> Result<StoreProbe>;
 
     /// Lists everything below a prefix, with whole segments; with `versions` every version and delete marker.
-    async fn list(&self, prefix: &str, versions: bool) -> Result<Listing>;
+    async fn list(&self, prefix: &str, versions: bool) -> Result<ObjectListing>;
 
     /// Unfinished uploads below a prefix; none where the store cannot tell.
-    async fn uploads(&self, prefix: &str) -> Result<Option<Vec<Upload>>>;
+    async fn uploads(&self, prefix: &str) -> Result<Option<Vec<MultipartUpload>>>;
 
     /// Deletes these, at most [`batch`](Self::batch) of them, each only if it is still the one that was listed, and answers for
     /// each, in their order. Of an object with a version that very version is deleted.
-    async fn delete(&self, objects: &[Listed]) -> Vec<Answer>;
+    async fn delete(&self, objects: &[ListedObject]) -> Vec<DeleteOutcome>;
 
     /// Aborts an unfinished upload.
-    async fn abort(&self, upload: &Upload) -> Answer;
+    async fn abort(&self, upload: &MultipartUpload) -> DeleteOutcome;
 
     /// The most objects that are deleted by one request.
     fn batch(&self) -> usize;

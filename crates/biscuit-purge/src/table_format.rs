@@ -8,7 +8,7 @@ use biscuit_core::Error;
 /// folder are live nor change them without breaking the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
-pub enum TableFormat {
+pub enum ForeignTableFormat {
     /// Delta Lake: a folder `_delta_log`.
     DeltaLake,
     /// Apache Iceberg: a folder `metadata` with `*.metadata.json` or `version-hint.text`.
@@ -19,7 +19,7 @@ pub enum TableFormat {
     Paimon,
 }
 
-impl fmt::Display for TableFormat {
+impl fmt::Display for ForeignTableFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::DeltaLake => "Delta Lake",
@@ -30,7 +30,7 @@ impl fmt::Display for TableFormat {
     }
 }
 
-impl TableFormat {
+impl ForeignTableFormat {
     /// All formats that are recognised.
     pub const ALL: [Self; 4] = [Self::DeltaLake, Self::Iceberg, Self::Hudi, Self::Paimon];
 
@@ -94,10 +94,16 @@ mod tests {
 
     #[test]
     fn logs_are_known_at_any_depth_and_at_the_root() {
-        assert_eq!(TableFormat::of_log("_delta_log/0.json"), Some((TableFormat::DeltaLake, "")));
-        assert_eq!(TableFormat::of_log("a/b/.hoodie/hoodie.properties"), Some((TableFormat::Hudi, "a/b")));
-        assert_eq!(TableFormat::of_log("a/schema/schema-12"), Some((TableFormat::Paimon, "a")));
-        assert_eq!(TableFormat::of_log("a/metadata/version-hint.text"), Some((TableFormat::Iceberg, "a")));
+        assert_eq!(ForeignTableFormat::of_log("_delta_log/0.json"), Some((ForeignTableFormat::DeltaLake, "")));
+        assert_eq!(
+            ForeignTableFormat::of_log("a/b/.hoodie/hoodie.properties"),
+            Some((ForeignTableFormat::Hudi, "a/b"))
+        );
+        assert_eq!(ForeignTableFormat::of_log("a/schema/schema-12"), Some((ForeignTableFormat::Paimon, "a")));
+        assert_eq!(
+            ForeignTableFormat::of_log("a/metadata/version-hint.text"),
+            Some((ForeignTableFormat::Iceberg, "a"))
+        );
     }
 
     #[test]
@@ -105,7 +111,7 @@ mod tests {
         for other in
             ["a/schema/schema-x", "a/metadata/x.json", "a/_delta_log", "a/_delta_logs/0.json", "part-0.parquet"]
         {
-            assert_eq!(TableFormat::of_log(other), None, "{other}");
+            assert_eq!(ForeignTableFormat::of_log(other), None, "{other}");
         }
     }
 }

@@ -5,7 +5,7 @@ use aws_sdk_s3::primitives::SdkBody;
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn};
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use biscuit_core::Instant;
-use biscuit_purge::{Listed, Listing, PurgeStore, Rules, S3Store};
+use biscuit_purge::{ListedObject, ObjectListing, PurgeRules, PurgeStore, S3Store};
 
 const OBJECTS: usize = 1_000_000;
 const PAGE: usize = 1_000;
@@ -49,10 +49,10 @@ fn etag(n: usize) -> String {
     format!("{:032x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
-fn check(listing: Listing, objects: usize) {
+fn check(listing: ObjectListing, objects: usize) {
     let cutoff: Instant = "2024-02-15".parse().expect("a day");
     let (len, memory) = (listing.len(), listing.memory());
-    let plan = Rules::older_than("lake/events", cutoff, cutoff).plan(listing).expect("a plan");
+    let plan = PurgeRules::older_than("lake/events", cutoff, cutoff).plan(listing).expect("a plan");
     let summary = plan.summary();
     assert_eq!(len, objects);
     assert_eq!(summary.objects + summary.kept["after-listing"], objects as u64);
@@ -64,7 +64,7 @@ fn check(listing: Listing, objects: usize) {
 #[test]
 fn an_object_takes_less_memory_than_its_name_alone() {
     let object = |n: usize| {
-        let mut object = Listed::new(key(n), n as u64, Some(format!("\"{}\"", etag(n))));
+        let mut object = ListedObject::new(key(n), n as u64, Some(format!("\"{}\"", etag(n))));
         object.modified = format!("2024-02-{:02}", 1 + n % 28).parse().ok();
         object.storage_class = Some("STANDARD".to_owned());
         object

@@ -3,7 +3,7 @@ use datafusion::arrow::array::{Array, MutableArrayData, RecordBatch, RecordBatch
 
 /// What happens to one row of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Edit {
+pub(crate) enum RowEdit {
     /// It goes.
     Remove,
     /// A new row takes its place.
@@ -19,7 +19,7 @@ pub(crate) enum Edit {
 /// the cost is that of copying memory.
 pub(crate) fn apply(
     batch: &RecordBatch,
-    edits: &[(u64, Edit)],
+    edits: &[(u64, RowEdit)],
     base: u64,
     rows: &[RecordBatch],
 ) -> Result<RecordBatch> {
@@ -28,11 +28,11 @@ pub(crate) fn apply(
     }
     let mut used: Vec<u32> = edits
         .iter()
-        .filter_map(|(_, e)| if let Edit::Replace { batch, .. } = e { Some(*batch) } else { None })
+        .filter_map(|(_, e)| if let RowEdit::Replace { batch, .. } = e { Some(*batch) } else { None })
         .collect();
     used.sort_unstable();
     used.dedup();
-    let removed = edits.iter().filter(|(_, e)| *e == Edit::Remove).count();
+    let removed = edits.iter().filter(|(_, e)| *e == RowEdit::Remove).count();
     let count = batch.num_rows() - removed;
     let failed = |e| Error::internal("rows could not be replaced").with_source(e);
     let mut columns = Vec::with_capacity(batch.num_columns());
@@ -47,7 +47,7 @@ pub(crate) fn apply(
             if at > next {
                 out.try_extend(0, next, at).map_err(failed)?;
             }
-            if let Edit::Replace { batch, row } = edit {
+            if let RowEdit::Replace { batch, row } = edit {
                 let source = 1 + used.binary_search(batch).expect("it was collected above");
                 out.try_extend(source, *row as usize, *row as usize + 1).map_err(failed)?;
             }
@@ -80,10 +80,10 @@ mod tests {
     fn rows_are_replaced_in_place_and_removed() {
         let new = [rows(&[90]), rows(&[]), rows(&[91, 92])];
         let edits = [
-            (100, Edit::Remove),
-            (102, Edit::Replace { batch: 2, row: 1 }),
-            (103, Edit::Replace { batch: 0, row: 0 }),
-            (105, Edit::Remove),
+            (100, RowEdit::Remove),
+            (102, RowEdit::Replace { batch: 2, row: 1 }),
+            (103, RowEdit::Replace { batch: 0, row: 0 }),
+            (105, RowEdit::Remove),
         ];
         let out = apply(&rows(&[0, 1, 2, 3, 4, 5]), &edits, 100, &new).unwrap();
         assert_eq!(out.column(0).as_primitive::<Int64Type>().values(), &[1, 92, 90, 4]);
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn all_rows_may_go() {
-        let edits: Vec<_> = (0..3).map(|r| (r, Edit::Remove)).collect();
+        let edits: Vec<_> = (0..3).map(|r| (r, RowEdit::Remove)).collect();
         assert_eq!(apply(&rows(&[1, 2, 3]), &edits, 0, &[]).unwrap(), rows(&[]));
     }
 }

@@ -5,24 +5,24 @@ use parquet::basic::Type;
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::schema::types::ColumnDescriptor;
 
-use crate::unit::{Force, SmallGroups, SourceGroup, Unit};
-use crate::{Edits, Insert};
+use crate::unit::{ForcedRewrite, RewriteUnit, SmallGroups, SourceGroup};
+use crate::{InsertedRows, RowGroupEdits};
 
 /// What is done with a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Choice {
+pub enum RewriteChoice {
     /// It stays: same name, same ETag. Nothing of it changes.
     Keep,
     /// Row groups that change are encoded again, the bytes of the others copied. The columns of the new file are then
     /// those of the source to the letter.
     Splice,
     /// All rows are encoded again.
-    Rewrite(Reason),
+    Rewrite(NoSpliceReason),
 }
 
 /// Why a file cannot be spliced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
+pub enum NoSpliceReason {
     /// It was asked for.
     Forced,
     /// Its rows are sorted.
@@ -44,26 +44,26 @@ pub enum Reason {
 }
 
 /// Decides what is done with the files of a unit, from their footers alone.
-pub fn choose(unit: &Unit) -> Choice {
+pub fn choose(unit: &RewriteUnit) -> RewriteChoice {
     if !unit.sort_by.is_empty() {
-        return Choice::Rewrite(Reason::Sorted);
+        return RewriteChoice::Rewrite(NoSpliceReason::Sorted);
     }
-    let stays = unit.edits.values().all(Edits::is_empty) && unit.inserts.is_empty() && unit.sources.len() == 1;
-    if stays && unit.force == Force::No && unit.small_groups == SmallGroups::Keep && has_types(unit) {
-        return Choice::Keep;
+    let stays = unit.edits.values().all(RowGroupEdits::is_empty) && unit.inserts.is_empty() && unit.sources.len() == 1;
+    if stays && unit.force == ForcedRewrite::No && unit.small_groups == SmallGroups::Keep && has_types(unit) {
+        return RewriteChoice::Keep;
     }
     if let Some(reason) = obstacle(unit) {
-        return Choice::Rewrite(reason);
+        return RewriteChoice::Rewrite(reason);
     }
     let copies = plan(unit, true).iter().any(|p| p.copy);
-    if copies { Choice::Splice } else { Choice::Rewrite(Reason::EveryGroup) }
+    if copies { RewriteChoice::Splice } else { RewriteChoice::Rewrite(NoSpliceReason::EveryGroup) }
 }
 
 /// One row group of the new file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct GroupPlan {
     /// What it is made of, in this order.
-    pub(crate) parts: Vec<Part>,
+    pub(crate) parts: Vec<RowGroupPart>,
     /// Whether the bytes of the one source are copied.
     pub(crate) copy: bool,
     /// Rows it will have.
@@ -72,7 +72,7 @@ pub(crate) struct GroupPlan {
 
 /// A part of a row group of the new file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Part {
+pub(crate) enum RowGroupPart {
     /// A row group of the source.
     Group(usize),
     /// New rows, by number.
@@ -82,7 +82,7 @@ pub(crate) enum Part {
 impl GroupPlan {
     /// The row groups of the source.
     pub(crate) fn groups(&self) -> impl Iterator<Item = usize> + '_ {
-        self.parts.iter().filter_map(|p| if let Part::Group(g) = p { Some(*g) } else { None })
+        self.parts.iter().filter_map(|p| if let RowGroupPart::Group(g) = p { Some(*g) } else { None })
     }
 
     /// The one row group of the source that this is, perhaps with changes; none if there are several, or none at all.
@@ -93,17 +93,17 @@ impl GroupPlan {
 }
 
 /// A row group of the sources.
-struct Group {
+struct SourceRowGroup {
     /// Rows it will have.
     rows: u64,
     touched: bool,
 }
 
-impl Group {
-    fn of(unit: &Unit) -> Vec<Self> {
+impl SourceRowGroup {
+    fn of(unit: &RewriteUnit) -> Vec<Self> {
         let group = |(g, source): (usize, SourceGroup)| {
             let edits = unit.edits.get(&g).filter(|e| !e.is_empty());
-            let removed = edits.map_or(0, Edits::removed);
+            let removed = edits.map_or(0, RowGroupEdits::removed);
             let inserted: u64 = unit.inserts.iter().filter(|i| i.group == Some(g)).map(rows_of).sum();
             Self { rows: source.rows - removed + inserted, touched: edits.is_some() || inserted > 0 }
         };
@@ -111,27 +111,27 @@ impl Group {
     }
 }
 
-fn rows_of(insert: &Insert) -> u64 {
+fn rows_of(insert: &InsertedRows) -> u64 {
     insert.rows.len() as u64
 }
 
 /// The row groups of the new file. Groups that are encoded anyway are put together while they fit into one, and take
 /// small neighbours along, so that deletes and inserts leave no trail of small groups.
-pub(crate) fn plan(unit: &Unit, splice: bool) -> Vec<GroupPlan> {
-    let full = unit.parquet.row_group_rows.map_or_else(|| usual_rows(&unit.sources), |rows| rows as u64);
+pub(crate) fn plan(unit: &RewriteUnit, splice: bool) -> Vec<GroupPlan> {
+    let full = unit.parquet.row_group_rows.map_or_else(|| default_rows(&unit.sources), |rows| rows as u64);
     let inserts = |group: usize| {
         let own = move |i: &usize| unit.inserts[*i].group == Some(group);
-        (0..unit.inserts.len()).filter(own).map(Part::Insert)
+        (0..unit.inserts.len()).filter(own).map(RowGroupPart::Insert)
     };
     let mut plans: Vec<GroupPlan> = Vec::new();
-    for (g, group) in Group::of(unit).into_iter().enumerate() {
-        let parts = std::iter::once(Part::Group(g)).chain(inserts(g)).collect();
+    for (g, group) in SourceRowGroup::of(unit).into_iter().enumerate() {
+        let parts = std::iter::once(RowGroupPart::Group(g)).chain(inserts(g)).collect();
         let joins = unit.small_groups == SmallGroups::Join && group.rows < full / 2;
         let copy = splice && !group.touched && !joins;
         push(&mut plans, GroupPlan { parts, copy, rows: group.rows }, full);
     }
     for (i, insert) in unit.inserts.iter().enumerate().filter(|(_, i)| i.group.is_none()) {
-        push(&mut plans, GroupPlan { parts: vec![Part::Insert(i)], copy: false, rows: rows_of(insert) }, full);
+        push(&mut plans, GroupPlan { parts: vec![RowGroupPart::Insert(i)], copy: false, rows: rows_of(insert) }, full);
     }
     plans
 }
@@ -158,7 +158,7 @@ const USUAL_ROWS: u64 = 262_144;
 
 /// The rows that row groups of these files are filled up to: those of the largest, if there is a file with several. One that
 /// is alone in its file ended with the rows and not at a limit, so it says nothing.
-pub fn usual_rows(sources: &[OpenFile]) -> u64 {
+pub fn default_rows(sources: &[OpenFile]) -> u64 {
     let several = sources.iter().any(|s| s.metadata().metadata().num_row_groups() > 1);
     if several { largest_group(sources) } else { largest_group(sources).max(USUAL_ROWS) }
 }
@@ -170,29 +170,29 @@ pub(crate) fn largest_group(sources: &[OpenFile]) -> u64 {
 }
 
 /// Why the file cannot be spliced.
-fn obstacle(unit: &Unit) -> Option<Reason> {
-    if unit.force == Force::Rewrite {
-        return Some(Reason::Forced);
+fn obstacle(unit: &RewriteUnit) -> Option<NoSpliceReason> {
+    if unit.force == ForcedRewrite::Rewrite {
+        return Some(NoSpliceReason::Forced);
     }
     if !has_columns(unit) {
-        return Some(Reason::OtherColumns);
+        return Some(NoSpliceReason::OtherColumns);
     }
     if has_null_in_required(unit) {
-        return Some(Reason::NullInRequired);
+        return Some(NoSpliceReason::NullInRequired);
     }
     let chunks = || unit.sources.iter().flat_map(|s| s.metadata().metadata().row_groups()).flat_map(|g| g.columns());
     if unit.is_encrypted() {
-        return Some(Reason::Encrypted);
+        return Some(NoSpliceReason::Encrypted);
     }
     let codec = unit.parquet.compression;
     let other_codec = codec.is_some_and(|codec| chunks().any(|c| !same_codec(c.compression(), codec)));
     if other_codec || unit.parquet.row_group_rows.is_some_and(|rows| (rows as u64) < largest_group(&unit.sources)) {
-        return Some(Reason::OtherSettings);
+        return Some(NoSpliceReason::OtherSettings);
     }
     if !unit.sources.iter().all(has_chunks_inside) {
-        return Some(Reason::Damaged);
+        return Some(NoSpliceReason::Damaged);
     }
-    (!unit.sources.iter().all(has_sound_statistics)).then_some(Reason::UnknownWriter)
+    (!unit.sources.iter().all(has_sound_statistics)).then_some(NoSpliceReason::UnknownWriter)
 }
 
 /// Whether all column chunks are where the footer says.
@@ -211,7 +211,7 @@ pub(crate) fn same_codec(a: parquet::basic::Compression, b: parquet::basic::Comp
 }
 
 /// Whether the sources' columns are those of the table, in a form that the encoder would write itself, and the same in all.
-fn has_columns(unit: &Unit) -> bool {
+fn has_columns(unit: &RewriteUnit) -> bool {
     let Some(first) = unit.sources.first() else { return false };
     let (file, wanted) = (first.metadata().schema(), &unit.schema);
     let same = |name: &str, t: &DataType| wanted.field_with_name(name).is_ok_and(|w| w.data_type() == t);
@@ -251,7 +251,7 @@ fn decimal_bytes(precision: u8) -> i32 {
 }
 
 /// Whether what the file holds has the types of the table; a column that it does not have is null in it.
-fn has_types(unit: &Unit) -> bool {
+fn has_types(unit: &RewriteUnit) -> bool {
     let same = |f: &FieldRef| unit.schema.field_with_name(f.name()).is_ok_and(|w| w.data_type() == f.data_type());
     unit.sources.iter().flat_map(|s| s.schema().fields()).all(same)
 }
@@ -270,10 +270,10 @@ fn is_nullable_inside(t: &DataType) -> bool {
     }
 }
 
-fn has_null_in_required(unit: &Unit) -> bool {
+fn has_null_in_required(unit: &RewriteUnit) -> bool {
     let fields = unit.sources.iter().flat_map(|s| s.metadata().schema().fields());
     let required: Vec<&str> = fields.filter(|f| !f.is_nullable()).map(|f| f.name().as_str()).collect();
-    let new = unit.edits.values().flat_map(Edits::new_rows).chain(unit.inserts.iter().map(|i| &i.rows));
+    let new = unit.edits.values().flat_map(RowGroupEdits::new_rows).chain(unit.inserts.iter().map(|i| &i.rows));
     let mut new = new.filter(|_| !required.is_empty());
     new.any(|rows| required.iter().any(|name| rows.has_null(name)))
 }
@@ -301,7 +301,7 @@ mod tests {
     fn plan_of(sizes: &[(u64, bool)], full: u64) -> Vec<(Vec<usize>, bool)> {
         let mut plans = Vec::new();
         for (g, (rows, copy)) in sizes.iter().enumerate() {
-            push(&mut plans, GroupPlan { parts: vec![Part::Group(g)], copy: *copy, rows: *rows }, full);
+            push(&mut plans, GroupPlan { parts: vec![RowGroupPart::Group(g)], copy: *copy, rows: *rows }, full);
         }
         plans.into_iter().map(|p| (p.groups().collect(), p.copy)).collect()
     }

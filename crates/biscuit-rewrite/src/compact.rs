@@ -2,15 +2,15 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{Dataset, OpenFile, ParquetOptions, Snapshot};
+use biscuit_dataset::{Dataset, OpenFile, ParquetOptions, TableVersion};
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::choose::{has_sound_statistics, largest_group, same_codec, usual_rows};
-use crate::replacing::Replacing;
-use crate::{Mode, SmallGroups, SortBy, Unit, Written};
+use crate::choose::{default_rows, has_sound_statistics, largest_group, same_codec};
+use crate::replacing::FileReplacement;
+use crate::{RewriteUnit, RunMode, SmallGroups, SortBy, WrittenUnit};
 
 /// Choices of a compaction.
 #[derive(Debug, Clone)]
@@ -75,8 +75,8 @@ pub struct CompactReport {
 /// # Errors
 /// `MissingColumn` for a column to sort by, or to encrypt, that is not there, `NoFileKeys` for a table with encrypted columns and no keys, `Conflict` if another run was first, and those of the store.
 /// After any of them the table is as it was.
-pub async fn compact(dataset: &Dataset, options: &CompactOptions, mode: Mode) -> Result<CompactReport> {
-    let snapshot = if mode == Mode::DryRun { dataset.view().await? } else { dataset.observe().await? };
+pub async fn compact(dataset: &Dataset, options: &CompactOptions, mode: RunMode) -> Result<CompactReport> {
+    let snapshot = if mode == RunMode::DryRun { dataset.view().await? } else { dataset.observe().await? };
     let head = snapshot.observed.head.clone();
     let done = compact_snapshot(dataset, &snapshot, options, mode).await;
     match done {
@@ -87,9 +87,9 @@ pub async fn compact(dataset: &Dataset, options: &CompactOptions, mode: Mode) ->
 
 async fn compact_snapshot(
     dataset: &Dataset,
-    snapshot: &Snapshot,
+    snapshot: &TableVersion,
     options: &CompactOptions,
-    mode: Mode,
+    mode: RunMode,
 ) -> Result<CompactReport> {
     let files = snapshot.open_files().await?;
     let (snapshot, parquet) = snapshot.clone().for_writing(&options.parquet, &files).await?;
@@ -113,21 +113,21 @@ async fn compact_snapshot(
         return Ok(report);
     }
     report.outcome = "planned";
-    if mode == Mode::DryRun {
+    if mode == RunMode::DryRun {
         return Ok(report);
     }
     let paths: HashSet<&str> = sources().map(|f| f.file.path.as_str()).collect();
     let gone: Vec<&OpenFile> = files.iter().filter(|f| paths.contains(f.file.path.as_str())).collect();
     let rows = sources().map(OpenFile::rows).sum();
     let (replaced, all) = (report.files_replaced, report.rows);
-    let counts = |written: &[Written]| {
+    let counts = |written: &[WrittenUnit]| {
         json!({
             "compacted": {"files_replaced": replaced, "files_written": written.len()},
             "rows": {"before": all, "after": all},
         })
     };
     let (released, state) = (vec![], vec![]);
-    let replacing = Replacing { snapshot, files: &files, gone, released, state, units, rows, report: &counts };
+    let replacing = FileReplacement { snapshot, files: &files, gone, released, state, units, rows, report: &counts };
     let done = replacing.commit(dataset, options.parallelism, options.memory).await?;
     for w in &done.written {
         report.files_written += 1;
@@ -140,7 +140,7 @@ async fn compact_snapshot(
 }
 
 /// The work there is, folder by folder.
-fn units(snapshot: &Snapshot, files: &[OpenFile], options: &CompactOptions) -> Result<Vec<Unit>> {
+fn units(snapshot: &TableVersion, files: &[OpenFile], options: &CompactOptions) -> Result<Vec<RewriteUnit>> {
     let table = snapshot.schema(files)?;
     let in_path = |name: &String| snapshot.partition_columns().iter().any(|(p, _)| p == name);
     let data: Vec<_> = table.fields().iter().filter(|f| !in_path(f.name())).cloned().collect();
@@ -165,7 +165,7 @@ fn units(snapshot: &Snapshot, files: &[OpenFile], options: &CompactOptions) -> R
         };
         for sources in sources {
             let sources = sources.into_iter().cloned().collect();
-            let unit = Unit::of(sources, schema.clone(), folder)
+            let unit = RewriteUnit::of(sources, schema.clone(), folder)
                 .with_small_groups(SmallGroups::Join)
                 .with_sort_by(options.sort_by.clone())
                 .with_parquet(options.parquet.clone())
@@ -199,8 +199,8 @@ fn bins<'a>(files: &[&'a OpenFile], options: &CompactOptions) -> Vec<Vec<&'a Ope
 fn is_as_wanted(file: &OpenFile, parquet: &ParquetOptions) -> bool {
     let groups = file.metadata().metadata().row_groups();
     let codec = |codec| groups.iter().flat_map(|g| g.columns()).all(|c| same_codec(c.compression(), codec));
-    let (largest, usual) = (largest_group(std::slice::from_ref(file)), usual_rows(std::slice::from_ref(file)));
-    let full = parquet.row_group_rows.map_or(usual, |rows| rows as u64);
+    let (largest, defaults) = (largest_group(std::slice::from_ref(file)), default_rows(std::slice::from_ref(file)));
+    let full = parquet.row_group_rows.map_or(defaults, |rows| rows as u64);
     let rows: Vec<u64> = groups.iter().map(|g| u64::try_from(g.num_rows()).unwrap_or(0)).collect();
     let joinable = rows.windows(2).any(|w| w[0] < full / 2 && w[1] < full / 2);
     let encrypted = parquet.encryption.as_ref().is_none_or(|encryption| file.is_encrypted_as(encryption));
@@ -237,10 +237,10 @@ fn follow_one_another(files: &[&OpenFile], column: &str) -> Option<bool> {
         }
         let of = |array: &dyn Array| make_comparator(array, array, SortOptions::default()).ok();
         let (low, high) = (of(&min)?, of(&max)?);
-        let least = (0..min.len()).min_by(|a, b| low(*a, *b))?;
-        let most = (0..max.len()).max_by(|a, b| high(*a, *b))?;
-        mins.push(min.slice(least, 1));
-        maxes.push(max.slice(most, 1));
+        let minimum = (0..min.len()).min_by(|a, b| low(*a, *b))?;
+        let maximum = (0..max.len()).max_by(|a, b| high(*a, *b))?;
+        mins.push(min.slice(minimum, 1));
+        maxes.push(max.slice(maximum, 1));
     }
     let refs = |arrays: &[Arc<dyn Array>]| -> Option<Arc<dyn Array>> {
         concat(&arrays.iter().map(AsRef::as_ref).collect::<Vec<_>>()).ok()

@@ -18,12 +18,12 @@ const LARGEST_FILTER: u64 = (128 << 20) + 64;
 
 /// Besides the chunks: what of a source file is carried into the new one.
 #[derive(Debug)]
-pub(crate) struct Carried {
+pub(crate) struct CarriedMetadata {
     /// The footer with page indexes, if every chunk of the file has an offset index.
     indexes: Option<ParquetMetaData>,
 }
 
-impl Carried {
+impl CarriedMetadata {
     /// Reads the page indexes, if the file has all of them. Some for a part of the chunks are as none: the library would not
     /// write such a file.
     pub(crate) async fn read(file: &OpenFile) -> Result<Self> {

@@ -5,34 +5,34 @@ use std::time::Duration;
 
 use biscuit_core::{Error, Result};
 use biscuit_dataset::engine_error;
-use biscuit_journal::Stager;
+use biscuit_journal::FileStager;
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use tokio::sync::{Notify, oneshot};
 
 /// What all units of a run share.
 #[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) stager: Stager,
+pub(crate) struct UnitResources {
+    pub(crate) stager: FileStager,
     /// The session: its memory pool, and where it spills.
     pub(crate) context: Arc<TaskContext>,
-    pub(crate) cores: Arc<Cores>,
+    pub(crate) cores: Arc<EncodeThreads>,
 }
 
 /// What row groups have to share, whatever file they are of.
 #[derive(Debug)]
-pub(crate) struct Cores {
+pub(crate) struct EncodeThreads {
     number: usize,
     /// What there is to do, for as many threads, which begin with the first of it and end with this. Always the same ones, so that the
     /// system leaves each on a core of its own.
-    work: OnceLock<mpsc::Sender<Work>>,
+    work: OnceLock<mpsc::Sender<EncodeJob>>,
     /// Row groups that hold memory.
     holding: AtomicUsize,
     /// Wakes those that wait for memory.
     freed: Notify,
 }
 
-impl Cores {
+impl EncodeThreads {
     pub(crate) fn new(number: usize) -> Self {
         let number = number.max(1);
         Self { number, work: OnceLock::new(), holding: AtomicUsize::new(0), freed: Notify::new() }
@@ -48,7 +48,7 @@ impl Cores {
         work: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (done, ended) = oneshot::channel();
-        let work: Work = Box::new(move || {
+        let work: EncodeJob = Box::new(move || {
             // Nobody may wait for it any more.
             if !done.is_closed() {
                 drop(done.send(work()));
@@ -60,10 +60,10 @@ impl Cores {
     }
 }
 
-type Work = Box<dyn FnOnce() + Send>;
+type EncodeJob = Box<dyn FnOnce() + Send>;
 
-fn threads(number: usize) -> mpsc::Sender<Work> {
-    let (send, receive) = mpsc::channel::<Work>();
+fn threads(number: usize) -> mpsc::Sender<EncodeJob> {
+    let (send, receive) = mpsc::channel::<EncodeJob>();
     let receive = Arc::new(Mutex::new(receive));
     for _ in 0..number {
         let receive = receive.clone();
@@ -79,12 +79,12 @@ fn threads(number: usize) -> mpsc::Sender<Work> {
 }
 
 /// Memory that a row group holds, given back when it is written.
-pub(crate) struct Held {
+pub(crate) struct ReservedMemory {
     reservation: MemoryReservation,
-    cores: Arc<Cores>,
+    cores: Arc<EncodeThreads>,
 }
 
-impl Drop for Held {
+impl Drop for ReservedMemory {
     fn drop(&mut self) {
         self.reservation.free();
         self.cores.holding.fetch_sub(1, Ordering::SeqCst);
@@ -92,12 +92,12 @@ impl Drop for Held {
     }
 }
 
-impl Shared {
+impl UnitResources {
     /// Waits for memory as long as other row groups have some that they will give back.
     ///
     /// # Errors
     /// `MemoryExhausted` if none has.
-    pub(crate) async fn hold(&self, bytes: usize, name: &str) -> Result<Held> {
+    pub(crate) async fn hold(&self, bytes: usize, name: &str) -> Result<ReservedMemory> {
         let consumer = MemoryConsumer::new(format!("RewriteUnitsExec `{name}`"));
         let reservation = consumer.register(self.context.memory_pool());
         loop {
@@ -105,7 +105,7 @@ impl Shared {
             match reservation.try_grow(bytes) {
                 Ok(()) => {
                     self.cores.holding.fetch_add(1, Ordering::SeqCst);
-                    return Ok(Held { reservation, cores: self.cores.clone() });
+                    return Ok(ReservedMemory { reservation, cores: self.cores.clone() });
                 }
                 Err(e) if self.cores.holding.load(Ordering::SeqCst) == 0 => {
                     return Err(engine_error(&format!("a row group of `{name}`"), e));
@@ -126,7 +126,7 @@ mod tests {
 
     #[tokio::test]
     async fn work_that_panics_is_an_error_and_takes_no_core_away() {
-        let cores = Cores::new(1);
+        let cores = EncodeThreads::new(1);
         let cut_off: Result<()> = cores.on_one(|| panic!("a defect")).await;
         assert_eq!(cut_off.expect_err("it did not end").code(), "Internal");
         assert_eq!(cores.on_one(|| Ok(7)).await.expect("it ended"), 7);

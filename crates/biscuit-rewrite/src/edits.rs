@@ -4,26 +4,26 @@ use biscuit_core::{Error, Result};
 use datafusion::arrow::array::{ArrayRef, AsArray, RecordBatch, UInt64Array};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, UInt64Type};
 
-use crate::apply::Edit;
-use crate::spill::{Rows, Spill};
+use crate::apply::RowEdit;
+use crate::spill::{BufferedRows, SpillFolder};
 
 /// What happens to the rows of one row group: some go, some get other values. Rows are named by their number, counted from 0
 /// through all sources of the unit; none is named twice.
 #[derive(Debug, Clone, Default)]
-pub struct Edits {
+pub struct RowGroupEdits {
     /// Numbers alone.
-    removed: Vec<Rows>,
+    removed: Vec<BufferedRows>,
     /// New rows, with the number of the row that each replaces in the last column.
-    replaced: Vec<Rows>,
+    replaced: Vec<BufferedRows>,
 }
 
 /// Edits by number, ascending, and the new rows that they name.
-pub(crate) type Loaded = (Vec<(u64, Edit)>, Vec<RecordBatch>);
+pub(crate) type LoadedEdits = (Vec<(u64, RowEdit)>, Vec<RecordBatch>);
 
 /// The column of numbers; no column of a table has that name.
 const NUMBER: &str = "\u{0}row";
 
-impl Edits {
+impl RowGroupEdits {
     /// Takes rows away.
     pub fn remove(&mut self, numbers: &[u64]) {
         if !numbers.is_empty() {
@@ -62,8 +62,8 @@ impl Edits {
     ///
     /// # Errors
     /// `SpillFailed`.
-    pub fn spilled(self, spill: &Arc<Spill>) -> Result<Self> {
-        let all = |rows: Vec<Rows>| rows.into_iter().map(|r| r.spilled(spill)).collect::<Result<_>>();
+    pub fn spilled(self, spill: &Arc<SpillFolder>) -> Result<Self> {
+        let all = |rows: Vec<BufferedRows>| rows.into_iter().map(|r| r.spilled(spill)).collect::<Result<_>>();
         Ok(Self { removed: all(self.removed)?, replaced: all(self.replaced)? })
     }
 
@@ -77,25 +77,25 @@ impl Edits {
         self.removed.is_empty() && self.replaced.is_empty()
     }
 
-    pub(crate) fn new_rows(&self) -> impl Iterator<Item = &Rows> {
+    pub(crate) fn new_rows(&self) -> impl Iterator<Item = &BufferedRows> {
         self.replaced.iter()
     }
 
     /// Bytes that they take in memory.
     pub(crate) fn memory(&self) -> usize {
-        self.removed.iter().chain(&self.replaced).map(Rows::memory).sum()
+        self.removed.iter().chain(&self.replaced).map(BufferedRows::memory).sum()
     }
 
     /// The edits by number, ascending, and the new rows that they name.
-    pub(crate) fn load(&self) -> Result<Loaded> {
+    pub(crate) fn load(&self) -> Result<LoadedEdits> {
         let (mut edits, mut batches) = (Vec::new(), Vec::new());
         for rows in &self.removed {
-            edits.extend(numbers(&rows.get()?).iter().map(|n| (*n, Edit::Remove)));
+            edits.extend(numbers(&rows.get()?).iter().map(|n| (*n, RowEdit::Remove)));
         }
         for rows in &self.replaced {
             let rows = rows.get()?;
             let batch = u32::try_from(batches.len()).expect("there are fewer than 2^32 batches");
-            edits.extend(numbers(&rows).iter().zip(0..).map(|(n, row)| (*n, Edit::Replace { batch, row })));
+            edits.extend(numbers(&rows).iter().zip(0..).map(|(n, row)| (*n, RowEdit::Replace { batch, row })));
             let columns: Vec<usize> = (0..rows.num_columns() - 1).collect();
             batches.push(rows.project(&columns).expect("indices come from this batch"));
         }

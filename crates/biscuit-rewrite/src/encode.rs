@@ -21,7 +21,7 @@ use parquet::file::properties::WriterPropertiesPtr;
 use parquet::file::reader::ChunkReader;
 use parquet::file::writer::SerializedRowGroupWriter;
 
-use crate::apply::{Edit, apply};
+use crate::apply::{RowEdit, apply};
 use crate::bloom;
 use crate::group_bytes::GroupBytes;
 use crate::transcode::OwnChunk;
@@ -30,7 +30,7 @@ use crate::transcode::OwnChunk;
 const BATCH: usize = 8192;
 
 /// One row group of the new file, made of rows of the source and new ones.
-pub(crate) struct Encode {
+pub(crate) struct RowGroupEncoder {
     /// What it is made of, in this order.
     pub(crate) parts: Vec<EncodePart>,
     /// The columns of the new file.
@@ -41,8 +41,8 @@ pub(crate) struct Encode {
     pub(crate) sorting: Vec<SortingColumn>,
     /// The bloom filters of the only source group, where they are carried over, to which the new values are added.
     pub(crate) blooms: Vec<Option<Sbbf>>,
-    pub(crate) most_rows: usize,
-    pub(crate) most_bytes: usize,
+    pub(crate) max_rows: usize,
+    pub(crate) max_bytes: usize,
     /// For the codec of each column.
     pub(crate) properties: WriterPropertiesPtr,
 }
@@ -61,24 +61,24 @@ pub(crate) struct EncodeGroup {
     pub(crate) group: usize,
     /// The number of its first row, through all sources.
     pub(crate) first: u64,
-    pub(crate) edits: Vec<(u64, Edit)>,
+    pub(crate) edits: Vec<(u64, RowEdit)>,
     /// The new rows that edits name, in the columns of the new file.
     pub(crate) rows: Vec<RecordBatch>,
     pub(crate) bytes: GroupBytes,
 }
 
 /// The columns of one encoded row group.
-pub(crate) type Chunks = Vec<Chunk>;
+pub(crate) type EncodedRowGroup = Vec<EncodedChunk>;
 
 /// One column of it.
-pub(crate) enum Chunk {
+pub(crate) enum EncodedChunk {
     /// Encoded from values.
     Encoded(Box<ArrowColumnChunk>),
     /// Made from the pages of the source.
     Own(Box<OwnChunk>),
 }
 
-impl Chunk {
+impl EncodedChunk {
     pub(crate) fn close(&self) -> &ColumnCloseResult {
         match self {
             Self::Encoded(chunk) => chunk.close(),
@@ -112,14 +112,14 @@ impl Chunk {
     }
 }
 
-impl Encode {
+impl RowGroupEncoder {
     /// Decodes, changes and encodes, in one pass; more rows or bytes than a row group may have make several. Columns that are made
     /// from pages are there already, by leaf.
-    pub(crate) fn run(mut self, own: Vec<Option<OwnChunk>>) -> Result<Vec<Chunks>> {
+    pub(crate) fn run(mut self, own: Vec<Option<OwnChunk>>) -> Result<Vec<EncodedRowGroup>> {
         let mut done = match self.encoded(&own)? {
             Some(mut rest) => {
                 let leaf = |own: Option<OwnChunk>| match own {
-                    Some(own) => Some(Chunk::Own(Box::new(own))),
+                    Some(own) => Some(EncodedChunk::Own(Box::new(own))),
                     None => rest.next(),
                 };
                 vec![own.into_iter().filter_map(leaf).collect()]
@@ -137,7 +137,7 @@ impl Encode {
         &self,
         rows: impl Iterator<Item = Result<RecordBatch>>,
         memory: &MemoryReservation,
-        full: &mut dyn FnMut(Chunks) -> bool,
+        full: &mut dyn FnMut(EncodedRowGroup) -> bool,
     ) -> Result<()> {
         let mut out = self.out(&[]);
         for rows in rows {
@@ -168,7 +168,7 @@ impl Encode {
     }
 
     /// The columns that are not made from pages, if they make one row group or there are none.
-    fn encoded(&self, own: &[Option<OwnChunk>]) -> Result<Option<std::vec::IntoIter<Chunk>>> {
+    fn encoded(&self, own: &[Option<OwnChunk>]) -> Result<Option<std::vec::IntoIter<EncodedChunk>>> {
         if own.iter().all(Option::is_none) {
             return Ok(None);
         }
@@ -182,7 +182,7 @@ impl Encode {
     }
 
     /// An encoder of all columns but those that are `made` already, by leaf.
-    fn out(&self, made: &[bool]) -> Out<'_> {
+    fn out(&self, made: &[bool]) -> EncodeOutput<'_> {
         let is_made = |leaf: usize| made.get(leaf).is_some_and(|m| *m);
         // Only columns with a single leaf are made from pages.
         let (mut columns, mut leaf) = (Vec::new(), 0);
@@ -193,11 +193,11 @@ impl Encode {
             leaf += leaves(field.data_type());
         }
         let writers = (0..leaf).map(|l| !is_made(l)).collect();
-        Out { job: self, columns, wanted: writers, writers: vec![], rows: 0, done: vec![], held: vec![] }
+        EncodeOutput { job: self, columns, wanted: writers, writers: vec![], rows: 0, done: vec![], held: vec![] }
     }
 
     /// Encodes all columns but those that are `made` already, by leaf.
-    fn encode(&self, made: &[bool]) -> Result<Vec<Chunks>> {
+    fn encode(&self, made: &[bool]) -> Result<Vec<EncodedRowGroup>> {
         let mut out = self.out(made);
         for part in &self.parts {
             match part {
@@ -211,7 +211,7 @@ impl Encode {
         out.finish()
     }
 
-    fn group(&self, group: &EncodeGroup, out: &mut Out<'_>) -> Result<()> {
+    fn group(&self, group: &EncodeGroup, out: &mut EncodeOutput<'_>) -> Result<()> {
         let path = &group.source.file.path;
         let metadata = group.source.metadata().clone();
         check_times(&group.source, group.group, &group.bytes)?;
@@ -243,8 +243,8 @@ impl Encode {
         if base == group.first + rows {
             return Ok(());
         }
-        let why = "its columns do not have the rows that its footer says".to_owned();
-        Err(parquet_error(path, ParquetError::General(why)))
+        let reason = "its columns do not have the rows that its footer says".to_owned();
+        Err(parquet_error(path, ParquetError::General(reason)))
     }
 
     /// The new values: of rows that take the place of others, and of those that are added.
@@ -257,7 +257,7 @@ impl Encode {
     }
 
     /// Values of rows that are gone stay in the filters: they may answer "perhaps" for them, never "no" for one that is there.
-    fn carry_blooms(&mut self, groups: &mut [Chunks]) -> Result<()> {
+    fn carry_blooms(&mut self, groups: &mut [EncodedRowGroup]) -> Result<()> {
         if self.blooms.iter().all(Option::is_none) {
             return Ok(());
         }
@@ -300,19 +300,19 @@ pub(crate) fn leaves(t: &DataType) -> usize {
     }
 }
 
-struct Out<'a> {
-    job: &'a Encode,
+struct EncodeOutput<'a> {
+    job: &'a RowGroupEncoder,
     /// The columns that are encoded, and by leaf whether it is one of theirs.
     columns: Vec<usize>,
     wanted: Vec<bool>,
     writers: Vec<ArrowColumnWriter>,
     rows: usize,
-    done: Vec<Chunks>,
+    done: Vec<EncodedRowGroup>,
     /// Rows of a file that says it is sorted, until all of them are there.
     held: Vec<RecordBatch>,
 }
 
-impl Out<'_> {
+impl EncodeOutput<'_> {
     fn add(&mut self, batch: RecordBatch) -> Result<()> {
         if self.job.sorting.is_empty() {
             return self.write(&batch);
@@ -324,11 +324,11 @@ impl Out<'_> {
     fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         let mut at = 0;
         while at < batch.num_rows() {
-            let part = batch.slice(at, (batch.num_rows() - at).min(self.job.most_rows - self.rows));
+            let part = batch.slice(at, (batch.num_rows() - at).min(self.job.max_rows - self.rows));
             self.encode(&part)?;
             at += part.num_rows();
             let bytes: usize = self.writers.iter().map(ArrowColumnWriter::get_estimated_total_bytes).sum();
-            if self.rows >= self.job.most_rows || bytes >= self.job.most_bytes {
+            if self.rows >= self.job.max_rows || bytes >= self.job.max_bytes {
                 self.close()?;
             }
         }
@@ -360,14 +360,14 @@ impl Out<'_> {
     fn close(&mut self) -> Result<()> {
         if self.rows > 0 {
             let chunks = std::mem::take(&mut self.writers).into_iter();
-            let chunks = chunks.map(|w| w.close().map(|chunk| Chunk::Encoded(Box::new(chunk))));
+            let chunks = chunks.map(|w| w.close().map(|chunk| EncodedChunk::Encoded(Box::new(chunk))));
             self.done.push(chunks.collect::<Result<_, _>>().map_err(|e| parquet_error("the new file", e))?);
             self.rows = 0;
         }
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Vec<Chunks>> {
+    fn finish(mut self) -> Result<Vec<EncodedRowGroup>> {
         if !self.held.is_empty() {
             let rows = sorted(&self.held, &self.job.schema, &self.job.sorting)?;
             self.held.clear();

@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{DataFile, Dataset, OpenFile, ParquetOptions, Snapshot, align, partition_values, refuse_raw};
-use biscuit_journal::Retired;
+use biscuit_dataset::{DataFile, Dataset, OpenFile, ParquetOptions, TableVersion, align, partition_values, refuse_raw};
+use biscuit_journal::FileRef;
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
@@ -11,8 +11,8 @@ use object_store::path::Path;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::replacing::Replacing;
-use crate::{BloomFilters, Mode, Subjects, Unit, Written};
+use crate::replacing::FileReplacement;
+use crate::{BloomFilters, ErasureSubjects, RewriteUnit, RunMode, WrittenUnit};
 
 /// What an erasure did, or would do.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -45,16 +45,16 @@ pub struct EraseReport {
 /// # Errors
 /// `NotFound` if there is no table; `MissingColumn`; `NotText`; `NoFileKeys` for a table with encrypted columns and no keys; `RawLayer` for a table that is only added to; `Conflict` if another run was first; those of the store. After any of them the
 /// table is as it was.
-pub async fn erase(dataset: &Dataset, subjects: &Subjects, mode: Mode) -> Result<EraseReport> {
-    let snapshot = if mode == Mode::DryRun { dataset.view().await? } else { dataset.observe().await? };
-    FoundRows::of(&snapshot, subjects).await?.erase(vec![], mode).await
+pub async fn erase(dataset: &Dataset, subjects: &ErasureSubjects, mode: RunMode) -> Result<EraseReport> {
+    let snapshot = if mode == RunMode::DryRun { dataset.view().await? } else { dataset.observe().await? };
+    SubjectRows::of(&snapshot, subjects).await?.erase(vec![], mode).await
 }
 
 /// The rows of subjects in the files of a table.
 #[derive(Debug)]
-pub struct FoundRows {
+pub struct SubjectRows {
     /// As it is written to.
-    snapshot: Snapshot,
+    snapshot: TableVersion,
     parquet: ParquetOptions,
     /// The columns of the files.
     schema: SchemaRef,
@@ -62,16 +62,16 @@ pub struct FoundRows {
     /// By file, the rows that are theirs, by their numbers from 0.
     numbers: Vec<Vec<u64>>,
     /// Files that were replaced and are still there, with their rows.
-    retained: Vec<(Retired, OpenFile, Vec<u64>)>,
+    retained: Vec<(FileRef, OpenFile, Vec<u64>)>,
 }
 
-impl FoundRows {
+impl SubjectRows {
     /// Looks for the rows of subjects in all files of a snapshot, those that were replaced and stay for slow readers among them. Only that column
     /// is read.
     ///
     /// # Errors
     /// `NotFound` if there is no table, `MissingColumn`, `NotText`, `NoFileKeys`, `RawLayer`, and those of the store.
-    pub async fn of(snapshot: &Snapshot, subjects: &Subjects) -> Result<Self> {
+    pub async fn of(snapshot: &TableVersion, subjects: &ErasureSubjects) -> Result<Self> {
         let (head, files) = (&snapshot.observed.head, &snapshot.observed.files);
         if head.version == 0 && files.is_empty() {
             let message = format!("there is no table at `{}`", snapshot.dataset().location());
@@ -84,7 +84,7 @@ impl FoundRows {
         }
     }
 
-    async fn look(snapshot: &Snapshot, subjects: &Subjects) -> Result<Self> {
+    async fn look(snapshot: &TableVersion, subjects: &ErasureSubjects) -> Result<Self> {
         let files = snapshot.open_files().await?;
         let (snapshot, parquet) = snapshot.clone().for_writing(&ParquetOptions::default(), &files).await?;
         let schema = schema_with(&snapshot, &files, subjects.column())?;
@@ -93,7 +93,7 @@ impl FoundRows {
             found.numbers.push(numbers(file, subjects).await?);
         }
         let (dataset, head) = (found.snapshot.dataset(), &found.snapshot.observed);
-        for listed in &head.held {
+        for listed in &head.retained {
             let file = open_retained(dataset, listed).await?;
             let numbers = numbers(&file, subjects).await?;
             if !numbers.is_empty() {
@@ -111,7 +111,7 @@ impl FoundRows {
     /// The columns of the table, those of folders last.
     ///
     /// # Errors
-    /// Those of [`Snapshot::schema`].
+    /// Those of [`TableVersion::schema`].
     pub fn schema(&self) -> Result<SchemaRef> {
         self.snapshot.schema(&self.files)
     }
@@ -152,7 +152,7 @@ impl FoundRows {
     ///
     /// # Errors
     /// `Conflict` if another run was first; those of the store. After any of them the table is as it was.
-    pub async fn erase(self, state: Vec<(String, Option<Bytes>)>, mode: Mode) -> Result<EraseReport> {
+    pub async fn erase(self, state: Vec<(String, Option<Bytes>)>, mode: RunMode) -> Result<EraseReport> {
         let head = self.snapshot.observed.head.clone();
         let journal = self.snapshot.dataset().journal().clone();
         match self.commit(state, mode).await {
@@ -161,7 +161,7 @@ impl FoundRows {
         }
     }
 
-    async fn commit(&self, state: Vec<(String, Option<Bytes>)>, mode: Mode) -> Result<EraseReport> {
+    async fn commit(&self, state: Vec<(String, Option<Bytes>)>, mode: RunMode) -> Result<EraseReport> {
         let (snapshot, erased) = (&self.snapshot, self.rows());
         let theirs = || self.files.iter().zip(&self.numbers).filter(|(_, numbers)| !numbers.is_empty());
         let mut report = EraseReport {
@@ -174,15 +174,15 @@ impl FoundRows {
             ..EraseReport::default()
         };
         let nothing = erased == 0 && self.retained.is_empty() && state.is_empty();
-        if mode == Mode::DryRun || nothing {
+        if mode == RunMode::DryRun || nothing {
             if !nothing {
                 report.outcome = "planned";
-            } else if mode == Mode::Commit {
+            } else if mode == RunMode::Commit {
                 report.version = sweep(snapshot).await?;
             }
             return Ok(report);
         }
-        let mut released: Vec<&Retired> = self.retained.iter().map(|(listed, ..)| listed).collect();
+        let mut released: Vec<&FileRef> = self.retained.iter().map(|(listed, ..)| listed).collect();
         let (mut units, mut left) = (vec![], 0);
         for (file, numbers) in theirs() {
             let listed = snapshot.observed.file(&file.file.path);
@@ -191,16 +191,18 @@ impl FoundRows {
             if (numbers.len() as u64) < file.rows() {
                 left += file.rows() - numbers.len() as u64;
                 let folder = file.file.path.rsplit_once('/').map_or("", |(folder, _)| folder);
-                let unit = Unit::new(file.clone(), self.schema.clone(), folder).with_parquet(self.parquet.clone());
+                let unit =
+                    RewriteUnit::new(file.clone(), self.schema.clone(), folder).with_parquet(self.parquet.clone());
                 units.push(unit.with_bloom_filters(BloomFilters::Anew).with_removed(numbers));
             }
         }
         let (rows, of, retained) = (report.rows, report.files, report.retained_files);
         let erased = json!({"rows": erased, "files": of, "retained_files": retained});
-        let counts = |_: &[Written]| json!({"erased": erased, "rows": {"before": rows, "after": rows - self.rows()}});
+        let counts =
+            |_: &[WrittenUnit]| json!({"erased": erased, "rows": {"before": rows, "after": rows - self.rows()}});
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let (files, gone) = (self.files.as_slice(), vec![]);
-        let replacing = Replacing { snapshot, files, gone, released, state, units, rows: left, report: &counts };
+        let replacing = FileReplacement { snapshot, files, gone, released, state, units, rows: left, report: &counts };
         let done = replacing.commit(snapshot.dataset(), cores, None).await?;
         report.groups_copied = done.written.iter().map(|w| w.copied).sum();
         report.groups_encoded = done.written.iter().map(|w| w.encoded).sum();
@@ -210,10 +212,10 @@ impl FoundRows {
 }
 
 /// Deletes what dead runs have left, where no commit does so by the way; gives the newest version.
-async fn sweep(snapshot: &Snapshot) -> Result<u64> {
+async fn sweep(snapshot: &TableVersion) -> Result<u64> {
     let (journal, observed) = (snapshot.dataset().journal(), &snapshot.observed);
-    if !observed.ghosts.is_empty() {
-        return Ok(journal.release(observed, &observed.ghosts).await?.version);
+    if !observed.orphan_files.is_empty() {
+        return Ok(journal.release(observed, &observed.orphan_files).await?.version);
     }
     let live = |path: &Path| {
         let relative = path.prefix_match(journal.state_root()).map(|parts| Path::from_iter(parts).to_string());
@@ -231,7 +233,7 @@ async fn sweep(snapshot: &Snapshot) -> Result<u64> {
     Ok(observed.head.version)
 }
 
-async fn open_retained(dataset: &Dataset, listed: &Retired) -> Result<OpenFile> {
+async fn open_retained(dataset: &Dataset, listed: &FileRef) -> Result<OpenFile> {
     let object = format!("{}/{}", dataset.location().path(), listed.path);
     let object =
         Path::parse(object).map_err(|e| Error::data("InvalidPath", format!("`{}`", listed.path)).with_source(e))?;
@@ -255,7 +257,7 @@ fn of_file(
 }
 
 /// The columns of the files, where the table has this one.
-fn schema_with(snapshot: &Snapshot, files: &[OpenFile], column: &str) -> Result<SchemaRef> {
+fn schema_with(snapshot: &TableVersion, files: &[OpenFile], column: &str) -> Result<SchemaRef> {
     let in_path = |name: &String| snapshot.partition_columns().iter().any(|(p, _)| p == name);
     let table = snapshot.schema(files)?;
     let data: Vec<_> = table.fields().iter().filter(|f| !in_path(f.name())).cloned().collect();
@@ -268,7 +270,7 @@ fn schema_with(snapshot: &Snapshot, files: &[OpenFile], column: &str) -> Result<
 }
 
 /// The rows of a file that are theirs, by their numbers from 0. Only that column is read.
-async fn numbers(file: &OpenFile, subjects: &Subjects) -> Result<Vec<u64>> {
+async fn numbers(file: &OpenFile, subjects: &ErasureSubjects) -> Result<Vec<u64>> {
     let (mut theirs, mut at) = (vec![], 0);
     if let Some((_, value)) = file.file.partition.iter().find(|(name, _)| name == subjects.column()) {
         // All rows of a folder have the value that it names.

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use biscuit_core::Result;
 use biscuit_dataset::engine_error;
-use biscuit_journal::{Published, Stager};
+use biscuit_journal::{FileStager, PublishedFile};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array, UInt64Array};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type, UInt64Type};
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -20,8 +20,8 @@ use datafusion::physical_plan::{
 };
 use futures::{StreamExt, TryStreamExt, stream};
 
-use crate::cores::{Cores, Shared};
-use crate::unit::{Unit, Written};
+use crate::cores::{EncodeThreads, UnitResources};
+use crate::unit::{RewriteUnit, WrittenUnit};
 use crate::write::write;
 
 /// The operator that does units of work: its input are rows that name units by number, its output a row for every file that
@@ -31,9 +31,9 @@ use crate::write::write;
 #[derive(Debug)]
 pub struct RewriteUnitsExec {
     input: Arc<dyn ExecutionPlan>,
-    units: Arc<Vec<Arc<Unit>>>,
-    stager: Stager,
-    cores: Arc<Cores>,
+    units: Arc<Vec<Arc<RewriteUnit>>>,
+    stager: FileStager,
+    cores: Arc<EncodeThreads>,
     /// Units that are done, for the progress.
     done: Arc<AtomicUsize>,
     properties: Arc<PlanProperties>,
@@ -41,16 +41,16 @@ pub struct RewriteUnitsExec {
 
 impl RewriteUnitsExec {
     /// Does the `units` that rows of `input` name in their first column, an `UInt32`, on `cores` cores.
-    pub fn new(input: Arc<dyn ExecutionPlan>, units: Vec<Unit>, stager: Stager, cores: usize) -> Self {
+    pub fn new(input: Arc<dyn ExecutionPlan>, units: Vec<RewriteUnit>, stager: FileStager, cores: usize) -> Self {
         let units = Arc::new(units.into_iter().map(Arc::new).collect());
-        Self::with_input(input, units, stager, Arc::new(Cores::new(cores)))
+        Self::with_input(input, units, stager, Arc::new(EncodeThreads::new(cores)))
     }
 
     fn with_input(
         input: Arc<dyn ExecutionPlan>,
-        units: Arc<Vec<Arc<Unit>>>,
-        stager: Stager,
-        cores: Arc<Cores>,
+        units: Arc<Vec<Arc<RewriteUnit>>>,
+        stager: FileStager,
+        cores: Arc<EncodeThreads>,
     ) -> Self {
         let properties = PlanProperties::new(
             EquivalenceProperties::new(written_schema()),
@@ -113,7 +113,7 @@ impl ExecutionPlan for RewriteUnitsExec {
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> EngineResult<SendableRecordBatchStream> {
         let input = self.input.execute(partition, context.clone())?;
-        let shared = Arc::new(Shared { stager: self.stager.clone(), context, cores: self.cores.clone() });
+        let shared = Arc::new(UnitResources { stager: self.stager.clone(), context, cores: self.cores.clone() });
         let (units, done) = (self.units.clone(), self.done.clone());
         let numbers = input.map(|batch| batch.and_then(|b| numbers(&b)));
         let numbers = numbers.map_ok(|n| stream::iter(n).map(EngineResult::Ok)).try_flatten();
@@ -165,10 +165,11 @@ fn written_schema() -> SchemaRef {
     ]))
 }
 
-fn batch_of(written: &[Written]) -> EngineResult<RecordBatch> {
+fn batch_of(written: &[WrittenUnit]) -> EngineResult<RecordBatch> {
     let number =
-        |f: fn(&Written) -> u64| -> ArrayRef { Arc::new(UInt64Array::from_iter_values(written.iter().map(f))) };
-    let text = |f: fn(&Written) -> &str| -> ArrayRef { Arc::new(StringArray::from_iter_values(written.iter().map(f))) };
+        |f: fn(&WrittenUnit) -> u64| -> ArrayRef { Arc::new(UInt64Array::from_iter_values(written.iter().map(f))) };
+    let text =
+        |f: fn(&WrittenUnit) -> &str| -> ArrayRef { Arc::new(StringArray::from_iter_values(written.iter().map(f))) };
     let units = written.iter().map(|w| u32::try_from(w.unit).expect("there are fewer than 2^32 units"));
     let columns = vec![
         Arc::new(UInt32Array::from_iter_values(units)) as ArrayRef,
@@ -183,12 +184,12 @@ fn batch_of(written: &[Written]) -> EngineResult<RecordBatch> {
     Ok(RecordBatch::try_new(written_schema(), columns)?)
 }
 
-fn written_of(batch: &RecordBatch) -> Vec<Written> {
+fn written_of(batch: &RecordBatch) -> Vec<WrittenUnit> {
     let text = |column: usize, row| batch.column(column).as_string::<i32>().value(row).to_owned();
     let number = |column: usize, row| batch.column(column).as_primitive::<UInt64Type>().value(row);
-    let one = |row| Written {
+    let one = |row| WrittenUnit {
         unit: batch.column(0).as_primitive::<UInt32Type>().value(row) as usize,
-        file: Published {
+        file: PublishedFile {
             path: text(1, row),
             staged: text(2, row),
             size: number(3, row),
@@ -207,7 +208,11 @@ fn written_of(batch: &RecordBatch) -> Vec<Written> {
 ///
 /// # Errors
 /// `MemoryExhausted` if the context's memory pool has no room for one row group; those of the source files and of the store.
-pub async fn rewrite_units(units: Vec<Unit>, stager: &Stager, context: Arc<TaskContext>) -> Result<Vec<Written>> {
+pub async fn rewrite_units(
+    units: Vec<RewriteUnit>,
+    stager: &FileStager,
+    context: Arc<TaskContext>,
+) -> Result<Vec<WrittenUnit>> {
     let cores = context.session_config().target_partitions();
     let schema = Arc::new(Schema::new(vec![Field::new("unit", DataType::UInt32, false)]));
     let row = |unit: u32| {
@@ -220,20 +225,20 @@ pub async fn rewrite_units(units: Vec<Unit>, stager: &Stager, context: Arc<TaskC
     let input = MemorySourceConfig::try_new_exec(&partitions, schema.clone(), None).map_err(failed)?;
     let plan = Arc::new(RewriteUnitsExec::new(input, units, stager.clone(), cores));
     let done = collect_partitioned(plan, context).await.map_err(failed)?;
-    let mut written: Vec<Written> = done.iter().flatten().flat_map(written_of).collect();
+    let mut written: Vec<WrittenUnit> = done.iter().flatten().flat_map(written_of).collect();
     written.sort_by(|a, b| (a.unit, &a.file.path).cmp(&(b.unit, &b.file.path)));
     Ok(written)
 }
 
 /// The numbers of the units by partition: the dearest first, each to the partition that has the least to do.
-fn spread(units: &[Unit], partitions: usize) -> Vec<Vec<u32>> {
+fn spread(units: &[RewriteUnit], partitions: usize) -> Vec<Vec<u32>> {
     let mut order: Vec<usize> = (0..units.len()).collect();
     order.sort_by_key(|&i| (std::cmp::Reverse(units[i].cost()), i));
     let mut out = vec![(0_u64, vec![]); partitions.clamp(1, units.len().max(1))];
     for i in order {
-        let least = out.iter_mut().min_by_key(|(cost, _)| *cost).expect("there is a partition");
-        least.0 += units[i].cost().max(1);
-        least.1.push(u32::try_from(i).expect("there are fewer than 2^32 units"));
+        let minimum = out.iter_mut().min_by_key(|(cost, _)| *cost).expect("there is a partition");
+        minimum.0 += units[i].cost().max(1);
+        minimum.1.push(u32::try_from(i).expect("there are fewer than 2^32 units"));
     }
     out.into_iter().map(|(_, numbers)| numbers).collect()
 }

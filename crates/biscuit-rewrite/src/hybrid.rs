@@ -117,8 +117,8 @@ fn push_varint(mut value: u64, out: &mut Vec<u8>) {
 }
 
 /// The bits that a number needs; one at least.
-pub(crate) fn width(most: u32) -> u32 {
-    (32 - most.leading_zeros()).max(1)
+pub(crate) fn width(maximum: u32) -> u32 {
+    (32 - maximum.leading_zeros()).max(1)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use datafusion::arrow::array::{Array, ArrayData, ArrayRef, RecordBatch, RecordBa
 use datafusion::arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 
-use crate::spill::{Spill, damaged, failed};
+use crate::spill::{SpillFolder, damaged, failed};
 
 /// Rows on the disk, of which parts are read by themselves, and parts of many such batches together. Values are written from where they
 /// are, and read into where they are to be, without another form between the two.
@@ -13,8 +13,8 @@ use crate::spill::{Spill, damaged, failed};
 /// A part is one piece of the file. In it each column has three lanes, one behind the other: whether each row has a value, a byte each, if
 /// the column of the batch has nulls; the values of its rows, or the lengths of those that have no fixed width; the bytes of the latter.
 #[derive(Debug)]
-pub(crate) struct Lanes {
-    spill: Arc<Spill>,
+pub(crate) struct ColumnarSpill {
+    spill: Arc<SpillFolder>,
     file: usize,
     schema: SchemaRef,
     /// By column, whether it has nulls.
@@ -26,7 +26,7 @@ pub(crate) struct Lanes {
 
 /// What the values of a type are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
+enum ValueLayout {
     /// So many bytes each.
     Fixed(usize),
     /// A byte each.
@@ -35,27 +35,27 @@ enum Form {
     Bytes,
 }
 
-fn form(t: &DataType) -> Option<Form> {
+fn form(t: &DataType) -> Option<ValueLayout> {
     match t {
-        DataType::Boolean => Some(Form::Boolean),
-        DataType::Utf8 | DataType::Binary => Some(Form::Bytes),
-        t => t.primitive_width().map(Form::Fixed),
+        DataType::Boolean => Some(ValueLayout::Boolean),
+        DataType::Utf8 | DataType::Binary => Some(ValueLayout::Bytes),
+        t => t.primitive_width().map(ValueLayout::Fixed),
     }
 }
 
 /// Bytes from which on what waits is written. They are as few as a core has at hand, since the system is slow with what it has to fetch.
 const AT_HAND: usize = 128 << 10;
 
-impl Lanes {
+impl ColumnarSpill {
     /// Puts rows on the disk, in parts of so many rows, which are all of them; none where a column has a type that has no such form, as
     /// nested ones.
     ///
     /// # Errors
     /// `SpillFailed`.
-    pub(crate) fn write(spill: &Arc<Spill>, rows: &RecordBatch, counts: &[usize]) -> Result<Option<Arc<Self>>> {
-        let columns: Option<Vec<Column>> = rows.columns().iter().map(Column::of).collect();
+    pub(crate) fn write(spill: &Arc<SpillFolder>, rows: &RecordBatch, counts: &[usize]) -> Result<Option<Arc<Self>>> {
+        let columns: Option<Vec<ColumnWriter>> = rows.columns().iter().map(ColumnWriter::of).collect();
         let Some(columns) = columns else { return Ok(None) };
-        let (file, mut at) = spill.room(columns.iter().map(Column::bytes).sum::<usize>() as u64);
+        let (file, mut at) = spill.room(columns.iter().map(ColumnWriter::bytes).sum::<usize>() as u64);
         let (mut parts, mut row, mut waiting) = (Vec::with_capacity(counts.len()), 0, Vec::new());
         for &count in counts {
             parts.push((count, at + waiting.len() as u64));
@@ -84,8 +84,8 @@ impl Lanes {
         let rows = parts.iter().map(|(lanes, part)| lanes.parts[*part].0).sum();
         let nulls = |column: usize| parts.iter().any(|(lanes, _)| lanes.nulls[column]);
         let fields = first.schema.fields().iter().enumerate();
-        let most = parts.iter().map(|(lanes, part)| lanes.bytes(*part)).sum();
-        let columns = fields.map(|(at, field)| Read::new(field.data_type(), rows, nulls(at), most));
+        let maximum = parts.iter().map(|(lanes, part)| lanes.bytes(*part)).sum();
+        let columns = fields.map(|(at, field)| ColumnReader::new(field.data_type(), rows, nulls(at), maximum));
         let mut columns = columns.collect::<Result<Vec<_>>>()?;
         let mut piece = Vec::new();
         for (lanes, part) in parts {
@@ -98,7 +98,7 @@ impl Lanes {
                 column.take(&mut rest, rows, *has_nulls).ok_or_else(damaged)?;
             }
         }
-        let columns = columns.into_iter().map(Read::finish).collect::<Result<_>>()?;
+        let columns = columns.into_iter().map(ColumnReader::finish).collect::<Result<_>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         RecordBatch::try_new_with_options(first.schema.clone(), columns, &options).map_err(failed)
     }
@@ -120,13 +120,13 @@ impl Lanes {
 }
 
 /// A column that is written.
-struct Column {
-    form: Form,
+struct ColumnWriter {
+    form: ValueLayout,
     data: ArrayData,
     valid: Option<BooleanBuffer>,
 }
 
-impl Column {
+impl ColumnWriter {
     fn of(column: &ArrayRef) -> Option<Self> {
         let nulls = column.nulls().filter(|nulls| nulls.null_count() > 0);
         let valid = nulls.map(|nulls| nulls.inner().clone());
@@ -142,9 +142,9 @@ impl Column {
     fn bytes(&self) -> usize {
         let rows = self.data.len();
         let values = match self.form {
-            Form::Fixed(width) => width * rows,
-            Form::Boolean => rows,
-            Form::Bytes => 4 * rows + length(self.offsets()),
+            ValueLayout::Fixed(width) => width * rows,
+            ValueLayout::Boolean => rows,
+            ValueLayout::Bytes => 4 * rows + length(self.offsets()),
         };
         values + if self.valid.is_some() { rows } else { 0 }
     }
@@ -156,12 +156,12 @@ impl Column {
         }
         let (first, buffers) = (self.data.offset() + row, self.data.buffers());
         match self.form {
-            Form::Fixed(width) => out.extend_from_slice(&buffers[0][first * width..(first + count) * width]),
-            Form::Boolean => {
+            ValueLayout::Fixed(width) => out.extend_from_slice(&buffers[0][first * width..(first + count) * width]),
+            ValueLayout::Boolean => {
                 let bits = BooleanBuffer::new(buffers[0].clone(), first, count);
                 out.extend(bits.iter().map(u8::from));
             }
-            Form::Bytes => {
+            ValueLayout::Bytes => {
                 let offsets = &self.offsets()[row..=row + count];
                 let at = out.len();
                 out.resize(at + 4 * count, 0);
@@ -182,8 +182,8 @@ fn length(offsets: &[i32]) -> usize {
 }
 
 /// A column that is read.
-struct Read {
-    form: Form,
+struct ColumnReader {
+    form: ValueLayout,
     data_type: DataType,
     valid: Option<Vec<u8>>,
     /// Values of a fixed width, or the bytes of others.
@@ -192,21 +192,21 @@ struct Read {
     offsets: Vec<i32>,
     /// Rows that there will be, and bytes at the most.
     rows: usize,
-    most: usize,
+    maximum: usize,
 }
 
-impl Read {
-    fn new(t: &DataType, rows: usize, nulls: bool, most: usize) -> Result<Self> {
+impl ColumnReader {
+    fn new(t: &DataType, rows: usize, nulls: bool, maximum: usize) -> Result<Self> {
         let form = form(t).ok_or_else(damaged)?;
         let (width, offsets) = match form {
-            Form::Fixed(width) => (width, vec![]),
-            Form::Boolean => (1, vec![]),
-            Form::Bytes => (0, Vec::with_capacity(rows + 1)),
+            ValueLayout::Fixed(width) => (width, vec![]),
+            ValueLayout::Boolean => (1, vec![]),
+            ValueLayout::Bytes => (0, Vec::with_capacity(rows + 1)),
         };
         let valid = nulls.then(|| Vec::with_capacity(rows));
         let values = Vec::with_capacity(rows * width);
-        let mut column = Self { form, data_type: t.clone(), valid, values, offsets, rows, most };
-        if form == Form::Bytes {
+        let mut column = Self { form, data_type: t.clone(), valid, values, offsets, rows, maximum };
+        if form == ValueLayout::Bytes {
             column.offsets.push(0);
         }
         Ok(column)
@@ -221,9 +221,9 @@ impl Read {
             valid.resize(valid.len() + rows, 1);
         }
         let bytes = match self.form {
-            Form::Fixed(width) => rows * width,
-            Form::Boolean => rows,
-            Form::Bytes => {
+            ValueLayout::Fixed(width) => rows * width,
+            ValueLayout::Boolean => rows,
+            ValueLayout::Bytes => {
                 let before = *self.offsets.last()?;
                 let mut end = before;
                 for length in piece.split_off(..4 * rows)?.as_chunks::<4>().0 {
@@ -235,7 +235,7 @@ impl Read {
         };
         if self.values.capacity() == 0 {
             // As if the others were alike.
-            self.values.reserve((bytes.saturating_mul(self.rows) / rows.max(1)).min(self.most));
+            self.values.reserve((bytes.saturating_mul(self.rows) / rows.max(1)).min(self.maximum));
         }
         self.values.extend_from_slice(piece.split_off(..bytes)?);
         Some(())
@@ -246,9 +246,9 @@ impl Read {
         let nulls = self.valid.map(|valid| NullBuffer::new(bits(&valid)));
         let data = ArrayData::builder(self.data_type).len(self.rows).nulls(nulls).align_buffers(true);
         let data = match self.form {
-            Form::Fixed(_) => data.add_buffer(self.values.into()),
-            Form::Boolean => data.add_buffer(bits(&self.values).into_inner()),
-            Form::Bytes => data.add_buffer(Buffer::from_vec(self.offsets)).add_buffer(self.values.into()),
+            ValueLayout::Fixed(_) => data.add_buffer(self.values.into()),
+            ValueLayout::Boolean => data.add_buffer(bits(&self.values).into_inner()),
+            ValueLayout::Bytes => data.add_buffer(Buffer::from_vec(self.offsets)).add_buffer(self.values.into()),
         };
         Ok(make_array(data.build().map_err(failed)?))
     }
@@ -263,7 +263,7 @@ mod tests {
     use datafusion::arrow::datatypes::Int32Type;
 
     use super::*;
-    use crate::spill::Rows;
+    use crate::spill::BufferedRows;
 
     /// Rows in all types, with nulls in those of which every third is one.
     fn rows(from: i64, nulls: bool) -> RecordBatch {
@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn parts_of_several_batches_are_read_together() {
-        let spill = Spill::new().expect("a disk");
+        let spill = SpillFolder::new().expect("a disk");
         // Slices, too, whose buffers begin elsewhere; some have nulls, and some do not.
         let batches = [rows(0, true), rows(200, false), rows(400, true).slice(7, 50)];
         let parts = [[10, 0, 40], [60, 30, 10], [0, 1, 49]];
@@ -294,9 +294,9 @@ mod tests {
         for part in 0..3 {
             let of = |(batch, parts): (&RecordBatch, &[usize; 3])| batch.slice(parts[..part].iter().sum(), parts[part]);
             let want: Vec<RecordBatch> = batches.iter().zip(&parts).map(of).collect();
-            let rows: Vec<Rows> = written.iter().map(|parts| parts[part].clone()).collect();
+            let rows: Vec<BufferedRows> = written.iter().map(|parts| parts[part].clone()).collect();
             let together = concat_batches(&batches[0].schema(), &want).expect("one batch");
-            assert_eq!(Rows::concat(&rows).expect("they are read"), together);
+            assert_eq!(BufferedRows::concat(&rows).expect("they are read"), together);
             for (rows, want) in rows.iter().zip(&want) {
                 assert_eq!((&rows.get().expect("they are read"), rows.len()), (want, want.num_rows()));
                 assert_eq!(rows.memory() > 0, want.num_rows() > 0);
@@ -307,16 +307,16 @@ mod tests {
 
     #[test]
     fn more_than_is_read_at_a_time_comes_back() {
-        let spill = Spill::new().expect("a disk");
+        let spill = SpillFolder::new().expect("a disk");
         let texts: ArrayRef = Arc::new((0..1000).map(|i| Some("long ".repeat(i))).collect::<StringArray>());
         let rows = RecordBatch::try_from_iter([("text", texts)]).expect("a batch");
         let parts = spill.write_parts(&rows, &[1, 999]).expect("it is written");
-        assert_eq!(Rows::concat(&parts).expect("they are read"), rows);
+        assert_eq!(BufferedRows::concat(&parts).expect("they are read"), rows);
     }
 
     #[test]
     fn what_has_no_lanes_comes_back_as_well() {
-        let spill = Spill::new().expect("a disk");
+        let spill = SpillFolder::new().expect("a disk");
         let lists = ListArray::from_iter_primitive::<Int32Type, _, _>((0..30).map(|i| Some(vec![Some(i); 2])));
         let inner = rows(0, true).slice(0, 30);
         let columns: [(&str, ArrayRef); 2] =
@@ -324,7 +324,7 @@ mod tests {
         let rows = RecordBatch::try_from_iter(columns).expect("a batch");
         let parts = spill.write_parts(&rows, &[10, 20]).expect("it is written");
         assert_eq!(parts[1].get().expect("they are read"), rows.slice(10, 20));
-        assert_eq!(Rows::concat(&parts).expect("they are read"), rows);
-        assert!(Rows::concat(&[]).is_err());
+        assert_eq!(BufferedRows::concat(&parts).expect("they are read"), rows);
+        assert!(BufferedRows::concat(&[]).is_err());
     }
 }

@@ -1,6 +1,6 @@
 /// Whether a run changes anything.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Mode {
+pub enum RunMode {
     /// It commits.
     #[default]
     Commit,

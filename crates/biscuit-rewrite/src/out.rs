@@ -8,15 +8,15 @@ use parquet::column::writer::ColumnCloseResult;
 use parquet::file::reader::ChunkReader;
 use parquet::file::writer::SerializedFileWriter;
 
-use crate::encode::Chunks;
+use crate::encode::EncodedRowGroup;
 use crate::group_bytes::GroupBytes;
-use crate::pages::{Passing, Sink};
-use crate::target::{Ready, Target};
-use crate::unit::Written;
+use crate::pages::{PageBuffer, PageSink};
+use crate::target::{ReadyRowGroup, UnitTarget};
+use crate::unit::WrittenUnit;
 
 /// One file in the making.
 struct OpenOut {
-    writer: SerializedFileWriter<Sink>,
+    writer: SerializedFileWriter<PageSink>,
     stage: StagedWriter,
     rows: u64,
     copied: u64,
@@ -26,31 +26,31 @@ struct OpenOut {
 }
 
 /// Row groups on their way into files, one after the other.
-pub(crate) struct Out {
-    target: Arc<Target>,
+pub(crate) struct FileOutput {
+    target: Arc<UnitTarget>,
     number: usize,
     file: Option<OpenOut>,
-    done: Vec<Written>,
+    done: Vec<WrittenUnit>,
 }
 
-impl Out {
-    pub(crate) fn new(target: Arc<Target>, number: usize) -> Self {
+impl FileOutput {
+    pub(crate) fn new(target: Arc<UnitTarget>, number: usize) -> Self {
         Self { target, number, file: None, done: vec![] }
     }
 
-    pub(crate) async fn append(&mut self, group: Ready) -> Result<()> {
+    pub(crate) async fn append(&mut self, group: ReadyRowGroup) -> Result<()> {
         match group {
-            Ready::Copied(..) if self.target.is_encrypted() => {
+            ReadyRowGroup::Copied(..) if self.target.is_encrypted() => {
                 Err(Error::internal("a row group of an encrypted file would be copied"))
             }
-            Ready::Copied(bytes, closes) => {
+            ReadyRowGroup::Copied(bytes, closes) => {
                 let size = closes.iter().map(|c| c.bytes_written).sum();
                 let mut file = self.open(size).await?;
                 let copied = file.copy(&bytes, closes, &self.target.passing);
                 file.copied += 1;
                 self.store(file, copied).await
             }
-            Ready::Encoded(groups) => {
+            ReadyRowGroup::Encoded(groups) => {
                 for chunks in groups {
                     let size = chunks.iter().map(|c| c.close().bytes_written).sum();
                     let mut file = self.open(size).await?;
@@ -60,7 +60,7 @@ impl Out {
                 }
                 Ok(())
             }
-            Ready::Bound(job) => {
+            ReadyRowGroup::Bound(job) => {
                 let file = self.open(job.estimate()).await?;
                 let factory = file.factory.clone();
                 let factory = factory.ok_or_else(|| Error::internal("a file of clear columns has encrypted ones"))?;
@@ -105,7 +105,7 @@ impl Out {
         file.drain().await?;
         let staged = file.stage.finish().await?;
         let staged = self.target.check(staged, file.rows).await?;
-        self.done.push(Written {
+        self.done.push(WrittenUnit {
             unit: self.number,
             file: staged.entry().clone(),
             copied: file.copied,
@@ -114,7 +114,7 @@ impl Out {
         Ok(())
     }
 
-    pub(crate) async fn finish(mut self) -> Result<Vec<Written>> {
+    pub(crate) async fn finish(mut self) -> Result<Vec<WrittenUnit>> {
         if let Some(file) = self.file.take() {
             self.end(file).await?;
         }
@@ -127,7 +127,7 @@ impl OpenOut {
         &mut self,
         bytes: &GroupBytes,
         closes: Vec<ColumnCloseResult>,
-        passing: &Passing,
+        passing: &PageBuffer,
     ) -> parquet::errors::Result<()> {
         self.rows += closes.first().map_or(0, |c| c.rows_written);
         let mut at = self.writer.bytes_written() as u64;
@@ -141,7 +141,7 @@ impl OpenOut {
         group.close().map(drop)
     }
 
-    fn encode(&mut self, chunks: Chunks, passing: &Passing) -> parquet::errors::Result<()> {
+    fn encode(&mut self, chunks: EncodedRowGroup, passing: &PageBuffer) -> parquet::errors::Result<()> {
         self.rows += chunks.first().map_or(0, |c| c.close().rows_written);
         let mut at = self.writer.bytes_written() as u64;
         let mut group = self.writer.next_row_group()?;

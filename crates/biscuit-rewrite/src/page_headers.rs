@@ -7,7 +7,7 @@ pub(crate) fn offset_index(bytes: &[u8], start: u64, rows: i64, repeated: bool) 
     let (mut at, mut first_row_index) = (0, 0_i64);
     let mut page_locations = Vec::new();
     while at < bytes.len() {
-        let mut input = Input { bytes, at };
+        let mut input = HeaderInput { bytes, at };
         let header = input.page_header()?;
         let end = input.at.checked_add(usize::try_from(header.compressed).ok()?)?;
         if end > bytes.len() {
@@ -42,14 +42,14 @@ struct PageHeader {
     rows: Option<i32>,
 }
 
-struct Input<'a> {
+struct HeaderInput<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
 const STRUCT: u8 = 12;
 
-impl Input<'_> {
+impl HeaderInput<'_> {
     fn page_header(&mut self) -> Option<PageHeader> {
         let (mut header, mut field) = (PageHeader::default(), 0);
         while let Some(kind) = self.field(&mut field)? {

@@ -6,12 +6,12 @@ use bytes::Bytes;
 use parquet::column::page_store::{PageKey, PageStore, PageStoreArgs, PageStoreFactory};
 use parquet::errors::{ParquetError, Result};
 
-/// What is about to be written, in memory that is not to be copied: the Parquet writer writes it to a [`Sink`].
+/// What is about to be written, in memory that is not to be copied: the Parquet writer writes it to a [`PageSink`].
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Passing(Arc<Mutex<Waiting>>);
+pub(crate) struct PageBuffer(Arc<Mutex<PendingPages>>);
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct PendingPages {
     /// Pages, which the writer writes at once.
     pages: VecDeque<Bytes>,
     /// Whole column chunks, which it writes piece by piece, with their places in the file.
@@ -21,10 +21,10 @@ struct Waiting {
 /// Shorter pages the Parquet writer copies into its buffer, so that their own memory never comes to the sink.
 const BUFFERED: usize = 8 * 1024;
 
-impl Passing {
+impl PageBuffer {
     /// No page is about to be written any more.
     fn clear(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Waiting::default();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = PendingPages::default();
     }
 
     fn push(&self, page: Bytes) {
@@ -61,16 +61,16 @@ impl Passing {
 
 /// What the Parquet writer writes to: keeps pages as they are, without copying them, and copies the little that lies between.
 #[derive(Debug, Default)]
-pub(crate) struct Sink {
-    passing: Passing,
+pub(crate) struct PageSink {
+    passing: PageBuffer,
     done: Vec<Bytes>,
     rest: Vec<u8>,
     /// Bytes written so far.
     at: u64,
 }
 
-impl Sink {
-    pub(crate) fn new(passing: Passing) -> Self {
+impl PageSink {
+    pub(crate) fn new(passing: PageBuffer) -> Self {
         Self { passing, ..Self::default() }
     }
 
@@ -88,7 +88,7 @@ impl Sink {
     }
 }
 
-impl Write for Sink {
+impl Write for PageSink {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let length = match self.passing.next_chunk(self.at) {
             // A piece of a chunk, which is put down whole when its last piece comes.
@@ -124,21 +124,21 @@ impl Write for Sink {
 
 /// Keeps the pages of row groups in memory, and says which one is about to be written.
 #[derive(Debug)]
-pub(crate) struct Pages(pub(crate) Passing);
+pub(crate) struct PageKeeper(pub(crate) PageBuffer);
 
-impl PageStoreFactory for Pages {
+impl PageStoreFactory for PageKeeper {
     fn create(&self, _: &PageStoreArgs<'_>) -> Result<Box<dyn PageStore>> {
-        Ok(Box::new(Store { pages: vec![], passing: self.0.clone(), held: 0 }))
+        Ok(Box::new(MemoryPageStore { pages: vec![], passing: self.0.clone(), held: 0 }))
     }
 }
 
-struct Store {
+struct MemoryPageStore {
     pages: Vec<Bytes>,
-    passing: Passing,
+    passing: PageBuffer,
     held: usize,
 }
 
-impl PageStore for Store {
+impl PageStore for MemoryPageStore {
     fn put(&mut self, value: Bytes) -> Result<PageKey> {
         self.held += value.len();
         self.pages.push(value);
@@ -166,8 +166,8 @@ mod tests {
 
     #[test]
     fn pages_are_kept_as_they_are_and_the_rest_is_copied_in_its_place() {
-        let passing = Passing::default();
-        let mut sink = Sink::new(passing.clone());
+        let passing = PageBuffer::default();
+        let mut sink = PageSink::new(passing.clone());
         let (a, b) = (Bytes::from(vec![1; 50]), Bytes::from(vec![2; 50]));
         sink.write_all(b"PAR1").unwrap();
         passing.push(a.clone());

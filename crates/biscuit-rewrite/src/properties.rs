@@ -11,14 +11,14 @@ use parquet::schema::types::ColumnPath;
 
 /// Whether the new file has the columns of the source to the letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Columns {
+pub(crate) enum ColumnFidelity {
     Same,
     Other,
 }
 
 /// What becomes of the bloom filters of encoded row groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Blooms {
+pub(crate) enum BloomFilterPolicy {
     /// They are made while rows are encoded.
     Made,
     /// They are carried over from the source.
@@ -38,7 +38,7 @@ const DESCRIBES_COLUMNS: &[&str] = &[
 
 /// What the sources say of one column.
 #[derive(Default)]
-struct Column {
+struct SourceColumn {
     compression: Option<Compression>,
     dictionary: bool,
     encoding: Option<Encoding>,
@@ -50,15 +50,15 @@ struct Column {
 pub(crate) fn following(
     sources: &[OpenFile],
     options: &ParquetOptions,
-    columns: Columns,
-    blooms: Blooms,
+    columns: ColumnFidelity,
+    blooms: BloomFilterPolicy,
 ) -> WriterPropertiesBuilder {
     let mut builder = options.properties().set_statistics_enabled(EnabledStatistics::Page);
     if options.row_group_rows.is_none() {
-        let rows = usize::try_from(crate::choose::usual_rows(sources)).unwrap_or(usize::MAX);
+        let rows = usize::try_from(crate::choose::default_rows(sources)).unwrap_or(usize::MAX);
         builder = builder.set_max_row_group_row_count(Some(rows));
     }
-    let mut found: BTreeMap<&[String], Column> = BTreeMap::new();
+    let mut found: BTreeMap<&[String], SourceColumn> = BTreeMap::new();
     for chunk in groups(sources).flat_map(|g| g.columns()) {
         let column = found.entry(chunk.column_path().parts()).or_default();
         column.compression = column.compression.or(Some(chunk.compression()));
@@ -73,14 +73,14 @@ pub(crate) fn following(
         }
         builder = builder.set_column_dictionary_enabled(path.clone(), column.dictionary);
         // In other types the encoding may not be possible.
-        if let (false, Columns::Same, Some(encoding)) = (column.dictionary, columns, column.encoding) {
+        if let (false, ColumnFidelity::Same, Some(encoding)) = (column.dictionary, columns, column.encoding) {
             builder = builder.set_column_encoding(path.clone(), encoding);
         }
-        if blooms == Blooms::Made && column.bloom {
+        if blooms == BloomFilterPolicy::Made && column.bloom {
             builder = builder.set_column_bloom_filter_enabled(path, true);
         }
     }
-    if columns == Columns::Same {
+    if columns == ColumnFidelity::Same {
         builder = builder.set_sorting_columns(sorting(sources));
     }
     builder.set_key_value_metadata(key_values(sources, columns))
@@ -91,13 +91,13 @@ fn groups(sources: &[OpenFile]) -> impl Iterator<Item = &RowGroupMetaData> {
 }
 
 /// What all sources say alike.
-fn key_values(sources: &[OpenFile], columns: Columns) -> Option<Vec<KeyValue>> {
+fn key_values(sources: &[OpenFile], columns: ColumnFidelity) -> Option<Vec<KeyValue>> {
     let of = |s: &OpenFile| s.metadata().metadata().file_metadata().key_value_metadata().cloned().unwrap_or_default();
     let (first, others) = sources.split_first()?;
     let others: Vec<Vec<KeyValue>> = others.iter().map(of).collect();
     let mut kept = of(first);
     kept.retain(|kv| others.iter().all(|o| o.contains(kv)));
-    kept.retain(|kv| columns == Columns::Same || !DESCRIBES_COLUMNS.contains(&kv.key.as_str()));
+    kept.retain(|kv| columns == ColumnFidelity::Same || !DESCRIBES_COLUMNS.contains(&kv.key.as_str()));
     // New rows may have lists of other lengths. They are in Parquet's calendar, as are the old rows: those that differ in Spark 2's were refused.
     let fixed_size = sources.iter().any(has_fixed_size_lists);
     kept.retain(|kv| !(fixed_size && kv.key == ARROW_SCHEMA_META_KEY));

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
-use biscuit_journal::Stager;
+use biscuit_journal::FileStager;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
@@ -9,11 +9,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::choose::choose;
-use crate::cores::{Cores, Shared};
+use crate::cores::{EncodeThreads, UnitResources};
 use crate::encode::bytes_of;
-use crate::out::Out;
-use crate::target::{Ready, Target};
-use crate::unit::{Insert, Unit, Written};
+use crate::out::FileOutput;
+use crate::target::{ReadyRowGroup, UnitTarget};
+use crate::unit::{InsertedRows, RewriteUnit, WrittenUnit};
 
 /// Writes new files of a folder while their rows are made: a thread of its own encodes them, and row groups are staged as they
 /// become full. What the row group in the making holds is accounted in the session's memory pool, and where that is used up it
@@ -24,16 +24,16 @@ use crate::unit::{Insert, Unit, Written};
 /// One that is dropped gives up soon; [`stop`](Self::stop) waits until it has.
 #[derive(Debug)]
 pub struct RowsWriter {
-    rows: mpsc::UnboundedSender<Waiting>,
+    rows: mpsc::UnboundedSender<PendingRows>,
     /// For rows that wait.
     room: Arc<Semaphore>,
     memory: MemoryReservation,
-    writing: Writing,
+    writing: WriterTask,
 }
 
 /// Rows that wait to be encoded, and the room that they take meanwhile.
 #[derive(Debug)]
-struct Waiting {
+struct PendingRows {
     rows: RecordBatch,
     _room: OwnedSemaphorePermit,
     _memory: MemoryReservation,
@@ -41,9 +41,9 @@ struct Waiting {
 
 /// Ends with who asked for it.
 #[derive(Debug)]
-struct Writing(JoinHandle<Result<Vec<Written>>>);
+struct WriterTask(JoinHandle<Result<Vec<WrittenUnit>>>);
 
-impl Drop for Writing {
+impl Drop for WriterTask {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -57,12 +57,13 @@ const GATHERED: usize = 4;
 
 impl RowsWriter {
     /// The writer of a unit that has neither sources nor rows yet. Its first rows say which columns are worth a dictionary.
-    pub fn new(unit: Unit, stager: &Stager, context: Arc<TaskContext>) -> Self {
+    pub fn new(unit: RewriteUnit, stager: &FileStager, context: Arc<TaskContext>) -> Self {
         let consumer = MemoryConsumer::new(format!("rows for `{}`", unit.name()));
         let memory = consumer.register(context.memory_pool());
-        let shared = Arc::new(Shared { stager: stager.clone(), context, cores: Arc::new(Cores::new(1)) });
+        let shared =
+            Arc::new(UnitResources { stager: stager.clone(), context, cores: Arc::new(EncodeThreads::new(1)) });
         let (rows, receive) = mpsc::unbounded_channel();
-        let writing = Writing(tokio::spawn(write(unit, shared, receive)));
+        let writing = WriterTask(tokio::spawn(write(unit, shared, receive)));
         Self { rows, room: Arc::new(Semaphore::new(WAITING as usize)), memory, writing }
     }
 
@@ -79,7 +80,7 @@ impl RowsWriter {
             // Until nothing else waits.
             drop(self.room_for(WAITING - own).await?);
         }
-        if self.rows.send(Waiting { rows, _room: room, _memory: memory }).is_ok() {
+        if self.rows.send(PendingRows { rows, _room: room, _memory: memory }).is_ok() {
             return Ok(());
         }
         match self.writing.ended().await {
@@ -97,7 +98,7 @@ impl RowsWriter {
     ///
     /// # Errors
     /// As [`write`](Self::write).
-    pub async fn finish(self) -> Result<Vec<Written>> {
+    pub async fn finish(self) -> Result<Vec<WrittenUnit>> {
         let Self { rows, mut writing, .. } = self;
         drop(rows);
         writing.ended().await
@@ -111,19 +112,19 @@ impl RowsWriter {
     }
 }
 
-impl Writing {
-    async fn ended(&mut self) -> Result<Vec<Written>> {
+impl WriterTask {
+    async fn ended(&mut self) -> Result<Vec<WrittenUnit>> {
         (&mut self.0).await.map_err(|e| Error::internal("a writer was cut off").with_source(e))?
     }
 }
 
-type Receiver = mpsc::UnboundedReceiver<Waiting>;
+type RowReceiver = mpsc::UnboundedReceiver<PendingRows>;
 
-async fn write(mut unit: Unit, shared: Arc<Shared>, mut rows: Receiver) -> Result<Vec<Written>> {
-    let Some(Waiting { rows: first, .. }) = rows.recv().await else { return Ok(vec![]) };
-    unit.inserts = vec![Insert::new(None, first.clone())];
+async fn write(mut unit: RewriteUnit, shared: Arc<UnitResources>, mut rows: RowReceiver) -> Result<Vec<WrittenUnit>> {
+    let Some(PendingRows { rows: first, .. }) = rows.recv().await else { return Ok(vec![]) };
+    unit.inserts = vec![InsertedRows::new(None, first.clone())];
     let choice = choose(&unit);
-    let target = Arc::new(Target::new(Arc::new(unit), shared, choice).await?);
+    let target = Arc::new(UnitTarget::new(Arc::new(unit), shared, choice).await?);
     if target.is_encrypted() {
         return gathered(&target, first, rows).await;
     }
@@ -136,29 +137,29 @@ async fn write(mut unit: Unit, shared: Arc<Shared>, mut rows: Receiver) -> Resul
             std::iter::once(first).chain(std::iter::from_fn(|| rows.blocking_recv().map(|waiting| waiting.rows)));
         encoder.encode_stream(rows, &memory, &mut |chunks| full.blocking_send(chunks).is_ok())
     });
-    let mut out = Out::new(target.clone(), 0);
+    let mut out = FileOutput::new(target.clone(), 0);
     while let Some(chunks) = groups.recv().await {
-        out.append(Ready::Encoded(vec![chunks])).await?;
+        out.append(ReadyRowGroup::Encoded(vec![chunks])).await?;
     }
     encoding.await.map_err(|e| Error::internal("rows were cut off").with_source(e))??;
     out.finish().await
 }
 
 /// Row groups of encrypted files are encoded when their file is open, so that their rows are put together first.
-async fn gathered(target: &Arc<Target>, first: RecordBatch, mut rows: Receiver) -> Result<Vec<Written>> {
+async fn gathered(target: &Arc<UnitTarget>, first: RecordBatch, mut rows: RowReceiver) -> Result<Vec<WrittenUnit>> {
     let consumer = MemoryConsumer::new(format!("RowsWriter `{}`", target.unit.name()));
     let memory = consumer.register(target.shared.context.memory_pool());
-    let (most_rows, most_bytes) = (target.most_rows(), GATHERED * target.unit.parquet.row_group_bytes);
-    let mut out = Out::new(target.clone(), 0);
+    let (max_rows, max_bytes) = (target.max_rows(), GATHERED * target.unit.parquet.row_group_bytes);
+    let mut out = FileOutput::new(target.clone(), 0);
     let (mut group, mut count, mut next) = (vec![], 0, Some(first));
     while let Some(batch) = next {
-        let mut full = memory.try_grow(bytes_of(&batch)).is_err() || memory.size() >= most_bytes;
+        let mut full = memory.try_grow(bytes_of(&batch)).is_err() || memory.size() >= max_bytes;
         let mut at = 0;
         while at < batch.num_rows() {
-            let part = batch.slice(at, (batch.num_rows() - at).min(most_rows - count));
+            let part = batch.slice(at, (batch.num_rows() - at).min(max_rows - count));
             (at, count) = (at + part.num_rows(), count + part.num_rows());
             group.push(target.of_file(&part)?);
-            if full || count >= most_rows {
+            if full || count >= max_rows {
                 out.append(target.encode_rows(std::mem::take(&mut group)).await?).await?;
                 memory.free();
                 (count, full) = (0, false);

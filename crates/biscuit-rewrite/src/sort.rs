@@ -16,17 +16,17 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 
-use crate::cores::Shared;
-use crate::unit::Unit;
+use crate::cores::UnitResources;
+use crate::unit::RewriteUnit;
 
 /// Files that are read one after the other.
 #[derive(Debug)]
-struct Files {
+struct SequentialFiles {
     files: Vec<OpenFile>,
     schema: SchemaRef,
 }
 
-impl PartitionStream for Files {
+impl PartitionStream for SequentialFiles {
     fn schema(&self) -> &SchemaRef {
         &self.schema
     }
@@ -48,8 +48,8 @@ impl PartitionStream for Files {
 /// # Errors
 /// `MissingColumn`, `SortType`; in the stream those of the sources and of the sort.
 pub(crate) fn sorted_groups(
-    unit: &Unit,
-    shared: &Shared,
+    unit: &RewriteUnit,
+    shared: &UnitResources,
     rows: usize,
 ) -> Result<impl Stream<Item = Result<Vec<RecordBatch>>> + use<>> {
     let failed = |e| engine_error("the rows to sort", e);
@@ -68,7 +68,7 @@ pub(crate) fn sorted_groups(
         parts[i % width].push(file.clone());
     }
     let streams = parts.into_iter().map(|files| {
-        let files = Files { files, schema: nullable(&unit.schema) };
+        let files = SequentialFiles { files, schema: nullable(&unit.schema) };
         Arc::new(files) as Arc<dyn PartitionStream>
     });
     let schema = nullable(&unit.schema);

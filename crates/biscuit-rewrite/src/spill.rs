@@ -18,12 +18,12 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::ipc::reader::StreamDecoder;
 use datafusion::arrow::ipc::writer::StreamEncoder;
 
-use crate::lanes::Lanes;
+use crate::lanes::ColumnarSpill;
 
 /// Files on the local disk for rows that memory has no room for, in the folder for temporary files (`TMPDIR`). They have no
 /// names, so that nothing stays behind, however the process ends.
 #[derive(Debug)]
-pub struct Spill {
+pub struct SpillFolder {
     /// As many as may be written at a time: writers of one file wait for one another in the system.
     files: Vec<SpillFile>,
     /// Counts the writes, which go to one file after the other.
@@ -51,7 +51,7 @@ pub(crate) fn failed(e: impl std::error::Error + Send + Sync + 'static) -> Error
     Error::new(ErrorKind::Unavailable, "SpillFailed", message).with_source(e)
 }
 
-impl Spill {
+impl SpillFolder {
     /// An empty one.
     ///
     /// # Errors
@@ -66,26 +66,29 @@ impl Spill {
     ///
     /// # Errors
     /// `SpillFailed`, for a disk that is full among others.
-    pub fn write(self: &Arc<Self>, rows: &RecordBatch) -> Result<Rows> {
+    pub fn write(self: &Arc<Self>, rows: &RecordBatch) -> Result<BufferedRows> {
         let bytes = to_bytes(rows).map_err(failed)?;
         let length = bytes.len() as u64;
         let (file, at) = self.room(length);
         self.file(file).write(&bytes, at)?;
         let nulls = rows.columns().iter().map(|c| c.logical_null_count() > 0).collect();
         let on_disk = OnDisk { spill: self.clone(), file, at, length, schema: rows.schema(), nulls };
-        Ok(Rows { count: rows.num_rows(), held: Held::Disk(Arc::new(on_disk)) })
+        Ok(BufferedRows { count: rows.num_rows(), held: RowsStorage::Disk(Arc::new(on_disk)) })
     }
 
     /// Puts rows on the disk of which parts are read later, each by itself or with others: so many rows each, one behind the other.
     ///
     /// # Errors
     /// As [`write`](Self::write); `Internal` if the parts are not all rows.
-    pub fn write_parts(self: &Arc<Self>, rows: &RecordBatch, parts: &[usize]) -> Result<Vec<Rows>> {
+    pub fn write_parts(self: &Arc<Self>, rows: &RecordBatch, parts: &[usize]) -> Result<Vec<BufferedRows>> {
         if parts.iter().sum::<usize>() != rows.num_rows() {
             return Err(Error::internal("the parts are not all rows"));
         }
-        if let Some(lanes) = Lanes::write(self, rows, parts)? {
-            let part = |(part, rows): (usize, &usize)| Rows { count: *rows, held: Held::Part(lanes.clone(), part) };
+        if let Some(lanes) = ColumnarSpill::write(self, rows, parts)? {
+            let part = |(part, rows): (usize, &usize)| BufferedRows {
+                count: *rows,
+                held: RowsStorage::Part(lanes.clone(), part),
+            };
             return Ok(parts.iter().enumerate().map(part).collect());
         }
         let mut at = 0;
@@ -154,22 +157,22 @@ fn to_bytes(rows: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
 
 /// Rows that wait to be written: in memory, or on the local disk.
 #[derive(Debug, Clone)]
-pub struct Rows {
+pub struct BufferedRows {
     count: usize,
-    held: Held,
+    held: RowsStorage,
 }
 
 #[derive(Debug, Clone)]
-enum Held {
+enum RowsStorage {
     Memory(RecordBatch),
     Disk(Arc<OnDisk>),
     /// A part of rows that are on the disk by column.
-    Part(Arc<Lanes>, usize),
+    Part(Arc<ColumnarSpill>, usize),
 }
 
 #[derive(Debug)]
 struct OnDisk {
-    spill: Arc<Spill>,
+    spill: Arc<SpillFolder>,
     file: usize,
     at: u64,
     length: u64,
@@ -178,13 +181,13 @@ struct OnDisk {
     nulls: Vec<bool>,
 }
 
-impl From<RecordBatch> for Rows {
+impl From<RecordBatch> for BufferedRows {
     fn from(rows: RecordBatch) -> Self {
-        Self { count: rows.num_rows(), held: Held::Memory(rows) }
+        Self { count: rows.num_rows(), held: RowsStorage::Memory(rows) }
     }
 }
 
-impl Rows {
+impl BufferedRows {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.count
@@ -201,9 +204,9 @@ impl Rows {
     /// `SpillFailed`.
     pub fn get(&self) -> Result<RecordBatch> {
         match &self.held {
-            Held::Memory(rows) => Ok(rows.clone()),
-            Held::Disk(at) => at.read(),
-            Held::Part(lanes, part) => Lanes::read(&[(lanes.clone(), *part)]),
+            RowsStorage::Memory(rows) => Ok(rows.clone()),
+            RowsStorage::Disk(at) => at.read(),
+            RowsStorage::Part(lanes, part) => ColumnarSpill::read(&[(lanes.clone(), *part)]),
         }
     }
 
@@ -213,11 +216,11 @@ impl Rows {
     /// `SpillFailed`; `Internal` if their columns differ.
     pub fn concat(all: &[Self]) -> Result<RecordBatch> {
         let part = |rows: &Self| match &rows.held {
-            Held::Part(lanes, part) => Some((lanes.clone(), *part)),
+            RowsStorage::Part(lanes, part) => Some((lanes.clone(), *part)),
             _ => None,
         };
         if let Some(parts) = all.iter().map(part).collect::<Option<Vec<_>>>() {
-            return Lanes::read(&parts);
+            return ColumnarSpill::read(&parts);
         }
         let batches = all.iter().map(Self::get).collect::<Result<Vec<_>>>()?;
         let schema = batches.first().map(RecordBatch::schema).ok_or_else(|| Error::internal("there are no rows"))?;
@@ -227,9 +230,9 @@ impl Rows {
     /// Their columns.
     pub fn schema(&self) -> &SchemaRef {
         match &self.held {
-            Held::Memory(rows) => rows.schema_ref(),
-            Held::Disk(at) => &at.schema,
-            Held::Part(lanes, _) => lanes.schema(),
+            RowsStorage::Memory(rows) => rows.schema_ref(),
+            RowsStorage::Disk(at) => &at.schema,
+            RowsStorage::Part(lanes, _) => lanes.schema(),
         }
     }
 
@@ -237,28 +240,28 @@ impl Rows {
     ///
     /// # Errors
     /// `SpillFailed`.
-    pub fn spilled(self, spill: &Arc<Spill>) -> Result<Self> {
+    pub fn spilled(self, spill: &Arc<SpillFolder>) -> Result<Self> {
         match &self.held {
-            Held::Memory(rows) => spill.write(rows),
-            Held::Disk(_) | Held::Part(..) => Ok(self),
+            RowsStorage::Memory(rows) => spill.write(rows),
+            RowsStorage::Disk(_) | RowsStorage::Part(..) => Ok(self),
         }
     }
 
     /// Bytes that they take in memory.
     pub fn memory(&self) -> usize {
         match &self.held {
-            Held::Memory(rows) => rows.get_array_memory_size(),
-            Held::Disk(at) => usize::try_from(at.length).unwrap_or(usize::MAX),
-            Held::Part(lanes, part) => lanes.bytes(*part),
+            RowsStorage::Memory(rows) => rows.get_array_memory_size(),
+            RowsStorage::Disk(at) => usize::try_from(at.length).unwrap_or(usize::MAX),
+            RowsStorage::Part(lanes, part) => lanes.bytes(*part),
         }
     }
 
     /// Whether a column is null in some of the rows; one that they do not have is.
     pub(crate) fn has_null(&self, column: &str) -> bool {
         match &self.held {
-            Held::Memory(rows) => rows.column_by_name(column).is_none_or(|c| c.logical_null_count() > 0),
-            Held::Disk(at) => at.schema.index_of(column).map_or(true, |i| at.nulls[i]),
-            Held::Part(lanes, _) => lanes.schema().index_of(column).map_or(true, |i| lanes.has_null(i)),
+            RowsStorage::Memory(rows) => rows.column_by_name(column).is_none_or(|c| c.logical_null_count() > 0),
+            RowsStorage::Disk(at) => at.schema.index_of(column).map_or(true, |i| at.nulls[i]),
+            RowsStorage::Part(lanes, _) => lanes.schema().index_of(column).map_or(true, |i| lanes.has_null(i)),
         }
     }
 }
@@ -295,14 +298,14 @@ mod tests {
 
     #[test]
     fn rows_come_back_from_the_disk_in_any_order() {
-        let spill = Spill::new().unwrap();
+        let spill = SpillFolder::new().unwrap();
         let batches = [rows(0, 10), rows(10, 0), rows(20, 1000).slice(5, 100)];
-        let written: Vec<Rows> = batches.iter().map(|b| spill.write(b).unwrap()).collect();
+        let written: Vec<BufferedRows> = batches.iter().map(|b| spill.write(b).unwrap()).collect();
         for (rows, batch) in written.iter().zip(&batches).rev() {
             assert_eq!((&rows.get().unwrap(), rows.len()), (batch, batch.num_rows()));
         }
         assert!(written[0].has_null("name") && !written[0].has_null("id") && written[0].has_null("other"));
         // Of a slice only what it shows is written.
-        assert!(written[2].memory() < Rows::from(batches[2].clone()).memory());
+        assert!(written[2].memory() < BufferedRows::from(batches[2].clone()).memory());
     }
 }

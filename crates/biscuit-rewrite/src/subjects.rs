@@ -7,12 +7,12 @@ use datafusion::arrow::datatypes::DataType;
 
 /// Whose rows are meant: those in which a column, as text, has one of these values.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Subjects {
+pub struct ErasureSubjects {
     column: String,
     values: HashSet<String>,
 }
 
-impl Subjects {
+impl ErasureSubjects {
     /// The rows in which `column` has one of these values.
     pub fn new<V: Into<String>>(column: impl Into<String>, values: impl IntoIterator<Item = V>) -> Self {
         Self { column: column.into(), values: values.into_iter().map(Into::into).collect() }

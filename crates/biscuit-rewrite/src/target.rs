@@ -2,7 +2,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{Encryption, check_staged, conform, parquet_error};
+use biscuit_dataset::{FileEncryption, check_staged, conform, parquet_error};
 use biscuit_journal::StagedFile;
 use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::SchemaRef;
@@ -17,39 +17,39 @@ use parquet::file::properties::{WriterProperties, WriterPropertiesPtr};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::{ColumnPath, SchemaDescriptor, TypePtr};
 
-use crate::choose::{Choice, GroupPlan, Part, Reason};
-use crate::copy::{Carried, blooms};
-use crate::cores::{Held, Shared};
-use crate::edits::Edits;
-use crate::encode::{Chunks, Encode, EncodeGroup, EncodePart};
+use crate::choose::{GroupPlan, NoSpliceReason, RewriteChoice, RowGroupPart};
+use crate::copy::{CarriedMetadata, blooms};
+use crate::cores::{ReservedMemory, UnitResources};
+use crate::edits::RowGroupEdits;
+use crate::encode::{EncodeGroup, EncodePart, EncodedRowGroup, RowGroupEncoder};
 use crate::group_bytes::GroupBytes;
-use crate::pages::{Pages, Passing, Sink};
-use crate::properties::{Blooms, Columns, following, sorting};
-use crate::unit::{BloomFilters, SourceGroup, Unit};
+use crate::pages::{PageBuffer, PageKeeper, PageSink};
+use crate::properties::{BloomFilterPolicy, ColumnFidelity, following, sorting};
+use crate::unit::{BloomFilters, RewriteUnit, SourceGroup};
 
 /// One row group, ready to be written.
-pub(crate) enum Ready {
+pub(crate) enum ReadyRowGroup {
     Copied(GroupBytes, Vec<ColumnCloseResult>),
-    Encoded(Vec<Chunks>),
+    Encoded(Vec<EncodedRowGroup>),
     /// To be encoded when it is known in which file, and as which of its row groups: encrypted pages are bound to these.
-    Bound(Box<Encode>),
+    Bound(Box<RowGroupEncoder>),
 }
 
 /// How the new files of a unit are written.
-pub(crate) struct Target {
-    pub(crate) unit: Arc<Unit>,
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) passing: Passing,
+pub(crate) struct UnitTarget {
+    pub(crate) unit: Arc<RewriteUnit>,
+    pub(crate) shared: Arc<UnitResources>,
+    pub(crate) passing: PageBuffer,
     pub(crate) root: TypePtr,
     pub(crate) properties: WriterPropertiesPtr,
     /// The columns, as they are encoded.
     pub(crate) schema: SchemaRef,
     groups: Vec<SourceGroup>,
     /// By source, what is carried over from it; nothing where nothing is copied.
-    carried: Vec<Carried>,
+    carried: Vec<CarriedMetadata>,
     sorting: Vec<SortingColumn>,
     /// Of files with something encrypted.
-    encryption: Option<Encryption>,
+    encryption: Option<FileEncryption>,
     /// For row groups that carry the bloom filters of their source, and for those that make theirs.
     carrying: Arc<ArrowRowGroupWriterFactory>,
     making: Arc<ArrowRowGroupWriterFactory>,
@@ -59,18 +59,23 @@ fn unfit(e: parquet::errors::ParquetError) -> Error {
     Error::usage("UnsupportedType", format!("these columns make no Parquet file: {e}")).with_source(e)
 }
 
-impl Target {
-    pub(crate) async fn new(unit: Arc<Unit>, shared: Arc<Shared>, choice: Choice) -> Result<Self> {
-        let other = matches!(choice, Choice::Rewrite(Reason::OtherColumns | Reason::NullInRequired | Reason::Sorted));
-        let columns = if other { Columns::Other } else { Columns::Same };
-        let (schema, root) = match unit.sources.first().filter(|_| columns == Columns::Same) {
+impl UnitTarget {
+    pub(crate) async fn new(unit: Arc<RewriteUnit>, shared: Arc<UnitResources>, choice: RewriteChoice) -> Result<Self> {
+        let other = matches!(
+            choice,
+            RewriteChoice::Rewrite(
+                NoSpliceReason::OtherColumns | NoSpliceReason::NullInRequired | NoSpliceReason::Sorted
+            )
+        );
+        let columns = if other { ColumnFidelity::Other } else { ColumnFidelity::Same };
+        let (schema, root) = match unit.sources.first().filter(|_| columns == ColumnFidelity::Same) {
             Some(s) => (s.metadata().schema().clone(), s.metadata().parquet_schema().root_schema_ptr()),
             None => {
                 let converted = ArrowSchemaConverter::new().convert(&unit.schema).map_err(unfit)?;
                 (unit.schema.clone(), converted.root_schema_ptr())
             }
         };
-        let sorting = sorting(&unit.sources).filter(|_| columns == Columns::Same).unwrap_or_default();
+        let sorting = sorting(&unit.sources).filter(|_| columns == ColumnFidelity::Same).unwrap_or_default();
         let claimed = if unit.sort_by.is_empty() { sorting.clone() } else { sort_claim(&unit) };
         let sample = if unit.sources.is_empty() { unit.inserts.first() } else { None };
         let sample = sample.map(|insert| insert.rows.get()).transpose()?;
@@ -86,18 +91,19 @@ impl Target {
             }
             Arc::new(properties.set_sorting_columns((!claimed.is_empty()).then(|| claimed.clone())).build())
         };
-        let passing = Passing::default();
+        let passing = PageBuffer::default();
         let factory = |properties: Arc<WriterProperties>| -> Result<_> {
             // The factory takes schema and properties from a writer; this one writes nothing.
             let writer = SerializedFileWriter::new(std::io::sink(), root.clone(), properties).map_err(unfit)?;
             let factory = ArrowRowGroupWriterFactory::new(&writer, schema.clone());
-            Ok(Arc::new(factory.with_page_store_factory(Arc::new(Pages(passing.clone())))))
+            Ok(Arc::new(factory.with_page_store_factory(Arc::new(PageKeeper(passing.clone())))))
         };
-        let properties = follow(if encryption.is_some() { Blooms::Made } else { Blooms::Carried });
-        let (carrying, making) = (factory(properties.clone())?, factory(follow(Blooms::Made))?);
+        let properties =
+            follow(if encryption.is_some() { BloomFilterPolicy::Made } else { BloomFilterPolicy::Carried });
+        let (carrying, making) = (factory(properties.clone())?, factory(follow(BloomFilterPolicy::Made))?);
         let mut carried = Vec::new();
-        for source in unit.sources.iter().filter(|_| choice == Choice::Splice) {
-            carried.push(Carried::read(source).await?);
+        for source in unit.sources.iter().filter(|_| choice == RewriteChoice::Splice) {
+            carried.push(CarriedMetadata::read(source).await?);
         }
         let groups = unit.groups();
         let made = Self {
@@ -123,7 +129,9 @@ impl Target {
     }
 
     /// The writer of a new file; if something is encrypted in it, with what encodes its row groups.
-    pub(crate) async fn writer(&self) -> Result<(SerializedFileWriter<Sink>, Option<Arc<ArrowRowGroupWriterFactory>>)> {
+    pub(crate) async fn writer(
+        &self,
+    ) -> Result<(SerializedFileWriter<PageSink>, Option<Arc<ArrowRowGroupWriterFactory>>)> {
         let mut properties = self.properties.clone();
         if let Some(encryption) = &self.encryption
             && let Some(keys) = encryption.properties(&SchemaDescriptor::new(self.root.clone())).await?
@@ -131,12 +139,12 @@ impl Target {
             let builder = properties.as_ref().clone().into_builder();
             properties = Arc::new(builder.with_file_encryption_properties(keys).build());
         }
-        let sink = Sink::new(self.passing.clone());
+        let sink = PageSink::new(self.passing.clone());
         let writer = SerializedFileWriter::new(sink, self.root.clone(), properties)
             .map_err(|e| parquet_error("the new file", e))?;
         let factory = self.encryption.as_ref().map(|_| {
             let factory = ArrowRowGroupWriterFactory::new(&writer, self.schema.clone());
-            Arc::new(factory.with_page_store_factory(Arc::new(Pages(self.passing.clone()))))
+            Arc::new(factory.with_page_store_factory(Arc::new(PageKeeper(self.passing.clone()))))
         });
         Ok((writer, factory))
     }
@@ -149,16 +157,16 @@ impl Target {
     /// Encodes a row group of an open file.
     pub(crate) async fn bind(
         &self,
-        mut job: Encode,
+        mut job: RowGroupEncoder,
         factory: Arc<ArrowRowGroupWriterFactory>,
         number: usize,
-    ) -> Result<Vec<Chunks>> {
+    ) -> Result<Vec<EncodedRowGroup>> {
         (job.factory, job.number) = (factory, number);
         self.shared.cores.on_one(move || job.run(vec![])).await
     }
 
     /// Waits for the memory that a row group needs.
-    pub(crate) async fn hold(&self, plan: &GroupPlan) -> Result<Held> {
+    pub(crate) async fn hold(&self, plan: &GroupPlan) -> Result<ReservedMemory> {
         self.shared.hold(self.needs(plan), self.unit.name()).await
     }
 
@@ -169,30 +177,30 @@ impl Target {
         let bytes = |n: i64| usize::try_from(n).unwrap_or(0);
         for part in &plan.parts {
             match part {
-                Part::Group(g) => {
+                RowGroupPart::Group(g) => {
                     let at = self.groups[*g];
                     let group = self.unit.sources[at.source].metadata().metadata().row_group(at.group);
                     compressed += bytes(group.compressed_size());
-                    new += self.unit.edits.get(g).map_or(0, Edits::memory);
+                    new += self.unit.edits.get(g).map_or(0, RowGroupEdits::memory);
                     let largest = group.columns().iter().map(|c| bytes(c.uncompressed_size())).max();
                     column = column.max(largest.unwrap_or(0));
                     batch = batch.max(bytes(group.total_byte_size()) / bytes(group.num_rows()).max(1) * 8192);
                 }
-                Part::Insert(i) => new += self.unit.inserts[*i].rows.memory(),
+                RowGroupPart::Insert(i) => new += self.unit.inserts[*i].rows.memory(),
             }
         }
         if plan.copy { compressed } else { 2 * compressed + 4 * batch + column + new }
     }
 
     /// Copies or encodes a row group.
-    pub(crate) async fn ready(&self, plan: &GroupPlan) -> Result<Ready> {
+    pub(crate) async fn ready(&self, plan: &GroupPlan) -> Result<ReadyRowGroup> {
         if let (true, Some(g)) = (plan.copy, plan.only_group())
             && let Some(carried) = self.carried.get(self.groups[g].source)
         {
             let (source, group) = (&self.unit.sources[self.groups[g].source], self.groups[g].group);
             let bytes = GroupBytes::fetch(source, &[group]).await?;
             if let Some(closes) = carried.copied(source, group, &bytes, blooms(source, group).await?)? {
-                return Ok(Ready::Copied(bytes, closes));
+                return Ok(ReadyRowGroup::Copied(bytes, closes));
             }
         }
         let job = self.job(plan).await?;
@@ -201,9 +209,9 @@ impl Target {
 
     /// Encodes a row group, when cores are free: columns that can be are changed page by page, each on a core of its own, the
     /// others decoded and encoded together.
-    async fn encode(&self, job: Encode) -> Result<Ready> {
+    async fn encode(&self, job: RowGroupEncoder) -> Result<ReadyRowGroup> {
         if self.is_encrypted() {
-            return Ok(Ready::Bound(Box::new(job)));
+            return Ok(ReadyRowGroup::Bound(Box::new(job)));
         }
         let mut own = vec![];
         let job = Arc::new(job);
@@ -218,11 +226,11 @@ impl Target {
             }
         }
         let job = Arc::into_inner(job).ok_or_else(|| Error::internal("a column is still worked on"))?;
-        Ok(Ready::Encoded(self.shared.cores.on_one(move || job.run(own)).await?))
+        Ok(ReadyRowGroup::Encoded(self.shared.cores.on_one(move || job.run(own)).await?))
     }
 
     /// Encodes rows as they are.
-    pub(crate) async fn encode_rows(&self, rows: Vec<RecordBatch>) -> Result<Ready> {
+    pub(crate) async fn encode_rows(&self, rows: Vec<RecordBatch>) -> Result<ReadyRowGroup> {
         let parts = rows.into_iter().map(EncodePart::Rows).collect();
         self.encode(self.job_of(parts, vec![], self.making.clone())).await
     }
@@ -232,13 +240,13 @@ impl Target {
         &self,
         rows: impl Iterator<Item = RecordBatch>,
         memory: &MemoryReservation,
-        full: &mut dyn FnMut(Chunks) -> bool,
+        full: &mut dyn FnMut(EncodedRowGroup) -> bool,
     ) -> Result<()> {
         let rows = rows.map(|rows| self.of_file(&rows));
         self.job_of(vec![], vec![], self.making.clone()).run_stream(rows, memory, full)
     }
 
-    async fn job(&self, plan: &GroupPlan) -> Result<Encode> {
+    async fn job(&self, plan: &GroupPlan) -> Result<RowGroupEncoder> {
         let carries = |at: SourceGroup| {
             let source = &self.unit.sources[at.source];
             // Otherwise values may have another form than that in which the filters hold them.
@@ -249,12 +257,12 @@ impl Target {
         let mut parts = Vec::with_capacity(plan.parts.len());
         for part in &plan.parts {
             parts.push(match part {
-                Part::Insert(i) => EncodePart::Rows(self.of_file(&self.unit.inserts[*i].rows.get()?)?),
-                Part::Group(g) => {
+                RowGroupPart::Insert(i) => EncodePart::Rows(self.of_file(&self.unit.inserts[*i].rows.get()?)?),
+                RowGroupPart::Group(g) => {
                     let at = self.groups[*g];
                     let source = self.unit.sources[at.source].clone();
                     let bytes = GroupBytes::fetch(&source, &[at.group]).await?;
-                    let (edits, new) = self.unit.edits.get(g).map(Edits::load).transpose()?.unwrap_or_default();
+                    let (edits, new) = self.unit.edits.get(g).map(RowGroupEdits::load).transpose()?.unwrap_or_default();
                     let rows = new.iter().map(|rows| self.of_file(rows)).collect::<Result<_>>()?;
                     EncodePart::Group(Box::new(EncodeGroup {
                         source,
@@ -281,18 +289,18 @@ impl Target {
         parts: Vec<EncodePart>,
         blooms: Vec<Option<parquet::bloom_filter::Sbbf>>,
         factory: Arc<ArrowRowGroupWriterFactory>,
-    ) -> Encode {
+    ) -> RowGroupEncoder {
         let largest = usize::try_from(self.unit.max_file_size).unwrap_or(usize::MAX);
-        Encode {
+        RowGroupEncoder {
             parts,
             schema: self.schema.clone(),
             factory,
             number: 0,
             sorting: self.sorting.clone(),
             blooms,
-            most_rows: self.most_rows(),
+            max_rows: self.max_rows(),
             properties: self.properties.clone(),
-            most_bytes: self.unit.parquet.row_group_bytes.min(largest),
+            max_bytes: self.unit.parquet.row_group_bytes.min(largest),
         }
     }
 
@@ -305,13 +313,13 @@ impl Target {
     }
 
     /// The most rows of a row group.
-    pub(crate) fn most_rows(&self) -> usize {
+    pub(crate) fn max_rows(&self) -> usize {
         self.properties.max_row_group_row_count().unwrap_or(usize::MAX)
     }
 }
 
 /// How the files of a unit are encrypted, if they are, and the leaf columns of which nothing may be in the clear.
-fn encryption(unit: &Unit, root: &TypePtr) -> Result<(Option<Encryption>, Vec<ColumnPath>)> {
+fn encryption(unit: &RewriteUnit, root: &TypePtr) -> Result<(Option<FileEncryption>, Vec<ColumnPath>)> {
     let Some(encryption) = unit.encryption()? else { return Ok((None, vec![])) };
     let schema = SchemaDescriptor::new(root.clone());
     let leaves = encryption.leaves(&schema)?;
@@ -337,7 +345,7 @@ fn mostly_distinct(rows: &RecordBatch) -> Vec<String> {
 
 /// What a footer says of the columns that the rows of a unit are sorted by; nothing where columns are nested, since then the
 /// numbers of leaves are not those of columns.
-fn sort_claim(unit: &Unit) -> Vec<SortingColumn> {
+fn sort_claim(unit: &RewriteUnit) -> Vec<SortingColumn> {
     if unit.schema.fields().iter().any(|f| f.data_type().is_nested()) {
         return vec![];
     }

@@ -2,33 +2,33 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{Encryption, OpenFile, ParquetOptions};
-use biscuit_journal::Published;
+use biscuit_dataset::{FileEncryption, OpenFile, ParquetOptions};
+use biscuit_journal::PublishedFile;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 
-use crate::edits::Edits;
-use crate::spill::Rows;
+use crate::edits::RowGroupEdits;
+use crate::spill::BufferedRows;
 
 /// New rows for a file.
 #[derive(Debug, Clone)]
-pub struct Insert {
+pub struct InsertedRows {
     /// The row group at whose end they are put, counted through all sources; behind the last one where there is none.
     pub group: Option<usize>,
     /// The rows, in the columns of the file.
-    pub rows: Rows,
+    pub rows: BufferedRows,
 }
 
-impl Insert {
+impl InsertedRows {
     /// Rows for the end of a row group, or behind the last one.
-    pub fn new(group: Option<usize>, rows: impl Into<Rows>) -> Self {
+    pub fn new(group: Option<usize>, rows: impl Into<BufferedRows>) -> Self {
         Self { group, rows: rows.into() }
     }
 }
 
 /// How a file is written although it could be done otherwise: for tests and for comparisons.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Force {
+pub enum ForcedRewrite {
     /// Nothing is forced.
     #[default]
     No,
@@ -69,13 +69,13 @@ pub struct SortBy {
 /// unit without a source makes a new file.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub struct Unit {
+pub struct RewriteUnit {
     /// The files as they are, whose rows are counted through.
     pub sources: Vec<OpenFile>,
     /// Edits by row group, counted through all sources.
-    pub edits: BTreeMap<usize, Edits>,
+    pub edits: BTreeMap<usize, RowGroupEdits>,
     /// Rows that are added.
-    pub inserts: Vec<Insert>,
+    pub inserts: Vec<InsertedRows>,
     /// The columns of the new file; columns of the path are not among them.
     pub schema: SchemaRef,
     /// The folder of the new file, relative to the table.
@@ -89,12 +89,12 @@ pub struct Unit {
     /// What all rows of the unit are sorted by, in files one after the other. None: they keep their order.
     pub sort_by: Vec<SortBy>,
     /// What is done although it need not be.
-    pub force: Force,
+    pub force: ForcedRewrite,
     /// What becomes of the bloom filters of row groups that change.
     pub bloom_filters: BloomFilters,
 }
 
-impl Unit {
+impl RewriteUnit {
     /// A file that stays as it is, in these columns.
     pub fn new(source: OpenFile, schema: SchemaRef, folder: impl Into<String>) -> Self {
         Self::of(vec![source], schema, folder)
@@ -112,7 +112,7 @@ impl Unit {
             max_file_size: 4 << 30,
             small_groups: SmallGroups::Keep,
             sort_by: vec![],
-            force: Force::No,
+            force: ForcedRewrite::No,
             bloom_filters: BloomFilters::Carried,
         }
     }
@@ -153,7 +153,7 @@ impl Unit {
     }
 
     /// The same unit with edits by row group.
-    pub fn with_edits(mut self, edits: BTreeMap<usize, Edits>) -> Self {
+    pub fn with_edits(mut self, edits: BTreeMap<usize, RowGroupEdits>) -> Self {
         self.edits = edits;
         self
     }
@@ -166,7 +166,7 @@ impl Unit {
     }
 
     /// The same unit with rows that are added.
-    pub fn with_inserts(mut self, inserts: Vec<Insert>) -> Self {
+    pub fn with_inserts(mut self, inserts: Vec<InsertedRows>) -> Self {
         self.inserts = inserts;
         self
     }
@@ -184,7 +184,7 @@ impl Unit {
     }
 
     /// The same unit, done in this way.
-    pub fn with_force(mut self, force: Force) -> Self {
+    pub fn with_force(mut self, force: ForcedRewrite) -> Self {
         self.force = force;
         self
     }
@@ -212,7 +212,7 @@ impl Unit {
     ///
     /// # Errors
     /// `NoFileKeys` if a source is encrypted, and there are no keys.
-    pub(crate) fn encryption(&self) -> Result<Option<Encryption>> {
+    pub(crate) fn encryption(&self) -> Result<Option<FileEncryption>> {
         let mut all = self.parquet.encryption.clone();
         for source in &self.sources {
             if let Some(like) = source.encryption()? {
@@ -224,7 +224,7 @@ impl Unit {
 
     /// Whether something is encrypted in a source, or is to be in the new file.
     pub(crate) fn is_encrypted(&self) -> bool {
-        let wanted = |e: &Encryption| self.schema.fields().iter().any(|f| e.covers(f.name()));
+        let wanted = |e: &FileEncryption| self.schema.fields().iter().any(|f| e.covers(f.name()));
         self.sources.iter().any(OpenFile::has_encrypted) || self.parquet.encryption.as_ref().is_some_and(wanted)
     }
 
@@ -254,11 +254,11 @@ pub(crate) struct SourceGroup {
 /// A file that a unit has staged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Written {
+pub struct WrittenUnit {
     /// The number of the unit.
     pub unit: usize,
     /// What is staged.
-    pub file: Published,
+    pub file: PublishedFile,
     /// Row groups that were copied as they were.
     pub copied: u64,
     /// Row groups that were encoded.

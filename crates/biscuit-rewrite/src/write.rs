@@ -5,31 +5,35 @@ use biscuit_core::{Error, Result};
 use datafusion::execution::memory_pool::MemoryLimit;
 use futures::{Stream, StreamExt, TryStreamExt, poll, stream};
 
-use crate::choose::{Choice, GroupPlan, Reason, choose, plan};
-use crate::cores::{Held, Shared};
-use crate::out::Out;
+use crate::choose::{GroupPlan, NoSpliceReason, RewriteChoice, choose, plan};
+use crate::cores::{ReservedMemory, UnitResources};
+use crate::out::FileOutput;
 use crate::sort::sorted_groups;
-use crate::target::{Ready, Target};
-use crate::unit::Unit;
+use crate::target::{ReadyRowGroup, UnitTarget};
+use crate::unit::RewriteUnit;
 
 /// Writes the new files of a unit: row groups are worked on at the same time and written in their order. What this answers with has all of
 /// them and is yet to be finished; none where the unit stays as it is.
 ///
 /// # Errors
 /// `MemoryExhausted` if not even one row group fits into the budget, those of the sources and of the store.
-pub(crate) async fn write(number: usize, unit: Arc<Unit>, shared: Arc<Shared>) -> Result<Option<Out>> {
+pub(crate) async fn write(
+    number: usize,
+    unit: Arc<RewriteUnit>,
+    shared: Arc<UnitResources>,
+) -> Result<Option<FileOutput>> {
     let choice = choose(&unit);
-    if choice == Choice::Keep {
+    if choice == RewriteChoice::Keep {
         return Ok(None);
     }
-    if choice == Choice::Rewrite(Reason::Damaged) {
+    if choice == RewriteChoice::Rewrite(NoSpliceReason::Damaged) {
         let message =
             format!("`{}` cannot be read as Parquet: a column chunk is not where its footer says", unit.name());
         return Err(Error::data("UnreadableParquet", message));
     }
-    let splice = choice == Choice::Splice;
-    let target = Arc::new(Target::new(unit, shared, choice).await?);
-    let mut out = Out::new(target.clone(), number);
+    let splice = choice == RewriteChoice::Splice;
+    let target = Arc::new(UnitTarget::new(unit, shared, choice).await?);
+    let mut out = FileOutput::new(target.clone(), number);
     if target.unit.sort_by.is_empty() {
         groups(&target, splice, &mut out).await?;
     } else {
@@ -38,7 +42,7 @@ pub(crate) async fn write(number: usize, unit: Arc<Unit>, shared: Arc<Shared>) -
     Ok(Some(out))
 }
 
-async fn groups(target: &Arc<Target>, splice: bool, out: &mut Out) -> Result<()> {
+async fn groups(target: &Arc<UnitTarget>, splice: bool, out: &mut FileOutput) -> Result<()> {
     let plans = plan(&target.unit, splice);
     // Where memory is limited, row groups begin one after the other, so that none waits for memory that one behind it holds. Else those
     // that are encoded need not wait until the ones before them are copied.
@@ -58,7 +62,10 @@ async fn groups(target: &Arc<Target>, splice: bool, out: &mut Out) -> Result<()>
 }
 
 /// Row groups in this order, some of which are worked on at the same time.
-fn ready(target: &Arc<Target>, plans: Vec<GroupPlan>) -> impl Stream<Item = Result<(Ready, Held)>> {
+fn ready(
+    target: &Arc<UnitTarget>,
+    plans: Vec<GroupPlan>,
+) -> impl Stream<Item = Result<(ReadyRowGroup, ReservedMemory)>> {
     let held = stream::iter(plans).then({
         let target = target.clone();
         move |plan| {
@@ -82,8 +89,8 @@ fn ready(target: &Arc<Target>, plans: Vec<GroupPlan>) -> impl Stream<Item = Resu
 }
 
 /// Sorts all rows, within the session's memory and where that ends on its disk, and encodes them a row group at a time.
-async fn sorted(target: &Arc<Target>, out: &mut Out) -> Result<()> {
-    let rows = sorted_groups(&target.unit, &target.shared, target.most_rows())?;
+async fn sorted(target: &Arc<UnitTarget>, out: &mut FileOutput) -> Result<()> {
+    let rows = sorted_groups(&target.unit, &target.shared, target.max_rows())?;
     let jobs = rows.map_ok(|rows| {
         let target = target.clone();
         async move {

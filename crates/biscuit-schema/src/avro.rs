@@ -5,10 +5,10 @@ use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use biscuit_core::{Error, Result, unquoted};
 use serde_json::Value;
 
-use crate::{Column, ColumnType, Contract, check_type_size, too_deep};
+use crate::{ColumnType, Contract, ContractColumn, check_type_size, too_deep};
 
 /// A type of an Avro schema, and whether it may be null.
-type Typed = (DataType, bool);
+type AvroType = (DataType, bool);
 
 impl Contract {
     /// The contract of an Avro schema, which is a record. `doc` becomes the comment, `default` the default, `aliases` the names that a column
@@ -21,13 +21,15 @@ impl Contract {
     /// `TooDeep`, `TooManyColumns`.
     pub fn from_avro(text: &str) -> Result<Self> {
         let schema: Value = serde_json::from_str(text).map_err(|e| match e.to_string() {
-            why if why.starts_with("recursion limit") => Error::usage("TooDeep", too_deep("the Avro schema").message()),
-            why => invalid(&unquoted(&why)).with_source(e),
+            reason if reason.starts_with("recursion limit") => {
+                Error::usage("TooDeep", too_deep("the Avro schema").message())
+            }
+            reason => invalid(&unquoted(&reason)).with_source(e),
         })?;
         if schema["type"] != "record" {
             return Err(invalid("it is no record"));
         }
-        let mut names = Names { known: HashMap::new() };
+        let mut names = AvroNames { known: HashMap::new() };
         let namespace = schema["namespace"].as_str().unwrap_or_default().to_owned();
         let mut columns = Vec::new();
         for field in fields_of(&schema)? {
@@ -36,7 +38,7 @@ impl Contract {
                 "InvalidAvro" => invalid(&format!("field `{name}`: {}", e.message())).with_column(name),
                 code => Error::usage(code, e.message()).with_column(name),
             })?;
-            let mut column = Column { nullable, ..Column::new(name, ColumnType::of_arrow(t)) };
+            let mut column = ContractColumn { nullable, ..ContractColumn::new(name, ColumnType::of_arrow(t)) };
             column.comment = field["doc"].as_str().map(str::to_owned);
             column.reading.default = match &field["default"] {
                 Value::String(text) => Some(text.clone()),
@@ -65,12 +67,12 @@ fn name_of(value: &Value) -> Result<&str> {
 }
 
 /// Named types that were declared so far.
-struct Names {
+struct AvroNames {
     known: HashMap<String, DataType>,
 }
 
-impl Names {
-    fn read(&mut self, schema: &Value, namespace: &str) -> Result<Typed> {
+impl AvroNames {
+    fn read(&mut self, schema: &Value, namespace: &str) -> Result<AvroType> {
         match schema {
             Value::String(name) => Ok((self.simple(name, namespace)?, false)),
             Value::Array(branches) => {
@@ -175,6 +177,6 @@ fn logical(schema: &Value) -> Result<Option<DataType>> {
     }))
 }
 
-fn invalid(why: &str) -> Error {
-    Error::usage("InvalidAvro", format!("this is no Avro schema of a table: {why}"))
+fn invalid(reason: &str) -> Error {
+    Error::usage("InvalidAvro", format!("this is no Avro schema of a table: {reason}"))
 }

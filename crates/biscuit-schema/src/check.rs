@@ -8,7 +8,7 @@ use crate::Contract;
 /// What happens if rows do not comply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Severity {
+pub enum CheckSeverity {
     /// It is counted and said.
     Warn,
     /// The rows are put aside with the reason. Of rows as a whole, it stops the run.
@@ -21,7 +21,7 @@ pub enum Severity {
 /// A value of a check: a number, a truth, or text, which is read as the column's type.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Scalar {
+pub enum CheckValue {
     /// A truth.
     Bool(bool),
     /// A whole number.
@@ -32,7 +32,7 @@ pub enum Scalar {
     Text(String),
 }
 
-impl Scalar {
+impl CheckValue {
     /// The value as text.
     pub fn text(&self) -> String {
         match self {
@@ -44,21 +44,21 @@ impl Scalar {
     }
 }
 
-impl PartialEq for Scalar {
+impl PartialEq for CheckValue {
     fn eq(&self, other: &Self) -> bool {
         self.text() == other.text()
     }
 }
 
-impl Eq for Scalar {}
+impl Eq for CheckValue {}
 
-impl From<&str> for Scalar {
+impl From<&str> for CheckValue {
     fn from(text: &str) -> Self {
         Self::Text(text.to_owned())
     }
 }
 
-impl From<i64> for Scalar {
+impl From<i64> for CheckValue {
     fn from(n: i64) -> Self {
         Self::Int(n)
     }
@@ -68,7 +68,7 @@ impl From<i64> for Scalar {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "rule", rename_all = "kebab-case", deny_unknown_fields)]
 #[non_exhaustive]
-pub enum Rule {
+pub enum CheckRule {
     /// The column is never null.
     NotNull {
         /// The column.
@@ -85,17 +85,17 @@ pub enum Rule {
         column: String,
         /// The least value.
         #[serde(skip_serializing_if = "Option::is_none")]
-        min: Option<Scalar>,
+        min: Option<CheckValue>,
         /// The greatest value.
         #[serde(skip_serializing_if = "Option::is_none")]
-        max: Option<Scalar>,
+        max: Option<CheckValue>,
     },
     /// The values are among these. Nulls comply.
     OneOf {
         /// The column.
         column: String,
         /// The values.
-        values: Vec<Scalar>,
+        values: Vec<CheckValue>,
     },
     /// The texts match a regular expression, somewhere in them unless it is anchored. Nulls comply.
     Pattern {
@@ -124,23 +124,23 @@ pub enum Rule {
 
 /// A rule, and what happens if it is broken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Check {
+pub struct ContractCheck {
     /// The rule.
     #[serde(flatten)]
-    pub rule: Rule,
+    pub rule: CheckRule,
     /// What happens if it is broken. Default: the run stops.
     #[serde(default)]
-    pub severity: Severity,
+    pub severity: CheckSeverity,
 }
 
-impl Check {
+impl ContractCheck {
     /// A check that stops the run.
-    pub fn new(rule: Rule) -> Self {
-        Self { rule, severity: Severity::Fail }
+    pub fn new(rule: CheckRule) -> Self {
+        Self { rule, severity: CheckSeverity::Fail }
     }
 
     /// The same check with another severity.
-    pub fn with_severity(mut self, severity: Severity) -> Self {
+    pub fn with_severity(mut self, severity: CheckSeverity) -> Self {
         self.severity = severity;
         self
     }
@@ -152,14 +152,16 @@ impl Check {
             return wrong(format!("`{name}` is named in a check, but is no column"));
         }
         match &self.rule {
-            Rule::Unique { columns } if columns.is_empty() => wrong("a check of uniqueness names no column".to_owned()),
-            Rule::Range { column, min: None, max: None } => wrong(format!("the range of `{column}` has no bound")),
-            Rule::Rows { min: None, max: None } => wrong("a check of the number of rows has no bound".to_owned()),
-            Rule::Pattern { column, pattern } => match regex::Regex::new(pattern) {
+            CheckRule::Unique { columns } if columns.is_empty() => {
+                wrong("a check of uniqueness names no column".to_owned())
+            }
+            CheckRule::Range { column, min: None, max: None } => wrong(format!("the range of `{column}` has no bound")),
+            CheckRule::Rows { min: None, max: None } => wrong("a check of the number of rows has no bound".to_owned()),
+            CheckRule::Pattern { column, pattern } => match regex::Regex::new(pattern) {
                 Ok(_) => Ok(()),
                 Err(e) => wrong(format!("the pattern of `{column}` is none: {}", unquoted(&e.to_string()))),
             },
-            Rule::Fresh { within, .. } => self::within(within).map(drop),
+            CheckRule::Fresh { within, .. } => self::within(within).map(drop),
             _ => Ok(()),
         }
     }
@@ -169,7 +171,7 @@ pub(crate) fn within(text: &str) -> Result<Duration> {
     parse_duration(text)
 }
 
-impl Rule {
+impl CheckRule {
     /// The columns it is about.
     pub fn columns(&self) -> Vec<&str> {
         match self {

@@ -5,7 +5,7 @@ use serde_yaml_ng::Value as Yaml;
 use crate::{Contract, TablePlace};
 
 /// A table that a template declares.
-struct Declared {
+struct DeclaredTable {
     logical: String,
     name: Option<String>,
     input: Value,
@@ -22,14 +22,14 @@ impl Contract {
         let declared = tables(template)?;
         let of_name = declared.iter().find(|d| d.name.as_deref() == Some(table));
         let Some(found) = of_name.or_else(|| declared.iter().find(|d| d.logical == table)) else {
-            let said: Vec<String> = declared
+            let message: Vec<String> = declared
                 .iter()
                 .map(|d| match &d.name {
                     Some(name) => format!("`{name}`"),
                     None => format!("one whose name is put together, by its logical id `{}`", d.logical),
                 })
                 .collect();
-            let there = if said.is_empty() { "no table of Glue at all".to_owned() } else { said.join(", ") };
+            let there = if message.is_empty() { "no table of Glue at all".to_owned() } else { message.join(", ") };
             return Err(Error::usage("UnknownTable", format!("the template has no table `{table}`; it has {there}")));
         };
         Self::from_glue(&found.input)
@@ -55,7 +55,7 @@ impl Contract {
     }
 }
 
-fn tables(template: &str) -> Result<Vec<Declared>> {
+fn tables(template: &str) -> Result<Vec<DeclaredTable>> {
     let yaml: Yaml =
         serde_yaml_ng::from_str(template).map_err(|e| invalid(&unquoted(&e.to_string())).with_source(e))?;
     let Value::Object(resources) = plain(&yaml)["Resources"].take() else {
@@ -68,7 +68,7 @@ fn tables(template: &str) -> Result<Vec<Declared>> {
         if let Some(database) = resource["Properties"]["DatabaseName"].as_str() {
             input["DatabaseName"] = json!(database);
         }
-        Declared { logical, name, input }
+        DeclaredTable { logical, name, input }
     });
     Ok(declared.collect())
 }
@@ -101,6 +101,6 @@ fn plain(yaml: &Yaml) -> Value {
     }
 }
 
-fn invalid(why: &str) -> Error {
-    Error::usage("InvalidTemplate", format!("this is no CloudFormation template: {why}"))
+fn invalid(reason: &str) -> Error {
+    Error::usage("InvalidTemplate", format!("this is no CloudFormation template: {reason}"))
 }

@@ -8,10 +8,10 @@ use arrow::error::ArrowError;
 use biscuit_core::{Error, Result};
 use serde::Serialize;
 
-use crate::contract::Column;
+use crate::contract::ContractColumn;
 use crate::convert::{convert, convert_whole, place};
-use crate::fault::Fault;
-use crate::reading::{Extra, OnError};
+use crate::fault::ValueFault;
+use crate::reading::{ExtraColumns, OnError};
 use crate::{ColumnType, Contract, check_names, plain_type, type_name, written_type};
 
 /// Brings rows to the columns of a contract: by name, also within structs, and with every loss counted.
@@ -46,7 +46,7 @@ pub struct Coercion {
 
 /// Rows of a contract.
 #[derive(Debug, Clone)]
-pub struct Coerced {
+pub struct CoercedRows {
     /// The rows, without those that were refused.
     pub batch: RecordBatch,
     /// Which of the input's rows they are; `None` if all of them are.
@@ -71,7 +71,7 @@ pub struct RefusedRow {
 }
 
 impl RefusedRow {
-    fn new(row: usize, column: &Column, fault: Fault) -> Self {
+    fn new(row: usize, column: &ContractColumn, fault: ValueFault) -> Self {
         let message = said(column, fault).into();
         Self { row, column: column.name.clone(), code: fault.code(), message }
     }
@@ -84,7 +84,7 @@ impl RefusedRow {
 
 /// What became of the values of a column.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Losses {
+pub struct ColumnLosses {
     /// Values that became null, by code.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub nulled: BTreeMap<&'static str, u64>,
@@ -99,7 +99,7 @@ pub struct Losses {
     pub defaulted: u64,
 }
 
-impl Losses {
+impl ColumnLosses {
     /// Adds those of other values.
     pub fn add(&mut self, other: &Self) {
         other.nulled.iter().for_each(|(code, n)| *self.nulled.entry(code).or_default() += n);
@@ -121,7 +121,7 @@ pub struct CoercionReport {
     /// Rows that were refused.
     pub refused: u64,
     /// Columns of which something was lost or filled in.
-    pub columns: BTreeMap<String, Losses>,
+    pub columns: BTreeMap<String, ColumnLosses>,
     /// Columns, and fields of structs, that the contract does not have and that were left out.
     pub dropped: BTreeSet<String>,
     /// Columns, and fields of structs, that the input does not have.
@@ -174,7 +174,7 @@ pub struct CoercedColumn {
 ///
 /// # Errors
 /// `NoCoercion` for a type that cannot become the column's, `ColumnCase` for fields of structs that differ only in letter case.
-pub fn coerce_column(column: &Column, array: &ArrayRef) -> Result<CoercedColumn> {
+pub fn coerce_column(column: &ContractColumn, array: &ArrayRef) -> Result<CoercedColumn> {
     let made = convert_whole(&column.name, array, column.column_type.arrow(), &column.reading)?;
     let mut refused: Vec<RefusedRow> = Vec::new();
     for (row, fault) in made.faults {
@@ -193,12 +193,12 @@ pub fn coerce_column(column: &Column, array: &ArrayRef) -> Result<CoercedColumn>
 ///
 /// # Errors
 /// `InvalidContract` if it is not of the column's type, `TooLarge`.
-pub fn default_values(column: &Column, rows: usize) -> Result<Option<ArrayRef>> {
+pub fn default_values(column: &ContractColumn, rows: usize) -> Result<Option<ArrayRef>> {
     default_value(column)?.map(|value| repeat(&value, rows)).transpose()
 }
 
 /// The default of a column, as an array of one value of its type.
-fn default_value(column: &Column) -> Result<Option<ArrayRef>> {
+fn default_value(column: &ContractColumn) -> Result<Option<ArrayRef>> {
     let Some(text) = &column.reading.default else { return Ok(None) };
     let one: ArrayRef = Arc::new(StringArray::from(vec![text.as_str()]));
     let made = convert(&column.name, &one, column.column_type.arrow(), &column.reading)?;
@@ -251,9 +251,9 @@ impl Coercion {
     /// Of a column whose values stop the run: `Unparseable`, `Overflow`, `PrecisionLoss`, `BadDate`, `BadTime`, `BadEpoch`, `NotABoolean`,
     /// `NotANumber`, `NullNotAllowed`, with file and row; `NoCoercion` for a type that cannot become the column's; `MissingColumn` for one that
     /// cannot be null and has no default; `ExtraColumns` if these are refused; `ColumnCase`, `DuplicateColumn`.
-    pub fn coerce(&self, batch: &RecordBatch, file: &str, first: u64) -> Result<Coerced> {
+    pub fn coerce(&self, batch: &RecordBatch, file: &str, first: u64) -> Result<CoercedRows> {
         check_names(batch.schema_ref(), &format!("`{file}`"))?;
-        let mut work = Work {
+        let mut work = CoercionState {
             file,
             first,
             used: vec![false; batch.num_columns()],
@@ -267,7 +267,7 @@ impl Coercion {
             arrays.push(array);
         }
         self.extra(batch, &mut work, &mut fields, &mut arrays)?;
-        let Work { refused, mut report, .. } = work;
+        let CoercionState { refused, mut report, .. } = work;
         report.refused = refused.len() as u64;
         for (column, fault) in refused.values() {
             let losses = report.columns.entry(column.name.clone()).or_default();
@@ -277,15 +277,15 @@ impl Coercion {
             .then(|| BooleanArray::from((0..batch.num_rows()).map(|i| !refused.contains_key(&i)).collect::<Vec<_>>()));
         let batch = assemble(fields, arrays, batch.num_rows(), kept.as_ref())?;
         let refused = refused.into_iter().map(|(row, (column, fault))| RefusedRow::new(row, column, fault)).collect();
-        Ok(Coerced { batch, kept, refused, report })
+        Ok(CoercedRows { batch, kept, refused, report })
     }
 
     fn column<'a>(
         &self,
         batch: &RecordBatch,
-        column: &'a Column,
+        column: &'a ContractColumn,
         default: Option<&ArrayRef>,
-        work: &mut Work<'a>,
+        work: &mut CoercionState<'a>,
     ) -> Result<ArrayRef> {
         let t = column.column_type.arrow();
         let Some(at) = self.find(batch.schema_ref(), column, work)? else {
@@ -327,14 +327,14 @@ impl Coercion {
             for row in (0..array.len()).filter(|row| array.is_null(*row)) {
                 // What became null is no better than what was.
                 let policy = if policy == OnError::Null { OnError::Fail } else { policy };
-                work.fault(column, row, Fault::NullNotAllowed, policy)?;
+                work.fault(column, row, ValueFault::NullNotAllowed, policy)?;
             }
         }
         Ok(array)
     }
 
     /// The place of a column in the input, by its name or one that it had.
-    fn find(&self, schema: &Schema, column: &Column, work: &mut Work<'_>) -> Result<Option<usize>> {
+    fn find(&self, schema: &Schema, column: &ContractColumn, work: &mut CoercionState<'_>) -> Result<Option<usize>> {
         for name in std::iter::once(&column.name).chain(&column.reading.renamed_from) {
             let found = place(schema.fields().iter(), name, name).map_err(|e| e.in_file(work.file))?;
             if let Some(at) = found.filter(|at| !work.used[*at]) {
@@ -352,7 +352,7 @@ impl Coercion {
     fn extra(
         &self,
         batch: &RecordBatch,
-        work: &mut Work<'_>,
+        work: &mut CoercionState<'_>,
         fields: &mut Vec<Arc<Field>>,
         arrays: &mut Vec<ArrayRef>,
     ) -> Result<()> {
@@ -361,12 +361,12 @@ impl Coercion {
             let field = batch.schema_ref().field(at).clone();
             match self.contract.extra {
                 _ if self.kept.contains(&field.name().to_ascii_lowercase()) => {}
-                Extra::Keep => {}
-                Extra::Drop => {
+                ExtraColumns::Keep => {}
+                ExtraColumns::Drop => {
                     work.report.dropped.insert(field.name().clone());
                     continue;
                 }
-                Extra::Refuse => {
+                ExtraColumns::Refuse => {
                     refused.push(format!("`{}`", field.name()));
                     continue;
                 }
@@ -375,7 +375,7 @@ impl Coercion {
             let made = match written == plain_type(field.data_type()) {
                 true => batch.column(at).clone(),
                 false => {
-                    let own = Column::new(field.name(), ColumnType::of_arrow(written));
+                    let own = ContractColumn::new(field.name(), ColumnType::of_arrow(written));
                     let made = coerce_column(&own, batch.column(at)).map_err(|e| e.in_file(work.file))?;
                     if let Some(refused) = made.refused.first() {
                         return Err(refused.error().at(work.file, work.first + refused.row as u64));
@@ -395,20 +395,20 @@ impl Coercion {
 }
 
 /// A batch on its way.
-struct Work<'a> {
+struct CoercionState<'a> {
     file: &'a str,
     first: u64,
     used: Vec<bool>,
-    refused: BTreeMap<usize, (&'a Column, Fault)>,
+    refused: BTreeMap<usize, (&'a ContractColumn, ValueFault)>,
     report: CoercionReport,
 }
 
-impl<'a> Work<'a> {
-    fn losses(&mut self, column: &str) -> &mut Losses {
+impl<'a> CoercionState<'a> {
+    fn losses(&mut self, column: &str) -> &mut ColumnLosses {
         self.report.columns.entry(column.to_owned()).or_default()
     }
 
-    fn fault(&mut self, column: &'a Column, row: usize, fault: Fault, policy: OnError) -> Result<()> {
+    fn fault(&mut self, column: &'a ContractColumn, row: usize, fault: ValueFault, policy: OnError) -> Result<()> {
         match policy {
             OnError::Fail => {
                 let e = Error::data(fault.code(), said(column, fault)).with_column(&column.name);
@@ -426,7 +426,7 @@ impl<'a> Work<'a> {
     }
 }
 
-fn said(column: &Column, fault: Fault) -> String {
+fn said(column: &ContractColumn, fault: ValueFault) -> String {
     let t = column.column_type.arrow();
     let t = type_name(t).unwrap_or_else(|| t.to_string());
     format!("a value of column `{}` ({t}) {}", column.name, fault.reason())

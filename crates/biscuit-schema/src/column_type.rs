@@ -3,11 +3,11 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use biscuit_core::{Error, Result};
 
-use crate::limits::{Parsed, short};
+use crate::limits::{ParseDepth, short};
 
 /// What a type name says beyond its Arrow type: how a change stream that follows the database's types writes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Wire {
+pub enum WireType {
     /// The Arrow type says it all.
     Plain,
     /// A time or timestamp of so many digits below the second.
@@ -24,7 +24,7 @@ pub enum Wire {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ColumnType {
     arrow: DataType,
-    wire: Wire,
+    wire: WireType,
 }
 
 impl ColumnType {
@@ -34,7 +34,7 @@ impl ColumnType {
     /// # Errors
     /// `UnknownType`, naming what was not understood; `TooDeep`, `TooManyColumns`.
     pub fn parse(text: &str) -> Result<Self> {
-        let mut p = Parser { text, at: 0, parsed: Parsed::default() };
+        let mut p = TypeParser { text, at: 0, parsed: ParseDepth::default() };
         let parsed = p.column_type()?;
         p.space();
         if p.at != text.len() { Err(p.unknown()) } else { Ok(parsed) }
@@ -42,16 +42,16 @@ impl ColumnType {
 
     /// The type of columns that are stored as this Arrow type.
     pub fn of_arrow(arrow: DataType) -> Self {
-        Self { arrow, wire: Wire::Plain }
+        Self { arrow, wire: WireType::Plain }
     }
 
     /// A name that [`parse`](Self::parse) reads back as this type; none for Arrow types that have no name.
     pub fn name(&self) -> Option<String> {
         match (self.wire, type_name(&self.arrow)) {
-            (Wire::VariableDecimal, _) => Some("numeric".to_owned()),
-            (Wire::Bits(n), _) => Some(format!("bit({n})")),
-            (Wire::Interval, _) => Some("interval".to_owned()),
-            (Wire::Digits(digits), Some(name)) if self.arrow != DataType::Utf8 => {
+            (WireType::VariableDecimal, _) => Some("numeric".to_owned()),
+            (WireType::Bits(n), _) => Some(format!("bit({n})")),
+            (WireType::Interval, _) => Some("interval".to_owned()),
+            (WireType::Digits(digits), Some(name)) if self.arrow != DataType::Utf8 => {
                 let name = name.split('(').next().unwrap_or(&name).to_owned();
                 Some(if digits == 6 { name } else { format!("{name}({digits})") })
             }
@@ -65,18 +65,18 @@ impl ColumnType {
     }
 
     /// What its name says about the wire.
-    pub fn wire(&self) -> Wire {
+    pub fn wire(&self) -> WireType {
         self.wire
     }
 }
 
-struct Parser<'a> {
+struct TypeParser<'a> {
     text: &'a str,
     at: usize,
-    parsed: Parsed,
+    parsed: ParseDepth,
 }
 
-impl<'a> Parser<'a> {
+impl<'a> TypeParser<'a> {
     fn unknown(&self) -> Error {
         let (text, rest) = (short(self.text), short(&self.text[self.at..]));
         Error::usage("UnknownType", format!("`{text}` is not a type that is known here, from `{rest}` on"))
@@ -152,7 +152,7 @@ impl<'a> Parser<'a> {
             self.expect("]")?;
             self.parsed.down()?;
             lists += 1;
-            t = ColumnType { arrow: list(t.arrow), wire: Wire::Plain };
+            t = ColumnType { arrow: list(t.arrow), wire: WireType::Plain };
         }
         (0..=lists).for_each(|_| self.parsed.up());
         Ok(t)
@@ -161,7 +161,7 @@ impl<'a> Parser<'a> {
     fn simple(&mut self) -> Result<ColumnType> {
         let start = self.at;
         let word = self.word().to_ascii_lowercase();
-        let plain = |arrow| Ok(ColumnType { arrow, wire: Wire::Plain });
+        let plain = |arrow| Ok(ColumnType { arrow, wire: WireType::Plain });
         match word.as_str() {
             "boolean" | "bool" => plain(DataType::Boolean),
             "tinyint" => plain(DataType::Int8),
@@ -187,7 +187,7 @@ impl<'a> Parser<'a> {
             "bit" => self.bits(),
             "date" => plain(DataType::Date32),
             "time" | "timestamp" | "timestamptz" => self.time(&word),
-            "interval" => Ok(ColumnType { arrow: DataType::Int64, wire: Wire::Interval }),
+            "interval" => Ok(ColumnType { arrow: DataType::Int64, wire: WireType::Interval }),
             "array" | "struct" | "map" => self.nested(&word),
             _ => {
                 self.at = start;
@@ -198,10 +198,10 @@ impl<'a> Parser<'a> {
 
     fn decimal(&mut self) -> Result<ColumnType> {
         match self.digits()? {
-            (None, _) => Ok(ColumnType { arrow: DataType::Utf8, wire: Wire::VariableDecimal }),
+            (None, _) => Ok(ColumnType { arrow: DataType::Utf8, wire: WireType::VariableDecimal }),
             (Some(p @ 1..=38), s) if s.unwrap_or(0).abs() <= 38 => {
                 let arrow = DataType::Decimal128(p as u8, s.unwrap_or(0) as i8);
-                Ok(ColumnType { arrow, wire: Wire::Plain })
+                Ok(ColumnType { arrow, wire: WireType::Plain })
             }
             _ => Err(self.unknown()),
         }
@@ -218,8 +218,8 @@ impl<'a> Parser<'a> {
         };
         match bits {
             0 => Err(self.unknown()),
-            1 => Ok(ColumnType { arrow: DataType::Boolean, wire: Wire::Plain }),
-            n => Ok(ColumnType { arrow: DataType::Utf8, wire: Wire::Bits(n) }),
+            1 => Ok(ColumnType { arrow: DataType::Boolean, wire: WireType::Plain }),
+            n => Ok(ColumnType { arrow: DataType::Utf8, wire: WireType::Bits(n) }),
         }
     }
 
@@ -235,7 +235,7 @@ impl<'a> Parser<'a> {
             ("time", true) => DataType::Utf8,
             (_, zoned) => DataType::Timestamp(unit, zoned.then(|| "UTC".into())),
         };
-        Ok(ColumnType { arrow, wire: Wire::Digits(digits) })
+        Ok(ColumnType { arrow, wire: WireType::Digits(digits) })
     }
 
     fn nested(&mut self, word: &str) -> Result<ColumnType> {
@@ -264,7 +264,7 @@ impl<'a> Parser<'a> {
             }
         };
         self.expect(">")?;
-        Ok(ColumnType { arrow, wire: Wire::Plain })
+        Ok(ColumnType { arrow, wire: WireType::Plain })
     }
 }
 
@@ -378,8 +378,8 @@ mod tests {
     #[test]
     fn the_wire_is_what_the_name_says() {
         let wire = |t| ColumnType::parse(t).unwrap().wire();
-        assert_eq!(wire("timestamp(3)"), Wire::Digits(3));
-        assert_eq!(wire("numeric"), Wire::VariableDecimal);
-        assert_eq!(wire("bit(3)"), Wire::Bits(3));
+        assert_eq!(wire("timestamp(3)"), WireType::Digits(3));
+        assert_eq!(wire("numeric"), WireType::VariableDecimal);
+        assert_eq!(wire("bit(3)"), WireType::Bits(3));
     }
 }

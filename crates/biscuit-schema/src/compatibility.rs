@@ -4,13 +4,13 @@ use arrow::datatypes::DataType;
 use biscuit_core::{Error, Result};
 use serde::Serialize;
 
-use crate::{Column, Contract, common_type, type_name};
+use crate::{Contract, ContractColumn, common_type, type_name};
 
 /// One difference between two versions of a contract.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "change", rename_all = "kebab-case")]
 #[non_exhaustive]
-pub enum Difference {
+pub enum ContractDifference {
     /// A column is new.
     Added {
         /// The column.
@@ -73,7 +73,7 @@ pub enum Difference {
     },
 }
 
-impl Difference {
+impl ContractDifference {
     /// Whether who reads by the new contract can read rows of the old one.
     pub fn is_backward(&self) -> bool {
         !matches!(
@@ -96,7 +96,7 @@ impl Difference {
     }
 }
 
-impl fmt::Display for Difference {
+impl fmt::Display for ContractDifference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |names: &[String]| if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
         match self {
@@ -117,7 +117,7 @@ impl fmt::Display for Difference {
 }
 
 /// What two versions of a contract differ in, from the old one to the new one.
-pub fn differences(old: &Contract, new: &Contract) -> Vec<Difference> {
+pub fn differences(old: &Contract, new: &Contract) -> Vec<ContractDifference> {
     let mut found = Vec::new();
     let mut matched: Vec<(usize, usize)> = Vec::new();
     for (at, column) in new.columns.iter().enumerate() {
@@ -125,28 +125,28 @@ pub fn differences(old: &Contract, new: &Contract) -> Vec<Difference> {
         let own = was(&column.name);
         let former = || column.reading.renamed_from.iter().filter(|n| new.column(n).is_none()).find_map(|n| was(n));
         let Some(before) = own.or_else(former) else {
-            found.push(Difference::Added { column: column.name.clone(), required: is_required(column) });
+            found.push(ContractDifference::Added { column: column.name.clone(), required: is_required(column) });
             continue;
         };
         matched.push((before, at));
         let before = &old.columns[before];
         if before.name != column.name {
-            found.push(Difference::Renamed { from: before.name.clone(), to: column.name.clone() });
+            found.push(ContractDifference::Renamed { from: before.name.clone(), to: column.name.clone() });
         }
         found.extend(of_type(before, column));
         match (before.nullable, column.nullable) {
-            (false, true) => found.push(Difference::Loosened { column: column.name.clone() }),
-            (true, false) => found.push(Difference::Tightened { column: column.name.clone() }),
+            (false, true) => found.push(ContractDifference::Loosened { column: column.name.clone() }),
+            (true, false) => found.push(ContractDifference::Tightened { column: column.name.clone() }),
             _ => {}
         }
     }
     for (at, column) in old.columns.iter().enumerate() {
         if matched.iter().all(|(before, _)| *before != at) {
-            found.push(Difference::Removed { column: column.name.clone(), required: is_required(column) });
+            found.push(ContractDifference::Removed { column: column.name.clone(), required: is_required(column) });
         }
     }
     if !matched.is_sorted() {
-        found.push(Difference::Reordered);
+        found.push(ContractDifference::Reordered);
     }
     let others = [
         ("key", &old.key, &new.key),
@@ -154,7 +154,7 @@ pub fn differences(old: &Contract, new: &Contract) -> Vec<Difference> {
         ("grain", &old.grain, &new.grain),
         ("partition_by", &old.partition_by, &new.partition_by),
     ];
-    let other = |(what, from, to): (&'static str, &Vec<String>, &Vec<String>)| Difference::Other {
+    let other = |(what, from, to): (&'static str, &Vec<String>, &Vec<String>)| ContractDifference::Other {
         what,
         from: from.clone(),
         to: to.clone(),
@@ -163,11 +163,11 @@ pub fn differences(old: &Contract, new: &Contract) -> Vec<Difference> {
     found
 }
 
-fn is_required(column: &Column) -> bool {
+fn is_required(column: &ContractColumn) -> bool {
     !column.nullable && column.reading.default.is_none()
 }
 
-fn of_type(old: &Column, new: &Column) -> Option<Difference> {
+fn of_type(old: &ContractColumn, new: &ContractColumn) -> Option<ContractDifference> {
     let (a, b) = (old.column_type.arrow(), new.column_type.arrow());
     if a == b {
         return None;
@@ -176,7 +176,11 @@ fn of_type(old: &Column, new: &Column) -> Option<Difference> {
     let (column, from, to) = (new.name.clone(), name(a), name(b));
     // Nullability of nested fields is not part of a type here.
     let widened = common_type(a, b).is_some_and(|common| name(&common) == to);
-    Some(if widened { Difference::Widened { column, from, to } } else { Difference::Narrowed { column, from, to } })
+    Some(if widened {
+        ContractDifference::Widened { column, from, to }
+    } else {
+        ContractDifference::Narrowed { column, from, to }
+    })
 }
 
 /// Which readers two versions of a contract have to leave able to read.
@@ -193,8 +197,8 @@ pub enum Compatibility {
 
 impl Compatibility {
     /// The differences that break it.
-    pub fn broken_by<'a>(self, differences: &'a [Difference]) -> Vec<&'a Difference> {
-        let breaks = |d: &&'a Difference| match self {
+    pub fn broken_by<'a>(self, differences: &'a [ContractDifference]) -> Vec<&'a ContractDifference> {
+        let breaks = |d: &&'a ContractDifference| match self {
             Self::Backward => !d.is_backward(),
             Self::Forward => !d.is_forward(),
             Self::Full => !d.is_backward() || !d.is_forward(),
@@ -207,10 +211,11 @@ impl Compatibility {
 ///
 /// # Errors
 /// `IncompatibleContract`, naming every difference that old rows, or what is known by their key, do not survive.
-pub fn check_evolution(old: &Contract, new: &Contract) -> Result<Vec<Difference>> {
+pub fn check_evolution(old: &Contract, new: &Contract) -> Result<Vec<ContractDifference>> {
     let found = differences(old, new);
-    let refused =
-        |d: &&Difference| !d.is_backward() || matches!(d, Difference::Removed { .. } | Difference::Renamed { .. });
+    let refused = |d: &&ContractDifference| {
+        !d.is_backward() || matches!(d, ContractDifference::Removed { .. } | ContractDifference::Renamed { .. })
+    };
     let broken: Vec<String> = found.iter().filter(refused).map(ToString::to_string).collect();
     if broken.is_empty() {
         return Ok(found);
@@ -267,7 +272,7 @@ mod tests {
         let old = contract("id bigint, mail string");
         let mut new = contract("id bigint, email string");
         new.columns[1].reading.renamed_from = vec!["mail".into()];
-        assert_eq!(differences(&old, &new), [Difference::Renamed { from: "mail".into(), to: "email".into() }]);
+        assert_eq!(differences(&old, &new), [ContractDifference::Renamed { from: "mail".into(), to: "email".into() }]);
         new.key = vec!["id".into()];
         let e = check_evolution(&old, &new).unwrap_err();
         assert_eq!(e.message(), "`mail` is called `email`; key changes from nothing to id");

@@ -11,28 +11,28 @@ use regex::Regex;
 use serde::Serialize;
 use twox_hash::XxHash64;
 
-use crate::check::{Check, Rule, Scalar, Severity, within};
+use crate::check::{CheckRule, CheckSeverity, CheckValue, ContractCheck, within};
 use crate::coerce::RefusedRow;
 use crate::convert::convert;
 use crate::{Contract, column_index};
 
 /// Looks whether rows comply with a contract, before anything of them is written: batch by batch, and then as a whole.
 #[derive(Debug)]
-pub struct Compliance {
-    checks: Vec<Running>,
+pub struct ContractCompliance {
+    checks: Vec<RunningCheck>,
     rows: u64,
     now: Instant,
 }
 
 /// What a check has found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub struct CheckFinding {
     /// The rule, in words.
     pub rule: String,
     /// The stable code.
     pub code: &'static str,
     /// What happens.
-    pub severity: Severity,
+    pub severity: CheckSeverity,
     /// Rows that do not comply; 1 for a rule about all of them.
     pub rows: u64,
     /// The first of them: file and row, from 1.
@@ -40,15 +40,15 @@ pub struct Finding {
 }
 
 #[derive(Debug)]
-struct Running {
-    check: Check,
-    state: State,
+struct RunningCheck {
+    check: ContractCheck,
+    state: CheckState,
     broken: u64,
     first: Option<(String, u64)>,
 }
 
 #[derive(Debug)]
-enum State {
+enum CheckState {
     Nothing,
     Seen(HashSet<u128>),
     Bounds(Option<ArrayRef>, Option<ArrayRef>),
@@ -57,7 +57,7 @@ enum State {
     Newest(Option<i64>),
 }
 
-impl Compliance {
+impl ContractCompliance {
     /// The checks of a contract: those it names, that no two rows share its grain, and no two its key unless an order says that there are
     /// several records of one. `now` is when the run began, for freshness.
     ///
@@ -68,12 +68,12 @@ impl Compliance {
         let grain = (!contract.grain.is_empty()).then(|| contract.grain.clone());
         let key = (!contract.key.is_empty() && contract.order.is_empty()).then(|| contract.key.clone());
         for columns in grain.into_iter().chain(key) {
-            let rule = Rule::Unique { columns };
+            let rule = CheckRule::Unique { columns };
             if all.iter().all(|c| c.rule != rule) {
-                all.push(Check::new(rule));
+                all.push(ContractCheck::new(rule));
             }
         }
-        let checks = all.into_iter().map(|check| Running::new(check, contract)).collect::<Result<_>>()?;
+        let checks = all.into_iter().map(|check| RunningCheck::new(check, contract)).collect::<Result<_>>()?;
         Ok(Self { checks, rows: 0, now })
     }
 
@@ -89,7 +89,7 @@ impl Compliance {
                 running.first.get_or_insert_with(|| place(*first));
             }
             running.broken += broken.len() as u64;
-            if running.check.severity == Severity::Quarantine {
+            if running.check.severity == CheckSeverity::Quarantine {
                 let column = running.check.rule.columns().first().copied().unwrap_or_default().to_owned();
                 let code = running.check.rule.code();
                 let message: Arc<str> = format!("the row breaks the rule: {}", words(&running.check.rule)).into();
@@ -107,14 +107,16 @@ impl Compliance {
     ///
     /// # Errors
     /// The code of the first check that stops the run; the message names all of them.
-    pub fn finish(mut self) -> Result<Vec<Finding>> {
+    pub fn finish(mut self) -> Result<Vec<CheckFinding>> {
         let (rows, now) = (self.rows, self.now);
         self.checks.iter_mut().for_each(|c| c.at_end(rows, now));
         let broken = self.checks.iter().filter(|c| c.broken > 0);
-        let findings: Vec<Finding> = broken.map(Running::finding).collect();
-        let of_all = |f: &Finding| matches!(f.code, "RowCount" | "NotFresh");
-        let stops = |f: &&Finding| f.severity == Severity::Fail || (f.severity == Severity::Quarantine && of_all(f));
-        let failed: Vec<&Finding> = findings.iter().filter(stops).collect();
+        let findings: Vec<CheckFinding> = broken.map(RunningCheck::finding).collect();
+        let of_all = |f: &CheckFinding| matches!(f.code, "RowCount" | "NotFresh");
+        let stops = |f: &&CheckFinding| {
+            f.severity == CheckSeverity::Fail || (f.severity == CheckSeverity::Quarantine && of_all(f))
+        };
+        let failed: Vec<&CheckFinding> = findings.iter().filter(stops).collect();
         let Some(first) = failed.first() else { return Ok(findings) };
         let said: Vec<String> = failed.iter().map(|f| f.text()).collect();
         let e = Error::data(first.code, said.join("; "));
@@ -125,7 +127,7 @@ impl Compliance {
     }
 }
 
-impl Finding {
+impl CheckFinding {
     fn text(&self) -> String {
         match self.first {
             Some(_) => format!("{} rows break the rule: {}", self.rows, self.rule),
@@ -134,34 +136,37 @@ impl Finding {
     }
 }
 
-fn words(rule: &Rule) -> String {
+fn words(rule: &CheckRule) -> String {
     let between = |min: &Option<String>, max: &Option<String>| match (min, max) {
         (Some(a), Some(b)) => format!("from {a} to {b}"),
         (Some(a), None) => format!("at least {a}"),
         (None, b) => format!("at most {}", b.as_deref().unwrap_or_default()),
     };
     match rule {
-        Rule::NotNull { column } => format!("`{column}` is not null"),
-        Rule::Unique { columns } => {
+        CheckRule::NotNull { column } => format!("`{column}` is not null"),
+        CheckRule::Unique { columns } => {
             format!("{} is unique", columns.iter().map(|c| format!("`{c}`")).collect::<Vec<_>>().join(", "))
         }
-        Rule::Range { column, min, max } => {
-            format!("`{column}` is {}", between(&min.as_ref().map(Scalar::text), &max.as_ref().map(Scalar::text)))
+        CheckRule::Range { column, min, max } => {
+            format!(
+                "`{column}` is {}",
+                between(&min.as_ref().map(CheckValue::text), &max.as_ref().map(CheckValue::text))
+            )
         }
-        Rule::OneOf { column, values } => {
-            format!("`{column}` is one of {}", values.iter().map(Scalar::text).collect::<Vec<_>>().join(", "))
+        CheckRule::OneOf { column, values } => {
+            format!("`{column}` is one of {}", values.iter().map(CheckValue::text).collect::<Vec<_>>().join(", "))
         }
-        Rule::Pattern { column, pattern } => format!("`{column}` matches {pattern}"),
-        Rule::Rows { min, max } => {
+        CheckRule::Pattern { column, pattern } => format!("`{column}` matches {pattern}"),
+        CheckRule::Rows { min, max } => {
             format!("the number of rows is {}", between(&min.map(|n| n.to_string()), &max.map(|n| n.to_string())))
         }
-        Rule::Fresh { column, within } => format!("the newest `{column}` is at most {within} old"),
+        CheckRule::Fresh { column, within } => format!("the newest `{column}` is at most {within} old"),
     }
 }
 
-impl Running {
-    fn new(check: Check, contract: &Contract) -> Result<Self> {
-        let value = |column: &str, values: &[Scalar]| {
+impl RunningCheck {
+    fn new(check: ContractCheck, contract: &Contract) -> Result<Self> {
+        let value = |column: &str, values: &[CheckValue]| {
             let Some(c) = contract.column(column) else { return Err(Error::internal("a check was not looked at")) };
             let texts: ArrayRef = Arc::new(values.iter().map(|v| Some(v.text())).collect::<StringArray>());
             let made = convert(column, &texts, c.column_type.arrow(), &c.reading)?;
@@ -175,27 +180,28 @@ impl Running {
             }
         };
         let state = match &check.rule {
-            Rule::NotNull { .. } | Rule::Rows { .. } => State::Nothing,
-            Rule::Unique { .. } => State::Seen(HashSet::new()),
-            Rule::Range { column, min, max } => {
-                let bound = |b: &Option<Scalar>| b.as_ref().map(|b| value(column, std::slice::from_ref(b))).transpose();
-                State::Bounds(bound(min)?, bound(max)?)
+            CheckRule::NotNull { .. } | CheckRule::Rows { .. } => CheckState::Nothing,
+            CheckRule::Unique { .. } => CheckState::Seen(HashSet::new()),
+            CheckRule::Range { column, min, max } => {
+                let bound =
+                    |b: &Option<CheckValue>| b.as_ref().map(|b| value(column, std::slice::from_ref(b))).transpose();
+                CheckState::Bounds(bound(min)?, bound(max)?)
             }
-            Rule::OneOf { column, values } => State::Values(value(column, values)?),
-            Rule::Pattern { column, pattern } => State::Regex(Regex::new(pattern).map_err(|e| {
+            CheckRule::OneOf { column, values } => CheckState::Values(value(column, values)?),
+            CheckRule::Pattern { column, pattern } => CheckState::Regex(Regex::new(pattern).map_err(|e| {
                 Error::usage(
                     "InvalidContract",
                     format!("the pattern of `{column}` is none: {}", unquoted(&e.to_string())),
                 )
                 .with_source(e)
             })?),
-            Rule::Fresh { .. } => State::Newest(None),
+            CheckRule::Fresh { .. } => CheckState::Newest(None),
         };
         Ok(Self { check, state, broken: 0, first: None })
     }
 
-    fn finding(&self) -> Finding {
-        Finding {
+    fn finding(&self) -> CheckFinding {
+        CheckFinding {
             rule: words(&self.check.rule),
             code: self.check.rule.code(),
             severity: self.check.severity,
@@ -217,9 +223,9 @@ impl Running {
             (0..mask.len()).filter(|i| mask.is_valid(*i) && !mask.value(*i)).collect()
         };
         Ok(match &mut self.state {
-            State::Nothing => (0..column.len()).filter(|i| column.is_null(*i)).collect(),
-            State::Seen(seen) => repeated(&columns, seen)?,
-            State::Bounds(min, max) => {
+            CheckState::Nothing => (0..column.len()).filter(|i| column.is_null(*i)).collect(),
+            CheckState::Seen(seen) => repeated(&columns, seen)?,
+            CheckState::Bounds(min, max) => {
                 let mut rows: Vec<usize> = Vec::new();
                 let one = |bound: &ArrayRef| arrow::array::Scalar::new(bound.clone());
                 if let Some(min) = min {
@@ -232,7 +238,7 @@ impl Running {
                 rows.dedup();
                 rows
             }
-            State::Values(values) => {
+            CheckState::Values(values) => {
                 let mut found = vec![false; column.len()];
                 for at in 0..values.len() {
                     let one = arrow::array::Scalar::new(values.slice(at, 1));
@@ -241,12 +247,12 @@ impl Running {
                 }
                 (0..column.len()).filter(|i| column.is_valid(*i) && !found[*i]).collect()
             }
-            State::Regex(regex) => {
+            CheckState::Regex(regex) => {
                 let texts = cast(column, &DataType::Utf8).map_err(internal)?;
                 let texts = texts.as_string::<i32>();
                 (0..texts.len()).filter(|i| texts.is_valid(*i) && !regex.is_match(texts.value(*i))).collect()
             }
-            State::Newest(newest) => {
+            CheckState::Newest(newest) => {
                 let micros = cast(column, &DataType::Timestamp(TimeUnit::Microsecond, None)).map_err(internal)?;
                 *newest = (*newest).max(max(micros.as_primitive::<TimestampMicrosecondType>()));
                 vec![]
@@ -256,8 +262,8 @@ impl Running {
 
     fn at_end(&mut self, rows: u64, now: Instant) {
         let broken = match (&self.check.rule, &self.state) {
-            (Rule::Rows { min, max }, _) => min.is_some_and(|n| rows < n) || max.is_some_and(|n| rows > n),
-            (Rule::Fresh { within: text, .. }, State::Newest(newest)) => {
+            (CheckRule::Rows { min, max }, _) => min.is_some_and(|n| rows < n) || max.is_some_and(|n| rows > n),
+            (CheckRule::Fresh { within: text, .. }, CheckState::Newest(newest)) => {
                 let oldest = within(text).map(|d| now.saturating_sub(d).as_micros()).unwrap_or(i64::MIN);
                 newest.is_none_or(|n| n < oldest)
             }

@@ -2,14 +2,14 @@ use arrow::datatypes::{Field, Schema};
 use biscuit_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::check::Check;
-use crate::reading::{Extra, OnError, Reading};
+use crate::check::ContractCheck;
+use crate::reading::{ExtraColumns, OnError, ReadingRules};
 use crate::{ColumnType, HiveType};
 
 /// A column of a contract.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Column {
+pub struct ContractColumn {
     /// Its name.
     pub name: String,
     /// Its type.
@@ -21,15 +21,15 @@ pub struct Column {
     /// What kind of personal data it holds, in the owner's words: `email`, `ssn`.
     pub pii: Option<String>,
     /// How values of other types become its own.
-    pub reading: Reading,
+    pub reading: ReadingRules,
     /// Its type in Hive's grammar, where that says more than the Arrow type.
     pub(crate) hive: Option<HiveType>,
 }
 
-impl Column {
+impl ContractColumn {
     /// A column of this name and type, which may be null.
     pub fn new(name: impl Into<String>, column_type: ColumnType) -> Self {
-        let (comment, pii, reading, hive) = (None, None, Reading::default(), None);
+        let (comment, pii, reading, hive) = (None, None, ReadingRules::default(), None);
         Self { name: name.into(), column_type, nullable: true, comment, pii, reading, hive }
     }
 
@@ -58,7 +58,7 @@ impl Column {
     }
 
     /// The same column with how values become its own.
-    pub fn with_reading(mut self, reading: Reading) -> Self {
+    pub fn with_reading(mut self, reading: ReadingRules) -> Self {
         self.reading = reading;
         self
     }
@@ -140,7 +140,7 @@ impl DebeziumSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
-pub enum Layer {
+pub enum DatasetLayer {
     /// As it came: it is added to, and never replaced, merged into or purged.
     Raw,
     /// Typed and clean.
@@ -160,9 +160,9 @@ pub struct Contract {
     /// Its version, in the owner's words.
     pub version: Option<String>,
     /// How raw it is.
-    pub layer: Option<Layer>,
+    pub layer: Option<DatasetLayer>,
     /// The columns, in order.
-    pub columns: Vec<Column>,
+    pub columns: Vec<ContractColumn>,
     /// The columns that name the entity; empty if the contract does not say.
     pub key: Vec<String>,
     /// The columns that order its changes; empty if the contract does not say.
@@ -172,11 +172,11 @@ pub struct Contract {
     /// The columns that make Hive folders.
     pub partition_by: Vec<String>,
     /// What happens to columns that it does not name.
-    pub extra: Extra,
+    pub extra: ExtraColumns,
     /// What happens to values that do not become the column's type, where the column does not say.
     pub on_error: OnError,
     /// What rows have to comply with besides their types.
-    pub checks: Vec<Check>,
+    pub checks: Vec<ContractCheck>,
     /// How the Debezium connector was set that writes its changes.
     pub debezium: DebeziumSettings,
 }
@@ -186,7 +186,7 @@ impl Contract {
     ///
     /// # Errors
     /// As [`check`](Self::check).
-    pub fn new(columns: impl IntoIterator<Item = Column>) -> Result<Self> {
+    pub fn new(columns: impl IntoIterator<Item = ContractColumn>) -> Result<Self> {
         let contract = Self { columns: columns.into_iter().collect(), ..Self::default() };
         contract.check()?;
         Ok(contract)
@@ -209,9 +209,9 @@ impl Contract {
             };
             let arrow =
                 crate::stored_type(f.data_type()).filter(|t| crate::type_name(t).is_some()).ok_or_else(unknown)?;
-            let column = Column::new(f.name(), ColumnType::of_arrow(arrow));
+            let column = ContractColumn::new(f.name(), ColumnType::of_arrow(arrow));
             let comment = f.metadata().get("comment").cloned();
-            Ok(Column { nullable: f.is_nullable(), comment, ..column })
+            Ok(ContractColumn { nullable: f.is_nullable(), comment, ..column })
         });
         Self::new(columns.collect::<Result<Vec<_>>>()?)
     }
@@ -236,21 +236,21 @@ impl Contract {
     }
 
     /// The column of this name.
-    pub fn column(&self, name: &str) -> Option<&Column> {
+    pub fn column(&self, name: &str) -> Option<&ContractColumn> {
         self.columns.iter().find(|c| c.name == name)
     }
 
     /// The column that a column of the input is: by its name, else by that in other letter case, else by one that it had.
-    pub fn column_for(&self, name: &str) -> Option<&Column> {
+    pub fn column_for(&self, name: &str) -> Option<&ContractColumn> {
         let like = |own: &String| own.eq_ignore_ascii_case(name);
-        let by = |is: &dyn Fn(&Column) -> bool| self.columns.iter().find(|c| is(c));
+        let by = |is: &dyn Fn(&ContractColumn) -> bool| self.columns.iter().find(|c| is(c));
         self.column(name)
             .or_else(|| by(&|c| like(&c.name)))
             .or_else(|| by(&|c| c.reading.renamed_from.iter().any(like)))
     }
 
     /// The effective `on_error` of a column: its own, or else that of the contract.
-    pub fn on_error_of(&self, column: &Column) -> OnError {
+    pub fn on_error_of(&self, column: &ContractColumn) -> OnError {
         column.reading.on_error.unwrap_or(self.on_error)
     }
 
@@ -264,7 +264,7 @@ impl Contract {
 
     /// The schema of the stored rows.
     pub fn to_arrow(&self) -> Schema {
-        let field = |c: &Column| Field::new(&c.name, c.column_type.arrow().clone(), c.nullable);
+        let field = |c: &ContractColumn| Field::new(&c.name, c.column_type.arrow().clone(), c.nullable);
         Schema::new(self.columns.iter().map(field).collect::<Vec<_>>())
     }
 }

@@ -3,10 +3,10 @@
 use biscuit_core::{Error, Result, unquoted};
 use serde::{Deserialize, Serialize};
 
-use crate::check::Check;
-use crate::contract::{Column, Contract, DebeziumSettings, Layer, bad};
-use crate::reading::{BytesInText, Epoch, Extra, OnError, Reading, Rounding};
-use crate::{ColumnType, HiveType, Wire};
+use crate::check::ContractCheck;
+use crate::contract::{Contract, ContractColumn, DatasetLayer, DebeziumSettings, bad};
+use crate::reading::{BytesInText, DecimalRounding, EpochUnit, ExtraColumns, OnError, ReadingRules};
+use crate::{ColumnType, HiveType, WireType};
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -18,7 +18,7 @@ struct ContractFile {
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    layer: Option<Layer>,
+    layer: Option<DatasetLayer>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     key: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -28,14 +28,14 @@ struct ContractFile {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     partition_by: Vec<String>,
     #[serde(default, skip_serializing_if = "is_default")]
-    extra: Extra,
+    extra: ExtraColumns,
     #[serde(default, skip_serializing_if = "is_default")]
     on_error: OnError,
     #[serde(default, skip_serializing_if = "is_default")]
     debezium: DebeziumSettings,
     columns: Vec<ColumnFile>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    checks: Vec<Check>,
+    checks: Vec<ContractCheck>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -59,9 +59,9 @@ struct ColumnFile {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     formats: Vec<String>,
     #[serde(default, skip_serializing_if = "is_default")]
-    epoch: Epoch,
+    epoch: EpochUnit,
     #[serde(default, skip_serializing_if = "is_default")]
-    rounding: Rounding,
+    rounding: DecimalRounding,
 }
 
 fn yes() -> bool {
@@ -76,7 +76,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-impl Column {
+impl ContractColumn {
     /// The text by which a contract file names its type.
     fn type_text(&self) -> String {
         // An instant has a name here that other readers of types know too.
@@ -119,8 +119,8 @@ impl Contract {
     }
 
     fn to_file(&self) -> ContractFile {
-        let column = |c: &Column| {
-            let Reading { on_error, default, renamed_from, formats, epoch, rounding, .. } = c.reading.clone();
+        let column = |c: &ContractColumn| {
+            let ReadingRules { on_error, default, renamed_from, formats, epoch, rounding, .. } = c.reading.clone();
             ColumnFile {
                 name: c.name.clone(),
                 column_type: c.type_text(),
@@ -166,20 +166,20 @@ impl Contract {
                 }
             };
             // Connectors that write intervals as text leave nothing to store but that text.
-            let is_text = column_type.wire() == Wire::Interval && file.debezium.interval == "string";
+            let is_text = column_type.wire() == WireType::Interval && file.debezium.interval == "string";
             let column_type = if is_text { ColumnType::parse("string")? } else { column_type };
             // Only what the Arrow type does not say by itself is worth keeping.
             let hive = hive.ok().filter(|h| {
                 let plain = HiveType::of_arrow(column_type.arrow());
                 h.arrow() == *column_type.arrow() && plain.as_ref() != Some(h) && *h != HiveType::TimestampLocalTz
             });
-            Ok(Column {
+            Ok(ContractColumn {
                 name: c.name,
                 column_type,
                 nullable: c.nullable,
                 comment: c.comment,
                 pii: c.pii,
-                reading: Reading {
+                reading: ReadingRules {
                     on_error: c.on_error,
                     default: c.default,
                     renamed_from: c.renamed_from,

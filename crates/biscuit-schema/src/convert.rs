@@ -14,17 +14,17 @@ use arrow::datatypes::{
 };
 use biscuit_core::{Error, Result};
 
-use crate::fault::Fault;
+use crate::fault::ValueFault;
 use crate::nested;
-use crate::reading::{BytesInText, Epoch, Reading, Rounding};
-use crate::scalar::{self, DAY_NANOS, Digits};
+use crate::reading::{BytesInText, DecimalRounding, EpochUnit, ReadingRules};
+use crate::scalar::{self, DAY_NANOS, DecimalDigits};
 use crate::type_name;
 
 /// A column of the wanted type. Where a value failed it is null.
-pub(crate) struct Converted {
+pub(crate) struct ConvertedColumn {
     pub(crate) array: ArrayRef,
     /// Rows and why they failed, ascending; of a nested value each part that failed.
-    pub(crate) faults: Vec<(usize, Fault)>,
+    pub(crate) faults: Vec<(usize, ValueFault)>,
     /// Values that were rounded.
     pub(crate) rounded: u64,
     /// Fields of structs that the wanted type does not have, and that it has and the values do not.
@@ -32,7 +32,7 @@ pub(crate) struct Converted {
     pub(crate) missing: Vec<String>,
 }
 
-impl Converted {
+impl ConvertedColumn {
     fn whole(array: ArrayRef) -> Self {
         Self { array, faults: vec![], rounded: 0, dropped: vec![], missing: vec![] }
     }
@@ -46,27 +46,37 @@ pub(crate) fn no_coercion(column: &str, from: &DataType, to: &DataType) -> Error
 }
 
 /// Makes the column one of another type, with no map in it that has a key twice. `column` is what messages call it.
-pub(crate) fn convert_whole(column: &str, array: &ArrayRef, to: &DataType, reading: &Reading) -> Result<Converted> {
+pub(crate) fn convert_whole(
+    column: &str,
+    array: &ArrayRef,
+    to: &DataType,
+    reading: &ReadingRules,
+) -> Result<ConvertedColumn> {
     let mut made = convert(column, array, to, reading)?;
     let twice = nested::duplicate_keys(&made.array)?;
     if !twice.is_empty() {
-        made.faults.extend(twice.into_iter().map(|row| (row, Fault::DuplicateKey)));
+        made.faults.extend(twice.into_iter().map(|row| (row, ValueFault::DuplicateKey)));
         made.faults.sort_by_key(|(row, _)| *row);
     }
     Ok(made)
 }
 
 /// Makes the column one of another type.
-pub(crate) fn convert(column: &str, array: &ArrayRef, to: &DataType, reading: &Reading) -> Result<Converted> {
+pub(crate) fn convert(
+    column: &str,
+    array: &ArrayRef,
+    to: &DataType,
+    reading: &ReadingRules,
+) -> Result<ConvertedColumn> {
     use DataType as D;
     let from = array.data_type();
     if from == to {
-        return Ok(Converted::whole(array.clone()));
+        return Ok(ConvertedColumn::whole(array.clone()));
     }
     let failed = || no_coercion(column, from, to);
     let plain = |t: &DataType| arrow::compute::cast(array, t).map_err(|e| failed().with_source(e));
     match (from, to) {
-        (D::Null, _) => Ok(Converted::whole(new_null_array(to, array.len()))),
+        (D::Null, _) => Ok(ConvertedColumn::whole(new_null_array(to, array.len()))),
         (D::LargeUtf8 | D::Utf8View, _) => convert(column, &plain(&D::Utf8)?, to, reading),
         (D::LargeBinary | D::BinaryView | D::FixedSizeBinary(_), _) => {
             convert(column, &plain(&D::Binary)?, to, reading)
@@ -90,15 +100,15 @@ pub(crate) fn convert(column: &str, array: &ArrayRef, to: &DataType, reading: &R
             let made = convert(column, &narrow, to, reading)?;
             let mut faults: Vec<_> = (0..array.len())
                 .filter(|i| array.is_valid(*i) && narrow.is_null(*i))
-                .map(|i| (i, Fault::Overflow))
+                .map(|i| (i, ValueFault::Overflow))
                 .collect();
             faults.extend(&made.faults);
             faults.sort_by_key(|(row, _)| *row);
-            Ok(Converted { faults, ..made })
+            Ok(ConvertedColumn { faults, ..made })
         }
         (D::Decimal128(_, s), _) => {
             let (values, scale) = (array.as_primitive::<Decimal128Type>(), i32::from(*s));
-            numbers(array.len(), array.nulls(), &|i| Digits { value: values.value(i), scale }, to, reading)
+            numbers(array.len(), array.nulls(), &|i| DecimalDigits { value: values.value(i), scale }, to, reading)
                 .ok_or_else(failed)
         }
         (t, _) if t.is_integer() => integers(array, to, reading).ok_or_else(failed),
@@ -120,8 +130,8 @@ pub(crate) fn convert(column: &str, array: &ArrayRef, to: &DataType, reading: &R
 fn each<T: ArrowPrimitiveType>(
     len: usize,
     nulls: Option<&NullBuffer>,
-    value: impl Fn(usize) -> Result<(T::Native, bool), Fault>,
-) -> Converted {
+    value: impl Fn(usize) -> Result<(T::Native, bool), ValueFault>,
+) -> ConvertedColumn {
     let (mut values, mut faults, mut rounded) = (Vec::with_capacity(len), Vec::new(), 0);
     for i in 0..len {
         if nulls.is_some_and(|n| n.is_null(i)) {
@@ -140,11 +150,11 @@ fn each<T: ArrowPrimitiveType>(
         }
     }
     let array = PrimitiveArray::<T>::new(ScalarBuffer::from(values), valid(len, nulls, &faults));
-    Converted { faults, rounded, ..Converted::whole(Arc::new(array)) }
+    ConvertedColumn { faults, rounded, ..ConvertedColumn::whole(Arc::new(array)) }
 }
 
 /// The nulls of a column, and those that faults add.
-pub(crate) fn valid(len: usize, nulls: Option<&NullBuffer>, faults: &[(usize, Fault)]) -> Option<NullBuffer> {
+pub(crate) fn valid(len: usize, nulls: Option<&NullBuffer>, faults: &[(usize, ValueFault)]) -> Option<NullBuffer> {
     if faults.is_empty() {
         return nulls.cloned();
     }
@@ -153,18 +163,18 @@ pub(crate) fn valid(len: usize, nulls: Option<&NullBuffer>, faults: &[(usize, Fa
     Some(NullBuffer::from(valid))
 }
 
-fn narrow<N: TryFrom<i128>>(v: i128) -> Result<(N, bool), Fault> {
-    N::try_from(v).map(|v| (v, false)).map_err(|_| Fault::Overflow)
+fn narrow<N: TryFrom<i128>>(v: i128) -> Result<(N, bool), ValueFault> {
+    N::try_from(v).map(|v| (v, false)).map_err(|_| ValueFault::Overflow)
 }
 
-fn in_unit(nanos: i128, unit: TimeUnit, rounding: Rounding) -> Result<(i64, bool), Fault> {
+fn in_unit(nanos: i128, unit: TimeUnit, rounding: DecimalRounding) -> Result<(i64, bool), ValueFault> {
     let scale = match unit {
         TimeUnit::Second => 9,
         TimeUnit::Millisecond => 6,
         TimeUnit::Microsecond => 3,
         TimeUnit::Nanosecond => 0,
     };
-    let (value, rounded) = Digits { value: nanos, scale }.at_scale(0, rounding)?;
+    let (value, rounded) = DecimalDigits { value: nanos, scale }.at_scale(0, rounding)?;
     narrow(value).map(|(value, _)| (value, rounded))
 }
 
@@ -183,15 +193,15 @@ fn timestamps(
     len: usize,
     nulls: Option<&NullBuffer>,
     (unit, zone): (TimeUnit, Option<&Arc<str>>),
-    rounding: Rounding,
-    nanos: impl Fn(usize) -> Result<i128, Fault>,
-) -> Converted {
+    rounding: DecimalRounding,
+    nanos: impl Fn(usize) -> Result<i128, ValueFault>,
+) -> ConvertedColumn {
     let value = |i: usize| in_unit(nanos(i)?, unit, rounding);
     macro_rules! of {
         ($t:ty) => {{
             let made = each::<$t>(len, nulls, value);
             let array = made.array.as_primitive::<$t>().clone().with_timezone_opt(zone.cloned());
-            Converted { array: Arc::new(array), ..made }
+            ConvertedColumn { array: Arc::new(array), ..made }
         }};
     }
     match unit {
@@ -207,13 +217,13 @@ fn day_times(
     len: usize,
     nulls: Option<&NullBuffer>,
     unit: TimeUnit,
-    rounding: Rounding,
-    nanos: impl Fn(usize) -> Result<i128, Fault>,
-) -> Option<Converted> {
+    rounding: DecimalRounding,
+    nanos: impl Fn(usize) -> Result<i128, ValueFault>,
+) -> Option<ConvertedColumn> {
     let value = |i: usize| {
         let within = |nanos: i128| (0..DAY_NANOS).contains(&nanos);
         let (value, rounded) = in_unit(nanos(i)?, unit, rounding)?;
-        if within(i128::from(value) * nanos_of(unit)) { Ok((value, rounded)) } else { Err(Fault::Overflow) }
+        if within(i128::from(value) * nanos_of(unit)) { Ok((value, rounded)) } else { Err(ValueFault::Overflow) }
     };
     match unit {
         TimeUnit::Microsecond => Some(each::<Time64MicrosecondType>(len, nulls, value)),
@@ -222,18 +232,22 @@ fn day_times(
     }
 }
 
-fn decimals(made: Converted, precision: u8, scale: i8) -> Option<Converted> {
+fn decimals(made: ConvertedColumn, precision: u8, scale: i8) -> Option<ConvertedColumn> {
     let array = made.array.as_primitive::<Decimal128Type>().clone().with_precision_and_scale(precision, scale).ok()?;
-    Some(Converted { array: Arc::new(array), ..made })
+    Some(ConvertedColumn { array: Arc::new(array), ..made })
 }
 
 /// A value of a decimal, within its digits.
-fn fitting(value: (i128, bool), precision: u8) -> Result<(i128, bool), Fault> {
-    let most = 10i128.checked_pow(precision.into()).unwrap_or(i128::MAX);
-    if value.0.unsigned_abs() < most.unsigned_abs() { Ok(value) } else { Err(Fault::Overflow) }
+fn fitting(value: (i128, bool), precision: u8) -> Result<(i128, bool), ValueFault> {
+    let maximum = 10i128.checked_pow(precision.into()).unwrap_or(i128::MAX);
+    if value.0.unsigned_abs() < maximum.unsigned_abs() { Ok(value) } else { Err(ValueFault::Overflow) }
 }
 
-fn booleans(len: usize, nulls: Option<&NullBuffer>, value: impl Fn(usize) -> Result<bool, Fault>) -> Converted {
+fn booleans(
+    len: usize,
+    nulls: Option<&NullBuffer>,
+    value: impl Fn(usize) -> Result<bool, ValueFault>,
+) -> ConvertedColumn {
     let (mut values, mut faults) = (Vec::with_capacity(len), Vec::new());
     for i in 0..len {
         let v = if nulls.is_some_and(|n| n.is_null(i)) { Ok(false) } else { value(i) };
@@ -243,10 +257,10 @@ fn booleans(len: usize, nulls: Option<&NullBuffer>, value: impl Fn(usize) -> Res
         }));
     }
     let array = BooleanArray::new(values.into(), valid(len, nulls, &faults));
-    Converted { faults, ..Converted::whole(Arc::new(array)) }
+    ConvertedColumn { faults, ..ConvertedColumn::whole(Arc::new(array)) }
 }
 
-fn texts(len: usize, nulls: Option<&NullBuffer>, value: impl Fn(usize) -> String) -> Converted {
+fn texts(len: usize, nulls: Option<&NullBuffer>, value: impl Fn(usize) -> String) -> ConvertedColumn {
     let mut texts = StringBuilder::with_capacity(len, len * 8);
     for i in 0..len {
         match nulls.is_some_and(|n| n.is_null(i)) {
@@ -254,7 +268,7 @@ fn texts(len: usize, nulls: Option<&NullBuffer>, value: impl Fn(usize) -> String
             false => texts.append_value(value(i)),
         }
     }
-    Converted::whole(Arc::new(texts.finish()))
+    ConvertedColumn::whole(Arc::new(texts.finish()))
 }
 
 /// The integer types, by what makes one of them.
@@ -274,7 +288,7 @@ macro_rules! integer {
     };
 }
 
-fn text(from: &StringArray, to: &DataType, reading: &Reading) -> Option<Converted> {
+fn text(from: &StringArray, to: &DataType, reading: &ReadingRules) -> Option<ConvertedColumn> {
     use DataType as D;
     let (len, nulls) = (from.len(), from.nulls());
     macro_rules! whole {
@@ -293,7 +307,8 @@ fn text(from: &StringArray, to: &DataType, reading: &Reading) -> Option<Converte
         })),
         D::Float64 => Some(each::<Float64Type>(len, nulls, |i| scalar::float(from.value(i)))),
         D::Decimal128(p, s) => {
-            let value = |i: usize| fitting(Digits::parse(from.value(i))?.at_scale((*s).into(), reading.rounding)?, *p);
+            let value =
+                |i: usize| fitting(DecimalDigits::parse(from.value(i))?.at_scale((*s).into(), reading.rounding)?, *p);
             decimals(each::<Decimal128Type>(len, nulls, value), *p, *s)
         }
         D::Date32 => Some(each::<Date32Type>(len, nulls, |i| Ok((scalar::date(from.value(i), reading)?, false)))),
@@ -308,21 +323,21 @@ fn text(from: &StringArray, to: &DataType, reading: &Reading) -> Option<Converte
 }
 
 /// The nearest float, and whether it shows other digits than the double does. A whole number has to show the same.
-fn single(v: f64) -> Result<(f32, bool), Fault> {
+fn single(v: f64) -> Result<(f32, bool), ValueFault> {
     let narrow = v as f32;
     if !v.is_finite() || f64::from(narrow) == v {
         return Ok((narrow, false));
     }
     let other_digits = narrow.to_string().parse::<f64>() != Ok(v);
     match narrow {
-        n if n.is_infinite() => Err(Fault::Overflow),
-        0.0 => Err(Fault::PrecisionLoss),
-        _ if other_digits && v.fract() == 0.0 => Err(Fault::PrecisionLoss),
+        n if n.is_infinite() => Err(ValueFault::Overflow),
+        0.0 => Err(ValueFault::PrecisionLoss),
+        _ if other_digits && v.fract() == 0.0 => Err(ValueFault::PrecisionLoss),
         n => Ok((n, other_digits)),
     }
 }
 
-fn truth(from: &BooleanArray, to: &DataType) -> Option<Converted> {
+fn truth(from: &BooleanArray, to: &DataType) -> Option<ConvertedColumn> {
     let (len, nulls) = (from.len(), from.nulls());
     macro_rules! whole {
         ($t:ty) => {
@@ -335,24 +350,24 @@ fn truth(from: &BooleanArray, to: &DataType) -> Option<Converted> {
     }
 }
 
-fn bytes_of_text(from: &StringArray, form: BytesInText) -> Converted {
+fn bytes_of_text(from: &StringArray, form: BytesInText) -> ConvertedColumn {
     if form == BytesInText::Own {
-        return Converted::whole(Arc::new(BinaryArray::from(from.clone())));
+        return ConvertedColumn::whole(Arc::new(BinaryArray::from(from.clone())));
     }
     let (mut bytes, mut faults) = (BinaryBuilder::new(), vec![]);
     for (row, text) in from.iter().enumerate() {
         match text.map(|text| form.decode(text)) {
             Some(None) => {
-                faults.push((row, Fault::Unparseable));
+                faults.push((row, ValueFault::Unparseable));
                 bytes.append_null();
             }
             value => bytes.append_option(value.flatten()),
         }
     }
-    Converted { faults, ..Converted::whole(Arc::new(bytes.finish())) }
+    ConvertedColumn { faults, ..ConvertedColumn::whole(Arc::new(bytes.finish())) }
 }
 
-fn text_of_bytes(from: &BinaryArray) -> Converted {
+fn text_of_bytes(from: &BinaryArray) -> ConvertedColumn {
     let (mut texts, mut faults) = (StringBuilder::new(), Vec::new());
     for i in 0..from.len() {
         match (from.is_null(i), std::str::from_utf8(from.value(i))) {
@@ -360,26 +375,26 @@ fn text_of_bytes(from: &BinaryArray) -> Converted {
             (_, Ok(text)) => texts.append_value(text),
             (_, Err(_)) => {
                 texts.append_null();
-                faults.push((i, Fault::Unparseable));
+                faults.push((i, ValueFault::Unparseable));
             }
         }
     }
-    Converted { faults, ..Converted::whole(Arc::new(texts.finish())) }
+    ConvertedColumn { faults, ..ConvertedColumn::whole(Arc::new(texts.finish())) }
 }
 
-fn days(from: &PrimitiveArray<Date32Type>, to: &DataType) -> Option<Converted> {
+fn days(from: &PrimitiveArray<Date32Type>, to: &DataType) -> Option<ConvertedColumn> {
     let (len, nulls) = (from.len(), from.nulls());
     match to {
         DataType::Timestamp(unit, zone) => {
             let nanos = |i: usize| Ok(i128::from(from.value(i)) * DAY_NANOS);
-            Some(timestamps(len, nulls, (*unit, zone.as_ref()), Rounding::Fail, nanos))
+            Some(timestamps(len, nulls, (*unit, zone.as_ref()), DecimalRounding::Fail, nanos))
         }
-        DataType::Utf8 => Some(Converted::whole(arrow::compute::cast(from, to).ok()?)),
+        DataType::Utf8 => Some(ConvertedColumn::whole(arrow::compute::cast(from, to).ok()?)),
         _ => None,
     }
 }
 
-fn times(array: &ArrayRef, unit: TimeUnit, to: &DataType, reading: &Reading) -> Option<Converted> {
+fn times(array: &ArrayRef, unit: TimeUnit, to: &DataType, reading: &ReadingRules) -> Option<ConvertedColumn> {
     let per = nanos_of(unit);
     let ticks = arrow::compute::cast(array, &DataType::Int64).ok()?;
     let ticks = ticks.as_primitive::<Int64Type>();
@@ -393,17 +408,17 @@ fn times(array: &ArrayRef, unit: TimeUnit, to: &DataType, reading: &Reading) -> 
             if nanos.rem_euclid(DAY_NANOS) == 0 {
                 narrow(nanos.div_euclid(DAY_NANOS))
             } else {
-                Err(Fault::PrecisionLoss)
+                Err(ValueFault::PrecisionLoss)
             }
         })),
-        DataType::Utf8 => Some(Converted::whole(arrow::compute::cast(array, to).ok()?)),
+        DataType::Utf8 => Some(ConvertedColumn::whole(arrow::compute::cast(array, to).ok()?)),
         _ => None,
     }
 }
 
-fn times_of_day(array: &ArrayRef, unit: TimeUnit, to: &DataType, reading: &Reading) -> Option<Converted> {
+fn times_of_day(array: &ArrayRef, unit: TimeUnit, to: &DataType, reading: &ReadingRules) -> Option<ConvertedColumn> {
     if *to == DataType::Utf8 {
-        return Some(Converted::whole(arrow::compute::cast(array, to).ok()?));
+        return Some(ConvertedColumn::whole(arrow::compute::cast(array, to).ok()?));
     }
     let ticks = arrow::compute::cast(array, &DataType::Int64).ok()?;
     let ticks = ticks.as_primitive::<Int64Type>();
@@ -415,11 +430,11 @@ fn times_of_day(array: &ArrayRef, unit: TimeUnit, to: &DataType, reading: &Readi
     }
 }
 
-fn integers(array: &ArrayRef, to: &DataType, reading: &Reading) -> Option<Converted> {
+fn integers(array: &ArrayRef, to: &DataType, reading: &ReadingRules) -> Option<ConvertedColumn> {
     macro_rules! from {
         ($t:ty) => {{
             let values = array.as_primitive::<$t>();
-            let digits = |i: usize| Digits { value: i128::from(values.value(i)), scale: 0 };
+            let digits = |i: usize| DecimalDigits { value: i128::from(values.value(i)), scale: 0 };
             numbers(array.len(), array.nulls(), &digits, to, reading)
         }};
     }
@@ -430,10 +445,10 @@ fn integers(array: &ArrayRef, to: &DataType, reading: &Reading) -> Option<Conver
 fn numbers(
     len: usize,
     nulls: Option<&NullBuffer>,
-    value: &dyn Fn(usize) -> Digits,
+    value: &dyn Fn(usize) -> DecimalDigits,
     to: &DataType,
-    reading: &Reading,
-) -> Option<Converted> {
+    reading: &ReadingRules,
+) -> Option<ConvertedColumn> {
     use DataType as D;
     macro_rules! whole {
         ($t:ty) => {
@@ -444,10 +459,10 @@ fn numbers(
         };
     }
     match to {
-        D::Boolean => Some(booleans(len, nulls, |i| match value(i).at_scale(0, Rounding::Fail) {
+        D::Boolean => Some(booleans(len, nulls, |i| match value(i).at_scale(0, DecimalRounding::Fail) {
             Ok((0, _)) => Ok(false),
             Ok((1, _)) => Ok(true),
-            _ => Err(Fault::NotABoolean),
+            _ => Err(ValueFault::NotABoolean),
         })),
         D::Decimal128(p, s) => {
             let fit = |i: usize| fitting(value(i).at_scale((*s).into(), reading.rounding)?, *p);
@@ -457,31 +472,31 @@ fn numbers(
         D::Float32 => Some(each::<Float32Type>(len, nulls, |i| {
             let v = double(value(i))?;
             // A whole number that a float does not hold is another number; digits behind the point are near enough.
-            if value(i).scale == 0 && f64::from(v as f32) != v { Err(Fault::PrecisionLoss) } else { single(v) }
+            if value(i).scale == 0 && f64::from(v as f32) != v { Err(ValueFault::PrecisionLoss) } else { single(v) }
         })),
         D::Utf8 => Some(texts(len, nulls, |i| {
-            let Digits { value, scale } = value(i);
+            let DecimalDigits { value, scale } = value(i);
             decimal_text(value, scale)
         })),
         D::Timestamp(unit, zone) => {
             let nanos = |i: usize| scalar::epoch(value(i), reading.epoch);
             Some(timestamps(len, nulls, (*unit, zone.as_ref()), reading.rounding, nanos))
         }
-        D::Date32 if reading.epoch == Epoch::Days => {
-            Some(each::<Date32Type>(len, nulls, |i| narrow(value(i).at_scale(0, Rounding::Fail)?.0)))
+        D::Date32 if reading.epoch == EpochUnit::Days => {
+            Some(each::<Date32Type>(len, nulls, |i| narrow(value(i).at_scale(0, DecimalRounding::Fail)?.0)))
         }
         _ => integer!(to, whole, None),
     }
 }
 
 /// The nearest double; a whole number has to be one.
-fn double(number: Digits) -> Result<f64, Fault> {
+fn double(number: DecimalDigits) -> Result<f64, ValueFault> {
     if number.scale <= 0 {
-        let (whole, _) = number.at_scale(0, Rounding::Fail)?;
+        let (whole, _) = number.at_scale(0, DecimalRounding::Fail)?;
         let v = whole as f64;
-        return if v as i128 == whole { Ok(v) } else { Err(Fault::PrecisionLoss) };
+        return if v as i128 == whole { Ok(v) } else { Err(ValueFault::PrecisionLoss) };
     }
-    format!("{}e-{}", number.value, number.scale).parse().map_err(|_| Fault::Overflow)
+    format!("{}e-{}", number.value, number.scale).parse().map_err(|_| ValueFault::Overflow)
 }
 
 /// The digits of a decimal number, with as many behind the point as its scale.
@@ -495,17 +510,22 @@ fn decimal_text(value: i128, scale: i32) -> String {
     if places == 0 { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") }
 }
 
-fn floats(from: &PrimitiveArray<Float64Type>, was_single: bool, to: &DataType, reading: &Reading) -> Option<Converted> {
+fn floats(
+    from: &PrimitiveArray<Float64Type>,
+    was_single: bool,
+    to: &DataType,
+    reading: &ReadingRules,
+) -> Option<ConvertedColumn> {
     use DataType as D;
     let (len, nulls) = (from.len(), from.nulls());
     // The shortest digits that say this number, which is what somebody wrote.
     let digits = |i: usize| {
         let v = from.value(i);
         match v {
-            v if v.is_nan() => Err(Fault::NotANumber),
-            v if v.is_infinite() => Err(Fault::Overflow),
-            v if was_single => Digits::parse(&format!("{:e}", v as f32)),
-            v => Digits::parse(&format!("{v:e}")),
+            v if v.is_nan() => Err(ValueFault::NotANumber),
+            v if v.is_infinite() => Err(ValueFault::Overflow),
+            v if was_single => DecimalDigits::parse(&format!("{:e}", v as f32)),
+            v => DecimalDigits::parse(&format!("{v:e}")),
         }
     };
     macro_rules! whole {
@@ -517,7 +537,7 @@ fn floats(from: &PrimitiveArray<Float64Type>, was_single: bool, to: &DataType, r
         };
     }
     match to {
-        D::Float64 => Some(Converted::whole(Arc::new(from.clone()))),
+        D::Float64 => Some(ConvertedColumn::whole(Arc::new(from.clone()))),
         D::Float32 => Some(each::<Float32Type>(len, nulls, |i| single(from.value(i)))),
         D::Decimal128(p, s) => {
             let value = |i: usize| fitting(digits(i)?.at_scale((*s).into(), reading.rounding)?, *p);
@@ -530,9 +550,9 @@ fn floats(from: &PrimitiveArray<Float64Type>, was_single: bool, to: &DataType, r
         D::Boolean => Some(booleans(len, nulls, |i| match from.value(i) {
             0.0 => Ok(false),
             1.0 => Ok(true),
-            _ => Err(Fault::NotABoolean),
+            _ => Err(ValueFault::NotABoolean),
         })),
-        D::Utf8 => Some(Converted::whole(arrow::compute::cast(from, to).ok()?)),
+        D::Utf8 => Some(ConvertedColumn::whole(arrow::compute::cast(from, to).ok()?)),
         _ => integer!(to, whole, None),
     }
 }

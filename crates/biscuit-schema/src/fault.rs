@@ -3,7 +3,7 @@ use serde::Serialize;
 /// Why a value does not become one of a column's type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[non_exhaustive]
-pub enum Fault {
+pub enum ValueFault {
     /// It is text that says no value of the type.
     Unparseable,
     /// It is too large, or too small, for the type.
@@ -26,7 +26,7 @@ pub enum Fault {
     NullNotAllowed,
 }
 
-impl Fault {
+impl ValueFault {
     /// The stable code.
     pub fn code(self) -> &'static str {
         match self {

@@ -1,7 +1,7 @@
 use biscuit_core::{Error, Result, unquoted};
 use serde_json::{Map, Value, json};
 
-use crate::{Column, Contract, HiveType};
+use crate::{Contract, ContractColumn, HiveType};
 
 /// Where a table is, for those who look it up in a catalog.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub struct TablePlace {
     /// The URL of its folder.
     pub location: String,
     /// How Athena knows partitions without a catalog of them; empty if it does not.
-    pub projection: Vec<Projection>,
+    pub projection: Vec<PartitionProjection>,
 }
 
 impl TablePlace {
@@ -30,7 +30,7 @@ impl TablePlace {
     }
 
     /// The same table, whose partitions Athena projects.
-    pub fn with_projection(mut self, projection: impl IntoIterator<Item = Projection>) -> Self {
+    pub fn with_projection(mut self, projection: impl IntoIterator<Item = PartitionProjection>) -> Self {
         self.projection = projection.into_iter().collect();
         self
     }
@@ -65,12 +65,12 @@ impl TablePlace {
 
 /// How Athena knows the values of a partition column by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Projection {
+pub struct PartitionProjection {
     column: String,
     values: Vec<(&'static str, String)>,
 }
 
-impl Projection {
+impl PartitionProjection {
     /// Every day from this date to now.
     pub fn days_since(column: &str, first: &str) -> Self {
         Self::dates(column, "yyyy-MM-dd", first, "DAYS")
@@ -143,7 +143,7 @@ impl Contract {
     /// # Errors
     /// `NoHiveType`, `InvalidProjection`.
     pub fn to_glue_json(&self, place: &TablePlace) -> Result<Value> {
-        let column = |c: &Column| {
+        let column = |c: &ContractColumn| {
             let mut column = json!({"Name": c.name, "Type": c.hive_type()?.to_string()});
             if let Some(comment) = &c.comment {
                 column["Comment"] = json!(comment);
@@ -191,8 +191,8 @@ impl Contract {
     pub fn to_ddl(&self, place: &TablePlace) -> Result<String> {
         let text = |s: &str| format!("'{}'", s.replace('\\', "\\\\").replace('\'', "\\'"));
         let name = |s: &str| format!("`{}`", s.replace('`', "``"));
-        let lines = |columns: Vec<&Column>| {
-            let line = |c: &Column| {
+        let lines = |columns: Vec<&ContractColumn>| {
+            let line = |c: &ContractColumn| {
                 let comment = c.comment.as_deref().map(|t| format!(" COMMENT {}", text(t))).unwrap_or_default();
                 Ok(format!("  {} {}{comment}", name(&c.name), c.hive_type()?))
             };
@@ -218,26 +218,26 @@ impl Contract {
     }
 
     /// The partition columns in their order, and the others.
-    fn divided(&self) -> (Vec<&Column>, Vec<&Column>) {
+    fn divided(&self) -> (Vec<&ContractColumn>, Vec<&ContractColumn>) {
         let keys = self.partition_by.iter().filter_map(|name| self.column(name)).collect();
         (keys, self.columns.iter().filter(|c| !self.partition_by.contains(&c.name)).collect())
     }
 }
 
-fn column(value: &Value) -> Result<Column> {
+fn column(value: &Value) -> Result<ContractColumn> {
     let name = value["Name"].as_str().ok_or_else(|| invalid("a column has no Name"))?;
     // Glue lets the type be left out and means text.
     let t = value["Type"].as_str().unwrap_or("string");
     let hive: HiveType = t.parse().map_err(|e: Error| {
         Error::usage("UnknownType", format!("column `{name}`: {}", e.message())).with_column(name)
     })?;
-    let column = Column::of_hive(name, hive);
+    let column = ContractColumn::of_hive(name, hive);
     Ok(match value["Comment"].as_str().filter(|c| !c.is_empty()) {
         Some(comment) => column.with_comment(comment),
         None => column,
     })
 }
 
-fn invalid(why: &str) -> Error {
-    Error::usage("InvalidGlueTable", format!("this is no table of Glue: {why}"))
+fn invalid(reason: &str) -> Error {
+    Error::usage("InvalidGlueTable", format!("this is no table of Glue: {reason}"))
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use biscuit_core::{Error, Result};
 
-use crate::limits::{Parsed, short};
+use crate::limits::{ParseDepth, short};
 
 /// A type of Hive's grammar, as Glue, Athena and Spark write it. Read from text and written back it is the same; names of struct fields
 /// keep their letters.
@@ -189,20 +189,20 @@ impl FromStr for HiveType {
     /// # Errors
     /// `UnknownType`, naming what was not understood and where it is; `TooDeep`, `TooManyColumns`.
     fn from_str(text: &str) -> Result<Self> {
-        let mut p = Parser { text, at: 0, parsed: Parsed::default() };
+        let mut p = HiveTypeParser { text, at: 0, parsed: ParseDepth::default() };
         let parsed = p.hive_type()?;
         p.space();
         if p.at == text.len() { Ok(parsed) } else { Err(p.unknown("more than a type")) }
     }
 }
 
-struct Parser<'a> {
+struct HiveTypeParser<'a> {
     text: &'a str,
     at: usize,
-    parsed: Parsed,
+    parsed: ParseDepth,
 }
 
-impl<'a> Parser<'a> {
+impl<'a> HiveTypeParser<'a> {
     fn rest(&self) -> &'a str {
         &self.text[self.at..]
     }
@@ -246,9 +246,9 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn length(&mut self, most: u32) -> Result<u32> {
+    fn length(&mut self, maximum: u32) -> Result<u32> {
         self.expect("(")?;
-        let length = self.number(1, most)?;
+        let length = self.number(1, maximum)?;
         self.expect(")")?;
         Ok(length)
     }
@@ -331,9 +331,9 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn refused(&mut self, start: usize, why: &str) -> Error {
+    fn refused(&mut self, start: usize, reason: &str) -> Error {
         self.at = start;
-        self.unknown(why)
+        self.unknown(reason)
     }
 
     fn fields(&mut self) -> Result<HiveType> {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::iso::{iso_date, iso_date_time};
-use crate::json_names::Fields;
+use crate::json_names::JsonFields;
 use crate::{Contract, MAX_FIELDS, common_type, is_too_deep, plain_type, type_name, written_type};
 
 /// Learns the columns of a table from its rows, or samples of them: cells of text, JSON, or schemas. What looks like a number and is not one stays text:
@@ -25,8 +25,8 @@ use crate::{Contract, MAX_FIELDS, common_type, is_too_deep, plain_type, type_nam
 /// assert_eq!(inferred.conflicts[0].to_string(), "`n` is bigint at a.csv, row 2, and string at a.csv, row 3: it is text");
 /// ```
 #[derive(Debug, Clone, Default)]
-pub struct Inference {
-    columns: Vec<Learned>,
+pub struct SchemaInference {
+    columns: Vec<LearnedColumn>,
     /// Where each is, by name.
     at: HashMap<String, usize>,
     rows: u64,
@@ -36,18 +36,18 @@ pub struct Inference {
 
 /// What was learned.
 #[derive(Debug, Clone)]
-pub struct Inferred {
+pub struct InferredSchema {
     /// The columns, in the order in which they were met; all may be null.
     pub contract: Contract,
     /// Columns that are of several types.
-    pub conflicts: Vec<Conflict>,
+    pub conflicts: Vec<TypeConflict>,
     /// Rows that were looked at.
     pub rows: u64,
 }
 
 /// A column that is of one type here and of another one there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Conflict {
+pub struct TypeConflict {
     /// The column; fields of structs behind points.
     pub column: String,
     /// The type so far, and where it was met first.
@@ -56,7 +56,7 @@ pub struct Conflict {
     pub other: (String, String),
 }
 
-impl std::fmt::Display for Conflict {
+impl std::fmt::Display for TypeConflict {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let ((a, at), (b, there)) = (&self.first, &self.other);
         write!(f, "`{}` is {a} at {at}, and {b} at {there}: it is text", self.column)
@@ -64,15 +64,15 @@ impl std::fmt::Display for Conflict {
 }
 
 #[derive(Debug, Clone)]
-struct Learned {
+struct LearnedColumn {
     name: String,
-    shape: Shape,
+    shape: LearnedShape,
     at: String,
-    conflict: Option<Conflict>,
+    conflict: Option<TypeConflict>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-enum Shape {
+enum LearnedShape {
     Unknown,
     Of(DataType),
     /// A bigint with values that a double does not hold exactly.
@@ -84,7 +84,7 @@ enum Shape {
     Text,
 }
 
-impl Inference {
+impl SchemaInference {
     /// Makes dates and times text, as they are written: a later file may write them in another form.
     pub fn without_times(mut self) -> Self {
         self.without_times = true;
@@ -104,7 +104,7 @@ impl Inference {
         if is_too_deep(object.as_bytes()) {
             return;
         }
-        let Ok(Fields(fields)) = serde_json::from_str(object) else { return };
+        let Ok(JsonFields(fields)) = serde_json::from_str(object) else { return };
         for (name, value) in &fields {
             self.add_json_value(file, row, name, value.get());
         }
@@ -118,7 +118,7 @@ impl Inference {
     /// Looks at one cell of text.
     pub fn add_text(&mut self, file: &str, row: u64, name: &str, cell: &str) {
         let times = !self.without_times;
-        let shape = if cell.is_empty() { Shape::Unknown } else { of_text(cell, true, times) };
+        let shape = if cell.is_empty() { LearnedShape::Unknown } else { of_text(cell, true, times) };
         self.add(name, shape, || format!("{file}, row {row}"));
     }
 
@@ -142,27 +142,27 @@ impl Inference {
         }
     }
 
-    fn add(&mut self, name: &str, shape: Shape, at: impl Fn() -> String) {
+    fn add(&mut self, name: &str, shape: LearnedShape, at: impl Fn() -> String) {
         let Some(known) = self.at.get(name).map(|at| &mut self.columns[*at]) else {
             // One more than a table may have: `finish` refuses it.
             if self.columns.len() > MAX_FIELDS {
                 return;
             }
             self.at.insert(name.to_owned(), self.columns.len());
-            self.columns.push(Learned { name: name.to_owned(), shape, at: at(), conflict: None });
+            self.columns.push(LearnedColumn { name: name.to_owned(), shape, at: at(), conflict: None });
             return;
         };
-        if shape == Shape::Unknown {
+        if shape == LearnedShape::Unknown {
             return;
         }
-        if known.shape == Shape::Unknown {
+        if known.shape == LearnedShape::Unknown {
             (known.shape, known.at) = (shape, at());
             return;
         }
         let mut clash = None;
         let joined = known.shape.join(&shape, name, &mut clash);
         if let (Some((column, first, other)), None) = (clash, &known.conflict) {
-            known.conflict = Some(Conflict { column, first: (first, known.at.clone()), other: (other, at()) });
+            known.conflict = Some(TypeConflict { column, first: (first, known.at.clone()), other: (other, at()) });
         }
         known.shape = joined;
     }
@@ -170,7 +170,7 @@ impl Inference {
     /// The type of the values read up to now: `Null` for a column without a value, `None` for a name that no row has.
     pub fn type_of(&self, name: &str) -> Option<DataType> {
         let learned = &self.columns[*self.at.get(name)?];
-        Some(if learned.shape == Shape::Unknown { DataType::Null } else { learned.shape.arrow() })
+        Some(if learned.shape == LearnedShape::Unknown { DataType::Null } else { learned.shape.arrow() })
     }
 
     /// The spelling that rows use for a column, matched in any letter case; `None` if no row has the column.
@@ -180,7 +180,7 @@ impl Inference {
     }
 
     /// Columns whose values, read up to now, are of types that do not fit together.
-    pub fn conflicts(&self) -> impl Iterator<Item = &Conflict> {
+    pub fn conflicts(&self) -> impl Iterator<Item = &TypeConflict> {
         self.columns.iter().filter_map(|c| c.conflict.as_ref())
     }
 
@@ -188,7 +188,7 @@ impl Inference {
     ///
     /// # Errors
     /// `InvalidContract` for two names that differ only in letter case; `TooManyColumns`, `TooDeep`.
-    pub fn finish(self) -> Result<Inferred> {
+    pub fn finish(self) -> Result<InferredSchema> {
         let fields: Vec<Field> = self.columns.iter().map(|c| Field::new(&c.name, c.shape.arrow(), true)).collect();
         let contract = Contract::from_arrow(&Schema::new(fields)).map_err(|e| {
             // Of a type, a file has said that a column has it.
@@ -199,22 +199,22 @@ impl Inference {
             }
         })?;
         let conflicts = self.columns.into_iter().filter_map(|c| c.conflict).collect();
-        Ok(Inferred { contract, conflicts, rows: self.rows })
+        Ok(InferredSchema { contract, conflicts, rows: self.rows })
     }
 }
 
 /// What a text says it is.
-fn of_text(text: &str, numbers: bool, times: bool) -> Shape {
-    let of = Shape::Of;
+fn of_text(text: &str, numbers: bool, times: bool) -> LearnedShape {
+    let of = LearnedShape::Of;
     if numbers {
         if is_whole(text) {
-            return whole(text).unwrap_or(Shape::Code);
+            return whole(text).unwrap_or(LearnedShape::Code);
         }
         if is_decimal(text) {
-            return if is_exact(text) { of(DataType::Float64) } else { Shape::Code };
+            return if is_exact(text) { of(DataType::Float64) } else { LearnedShape::Code };
         }
         if text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'+' | b'.')) && text.parse::<f64>().is_ok() {
-            return Shape::Code;
+            return LearnedShape::Code;
         }
         if text.eq_ignore_ascii_case("true") || text.eq_ignore_ascii_case("false") {
             return of(DataType::Boolean);
@@ -228,7 +228,7 @@ fn of_text(text: &str, numbers: bool, times: bool) -> Shape {
             return of(DataType::Timestamp(TimeUnit::Microsecond, zone.map(|_| "UTC".into())));
         }
     }
-    Shape::Text
+    LearnedShape::Text
 }
 
 /// A whole number as somebody writes one: no zero or sign at the front that would be lost.
@@ -249,9 +249,9 @@ fn is_decimal(text: &str) -> bool {
 }
 
 /// A whole number; none if it has more digits than a bigint.
-fn whole(text: &str) -> Option<Shape> {
+fn whole(text: &str) -> Option<LearnedShape> {
     let n: i64 = text.parse().ok()?;
-    Some(if n.unsigned_abs() <= 1 << 53 { Shape::Of(DataType::Int64) } else { Shape::Wide })
+    Some(if n.unsigned_abs() <= 1 << 53 { LearnedShape::Of(DataType::Int64) } else { LearnedShape::Wide })
 }
 
 /// Whether a double shows a number with a fraction as it is written: up to 17 digits tell two doubles apart.
@@ -262,59 +262,61 @@ fn is_exact(text: &str) -> bool {
 }
 
 /// The shape of a JSON value, whose text is whole.
-fn of_json(value: &str, times: bool) -> Shape {
+fn of_json(value: &str, times: bool) -> LearnedShape {
     match value.as_bytes().first() {
-        Some(b't' | b'f') => Shape::Of(DataType::Boolean),
-        Some(b'"') => serde_json::from_str::<String>(value).map_or(Shape::Text, |text| of_text(&text, false, times)),
+        Some(b't' | b'f') => LearnedShape::Of(DataType::Boolean),
+        Some(b'"') => {
+            serde_json::from_str::<String>(value).map_or(LearnedShape::Text, |text| of_text(&text, false, times))
+        }
         Some(b'[') => {
             let items: Vec<&RawValue> = serde_json::from_str(value).unwrap_or_default();
-            let join = |a: Shape, b: &&RawValue| a.join(&of_json(b.get(), times), "", &mut None);
-            Shape::List(Box::new(items.iter().fold(Shape::Unknown, join)))
+            let join = |a: LearnedShape, b: &&RawValue| a.join(&of_json(b.get(), times), "", &mut None);
+            LearnedShape::List(Box::new(items.iter().fold(LearnedShape::Unknown, join)))
         }
         Some(b'{') => {
-            let fields = serde_json::from_str(value).map_or(vec![], |Fields(fields)| fields);
+            let fields = serde_json::from_str(value).map_or(vec![], |JsonFields(fields)| fields);
             // The reader refuses a line with a repeated name; here the first value counts.
-            let mut all: Vec<(String, Shape)> = Vec::with_capacity(fields.len());
+            let mut all: Vec<(String, LearnedShape)> = Vec::with_capacity(fields.len());
             for (name, value) in fields {
                 if all.iter().all(|(known, _)| *known != name) {
                     all.push((name, of_json(value.get(), times)));
                 }
             }
-            Shape::Struct(all)
+            LearnedShape::Struct(all)
         }
         Some(b'-' | b'0'..=b'9') => of_number(value),
-        _ => Shape::Unknown,
+        _ => LearnedShape::Unknown,
     }
 }
 
 /// The type that holds a number of JSON as it is written.
-fn of_number(text: &str) -> Shape {
+fn of_number(text: &str) -> LearnedShape {
     if text.bytes().all(|b| b.is_ascii_digit() || b == b'-') {
         let digits = text.trim_start_matches('-').len();
         let decimal = || u8::try_from(digits).ok().filter(|digits| *digits <= 38);
         return whole(text)
-            .or_else(|| Some(Shape::Of(DataType::Decimal128(decimal()?.max(20), 0))))
-            .unwrap_or(Shape::Text);
+            .or_else(|| Some(LearnedShape::Of(DataType::Decimal128(decimal()?.max(20), 0))))
+            .unwrap_or(LearnedShape::Text);
     }
     match is_exact(text) && text.parse::<f64>().is_ok_and(f64::is_finite) {
-        true => Shape::Of(DataType::Float64),
-        false => Shape::Text,
+        true => LearnedShape::Of(DataType::Float64),
+        false => LearnedShape::Text,
     }
 }
 
-fn of_type(t: &DataType) -> Shape {
+fn of_type(t: &DataType) -> LearnedShape {
     match t {
-        DataType::Null => Shape::Unknown,
-        DataType::List(item) => Shape::List(Box::new(of_type(item.data_type()))),
+        DataType::Null => LearnedShape::Unknown,
+        DataType::List(item) => LearnedShape::List(Box::new(of_type(item.data_type()))),
         DataType::Struct(fields) => {
-            Shape::Struct(fields.iter().map(|f| (f.name().clone(), of_type(f.data_type()))).collect())
+            LearnedShape::Struct(fields.iter().map(|f| (f.name().clone(), of_type(f.data_type()))).collect())
         }
-        DataType::Utf8 => Shape::Text,
-        other => Shape::Of(other.clone()),
+        DataType::Utf8 => LearnedShape::Text,
+        other => LearnedShape::Of(other.clone()),
     }
 }
 
-impl Shape {
+impl LearnedShape {
     fn arrow(&self) -> DataType {
         match self {
             Self::Unknown | Self::Code | Self::Text => DataType::Utf8,
@@ -395,7 +397,7 @@ fn joined(a: &DataType, b: &DataType) -> Option<DataType> {
 mod tests {
     use super::*;
 
-    fn types(inferred: &Inferred) -> Vec<String> {
+    fn types(inferred: &InferredSchema) -> Vec<String> {
         inferred.contract.columns.iter().map(|c| format!("{} {}", c.name, c.hive_type().unwrap())).collect()
     }
 
@@ -434,7 +436,7 @@ mod tests {
 
     #[test]
     fn json_is_learned_nested_and_text_in_quotes_is_no_number() {
-        let mut inference = Inference::default();
+        let mut inference = SchemaInference::default();
         for (row, line) in [
             r#"{"id":1,"zip":"02134","at":"2024-01-01T00:00:00Z","tags":["a"],"s":{"a":1}}"#,
             r#"{"id":2.5,"zip":null,"at":"2024-01-01","tags":[],"s":{"a":1.5,"b":true},"new":[{"x":1}]}"#,
@@ -464,10 +466,10 @@ mod tests {
     #[test]
     fn numbers_are_of_types_that_hold_them_exactly() {
         let of = |lines: &[&str]| {
-            let mut inference = Inference::default();
+            let mut inference = SchemaInference::default();
             lines.iter().zip(1..).for_each(|(n, row)| inference.add_json("a", row, &format!("{{\"n\":{n}}}")));
             let json = inference.finish().unwrap().contract.columns[0].hive_type().unwrap().to_string();
-            let mut inference = Inference::default();
+            let mut inference = SchemaInference::default();
             lines.iter().zip(1..).for_each(|(n, row)| inference.add_texts("a", row, [("n", *n)]));
             let text = inference.finish().unwrap().contract.columns[0].hive_type().unwrap().to_string();
             (json, text)
@@ -490,7 +492,7 @@ mod tests {
     fn what_was_learned_in_parts_is_what_is_learned_in_one() {
         let lines = [r#"{"a":1}"#, r#"{"a":1.5,"b":"x"}"#, r#"{"a":{"c":1}}"#, r#"{"b":null,"d":[]}"#, "no JSON"];
         let learned = |lines: &[&str], first: u64| {
-            let mut inference = Inference::default();
+            let mut inference = SchemaInference::default();
             lines.iter().zip(first..).for_each(|(line, row)| inference.add_json("a", row, line));
             inference
         };
@@ -506,7 +508,7 @@ mod tests {
 
     #[test]
     fn conflicts_name_both_places() {
-        let mut inference = Inference::default();
+        let mut inference = SchemaInference::default();
         inference.add_json("a.jsonl", 1, r#"{"s": {"a": 1}}"#);
         inference.add_json("b.jsonl", 9, r#"{"s": {"a": {"deep": 1}}}"#);
         let conflict = &inference.finish().unwrap().conflicts[0];

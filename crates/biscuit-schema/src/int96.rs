@@ -64,7 +64,8 @@ pub fn check_int96(column: &ColumnChunkMetaData, pages: &Bytes, metadata: Option
         return Ok(());
     }
     let name = column.column_path().string();
-    let damaged = |why: String| Error::data("UnreadableParquet", format!("the column `{name}` cannot be read: {why}"));
+    let damaged =
+        |reason: String| Error::data("UnreadableParquet", format!("the column `{name}` cannot be read: {reason}"));
     let is_legacy = has_legacy_int96(metadata);
     let mut pages = unpacked_pages(column, pages).map_err(damaged)?;
     while let Some(page) = pages.get_next_page().map_err(|e| damaged("it is damaged".to_owned()).with_source(e))? {

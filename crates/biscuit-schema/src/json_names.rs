@@ -2,13 +2,13 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// The fields of a JSON object in the order of the text, including repeated names. Values keep their text.
-pub(crate) struct Fields<'a>(pub(crate) Vec<(String, &'a RawValue)>);
+pub(crate) struct JsonFields<'a>(pub(crate) Vec<(String, &'a RawValue)>);
 
-impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for JsonFields<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct All;
-        impl<'de> Visitor<'de> for All {
-            type Value = Fields<'de>;
+        struct FieldsVisitor;
+        impl<'de> Visitor<'de> for FieldsVisitor {
+            type Value = JsonFields<'de>;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("an object")
@@ -19,10 +19,10 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
                 while let Some(field) = map.next_entry()? {
                     all.push(field);
                 }
-                Ok(Fields(all))
+                Ok(JsonFields(all))
             }
         }
-        deserializer.deserialize_map(All)
+        deserializer.deserialize_map(FieldsVisitor)
     }
 }
 
@@ -43,7 +43,7 @@ pub fn name_twice(json: &str) -> Option<String> {
     if !json.starts_with('{') {
         return None;
     }
-    let Fields(fields) = serde_json::from_str(json).ok()?;
+    let JsonFields(fields) = serde_json::from_str(json).ok()?;
     let mut names: Vec<&str> = fields.iter().map(|(name, _)| name.as_str()).collect();
     names.sort_unstable();
     if let Some(repeated) = names.windows(2).find(|pair| pair[0] == pair[1]) {

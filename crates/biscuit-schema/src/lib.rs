@@ -38,18 +38,20 @@ mod uuid;
 
 #[cfg(feature = "parquet")]
 pub use calendar::{differs_by_calendar, has_legacy_calendar, legacy_calendar};
-pub use check::{Check, Rule, Scalar, Severity};
-pub use coerce::{Coerced, CoercedColumn, Coercion, CoercionReport, Losses, RefusedRow, coerce_column, default_values};
-pub use column_type::{ColumnType, Wire, type_name};
+pub use check::{CheckRule, CheckSeverity, CheckValue, ContractCheck};
+pub use coerce::{
+    CoercedColumn, CoercedRows, Coercion, CoercionReport, ColumnLosses, RefusedRow, coerce_column, default_values,
+};
+pub use column_type::{ColumnType, WireType, type_name};
 pub use common_type::{common_type, plain_type, stored_type, written_type};
-pub use compatibility::{Compatibility, Difference, check_evolution, differences};
-pub use comply::{Compliance, Finding};
-pub use contract::{Column, Contract, DebeziumSettings, Layer};
-pub use fault::Fault;
-pub use glue::{Projection, TablePlace};
+pub use compatibility::{Compatibility, ContractDifference, check_evolution, differences};
+pub use comply::{CheckFinding, ContractCompliance};
+pub use contract::{Contract, ContractColumn, DatasetLayer, DebeziumSettings};
+pub use fault::ValueFault;
+pub use glue::{PartitionProjection, TablePlace};
 pub use hive_type::{HiveField, HiveType};
 pub use impossible::impossible_values;
-pub use infer::{Conflict, Inference, Inferred};
+pub use infer::{InferredSchema, SchemaInference, TypeConflict};
 #[cfg(feature = "parquet")]
 pub use int96::{check_int96, int96_as_micros};
 pub use iso::{iso_date, iso_date_time, iso_time};
@@ -59,8 +61,8 @@ pub use merge_schemas::{check_names, column_index, merge_schemas};
 pub use parquet_footer::check_parquet_footer;
 #[cfg(feature = "parquet")]
 pub use parquet_pages::{check_parquet_pages, parquet_rows_at_a_time};
-pub use reading::{BytesInText, Epoch, Extra, OnError, Reading, Rounding, hex_bytes};
-pub use rules::{NamingRule, apply_rules, usual_rules};
+pub use reading::{BytesInText, DecimalRounding, EpochUnit, ExtraColumns, OnError, ReadingRules, hex_bytes};
+pub use rules::{NamingRule, apply_rules, default_rules};
 pub use text_type::text_type;
 pub use thrift::check_thrift;
 #[cfg(feature = "parquet")]

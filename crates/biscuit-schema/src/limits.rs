@@ -56,12 +56,12 @@ pub(crate) fn short(text: &str) -> std::borrow::Cow<'_, str> {
 
 /// How far a parser of types has come: it calls itself for each level, and compares the names of each struct.
 #[derive(Debug, Default)]
-pub(crate) struct Parsed {
+pub(crate) struct ParseDepth {
     depth: usize,
     fields: usize,
 }
 
-impl Parsed {
+impl ParseDepth {
     /// One level down; the caller goes up again with [`up`](Self::up).
     ///
     /// # Errors

@@ -9,21 +9,21 @@ use arrow::datatypes::{DataType, FieldRef, Fields};
 use arrow::row::{RowConverter, SortField};
 use biscuit_core::{Error, Result};
 
-use crate::convert::{Converted, convert, no_coercion, place, valid};
-use crate::fault::Fault;
-use crate::reading::Reading;
+use crate::convert::{ConvertedColumn, convert, no_coercion, place, valid};
+use crate::fault::ValueFault;
+use crate::reading::ReadingRules;
 
 /// Faults of items, as those of the lists that they are in.
-fn of_lists(offsets: &OffsetBuffer<i32>, faults: &[(usize, Fault)]) -> Vec<(usize, Fault)> {
+fn of_lists(offsets: &OffsetBuffer<i32>, faults: &[(usize, ValueFault)]) -> Vec<(usize, ValueFault)> {
     let list = |item: usize| offsets.partition_point(|o| *o as usize <= item) - 1;
     faults.iter().map(|(item, fault)| (list(*item), *fault)).collect()
 }
 
-pub(crate) fn list(column: &str, from: &ListArray, item: &FieldRef, reading: &Reading) -> Result<Converted> {
+pub(crate) fn list(column: &str, from: &ListArray, item: &FieldRef, reading: &ReadingRules) -> Result<ConvertedColumn> {
     let made = convert(&format!("{column}[]"), from.values(), item.data_type(), reading)?;
     let array = ListArray::try_new(item.clone(), from.offsets().clone(), made.array.clone(), from.nulls().cloned());
     let array = array.map_err(|e| Error::internal("a list could not be made").with_source(e))?;
-    Ok(Converted { array: Arc::new(array), faults: of_lists(from.offsets(), &made.faults), ..made })
+    Ok(ConvertedColumn { array: Arc::new(array), faults: of_lists(from.offsets(), &made.faults), ..made })
 }
 
 pub(crate) fn map(
@@ -31,8 +31,8 @@ pub(crate) fn map(
     from: &MapArray,
     entry: &FieldRef,
     sorted: bool,
-    reading: &Reading,
-) -> Result<Converted> {
+    reading: &ReadingRules,
+) -> Result<ConvertedColumn> {
     let DataType::Struct(kv) = entry.data_type() else {
         return Err(no_coercion(column, from.data_type(), &DataType::Map(entry.clone(), sorted)));
     };
@@ -50,7 +50,7 @@ pub(crate) fn map(
     let made = StructArray::try_new(kv.clone(), vec![keys, value.array.clone()], None)
         .and_then(|entries| MapArray::try_new(entry.clone(), from.offsets().clone(), entries, nulls, sorted));
     let array = made.map_err(|e| Error::internal("a map could not be made").with_source(e))?;
-    Ok(Converted { array: Arc::new(array), faults, rounded: key.rounded + value.rounded, ..value })
+    Ok(ConvertedColumn { array: Arc::new(array), faults, rounded: key.rounded + value.rounded, ..value })
 }
 
 /// The rows with a map that has a key twice, also inside of structs and lists, ascending.
@@ -99,7 +99,12 @@ fn filled(array: &ArrayRef) -> Result<ArrayRef> {
     Ok(arrow::array::make_array(data.map_err(|e| Error::internal("keys could not be filled").with_source(e))?))
 }
 
-pub(crate) fn structure(column: &str, from: &StructArray, fields: &Fields, reading: &Reading) -> Result<Converted> {
+pub(crate) fn structure(
+    column: &str,
+    from: &StructArray,
+    fields: &Fields,
+    reading: &ReadingRules,
+) -> Result<ConvertedColumn> {
     let (mut arrays, mut faults, mut rounded) = (Vec::new(), Vec::new(), 0);
     let (mut dropped, mut missing, mut used) = (Vec::new(), Vec::new(), vec![false; from.num_columns()]);
     for field in fields {
@@ -128,7 +133,7 @@ pub(crate) fn structure(column: &str, from: &StructArray, fields: &Fields, readi
     let nullable: Fields = fields.iter().map(|f| Arc::new(f.as_ref().clone().with_nullable(true))).collect();
     let array = StructArray::try_new_with_length(nullable, arrays, from.nulls().cloned(), from.len());
     let array = array.map_err(|e| Error::internal("a struct could not be made").with_source(e))?;
-    Ok(Converted { array: Arc::new(array), faults, rounded, dropped, missing })
+    Ok(ConvertedColumn { array: Arc::new(array), faults, rounded, dropped, missing })
 }
 
 fn masked(child: &ArrayRef, nulls: Option<&NullBuffer>) -> Result<ArrayRef> {

@@ -1,7 +1,7 @@
 //! Parquet's footer, looked at before a decoder builds anything of it.
 
 use crate::limits::{MAX_DEPTH, MAX_FIELDS};
-use crate::thrift::{I32, I64, LIST, OTHER_TYPE, STRUCT, Step, Thrift};
+use crate::thrift::{I32, I64, LIST, OTHER_TYPE, STRUCT, ThriftReader, ThriftStep};
 
 /// Levels of groups: a list has two for each of its own.
 const MAX_GROUPS: usize = 2 * MAX_DEPTH + 2;
@@ -24,7 +24,7 @@ const MAX_ELEMENTS: usize = 4 * MAX_FIELDS;
 /// # Errors
 /// What is wrong, as the end of a sentence.
 pub fn check_parquet_footer(footer: &[u8], file_size: u64) -> Result<(), String> {
-    let mut thrift = Thrift { rest: footer };
+    let mut thrift = ThriftReader { rest: footer };
     let (mut rows, mut leaves, mut groups) = (None, None, None);
     thrift.fields(0, &mut |thrift, id, kind| {
         match (id, kind) {
@@ -47,7 +47,7 @@ pub fn check_parquet_footer(footer: &[u8], file_size: u64) -> Result<(), String>
 }
 
 /// The leaves of the schema, which are its columns: for each, whether it, or a group around it, is repeated.
-fn schema(thrift: &mut Thrift<'_>) -> Step<Vec<bool>> {
+fn schema(thrift: &mut ThriftReader<'_>) -> ThriftStep<Vec<bool>> {
     let (kind, elements) = thrift.list()?;
     if kind != STRUCT || elements == 0 {
         return Err("it has no schema".to_owned());
@@ -95,7 +95,7 @@ fn schema(thrift: &mut Thrift<'_>) -> Step<Vec<bool>> {
 }
 
 /// The rows of all row groups.
-fn row_groups(thrift: &mut Thrift<'_>, leaves: &[bool], file_size: u64) -> Step<i64> {
+fn row_groups(thrift: &mut ThriftReader<'_>, leaves: &[bool], file_size: u64) -> ThriftStep<i64> {
     let (_, groups) = thrift.list()?;
     let mut all = 0_i64;
     for group in 0..groups {
@@ -129,11 +129,11 @@ fn row_groups(thrift: &mut Thrift<'_>, leaves: &[bool], file_size: u64) -> Step<
 }
 
 /// The values of each column of a row group; none for one that is encrypted.
-fn chunks(thrift: &mut Thrift<'_>, file_size: u64) -> Step<Vec<Option<i64>>> {
+fn chunks(thrift: &mut ThriftReader<'_>, file_size: u64) -> ThriftStep<Vec<Option<i64>>> {
     let (_, columns) = thrift.list()?;
     let mut all = Vec::with_capacity(columns);
     for column in 0..columns {
-        let (mut values, mut place) = (None, Place::default());
+        let (mut values, mut place) = (None, ColumnChunkRange::default());
         // Its offset index, its column index and its Bloom filter: where each begins, and its size.
         let mut beside = [(0, 0); 3];
         thrift.fields(2, &mut |thrift, id, kind| {
@@ -172,14 +172,14 @@ fn chunks(thrift: &mut Thrift<'_>, file_size: u64) -> Step<Vec<Option<i64>>> {
 
 /// Where a column of a row group is in its file.
 #[derive(Default)]
-struct Place {
+struct ColumnChunkRange {
     data: i64,
     dictionary: Option<i64>,
     size: i64,
     unpacked: i64,
 }
 
-impl Place {
+impl ColumnChunkRange {
     fn is_within(&self, file_size: u64) -> bool {
         // A decoder reads from the dictionary on, wherever the first data page is.
         let begin = self.dictionary.unwrap_or(self.data);

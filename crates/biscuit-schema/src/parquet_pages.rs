@@ -9,7 +9,7 @@ use parquet::column::page::{Page, PageReader};
 use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
 use parquet::file::serialized_reader::SerializedPageReader;
 
-use crate::thrift::{I32, OTHER_TYPE, STRUCT, Step, Thrift};
+use crate::thrift::{I32, OTHER_TYPE, STRUCT, ThriftReader, ThriftStep};
 
 /// Bytes that any page may unpack to.
 const MAX_PAGE: u64 = 256 << 20;
@@ -39,7 +39,7 @@ const RLE_DICTIONARY: i64 = 8;
 
 /// The header of a page.
 #[derive(Default)]
-struct Header {
+struct PageHeaderFields {
     kind: i64,
     unpacked: u64,
     size: u64,
@@ -52,7 +52,7 @@ struct Header {
 
 /// Totals over the page headers of one column chunk.
 #[derive(Default)]
-struct Pages {
+struct PageTotals {
     /// Bytes and values of its dictionary.
     dictionary: Option<(u64, u64)>,
     /// Values of pages with numbers of a dictionary.
@@ -96,20 +96,20 @@ pub fn parquet_rows_at_a_time<'a>(
     wanted: usize,
 ) -> Result<usize, String> {
     let rows = (group.num_rows().max(1)) as f64;
-    let (mut usual, mut at_most) = (0.0, 0.0);
+    let (mut defaults, mut at_most) = (0.0, 0.0);
     for (column, bytes) in columns {
         let pages = read_pages(column, &bytes)?;
         let (average, largest) = size_of_values(column, &bytes, &pages)?;
         let values = column.num_values().max(0) as f64 / rows;
-        usual += average * values;
+        defaults += average * values;
         at_most += largest * values;
     }
-    let fit = (USUAL / f64::max(usual, 1.0)).min(AT_MOST / f64::max(at_most, 1.0));
+    let fit = (USUAL / f64::max(defaults, 1.0)).min(AT_MOST / f64::max(at_most, 1.0));
     Ok((fit as usize).clamp(1, wanted.max(1)))
 }
 
 /// Bytes of a decoded value: the average, and the largest.
-fn size_of_values(column: &ColumnChunkMetaData, bytes: &Bytes, pages: &Pages) -> Step<(f64, f64)> {
+fn size_of_values(column: &ColumnChunkMetaData, bytes: &Bytes, pages: &PageTotals) -> ThriftStep<(f64, f64)> {
     if column.crypto_metadata().is_some() {
         let average = column.uncompressed_size() as f64 / column.num_values().max(1) as f64;
         return Ok((average, average));
@@ -128,8 +128,8 @@ fn size_of_values(column: &ColumnChunkMetaData, bytes: &Bytes, pages: &Pages) ->
             if let Some((size, values)) = pages.dictionary.filter(|_| pages.by_dictionary > 0) {
                 all += pages.by_dictionary as f64 * size as f64 / values.max(1) as f64;
                 // The longest text cannot be longer than all.
-                let usual = size as f64 * column.num_values().max(1) as f64 <= AT_MOST;
-                let longest = if usual { size } else { longest_of_dictionary(column, bytes)? };
+                let defaults = size as f64 * column.num_values().max(1) as f64 <= AT_MOST;
+                let longest = if defaults { size } else { longest_of_dictionary(column, bytes)? };
                 largest = largest.max(longest as f64);
             }
             return Ok((all / (pages.values + pages.by_dictionary).max(1) as f64, largest));
@@ -138,8 +138,8 @@ fn size_of_values(column: &ColumnChunkMetaData, bytes: &Bytes, pages: &Pages) ->
     Ok((f64::from(fixed), f64::from(fixed)))
 }
 
-fn read_pages(column: &ColumnChunkMetaData, bytes: &Bytes) -> Step<Pages> {
-    let mut pages = Pages::default();
+fn read_pages(column: &ColumnChunkMetaData, bytes: &Bytes) -> ThriftStep<PageTotals> {
+    let mut pages = PageTotals::default();
     if column.crypto_metadata().is_some() {
         return Ok(pages);
     }
@@ -187,9 +187,9 @@ fn read_pages(column: &ColumnChunkMetaData, bytes: &Bytes) -> Step<Pages> {
 }
 
 /// The header at the begin, and what follows it.
-fn header(bytes: &[u8]) -> Step<(Header, &[u8])> {
-    let mut header = Header { is_packed: true, ..Header::default() };
-    let mut thrift = Thrift { rest: bytes };
+fn header(bytes: &[u8]) -> ThriftStep<(PageHeaderFields, &[u8])> {
+    let mut header = PageHeaderFields { is_packed: true, ..PageHeaderFields::default() };
+    let mut thrift = ThriftReader { rest: bytes };
     let size = |n: i64| u64::try_from(n).map_err(|_| "it has a negative size".to_owned());
     thrift.fields(0, &mut |thrift, id, kind| {
         match (id, kind) {
@@ -219,9 +219,9 @@ fn header(bytes: &[u8]) -> Step<(Header, &[u8])> {
 }
 
 /// Any page may unpack to `max_page` bytes.
-fn check_unpacked(codec: Compression, header: &Header, page: &[u8], max_page: u64) -> Step {
-    let most = max_page.max(header.size.saturating_mul(MAX_RATIO));
-    if header.unpacked > most {
+fn check_unpacked(codec: Compression, header: &PageHeaderFields, page: &[u8], max_page: u64) -> ThriftStep {
+    let maximum = max_page.max(header.size.saturating_mul(MAX_RATIO));
+    if header.unpacked > maximum {
         let times = header.unpacked / header.size.max(1);
         return Err(format!(
             "it says that its {} bytes unpack to {}, {times} times as many",
@@ -235,22 +235,22 @@ fn check_unpacked(codec: Compression, header: &Header, page: &[u8], max_page: u6
     let is_lz4_frame = packed.starts_with(&[0x04, 0x22, 0x4d, 0x18]);
     match codec {
         Compression::GZIP(_) if header.size.saturating_mul(GZIP_RATIO) > max_page => {
-            check_size(flate2::read::MultiGzDecoder::new(packed), most)
+            check_size(flate2::read::MultiGzDecoder::new(packed), maximum)
         }
-        Compression::BROTLI(_) => check_size(brotli::Decompressor::new(packed, 64 * 1024), most),
-        Compression::LZ4 if is_lz4_frame => check_size(lz4_flex::frame::FrameDecoder::new(packed), most),
+        Compression::BROTLI(_) => check_size(brotli::Decompressor::new(packed, 64 * 1024), maximum),
+        Compression::LZ4 if is_lz4_frame => check_size(lz4_flex::frame::FrameDecoder::new(packed), maximum),
         // The others write into memory of the size that the header says.
         _ => Ok(()),
     }
 }
 
 /// Unpacks what is not kept; what cannot be unpacked is left to the decoder.
-fn check_size(mut unpacking: impl Read, most: u64) -> Step {
+fn check_size(mut unpacking: impl Read, maximum: u64) -> ThriftStep {
     let (mut part, mut all) = (vec![0; 64 * 1024], 0_u64);
     while let Ok(read) = unpacking.read(&mut part) {
         all += read as u64;
-        if all > most {
-            return Err(format!("it unpacks to more than {most} bytes"));
+        if all > maximum {
+            return Err(format!("it unpacks to more than {maximum} bytes"));
         }
         if read == 0 {
             break;
@@ -279,7 +279,7 @@ pub(crate) fn unpacked_pages(
 
 const DAMAGED: &str = "it is damaged";
 
-fn longest_of_dictionary(column: &ColumnChunkMetaData, bytes: &Bytes) -> Step<u64> {
+fn longest_of_dictionary(column: &ColumnChunkMetaData, bytes: &Bytes) -> ThriftStep<u64> {
     let page = unpacked_pages(column, bytes)?.get_next_page().map_err(|_| DAMAGED.to_owned())?;
     let Some(Page::DictionaryPage { buf, .. }) = page else { return Ok(0) };
     let (mut rest, mut longest) = (buf.as_ref(), 0);
@@ -325,7 +325,7 @@ pub(crate) fn values_of<'a>(page: &'a Page, column: &ColumnChunkMetaData) -> &'a
 }
 
 /// Checks that lengths which are packed are as many as the values of their page: a decoder reserves memory for as many as they say.
-fn check_lengths(column: &ColumnChunkMetaData, bytes: &Bytes) -> Step {
+fn check_lengths(column: &ColumnChunkMetaData, bytes: &Bytes) -> ThriftStep {
     let mut pages = unpacked_pages(column, bytes)?;
     let mut left = u64::try_from(column.num_values()).unwrap_or(0);
     while left > 0 {
@@ -340,7 +340,7 @@ fn check_lengths(column: &ColumnChunkMetaData, bytes: &Bytes) -> Step {
         }
         let rest = values_of(&page, column);
         // The size of a block, its parts, and how many there are.
-        let mut thrift = Thrift { rest };
+        let mut thrift = ThriftReader { rest };
         let lengths = thrift.unsigned().and_then(|_| thrift.unsigned()).and_then(|_| thrift.unsigned());
         if lengths.is_ok_and(|lengths| lengths > values) {
             return Err("it has more lengths than values".to_owned());

@@ -20,7 +20,7 @@ pub enum OnError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
-pub enum Extra {
+pub enum ExtraColumns {
     /// They are left out, and named in the report.
     #[default]
     Drop,
@@ -34,7 +34,7 @@ pub enum Extra {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
-pub enum Epoch {
+pub enum EpochUnit {
     /// Seconds, milliseconds, microseconds or nanoseconds since 1970, told apart by size: each of them is then a time from March 1973 to
     /// November 5138; smaller numbers are an error.
     #[default]
@@ -55,7 +55,7 @@ pub enum Epoch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
-pub enum Rounding {
+pub enum DecimalRounding {
     /// They are an error.
     #[default]
     Fail,
@@ -98,7 +98,7 @@ pub fn hex_bytes(text: &str) -> Option<Vec<u8>> {
 /// How values of other types become a column's own.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Reading {
+pub struct ReadingRules {
     /// What happens to a value that does not. Default: as the contract has it.
     pub on_error: Option<OnError>,
     /// The value, as text, where the column is missing or null. Default: null.
@@ -108,9 +108,9 @@ pub struct Reading {
     /// Forms of dates and times besides those of ISO 8601, as `strftime` has them: `%d/%m/%Y`.
     pub formats: Vec<String>,
     /// What whole numbers mean as times.
-    pub epoch: Epoch,
+    pub epoch: EpochUnit,
     /// What happens to digits that there is no place for.
-    pub rounding: Rounding,
+    pub rounding: DecimalRounding,
     /// How text is decoded in a binary column.
     #[serde(skip)]
     pub bytes_in_text: BytesInText,

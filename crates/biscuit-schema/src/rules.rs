@@ -1,8 +1,8 @@
 use biscuit_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::contract::Column;
-use crate::reading::Reading;
+use crate::contract::ContractColumn;
+use crate::reading::ReadingRules;
 use crate::{ColumnType, Contract};
 
 /// A rule that types columns by their name, or by the type that they came with.
@@ -20,14 +20,14 @@ pub struct NamingRule {
     pub column_type: String,
     /// How values become of that type.
     #[serde(default)]
-    pub reading: Reading,
+    pub reading: ReadingRules,
 }
 
 impl NamingRule {
     /// A rule for the columns of these names.
     pub fn new(pattern: &str, column_type: &str) -> Self {
         let (pattern, column_type) = (pattern.to_owned(), column_type.to_owned());
-        Self { pattern, when: None, column_type, reading: Reading::default() }
+        Self { pattern, when: None, column_type, reading: ReadingRules::default() }
     }
 
     /// The same rule for columns that came with this type.
@@ -37,12 +37,12 @@ impl NamingRule {
     }
 
     /// The same rule with how values become of the type.
-    pub fn with_reading(mut self, reading: Reading) -> Self {
+    pub fn with_reading(mut self, reading: ReadingRules) -> Self {
         self.reading = reading;
         self
     }
 
-    fn fits(&self, column: &Column) -> Result<bool> {
+    fn fits(&self, column: &ContractColumn) -> Result<bool> {
         let came = match &self.when {
             Some(t) => ColumnType::parse(t)?.arrow() == column.column_type.arrow(),
             None => true,
@@ -53,7 +53,7 @@ impl NamingRule {
 
 /// The rules of most raw-to-clean jobs: `*_datetime` is a timestamp and `*_date` a date; `zip`, `*_zip` and the like are text, since their
 /// zeros at the front count.
-pub fn usual_rules() -> Vec<NamingRule> {
+pub fn default_rules() -> Vec<NamingRule> {
     let mut rules = vec![NamingRule::new("*_datetime", "timestamp"), NamingRule::new("*_date", "date")];
     for text in ["zip", "*_zip", "zip_code", "*_zip_code", "zipcode", "postal_code", "*_postal_code"] {
         rules.push(NamingRule::new(text, "string"));
@@ -77,7 +77,7 @@ pub fn apply_rules(contract: &mut Contract, rules: &[NamingRule]) -> Result<Vec<
                 (column.column_type, column.hive) = (t, None);
                 let (default, renamed_from) =
                     (column.reading.default.take(), std::mem::take(&mut column.reading.renamed_from));
-                column.reading = Reading { default, renamed_from, ..rule.reading.clone() };
+                column.reading = ReadingRules { default, renamed_from, ..rule.reading.clone() };
                 typed.push(column.name.clone());
                 break;
             }
@@ -109,9 +109,9 @@ mod tests {
     fn columns_are_typed_by_name_and_by_what_they_came_as() {
         let names = ["order_datetime", "birth_date", "update", "zip", "ship_zip", "amount", "count"];
         let types = ["string", "string", "string", "bigint", "bigint", "double", "bigint"];
-        let columns = names.iter().zip(types).map(|(n, t)| Column::new(*n, ColumnType::parse(t).unwrap()));
+        let columns = names.iter().zip(types).map(|(n, t)| ContractColumn::new(*n, ColumnType::parse(t).unwrap()));
         let mut contract = Contract::new(columns).unwrap();
-        let mut rules = usual_rules();
+        let mut rules = default_rules();
         rules.push(NamingRule::new("*", "decimal(15,2)").when("double"));
         let typed = apply_rules(&mut contract, &rules).unwrap();
         assert_eq!(typed, ["order_datetime", "birth_date", "zip", "ship_zip", "amount"]);

@@ -8,7 +8,7 @@ const MAX_VALUES: usize = 32;
 /// # Errors
 /// What is wrong, as the end of a sentence.
 pub fn check_thrift(structure: &[u8]) -> Result<(), String> {
-    Thrift { rest: structure }.skip(STRUCT, 0)
+    ThriftReader { rest: structure }.skip(STRUCT, 0)
 }
 
 /// The types of Thrift's compact protocol.
@@ -25,10 +25,10 @@ pub(crate) const SET: u8 = 10;
 pub(crate) const MAP: u8 = 11;
 pub(crate) const STRUCT: u8 = 12;
 
-pub(crate) type Step<T = ()> = Result<T, String>;
+pub(crate) type ThriftStep<T = ()> = Result<T, String>;
 
 /// Bytes of the compact protocol that are still to be read.
-pub(crate) struct Thrift<'a> {
+pub(crate) struct ThriftReader<'a> {
     pub(crate) rest: &'a [u8],
 }
 
@@ -37,14 +37,14 @@ pub(crate) const ENDS: &str = "its metadata end too early";
 /// Decoders read a field by its number, whatever type it says.
 pub(crate) const OTHER_TYPE: &str = "its metadata have a field of another type than Parquet's";
 
-impl Thrift<'_> {
-    pub(crate) fn byte(&mut self) -> Step<u8> {
+impl ThriftReader<'_> {
+    pub(crate) fn byte(&mut self) -> ThriftStep<u8> {
         let (first, rest) = self.rest.split_first().ok_or(ENDS)?;
         self.rest = rest;
         Ok(*first)
     }
 
-    pub(crate) fn unsigned(&mut self) -> Step<u64> {
+    pub(crate) fn unsigned(&mut self) -> ThriftStep<u64> {
         let mut value = 0_u64;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
@@ -56,18 +56,18 @@ impl Thrift<'_> {
         Err("its metadata hold a number that is none".to_owned())
     }
 
-    pub(crate) fn number(&mut self) -> Step<i64> {
+    pub(crate) fn number(&mut self) -> ThriftStep<i64> {
         let value = self.unsigned()?;
         Ok((value >> 1) as i64 ^ -((value & 1) as i64))
     }
 
-    pub(crate) fn pass(&mut self, bytes: u64) -> Step {
+    pub(crate) fn pass(&mut self, bytes: u64) -> ThriftStep {
         self.rest = usize::try_from(bytes).ok().and_then(|bytes| self.rest.get(bytes..)).ok_or(ENDS)?;
         Ok(())
     }
 
     /// The type and the number of a list's items.
-    pub(crate) fn list(&mut self) -> Step<(u8, usize)> {
+    pub(crate) fn list(&mut self) -> ThriftStep<(u8, usize)> {
         let head = self.byte()?;
         let short = u64::from(head >> 4);
         let items = if short == 15 { self.unsigned()? } else { short };
@@ -78,7 +78,11 @@ impl Thrift<'_> {
     }
 
     /// The fields of a structure: each by its number and type; the step takes its value.
-    pub(crate) fn fields(&mut self, depth: usize, step: &mut dyn FnMut(&mut Self, i64, u8) -> Step) -> Step {
+    pub(crate) fn fields(
+        &mut self,
+        depth: usize,
+        step: &mut dyn FnMut(&mut Self, i64, u8) -> ThriftStep,
+    ) -> ThriftStep {
         if depth > MAX_VALUES {
             return Err("its metadata are nested too deep".to_owned());
         }
@@ -93,7 +97,7 @@ impl Thrift<'_> {
         }
     }
 
-    pub(crate) fn skip(&mut self, kind: u8, depth: usize) -> Step {
+    pub(crate) fn skip(&mut self, kind: u8, depth: usize) -> ThriftStep {
         if depth > MAX_VALUES {
             return Err("its metadata are nested too deep".to_owned());
         }
@@ -128,7 +132,7 @@ impl Thrift<'_> {
     }
 
     /// An item: a boolean, which a field has in its type, is a byte.
-    pub(crate) fn item(&mut self, kind: u8, depth: usize) -> Step {
+    pub(crate) fn item(&mut self, kind: u8, depth: usize) -> ThriftStep {
         match kind {
             TRUE | FALSE => self.pass(1),
             kind => self.skip(kind, depth),

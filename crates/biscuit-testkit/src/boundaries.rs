@@ -1,6 +1,6 @@
 /// A text that a reader meets in a column of a declared type, and what is stored of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Boundary {
+pub struct BoundaryValue {
     /// The type by its name, as contracts have it.
     pub column_type: &'static str,
     /// The value as text.
@@ -10,12 +10,12 @@ pub struct Boundary {
 }
 
 /// Values at the bounds of each type, just beyond them, and such as are often written otherwise: what every reader stores, or refuses.
-pub fn boundaries() -> Vec<Boundary> {
+pub fn boundaries() -> Vec<BoundaryValue> {
     let of = |column_type, values: &[(&'static str, Option<&'static str>)]| {
-        values.iter().map(|(text, stored)| Boundary { column_type, text, stored: *stored }).collect::<Vec<_>>()
+        values.iter().map(|(text, stored)| BoundaryValue { column_type, text, stored: *stored }).collect::<Vec<_>>()
     };
     let same = |text: &'static str| (text, Some(text));
-    let all: [Vec<Boundary>; 15] = [
+    let all: [Vec<BoundaryValue>; 15] = [
         of(
             "tinyint",
             &[same("-128"), same("127"), ("128", None), ("-129", None), ("+5", Some("5")), ("007", Some("7"))],

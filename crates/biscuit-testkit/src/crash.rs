@@ -1,13 +1,13 @@
 use std::sync::Arc;
 
 use biscuit_core::Result;
-use biscuit_journal::Storage;
+use biscuit_journal::TableStorage;
 
-use crate::fault_store::{Fault, FaultStore};
+use crate::fault_store::{FaultStore, InjectedFault};
 
 /// How often a job was crashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Crashes {
+pub struct CrashCount {
     /// Storage calls of the job when nothing happens to it.
     pub calls: u64,
     /// Runs that a fault stopped.
@@ -22,13 +22,13 @@ pub struct Crashes {
 ///
 /// # Panics
 /// If the job fails without a fault, or again after the fault is gone; and where `check` panics, naming the call.
-pub async fn crash_at_every_call<S, J, C, SF, JF, CF>(fault: Fault, setup: S, job: J, check: C) -> Crashes
+pub async fn crash_at_every_call<S, J, C, SF, JF, CF>(fault: InjectedFault, setup: S, job: J, check: C) -> CrashCount
 where
     S: Fn() -> SF,
-    SF: Future<Output = Storage>,
-    J: Fn(Storage) -> JF,
+    SF: Future<Output = TableStorage>,
+    J: Fn(TableStorage) -> JF,
     JF: Future<Output = Result<()>>,
-    C: Fn(Storage, u64) -> CF,
+    C: Fn(TableStorage, u64) -> CF,
     CF: Future<Output = ()>,
 {
     let healthy = setup().await;
@@ -44,5 +44,5 @@ where
         job(healthy.clone()).await.unwrap_or_else(|e| panic!("rerun after a fault at call {at} of {calls}: {e}"));
         check(healthy, at).await;
     }
-    Crashes { calls, crashed }
+    CrashCount { calls, crashed }
 }

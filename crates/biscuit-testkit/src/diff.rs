@@ -7,7 +7,7 @@ use crate::snapshot::cells;
 
 /// Whether the order of rows matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Matching {
+pub enum RowOrdering {
     /// Rows are a bag: each as often on both sides.
     AnyOrder,
     /// Rows come in the same order.
@@ -17,11 +17,11 @@ pub enum Matching {
 /// What differs between two sets of rows, one line a difference; none if nothing does. Rows are compared as a bag, columns
 /// by name, values by type: 1 is not 1.0 and not true, null is not an empty text, NaN is NaN, 0.0 is not -0.0.
 pub fn diff_rows(left: &[RecordBatch], right: &[RecordBatch]) -> Option<String> {
-    diff_rows_with(left, right, Matching::AnyOrder)
+    diff_rows_with(left, right, RowOrdering::AnyOrder)
 }
 
 /// As [`diff_rows`], with a choice.
-pub fn diff_rows_with(left: &[RecordBatch], right: &[RecordBatch], matching: Matching) -> Option<String> {
+pub fn diff_rows_with(left: &[RecordBatch], right: &[RecordBatch], matching: RowOrdering) -> Option<String> {
     let names = |rows: &[RecordBatch]| rows.first().map(|b| columns(&b.schema())).unwrap_or_default();
     let (lc, rc) = (names(left), names(right));
     if !left.is_empty() && !right.is_empty() && lc != rc {
@@ -33,8 +33,8 @@ pub fn diff_rows_with(left: &[RecordBatch], right: &[RecordBatch], matching: Mat
     }
     let (l, r) = (texts(left), texts(right));
     match matching {
-        Matching::SameOrder => in_order(&l, &r),
-        Matching::AnyOrder => as_bags(l, r),
+        RowOrdering::SameOrder => in_order(&l, &r),
+        RowOrdering::AnyOrder => as_bags(l, r),
     }
 }
 

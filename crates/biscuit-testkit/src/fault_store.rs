@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 /// What happens at the chosen call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub enum InjectedFault {
     /// The call is not carried out and fails; later calls work.
     Fail,
     /// The process dies before the call: it and all later ones fail.
@@ -40,28 +40,28 @@ pub enum Fault {
 #[derive(Debug, Clone)]
 pub struct FaultStore {
     inner: Arc<dyn ObjectStore>,
-    shared: Arc<Shared>,
+    shared: Arc<SharedFaults>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct SharedFaults {
     calls: AtomicU64,
     at: u64,
-    fault: Fault,
+    fault: InjectedFault,
     dead: AtomicBool,
-    sleep: watch::Sender<Sleep>,
+    sleep: watch::Sender<PauseLength>,
 }
 
 /// How far a pause is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sleep {
+enum PauseLength {
     NotYet,
     Asleep,
     Over,
 }
 
 /// What a call is to do.
-enum Turn {
+enum CallTurn {
     Go,
     Stop,
     GoThenFail,
@@ -72,9 +72,9 @@ enum Turn {
 
 impl FaultStore {
     /// A store in front of `inner` whose `at`-th call meets `fault`; 0 for none.
-    pub fn new(inner: Arc<dyn ObjectStore>, fault: Fault, at: u64) -> Self {
-        let sleep = watch::Sender::new(Sleep::NotYet);
-        let shared = Shared { calls: AtomicU64::new(0), at, fault, dead: AtomicBool::new(false), sleep };
+    pub fn new(inner: Arc<dyn ObjectStore>, fault: InjectedFault, at: u64) -> Self {
+        let sleep = watch::Sender::new(PauseLength::NotYet);
+        let shared = SharedFaults { calls: AtomicU64::new(0), at, fault, dead: AtomicBool::new(false), sleep };
         Self { inner, shared: Arc::new(shared) }
     }
 
@@ -86,13 +86,13 @@ impl FaultStore {
     /// Returns when a call is paused: true; or when [`resume`](Self::resume) was called without one: false.
     pub async fn paused(&self) -> bool {
         let mut sleep = self.shared.sleep.subscribe();
-        let now = sleep.wait_for(|s| *s != Sleep::NotYet).await.expect("the sender is in this store");
-        *now == Sleep::Asleep
+        let now = sleep.wait_for(|s| *s != PauseLength::NotYet).await.expect("the sender is in this store");
+        *now == PauseLength::Asleep
     }
 
     /// Lets a paused call go on, and every pause to come.
     pub fn resume(&self) {
-        self.shared.sleep.send_replace(Sleep::Over);
+        self.shared.sleep.send_replace(PauseLength::Over);
     }
 
     /// Whether the fault has happened.
@@ -101,31 +101,31 @@ impl FaultStore {
     }
 }
 
-impl Shared {
-    async fn turn(&self) -> Turn {
+impl SharedFaults {
+    async fn turn(&self) -> CallTurn {
         let n = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
         if self.dead.load(Ordering::SeqCst) {
-            return Turn::Stop;
+            return CallTurn::Stop;
         }
         if n != self.at {
-            return Turn::Go;
+            return CallTurn::Go;
         }
-        if matches!(self.fault, Fault::Crash | Fault::CrashAfter | Fault::Torn) {
+        if matches!(self.fault, InjectedFault::Crash | InjectedFault::CrashAfter | InjectedFault::Torn) {
             self.dead.store(true, Ordering::SeqCst);
         }
         match self.fault {
-            Fault::Fail | Fault::Crash => Turn::Stop,
-            Fault::CrashAfter | Fault::LoseAnswer => Turn::GoThenFail,
-            Fault::Torn => Turn::Tear,
-            Fault::Refuse => Turn::Refuse,
-            Fault::PauseAfter => Turn::GoThenSleep,
-            Fault::Pause => {
+            InjectedFault::Fail | InjectedFault::Crash => CallTurn::Stop,
+            InjectedFault::CrashAfter | InjectedFault::LoseAnswer => CallTurn::GoThenFail,
+            InjectedFault::Torn => CallTurn::Tear,
+            InjectedFault::Refuse => CallTurn::Refuse,
+            InjectedFault::PauseAfter => CallTurn::GoThenSleep,
+            InjectedFault::Pause => {
                 self.sleep().await;
-                Turn::Go
+                CallTurn::Go
             }
-            Fault::Delay(by) => {
+            InjectedFault::Delay(by) => {
                 tokio::time::sleep(by).await;
-                Turn::Go
+                CallTurn::Go
             }
         }
     }
@@ -133,13 +133,13 @@ impl Shared {
     async fn sleep(&self) {
         let mut sleep = self.sleep.subscribe();
         self.sleep.send_if_modified(|s| {
-            let first = *s == Sleep::NotYet;
+            let first = *s == PauseLength::NotYet;
             if first {
-                *s = Sleep::Asleep;
+                *s = PauseLength::Asleep;
             }
             first
         });
-        sleep.wait_for(|s| *s == Sleep::Over).await.expect("the sender is in this store");
+        sleep.wait_for(|s| *s == PauseLength::Over).await.expect("the sender is in this store");
     }
 
     async fn call<T>(&self, path: &Path, call: impl Future<Output = Result<T>>) -> Result<T> {
@@ -147,16 +147,16 @@ impl Shared {
         self.carry_out(turn, path, call).await
     }
 
-    async fn carry_out<T>(&self, turn: Turn, path: &Path, call: impl Future<Output = Result<T>>) -> Result<T> {
+    async fn carry_out<T>(&self, turn: CallTurn, path: &Path, call: impl Future<Output = Result<T>>) -> Result<T> {
         match turn {
-            Turn::Go => call.await,
-            Turn::Stop | Turn::Tear => Err(injected()),
-            Turn::Refuse => Err(Error::AlreadyExists { path: path.to_string(), source: "injected refusal".into() }),
-            Turn::GoThenFail => {
+            CallTurn::Go => call.await,
+            CallTurn::Stop | CallTurn::Tear => Err(injected()),
+            CallTurn::Refuse => Err(Error::AlreadyExists { path: path.to_string(), source: "injected refusal".into() }),
+            CallTurn::GoThenFail => {
                 call.await?;
                 Err(injected())
             }
-            Turn::GoThenSleep => {
+            CallTurn::GoThenSleep => {
                 let answer = call.await;
                 self.sleep().await;
                 answer
@@ -180,7 +180,7 @@ impl fmt::Display for FaultStore {
 impl ObjectStore for FaultStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
         let (turn, mut payload) = (self.shared.turn().await, payload);
-        if matches!(turn, Turn::Tear) {
+        if matches!(turn, CallTurn::Tear) {
             let bytes: bytes::Bytes = payload.into();
             payload = bytes.slice(..bytes.len() / 2).into();
             self.inner.put_opts(location, payload, opts).await?;

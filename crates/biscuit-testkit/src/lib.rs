@@ -15,16 +15,16 @@ mod snapshot;
 mod source;
 mod table;
 
-pub use boundaries::{Boundary, boundaries};
+pub use boundaries::{BoundaryValue, boundaries};
 pub use clock::FixedClock;
-pub use crash::{Crashes, crash_at_every_call};
-pub use diff::{Matching, diff_rows, diff_rows_with};
-pub use fault_store::{Fault, FaultStore};
+pub use crash::{CrashCount, crash_at_every_call};
+pub use diff::{RowOrdering, diff_rows, diff_rows_with};
+pub use fault_store::{FaultStore, InjectedFault};
 pub use histories::{History, HistoryOptions, RecordKind, TrueRecord, histories, true_state};
 pub use memory_keys::MemoryKeys;
-pub use pause::{Pauses, pause_at_every_call};
-pub use recording_sink::{RecordingSink, Written};
-pub use recording_store::{Calls, RecordingStore};
+pub use pause::{PauseCount, pause_at_every_call};
+pub use recording_sink::{RecordedWrite, RecordingSink};
+pub use recording_store::{RecordingStore, StoreCalls};
 pub use snapshot::{dataset_text, frame_text, rows_text};
 pub use source::MemorySource;
 pub use table::{json_rows, table};
@@ -37,7 +37,7 @@ pub use insta::assert_snapshot as __assert_snapshot;
 #[macro_export]
 macro_rules! assert_rows_eq {
     ($left:expr, $right:expr $(,)?) => {
-        if let Some(diff) = $crate::diff_rows(&$crate::Rows::rows(&$left), &$crate::Rows::rows(&$right)) {
+        if let Some(diff) = $crate::diff_rows(&$crate::RowBatches::rows(&$left), &$crate::RowBatches::rows(&$right)) {
             panic!("the rows differ (- left, + right):\n{diff}");
         }
     };
@@ -47,35 +47,35 @@ macro_rules! assert_rows_eq {
 #[macro_export]
 macro_rules! assert_rows_snapshot {
     ($rows:expr, @$snapshot:literal) => {
-        $crate::__assert_snapshot!($crate::rows_text(&$crate::Rows::rows(&$rows)), @$snapshot)
+        $crate::__assert_snapshot!($crate::rows_text(&$crate::RowBatches::rows(&$rows)), @$snapshot)
     };
     ($name:expr, $rows:expr) => {
-        $crate::__assert_snapshot!($name, $crate::rows_text(&$crate::Rows::rows(&$rows)))
+        $crate::__assert_snapshot!($name, $crate::rows_text(&$crate::RowBatches::rows(&$rows)))
     };
     ($rows:expr) => {
-        $crate::__assert_snapshot!($crate::rows_text(&$crate::Rows::rows(&$rows)))
+        $crate::__assert_snapshot!($crate::rows_text(&$crate::RowBatches::rows(&$rows)))
     };
 }
 
 /// What the macros take as rows.
-pub trait Rows {
+pub trait RowBatches {
     /// The batches.
     fn rows(&self) -> Vec<datafusion::arrow::array::RecordBatch>;
 }
 
-impl Rows for datafusion::arrow::array::RecordBatch {
+impl RowBatches for datafusion::arrow::array::RecordBatch {
     fn rows(&self) -> Vec<datafusion::arrow::array::RecordBatch> {
         vec![self.clone()]
     }
 }
 
-impl Rows for Vec<datafusion::arrow::array::RecordBatch> {
+impl RowBatches for Vec<datafusion::arrow::array::RecordBatch> {
     fn rows(&self) -> Vec<datafusion::arrow::array::RecordBatch> {
         self.clone()
     }
 }
 
-impl Rows for [datafusion::arrow::array::RecordBatch] {
+impl RowBatches for [datafusion::arrow::array::RecordBatch] {
     fn rows(&self) -> Vec<datafusion::arrow::array::RecordBatch> {
         self.to_vec()
     }

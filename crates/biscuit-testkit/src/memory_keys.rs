@@ -3,20 +3,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use biscuit_core::{Error, Result};
-use biscuit_dataset::{Encryption, FileKey, FileKeys, FilePart};
+use biscuit_dataset::{FileEncryption, FileKey, FileKeys, FilePart};
 use zeroize::Zeroizing;
 
 /// Keys of encrypted Parquet files that are in memory alone: what was written with them opens with the same ones, and with no others.
 #[derive(Debug, Clone, Default)]
-pub struct MemoryKeys(Arc<Mutex<Given>>);
+pub struct MemoryKeys(Arc<Mutex<GivenKeys>>);
 
 #[derive(Default)]
-struct Given {
+struct GivenKeys {
     keys: HashMap<Vec<u8>, Zeroizing<Vec<u8>>>,
     asked: u64,
 }
 
-impl std::fmt::Debug for Given {
+impl std::fmt::Debug for GivenKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} keys", self.keys.len())
     }
@@ -29,8 +29,8 @@ impl MemoryKeys {
     }
 
     /// What a dataset is to have, which encrypts these columns of new files.
-    pub fn encrypting<S: Into<String>>(&self, columns: impl IntoIterator<Item = S>) -> Encryption {
-        Encryption::new(Arc::new(self.clone())).with_columns(columns)
+    pub fn encrypting<S: Into<String>>(&self, columns: impl IntoIterator<Item = S>) -> FileEncryption {
+        FileEncryption::new(Arc::new(self.clone())).with_columns(columns)
     }
 
     /// A key that a file of another writer has, and what it says of it.
@@ -53,7 +53,7 @@ impl MemoryKeys {
         self.given().asked
     }
 
-    fn given(&self) -> std::sync::MutexGuard<'_, Given> {
+    fn given(&self) -> std::sync::MutexGuard<'_, GivenKeys> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -73,8 +73,8 @@ impl FileKeys for MemoryKeys {
         let mut given = self.given();
         given.asked += 1;
         given.keys.get(metadata).cloned().ok_or_else(|| {
-            let said = String::from_utf8_lossy(metadata);
-            Error::usage("UnknownKey", format!("there is no key `{said}`"))
+            let message = String::from_utf8_lossy(metadata);
+            Error::usage("UnknownKey", format!("there is no key `{message}`"))
         })
     }
 }

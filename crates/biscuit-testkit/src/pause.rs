@@ -1,13 +1,13 @@
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
-use biscuit_journal::Storage;
+use biscuit_journal::TableStorage;
 
-use crate::fault_store::{Fault, FaultStore};
+use crate::fault_store::{FaultStore, InjectedFault};
 
 /// How often a job was paused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pauses {
+pub struct PauseCount {
     /// Storage calls of the job when nothing happens to it.
     pub calls: u64,
     /// Runs that slept while two others finished.
@@ -20,29 +20,29 @@ pub struct Pauses {
 /// other runs finish; then it wakes up and goes on. A job that ends with `Conflict` is run again, as a scheduler would
 /// do it; any other error is a failure. Then `check` looks at the outcome.
 ///
-/// `pause` is [`Fault::Pause`] (asleep before the call) or [`Fault::PauseAfter`] (asleep before its answer is known). `other`
+/// `pause` is [`InjectedFault::Pause`] (asleep before the call) or [`InjectedFault::PauseAfter`] (asleep before its answer is known). `other`
 /// is told which of the two it is, 1 or 2. What `check` expects must not depend on who was first.
 ///
 /// # Panics
 /// If a run fails, and where `check` panics.
 pub async fn pause_at_every_call<S, J, O, C, SF, JF, OF, CF>(
-    pause: Fault,
+    pause: InjectedFault,
     setup: S,
     job: J,
     other: O,
     check: C,
-) -> Pauses
+) -> PauseCount
 where
     S: Fn() -> SF,
-    SF: Future<Output = Storage>,
-    J: Fn(Storage) -> JF,
+    SF: Future<Output = TableStorage>,
+    J: Fn(TableStorage) -> JF,
     JF: Future<Output = Result<()>>,
-    O: Fn(Storage, u32) -> OF,
+    O: Fn(TableStorage, u32) -> OF,
     OF: Future<Output = Result<()>>,
-    C: Fn(Storage, u64) -> CF,
+    C: Fn(TableStorage, u64) -> CF,
     CF: Future<Output = ()>,
 {
-    assert!(matches!(pause, Fault::Pause | Fault::PauseAfter), "{pause:?} is no pause");
+    assert!(matches!(pause, InjectedFault::Pause | InjectedFault::PauseAfter), "{pause:?} is no pause");
     let healthy = setup().await;
     let counting = FaultStore::new(healthy.store.clone(), pause, 0);
     job(healthy.with_store(Arc::new(counting.clone()))).await.unwrap_or_else(|e| panic!("without a pause: {e}"));
@@ -74,7 +74,7 @@ where
         }
         check(healthy, at).await;
     }
-    Pauses { calls, slept, conflicts }
+    PauseCount { calls, slept, conflicts }
 }
 
 fn must_run_again(e: &Error) -> bool {

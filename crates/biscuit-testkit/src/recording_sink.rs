@@ -1,11 +1,11 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use biscuit_core::{CommitId, Receipt, Result, Run, Sink, SinkOutcome, async_trait};
+use biscuit_core::{CommitId, Result, Run, Sink, SinkOutcome, WriteReceipt, async_trait};
 
 /// What a sink was given.
 #[derive(Debug, Clone)]
-pub struct Written<T> {
+pub struct RecordedWrite<T> {
     /// The commit.
     pub commit: CommitId,
     /// The attempt that wrote it first.
@@ -17,7 +17,7 @@ pub struct Written<T> {
 /// A sink that keeps what it is given, once for each commit id, as every sink has to.
 #[derive(Debug)]
 pub struct RecordingSink<T> {
-    written: Mutex<Vec<Written<T>>>,
+    written: Mutex<Vec<RecordedWrite<T>>>,
     by_commit: Mutex<BTreeMap<CommitId, u64>>,
     rows: fn(&T) -> u64,
 }
@@ -29,22 +29,23 @@ impl<T: Clone> RecordingSink<T> {
     }
 
     /// All it was given, in order, without repeated commits.
-    pub fn written(&self) -> Vec<Written<T>> {
+    pub fn written(&self) -> Vec<RecordedWrite<T>> {
         self.written.lock().expect("no holder of this lock panics").clone()
     }
 }
 
 #[async_trait]
 impl<T: Clone + Send + Sync> Sink<T> for RecordingSink<T> {
-    async fn write(&self, run: &Run, commit: &CommitId, value: T) -> Result<Receipt> {
+    async fn write(&self, run: &Run, commit: &CommitId, value: T) -> Result<WriteReceipt> {
         let rows = (self.rows)(&value);
         let mut by_commit = self.by_commit.lock().expect("no holder of this lock panics");
-        let receipt = |outcome, rows| Receipt { commit: commit.clone(), outcome, rows, place: "memory".to_owned() };
+        let receipt =
+            |outcome, rows| WriteReceipt { commit: commit.clone(), outcome, rows, place: "memory".to_owned() };
         if let Some(rows) = by_commit.get(commit) {
             return Ok(receipt(SinkOutcome::AlreadyDone, *rows));
         }
         by_commit.insert(commit.clone(), rows);
-        let written = Written { commit: commit.clone(), attempt: run.attempt, value };
+        let written = RecordedWrite { commit: commit.clone(), attempt: run.attempt, value };
         self.written.lock().expect("no holder of this lock panics").push(written);
         Ok(receipt(SinkOutcome::Changed, rows))
     }

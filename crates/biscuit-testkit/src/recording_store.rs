@@ -2,7 +2,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use biscuit_journal::{Durability, Storage};
+use biscuit_journal::{TableStorage, WriteDurability};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use object_store::path::Path;
@@ -14,9 +14,9 @@ use object_store::{
 /// The calls a store got, in order, each as `verb path`: `put`, `create` (put-if-absent), `update`, `upload`, `get`,
 /// `head`, `delete`, `list`, `copy from to`; where a [`RecordingStore::storage`] is used, `sync` and `sync-folder` too.
 #[derive(Debug, Clone, Default)]
-pub struct Calls(Vec<String>);
+pub struct StoreCalls(Vec<String>);
 
-impl Calls {
+impl StoreCalls {
     /// All calls.
     pub fn all(&self) -> &[String] {
         &self.0
@@ -52,16 +52,16 @@ impl RecordingStore {
     }
 
     /// A recorder in front of a storage, and that storage: `sync path` and `sync-folder path` are written down too.
-    pub fn storage(storage: &Storage) -> (Self, Storage) {
+    pub fn storage(storage: &TableStorage) -> (Self, TableStorage) {
         let recorder = Self::new(storage.store.clone());
         let durability = Arc::new(RecordedDurability { inner: storage.durability.clone(), recorder: recorder.clone() });
-        let recorded = Storage { store: Arc::new(recorder.clone()), durability };
+        let recorded = TableStorage { store: Arc::new(recorder.clone()), durability };
         (recorder, recorded)
     }
 
     /// The calls so far.
-    pub fn calls(&self) -> Calls {
-        Calls(self.calls.lock().expect("no holder of this lock panics").clone())
+    pub fn calls(&self) -> StoreCalls {
+        StoreCalls(self.calls.lock().expect("no holder of this lock panics").clone())
     }
 
     fn note(&self, call: String) {
@@ -71,13 +71,13 @@ impl RecordingStore {
 
 #[derive(Debug)]
 struct RecordedDurability {
-    inner: Arc<dyn Durability>,
+    inner: Arc<dyn WriteDurability>,
     recorder: RecordingStore,
 }
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
-impl Durability for RecordedDurability {
+impl WriteDurability for RecordedDurability {
     async fn sync_file(&self, path: &Path) -> biscuit_core::Result<()> {
         self.inner.sync_file(path).await?;
         self.recorder.note(format!("sync {path}"));

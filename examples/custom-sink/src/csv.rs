@@ -1,5 +1,5 @@
-use biscuit_core::{CommitId, Error, Receipt, Result, Run, Sink, SinkOutcome, async_trait};
-use biscuit_journal::{Journal, Observed, Outcome, Replace, StagedFile};
+use biscuit_core::{CommitId, Error, Result, Run, Sink, SinkOutcome, WriteReceipt, async_trait};
+use biscuit_journal::{CommitOutcome, Journal, ObservedTable, StagedFile, TableCommit};
 
 use crate::{Day, Sale};
 
@@ -14,7 +14,7 @@ impl CsvSink {
     }
 
     /// Writes the file where no reader finds it, and looks at it again.
-    async fn stage(replace: &Replace<'_>, day: &Day) -> Result<StagedFile> {
+    async fn stage(replace: &TableCommit<'_>, day: &Day) -> Result<StagedFile> {
         let mut writer = replace.writer(&format!("day={}", day.day), "csv");
         writer.write("shop,cents\n".into()).await?;
         for (row, sale) in (1..).zip(&day.sales) {
@@ -28,7 +28,7 @@ impl CsvSink {
         Ok(staged.with_rows(day.sales.len() as u64))
     }
 
-    async fn replace(&self, observed: &Observed, commit: &CommitId, day: &Day) -> Result<(u64, SinkOutcome)> {
+    async fn replace(&self, observed: &ObservedTable, commit: &CommitId, day: &Day) -> Result<(u64, SinkOutcome)> {
         let mut replace = self.0.replace(observed);
         replace.with_commit_id(commit);
         match Self::stage(&replace, day).await {
@@ -39,9 +39,9 @@ impl CsvSink {
             }
         }
         let folder = format!("day={}/", day.day);
-        observed.files.iter().filter(|f| f.path.starts_with(&folder)).for_each(|f| replace.retire(f));
+        observed.files.iter().filter(|f| f.path.starts_with(&folder)).for_each(|f| replace.remove(f));
         let committed = replace.commit().await?;
-        let changed = committed.outcome == Outcome::Committed;
+        let changed = committed.outcome == CommitOutcome::Committed;
         Ok((committed.version, if changed { SinkOutcome::Changed } else { SinkOutcome::AlreadyDone }))
     }
 }
@@ -60,12 +60,12 @@ fn line(sale: &Sale, row: u64, day: &Day) -> Result<String> {
 
 #[async_trait]
 impl Sink<Day> for CsvSink {
-    async fn write(&self, _: &Run, commit: &CommitId, day: Day) -> Result<Receipt> {
+    async fn write(&self, _: &Run, commit: &CommitId, day: Day) -> Result<WriteReceipt> {
         let observed = self.0.observe().await?;
         let rows = day.sales.len() as u64;
         let receipt = |version, outcome| {
             let place = format!("{} version {version}", self.0.table());
-            Receipt { commit: commit.clone(), outcome, rows, place }
+            WriteReceipt { commit: commit.clone(), outcome, rows, place }
         };
         // A day without a sale is no reason to empty what is there.
         if let Some(version) = observed.head.committed(commit) {

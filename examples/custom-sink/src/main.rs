@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use biscuit_core::{Clock, Error, Result, Run, RunId, Sink, SystemClock};
-use biscuit_journal::{Journal, JournalOptions, Storage};
+use biscuit_journal::{Journal, JournalOptions, TableStorage};
 use custom_sink::{CsvSink, Day, Sale, SqliteSink};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
@@ -25,7 +25,7 @@ async fn work() -> Result<()> {
     std::fs::create_dir_all("out").map_err(failed)?;
     let store = LocalFileSystem::new_with_prefix("out")
         .map_err(|e| Error::usage("NoFolder", "the folder `out` cannot be opened").with_source(e))?;
-    let journal = Journal::new(Storage::local(Arc::new(store)), Path::from("sales"), JournalOptions::default());
+    let journal = Journal::new(TableStorage::local(Arc::new(store)), Path::from("sales"), JournalOptions::default());
     let sinks: [Arc<dyn Sink<Day>>; 2] = [Arc::new(CsvSink::new(journal)), Arc::new(SqliteSink::new("out/sales.db"))];
     let run = Run::new("sales", RunId::new("2024-02-29"), SystemClock.now());
     let sale = |shop: &str, cents| Sale { shop: shop.to_owned(), cents };

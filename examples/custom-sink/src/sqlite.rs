@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use biscuit_core::{CommitId, Error, ErrorKind, Receipt, Result, Run, Sink, SinkOutcome, async_trait};
+use biscuit_core::{CommitId, Error, ErrorKind, Result, Run, Sink, SinkOutcome, WriteReceipt, async_trait};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use crate::Day;
@@ -57,10 +57,10 @@ fn unavailable(e: rusqlite::Error) -> Error {
 
 #[async_trait]
 impl Sink<Day> for SqliteSink {
-    async fn write(&self, _: &Run, commit: &CommitId, day: Day) -> Result<Receipt> {
+    async fn write(&self, _: &Run, commit: &CommitId, day: Day) -> Result<WriteReceipt> {
         let (sink, id) = (self.clone(), commit.clone());
         let inserted = tokio::task::spawn_blocking(move || sink.insert(&id, &day)).await;
         let (rows, outcome) = inserted.map_err(|e| Error::internal("a write was cut off").with_source(e))??;
-        Ok(Receipt { commit: commit.clone(), outcome, rows, place: self.0.display().to_string() })
+        Ok(WriteReceipt { commit: commit.clone(), outcome, rows, place: self.0.display().to_string() })
     }
 }

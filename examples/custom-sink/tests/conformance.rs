@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use biscuit_core::{Sink, async_trait};
-use biscuit_journal::{Journal, JournalOptions, Storage, Writers};
+use biscuit_journal::{Journal, JournalOptions, TableStorage, WriterPolicy};
 use biscuit_testkit::conformance::{SinkCase, SinkWorld, check_sink, check_storage_sink};
 use custom_sink::{CsvSink, Day, Sale, SqliteSink};
 use futures::FutureExt;
@@ -24,14 +24,14 @@ fn case() -> SinkCase<Day> {
     }
 }
 
-fn journal(storage: Storage) -> Journal {
-    Journal::new(storage, Path::from("lake/sales"), JournalOptions::default().with_writers(Writers::One))
+fn journal(storage: TableStorage) -> Journal {
+    Journal::new(storage, Path::from("lake/sales"), JournalOptions::default().with_writers(WriterPolicy::One))
 }
 
 #[tokio::test]
 async fn csv_through_the_journal_does_what_a_sink_has_to() {
     let open = |storage| -> Arc<dyn Sink<Day>> { Arc::new(CsvSink::new(journal(storage))) };
-    let read = |storage: Storage| {
+    let read = |storage: TableStorage| {
         async move {
             let observed = journal(storage.clone()).view().await.expect("a view");
             let mut rows = Vec::new();

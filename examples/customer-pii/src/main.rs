@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use biscuit_core::{Clock, Error, Result, Run, RunId, SystemClock};
-use biscuit_job::{JobReport, JobSpec, RawToClean, RunOptions};
+use biscuit_job::{DeclarativeJob, JobReport, JobSpec, RunOptions};
 use biscuit_pii::KeyFile;
 
 const JOB: &str = include_str!("../customer.job.toml");
@@ -19,7 +19,7 @@ async fn protect(job: &str, lake: &Path, set: &[(&str, String)], run: &Run) -> R
         written.map_err(|e| Error::usage("CannotWrite", format!("`{}`: {e}", keys.display())).with_source(e))?;
     }
     let set: Vec<(String, String)> = set.iter().map(|(path, value)| ((*path).to_owned(), value.clone())).collect();
-    RawToClean::new(JobSpec::from_toml(job, &set)?).in_folder(lake).run(run, &RunOptions::default()).await
+    DeclarativeJob::new(JobSpec::from_toml(job, &set)?).in_folder(lake).run(run, &RunOptions::default()).await
 }
 
 async fn customers(lake: &Path, run: &Run) -> Result<JobReport> {
@@ -55,7 +55,7 @@ mod tests {
     use biscuit_core::Instant;
     use biscuit_dataset::{Dataset, Location};
     use biscuit_journal::JournalOptions;
-    use biscuit_pii::{Cells, FileStore, Means, Policy, Subjects};
+    use biscuit_pii::{FileStore, PiiContext, Policy, SubjectKeys, ValueEncryptor};
     use datafusion::arrow::array::{ArrayRef, AsArray, RecordBatch};
     use datafusion::arrow::compute::{cast, concat_batches};
     use datafusion::arrow::datatypes::DataType;
@@ -134,12 +134,12 @@ mod tests {
         customers(at, &run("monday")).await.unwrap();
         let after = rows(&at.join("customer")).await;
         let policy = Policy::parse("keys = 'keys.toml'").unwrap();
-        let means = Means::open_local(&policy, at).await.unwrap();
+        let means = PiiContext::open_local(&policy, at).await.unwrap();
         let roots = means.roots.clone().unwrap();
         let store = Arc::new(FileStore::open(at.join("tokens.redb"), Duration::from_secs(10)).await.unwrap());
-        let subjects = || Arc::new(Subjects::new(store.clone(), roots.clone()));
+        let subjects = || Arc::new(SubjectKeys::new(store.clone(), roots.clone()));
         let opened = async || {
-            let cells = Cells::new(roots.clone(), "customer").with_subjects(subjects());
+            let cells = ValueEncryptor::new(roots.clone(), "customer").with_subjects(subjects());
             let email: &ArrayRef = after.column_by_name("email").unwrap();
             cells.decrypt("email", email, &DataType::Utf8).await.unwrap()
         };

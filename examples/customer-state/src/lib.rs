@@ -4,21 +4,21 @@ mod sink;
 
 use std::sync::Arc;
 
-use biscuit_change::Changes;
-use biscuit_core::{Job, Receipt, Result, Run, Sink, Source, async_trait};
+use biscuit_change::ChangeRecords;
+use biscuit_core::{Job, Result, Run, Sink, Source, WriteReceipt, async_trait};
 
 pub use sink::StateSink;
 
 /// Keeps the current state of customers and their orders.
 pub struct CustomerState {
     /// Changes of the table `customer`.
-    pub customer_changes: Arc<dyn Source<Changes>>,
+    pub customer_changes: Arc<dyn Source<ChangeRecords>>,
     /// Changes of the table `orders`.
-    pub order_changes: Arc<dyn Source<Changes>>,
+    pub order_changes: Arc<dyn Source<ChangeRecords>>,
     /// The current customers.
-    pub customers: Arc<dyn Sink<Changes>>,
+    pub customers: Arc<dyn Sink<ChangeRecords>>,
     /// The current orders.
-    pub orders: Arc<dyn Sink<Changes>>,
+    pub orders: Arc<dyn Sink<ChangeRecords>>,
 }
 
 impl std::fmt::Debug for CustomerState {
@@ -31,9 +31,9 @@ impl std::fmt::Debug for CustomerState {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
     /// The current customers.
-    pub customers: Receipt,
+    pub customers: WriteReceipt,
     /// The current orders.
-    pub orders: Receipt,
+    pub orders: WriteReceipt,
 }
 
 #[async_trait]

@@ -3,12 +3,12 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use biscuit_aws::{Aws, AwsOptions};
+use biscuit_aws::{AwsEnvironment, AwsOptions};
 use biscuit_change::DebeziumOptions;
 use biscuit_core::{Argument, Arguments, Clock, Job, Result, Run, RunId, SystemClock};
 use biscuit_dataset::{Dataset, Location};
-use biscuit_journal::{JournalOptions, Storage};
-use biscuit_merge::{ChangeFiles, Format, MergeOptions};
+use biscuit_journal::{JournalOptions, TableStorage};
+use biscuit_merge::{ChangeFiles, ChangeFormat, MergeOptions};
 use customer_state::{CustomerState, StateSink};
 
 const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/*.jsonl.gz");
@@ -36,7 +36,7 @@ async fn work() -> Result<()> {
     let lake = arguments.text("lake")?.trim_end_matches('/').to_owned();
     let place = Place::of(&lake, arguments.text("endpoint-url")?).await?;
     let changes = |table: &str| -> Result<Arc<ChangeFiles>> {
-        let format = Format::Debezium(DebeziumOptions::default().with_table(table));
+        let format = ChangeFormat::Debezium(DebeziumOptions::default().with_table(table));
         Ok(Arc::new(ChangeFiles::new([arguments.text("changes")?], format)))
     };
     let sink = |table: &str| -> Result<Arc<StateSink>> {
@@ -64,7 +64,7 @@ async fn work() -> Result<()> {
 }
 
 /// Where the lake is: on S3, reached by the credential chain of AWS, or wherever else a URL says.
-struct Place(Option<Storage>);
+struct Place(Option<TableStorage>);
 
 impl Place {
     async fn of(lake: &str, endpoint: &str) -> Result<Self> {
@@ -73,8 +73,8 @@ impl Place {
         };
         let mut options = AwsOptions::default();
         options.endpoint_url = Some(endpoint.to_owned()).filter(|e| !e.is_empty());
-        let store = Aws::load(options).await.store(bucket).await?;
-        Ok(Self(Some(Storage::durable(Arc::new(store)))))
+        let store = AwsEnvironment::load(options).await.store(bucket).await?;
+        Ok(Self(Some(TableStorage::durable(Arc::new(store)))))
     }
 
     fn below(&self, url: &str) -> Result<Location> {

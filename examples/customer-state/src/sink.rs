@@ -1,9 +1,9 @@
 use std::sync::Mutex;
 
-use biscuit_change::Changes;
-use biscuit_core::{CommitId, Receipt, Result, Run, Sink, SinkOutcome, async_trait};
+use biscuit_change::ChangeRecords;
+use biscuit_core::{CommitId, Result, Run, Sink, SinkOutcome, WriteReceipt, async_trait};
 use biscuit_dataset::Dataset;
-use biscuit_merge::{Merge, MergeOptions, MergeReport, MergeSpec, Mode};
+use biscuit_merge::{Merge, MergeOptions, MergeReport, MergeSpec, RunMode};
 
 /// Merges change records into a dataset: the current state of one table.
 #[derive(Debug)]
@@ -26,18 +26,18 @@ impl StateSink {
 }
 
 #[async_trait]
-impl Sink<Changes> for StateSink {
-    async fn write(&self, _: &Run, commit: &CommitId, changes: Changes) -> Result<Receipt> {
+impl Sink<ChangeRecords> for StateSink {
+    async fn write(&self, _: &Run, commit: &CommitId, changes: ChangeRecords) -> Result<WriteReceipt> {
         if changes.is_empty() {
             let place = self.dataset.location().to_string();
-            return Ok(Receipt { commit: commit.clone(), outcome: SinkOutcome::AlreadyDone, rows: 0, place });
+            return Ok(WriteReceipt { commit: commit.clone(), outcome: SinkOutcome::AlreadyDone, rows: 0, place });
         }
         let spec = MergeSpec::new(changes.key.clone(), changes.order.clone())?;
         let merge = Merge::new(self.dataset.clone(), spec, self.options.clone())?;
-        let report = merge.run_as(changes, Mode::Commit, Some(commit)).await?;
+        let report = merge.run_as(changes, RunMode::Commit, Some(commit)).await?;
         let outcome = if report.outcome == "committed" { SinkOutcome::Changed } else { SinkOutcome::AlreadyDone };
         let place = format!("{} version {}", self.dataset.location(), report.version);
-        let receipt = Receipt { commit: commit.clone(), outcome, rows: report.rows.after, place };
+        let receipt = WriteReceipt { commit: commit.clone(), outcome, rows: report.rows.after, place };
         *self.last.lock().expect("no holder of this lock panics") = Some(report);
         Ok(receipt)
     }

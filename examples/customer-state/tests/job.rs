@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use biscuit_change::{Changes, DebeziumOptions, DebeziumReader};
+use biscuit_change::{ChangeRecords, DebeziumOptions, DebeziumReader};
 use biscuit_core::{Instant, Job, Result, Run, RunId, SinkOutcome};
 use biscuit_dataset::{Dataset, Location};
-use biscuit_journal::{JournalOptions, Storage};
+use biscuit_journal::{JournalOptions, TableStorage};
 use biscuit_merge::MergeOptions;
-use biscuit_testkit::{Fault, MemorySource, RecordingSink, assert_rows_snapshot, crash_at_every_call};
+use biscuit_testkit::{InjectedFault, MemorySource, RecordingSink, assert_rows_snapshot, crash_at_every_call};
 use customer_state::{CustomerState, StateSink};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::prelude::SessionContext;
@@ -19,7 +19,7 @@ const FILES: [&[u8]; 3] = [
     include_bytes!("../data/stream-2.jsonl.gz"),
 ];
 
-fn read(table: &str, files: &[usize]) -> Changes {
+fn read(table: &str, files: &[usize]) -> ChangeRecords {
     let mut reader = DebeziumReader::new(DebeziumOptions::default().with_table(table));
     for &i in files {
         reader.read(&format!("{i}.jsonl.gz"), &FILES[i].into()).expect("the sample is whole");
@@ -31,16 +31,16 @@ fn run() -> Run {
     Run::new("customer-state", RunId::new("test"), Instant::from_micros(0))
 }
 
-fn dataset(storage: &Storage, table: &str) -> Dataset {
+fn dataset(storage: &TableStorage, table: &str) -> Dataset {
     let place = format!("lake/{table}");
     Dataset::new(Location::new(storage.clone(), &place, &place).expect("a place"), JournalOptions::default())
 }
 
-fn job(storage: &Storage, files: &[usize]) -> CustomerState {
+fn job(storage: &TableStorage, files: &[usize]) -> CustomerState {
     job_of(storage, read("public.customer", files), read("public.orders", files))
 }
 
-fn job_of(storage: &Storage, customers: Changes, orders: Changes) -> CustomerState {
+fn job_of(storage: &TableStorage, customers: ChangeRecords, orders: ChangeRecords) -> CustomerState {
     let sink = |table| {
         let options = MergeOptions::default().with_parallelism(1);
         Arc::new(StateSink::new(dataset(storage, table), options))
@@ -53,14 +53,14 @@ fn job_of(storage: &Storage, customers: Changes, orders: Changes) -> CustomerSta
     }
 }
 
-async fn rows(storage: &Storage, table: &str, columns: &[&str]) -> Vec<RecordBatch> {
+async fn rows(storage: &TableStorage, table: &str, columns: &[&str]) -> Vec<RecordBatch> {
     let frame =
         dataset(storage, table).view().await.expect("a view").load(&SessionContext::new()).await.expect("a frame");
     frame.select_columns(columns).expect("columns").collect().await.expect("rows")
 }
 
-fn memory() -> Storage {
-    Storage::durable(Arc::new(InMemory::new()))
+fn memory() -> TableStorage {
+    TableStorage::durable(Arc::new(InMemory::new()))
 }
 
 #[tokio::test]
@@ -98,23 +98,23 @@ async fn the_job_survives_a_crash_at_every_call() {
         biscuit_testkit::dataset_text(&dataset(&storage, "orders")).await.expect("rows")
     };
     let (customers, orders) = (read("public.customer", &[0, 1]), read("public.orders", &[0, 1]));
-    let work = |storage: Storage| {
+    let work = |storage: TableStorage| {
         let job = job_of(&storage, customers.clone(), orders.clone());
         async move { job.run(&run()).await.map(drop) }
     };
-    let check = |storage: Storage, _| {
+    let check = |storage: TableStorage, _| {
         let expected = expected.clone();
         async move {
             assert_eq!(biscuit_testkit::dataset_text(&dataset(&storage, "orders")).await.expect("rows"), expected);
         }
     };
-    crash_at_every_call(Fault::Crash, || async { memory() }, work, check).await;
+    crash_at_every_call(InjectedFault::Crash, || async { memory() }, work, check).await;
 }
 
 #[tokio::test]
 async fn each_table_gets_its_own_changes_under_its_own_commit() -> Result<()> {
-    let customers = Arc::new(RecordingSink::counting(|c: &Changes| c.len() as u64));
-    let orders = Arc::new(RecordingSink::counting(|c: &Changes| c.len() as u64));
+    let customers = Arc::new(RecordingSink::counting(|c: &ChangeRecords| c.len() as u64));
+    let orders = Arc::new(RecordingSink::counting(|c: &ChangeRecords| c.len() as u64));
     let mut job = job(&memory(), &[0]);
     (job.customers, job.orders) = (customers.clone(), orders.clone());
     let outcome = job.run(&run()).await?;

@@ -30,10 +30,10 @@ async fn work() -> Result<()> {
     let policies = Policies::new(Dataset::new(Location::parse(&table)?, JournalOptions::default()))?;
     for day in ["2024-01-31", "2024-02-29", "2024-03-31"] {
         let report = policies.deliver(delivery(&format!("{DATA}/{day}.jsonl")).await?, day.parse()?).await?;
-        println!("{day}  {} ({} of {} records wait)", report.outcome, report.waiting, report.records);
+        println!("{day}  {} ({} of {} records wait)", report.outcome, report.pending, report.records);
         let touched = report.periods.iter().filter(|m| m.keys > 0 || m.is_new);
         for month in touched.filter(|_| report.outcome == "committed") {
-            println!("  {}  {} policies, {} of them carried there", month.slice, month.after, month.carried);
+            println!("  {}  {} policies, {} of them carried there", month.period, month.after, month.carried);
         }
     }
     let shown = policies.as_of(arguments.text("as-of")?.parse()?).await?;

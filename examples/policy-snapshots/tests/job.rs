@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use biscuit_core::Instant;
 use biscuit_dataset::{Dataset, Location};
-use biscuit_journal::{JournalOptions, Storage};
+use biscuit_journal::{JournalOptions, TableStorage};
 use biscuit_testkit::{assert_rows_snapshot, dataset_text};
 use object_store::memory::InMemory;
 use policy_snapshots::{Policies, delivery};
@@ -14,11 +14,11 @@ fn at(text: &str) -> Instant {
 }
 
 fn dataset() -> Dataset {
-    let storage = Storage::durable(Arc::new(InMemory::new()));
+    let storage = TableStorage::durable(Arc::new(InMemory::new()));
     Dataset::new(Location::new(storage, "lake/policies", "policies").expect("a place"), JournalOptions::default())
 }
 
-async fn deliver(policies: &Policies, day: &str) -> biscuit_partition::SnapshotReport {
+async fn deliver(policies: &Policies, day: &str) -> biscuit_partition::PeriodTableReport {
     let changes = delivery(&format!("{}/data/{day}.jsonl", env!("CARGO_MANIFEST_DIR"))).await.expect("a delivery");
     policies.deliver(changes, at(day)).await.expect("a run")
 }
@@ -29,12 +29,13 @@ async fn each_delivery_goes_to_the_months_it_is_about() {
     let policies = Policies::new(dataset.clone()).expect("policies");
     deliver(&policies, "2024-01-31").await;
     let report = deliver(&policies, "2024-02-29").await;
-    assert_eq!(report.waiting, 1, "what takes effect in April");
+    assert_eq!(report.pending, 1, "what takes effect in April");
     insta::assert_snapshot!("on_time", dataset_text(&dataset).await.expect("rows"));
     deliver(&policies, "2024-03-31").await;
     insta::assert_snapshot!("late_and_back_dated", dataset_text(&dataset).await.expect("rows"));
-    let april = policies.deliver(biscuit_change::Changes::default(), at("2024-04-10")).await.expect("April opens");
-    assert_eq!((april.opened, april.waiting), (1, 0));
+    let april =
+        policies.deliver(biscuit_change::ChangeRecords::default(), at("2024-04-10")).await.expect("April opens");
+    assert_eq!((april.opened, april.pending), (1, 0));
     assert_rows_snapshot!(
         "april",
         policies.as_of(at("2024-04-10")).await.expect("April").collect().await.expect("rows")

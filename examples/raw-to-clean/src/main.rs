@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use biscuit_core::{Clock, Result, Run, RunId, SystemClock};
-use biscuit_job::{JobReport, JobSpec, RawToClean, RunOptions};
+use biscuit_job::{DeclarativeJob, JobReport, JobSpec, RunOptions};
 
 /// What comes, what it is to be, and where it goes.
 const JOB: &str = r#"
@@ -40,7 +40,7 @@ const SAMPLE: &str = r#"{"id":1,"order_datetime":"2024-02-29T12:00:00Z","zip":"0
 async fn clean(lake: &Path, run: &Run) -> Result<JobReport> {
     let at = |path: &str| lake.join(path).display().to_string();
     let set = [("sources.orders.url".to_owned(), at("raw/orders")), ("target.url".to_owned(), at("clean/orders"))];
-    RawToClean::new(JobSpec::from_toml(JOB, &set)?).run(run, &RunOptions::default()).await
+    DeclarativeJob::new(JobSpec::from_toml(JOB, &set)?).run(run, &RunOptions::default()).await
 }
 
 #[tokio::main]

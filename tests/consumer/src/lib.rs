@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use biscuit_core::{CommitId, Job, Receipt, Result, Run, Sink, SinkOutcome, Source, async_trait};
+use biscuit_core::{CommitId, Job, WriteReceipt, Result, Run, Sink, SinkOutcome, Source, async_trait};
 
 /// A sink of this crate's own: it knows nothing of the family but `biscuit-core`.
 #[derive(Debug, Default)]
@@ -11,7 +11,7 @@ pub struct Ledger(pub Mutex<Vec<(CommitId, Vec<i64>)>>);
 
 #[async_trait]
 impl Sink<Vec<i64>> for Ledger {
-    async fn write(&self, _: &Run, commit: &CommitId, value: Vec<i64>) -> Result<Receipt> {
+    async fn write(&self, _: &Run, commit: &CommitId, value: Vec<i64>) -> Result<WriteReceipt> {
         let mut entries = self.0.lock().expect("no holder of this lock panics");
         let known = entries.iter().any(|(id, _)| id == commit);
         let rows = value.len() as u64;
@@ -19,7 +19,7 @@ impl Sink<Vec<i64>> for Ledger {
             entries.push((commit.clone(), value));
         }
         let outcome = if known { SinkOutcome::AlreadyDone } else { SinkOutcome::Changed };
-        Ok(Receipt { commit: commit.clone(), outcome, rows, place: "ledger".to_owned() })
+        Ok(WriteReceipt { commit: commit.clone(), outcome, rows, place: "ledger".to_owned() })
     }
 }
 
@@ -45,7 +45,7 @@ impl Job for Copy {
 mod tests {
     use biscuit_change::RowsOptions;
     use biscuit_core::{Clock, RunId, SystemClock};
-    use biscuit_journal::{Journal, JournalOptions, Storage};
+    use biscuit_journal::{Journal, JournalOptions, TableStorage};
     use biscuit_merge::{MergeSpec, merge_and_retain_last};
     use datafusion::prelude::*;
     use object_store::memory::InMemory;
@@ -68,7 +68,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_journal_alone() {
-        let storage = Storage::durable(Arc::new(InMemory::new()));
+        let storage = TableStorage::durable(Arc::new(InMemory::new()));
         let journal = Journal::new(storage, Path::from("lake/notes"), JournalOptions::default());
         let observed = journal.observe().await.expect("a base");
         let mut replace = journal.replace(&observed);

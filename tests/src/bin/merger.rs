@@ -8,7 +8,7 @@ use std::sync::Arc;
 use biscuit_core::{Error, Result};
 use biscuit_dataset::Dataset;
 use biscuit_flows::process;
-use biscuit_testkit::{Fault, FaultStore};
+use biscuit_testkit::{FaultStore, InjectedFault};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -31,7 +31,7 @@ async fn run() -> Result<u64> {
         return Err(Error::usage("InvalidArguments", "merger TABLE CHANGES CALL before|after|stopped"));
     };
     let at = at.parse().map_err(|_| Error::usage("InvalidArguments", "the call is a number"))?;
-    let fault = if when == "before" { Fault::Pause } else { Fault::PauseAfter };
+    let fault = if when == "before" { InjectedFault::Pause } else { InjectedFault::PauseAfter };
     let signal = if when == "stopped" { "-STOP" } else { "-KILL" };
     let location = process::location(table).await?;
     let store = FaultStore::new(location.storage().store.clone(), fault, at);

@@ -1,12 +1,12 @@
 use std::collections::BTreeSet;
 
-use biscuit_bookmark::{BookmarkOptions, Mode, Output, Replay, Selection};
+use biscuit_bookmark::{BookmarkOptions, InputSelection, ReadMode, ReplayRange, RunOutput};
 use biscuit_core::Result;
 
 use crate::lab::{Lab, names, run};
 
 /// A run that appends a file for its objects, whose content is their names and versions; what it read before goes.
-async fn append(lab: &Lab, id: &str, mode: &Mode) -> Result<Selection> {
+async fn append(lab: &Lab, id: &str, mode: &ReadMode) -> Result<InputSelection> {
     let observed = lab.observe().await;
     let options = BookmarkOptions::default();
     let state = lab.state(&options).await;
@@ -14,7 +14,7 @@ async fn append(lab: &Lab, id: &str, mode: &Mode) -> Result<Selection> {
     let mut selection = state.select(&input, mode)?;
     let replaced = state.replaced(&mut selection, &input)?;
     let mut replace = lab.journal.replace(&observed);
-    let mut output = Output::default();
+    let mut output = RunOutput::default();
     if !selection.objects.is_empty() {
         let rows: Vec<String> = selection
             .objects
@@ -28,7 +28,7 @@ async fn append(lab: &Lab, id: &str, mode: &Mode) -> Result<Selection> {
         replace.publish(staged);
     }
     for file in &replaced.files {
-        replace.retire(observed.file(file).expect("the lab works"));
+        replace.remove(observed.file(file).expect("the lab works"));
     }
     if let Some(change) = state.replace(&selection, &run(id), output, &replaced)? {
         change.apply(&mut replace).await?;
@@ -65,7 +65,7 @@ async fn three_runs() -> Lab {
     for n in 1..=3 {
         lab.put(&format!("{n}a"), &format!("10:0{n}"), "v1");
         lab.put(&format!("{n}b"), &format!("10:0{n}"), "v1");
-        append(&lab, &format!("run{n}"), &Mode::Advance).await.expect("the lab works");
+        append(&lab, &format!("run{n}"), &ReadMode::Advance).await.expect("the lab works");
     }
     assert_once(&lab).await;
     lab
@@ -75,16 +75,17 @@ async fn three_runs() -> Lab {
 async fn an_overwritten_object_takes_its_old_rows_with_it() {
     let lab = three_runs().await;
     lab.put("2a", "10:09", "v2");
-    let selection = append(&lab, "run4", &Mode::Advance).await.unwrap();
+    let selection = append(&lab, "run4", &ReadMode::Advance).await.unwrap();
     assert_eq!(names(&selection), ["2b", "2a"]);
     assert_once(&lab).await;
-    assert!(append(&lab, "run5", &Mode::Advance).await.unwrap().objects.is_empty());
+    assert!(append(&lab, "run5", &ReadMode::Advance).await.unwrap().objects.is_empty());
 }
 
 #[tokio::test]
 async fn replays_resets_and_rewinds_leave_each_object_once() {
     let lab = three_runs().await;
-    let replay = |after: &str, through: &str| Mode::Replay(Replay::runs(Some(after), Some(through)).unwrap().unwrap());
+    let replay =
+        |after: &str, through: &str| ReadMode::Replay(ReplayRange::runs(Some(after), Some(through)).unwrap().unwrap());
     assert_eq!(append(&lab, "r1", &replay("1", "3")).await.unwrap().objects.len(), 4);
     assert_once(&lab).await;
     // Runs 2 and 3 were replayed together, so that their rows are in one file.
@@ -97,7 +98,7 @@ async fn replays_resets_and_rewinds_leave_each_object_once() {
         change.apply(&mut replace).await.unwrap();
         replace.commit().await.unwrap();
         lab.put(&format!("new{to}"), "10:10", "v1");
-        append(&lab, "after", &Mode::Advance).await.unwrap();
+        append(&lab, "after", &ReadMode::Advance).await.unwrap();
         assert_once(&lab).await;
     }
 }
@@ -108,7 +109,7 @@ async fn rows_of_an_object_that_is_gone_are_not_lost_with_those_of_another() {
     lab.put("2a", "10:09", "v2");
     lab.remove("2b");
     let before = rows(&lab).await;
-    let e = append(&lab, "run4", &Mode::Advance).await.unwrap_err();
+    let e = append(&lab, "run4", &ReadMode::Advance).await.unwrap_err();
     assert_eq!((e.code(), e.file()), ("CannotReplace", Some("mem://raw/2b")));
     assert_eq!(rows(&lab).await, before);
 }
@@ -119,8 +120,8 @@ async fn partitions_are_known_by_object_or_by_run() {
     lab.put("a", "10:00", "v1");
     lab.put("b", "10:00", "v1");
     let (observed, state) = (lab.observe().await, lab.state(&BookmarkOptions::default()).await);
-    let selection = state.select(&lab.input().await, &Mode::Advance).unwrap();
-    let output = Output {
+    let selection = state.select(&lab.input().await, &ReadMode::Advance).unwrap();
+    let output = RunOutput {
         partitions: vec!["day=1".into(), "day=2".into()],
         reached: vec![("mem://raw/a".into(), vec![1])],
         files: vec![],

@@ -1,8 +1,11 @@
-//! B01 to B20. The watermark is 10:00 and the look-back 24 hours unless a case says otherwise.
+//! B01 to B20. The watermark is 10:00 and the allowed lateness 24 hours unless a case says otherwise.
 
 use std::time::Duration;
 
-use biscuit_bookmark::{BookmarkOptions, Explanation, Identity, Ignored, Late, Limit, Mode, Output, Replay};
+use biscuit_bookmark::{
+    BookmarkOptions, IgnoredReason, LatePolicy, ObjectExplanation, ObjectIdentity, ReadMode, ReplayRange, RunLimit,
+    RunOutput,
+};
 use biscuit_core::{Instant, Run, RunId};
 
 use crate::lab::{Lab, names, run};
@@ -33,7 +36,7 @@ async fn b02_an_object_of_the_same_second_as_the_watermark_is_selected() {
 async fn b03_an_overwritten_object_is_selected_again() {
     let lab = with_watermark().await;
     lab.put("old", "10:05", "v2");
-    let selection = lab.select(&Mode::Advance).await;
+    let selection = lab.select(&ReadMode::Advance).await;
     assert_eq!((names(&selection), selection.counts.overwritten), (vec!["old".to_owned()], 1));
     // An older version that became current again is another one too.
     lab.run("second").await;
@@ -46,17 +49,18 @@ async fn b04_what_is_uploaded_again_and_is_the_same_is_known_by_content_and_new_
     let lab = with_watermark().await;
     lab.put("old", "10:05", "v1");
     let by = |identity| BookmarkOptions::default().with_identity(identity);
-    let count = async |identity| lab.select_with(&by(identity), &Mode::Advance).await.unwrap().counts.selected;
-    assert_eq!((count(Identity::Content).await, count(Identity::Modified).await), (0, 1));
+    let count = async |identity| lab.select_with(&by(identity), &ReadMode::Advance).await.unwrap().counts.selected;
+    assert_eq!((count(ObjectIdentity::Content).await, count(ObjectIdentity::Modified).await), (0, 1));
 }
 
 #[tokio::test]
 async fn b05_an_upload_that_took_two_hours_is_selected_and_glues_band_misses_it() {
     let lab = with_watermark().await;
     lab.put("large", "08:10", "v1");
-    let glue =
-        BookmarkOptions::default().with_identity(Identity::Modified).with_look_back(Some(Duration::from_secs(15 * 60)));
-    let missed = lab.select_with(&glue, &Mode::Advance).await.unwrap();
+    let glue = BookmarkOptions::default()
+        .with_identity(ObjectIdentity::Modified)
+        .with_allowed_lateness(Some(Duration::from_secs(15 * 60)));
+    let missed = lab.select_with(&glue, &ReadMode::Advance).await.unwrap();
     assert_eq!((missed.counts.selected, missed.too_late.as_slice()), (0, &["mem://raw/large".to_owned()][..]));
     assert_eq!(lab.run("second").await, ["large"]);
 }
@@ -65,13 +69,13 @@ async fn b05_an_upload_that_took_two_hours_is_selected_and_glues_band_misses_it(
 async fn b06_what_shows_up_below_the_look_back_is_reported_and_a_backfill_reads_it() {
     let lab = with_watermark().await;
     lab.put("late", "2024-02-28T09:59", "v1");
-    let reported = lab.select(&Mode::Advance).await;
+    let reported = lab.select(&ReadMode::Advance).await;
     assert_eq!((reported.counts.selected, reported.counts.too_late), (0, 1));
-    assert!(matches!(lab.explain("late").await, Explanation::TooLate { read: false, .. }));
-    let backfill = BookmarkOptions::default().with_late(Late::Read);
+    assert!(matches!(lab.explain("late").await, ObjectExplanation::TooLate { read: false, .. }));
+    let backfill = BookmarkOptions::default().with_late(LatePolicy::Read);
     assert_eq!(lab.run_with("second", &backfill).await, ["late"]);
     // It is known from then on.
-    assert_eq!(lab.select(&Mode::Advance).await.counts.too_late, 0);
+    assert_eq!(lab.select(&ReadMode::Advance).await.counts.too_late, 0);
 }
 
 #[tokio::test]
@@ -80,19 +84,19 @@ async fn b07_after_a_failed_attempt_the_selection_is_the_same_and_the_run_too() 
     lab.put("new", "10:05", "v1");
     let (observed, options) = (lab.observe().await, BookmarkOptions::default());
     let state = lab.state(&options).await;
-    let first = state.select(&lab.input().await, &Mode::Advance).unwrap();
-    let change = state.advance(&first, &run("second"), Output::default()).unwrap().unwrap();
+    let first = state.select(&lab.input().await, &ReadMode::Advance).unwrap();
+    let change = state.advance(&first, &run("second"), RunOutput::default()).unwrap().unwrap();
     let mut failed = lab.journal.replace(&observed);
     change.apply(&mut failed).await.unwrap();
     failed.abandon().await.unwrap();
 
-    let second = lab.select(&Mode::Advance).await;
+    let second = lab.select(&ReadMode::Advance).await;
     assert_eq!(second, first);
     let state = lab.state(&options).await;
     let again = Run::new("job", RunId::new("second"), Instant::from_micros(0)).with_attempt(2);
     let observed = lab.observe().await;
     let mut replace = lab.journal.replace(&observed);
-    state.advance(&second, &again, Output::default()).unwrap().unwrap().apply(&mut replace).await.unwrap();
+    state.advance(&second, &again, RunOutput::default()).unwrap().unwrap().apply(&mut replace).await.unwrap();
     replace.commit().await.unwrap();
     let state = lab.state(&options).await;
     let runs: Vec<_> = state.runs().map(|(r, _)| (r.number, r.id.clone(), r.attempt)).collect();
@@ -104,8 +108,8 @@ async fn b09_of_two_runs_on_one_version_the_second_is_a_conflict_and_the_state_i
     let lab = with_watermark().await;
     lab.put("new", "10:05", "v1");
     let (observed, state) = (lab.observe().await, lab.state(&BookmarkOptions::default()).await);
-    let selection = state.select(&lab.input().await, &Mode::Advance).unwrap();
-    let change = |id: &str| state.advance(&selection, &run(id), Output::default()).unwrap().unwrap();
+    let selection = state.select(&lab.input().await, &ReadMode::Advance).unwrap();
+    let change = |id: &str| state.advance(&selection, &run(id), RunOutput::default()).unwrap().unwrap();
     let (mut first, mut second) = (lab.journal.replace(&observed), lab.journal.replace(&observed));
     change("one").apply(&mut first).await.unwrap();
     change("two").apply(&mut second).await.unwrap();
@@ -131,11 +135,11 @@ async fn b10_a_replay_reads_what_runs_behind_the_first_through_the_second_read_a
     let lab = five_runs().await;
     let remembered = lab.remembered().await;
     for ends in [("run2", "run4"), ("2", "4"), ("id:run2", "4")] {
-        let replay = Mode::Replay(Replay::runs(Some(ends.0), Some(ends.1)).unwrap().unwrap());
+        let replay = ReadMode::Replay(ReplayRange::runs(Some(ends.0), Some(ends.1)).unwrap().unwrap());
         let selection = lab.select(&replay).await;
         assert_eq!(names(&selection), ["3", "4"]);
         let state = lab.state(&BookmarkOptions::default()).await;
-        assert_eq!(state.advance(&selection, &run("replay"), Output::default()).unwrap(), None);
+        assert_eq!(state.advance(&selection, &run("replay"), RunOutput::default()).unwrap(), None);
     }
     assert_eq!(lab.remembered().await, remembered);
 }
@@ -143,14 +147,14 @@ async fn b10_a_replay_reads_what_runs_behind_the_first_through_the_second_read_a
 #[test]
 fn b11_one_end_of_a_replay_is_an_error() {
     for (after, through) in [(Some("run2"), None), (None, Some("run4"))] {
-        assert_eq!(Replay::runs(after, through).unwrap_err().code(), "InvalidReplay");
+        assert_eq!(ReplayRange::runs(after, through).unwrap_err().code(), "InvalidReplay");
     }
 }
 
 #[tokio::test]
 async fn b12_a_replay_behind_a_run_through_the_same_run_is_empty() {
     let lab = five_runs().await;
-    let replay = Mode::Replay(Replay::runs(Some("run3"), Some("run3")).unwrap().unwrap());
+    let replay = ReadMode::Replay(ReplayRange::runs(Some("run3"), Some("run3")).unwrap().unwrap());
     assert!(lab.select(&replay).await.objects.is_empty());
 }
 
@@ -162,7 +166,7 @@ async fn b13_after_a_reset_everything_is_read_and_no_output_is_touched() {
     lab.state(&BookmarkOptions::default()).await.reset().unwrap().apply(&mut replace).await.unwrap();
     replace.commit().await.unwrap();
     assert_eq!(lab.observe().await.files, observed.files);
-    assert_eq!(lab.explain("3").await, Explanation::Rewound { run: 3 });
+    assert_eq!(lab.explain("3").await, ObjectExplanation::Rewound { run: 3 });
     assert_eq!(lab.run("again").await, ["1", "2", "3", "4", "5"]);
     assert!(lab.run("and again").await.is_empty());
 }
@@ -184,10 +188,10 @@ async fn b14_after_a_rewind_what_later_runs_read_is_read_again() {
 async fn b15_a_full_run_reads_everything_and_changes_no_byte_of_the_state() {
     let lab = five_runs().await;
     let remembered = lab.remembered().await;
-    let selection = lab.select(&Mode::Full).await;
+    let selection = lab.select(&ReadMode::Full).await;
     assert_eq!(names(&selection), ["1", "2", "3", "4", "5"]);
     let state = lab.state(&BookmarkOptions::default()).await;
-    assert_eq!(state.advance(&selection, &run("full"), Output::default()).unwrap(), None);
+    assert_eq!(state.advance(&selection, &run("full"), RunOutput::default()).unwrap(), None);
     assert_eq!(lab.remembered().await, remembered);
 }
 
@@ -197,7 +201,7 @@ async fn b16_a_limit_reads_in_the_order_of_time_and_name_and_misses_nothing() {
     for n in 0..250 {
         lab.put(&format!("{:03}", (n * 7) % 250), &format!("10:{:02}", n % 7), "v1");
     }
-    let options = BookmarkOptions::default().with_limit(Limit { files: Some(100), bytes: None });
+    let options = BookmarkOptions::default().with_limit(RunLimit { files: Some(100), bytes: None });
     let (mut all, mut sizes) = (Vec::new(), Vec::new());
     for id in ["a", "b", "c", "d"] {
         let read = lab.run_with(id, &options).await;
@@ -205,7 +209,7 @@ async fn b16_a_limit_reads_in_the_order_of_time_and_name_and_misses_nothing() {
         all.extend(read);
     }
     assert_eq!(sizes, [100, 100, 50, 0]);
-    let selected = lab.select(&Mode::Full).await;
+    let selected = lab.select(&ReadMode::Full).await;
     assert_eq!(all, names(&selected));
     let order: Vec<_> = selected.objects.iter().map(|o| (o.modified, o.url.clone())).collect();
     assert!(order.is_sorted());
@@ -221,11 +225,14 @@ async fn b17_marks_staging_empty_and_archived_objects_are_never_selected_and_are
         lab.put(name, "10:00", "v1");
         lab.archive(name, class);
     }
-    let selection = lab.select(&Mode::Advance).await;
+    let selection = lab.select(&ReadMode::Advance).await;
     assert_eq!(names(&selection), ["instant"]);
-    let why = |name: &str| selection.ignored.iter().find(|(url, _)| url.ends_with(name)).unwrap().1;
-    hidden.iter().for_each(|name| assert_eq!(why(name), Ignored::Hidden, "{name}"));
-    assert_eq!((why("empty"), why("frozen"), why("deep")), (Ignored::Empty, Ignored::Archived, Ignored::Archived));
+    let reason = |name: &str| selection.ignored.iter().find(|(url, _)| url.ends_with(name)).unwrap().1;
+    hidden.iter().for_each(|name| assert_eq!(reason(name), IgnoredReason::Hidden, "{name}"));
+    assert_eq!(
+        (reason("empty"), reason("frozen"), reason("deep")),
+        (IgnoredReason::Empty, IgnoredReason::Archived, IgnoredReason::Archived)
+    );
     assert_eq!(selection.counts.ignored.values().sum::<u64>(), 8);
     assert_eq!(lab.run("first").await, ["instant"]);
 }
@@ -236,12 +243,18 @@ async fn b18_an_object_that_turns_out_to_be_gone_does_not_count_as_read() {
     lab.put("new", "10:05", "v1");
     lab.put("gone", "10:05", "v1");
     let (observed, state) = (lab.observe().await, lab.state(&BookmarkOptions::default()).await);
-    let mut selection = state.select(&lab.input().await, &Mode::Advance).unwrap();
+    let mut selection = state.select(&lab.input().await, &ReadMode::Advance).unwrap();
     // The reader says so, and the caller chose to go on without it.
     assert!(selection.without("mem://raw/gone"));
     assert_eq!((selection.counts.selected, selection.counts.gone), (1, 1));
     let mut replace = lab.journal.replace(&observed);
-    state.advance(&selection, &run("second"), Output::default()).unwrap().unwrap().apply(&mut replace).await.unwrap();
+    state
+        .advance(&selection, &run("second"), RunOutput::default())
+        .unwrap()
+        .unwrap()
+        .apply(&mut replace)
+        .await
+        .unwrap();
     replace.commit().await.unwrap();
     // It is back, and it is new.
     assert_eq!(lab.run("third").await, ["gone"]);
@@ -255,14 +268,14 @@ async fn b19_the_clock_of_the_host_plays_no_part() {
         lab.put("new", "10:05", "v1");
         lab.put("late", "2024-02-28T09:59", "v1");
         let (observed, state) = (lab.observe().await, lab.state(&BookmarkOptions::default()).await);
-        let selection = state.select(&lab.input().await, &Mode::Advance).unwrap();
+        let selection = state.select(&lab.input().await, &ReadMode::Advance).unwrap();
         let host = Instant::from_micros(crate::lab::at("10:06").as_micros() + minutes * 60_000_000);
         let run = Run::new("job", RunId::new("second"), host);
         let mut replace = lab.journal.replace(&observed);
-        state.advance(&selection, &run, Output::default()).unwrap().unwrap().apply(&mut replace).await.unwrap();
+        state.advance(&selection, &run, RunOutput::default()).unwrap().unwrap().apply(&mut replace).await.unwrap();
         replace.commit().await.unwrap();
         let state = lab.state(&BookmarkOptions::default()).await;
-        seen.push((selection, state.watermark(), lab.select(&Mode::Advance).await));
+        seen.push((selection, state.watermark(), lab.select(&ReadMode::Advance).await));
     }
     assert!(seen.windows(2).all(|pair| pair[0] == pair[1]));
     assert_eq!(seen[0].1, Some(crate::lab::at("10:05")));
@@ -275,16 +288,16 @@ async fn b20_each_source_has_its_own_bookmark_and_a_renamed_one_begins_with_ever
     for (folder, name) in [("a", "a/1"), ("b", "b/1")] {
         lab.put(name, "10:00", "v1");
         let (observed, state) = (lab.observe().await, lab.state_of(folder, &options).await);
-        let selection = state.select(&lab.input_of(&format!("raw/{folder}")).await, &Mode::Advance).unwrap();
+        let selection = state.select(&lab.input_of(&format!("raw/{folder}")).await, &ReadMode::Advance).unwrap();
         let mut replace = lab.journal.replace(&observed);
-        let change = state.advance(&selection, &run("first"), Output::default()).unwrap().unwrap();
+        let change = state.advance(&selection, &run("first"), RunOutput::default()).unwrap().unwrap();
         change.apply(&mut replace).await.unwrap();
         replace.commit().await.unwrap();
     }
     lab.put("a/2", "10:05", "v1");
     let select = async |bookmark: &str, folder: &str| {
         let state = lab.state_of(bookmark, &options).await;
-        state.select(&lab.input_of(folder).await, &Mode::Advance).unwrap()
+        state.select(&lab.input_of(folder).await, &ReadMode::Advance).unwrap()
     };
     assert_eq!(
         (names(&select("a", "raw/a").await), names(&select("b", "raw/b").await)),
@@ -302,6 +315,6 @@ async fn b20_each_source_has_its_own_bookmark_and_a_renamed_one_begins_with_ever
     assert!(moved.warnings[0].contains("was mem://raw/a and is mem://raw/b now"), "{:?}", moved.warnings);
     let other = BookmarkOptions::default().with_reading("csv".into());
     let state = lab.state_of("a", &other).await;
-    let changed = state.select(&lab.input_of("raw/a").await, &Mode::Advance).unwrap();
+    let changed = state.select(&lab.input_of("raw/a").await, &ReadMode::Advance).unwrap();
     assert!(changed.warnings[0].contains("was read with other options"), "{:?}", changed.warnings);
 }

@@ -1,21 +1,21 @@
 use std::sync::Arc;
 
-use biscuit_bookmark::{Bookmark, Mode, Output, Place, list};
+use biscuit_bookmark::{Bookmark, ReadMode, RunOutput, SourcePlace, list};
 use biscuit_core::Result;
-use biscuit_journal::{Journal, JournalOptions, Storage};
-use biscuit_testkit::{Fault, crash_at_every_call, pause_at_every_call};
+use biscuit_journal::{Journal, JournalOptions, TableStorage};
+use biscuit_testkit::{InjectedFault, crash_at_every_call, pause_at_every_call};
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 
 use crate::lab::run;
 
-fn journal(storage: &Storage) -> Journal {
+fn journal(storage: &TableStorage) -> Journal {
     Journal::new(storage.clone(), Path::from("lake/t"), JournalOptions::default())
 }
 
-async fn setup() -> Storage {
-    let storage = Storage::durable(Arc::new(InMemory::new()));
+async fn setup() -> TableStorage {
+    let storage = TableStorage::durable(Arc::new(InMemory::new()));
     for name in ["a", "b"] {
         storage.store.put(&Path::from(format!("raw/{name}")), name.into()).await.expect("the lab works");
     }
@@ -25,24 +25,24 @@ async fn setup() -> Storage {
 }
 
 /// Appends the content of every object that is new.
-async fn job(storage: Storage) -> Result<()> {
+async fn job(storage: TableStorage) -> Result<()> {
     let journal = journal(&storage);
     let observed = journal.observe().await?;
     let state = Bookmark::new("raw")?.load(&journal, &observed.head).await?;
-    let selection = state.select(&list(&[Place::new(&storage, "mem://", "raw")?]).await?, &Mode::Advance)?;
+    let selection = state.select(&list(&[SourcePlace::new(&storage, "mem://", "raw")?]).await?, &ReadMode::Advance)?;
     let mut replace = journal.replace(&observed);
     for object in &selection.objects {
         let path = Path::from(object.url.trim_start_matches("mem://"));
         let read = async { storage.store.get(&path).await?.bytes().await };
         replace.stage("", "txt", read.await.map_err(|e| biscuit_journal::store_error("read", &path, e))?).await?;
     }
-    if let Some(change) = state.advance(&selection, &run("r"), Output::default())? {
+    if let Some(change) = state.advance(&selection, &run("r"), RunOutput::default())? {
         change.apply(&mut replace).await?;
     }
     replace.commit().await.map(drop)
 }
 
-async fn check(storage: Storage, _: u64) {
+async fn check(storage: TableStorage, _: u64) {
     let mut rows = Vec::new();
     for file in journal(&storage).observe().await.expect("the lab works").files {
         let path = Path::from(format!("lake/t/{}", file.path));
@@ -55,7 +55,7 @@ async fn check(storage: Storage, _: u64) {
 
 #[tokio::test]
 async fn b08_after_a_crash_at_any_call_each_object_is_in_the_output_once() {
-    for fault in [Fault::Crash, Fault::CrashAfter] {
+    for fault in [InjectedFault::Crash, InjectedFault::CrashAfter] {
         let crashes = crash_at_every_call(fault, setup, job, check).await;
         assert!(crashes.crashed > 10, "{crashes:?}");
     }
@@ -63,7 +63,7 @@ async fn b08_after_a_crash_at_any_call_each_object_is_in_the_output_once() {
 
 #[tokio::test]
 async fn while_a_run_sleeps_at_any_call_others_read_the_same_objects_and_each_is_there_once() {
-    for pause in [Fault::Pause, Fault::PauseAfter] {
+    for pause in [InjectedFault::Pause, InjectedFault::PauseAfter] {
         let pauses = pause_at_every_call(pause, setup, job, |storage, _| job(storage), check).await;
         assert!(pauses.slept > 10 && pauses.conflicts > 0, "{pauses:?}");
     }

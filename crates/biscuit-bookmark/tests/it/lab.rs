@@ -2,38 +2,41 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use biscuit_bookmark::{Bookmark, BookmarkOptions, Explanation, Input, Mode, Output, Place, Selection, State, list};
+use biscuit_bookmark::{
+    Bookmark, BookmarkOptions, BookmarkState, InputSelection, ListedInput, ObjectExplanation, ReadMode, RunOutput,
+    SourcePlace, list,
+};
 use biscuit_core::{Instant, Result, Run, RunId};
-use biscuit_journal::{Journal, JournalOptions, Observed, Storage};
-use biscuit_purge::{Answer, Listed, Listing, Look, PurgeStore, Upload};
+use biscuit_journal::{Journal, JournalOptions, ObservedTable, TableStorage};
+use biscuit_purge::{DeleteOutcome, ListedObject, MultipartUpload, ObjectListing, PurgeStore, StoreProbe};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 
 /// A store whose listing is what a test says.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Shelf(Arc<Mutex<BTreeMap<String, Listed>>>);
+pub(crate) struct Shelf(Arc<Mutex<BTreeMap<String, ListedObject>>>);
 
 #[async_trait]
 impl PurgeStore for Shelf {
-    async fn list(&self, prefix: &str, _: bool) -> Result<Listing> {
+    async fn list(&self, prefix: &str, _: bool) -> Result<ObjectListing> {
         let shelf = self.0.lock().expect("the lab works");
         let folder = format!("{prefix}/");
         Ok(shelf.values().filter(|l| l.key.starts_with(&folder)).cloned().collect())
     }
 
-    async fn look(&self, _: &str) -> Result<Look> {
+    async fn look(&self, _: &str) -> Result<StoreProbe> {
         unreachable!("bookmarks do not look")
     }
 
-    async fn uploads(&self, _: &str) -> Result<Option<Vec<Upload>>> {
+    async fn uploads(&self, _: &str) -> Result<Option<Vec<MultipartUpload>>> {
         Ok(None)
     }
 
-    async fn delete(&self, _: &[Listed]) -> Vec<Answer> {
+    async fn delete(&self, _: &[ListedObject]) -> Vec<DeleteOutcome> {
         unreachable!("bookmarks delete nothing")
     }
 
-    async fn abort(&self, _: &Upload) -> Answer {
+    async fn abort(&self, _: &MultipartUpload) -> DeleteOutcome {
         unreachable!("bookmarks abort nothing")
     }
 
@@ -53,12 +56,12 @@ pub(crate) fn at(time: &str) -> Instant {
 pub(crate) struct Lab {
     pub(crate) journal: Journal,
     pub(crate) shelf: Shelf,
-    pub(crate) storage: Storage,
+    pub(crate) storage: TableStorage,
 }
 
 impl Lab {
     pub(crate) fn new() -> Self {
-        let storage = Storage::durable(Arc::new(InMemory::new()));
+        let storage = TableStorage::durable(Arc::new(InMemory::new()));
         let journal = Journal::new(storage.clone(), Path::from("lake/t"), JournalOptions::default());
         Self { journal, shelf: Shelf::default(), storage }
     }
@@ -69,7 +72,7 @@ impl Lab {
 
     pub(crate) fn put_sized(&self, name: &str, time: &str, etag: &str, size: u64) {
         let key = format!("raw/{name}");
-        let mut listed = Listed::new(&key, size, Some(format!("\"{etag}\"")));
+        let mut listed = ListedObject::new(&key, size, Some(format!("\"{etag}\"")));
         listed.modified = Some(at(time));
         self.shelf.0.lock().expect("the lab works").insert(key, listed);
     }
@@ -83,35 +86,35 @@ impl Lab {
         self.shelf.0.lock().expect("the lab works").remove(&format!("raw/{name}")).expect("the lab works");
     }
 
-    pub(crate) async fn input_of(&self, folder: &str) -> Input {
-        let place = Place::new(&self.storage, "mem://", folder)
+    pub(crate) async fn input_of(&self, folder: &str) -> ListedInput {
+        let place = SourcePlace::new(&self.storage, "mem://", folder)
             .expect("the lab works")
             .with_lister(Arc::new(self.shelf.clone()));
         list(&[place]).await.expect("the lab works")
     }
 
-    pub(crate) async fn input(&self) -> Input {
+    pub(crate) async fn input(&self) -> ListedInput {
         self.input_of("raw").await
     }
 
-    pub(crate) async fn observe(&self) -> Observed {
+    pub(crate) async fn observe(&self) -> ObservedTable {
         self.journal.observe().await.expect("the lab works")
     }
 
-    pub(crate) async fn state(&self, options: &BookmarkOptions) -> State {
+    pub(crate) async fn state(&self, options: &BookmarkOptions) -> BookmarkState {
         self.state_of("b", options).await
     }
 
-    pub(crate) async fn state_of(&self, name: &str, options: &BookmarkOptions) -> State {
+    pub(crate) async fn state_of(&self, name: &str, options: &BookmarkOptions) -> BookmarkState {
         let bookmark = Bookmark::new(name).expect("the lab works").with_options(options.clone());
         bookmark.load(&self.journal, &self.observe().await.head).await.expect("the lab works")
     }
 
-    pub(crate) async fn select_with(&self, options: &BookmarkOptions, mode: &Mode) -> Result<Selection> {
+    pub(crate) async fn select_with(&self, options: &BookmarkOptions, mode: &ReadMode) -> Result<InputSelection> {
         self.state(options).await.select(&self.input().await, mode)
     }
 
-    pub(crate) async fn select(&self, mode: &Mode) -> Selection {
+    pub(crate) async fn select(&self, mode: &ReadMode) -> InputSelection {
         self.select_with(&BookmarkOptions::default(), mode).await.expect("the lab works")
     }
 
@@ -123,9 +126,9 @@ impl Lab {
     pub(crate) async fn run_with(&self, id: &str, options: &BookmarkOptions) -> Vec<String> {
         let observed = self.observe().await;
         let state = self.state(options).await;
-        let selection = state.select(&self.input().await, &Mode::Advance).expect("the lab works");
+        let selection = state.select(&self.input().await, &ReadMode::Advance).expect("the lab works");
         let mut replace = self.journal.replace(&observed);
-        if let Some(change) = state.advance(&selection, &run(id), Output::default()).expect("the lab works") {
+        if let Some(change) = state.advance(&selection, &run(id), RunOutput::default()).expect("the lab works") {
             replace.stage("", "csv", id.to_owned().into()).await.expect("the lab works");
             change.apply(&mut replace).await.expect("the lab works");
         }
@@ -133,7 +136,7 @@ impl Lab {
         names(&selection)
     }
 
-    pub(crate) async fn explain(&self, name: &str) -> Explanation {
+    pub(crate) async fn explain(&self, name: &str) -> ObjectExplanation {
         let state = self.state(&BookmarkOptions::default()).await;
         state.explain(&self.input().await, &format!("mem://raw/{name}")).expect("the lab works")
     }
@@ -142,7 +145,7 @@ impl Lab {
     pub(crate) async fn remembered(&self) -> String {
         let head = self.observe().await.head;
         let files: Vec<_> = head.state.iter().map(|(name, f)| format!("{name} {}", f.checksum)).collect();
-        format!("{files:?} {:?}", head.meta)
+        format!("{files:?} {:?}", head.properties)
     }
 }
 
@@ -150,6 +153,6 @@ pub(crate) fn run(id: &str) -> Run {
     Run::new("job", RunId::new(id), Instant::from_micros(0))
 }
 
-pub(crate) fn names(selection: &Selection) -> Vec<String> {
+pub(crate) fn names(selection: &InputSelection) -> Vec<String> {
     selection.objects.iter().map(|o| o.url.trim_start_matches("mem://raw/").to_owned()).collect()
 }

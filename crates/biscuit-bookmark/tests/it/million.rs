@@ -1,4 +1,4 @@
-use biscuit_bookmark::{Bookmark, BookmarkOptions, Mode, Output};
+use biscuit_bookmark::{Bookmark, BookmarkOptions, ReadMode, RunOutput};
 
 use crate::lab::{Lab, run};
 
@@ -31,11 +31,11 @@ async fn track(count: u64) -> (u64, u64) {
         .load(&lab.journal, &observed.head)
         .await
         .expect("the lab works");
-    let selection = state.select(&input, &Mode::Advance).expect("the lab works");
+    let selection = state.select(&input, &ReadMode::Advance).expect("the lab works");
     println!("{count} objects: {} bytes of state, selected in {:.2?}", state.bytes(), started.elapsed());
     assert_eq!(selection.objects.len(), 10);
     let change =
-        state.advance(&selection, &run("second"), Output::default()).expect("the lab works").expect("the lab works");
+        state.advance(&selection, &run("second"), RunOutput::default()).expect("the lab works").expect("the lab works");
     let delta = change.state.iter().filter_map(|(_, bytes)| Some(bytes.as_ref()?.len() as u64)).sum();
     println!("a run of ten objects adds {delta} bytes");
     (state.bytes(), delta)

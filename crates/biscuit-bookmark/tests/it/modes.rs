@@ -1,4 +1,4 @@
-use biscuit_bookmark::{BookmarkOptions, Explanation, Limit, Mode, Overwritten, Replay};
+use biscuit_bookmark::{BookmarkOptions, ObjectExplanation, OverwrittenPolicy, ReadMode, ReplayRange, RunLimit};
 
 use crate::cases::five_runs;
 use crate::lab::{Lab, at, names, run};
@@ -7,11 +7,11 @@ use crate::lab::{Lab, at, names, run};
 async fn read_only_selects_what_advance_would_and_a_replay_may_name_times_or_objects() {
     let lab = five_runs().await;
     lab.put("6", "10:06", "v1");
-    assert_eq!(names(&lab.select(&Mode::ReadOnly).await), ["6"]);
-    let by_time = Replay::Modified { after: at("10:02"), through: at("10:04") };
-    assert_eq!(names(&lab.select(&Mode::Replay(by_time)).await), ["3", "4"]);
-    let named = Replay::Objects(vec!["mem://raw/2".into(), "mem://raw/none".into()]);
-    let selection = lab.select(&Mode::Replay(named)).await;
+    assert_eq!(names(&lab.select(&ReadMode::ReadOnly).await), ["6"]);
+    let by_time = ReplayRange::Modified { after: at("10:02"), through: at("10:04") };
+    assert_eq!(names(&lab.select(&ReadMode::Replay(by_time)).await), ["3", "4"]);
+    let named = ReplayRange::Objects(vec!["mem://raw/2".into(), "mem://raw/none".into()]);
+    let selection = lab.select(&ReadMode::Replay(named)).await;
     assert_eq!((names(&selection), selection.gone), (vec!["2".to_owned()], vec!["mem://raw/none".to_owned()]));
 }
 
@@ -19,7 +19,7 @@ async fn read_only_selects_what_advance_would_and_a_replay_may_name_times_or_obj
 async fn what_a_replay_wants_and_does_not_find_is_named() {
     let lab = five_runs().await;
     lab.remove("4");
-    let selection = lab.select(&Mode::Replay(Replay::runs(Some("2"), Some("4")).unwrap().unwrap())).await;
+    let selection = lab.select(&ReadMode::Replay(ReplayRange::runs(Some("2"), Some("4")).unwrap().unwrap())).await;
     assert_eq!((names(&selection), selection.gone), (vec!["3".to_owned()], vec!["mem://raw/4".to_owned()]));
 }
 
@@ -27,7 +27,7 @@ async fn what_a_replay_wants_and_does_not_find_is_named() {
 async fn ends_of_a_replay_that_are_no_runs_are_errors() {
     let lab = five_runs().await;
     for end in ["6", "run9"] {
-        let replay = Mode::Replay(Replay::runs(Some("0"), Some(end)).unwrap().unwrap());
+        let replay = ReadMode::Replay(ReplayRange::runs(Some("0"), Some(end)).unwrap().unwrap());
         let e = lab.select_with(&BookmarkOptions::default(), &replay).await.unwrap_err();
         assert_eq!(e.code(), "UnknownRun");
     }
@@ -42,10 +42,10 @@ async fn set_to_now_remembers_what_is_there_and_reads_nothing() {
     let state = lab.state(&BookmarkOptions::default()).await;
     state.set_to_now(&lab.input().await, &run("now"), observed.folders()).unwrap().apply(&mut replace).await.unwrap();
     replace.commit().await.unwrap();
-    assert!(lab.select(&Mode::Advance).await.objects.is_empty());
+    assert!(lab.select(&ReadMode::Advance).await.objects.is_empty());
     lab.put("7", "10:07", "v1");
     assert_eq!(lab.run("next").await, ["7"]);
-    assert_eq!(lab.explain("6").await, Explanation::Known { run: 6, id: Some("now".into()) });
+    assert_eq!(lab.explain("6").await, ObjectExplanation::Known { run: 6, id: Some("now".into()) });
 }
 
 #[tokio::test]
@@ -54,7 +54,7 @@ async fn a_limit_of_bytes_reads_one_object_whatever_its_size() {
     for (name, size) in [("a", 60), ("b", 30), ("c", 500), ("d", 5)] {
         lab.put_sized(name, "10:00", "v1", size);
     }
-    let options = BookmarkOptions::default().with_limit(Limit { files: None, bytes: Some(100) });
+    let options = BookmarkOptions::default().with_limit(RunLimit { files: None, bytes: Some(100) });
     for want in [vec!["a", "b"], vec!["c"], vec!["d"], vec![]] {
         assert_eq!(lab.run_with("r", &options).await, want);
     }
@@ -65,9 +65,9 @@ async fn overwritten_objects_stop_a_run_or_are_passed_over_where_that_was_chosen
     let lab = five_runs().await;
     lab.put("2", "10:09", "v2");
     let with = |choice| BookmarkOptions::default().with_overwritten(choice);
-    let e = lab.select_with(&with(Overwritten::Fail), &Mode::Advance).await.unwrap_err();
+    let e = lab.select_with(&with(OverwrittenPolicy::Fail), &ReadMode::Advance).await.unwrap_err();
     assert_eq!((e.code(), e.file()), ("Overwritten", Some("mem://raw/2")));
-    let passed = lab.select_with(&with(Overwritten::Ignore), &Mode::Advance).await.unwrap();
+    let passed = lab.select_with(&with(OverwrittenPolicy::Ignore), &ReadMode::Advance).await.unwrap();
     assert_eq!((passed.counts.selected, passed.counts.passed_over), (0, 1));
 }
 
@@ -78,7 +78,7 @@ async fn explain_says_why() {
     lab.put("2", "10:09", "v2");
     lab.put("_SUCCESS", "10:09", "v1");
     lab.remove("5");
-    let said = |e: Explanation| e.to_string();
+    let said = |e: ObjectExplanation| e.to_string();
     assert_eq!(said(lab.explain("new").await), "it is new, and the next run reads it");
     assert_eq!(said(lab.explain("1").await), "run 1 (run1) read it, and it is as it was");
     assert_eq!(
@@ -87,21 +87,21 @@ async fn explain_says_why() {
     );
     assert_eq!(said(lab.explain("5").await), "it is not there any more; run 5 read it");
     assert_eq!(said(lab.explain("_SUCCESS").await), "it is a mark, a checksum or staging, which nobody reads");
-    assert!(matches!(lab.explain("nothing").await, Explanation::NotThere));
+    assert!(matches!(lab.explain("nothing").await, ObjectExplanation::NotThere));
 }
 
 #[tokio::test]
 async fn a_source_that_never_held_anything_is_an_error_and_an_emptied_one_is_not() {
     let lab = Lab::new();
-    let e = lab.select_with(&BookmarkOptions::default(), &Mode::Advance).await.unwrap_err();
+    let e = lab.select_with(&BookmarkOptions::default(), &ReadMode::Advance).await.unwrap_err();
     assert_eq!(e.code(), "NotFound");
     assert!(e.message().starts_with("there are no objects at `mem://raw`"), "{e}");
-    let allowed = lab.select_with(&BookmarkOptions::default().with_allow_empty(true), &Mode::Advance).await;
+    let allowed = lab.select_with(&BookmarkOptions::default().with_allow_empty(true), &ReadMode::Advance).await;
     assert!(allowed.unwrap().objects.is_empty());
     lab.put("a", "10:00", "v1");
     lab.run("first").await;
     lab.remove("a");
-    assert!(lab.select(&Mode::Advance).await.objects.is_empty());
+    assert!(lab.select(&ReadMode::Advance).await.objects.is_empty());
 }
 
 #[tokio::test]
@@ -113,10 +113,10 @@ async fn on_a_local_disk_nothing_is_too_late() {
     let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1);
     std::fs::File::options().write(true).open(&old).unwrap().set_modified(time).unwrap();
     let disk = std::sync::Arc::new(object_store::local::LocalFileSystem::new());
-    let storage = biscuit_journal::Storage::local(disk);
-    let place = biscuit_bookmark::Place::new(&storage, "/", folder.path().to_str().unwrap()).unwrap();
+    let storage = biscuit_journal::TableStorage::local(disk);
+    let place = biscuit_bookmark::SourcePlace::new(&storage, "/", folder.path().to_str().unwrap()).unwrap();
     let input = biscuit_bookmark::list(&[place]).await.unwrap();
-    let selection = lab.state(&BookmarkOptions::default()).await.select(&input, &Mode::Advance).unwrap();
+    let selection = lab.state(&BookmarkOptions::default()).await.select(&input, &ReadMode::Advance).unwrap();
     assert_eq!((selection.counts.selected, selection.counts.too_late), (1, 0));
     assert_eq!(selection.objects[0].url, old.to_str().unwrap());
 }

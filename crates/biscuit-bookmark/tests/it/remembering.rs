@@ -1,4 +1,4 @@
-use biscuit_bookmark::{Bookmark, BookmarkOptions, Explanation, Mode, Replay, bookmarks};
+use biscuit_bookmark::{Bookmark, BookmarkOptions, ObjectExplanation, ReadMode, ReplayRange, bookmarks};
 
 use crate::lab::Lab;
 
@@ -11,9 +11,9 @@ async fn many_runs_leave_few_state_files_and_every_run_can_be_replayed() {
     }
     let head = lab.observe().await.head;
     assert_eq!(head.state.len(), 2 + 8, "{:?}", head.state.keys());
-    let replay = Mode::Replay(Replay::runs(Some("run9"), Some("run11")).unwrap().unwrap());
+    let replay = ReadMode::Replay(ReplayRange::runs(Some("run9"), Some("run11")).unwrap().unwrap());
     assert_eq!(crate::lab::names(&lab.select(&replay).await), ["10", "11"]);
-    assert!(lab.select(&Mode::Advance).await.objects.is_empty());
+    assert!(lab.select(&ReadMode::Advance).await.objects.is_empty());
     assert_eq!(bookmarks(&head), ["b"]);
 }
 
@@ -25,8 +25,8 @@ async fn objects_of_runs_that_are_far_back_stay_known_and_cannot_be_replayed() {
         lab.put(&format!("{n:02}"), "10:00", "v1");
         lab.run_with(&format!("run{n}"), &options).await;
     }
-    assert!(lab.select_with(&options, &Mode::Advance).await.unwrap().objects.is_empty());
-    assert_eq!(lab.explain("03").await, Explanation::Known { run: 3, id: None });
+    assert!(lab.select_with(&options, &ReadMode::Advance).await.unwrap().objects.is_empty());
+    assert_eq!(lab.explain("03").await, ObjectExplanation::Known { run: 3, id: None });
     let state = lab.state(&options).await;
     assert_eq!(state.rewind(&"3".parse().unwrap()).unwrap_err().code(), "RunForgotten");
     assert_eq!(state.rewind(&"run3".parse().unwrap()).unwrap_err().code(), "UnknownRun");

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::util::display::array_value_to_string;
-use biscuit_change::{Changes, DebeziumOptions, DebeziumReader, DmsOptions, DmsReader, RowsOptions, RowsReader};
+use biscuit_change::{ChangeRecords, DebeziumOptions, DebeziumReader, DmsOptions, DmsReader, RowsOptions, RowsReader};
 use biscuit_core::Result;
 use biscuit_schema::Contract;
-use biscuit_testkit::{Boundary, boundaries};
+use biscuit_testkit::{BoundaryValue, boundaries};
 
-fn contract(of: &Boundary) -> Contract {
+fn contract(of: &BoundaryValue) -> Contract {
     let text = format!(
         "key = ['id']\norder = ['seq']\n[[columns]]\nname = 'id'\ntype = 'bigint'\n[[columns]]\nname = 'seq'\ntype = 'bigint'\n[[columns]]\nname = 'v'\ntype = '{}'\n",
         of.column_type
@@ -17,22 +17,22 @@ fn contract(of: &Boundary) -> Contract {
     Contract::from_toml(&text).expect("a contract")
 }
 
-fn rows(of: &Boundary, file: &str, bytes: Vec<u8>) -> Result<Changes> {
+fn rows(of: &BoundaryValue, file: &str, bytes: Vec<u8>) -> Result<ChangeRecords> {
     let mut reader = RowsReader::new(RowsOptions::default().with_contract(contract(of)));
     reader.read(file, bytes.into())?;
     reader.finish()
 }
 
-fn json(of: &Boundary) -> Result<Changes> {
+fn json(of: &BoundaryValue) -> Result<ChangeRecords> {
     let text = serde_json::Value::from(of.text);
     rows(of, "a.jsonl", format!("{{\"id\":1,\"seq\":1,\"v\":{text}}}\n").into_bytes())
 }
 
-fn csv(of: &Boundary) -> Result<Changes> {
+fn csv(of: &BoundaryValue) -> Result<ChangeRecords> {
     rows(of, "a.csv", format!("id,seq,v\n1,1,\"{}\"\n", of.text).into_bytes())
 }
 
-fn parquet_of(of: &Boundary) -> Vec<u8> {
+fn parquet_of(of: &BoundaryValue) -> Vec<u8> {
     let one: ArrayRef = Arc::new(Int64Array::from(vec![1]));
     let text: ArrayRef = Arc::new(StringArray::from(vec![of.text]));
     let batch = RecordBatch::try_from_iter([("id", one.clone()), ("seq", one), ("v", text)]).expect("a batch");
@@ -41,26 +41,26 @@ fn parquet_of(of: &Boundary) -> Vec<u8> {
     writer.into_inner().expect("a file")
 }
 
-fn parquet(of: &Boundary) -> Result<Changes> {
+fn parquet(of: &BoundaryValue) -> Result<ChangeRecords> {
     rows(of, "a.parquet", parquet_of(of))
 }
 
-fn dms(of: &Boundary, file: &str, bytes: Vec<u8>) -> Result<Changes> {
+fn dms(of: &BoundaryValue, file: &str, bytes: Vec<u8>) -> Result<ChangeRecords> {
     let mut reader = DmsReader::new(DmsOptions::default().with_contract(contract(of)).with_null("(none)"));
     reader.read(file, bytes.into())?;
     reader.finish()
 }
 
-fn dms_csv(of: &Boundary) -> Result<Changes> {
+fn dms_csv(of: &BoundaryValue) -> Result<ChangeRecords> {
     dms(of, "s/t/LOAD00000001.csv", format!("id,seq,v\n1,1,\"{}\"\n", of.text).into_bytes())
 }
 
-fn dms_parquet(of: &Boundary) -> Result<Changes> {
+fn dms_parquet(of: &BoundaryValue) -> Result<ChangeRecords> {
     dms(of, "s/t/LOAD00000001.parquet", parquet_of(of))
 }
 
 /// With a schema in which the column is text, as `decimal.handling.mode=string` makes it.
-fn debezium(of: &Boundary) -> Result<Changes> {
+fn debezium(of: &BoundaryValue) -> Result<ChangeRecords> {
     let text = serde_json::Value::from(of.text);
     let line = format!(
         r#"{{"schema":{{"type":"struct","fields":[{{"field":"after","type":"struct","fields":[{{"field":"id","type":"int64"}},{{"field":"v","type":"string","optional":true}}]}}]}},"payload":{{"op":"c","before":null,"after":{{"id":1,"v":{text}}},"source":{{"connector":"postgresql","table":"t","lsn":1}}}}}}"#
@@ -72,7 +72,7 @@ fn debezium(of: &Boundary) -> Result<Changes> {
     reader.finish()
 }
 
-type Reader = fn(&Boundary) -> Result<Changes>;
+type Reader = fn(&BoundaryValue) -> Result<ChangeRecords>;
 
 #[test]
 fn a_value_is_stored_alike_or_refused_by_every_reader() {

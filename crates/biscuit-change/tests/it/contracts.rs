@@ -3,12 +3,12 @@
 use arrow::array::AsArray;
 use arrow::datatypes::{DataType, Decimal128Type, TimeUnit, TimestampMicrosecondType};
 use arrow::util::display::array_value_to_string;
-use biscuit_change::{BadRows, Changes, DebeziumOptions, DebeziumReader, MoveKind, RowsOptions, RowsReader};
+use biscuit_change::{BadRows, ChangeRecords, DebeziumOptions, DebeziumReader, KeyChangeKind, RowsOptions, RowsReader};
 use biscuit_core::Result;
 use biscuit_schema::Contract;
 
 /// Records with an embedded schema in which `v` is this field.
-fn envelopes(field: &str, values: &[&str], contract: &str, bad_rows: BadRows) -> Result<Changes> {
+fn envelopes(field: &str, values: &[&str], contract: &str, bad_rows: BadRows) -> Result<ChangeRecords> {
     let schema = format!(
         r#""schema":{{"type":"struct","fields":[{{"field":"after","type":"struct","fields":[{{"field":"id","type":"int64"}},{field}]}}]}}"#
     );
@@ -31,7 +31,7 @@ fn typed(t: &str, more: &str) -> String {
     format!("[[columns]]\nname = 'id'\ntype = 'bigint'\n[[columns]]\nname = 'v'\ntype = '{t}'\n{more}")
 }
 
-fn values(changes: &Changes) -> Vec<String> {
+fn values(changes: &ChangeRecords) -> Vec<String> {
     let column = changes.batches[0].rows.column_by_name("v").expect("the column");
     (0..column.len()).map(|row| array_value_to_string(column, row).expect("a value")).collect()
 }
@@ -123,7 +123,7 @@ fn texts_take_what_has_no_type_of_its_own() {
 }
 
 /// Records without a schema.
-fn declared(contract: &str, lines: &[&str]) -> Result<Changes> {
+fn declared(contract: &str, lines: &[&str]) -> Result<ChangeRecords> {
     let envelope = |(lsn, line): (usize, &&str)| {
         format!(r#"{{{line},"source":{{"connector":"postgresql","table":"t","lsn":{lsn}}}}}"#)
     };
@@ -235,8 +235,8 @@ fn keys_of_both_halves_of_a_key_update_are_of_the_contract() {
     let mut reader = DebeziumReader::new(DebeziumOptions::default().with_contract(contract));
     reader.read("a.jsonl", &format!("{delete}\n{create}\n").into_bytes().into()).expect("it is read");
     let changes = reader.finish().expect("changes");
-    let moves = &changes.batches[0].moves;
-    let shown: Vec<_> = moves
+    let key_changes = &changes.batches[0].key_changes;
+    let shown: Vec<_> = key_changes
         .iter()
         .map(|m| {
             (m.kind, m.key.column(0).data_type().clone(), array_value_to_string(m.key.column(0), 0).expect("a key"))
@@ -244,11 +244,11 @@ fn keys_of_both_halves_of_a_key_update_are_of_the_contract() {
         .collect();
     assert_eq!(
         shown,
-        [(MoveKind::To, DataType::Int64, "2".to_owned()), (MoveKind::From, DataType::Int64, "1".to_owned())]
+        [(KeyChangeKind::To, DataType::Int64, "2".to_owned()), (KeyChangeKind::From, DataType::Int64, "1".to_owned())]
     );
 }
 
-fn rows(contract: &str, file: &str, text: &str) -> Result<Changes> {
+fn rows(contract: &str, file: &str, text: &str) -> Result<ChangeRecords> {
     let mut options = RowsOptions::default();
     if !contract.is_empty() {
         options = options.with_contract(Contract::from_toml(contract).expect("a contract"));
@@ -345,7 +345,7 @@ fn a_map_that_has_a_key_twice_is_refused() {
 fn columns_that_a_contract_does_not_have_are_dropped_kept_or_refused() {
     let contract = |extra: &str| format!("extra = '{extra}'\n{}", typed("int", ""));
     let text = "{\"id\":1,\"v\":2,\"more\":3}\n";
-    let names = |changes: &Changes| {
+    let names = |changes: &ChangeRecords| {
         changes.batches[0].rows.schema().fields().iter().map(|f| f.name().clone()).collect::<Vec<_>>()
     };
     let dropped = rows(&contract("drop"), "a.jsonl", text).expect("rows");

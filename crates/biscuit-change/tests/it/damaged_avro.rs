@@ -1,4 +1,4 @@
-use biscuit_change::{Changes, RowsOptions, RowsReader};
+use biscuit_change::{ChangeRecords, RowsOptions, RowsReader};
 use biscuit_core::Result;
 use bytes::Bytes;
 
@@ -39,7 +39,7 @@ fn records(ids: std::ops::Range<i64>) -> Vec<u8> {
     .collect()
 }
 
-fn read(file: impl Into<Bytes>) -> Result<Changes> {
+fn read(file: impl Into<Bytes>) -> Result<ChangeRecords> {
     let mut reader = RowsReader::new(RowsOptions::default());
     reader.read("in/a.avro", file.into())?;
     reader.finish()
@@ -82,8 +82,8 @@ fn bytes_behind_the_last_block_are_an_error() {
 fn a_block_has_as_many_records_as_it_says() {
     let of = |records_said, content: &[u8]| [head(SCHEMA, "null"), block(records_said, content)].concat();
     assert_eq!(rows(of(40, &records(0..40))), 40);
-    for said in [-40, -1, 0, 1, 39, 41, 1000, i64::MAX, i64::MIN] {
-        assert_eq!(code(of(said, &records(0..40))), "UnreadableAvro", "{said} records");
+    for message in [-40, -1, 0, 1, 39, 41, 1000, i64::MAX, i64::MIN] {
+        assert_eq!(code(of(message, &records(0..40))), "UnreadableAvro", "{message} records");
     }
     assert_eq!(code(of(40, &records(0..40)[..100])), "UnreadableAvro");
     // A record that takes no bytes.

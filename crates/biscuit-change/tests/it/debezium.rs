@@ -1,21 +1,21 @@
 //! Every encoding that Debezium's options produce, with embedded and with declared types.
 
 use arrow::array::AsArray;
-use biscuit_change::{Changes, DebeziumOptions, DebeziumReader, MoveKind, Op};
+use biscuit_change::{ChangeOp, ChangeRecords, DebeziumOptions, DebeziumReader, KeyChangeKind};
 use biscuit_core::Result;
 use biscuit_schema::Contract;
 use biscuit_testkit::{assert_rows_eq, json_rows, table};
 
 const SOURCE: &str = r#""source":{"schema":"s","table":"t","lsn":7}"#;
 
-fn read_with(options: DebeziumOptions, lines: &str) -> Result<Changes> {
+fn read_with(options: DebeziumOptions, lines: &str) -> Result<ChangeRecords> {
     let mut reader = DebeziumReader::new(options);
     reader.read("e.jsonl", &lines.to_owned().into_bytes().into())?;
     reader.finish()
 }
 
 /// One row whose column `v` was declared with a type, for a connector with these settings.
-fn declared(t: &str, settings: &str, value: &str) -> Result<Changes> {
+fn declared(t: &str, settings: &str, value: &str) -> Result<ChangeRecords> {
     let contract = format!(
         r#"{{"key":["id"],"debezium":{{{settings}}},"columns":[{{"name":"id","type":"int"}},{{"name":"v","type":"{t}"}}]}}"#
     );
@@ -91,8 +91,11 @@ fn headers_may_be_an_object_or_a_list_with_or_without_schemas() {
         let contract = Contract::from_json(contract).expect("a contract");
         let changes = read_with(DebeziumOptions::default().with_contract(contract), &line).expect("a record");
         let batch = &changes.batches[0];
-        assert_eq!((batch.ops.as_slice(), batch.moves[0].kind), ([Op::Delete].as_slice(), MoveKind::To));
-        assert_rows_eq!(batch.moves[0].key, table("id:int\n9"));
+        assert_eq!(
+            (batch.ops.as_slice(), batch.key_changes[0].kind),
+            ([ChangeOp::Delete].as_slice(), KeyChangeKind::To)
+        );
+        assert_rows_eq!(batch.key_changes[0].key, table("id:int\n9"));
         assert_rows_eq!(batch.rows, table("id:int | v:string | __lsn:bigint\n1 | null | 7"));
     }
 }
@@ -153,7 +156,7 @@ fn mysql_is_ordered_by_file_position_and_row() {
     biscuit_testkit::assert_rows_eq!(changes.batches[0].rows, want);
 }
 
-fn flat(lines: &str, options: DebeziumOptions) -> biscuit_core::Result<biscuit_change::Changes> {
+fn flat(lines: &str, options: DebeziumOptions) -> biscuit_core::Result<biscuit_change::ChangeRecords> {
     let contract = r#"{"key":["id"],"columns":[{"name":"id","type":"bigint"},{"name":"v","type":"string"},{"name":"b","type":"binary"}]}"#;
     let contract = biscuit_schema::Contract::from_json(contract).expect("a contract");
     let mut reader = DebeziumReader::new(options.with_contract(contract));
@@ -171,9 +174,12 @@ null
     let changes = flat(lines, DebeziumOptions::default().with_table("public.t")).expect("records");
     assert_eq!((changes.order.as_slice(), changes.ignored), (["__lsn".to_owned()].as_slice(), 1));
     let batch = &changes.batches[0];
-    assert_eq!(batch.ops, [biscuit_change::Op::Upsert, biscuit_change::Op::Delete, biscuit_change::Op::Upsert]);
-    let given = batch.given[1].as_ref().expect("one value is missing");
-    assert_eq!(given.iter().collect::<Vec<_>>(), [true, true, false]);
+    assert_eq!(
+        batch.ops,
+        [biscuit_change::ChangeOp::Upsert, biscuit_change::ChangeOp::Delete, biscuit_change::ChangeOp::Upsert]
+    );
+    let present = batch.present[1].as_ref().expect("one value is missing");
+    assert_eq!(present.iter().collect::<Vec<_>>(), [true, true, false]);
     assert!(changes.dropped_columns.is_empty(), "{:?}", changes.dropped_columns);
     let ambiguous = lines.replace("\"__op\":\"u\"", "\"__op\":\"c\"");
     assert_eq!(flat(&ambiguous, DebeziumOptions::default()).unwrap_err().code(), "AmbiguousPlaceholder");
@@ -184,7 +190,7 @@ fn placeholders_are_the_connectors_own() {
     let line = |v: &str, b: &str| format!("{{\"id\":1,\"v\":{v},\"b\":{b},\"__op\":\"u\",\"__lsn\":5}}\n");
     let missing = |lines: &str, placeholder: &str| {
         let changes = flat(lines, DebeziumOptions::default().with_placeholder(placeholder)).expect("records");
-        changes.batches[0].given.iter().map(Option::is_some).collect::<Vec<_>>()
+        changes.batches[0].present.iter().map(Option::is_some).collect::<Vec<_>>()
     };
     assert_eq!(missing(&line("\"n/a\"", "\"bi9h\""), "n/a"), [false, true, true, false]);
     assert_eq!(missing(&line("\"x\"", "\"AP8=\""), "hex:00ff"), [false, false, true, false]);

@@ -1,7 +1,7 @@
 //! Changes of MongoDB's documents.
 
 use arrow::util::display::array_value_to_string;
-use biscuit_change::{BadRows, Changes, DebeziumOptions, DebeziumReader, Op, TablesReader};
+use biscuit_change::{BadRows, ChangeOp, ChangeRecords, DebeziumOptions, DebeziumReader, TablesReader};
 use biscuit_core::Result;
 use biscuit_schema::Contract;
 use serde_json::json;
@@ -44,7 +44,7 @@ fn event(op: &str, id: &str, before: Option<&str>, after: Option<&str>, more: &s
     json!({"key": {"id": id}, "value": value}).to_string()
 }
 
-fn read_with(options: DebeziumOptions, lines: &[String]) -> Result<Changes> {
+fn read_with(options: DebeziumOptions, lines: &[String]) -> Result<ChangeRecords> {
     let mut reader = DebeziumReader::new(options);
     reader.read("a.jsonl", &lines.join("\n").into_bytes().into())?;
     reader.finish()
@@ -54,11 +54,11 @@ fn options() -> DebeziumOptions {
     DebeziumOptions::default().with_contract(Contract::from_toml(CONTRACT).expect("a contract"))
 }
 
-fn read(lines: &[String]) -> Result<Changes> {
+fn read(lines: &[String]) -> Result<ChangeRecords> {
     read_with(options(), lines)
 }
 
-fn column(changes: &Changes, name: &str) -> Vec<String> {
+fn column(changes: &ChangeRecords, name: &str) -> Vec<String> {
     let of = |batch: &biscuit_change::ChangeBatch| {
         let column = batch.rows.column_by_name(name).expect("the column").clone();
         (0..column.len()).map(|row| array_value_to_string(&column, row).expect("a value")).collect::<Vec<_>>()
@@ -96,7 +96,7 @@ fn deletes_have_the_key_or_the_document_before() {
     let changes = read(&[event("d", OID, None, None, &json!({}))]).expect("a delete");
     assert_eq!(
         (changes.batches[0].ops.as_slice(), column(&changes, "id")),
-        ([Op::Delete].as_slice(), vec!["596e275826f08b2730779e1f".to_owned()])
+        ([ChangeOp::Delete].as_slice(), vec!["596e275826f08b2730779e1f".to_owned()])
     );
     // A file of values alone.
     let mut alone: serde_json::Value =
@@ -132,13 +132,13 @@ fn an_update_without_its_document_says_what_it_changes() {
     let changes =
         read(&[update(r#"{"n": {"$numberInt": "5"}}"#, &json!({"removedFields": ["amount"]}))]).expect("an update");
     let batch = &changes.batches[0];
-    let given = |name: &str| {
+    let present = |name: &str| {
         let at = batch.rows.schema().index_of(name).expect("the column");
-        batch.given[at].as_ref().is_none_or(|given| given.value(0))
+        batch.present[at].as_ref().is_none_or(|present| present.value(0))
     };
     assert_eq!((column(&changes, "n"), column(&changes, "amount")), (vec!["5".to_owned()], vec![String::new()]));
     assert_eq!(
-        ["id", "n", "amount", "at", "address"].map(given),
+        ["id", "n", "amount", "at", "address"].map(present),
         [true, true, true, false, false],
         "what is not named keeps its value"
     );
@@ -158,7 +158,7 @@ fn an_update_inside_of_a_field_needs_its_document() {
     // A document that is deleted before the connector looks for it: the delete is what counts.
     let deleted = [inside(), event("d", "1", None, None, &json!({}))];
     let changes = read(&deleted).expect("a delete follows");
-    assert_eq!((changes.batches[0].ops.as_slice(), changes.ignored), ([Op::Delete].as_slice(), 1));
+    assert_eq!((changes.batches[0].ops.as_slice(), changes.ignored), ([ChangeOp::Delete].as_slice(), 1));
     // The delete of another document says nothing of it, with or without keys.
     let other = event("d", "2", None, None, &json!({}));
     assert_eq!(read(&[inside(), other]).unwrap_err().code(), "MissingImage");

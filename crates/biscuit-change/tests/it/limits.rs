@@ -1,12 +1,12 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
-use biscuit_change::{BadRows, Changes, DebeziumOptions, DebeziumReader, FileRows, RowsOptions, RowsReader};
+use biscuit_change::{BadRows, ChangeRecords, DebeziumOptions, DebeziumReader, FileRows, RowsOptions, RowsReader};
 use biscuit_core::Result;
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 
-fn rows(file: &str, text: &str, bad_rows: BadRows) -> Result<Changes> {
+fn rows(file: &str, text: &str, bad_rows: BadRows) -> Result<ChangeRecords> {
     let mut reader = RowsReader::new(RowsOptions::default().with_bad_rows(bad_rows));
     reader.read(file, text.to_owned().into_bytes().into())?;
     reader.finish()
@@ -98,13 +98,13 @@ fn a_small_file_of_very_many_bytes_of_rows_is_refused_unless_that_is_meant() {
     for (max, limit) in [(None, "268435456 bytes, and 2000 times"), (Some(1_000_000), "1000000 bytes;")] {
         let e = open(max).find_map(Result::err).expect("they are too many");
         assert_eq!((e.code(), e.file()), ("TooLarge", Some("a.parquet")));
-        assert!(e.message().contains(limit) && e.message().contains("--max-unpacked"), "{e}");
+        assert!(e.message().contains(limit) && e.message().contains("--max-decompressed"), "{e}");
     }
     let read = |options: RowsOptions| {
         let mut reader = RowsReader::new(options);
         reader.read("a.parquet", file.clone())?;
         reader.finish().map(drop)
     };
-    assert_eq!(read(RowsOptions::default().with_max_unpacked(1_000_000)).unwrap_err().code(), "TooLarge");
-    assert!(read(RowsOptions::default().with_max_unpacked(400_000_000)).is_ok());
+    assert_eq!(read(RowsOptions::default().with_max_decompressed(1_000_000)).unwrap_err().code(), "TooLarge");
+    assert!(read(RowsOptions::default().with_max_decompressed(400_000_000)).is_ok());
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::util::display::array_value_to_string;
-use biscuit_change::{Changes, DebeziumOptions, DebeziumReader, DmsOptions, DmsReader, RowsOptions, RowsReader};
+use biscuit_change::{ChangeRecords, DebeziumOptions, DebeziumReader, DmsOptions, DmsReader, RowsOptions, RowsReader};
 use biscuit_core::Result;
 use biscuit_schema::Contract;
 use parquet::arrow::ArrowWriter;
@@ -27,7 +27,7 @@ fn parquet(rows: &[(i64, Option<&str>, Option<&str>)]) -> Vec<u8> {
 }
 
 /// The same rows through each reader and format.
-fn read(contract: &Contract, rows: &[(i64, Option<&str>, Option<&str>)]) -> Vec<(&'static str, Result<Changes>)> {
+fn read(contract: &Contract, rows: &[(i64, Option<&str>, Option<&str>)]) -> Vec<(&'static str, Result<ChangeRecords>)> {
     let of_rows = |file: &str, bytes: Vec<u8>| {
         let mut reader = RowsReader::new(RowsOptions::default().with_contract(contract.clone()));
         reader.read(file, bytes.into())?;
@@ -82,7 +82,7 @@ fn read(contract: &Contract, rows: &[(i64, Option<&str>, Option<&str>)]) -> Vec<
     ]
 }
 
-fn column(changes: &Changes, name: &str) -> Vec<String> {
+fn column(changes: &ChangeRecords, name: &str) -> Vec<String> {
     let of = |batch: &biscuit_change::ChangeBatch| {
         let column = batch.rows.column_by_name(name).expect("the column").clone();
         (0..column.len()).map(|row| array_value_to_string(&column, row).expect("a value")).collect::<Vec<_>>()
@@ -143,7 +143,7 @@ fn what_was_not_given_is_not_lost() {
     };
     assert_eq!(list("array<int>").map(drop).unwrap_err().code(), "Unparseable");
     let texts = list("array<string>").expect("it is not given");
-    assert!(texts.batches[0].given[1].as_ref().is_some_and(|given| !given.value(0)));
+    assert!(texts.batches[0].present[1].as_ref().is_some_and(|present| !present.value(0)));
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! Plain rows.
 
-use biscuit_change::{Changes, Op, RowsOptions, RowsReader};
+use biscuit_change::{ChangeOp, ChangeRecords, RowsOptions, RowsReader};
 use biscuit_core::Result;
 use biscuit_testkit::{assert_rows_eq, table};
 
-fn read(options: RowsOptions, files: &[(&str, &str)]) -> Result<Changes> {
+fn read(options: RowsOptions, files: &[(&str, &str)]) -> Result<ChangeRecords> {
     let mut reader = RowsReader::new(options);
     for (name, text) in files {
         reader.read(name, (*text).to_owned().into_bytes().into())?;
@@ -41,14 +41,14 @@ fn operations_and_flags_are_read_and_not_stored() {
     let lines = "{\"id\":1,\"op\":\"I\"}\n{\"id\":2,\"op\":\"-U\"}\n{\"id\":3,\"op\":null}\n{\"id\":4,\"op\":\"D\"}\n{\"id\":5,\"op\":\"t\"}";
     let changes = read(RowsOptions::default().with_op("op"), &[("a.jsonl", lines)]).expect("rows");
     let batch = &changes.batches[0];
-    assert_eq!(batch.ops, [Op::Upsert, Op::Upsert, Op::Delete, Op::Truncate]);
+    assert_eq!(batch.ops, [ChangeOp::Upsert, ChangeOp::Upsert, ChangeOp::Delete, ChangeOp::Truncate]);
     assert_eq!((changes.ignored, batch.places.as_slice()), (1, [1, 3, 4, 5].as_slice()));
     assert_rows_eq!(batch.rows, table("id:bigint\n1\n3\n4\n5"));
     let load = read(RowsOptions::default().with_op("op"), &[("load.jsonl", "{\"id\":1}")]).expect("rows");
     assert_eq!((load.without_op, changes.without_op), (1, 0));
     let flags = "{\"id\":1,\"x\":\"Y\"}\n{\"id\":2,\"x\":\"false\"}\n{\"id\":3,\"x\":null}";
     let changes = read(RowsOptions::default().with_delete_column("x"), &[("a.jsonl", flags)]).expect("rows");
-    assert_eq!(changes.batches[0].ops, [Op::Delete, Op::Upsert, Op::Upsert]);
+    assert_eq!(changes.batches[0].ops, [ChangeOp::Delete, ChangeOp::Upsert, ChangeOp::Upsert]);
     let e =
         read(RowsOptions::default().with_delete_column("x"), &[("a.jsonl", "{\"id\":1,\"x\":\"maybe\"}")]).unwrap_err();
     assert_eq!(e.code(), "WrongType");
@@ -59,8 +59,8 @@ fn the_placeholder_gives_nothing_in_updates_and_cannot_be_told_in_creates() {
     let line = |op: &str| format!(r#"{{"id":1,"v":"__debezium_unavailable_value","op":"{op}"}}"#);
     let options = || RowsOptions::default().with_op("op");
     let update = read(options(), &[("a.jsonl", &line("u"))]).expect("rows");
-    assert!(!update.batches[0].given[1].as_ref().expect("a mask").value(0));
-    assert_eq!(read(options(), &[("a.jsonl", &line("r"))]).expect("rows").batches[0].given[1], None);
+    assert!(!update.batches[0].present[1].as_ref().expect("a mask").value(0));
+    assert_eq!(read(options(), &[("a.jsonl", &line("r"))]).expect("rows").batches[0].present[1], None);
     assert_eq!(read(options(), &[("a.jsonl", &line("c"))]).unwrap_err().code(), "AmbiguousPlaceholder");
 }
 

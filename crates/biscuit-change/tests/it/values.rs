@@ -5,8 +5,8 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, Time64MicrosecondArray, UInt32Array};
 use arrow::datatypes::{DataType, Decimal128Type, Int64Type};
 use biscuit_change::{
-    Changes, CsvDialect, DebeziumOptions, DebeziumReader, DmsOptions, DmsReader, FileRows, RowsOptions, RowsReader,
-    TextEncoding,
+    ChangeRecords, CsvDialect, DebeziumOptions, DebeziumReader, DmsOptions, DmsReader, FileRows, RowsOptions,
+    RowsReader, TextEncoding,
 };
 use biscuit_core::Result;
 use biscuit_schema::Contract;
@@ -21,7 +21,7 @@ fn envelope_of(field: &str, value: &str, op: &str, source: &str) -> String {
     )
 }
 
-fn debezium(lines: &[String], table: Option<&str>) -> Result<Changes> {
+fn debezium(lines: &[String], table: Option<&str>) -> Result<ChangeRecords> {
     let mut options = DebeziumOptions::default().with_key(["id"]);
     options.table = table.map(str::to_owned);
     let mut reader = DebeziumReader::new(options);
@@ -132,7 +132,7 @@ fn rows_of_csv_and_json_have_dialects_encodings_and_layouts() {
         reader.read(name, content.to_vec().into())?;
         reader.finish()
     };
-    let text = |changes: &Changes| {
+    let text = |changes: &ChangeRecords| {
         changes.batches[0].rows.column_by_name("v").expect("v").as_string::<i32>().value(0).to_owned()
     };
     let mut dialect = CsvDialect::default();

@@ -61,7 +61,7 @@ fn a_dry_run_and_other_modes_remember_nothing() {
 #[test]
 fn wrong_words_are_named() {
     let f = three_runs();
-    for (words, code, said) in [
+    for (words, code, message) in [
         ("--after run1", 2, "a replay needs both ends"),
         ("--after run1 --through run9", 2, "the bookmark `orders` has no run with the id `run9`"),
         ("--after 1 --through 2 --replay-input raw/1.jsonl", 2, "a replay is of runs, of times or of named files"),
@@ -69,7 +69,7 @@ fn wrong_words_are_named() {
     ] {
         let ran = f.run(&format!("{MERGE} {words}"));
         assert_eq!(ran.code, code, "{words}: {}", ran.err);
-        assert!(ran.err.contains(said), "{words}: {}", ran.err);
+        assert!(ran.err.contains(message), "{words}: {}", ran.err);
     }
     let ran = f.run("merge --target lake/t --format rows --changes raw --limit-files 3");
     assert!(ran.code == 2 && ran.err.contains("--bookmark <NAME>"), "{}", ran.err);
@@ -95,15 +95,15 @@ fn show_and_explain_say_what_was_read_and_why() {
     for line in ["orders: 3 runs, newest object of ", "      2  run2  1 files, 24 bytes\n"] {
         assert!(shown.out.contains(line), "{line}\n{}", shown.out);
     }
-    let why = |name: &str| f.run(&format!("bookmark explain lake/t raw/{name} --bookmark orders")).out;
+    let reason = |name: &str| f.run(&format!("bookmark explain lake/t raw/{name} --bookmark orders")).out;
     assert!(
-        why("2.jsonl").ends_with("/raw/2.jsonl: run 2 (run2) read it, and it is as it was\n"),
+        reason("2.jsonl").ends_with("/raw/2.jsonl: run 2 (run2) read it, and it is as it was\n"),
         "{}",
-        why("2.jsonl")
+        reason("2.jsonl")
     );
-    assert!(why("4.jsonl").contains("it is new"));
-    assert!(why("empty.jsonl").contains("it has no byte"));
-    assert!(why("none.jsonl").contains("it is not in the source"));
+    assert!(reason("4.jsonl").contains("it is new"));
+    assert!(reason("empty.jsonl").contains("it has no byte"));
+    assert!(reason("none.jsonl").contains("it is not in the source"));
     let none = f.run("bookmark show lake/other");
     assert!(none.code == 2 && none.err.contains("NotFound"), "{}", none.err);
     assert_eq!(f.run(&MERGE.replace("lake/t", "lake/other").replace("--bookmark orders", "")).code, 0);

@@ -2,7 +2,7 @@
 
 use aws_sdk_glue::types::{Column, DatabaseInput, PartitionInput, StorageDescriptor, TableInput};
 use aws_sdk_s3::config::RequestChecksumCalculation;
-use biscuit_aws::{Aws, AwsOptions};
+use biscuit_aws::{AwsEnvironment, AwsOptions};
 
 use crate::binary::Folder;
 
@@ -23,7 +23,7 @@ impl Lake {
             println!("skipped: it needs a server with S3 and Glue, and BISCUIT_TEST_S3 does not name one");
             return None;
         };
-        let aws = Aws::load(AwsOptions::default().with_endpoint_url(&endpoint)).await;
+        let aws = AwsEnvironment::load(AwsOptions::default().with_endpoint_url(&endpoint)).await;
         let config = aws_sdk_s3::config::Builder::from(aws.sdk_config())
             .force_path_style(true)
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired);

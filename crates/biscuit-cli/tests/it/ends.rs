@@ -138,14 +138,14 @@ fn a_signal_ends_a_process_whose_output_nobody_reads() {
 fn what_a_file_may_be_unpacked_to_can_be_said() {
     let f = Folder::new();
     f.write("a.jsonl", "{\"id\":1,\"seq\":1}\n{\"id\":2,\"seq\":1}\n");
-    let refused = f.run(&format!("{MERGE} a.jsonl --max-unpacked 20 --json"));
+    let refused = f.run(&format!("{MERGE} a.jsonl --max-decompressed 20 --json"));
     assert_eq!((refused.code, &refused.json()["error"]["code"]), (3, &"TooLarge".into()), "{}", refused.err);
     assert!(!f.path().join("lake").exists());
-    f.write("m.toml", "name = \"m\"\n[sources.s]\nurl = \"a.jsonl\"\nformat = \"rows\"\nmax_unpacked = 20\n[target]\nurl = \"lake/m\"\nmode = \"merge\"\nkey = [\"id\"]\norder = [\"seq\"]\n");
+    f.write("m.toml", "name = \"m\"\n[sources.s]\nurl = \"a.jsonl\"\nformat = \"rows\"\nmax_decompressed = 20\n[target]\nurl = \"lake/m\"\nmode = \"merge\"\nkey = [\"id\"]\norder = [\"seq\"]\n");
     let refused = f.run("run m.toml --json");
     assert_eq!(refused.code, 3, "{}{}", refused.out, refused.err);
     assert!(refused.out.contains("TooLarge"), "{}", refused.out);
-    assert_eq!(f.run(&format!("{MERGE} a.jsonl --max-unpacked 1GB")).code, 0);
+    assert_eq!(f.run(&format!("{MERGE} a.jsonl --max-decompressed 1GB")).code, 0);
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn the_history_says_what_was_committed() {
 #[test]
 fn durations_need_a_unit() {
     let f = Folder::new();
-    for words in ["purge lake --older-than 30", "merge --retire-after 30"] {
+    for words in ["purge lake --older-than 30", "merge --retention 30"] {
         let ran = f.run(words);
         assert!(ran.code == 2 && ran.err.contains("no unit"), "{words}: {}", ran.err);
     }

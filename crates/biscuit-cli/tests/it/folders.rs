@@ -87,7 +87,7 @@ fn the_files_of_a_table_that_is_inside_another_one_are_never_taken_for_its_own()
     }
     assert_eq!(f.rows("lake/outer"), [r#"{"id":1,"seq":1,"v":"outer"}"#]);
     for command in
-        ["purge lake/outer --leftovers --grace 0s", "purge lake/outer --before 2999-01-01 --allow empty,overlap"]
+        ["purge lake/outer --orphans --grace 0s", "purge lake/outer --before 2999-01-01 --allow empty,overlap"]
     {
         f.run(command);
         assert_eq!(f.files("lake/outer/inner"), before, "{command}");
@@ -296,7 +296,7 @@ fn folders_of_other_table_formats_are_left_alone() {
             "purge lake/d --before 2999-01-01 --allow empty",
             "purge lake --before 2999-01-01 --allow empty,overlap",
             "purge lake/d/day=1 --before 2999-01-01 --allow empty",
-            "purge lake/d --leftovers --grace 0s",
+            "purge lake/d --orphans --grace 0s",
             "merge --format rows --key id --order seq --changes row.jsonl --target lake/d",
             "merge --format rows --key id --order seq --changes row.jsonl --target lake/d/inner",
             "merge --format rows --key id --order seq --changes lake/d --target lake/t",
@@ -389,11 +389,11 @@ fn a_path_without_a_table_is_not_an_empty_table() {
 
 #[test]
 fn a_damaged_pointer_names_no_state_root() {
-    for damage in ["{", "{\"format\":2,\"state\":\"../../etc\"}", "[]", "", "{\"format\":2,\"state\":\"\"}"] {
+    for damage in ["{", "{\"format\":3,\"state\":\"../../etc\"}", "[]", "", "{\"format\":3,\"state\":\"\"}"] {
         let f = Folder::new();
         merged(&f, "lake/t", 1, "a");
         f.write("lake/.biscuit/t/root.json", damage);
-        for command in ["show lake/t", "recover lake/t", "purge lake/t --leftovers", "compact lake/t"] {
+        for command in ["show lake/t", "recover lake/t", "purge lake/t --orphans", "compact lake/t"] {
             let ran = f.run(command);
             assert_eq!(ran.code, 3, "{damage}, {command}: {}", ran.err);
             assert!(ran.err.contains("UnreadableRecord") && ran.err.contains("root.json"), "{}", ran.err);
@@ -417,8 +417,8 @@ fn input_and_table_have_no_files_in_common() {
     ] {
         let before = f.files(".");
         let ran = f.run(&words);
-        let said = ran.out.clone() + &ran.err;
-        assert!(ran.code == 2 && said.contains("InputOverlapsTable"), "{words}: {said}");
+        let message = ran.out.clone() + &ran.err;
+        assert!(ran.code == 2 && message.contains("InputOverlapsTable"), "{words}: {message}");
         assert_eq!(f.files("."), before, "{words}");
     }
     let ran = f.run(&format!("{MERGE} --target raw/clean --changes raw/a.jsonl"));

@@ -108,7 +108,7 @@ fn parquet_changes_with_a_delete_flag_merge_into_foreign_parquet() {
         f.run("merge --target lake/t --format rows --key id --order seq --delete-column gone --changes c.parquet");
     assert_eq!(ran.code, 0, "{}", ran.err);
     assert_eq!(f.rows("lake/t"), [r#"{"id":2,"seq":2}"#, r#"{"id":3,"seq":1}"#, r#"{"id":4,"seq":2}"#]);
-    assert_eq!(f.run("verify lake/t --json").json()["foreign"].as_array().map(Vec::len), Some(0));
+    assert_eq!(f.run("verify lake/t --json").json()["external"].as_array().map(Vec::len), Some(0));
 }
 
 #[test]
@@ -168,9 +168,9 @@ fn foreign_files_are_read_or_refused_or_left_alone() {
     assert_eq!(f.run("verify lake/t --json").json()["duplicate_keys"], 1);
     assert_eq!(f.run("verify lake/t").code, 3);
     f.write("d.jsonl", r#"{"id":5,"seq":1,"op":"c"}"#);
-    let refused = f.run(&format!("{MERGE} d.jsonl --foreign fail --json"));
-    assert_eq!((refused.code, refused.json()["error"]["code"].as_str()), (3, Some("ForeignFiles")));
-    let ignored = f.run(&format!("{MERGE} d.jsonl --foreign ignore --json")).json();
+    let refused = f.run(&format!("{MERGE} d.jsonl --external-files fail --json"));
+    assert_eq!((refused.code, refused.json()["error"]["code"].as_str()), (3, Some("ExternalFiles")));
+    let ignored = f.run(&format!("{MERGE} d.jsonl --external-files ignore --json")).json();
     assert_eq!((ignored["rows"]["before"].as_u64(), ignored["files"]["adopted"].as_u64()), (Some(1), Some(0)));
     f.write("e.jsonl", r#"{"id":1,"seq":2,"op":"u"}"#);
     let healed = f.run(&format!("{MERGE} e.jsonl --json")).json();

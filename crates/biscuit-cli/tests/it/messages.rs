@@ -9,7 +9,7 @@ const CANARY: &str = "SECRETVALUE4711";
 const NUMBER: &str = "47114711";
 
 /// Runs `biscuit` in all its ways of telling: text and JSON, and with all logs.
-fn told(f: &Folder, words: &[&str], log: &str) -> (i32, String) {
+fn message(f: &Folder, words: &[&str], log: &str) -> (i32, String) {
     let out = Command::new(env!("CARGO_BIN_EXE_biscuit"))
         .args(words)
         .current_dir(f.path())
@@ -25,7 +25,7 @@ fn told(f: &Folder, words: &[&str], log: &str) -> (i32, String) {
 fn tells_no_value(f: &Folder, what: &str, words: &[&str]) {
     for (format, log) in [(None, "error"), (Some("--json"), "trace")] {
         let words: Vec<&str> = words.iter().copied().chain(format).collect();
-        let (code, text) = told(f, &words, log);
+        let (code, text) = message(f, &words, log);
         assert!(code == 2 || code == 3, "{what}: {code}: {text}");
         assert!(!text.to_uppercase().contains(CANARY), "{what}: {text}");
         assert!(!text.contains(NUMBER), "{what}: {text}");
@@ -76,7 +76,7 @@ fn an_error_of_a_query_tells_no_value() {
     for query in queries {
         let set = format!("transform.sql={query}");
         let words = ["run", "j.toml", "--set", &set];
-        let (code, text) = told(&f, &words, "error");
+        let (code, text) = message(&f, &words, "error");
         // Some functions answer with null or text instead of an error; what they are asked is still in no log.
         if code == 0 {
             assert!(!text.contains(CANARY), "{query}: {text}");
@@ -86,9 +86,9 @@ fn an_error_of_a_query_tells_no_value() {
         tells_no_value(&f, query, &words);
     }
     let asked = ["run", "j.toml", "--set", "transform.sql=select cast(note as int) as x from s", "--show-values"];
-    let (_, text) = told(&f, &asked, "error");
+    let (_, text) = message(&f, &asked, "error");
     assert!(text.contains(CANARY), "with --show-values it is told: {text}");
-    let (_, text) = told(&f, &asked[..4], "error");
+    let (_, text) = message(&f, &asked[..4], "error");
     assert!(text.contains("--show-values") && text.contains("cannot be converted"), "{text}");
 }
 
@@ -117,7 +117,7 @@ fn an_error_of_a_contract_tells_no_value() {
                 "[sources.s.contract]\ncolumns=[{{name='id',type='int'}},{{name='note',type='{t}',on_error='fail'}}]\n"
             );
             f.write("j.toml", format!("name='q'\n[sources.s]\nurl='{url}'\nformat='{format}'\n{contract}[target]\nurl='lake/q'\nmode='append'\n"));
-            let (code, text) = told(&f, &["run", "j.toml"], "error");
+            let (code, text) = message(&f, &["run", "j.toml"], "error");
             if code == 0 {
                 // Text is binary.
                 assert_eq!(t, "binary", "{format}: {text}");
@@ -215,7 +215,7 @@ fn a_damaged_table_tells_no_value() {
         damaged[at - offset..at].fill(byte);
         damaged[at] = 0xff;
         std::fs::write(&file, damaged).expect("a file");
-        let (code, text) = told(&f, &["show", "lake/u"], "trace");
+        let (code, text) = message(&f, &["show", "lake/u"], "trace");
         assert!(code != 0 || text.contains(CANARY), "the table is shown or is not: {text}");
         assert!(code == 0 || !text.contains(CANARY), "{text}");
     }
@@ -228,7 +228,7 @@ fn files_of_settings_are_not_quoted_where_they_are_wrong() {
     tells_no_value(&f, "a list as a format", &["run", "j.toml"]);
     f.write("j.toml", format!("{JOB}password = {CANARY}\n"));
     tells_no_value(&f, "a text without quotes", &["run", "j.toml"]);
-    let (_, text) = told(&f, &["run", "j.toml"], "error");
+    let (_, text) = message(&f, &["run", "j.toml"], "error");
     assert!(text.contains("line 10"), "the place is told: {text}");
     for (name, content) in
         [("c.json", format!("{{\"columns\":\"{CANARY}\"}}")), ("c.toml", format!("columns='{CANARY}'\n"))]

@@ -114,7 +114,7 @@ fn reports_replace_reports_and_nothing_else() {
     }
     assert_eq!(f.files(""), before);
     assert_eq!(std::fs::read(f.path().join("keys.toml")).unwrap(), keys);
-    let asked = "pii detokenize --policy policy.toml --columns ssn --who t --why w --token tok_0 --audit keys.toml";
+    let asked = "pii detokenize --policy policy.toml --columns ssn --who t --reason w --token tok_0 --audit keys.toml";
     let ran = f.run(asked);
     assert!(ran.err.contains("NoAudit"), "{}", ran.err);
     assert_eq!(std::fs::read(f.path().join("keys.toml")).unwrap(), keys);
@@ -131,8 +131,8 @@ fn columns_are_scanned_treated_and_shown_again_to_those_who_say_why() {
     {
         assert!(found.contains(&(column.into(), entity.into())), "{column}: {found:?}");
     }
-    let said = f.run("pii scan customers.jsonl");
-    assert!(said.out.starts_with("3 rows: ") && !said.out.contains("anary"), "{}", said.out);
+    let message = f.run("pii scan customers.jsonl");
+    assert!(message.out.starts_with("3 rows: ") && !message.out.contains("anary"), "{}", message.out);
 
     let applied = f.run("pii apply customers.jsonl clean/customers --policy policy.toml --json");
     assert_eq!(applied.code, 0, "{}", applied.err);
@@ -146,12 +146,12 @@ fn columns_are_scanned_treated_and_shown_again_to_those_who_say_why() {
     let asked = "pii detokenize --policy policy.toml --columns ssn --audit audit.jsonl --who tests";
     let none = f.run(&format!("{asked} --token {token}"));
     assert_eq!(none.code, 2, "without a reason: {}", none.out);
-    let ran = f.run(&format!("{asked} --why ticket-7 --token {token}"));
+    let ran = f.run(&format!("{asked} --reason ticket-7 --token {token}"));
     assert_eq!(ran.out, format!("{token}  123-45-6789\n"), "{}", ran.err);
-    let unknown = f.run(&format!("{asked} --why ticket-7 --token tok_0"));
+    let unknown = f.run(&format!("{asked} --reason ticket-7 --token tok_0"));
     assert_eq!(unknown.code, 3);
     assert!(unknown.err.starts_with("error: UnknownToken: column `ssn`: "), "{}", unknown.err);
-    let whole = "pii detokenize clean/customers --policy policy.toml --columns ssn,name,email --audit audit.jsonl --who tests --why ticket-8 --out back.parquet";
+    let whole = "pii detokenize clean/customers --policy policy.toml --columns ssn,name,email --audit audit.jsonl --who tests --reason ticket-8 --out back.parquet";
     let ran = f.run(whole);
     assert_eq!(ran.code, 0, "{}", ran.err);
     assert_eq!(ran.out, "3 rows are in back.parquet; 0 values are null, since they were forgotten\n");
@@ -161,7 +161,7 @@ fn columns_are_scanned_treated_and_shown_again_to_those_who_say_why() {
     assert_eq!(audit.lines().count(), 2 + 3, "{audit}");
     assert!(!audit.contains("anary") && !audit.contains("6789"), "{audit}");
     let column = f.run(
-        "pii detokenize clean/customers --policy policy.toml --columns bio --audit a --who t --why w --out x.parquet",
+        "pii detokenize clean/customers --policy policy.toml --columns bio --audit a --who t --reason w --out x.parquet",
     );
     assert_eq!(column.code, 2);
     assert!(column.err.starts_with("error: NoWayBack: column `bio`"), "{}", column.err);
@@ -204,7 +204,7 @@ fn a_subject_that_was_forgotten_is_unreadable_in_every_table_and_does_not_come_b
     }
     let names = |table: &str, name: &str| {
         let words = format!(
-            "pii detokenize {table} --policy policy.toml --columns name --audit audit.jsonl --who t --why w --out {name} --table-name {} --json",
+            "pii detokenize {table} --policy policy.toml --columns name --audit audit.jsonl --who t --reason w --out {name} --table-name {} --json",
             table.rsplit('/').next().unwrap_or(table)
         );
         let ran = f.run(&words);
@@ -230,8 +230,9 @@ fn a_subject_that_was_forgotten_is_unreadable_in_every_table_and_does_not_come_b
     let rows = f.rows("clean/february");
     let ben: Value = serde_json::from_str(rows.iter().find(|row| row.contains("\"id\":2")).unwrap()).unwrap();
     let token = ben["ssn"].as_str().unwrap();
-    let ran =
-        f.run(&format!("pii detokenize --policy policy.toml --columns ssn --audit a --who t --why w --token {token}"));
+    let ran = f.run(&format!(
+        "pii detokenize --policy policy.toml --columns ssn --audit a --who t --reason w --token {token}"
+    ));
     assert_eq!(ran.out, format!("{token}  (forgotten)\n"), "it joins, and says nothing");
     let none = f.run("forget --subject 77 --policy policy.toml --erase-from clean/january --column id --json");
     assert_eq!((none.code, &none.json()["erased"]["erased"]), (0, &0.into()));
@@ -251,7 +252,7 @@ fn an_erasure_covers_retained_files_refuses_old_input_and_lists_what_it_does_not
     f.write("b.jsonl", r#"{"id":7,"seq":2,"v":"x"}"#);
     let merge = "merge --format rows --key id --order seq --target lake/t --changes";
     assert_eq!(f.run(&format!("{merge} a.jsonl")).code, 0);
-    assert_eq!(f.run(&format!("{merge} b.jsonl --retire-after 30d")).code, 0);
+    assert_eq!(f.run(&format!("{merge} b.jsonl --retention 30d")).code, 0);
     let forget = "forget --subject 7 --erase-from lake/t --column id";
     let ran = f.run(&format!("{forget} --json"));
     assert_eq!(ran.code, 0, "{}", ran.err);
@@ -303,19 +304,19 @@ fn subjects_can_be_those_of_a_partition() {
 #[test]
 fn mistakes_in_policies_and_keys_are_named() {
     let f = with_keys();
-    let said = |words: &str| {
+    let message = |words: &str| {
         let ran = f.run(words);
         assert_ne!(ran.code, 0, "{words}: {}", ran.out);
         ran.err
     };
     f.write("bad.toml", "[columns]\nssn = 'sha256'\n");
-    let e = said("pii apply customers.jsonl t --policy bad.toml");
+    let e = message("pii apply customers.jsonl t --policy bad.toml");
     assert!(e.contains("InvalidPolicy") && e.contains("a plain sha256 is no secret") && e.contains("bad.toml"), "{e}");
     f.write("missing.toml", "keys = 'none.toml'\n[columns]\nssn = 'hash'\n");
-    let e = said("pii apply customers.jsonl t --policy missing.toml");
+    let e = message("pii apply customers.jsonl t --policy missing.toml");
     assert!(e.starts_with("error: InvalidKeyFile: the key file none.toml cannot be read"), "{e}");
     f.write("misspelt.toml", "[columns]\nsnn = 'mask'\n");
-    let e = said("pii apply customers.jsonl t --policy misspelt.toml");
+    let e = message("pii apply customers.jsonl t --policy misspelt.toml");
     assert!(e.starts_with("error: MissingColumn: [pii] names `snn`, and no source has such a column"), "{e}");
     assert!(!f.path().join("t").exists(), "nothing was written");
 }
@@ -334,7 +335,7 @@ fn what_is_put_aside_is_sealed_shown_to_who_says_why_and_forgotten() {
     assert!(shown.out.contains("biscuit-sealed:") && !shown.out.contains("900-00"), "{}", shown.out);
     let asked = "quarantine show lake/customer --policy job.toml --audit audit.jsonl --who t";
     assert_eq!(f.run(asked).code, 2, "without a reason");
-    let opened = f.run(&format!("{asked} --why ticket-9"));
+    let opened = f.run(&format!("{asked} --reason ticket-9"));
     assert!(opened.out.contains("900-00-0002") && opened.out.contains("900-00-0003"), "{}{}", opened.out, opened.err);
     assert!(std::fs::read_to_string(f.path().join("audit.jsonl")).unwrap().contains("ticket-9"));
     let forget = "forget --subject 900-00-0002 --policy job.toml --erase-from lake/customer --column ssn";
@@ -343,7 +344,7 @@ fn what_is_put_aside_is_sealed_shown_to_who_says_why_and_forgotten() {
     let ran = f.run(forget);
     assert_eq!(ran.code, 0, "{}", ran.err);
     assert!(ran.out.contains("quarantine: 1 records discarded; of 0 others"), "{}", ran.out);
-    let left = f.run(&format!("{asked} --why ticket-9"));
+    let left = f.run(&format!("{asked} --reason ticket-9"));
     assert!(!left.out.contains("900-00-0002") && left.out.contains("900-00-0003"), "{}", left.out);
     assert_eq!(f.rows("lake/customer").len(), 1);
 }
@@ -388,7 +389,7 @@ fn a_column_is_found_by_the_class_that_the_job_s_contract_gives_it() {
     f.write("people.contract.toml", "[[columns]]\nname = \"id\"\ntype = \"bigint\"\n[[columns]]\nname = \"social\"\ntype = \"string\"\npii = \"national_id\"\n");
     f.write("people.jsonl", "{\"id\":1,\"social\":\"123-45-6789\"}\n{\"id\":2,\"social\":\"234-56-7890\"}\n");
     assert_eq!(f.run("run people.job.toml").code, 0);
-    let asked = "--policy people.job.toml --columns social --audit audit.jsonl --who t --why w --out back.parquet";
+    let asked = "--policy people.job.toml --columns social --audit audit.jsonl --who t --reason w --out back.parquet";
     let ran = f.run(&format!("pii detokenize lake/people {asked}"));
     assert_eq!(ran.code, 0, "{}", ran.err);
     let forget = "forget --subject 123-45-6789 --policy people.job.toml --erase-from lake/people --column social --tokens social";
@@ -432,7 +433,7 @@ fn files_that_encrypt_columns_are_worked_on_with_their_keys() {
     assert!(ran.out.contains("ann.canary@example.com") && ran.out.contains("+1 212-555-0101"), "{}", ran.err);
 
     // Who asks for them is written down where that is wanted.
-    let asked = "pii detokenize clean/customers --policy files.toml --columns ssn,email --audit audit.jsonl --who t --why w --out back.parquet";
+    let asked = "pii detokenize clean/customers --policy files.toml --columns ssn,email --audit audit.jsonl --who t --reason w --out back.parquet";
     assert_eq!(f.run(asked).code, 0);
     assert_eq!(std::fs::read_to_string(f.path().join("audit.jsonl")).unwrap().lines().count(), 2);
     assert!(f.run("pii scan back.parquet --json").out.contains("EMAIL_ADDRESS"));
@@ -575,7 +576,7 @@ fn look_for_canaries(job: &str, shown: Option<i32>) {
     // An age that is none: it is put aside.
     let bad = row("900-00-0003", "canary.two@example.com", "canary-age".into());
     f.write("raw/1.jsonl", create(1, one.clone()) + &create(2, two.clone()) + &create(3, bad.clone()));
-    let mut said = String::new();
+    let mut message = String::new();
     let mut run = |words: &str| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_biscuit"));
         let ran = command
@@ -584,8 +585,8 @@ fn look_for_canaries(job: &str, shown: Option<i32>) {
             .env("RUST_LOG", "trace")
             .output()
             .expect("it runs");
-        said.push_str(&String::from_utf8_lossy(&ran.stdout));
-        said.push_str(&String::from_utf8_lossy(&ran.stderr));
+        message.push_str(&String::from_utf8_lossy(&ran.stdout));
+        message.push_str(&String::from_utf8_lossy(&ran.stderr));
         ran.status.code()
     };
     assert_eq!(run("run job.toml --show-values --json"), Some(0));
@@ -619,7 +620,7 @@ fn look_for_canaries(job: &str, shown: Option<i32>) {
     assert!(files.iter().any(|(path, ..)| path.to_string_lossy().contains("keys-")), "tombstones: {files:?}");
     for canary in canaries {
         for form in [canary.to_owned(), BASE64_STANDARD_NO_PAD.encode(canary)] {
-            assert!(!said.contains(&form), "{form} was said");
+            assert!(!message.contains(&form), "{form} was said");
             for (path, ..) in &files {
                 let bytes = bytes_of(path);
                 let there = bytes.windows(form.len()).any(|part| part == form.as_bytes());

@@ -32,7 +32,7 @@ fn names(f: &Folder, below: &str) -> Vec<String> {
 
 #[test]
 fn a_merge_that_keeps_seven_of_eight_files_is_not_purged_by_time() {
-    let f = merged("--retire-after 1s");
+    let f = merged("--retention 1s");
     let before = f.files("lake/t");
     assert_eq!(before.len(), 9, "eight live ones, and the one that was replaced");
     std::thread::sleep(Duration::from_millis(50));
@@ -42,16 +42,16 @@ fn a_merge_that_keeps_seven_of_eight_files_is_not_purged_by_time() {
     assert_eq!(f.run("purge lake/t --before 2999-01-01").code, 2, "neither when they are older than the future");
     assert_eq!(f.files("lake/t").len(), 9);
 
-    let held = f.run("purge lake/t --superseded --grace 1h --json").json();
+    let held = f.run("purge lake/t --retained --grace 1h --json").json();
     assert_eq!((held["outcome"].as_str(), held["plan"]["kept"]["held"].as_u64()), (Some("unchanged"), Some(1)));
     std::thread::sleep(Duration::from_millis(2_100));
-    let plan = f.run("purge lake/t --superseded --dry-run --json").json();
+    let plan = f.run("purge lake/t --retained --dry-run --json").json();
     assert_eq!((plan["outcome"].as_str(), plan["plan"]["objects"].as_u64()), (Some("planned"), Some(1)));
     assert_eq!(f.files("lake/t").len(), 9, "a dry run deletes nothing");
-    let done = f.run("purge lake/t --superseded --json").json();
+    let done = f.run("purge lake/t --retained --json").json();
     assert_eq!((done["outcome"].as_str(), done["deleted"].as_u64()), (Some("purged"), Some(1)));
     assert_eq!((names(&f, "lake/t").len(), f.rows("lake/t").len()), (8, 8));
-    assert_eq!(f.run("purge lake/t --superseded --json").json()["outcome"], "unchanged");
+    assert_eq!(f.run("purge lake/t --retained --json").json()["outcome"], "unchanged");
     assert_eq!(f.run("verify lake/t").code, 0);
 }
 
@@ -60,12 +60,12 @@ fn where_nothing_is_held_nothing_is_superseded() {
     let f = merged("");
     let before = f.files("lake/t");
     assert_eq!(before.len(), 8);
-    assert_eq!(f.run("purge lake/t --superseded --json").json()["outcome"], "unchanged");
+    assert_eq!(f.run("purge lake/t --retained --json").json()["outcome"], "unchanged");
     assert_eq!(f.files("lake/t"), before);
-    let e = f.run("purge lake/nothing --superseded");
+    let e = f.run("purge lake/nothing --retained");
     assert!(e.code == 2 && e.err.contains("NothingThere"), "{}", e.err);
     f.write("lake/junk/a", "x");
-    let e = f.run("purge lake/junk --superseded");
+    let e = f.run("purge lake/junk --retained");
     assert!(e.code == 2 && e.err.contains("NoJournal"), "{}", e.err);
 }
 
@@ -131,8 +131,8 @@ fn what_would_leave_nothing_or_overlaps_with_a_table_needs_its_word() {
     refused("purge lake/t/day=d1 --older-than 0s", "OverlapsTable");
     refused("purge lake/.biscuit/t --older-than 0s", "OverlapsTable");
     refused("purge lake/.biscuit/t/journal --older-than 0s --allow empty", "OverlapsTable");
-    refused("purge lake/junk --older-than 1d --also success", "--also goes with --leftovers");
-    refused("purge lake/junk --superseded --versions", "--versions");
+    refused("purge lake/junk --older-than 1d --also success", "--also goes with --orphans");
+    refused("purge lake/junk --retained --versions", "--versions");
     refused("purge lake/junk", "required");
     assert_eq!(f.run("purge lake --older-than 1d --allow overlap --json").json()["deleted"], 1);
     assert_eq!((names(&f, "lake/t").len(), f.rows("lake/t").len()), (8, 8));
@@ -163,17 +163,17 @@ fn leftovers_of_spark_and_of_dead_runs_go_and_marks_when_they_are_named() {
             age(&f, &format!("lake/t/{name}"));
         }
     }
-    f.write("lake/t/day=d1/biscuit-00000000000000aa-00000.parquet", "ghost");
+    f.write("lake/t/day=d1/biscuit-00000000000000aa-00000.parquet", "orphan file");
     f.write("lake/.biscuit/t/staging/0-00000000000000bb/x.parquet.staged", "dead");
     f.write("lake/.biscuit/t/staging/2-00000000000000cc/x.parquet.staged", "perhaps alive");
-    let plan = f.run("purge lake/t --leftovers --dry-run --json").json();
+    let plan = f.run("purge lake/t --orphans --dry-run --json").json();
     assert_eq!((plan["plan"]["objects"].as_u64(), plan["plan"]["kept"]["newer"].as_u64()), (Some(4), Some(1)));
-    let done = f.run("purge lake/t --leftovers --json").json();
+    let done = f.run("purge lake/t --orphans --json").json();
     assert_eq!((done["outcome"].as_str(), done["deleted"].as_u64()), (Some("purged"), Some(4)));
     let left: Vec<String> = names(&f, "lake/t").into_iter().filter(|n| !n.contains("biscuit-")).collect();
     assert_eq!(left, ["_SUCCESS", "_temporary/0/young", "day=d1_$folder$"]);
     assert_eq!(names(&f, "lake/.biscuit/t/staging"), ["2-00000000000000cc/x.parquet.staged"]);
-    let done = f.run("purge lake/t --leftovers --also success,folders --json").json();
+    let done = f.run("purge lake/t --orphans --also success,folders --json").json();
     assert_eq!(done["deleted"], 2);
     assert_eq!((f.rows("lake/t").len(), f.run("verify lake/t").code), (8, 0));
 }
@@ -234,7 +234,7 @@ fn a_stored_plan_does_not_get_at_what_has_become_a_table_since() {
     assert_eq!(f.run("purge lake --older-than 30d --allow empty --dry-run --manifest plan.jsonl").code, 0);
     // A merge adopts the file as it is.
     f.write("d.jsonl", r#"{"id":2,"seq":1,"v":"b","op":"c"}"#);
-    assert_eq!(f.run(&format!("{MERGE} d.jsonl --retire-after 1h")).code, 0);
+    assert_eq!(f.run(&format!("{MERGE} d.jsonl --retention 1h")).code, 0);
     let rows = f.rows("lake/t");
     let e = f.run("purge lake --plan plan.jsonl");
     assert!(e.code == 2 && e.err.contains("LiveFiles"), "{}", e.err);
@@ -301,7 +301,7 @@ fn a_table_whose_name_is_that_of_a_temporary_folder_is_no_leftover() {
         (f.rows("lake/_temporary"), ["lake/_temporary/_temporary/0/part-0", "lake/other/_temporary/0/part-0"]);
     left.iter().for_each(|name| age(&f, name));
     std::thread::sleep(Duration::from_millis(50));
-    let ran = f.run("purge lake --leftovers --grace 0s --json");
+    let ran = f.run("purge lake --orphans --grace 0s --json");
     assert_eq!(ran.code, 0, "{}", ran.err);
     assert_eq!(f.rows("lake/_temporary"), rows);
     assert_eq!(f.run("verify lake/_temporary").code, 0);
@@ -323,7 +323,7 @@ fn the_pointer_to_a_moved_state_root_is_never_purged() {
     age(&f, "lake/raw/a.json");
     for folder in ["lake", "lake/.biscuit", "lake/.biscuit/t", "lake/t", "states", "states/t"] {
         for words in
-            ["--before 2999-01-01 --allow empty", "--before 2999-01-01 --allow empty,overlap", "--leftovers --grace 0s"]
+            ["--before 2999-01-01 --allow empty", "--before 2999-01-01 --allow empty,overlap", "--orphans --grace 0s"]
         {
             f.run(&format!("purge {folder} {words}"));
             assert!(pointer.exists(), "{folder} {words}");

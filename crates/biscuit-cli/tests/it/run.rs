@@ -86,13 +86,13 @@ fn a_dry_run_prints_the_plan_and_set_changes_single_values() {
     let ran = f.run(&format!("{RUN} --set target.url=lake/other --set sources.orders.limit_files=1"));
     assert_eq!(ran.code, 0, "{}", ran.err);
     assert_eq!(f.rows("lake/other --columns id").len(), 2);
-    for (set, said) in [
+    for (set, message) in [
         ("--set target.mode=appendix", "unknown variant `appendix`"),
         ("--set target.colour=red", "unknown field `colour`"),
         ("--set nothing", "write PATH=VALUE"),
     ] {
         let ran = f.run(&format!("{RUN} {set}"));
-        assert!(ran.code == 2 && ran.err.contains(said), "{set}: {} {}", ran.code, ran.err);
+        assert!(ran.code == 2 && ran.err.contains(message), "{set}: {} {}", ran.code, ran.err);
     }
     let ran = f.run("run nowhere.toml");
     assert!(ran.code == 2 && ran.err.contains("`nowhere.toml` cannot be read"), "{}", ran.err);

@@ -29,8 +29,8 @@ fn late_records_go_to_their_periods_and_the_report_says_why() {
     assert_eq!(plan.code, 0, "{}", plan.err);
     let lines = [
         "planned: version 3, 2 records as of 2024-03-20T00:00:00Z, current period 2024-03",
-        "  records     inserted 1, waiting 1",
-        "  waiting     1 record for periods that are not open yet",
+        "  records     inserted 1, pending 1",
+        "  pending     1 record for periods that are not open yet",
         "  2024-01     1 key with records of its own; 1 to 2 rows; inserted 1; removed 1, written 1",
         "  2024-02     1 key carried from earlier periods; 2 to 3 rows; inserted 1; removed 1, written 1",
         "  2024-03     1 key carried from earlier periods; 2 to 3 rows; inserted 1; removed 1, shared 1",
@@ -43,7 +43,7 @@ fn late_records_go_to_their_periods_and_the_report_says_why() {
     let short = "snapshot --dataset lake/t --format rows --op op --changes late.jsonl --as-of 2024-03-20 --json";
     let done = f.run(short).json();
     assert_eq!(
-        (done["outcome"].as_str(), done["commits"].as_u64(), done["waiting"].as_u64()),
+        (done["outcome"].as_str(), done["commits"].as_u64(), done["pending"].as_u64()),
         (Some("committed"), Some(1), Some(1))
     );
     assert_ne!(f.files("lake"), before);

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use biscuit_dataset::{
-    Dataset, Encryption, FileKeys, FilePart, Location, OpenFile, ParquetOptions, WriteMode, WriteOptions, write_single,
+    Dataset, FileEncryption, FileKeys, FilePart, Location, OpenFile, ParquetOptions, WriteMode, WriteOptions,
+    write_single,
 };
-use biscuit_journal::{Storage, Writers};
+use biscuit_journal::{TableStorage, WriterPolicy};
 use biscuit_testkit::{MemoryKeys, RecordingStore, assert_rows_eq, table};
 use bytes::Bytes;
 use datafusion::arrow::array::{Array, ArrayRef, Int64Array, ListArray, RecordBatch, StringArray, StructArray};
@@ -39,7 +40,7 @@ fn customers() -> RecordBatch {
 
 const HIDDEN: [&str; 3] = ["email", "salary", "address.street"];
 
-async fn bytes_of(storage: &Storage) -> Vec<(Path, Bytes)> {
+async fn bytes_of(storage: &TableStorage) -> Vec<(Path, Bytes)> {
     let listed: Vec<_> = storage.store.list(None).try_collect().await.expect("a listing");
     let mut all = vec![];
     for object in listed {
@@ -61,7 +62,7 @@ fn options() -> WriteOptions {
     WriteOptions::default().with_parquet(parquet)
 }
 
-async fn written(storage: &Storage, encryption: Encryption) -> Dataset {
+async fn written(storage: &TableStorage, encryption: FileEncryption) -> Dataset {
     let d = dataset(storage).with_encryption(encryption);
     write(&d, &customers(), WriteMode::Append, &options()).await.expect("a write");
     d
@@ -133,7 +134,7 @@ async fn a_table_with_encrypted_columns_goes_on_so_and_is_not_written_without_ke
     // Keys alone: what was encrypted before is the rule, and what is named comes to it.
     let d = dataset(&storage).with_encryption(keys.encrypting(["address"]));
     write(&d, &customers(), WriteMode::Append, &options()).await.unwrap();
-    let d = dataset(&storage).with_encryption(Encryption::new(Arc::new(keys.clone())));
+    let d = dataset(&storage).with_encryption(FileEncryption::new(Arc::new(keys.clone())));
     write(&d, &customers(), WriteMode::Append, &options()).await.unwrap();
     let files = d.view().await.unwrap().open_files().await.unwrap();
     let mut counts: Vec<usize> = files.iter().map(|f| f.encrypted().len()).collect();
@@ -177,7 +178,7 @@ async fn a_footer_may_be_encrypted_besides_columns() {
     let d = written(&storage, keys.encrypting(HIDDEN).with_encrypted_footer()).await;
     let like = only_file(&d).await.encryption().unwrap().unwrap();
     assert!(like.encrypts_footer() && !like.encrypts_everything() && like.covers("email") && !like.covers("id"));
-    let keys_alone = dataset(&storage).with_encryption(Encryption::new(Arc::new(keys)));
+    let keys_alone = dataset(&storage).with_encryption(FileEncryption::new(Arc::new(keys)));
     write(&keys_alone, &customers(), WriteMode::Append, &options()).await.unwrap();
     for (path, bytes) in bytes_of(&storage).await.into_iter().filter(|(p, _)| p.as_ref().ends_with("parquet")) {
         assert!(bytes.ends_with(b"PARE") && !shows(&bytes), "{path}");
@@ -241,7 +242,7 @@ async fn a_table_of_another_writer_is_not_written_in_the_clear() {
         storage.store.put(&Path::from("lake/t/part-0.parquet"), bytes.into()).await.unwrap();
         let e = write(&dataset(&storage), &customers(), mode, &options()).await.unwrap_err();
         assert_eq!((e.code(), e.column()), ("NoFileKeys", Some("email")), "{mode:?}");
-        let d = dataset(&storage).with_encryption(Encryption::new(Arc::new(keys)));
+        let d = dataset(&storage).with_encryption(FileEncryption::new(Arc::new(keys)));
         write(&d, &customers(), mode, &options()).await.unwrap();
         for file in d.view().await.unwrap().open_files().await.unwrap() {
             assert!(file.is_encrypted("email") && file.is_encrypted("salary") && !file.is_encrypted("id"));
@@ -298,7 +299,7 @@ async fn what_stands_outside_of_files_or_is_not_there_is_refused() {
     assert_eq!((e.code(), e.column()), ("MissingColumn", Some("Email")));
     let place = Location::new(storage.clone(), "out/customers.parquet", "out").unwrap();
     let parquet = options().parquet.with_encryption(MemoryKeys::new().encrypting(["Email"]));
-    let e = write_single(&place, frame(&customers()), Writers::Many, &parquet).await.unwrap_err();
+    let e = write_single(&place, frame(&customers()), WriterPolicy::Many, &parquet).await.unwrap_err();
     assert_eq!((e.code(), e.column()), ("ColumnCase", Some("Email")));
     assert!(bytes_of(&storage).await.iter().all(|(_, bytes)| !shows(bytes)), "nothing was written");
 }
@@ -308,12 +309,12 @@ async fn a_single_file_is_encrypted_too() {
     let (storage, keys) = (memory(), MemoryKeys::new());
     let place = Location::new(storage.clone(), "out/customers.parquet", "out").unwrap();
     let options = options().parquet.with_encryption(keys.encrypting(HIDDEN));
-    write_single(&place, frame(&customers()), Writers::Many, &options).await.unwrap();
+    write_single(&place, frame(&customers()), WriterPolicy::Many, &options).await.unwrap();
     assert!(bytes_of(&storage).await.iter().all(|(_, bytes)| !shows(bytes)));
 }
 
 /// A file as another writer makes it, encrypted as a whole with the key of its footer.
-fn foreign() -> Bytes {
+fn external() -> Bytes {
     let properties = FileEncryptionProperties::builder(vec![7; 16]).with_footer_key_metadata(b"kf".to_vec());
     let properties = WriterProperties::builder().with_file_encryption_properties(properties.build().expect("a file"));
     let mut bytes = Vec::new();
@@ -327,8 +328,8 @@ fn foreign() -> Bytes {
 async fn files_of_others_are_read_and_what_follows_them_is_hidden_as_well() {
     let (storage, keys) = (memory(), MemoryKeys::new());
     keys.insert(b"kf".to_vec(), vec![7; 16]);
-    storage.store.put(&Path::from("lake/t/part-0.parquet"), foreign().into()).await.unwrap();
-    let d = dataset(&storage).with_encryption(Encryption::new(Arc::new(keys)));
+    storage.store.put(&Path::from("lake/t/part-0.parquet"), external().into()).await.unwrap();
+    let d = dataset(&storage).with_encryption(FileEncryption::new(Arc::new(keys)));
     assert_rows_eq!(rows(&d).await, customers());
     let like = only_file(&d).await.encryption().unwrap().unwrap();
     assert!(like.encrypts_everything() && like.covers("id") && like.covers("address"));

@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use biscuit_core::Result;
 use biscuit_dataset::{Dataset, Location, WriteMode, WriteOptions};
-use biscuit_journal::{Committed, JournalOptions, Storage};
+use biscuit_journal::{CommitSummary, JournalOptions, TableStorage};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::prelude::{DataFrame, SessionContext};
 use object_store::memory::InMemory;
 
-pub(crate) fn memory() -> Storage {
-    Storage::durable(Arc::new(InMemory::new()))
+pub(crate) fn memory() -> TableStorage {
+    TableStorage::durable(Arc::new(InMemory::new()))
 }
 
-pub(crate) fn dataset(storage: &Storage) -> Dataset {
+pub(crate) fn dataset(storage: &TableStorage) -> Dataset {
     Dataset::new(Location::new(storage.clone(), "lake/t", "lake/t").expect("a place"), JournalOptions::default())
 }
 
@@ -26,7 +26,7 @@ pub(crate) async fn write(
     rows: &RecordBatch,
     mode: WriteMode,
     options: &WriteOptions,
-) -> Result<Committed> {
+) -> Result<CommitSummary> {
     d.observe().await?.write(frame(rows), mode, options).await
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use biscuit_dataset::{WriteMode, WriteOptions};
-use biscuit_testkit::{Fault, FaultStore, RecordingStore, assert_rows_eq, table};
+use biscuit_testkit::{FaultStore, InjectedFault, RecordingStore, assert_rows_eq, table};
 use datafusion::prelude::{SessionContext, col, lit};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
@@ -103,7 +103,7 @@ async fn a_reader_sees_a_committed_version_that_is_not_published_yet() {
     for at in 1.. {
         let storage = memory();
         write(&dataset(&storage), &old, WriteMode::Append, &options).await.expect("a write");
-        let faulty = Arc::new(FaultStore::new(storage.store.clone(), Fault::Crash, at));
+        let faulty = Arc::new(FaultStore::new(storage.store.clone(), InjectedFault::Crash, at));
         let done = write(&dataset(&storage.with_store(faulty.clone())), &new, WriteMode::ReplaceAll, &options).await;
         let got = rows(&dataset(&storage)).await;
         match biscuit_testkit::diff_rows(&got, std::slice::from_ref(&old)) {
@@ -143,7 +143,7 @@ async fn what_is_loaded_can_be_written_back() {
     assert_rows_eq!(rows(&d).await, table("v:int\n2\n4"));
 }
 
-/// A table of foreign files whose partition column is in the files as well.
+/// A table of external files whose partition column is in the files as well.
 async fn with_column_in_files(rows: &[(&str, &str)]) -> biscuit_dataset::Dataset {
     let storage = memory();
     for (path, content) in rows {

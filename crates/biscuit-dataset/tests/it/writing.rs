@@ -2,7 +2,7 @@
 
 use biscuit_core::CommitId;
 use biscuit_dataset::{FileSizing, Location, ParquetOptions, WriteMode, WriteOptions, write_single};
-use biscuit_journal::{Outcome, Storage, Writers};
+use biscuit_journal::{CommitOutcome, TableStorage, WriterPolicy};
 use biscuit_testkit::{assert_rows_eq, table};
 use object_store::ObjectStoreExt;
 
@@ -38,7 +38,7 @@ async fn partitions_of_all_types_are_read_back() {
 async fn partitions_of_all_types_are_read_back_on_disk() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = object_store::local::LocalFileSystem::new_with_prefix(folder.path()).expect("a store");
-    let d = dataset(&Storage::local(std::sync::Arc::new(store)));
+    let d = dataset(&TableStorage::local(std::sync::Arc::new(store)));
     let all = table("v:int | t:string\n1 | a/b=c%25 ü:?\n2 | null\n3 | #[x]");
     write(&d, &all, WriteMode::Append, &WriteOptions::default().with_partition_by(["t"])).await.expect("a write");
     assert!(folder.path().join("lake/t/t=a%2Fb%3Dc%2525 ü%3A%3F").is_dir());
@@ -83,7 +83,7 @@ async fn a_table_is_emptied_only_by_its_own_word() {
     assert_eq!(e.code(), "EmptyReplacement");
     assert_rows_eq!(rows(&d).await, table("v:int\n1"));
     let done = write(&d, &none, WriteMode::ReplaceAllEvenByNothing, &WriteOptions::default()).await.expect("a write");
-    assert_eq!(done.outcome, Outcome::Committed);
+    assert_eq!(done.outcome, CommitOutcome::Committed);
     let empty = load(&d).await;
     assert_eq!(empty.schema().field(0).name(), "v", "the columns are kept");
     assert_eq!(empty.count().await.expect("a count"), 0);
@@ -161,7 +161,7 @@ async fn one_file_of_a_chosen_name_is_overwritten_only_unchanged() {
     let options = ParquetOptions::default();
     for n in 1..3 {
         let rows = frame(&table("v:int\n1\n2"));
-        assert_eq!(write_single(&place, rows, Writers::Many, &options).await.expect("a write"), 2, "{n}");
+        assert_eq!(write_single(&place, rows, WriterPolicy::Many, &options).await.expect("a write"), 2, "{n}");
     }
     assert!(storage.store.head(place.path()).await.is_ok());
 }
@@ -172,8 +172,8 @@ async fn one_file_of_a_chosen_name_needs_a_word_on_disk() {
     let place = Location::parse(folder.path().join("r.parquet").to_str().expect("text")).expect("a place");
     let one = || frame(&table("v:int\n1"));
     let options = ParquetOptions::default();
-    write_single(&place, one(), Writers::Many, &options).await.expect("it is new");
-    let e = write_single(&place, one(), Writers::Many, &options).await.unwrap_err();
+    write_single(&place, one(), WriterPolicy::Many, &options).await.expect("it is new");
+    let e = write_single(&place, one(), WriterPolicy::Many, &options).await.unwrap_err();
     assert_eq!(e.code(), "NoConditionalOverwrite");
-    write_single(&place, one(), Writers::One, &options).await.expect("one writer may");
+    write_single(&place, one(), WriterPolicy::One, &options).await.expect("one writer may");
 }

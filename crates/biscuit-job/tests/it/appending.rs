@@ -1,4 +1,4 @@
-use biscuit_bookmark::{Mode, Replay};
+use biscuit_bookmark::{ReadMode, ReplayRange};
 use biscuit_job::RunOptions;
 
 use crate::lab::Lab;
@@ -66,7 +66,8 @@ async fn what_was_read_again_replaces_what_it_had_appended() {
     assert_eq!((report.outputs[0].rows, report.outputs[0].replaced), (2, 1));
     assert_eq!(report.outputs[0].sources["events"].selection.counts.overwritten, 1);
     assert_eq!(lab.column("lake/events", "id").await, ["1", "2", "3", "9"]);
-    let replay = RunOptions::default().with_mode(Mode::Replay(Replay::runs(Some("0"), Some("2")).unwrap().unwrap()));
+    let replay =
+        RunOptions::default().with_mode(ReadMode::Replay(ReplayRange::runs(Some("0"), Some("2")).unwrap().unwrap()));
     let report = lab.run_with(EVENTS, &replay).await.unwrap();
     assert_eq!((report.outputs[0].rows, report.outputs[0].replaced), (3, 2));
     assert_eq!(lab.column("lake/events", "id").await, ["1", "2", "3", "9"]);
@@ -81,7 +82,7 @@ async fn without_a_bookmark_nothing_is_appended() {
         (e.code(), e.message()),
         ("InvalidMode", "an output that appends needs a bookmark, so that no input is in it twice")
     );
-    for mode in [Mode::Full, Mode::ReadOnly] {
+    for mode in [ReadMode::Full, ReadMode::ReadOnly] {
         let e = lab.run_with(EVENTS, &RunOptions::default().with_mode(mode)).await.unwrap_err();
         assert_eq!(e.code(), "InvalidMode");
     }
@@ -120,7 +121,7 @@ async fn a_compacted_table_does_not_lose_track_silently() {
     let mut replace = journal.replace(&observed);
     let bytes = lab.get(&format!("lake/events/{}", observed.files[0].path)).await;
     replace.stage("day=2024-03-01", "parquet", bytes.into()).await.unwrap();
-    observed.files.iter().for_each(|f| replace.retire(f));
+    observed.files.iter().for_each(|f| replace.remove(f));
     replace.commit().await.unwrap();
     lab.put("raw/events/1.json", event(7, "2024-03-01T10:00:00Z")).await;
     let e = lab.run(EVENTS).await.unwrap_err();

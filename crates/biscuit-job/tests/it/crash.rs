@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use biscuit_core::Result;
-use biscuit_job::{JobSpec, RawToClean, RunOptions};
-use biscuit_journal::Storage;
-use biscuit_testkit::{Fault, crash_at_every_call, pause_at_every_call};
+use biscuit_job::{DeclarativeJob, JobSpec, RunOptions};
+use biscuit_journal::TableStorage;
+use biscuit_testkit::{InjectedFault, crash_at_every_call, pause_at_every_call};
 use object_store::memory::InMemory;
 
 use crate::appending::{EVENTS, event};
@@ -29,16 +29,16 @@ const TWO: &str = "
     sql = \"SELECT id, at, 'k' || (id % 2) AS v FROM events\"
 ";
 
-async fn one(storage: Storage, job: &str) -> Result<()> {
+async fn one(storage: TableStorage, job: &str) -> Result<()> {
     let spec = JobSpec::from_toml(job, &[])?;
     // One thread, so that the calls come in one order.
-    let job = RawToClean::new(spec).with_opener(Arc::new(Lab::of(storage))).with_parallelism(1);
+    let job = DeclarativeJob::new(spec).with_opener(Arc::new(Lab::of(storage))).with_parallelism(1);
     job.run(&run(), &RunOptions::default()).await.map(drop)
 }
 
 /// A table of two objects; then one of them is overwritten, and a third comes.
-async fn setup(job: &'static str) -> Storage {
-    let lab = Lab::of(Storage::durable(Arc::new(InMemory::new())));
+async fn setup(job: &'static str) -> TableStorage {
+    let lab = Lab::of(TableStorage::durable(Arc::new(InMemory::new())));
     for n in 1..=2 {
         lab.put(&format!("raw/events/{n}.json"), event(n, "2024-03-01T10:00:00Z")).await;
     }
@@ -48,19 +48,19 @@ async fn setup(job: &'static str) -> Storage {
     lab.storage
 }
 
-async fn check(storage: Storage, at: u64) {
+async fn check(storage: TableStorage, at: u64) {
     let lab = Lab::of(storage);
     assert_eq!(lab.column("lake/events", "id").await, ["1", "3", "4"], "after call {at}");
 }
 
-async fn check_two(storage: Storage, at: u64) {
+async fn check_two(storage: TableStorage, at: u64) {
     check(storage.clone(), at).await;
     assert_eq!(Lab::of(storage).column("lake/newest", "id").await, ["3", "4"], "after call {at}");
 }
 
 #[tokio::test]
 async fn a_crash_at_any_call_leaves_each_record_once() {
-    for fault in [Fault::Crash, Fault::CrashAfter] {
+    for fault in [InjectedFault::Crash, InjectedFault::CrashAfter] {
         let crashes = crash_at_every_call(fault, || setup(EVENTS), |s| one(s, EVENTS), check).await;
         assert!(crashes.crashed > 15, "{crashes:?}");
     }
@@ -68,7 +68,7 @@ async fn a_crash_at_any_call_leaves_each_record_once() {
 
 #[tokio::test]
 async fn a_sleep_at_any_call_leaves_each_record_once() {
-    for pause in [Fault::Pause, Fault::PauseAfter] {
+    for pause in [InjectedFault::Pause, InjectedFault::PauseAfter] {
         let pauses =
             pause_at_every_call(pause, || setup(EVENTS), |s| one(s, EVENTS), |s, _| one(s, EVENTS), check).await;
         assert!(pauses.slept > 15 && pauses.conflicts > 0, "{pauses:?}");
@@ -77,18 +77,19 @@ async fn a_sleep_at_any_call_leaves_each_record_once() {
 
 #[tokio::test]
 async fn two_outputs_of_one_job_have_each_record_once() {
-    for fault in [Fault::Crash, Fault::CrashAfter] {
+    for fault in [InjectedFault::Crash, InjectedFault::CrashAfter] {
         let crashes = crash_at_every_call(fault, || setup(TWO), |s| one(s, TWO), check_two).await;
         assert!(crashes.crashed > 30, "{crashes:?}");
     }
-    let pauses = pause_at_every_call(Fault::Pause, || setup(TWO), |s| one(s, TWO), |s, _| one(s, TWO), check_two).await;
+    let pauses =
+        pause_at_every_call(InjectedFault::Pause, || setup(TWO), |s| one(s, TWO), |s, _| one(s, TWO), check_two).await;
     assert!(pauses.slept > 30, "{pauses:?}");
 }
 
 #[tokio::test]
 async fn partitions_that_are_replaced_have_each_record_once() {
     let job: &'static str = Box::leak(EVENTS.replace("'append'", "'replace-partitions'").into_boxed_str());
-    for fault in [Fault::Crash, Fault::CrashAfter] {
+    for fault in [InjectedFault::Crash, InjectedFault::CrashAfter] {
         let crashes = crash_at_every_call(fault, || setup(job), |s| one(s, job), check).await;
         assert!(crashes.crashed > 15, "{crashes:?}");
     }
@@ -114,7 +115,7 @@ async fn an_object_that_goes_while_it_is_read_does_not_count_as_read() {
             lab.put("raw/events/1.json", event(1, "2024-03-01T10:00:00Z")).await;
             lab.put("raw/events/2.json", event(2, "2024-03-01T10:00:00Z")).await;
             lab.put("raw/other/1.json", event(1, "2024-03-01T10:00:00Z")).await;
-            let store = biscuit_testkit::FaultStore::new(lab.storage.store.clone(), Fault::Pause, at);
+            let store = biscuit_testkit::FaultStore::new(lab.storage.store.clone(), InjectedFault::Pause, at);
             let storage = lab.storage.with_store(Arc::new(store.clone()));
             let (ran, ()) = futures::join!(
                 async {

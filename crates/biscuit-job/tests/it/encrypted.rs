@@ -6,9 +6,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use biscuit_core::Result;
 use biscuit_dataset::Dataset;
-use biscuit_job::{JobReport, OpenMeans, TableKeys};
+use biscuit_job::{JobReport, PiiResolver, TableKeys};
 use biscuit_merge::quarantined;
-use biscuit_pii::{KeyProvider, Means, Policy, Roots, Secret, WrappingKeys};
+use biscuit_pii::{KeyBytes, KeyProvider, PiiContext, Policy, RootKeys, WrappingKeys};
 use biscuit_testkit::frame_text;
 use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
@@ -17,7 +17,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use crate::lab::{Lab, run};
 
 fn provider() -> Arc<dyn KeyProvider> {
-    Arc::new(WrappingKeys::new("biscuit", "1", Secret::new([9; 32])).expect("a key"))
+    Arc::new(WrappingKeys::new("biscuit", "1", KeyBytes::new([9; 32])).expect("a key"))
 }
 
 /// The same keys for all runs of a test.
@@ -25,10 +25,10 @@ fn provider() -> Arc<dyn KeyProvider> {
 struct Kept;
 
 #[async_trait]
-impl OpenMeans for Kept {
-    async fn open(&self, policy: &Policy, _: &Folder) -> Result<Means> {
-        let roots = Roots::new(1, [(1, Secret::new([1; 32]))].into())?;
-        let means = Means::new();
+impl PiiResolver for Kept {
+    async fn open(&self, policy: &Policy, _: &Folder) -> Result<PiiContext> {
+        let roots = RootKeys::new(1, [(1, KeyBytes::new([1; 32]))].into())?;
+        let means = PiiContext::new();
         Ok(if policy.keys.is_some() { means.with_roots(roots).with_provider(provider()) } else { means })
     }
 }
@@ -287,6 +287,6 @@ async fn records_that_are_put_aside_are_sealed_and_messages_show_no_value() {
     let lab = Lab::new();
     lab.put("raw/customers/1.json", rows(0..1, 1).replace("1961-02-01", CANARY)).await;
     let e = go(&lab, &self::job("mode = 'append'")).await.unwrap_err();
-    let said = format!("{e} {:?}", e.details());
-    assert!(e.column() == Some("born") && !said.contains(CANARY), "{said}");
+    let message = format!("{e} {:?}", e.details());
+    assert!(e.column() == Some("born") && !message.contains(CANARY), "{message}");
 }

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use biscuit_core::{Instant, Result, Run, RunId};
 use biscuit_dataset::{Dataset, Location, OpenLocation};
-use biscuit_job::{JobReport, JobSpec, RawToClean, RunOptions};
-use biscuit_journal::{JournalOptions, Storage};
+use biscuit_job::{DeclarativeJob, JobReport, JobSpec, RunOptions};
+use biscuit_journal::{JournalOptions, TableStorage};
 use biscuit_testkit::frame_text;
 use datafusion::prelude::SessionContext;
 use object_store::ObjectStoreExt;
@@ -15,7 +15,7 @@ use object_store::path::Path;
 /// A lake in memory, whatever the scheme of its URLs.
 #[derive(Debug, Clone)]
 pub(crate) struct Lab {
-    pub(crate) storage: Storage,
+    pub(crate) storage: TableStorage,
 }
 
 #[async_trait]
@@ -35,10 +35,10 @@ pub(crate) fn run() -> Run {
 
 impl Lab {
     pub(crate) fn new() -> Self {
-        Self::of(Storage::durable(Arc::new(InMemory::new())))
+        Self::of(TableStorage::durable(Arc::new(InMemory::new())))
     }
 
-    pub(crate) fn of(storage: Storage) -> Self {
+    pub(crate) fn of(storage: TableStorage) -> Self {
         Self { storage }
     }
 
@@ -56,9 +56,9 @@ impl Lab {
         self.storage.store.delete(&Path::from(path)).await.expect("memory forgets it");
     }
 
-    pub(crate) fn job(&self, toml: &str) -> RawToClean {
+    pub(crate) fn job(&self, toml: &str) -> DeclarativeJob {
         let spec = JobSpec::from_toml(toml, &[]).expect("a job");
-        RawToClean::new(spec).with_opener(Arc::new(self.clone())).with_parallelism(2)
+        DeclarativeJob::new(spec).with_opener(Arc::new(self.clone())).with_parallelism(2)
     }
 
     pub(crate) async fn run(&self, toml: &str) -> Result<JobReport> {

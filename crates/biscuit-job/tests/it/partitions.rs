@@ -1,5 +1,5 @@
 use biscuit_bookmark::{Bookmark, list};
-use biscuit_job::{OpenPlace, PlaceByLocation, RunOptions, impact};
+use biscuit_job::{OpenByLocation, OpenSource, RunOptions, impact};
 
 use crate::appending::{EVENTS, event};
 use crate::lab::{Lab, run};
@@ -156,7 +156,7 @@ async fn adopted(job: &str) -> Lab {
         .load(dataset.journal(), &observed.head)
         .await
         .expect("the lab works");
-    let places = PlaceByLocation(std::sync::Arc::new(lab.clone()));
+    let places = OpenByLocation(std::sync::Arc::new(lab.clone()));
     let input = list(&[places.place("/raw/events").await.expect("the lab works")]).await.expect("the lab works");
     let mut replace = dataset.journal().replace(&observed);
     state

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 use async_trait::async_trait;
 use biscuit_core::Result;
-use biscuit_job::{JobReport, OpenMeans};
-use biscuit_pii::{Cells, Means, MemoryStore, Policy, Roots, Secret};
+use biscuit_job::{JobReport, PiiResolver};
+use biscuit_pii::{KeyBytes, MemoryStore, PiiContext, Policy, RootKeys, ValueEncryptor};
 use datafusion::prelude::SessionContext;
 
 use crate::lab::{Lab, run};
@@ -17,14 +17,14 @@ use crate::lab::{Lab, run};
 #[derive(Debug, Clone)]
 struct Kept(Arc<MemoryStore>);
 
-fn roots() -> Roots {
-    Roots::new(1, BTreeMap::from([(1, Secret::new([1; 32]))])).expect("a key")
+fn roots() -> RootKeys {
+    RootKeys::new(1, BTreeMap::from([(1, KeyBytes::new([1; 32]))])).expect("a key")
 }
 
 #[async_trait]
-impl OpenMeans for Kept {
-    async fn open(&self, policy: &Policy, _: &Folder) -> Result<Means> {
-        let means = if policy.keys.is_some() { Means::new().with_roots(roots()) } else { Means::new() };
+impl PiiResolver for Kept {
+    async fn open(&self, policy: &Policy, _: &Folder) -> Result<PiiContext> {
+        let means = if policy.keys.is_some() { PiiContext::new().with_roots(roots()) } else { PiiContext::new() };
         Ok(if policy.store.is_some() { means.with_store(self.0.clone()) } else { means })
     }
 }
@@ -71,7 +71,7 @@ fn change(ssn: &str, seq: u32, email: &str, bio: &str, op: &str) -> String {
 
 /// The e-mail addresses of the table, decrypted.
 async fn emails(lab: &Lab) -> Vec<String> {
-    let cells = Cells::new(roots(), "customers");
+    let cells = ValueEncryptor::new(roots(), "customers");
     let frame = lab.dataset("lake/customers").load(&SessionContext::new()).await.expect("a table");
     let mut all = vec![];
     for batch in frame.select_columns(&["email"]).expect("a column").collect().await.expect("rows") {
@@ -122,7 +122,8 @@ async fn what_is_put_aside_is_sealed_and_needs_a_key() {
     let raw = String::from_utf8(refused[0].refused.raw.clone()).unwrap();
     let sealed = raw.strip_prefix("biscuit-sealed:").unwrap();
     let sealed: arrow::array::ArrayRef = Arc::new(arrow::array::StringArray::from(vec![sealed]));
-    let opened = Cells::new(roots(), "customers").decrypt("quarantine", &sealed, &DataType::Utf8).await.unwrap().column;
+    let opened =
+        ValueEncryptor::new(roots(), "customers").decrypt("quarantine", &sealed, &DataType::Utf8).await.unwrap().column;
     let opened = opened.as_any().downcast_ref::<arrow::array::StringArray>().unwrap().value(0).to_owned();
     assert_eq!(opened.trim(), bad.trim());
     // Read again, it is put aside once.
@@ -171,10 +172,10 @@ async fn what_does_not_go_together_is_said_before_anything_is_written() {
 struct Rotated;
 
 #[async_trait]
-impl OpenMeans for Rotated {
-    async fn open(&self, _: &Policy, _: &Folder) -> Result<Means> {
-        let keys = BTreeMap::from([(1, Secret::new([1; 32])), (2, Secret::new([2; 32]))]);
-        Ok(Means::new().with_roots(Roots::new(2, keys)?))
+impl PiiResolver for Rotated {
+    async fn open(&self, _: &Policy, _: &Folder) -> Result<PiiContext> {
+        let keys = BTreeMap::from([(1, KeyBytes::new([1; 32])), (2, KeyBytes::new([2; 32]))]);
+        Ok(PiiContext::new().with_roots(RootKeys::new(2, keys)?))
     }
 }
 

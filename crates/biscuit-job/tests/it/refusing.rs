@@ -1,4 +1,4 @@
-use biscuit_bookmark::Mode;
+use biscuit_bookmark::ReadMode;
 use biscuit_job::{JobSpec, RunOptions};
 
 use crate::appending::{EVENTS, event};
@@ -172,6 +172,6 @@ async fn columns_that_clash_and_sources_that_share_a_bookmark_are_named() {
     assert_eq!((e.code(), e.message()), ("InvalidJob", "`a` and `b` have one bookmark; each source needs its own"));
     let e = JobSpec::from_toml(&two.replace("sql =", "zql ="), &[]).unwrap_err();
     assert!(e.message().contains("zql"), "{e}");
-    let replay = RunOptions::default().with_mode(Mode::Full);
+    let replay = RunOptions::default().with_mode(ReadMode::Full);
     assert_eq!(lab.run_with(EVENTS, &replay).await.unwrap_err().code(), "InvalidMode");
 }

@@ -14,7 +14,7 @@ use parquet::schema::parser::parse_message_type;
 use crate::lab::Lab;
 use biscuit_job::{DryRun, RunOptions};
 use biscuit_schema::Contract;
-use biscuit_testkit::{Boundary, boundaries};
+use biscuit_testkit::{BoundaryValue, boundaries};
 
 fn job(format: &str, more: &str) -> String {
     format!(
@@ -239,9 +239,9 @@ async fn timestamps_of_spark_are_exact_from_year_1_to_9999() {
     let want = ["0001-01-01T00:00:00", "1500-06-01T00:00:00", "2024-02-29T12:00:00", "9999-12-31T23:59:59.999999"];
     assert_eq!(lab.column("lake/t", "at").await, want);
     // A table that Spark wrote, read as it is.
-    let foreign = Lab::new();
-    foreign.put("lake/s/a.parquet", file).await;
-    assert_eq!(foreign.column("lake/s", "at").await, want);
+    let external = Lab::new();
+    external.put("lake/s/a.parquet", file).await;
+    assert_eq!(external.column("lake/s", "at").await, want);
 }
 
 #[tokio::test]
@@ -393,7 +393,7 @@ async fn a_table_keeps_its_spelling_of_partition_values() {
 
 #[tokio::test]
 async fn values_at_the_bounds_are_stored_or_refused_as_by_merges() {
-    let text = |of: &Boundary| serde_json::Value::from(of.text).to_string();
+    let text = |of: &BoundaryValue| serde_json::Value::from(of.text).to_string();
     for of in boundaries() {
         let contract = format!(
             "[sources.s.contract]\ncolumns = [{{name = 'id', type = 'int'}}, {{name = 'v', type = '{}'}}]",

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use biscuit_testkit::{Fault, FaultStore, RecordingStore};
+use biscuit_testkit::{FaultStore, InjectedFault, RecordingStore};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 
@@ -19,7 +19,7 @@ pub(crate) async fn call(text: &str) -> u64 {
 }
 
 /// A table with "one" on which setting "two" died at a call.
-pub(crate) async fn died_at(at: u64, fault: Fault) -> biscuit_journal::Storage {
+pub(crate) async fn died_at(at: u64, fault: InjectedFault) -> biscuit_journal::TableStorage {
     let storage = memory();
     set(&journal(&storage), "one").await.expect("a commit");
     let dying = FaultStore::new(storage.store.clone(), fault, at);
@@ -29,7 +29,7 @@ pub(crate) async fn died_at(at: u64, fault: Fault) -> biscuit_journal::Storage {
 
 #[tokio::test]
 async fn before_the_record_nothing_is_visible_and_a_fence_cleans_up() {
-    let storage = died_at(call("2.json").await, Fault::Crash).await;
+    let storage = died_at(call("2.json").await, InjectedFault::Crash).await;
     let j = journal(&storage);
     assert_eq!(texts(&j).await, ["one"]);
     assert_eq!(names(&storage, "/staging/").await.len(), 1);
@@ -42,7 +42,7 @@ async fn before_the_record_nothing_is_visible_and_a_fence_cleans_up() {
 
 #[tokio::test]
 async fn behind_the_record_a_reader_sees_the_new_version_and_anyone_finishes_it() {
-    let storage = died_at(call("2.json").await, Fault::CrashAfter).await;
+    let storage = died_at(call("2.json").await, InjectedFault::CrashAfter).await;
     let j = journal(&storage);
     let view = j.view().await.expect("a view");
     assert_eq!((view.head.version, view.files.len()), (2, 1));
@@ -57,7 +57,7 @@ async fn behind_the_record_a_reader_sees_the_new_version_and_anyone_finishes_it(
 
 #[tokio::test]
 async fn lost_staging_is_named_and_nothing_is_retired() {
-    let storage = died_at(call("2.json").await, Fault::CrashAfter).await;
+    let storage = died_at(call("2.json").await, InjectedFault::CrashAfter).await;
     let staged = names(&storage, "/staging/").await;
     storage.store.delete(&Path::from(staged[0].as_str())).await.expect("a delete");
     let e = journal(&storage).recover().await.unwrap_err();
@@ -67,7 +67,7 @@ async fn lost_staging_is_named_and_nothing_is_retired() {
 
 #[tokio::test]
 async fn the_next_run_cleans_up_after_a_dead_one() {
-    let storage = died_at(call("2.json").await, Fault::Crash).await;
+    let storage = died_at(call("2.json").await, InjectedFault::Crash).await;
     set(&journal(&storage), "two").await.expect("a commit");
     assert!(names(&storage, "/staging/").await.is_empty());
     assert_eq!(texts(&journal(&storage)).await, ["two"]);
@@ -77,7 +77,7 @@ async fn the_next_run_cleans_up_after_a_dead_one() {
 async fn a_torn_staged_file_is_never_committed() {
     let storage = memory();
     set(&journal(&storage), "one").await.expect("a commit");
-    let tearing = FaultStore::new(storage.store.clone(), Fault::Torn, call("/staging/").await);
+    let tearing = FaultStore::new(storage.store.clone(), InjectedFault::Torn, call("/staging/").await);
     set(&journal(&storage.with_store(Arc::new(tearing))), "two").await.expect_err("it was torn");
     assert_eq!(texts(&journal(&storage)).await, ["one"]);
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use biscuit_core::CommitId;
-use biscuit_journal::{JournalOptions, Outcome, Writers};
-use biscuit_testkit::{Fault, FaultStore, RecordingStore};
+use biscuit_journal::{CommitOutcome, JournalOptions, WriterPolicy};
+use biscuit_testkit::{FaultStore, InjectedFault, RecordingStore};
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutMode};
 use serde_json::json;
@@ -34,9 +34,9 @@ async fn an_answer_lost_after_the_record_was_put_is_a_win() {
     let record = calls.all().iter().position(|c| c.starts_with("create") && c.ends_with("2.json")).expect("a record");
     let fresh = memory();
     set(&journal(&fresh), "one").await.expect("a commit");
-    let lossy = FaultStore::new(fresh.store.clone(), Fault::LoseAnswer, record as u64 + 1);
+    let lossy = FaultStore::new(fresh.store.clone(), InjectedFault::LoseAnswer, record as u64 + 1);
     let done = set(&journal(&fresh.with_store(Arc::new(lossy))), "two").await.expect("it is a win");
-    assert_eq!((done.version, done.outcome), (2, Outcome::Committed));
+    assert_eq!((done.version, done.outcome), (2, CommitOutcome::Committed));
     assert_eq!(texts(&journal(&fresh)).await, ["two"]);
 }
 
@@ -60,10 +60,10 @@ async fn a_change_of_nothing_writes_no_version() {
     set(&j, "one").await.expect("a commit");
     let observed = j.observe().await.expect("a base");
     let mut replace = j.replace(&observed);
-    replace.with_meta("absent", serde_json::Value::Null);
+    replace.with_properties("absent", serde_json::Value::Null);
     replace.without_state("absent");
     let done = replace.commit().await.expect("nothing");
-    assert_eq!((done.version, done.outcome), (1, Outcome::Unchanged));
+    assert_eq!((done.version, done.outcome), (1, CommitOutcome::Unchanged));
     assert!(names(&storage, "0002.").await.is_empty());
 }
 
@@ -74,20 +74,20 @@ async fn state_files_and_facts_are_carried_until_they_are_dropped() {
     let observed = j.observe().await.expect("a base");
     let mut replace = j.replace(&observed);
     replace.with_state("bookmark", "seven".into()).await.expect("staged");
-    replace.with_meta("key", json!(["id"]));
+    replace.with_properties("key", json!(["id"]));
     replace.with_commit_id(&CommitId::new("job/run/x"));
     replace.commit().await.expect("a commit");
     set(&j, "one").await.expect("a commit");
     let head = j.head().await.expect("a head");
     assert_eq!(j.read_state(&head, &head.state["bookmark"]).await.expect("a state file"), "seven");
-    assert_eq!((head.meta["key"].clone(), head.committed(&CommitId::new("job/run/x"))), (json!(["id"]), Some(1)));
+    assert_eq!((head.properties["key"].clone(), head.committed(&CommitId::new("job/run/x"))), (json!(["id"]), Some(1)));
     let observed = j.observe().await.expect("a base");
     let mut replace = j.replace(&observed);
     replace.without_state("bookmark");
-    replace.with_meta("key", serde_json::Value::Null);
+    replace.with_properties("key", serde_json::Value::Null);
     replace.commit().await.expect("a commit");
     let head = j.head().await.expect("a head");
-    assert!(head.state.is_empty() && head.meta.is_empty());
+    assert!(head.state.is_empty() && head.properties.is_empty());
     assert!(names(&storage, "bookmark").await.is_empty(), "the dropped file is cleaned");
 }
 
@@ -149,19 +149,19 @@ fn sealed(object: &serde_json::Value) -> String {
 async fn a_table_of_5000_versions_is_opened_by_a_few_reads() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = object_store::local::LocalFileSystem::new_with_prefix(folder.path()).expect("a store");
-    let storage = biscuit_journal::Storage::local(Arc::new(store));
+    let storage = biscuit_journal::TableStorage::local(Arc::new(store));
     set(&journal(&storage), "one").await.expect("a commit");
     // Versions that change a fact: their records and marks are those of the first, with other numbers.
     let journals = folder.path().join("lake/.biscuit/t/journal");
     let read = |name: &str| std::fs::read_to_string(journals.join(name)).expect("it is there");
     let mut record: serde_json::Value = serde_json::from_str(&read("00000000000000000001.json")).expect("JSON");
-    let done = sealed(&json!({"format": 2, "nonce": record["nonce"], "etags": {}}));
+    let done = sealed(&json!({"format": 3, "writer_id": record["writer_id"], "etags": {}}));
     for name in ["publish", "checksum"] {
         record.as_object_mut().expect("an object").remove(name);
     }
     for version in 2..=4990_u64 {
         record["version"] = json!(version);
-        record["meta"] = json!({"fact": version});
+        record["properties"] = json!({"fact": version});
         std::fs::write(journals.join(format!("{version:020}.json")), sealed(&record)).expect("a file");
         std::fs::write(journals.join(format!("{version:020}.done")), &done).expect("a file");
     }
@@ -172,7 +172,7 @@ async fn a_table_of_5000_versions_is_opened_by_a_few_reads() {
     let began = std::time::Instant::now();
     let head = journal(&storage.with_store(recording.clone())).head().await.expect("a head");
     println!("5,000 versions were opened in {:?}", began.elapsed());
-    assert_eq!((head.version, head.meta["fact"].clone()), (5000, json!(4990)));
+    assert_eq!((head.version, head.properties["fact"].clone()), (5000, json!(4990)));
     // One listing, the checkpoint of version 4992, and eight records with their marks.
     assert_eq!(recording.calls().all().len(), 1 + 1 + 8 * 2);
 }
@@ -246,6 +246,6 @@ async fn a_store_that_ignores_put_if_absent_is_refused_unless_there_is_one_write
     let e = set(&journal(&storage), "one").await.unwrap_err();
     assert_eq!(e.code(), "NoPutIfAbsent", "{e}");
     assert!(storage.store.head(&Path::from("lake/.biscuit/t/root.json")).await.is_err());
-    let alone = journal_with(&storage, JournalOptions::default().with_writers(Writers::One));
+    let alone = journal_with(&storage, JournalOptions::default().with_writers(WriterPolicy::One));
     set(&alone, "one").await.expect("one writer may");
 }

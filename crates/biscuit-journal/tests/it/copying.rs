@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use biscuit_journal::{Journal, JournalOptions, Retired, Storage};
-use biscuit_testkit::{Fault, FaultStore, RecordingStore, crash_at_every_call};
+use biscuit_journal::{FileRef, Journal, JournalOptions, TableStorage};
+use biscuit_testkit::{FaultStore, InjectedFault, RecordingStore, crash_at_every_call};
 use object_store::local::LocalFileSystem;
 
 use crate::table::{journal, journal_with, memory, names, put, read, set, texts};
 
-fn disk(folder: &tempfile::TempDir) -> Storage {
-    Storage::local(Arc::new(LocalFileSystem::new_with_prefix(folder.path()).expect("a store")))
+fn disk(folder: &tempfile::TempDir) -> TableStorage {
+    TableStorage::local(Arc::new(LocalFileSystem::new_with_prefix(folder.path()).expect("a store")))
 }
 
 /// Adds a copy of the table's first file in the folder `b`, and one of a new file in `c` and `d`.
@@ -30,11 +30,11 @@ async fn copy(journal: &Journal) -> biscuit_core::Result<()> {
     replace.commit().await.map(drop)
 }
 
-fn contents(files: &[Retired], head: &biscuit_journal::Head) -> Vec<String> {
+fn contents(files: &[FileRef], head: &biscuit_journal::TableHead) -> Vec<String> {
     files.iter().map(|f| head.content(f)).collect()
 }
 
-async fn check(storage: Storage, _: u64) {
+async fn check(storage: TableStorage, _: u64) {
     let j = journal(&storage);
     assert_eq!(texts(&j).await, ["old", "old", "new", "new"]);
     let observed = j.observe().await.expect("a table");
@@ -43,7 +43,7 @@ async fn check(storage: Storage, _: u64) {
         (contents[0] == contents[1], contents[2] == contents[3], contents[1] == contents[2]),
         (true, true, false)
     );
-    assert!(observed.ghosts.is_empty());
+    assert!(observed.orphan_files.is_empty());
     assert!(names(&storage, "/staging/").await.is_empty());
 }
 
@@ -54,12 +54,12 @@ async fn copies_survive_a_crash_at_every_call() {
         set(&journal(&storage), "old").await.expect("a commit");
         storage
     };
-    let job = |storage: Storage| async move {
+    let job = |storage: TableStorage| async move {
         let j = journal(&storage);
         // What was committed already is there.
         if j.view().await?.files.len() == 1 { copy(&j).await } else { j.recover().await.map(drop) }
     };
-    let check = |storage: Storage, at| async move {
+    let check = |storage: TableStorage, at| async move {
         let j = journal(&storage);
         let observed = j.observe().await.expect("a table");
         assert_eq!(observed.files.len(), 4, "call {at}");
@@ -67,7 +67,7 @@ async fn copies_survive_a_crash_at_every_call() {
         texts.sort();
         assert_eq!(texts, ["new", "new", "old", "old"], "call {at}");
     };
-    for fault in [Fault::Crash, Fault::CrashAfter, Fault::LoseAnswer] {
+    for fault in [InjectedFault::Crash, InjectedFault::CrashAfter, InjectedFault::LoseAnswer] {
         let done = crash_at_every_call(fault, setup, job, check).await;
         assert!(done.crashed > 0, "{done:?}");
     }
@@ -138,7 +138,7 @@ async fn a_source_that_somebody_changed_is_not_copied() {
     assert_eq!(stager.copy(&large, "b", None, "x").await.expect_err("too large").code(), "FileTooLarge");
     replace.abandon().await.expect("nothing is left");
     assert_eq!(read(&storage.store, "lake/t/part-0.txt").await, "other!");
-    let failing = FaultStore::new(storage.store.clone(), Fault::Fail, 0);
+    let failing = FaultStore::new(storage.store.clone(), InjectedFault::Fail, 0);
     let j = journal(&storage.with_store(Arc::new(failing)));
     let e = j.replace(&observed).stager().copy(&source, "b", None, "x").await.expect_err("the store fails");
     assert_ne!(e.code(), "Internal", "{e}");

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use biscuit_journal::{Ability, Shown, Storage, examine};
-use biscuit_testkit::{Fault, FaultStore};
+use biscuit_journal::{ProbeResult, StoreCapability, TableStorage, probe_store};
+use biscuit_testkit::{FaultStore, InjectedFault};
 use futures::TryStreamExt;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
@@ -13,15 +13,15 @@ use object_store::{ObjectMeta, ObjectStore};
 use crate::commit::Ignoring;
 use crate::table::memory;
 
-async fn shown(storage: &Storage) -> Vec<(Ability, Shown)> {
-    let shown = examine(storage, &Path::from("lake/.biscuit/t/probe/doctor-1")).await.expect("a look");
+async fn shown(storage: &TableStorage) -> Vec<(StoreCapability, ProbeResult)> {
+    let shown = probe_store(storage, &Path::from("lake/.biscuit/t/probe/doctor-1")).await.expect("a look");
     let left: Vec<ObjectMeta> = storage.store.list(None).try_collect().await.expect("a listing");
     assert!(left.is_empty(), "{left:?}");
     shown
 }
 
-fn missing(shown: &[(Ability, Shown)]) -> Vec<Ability> {
-    shown.iter().filter(|(_, s)| !matches!(s, Shown::Yes)).map(|(a, _)| *a).collect()
+fn missing(shown: &[(StoreCapability, ProbeResult)]) -> Vec<StoreCapability> {
+    shown.iter().filter(|(_, s)| !matches!(s, ProbeResult::Yes)).map(|(a, _)| *a).collect()
 }
 
 #[tokio::test]
@@ -29,25 +29,27 @@ async fn memory_can_do_everything_and_a_disk_all_but_conditional_puts() {
     assert_eq!(missing(&shown(&memory()).await), []);
     let folder = tempfile::tempdir().expect("a folder");
     let disk = Arc::new(LocalFileSystem::new_with_prefix(folder.path()).expect("a store"));
-    assert_eq!(missing(&shown(&Storage::local(disk)).await), [Ability::ConditionalPut]);
+    assert_eq!(missing(&shown(&TableStorage::local(disk)).await), [StoreCapability::ConditionalPut]);
     let probes = folder.path().join("lake/.biscuit/t/probe");
     assert_eq!(std::fs::read_dir(probes).expect("the folder of probes").count(), 0, "no folder is left in it");
 }
 
 #[tokio::test]
 async fn a_store_that_ignores_conditions_is_found_out() {
-    let storage = Storage::durable(Arc::new(Ignoring(Arc::new(InMemory::new()))));
+    let storage = TableStorage::durable(Arc::new(Ignoring(Arc::new(InMemory::new()))));
     let shown = shown(&storage).await;
-    assert!(missing(&shown).contains(&Ability::PutIfAbsent));
-    let how = shown.iter().find(|(a, _)| *a == Ability::PutIfAbsent);
-    assert!(matches!(how, Some((_, Shown::No(how))) if how.contains("of 16 writers")), "{how:?}");
+    assert!(missing(&shown).contains(&StoreCapability::PutIfAbsent));
+    let how = shown.iter().find(|(a, _)| *a == StoreCapability::PutIfAbsent);
+    assert!(matches!(how, Some((_, ProbeResult::No(how))) if how.contains("of 16 writers")), "{how:?}");
 }
 
 #[tokio::test]
 async fn a_trial_that_fails_says_so_and_the_others_go_on() {
     let storage = memory();
-    let failing: Arc<dyn ObjectStore> = Arc::new(FaultStore::new(storage.store.clone(), Fault::Fail, 1));
+    let failing: Arc<dyn ObjectStore> = Arc::new(FaultStore::new(storage.store.clone(), InjectedFault::Fail, 1));
     let shown = shown(&storage.with_store(failing)).await;
-    assert!(matches!(&shown[0], (Ability::Write, Shown::Failed(e)) if e.message().contains("write, read, delete")));
-    assert_eq!(missing(&shown), [Ability::Write]);
+    assert!(
+        matches!(&shown[0], (StoreCapability::Write, ProbeResult::Failed(e)) if e.message().contains("write, read, delete"))
+    );
+    assert_eq!(missing(&shown), [StoreCapability::Write]);
 }

@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use biscuit_journal::{JournalOptions, Storage};
-use biscuit_testkit::{Fault, RecordingStore, pause_at_every_call};
+use biscuit_journal::{JournalOptions, TableStorage};
+use biscuit_testkit::{InjectedFault, RecordingStore, pause_at_every_call};
 use object_store::local::LocalFileSystem;
 
 use crate::table::{journal, journal_with, set, texts};
@@ -33,8 +33,8 @@ impl Log {
     }
 }
 
-fn disk(folder: &tempfile::TempDir) -> Storage {
-    Storage::local(Arc::new(LocalFileSystem::new_with_prefix(folder.path()).expect("a store")))
+fn disk(folder: &tempfile::TempDir) -> TableStorage {
+    TableStorage::local(Arc::new(LocalFileSystem::new_with_prefix(folder.path()).expect("a store")))
 }
 
 #[tokio::test]
@@ -47,7 +47,7 @@ async fn writes_syncs_links_and_deletes_come_in_the_order_that_survives_a_loss_o
     let mut replace = j.replace(&observed);
     replace.stage("day=1", "txt", "two".into()).await.expect("staged");
     replace.with_state("bookmark", "seven".into()).await.expect("staged");
-    observed.files.iter().for_each(|f| replace.retire(f));
+    observed.files.iter().for_each(|f| replace.remove(f));
     replace.commit().await.expect("a commit");
     let log = Log(recorder.calls().all().to_vec());
     log.in_order(&[
@@ -76,8 +76,8 @@ async fn writes_syncs_links_and_deletes_come_in_the_order_that_survives_a_loss_o
         ("it is linked", log.first(&["copy", "/journal/00000000000000000002.done"])),
         ("staging is deleted", log.first(&["delete", ".txt.staged"])),
     ]);
-    let retired = log.first(&["delete lake/t/biscuit-"]);
-    assert!(retired > log.first(&["sync-folder lake/.biscuit/t/journal"]), "{:#?}", log.0);
+    let removed = log.first(&["delete lake/t/biscuit-"]);
+    assert!(removed > log.first(&["sync-folder lake/.biscuit/t/journal"]), "{:#?}", log.0);
     assert_eq!(texts(&journal(&disk(&folder))).await, ["two"]);
 }
 
@@ -88,8 +88,8 @@ async fn a_partition_is_synced_before_what_it_replaces_is_deleted() {
     let (recorder, storage) = RecordingStore::storage(&disk(&folder));
     set(&journal(&storage), "two").await.expect("a commit");
     let log = Log(recorder.calls().all().to_vec());
-    let (published, retired) = (log.first(&["copy", " lake/t/biscuit-"]), log.first(&["delete lake/t/biscuit-"]));
-    let synced = log.0[published..retired].iter().any(|c| c == "sync-folder lake/t");
+    let (published, removed) = (log.first(&["copy", " lake/t/biscuit-"]), log.first(&["delete lake/t/biscuit-"]));
+    let synced = log.0[published..removed].iter().any(|c| c == "sync-folder lake/t");
     assert!(synced, "{:#?}", log.0);
 }
 
@@ -136,7 +136,7 @@ async fn nothing_but_the_journal_stays_beside_the_table() {
 /// version done, or has lost, and never says that the store was not there.
 #[tokio::test]
 async fn a_run_on_a_disk_that_sleeps_at_any_call_ends_quietly_or_has_to_run_again() {
-    for pause in [Fault::Pause, Fault::PauseAfter] {
+    for pause in [InjectedFault::Pause, InjectedFault::PauseAfter] {
         let folders = Mutex::new(Vec::new());
         let setup = || async {
             let folder = tempfile::tempdir().expect("a folder");
@@ -145,9 +145,9 @@ async fn a_run_on_a_disk_that_sleeps_at_any_call_ends_quietly_or_has_to_run_agai
             set(&journal(&storage), "one").await.expect("a commit");
             storage
         };
-        let job = |s: Storage| async move { set(&journal(&s), "two").await.map(drop) };
-        let other = |s: Storage, _| async move { set(&journal(&s), "three").await.map(drop) };
-        let check = |s: Storage, at| async move {
+        let job = |s: TableStorage| async move { set(&journal(&s), "two").await.map(drop) };
+        let other = |s: TableStorage, _| async move { set(&journal(&s), "three").await.map(drop) };
+        let check = |s: TableStorage, at| async move {
             assert_eq!(texts(&journal(&s)).await.len(), 1, "asleep at call {at}");
         };
         let pauses = pause_at_every_call(pause, setup, job, other, check).await;

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use biscuit_core::ErrorKind;
-use biscuit_journal::Interrupt;
+use biscuit_journal::RunInterrupt;
 
 use crate::table::{journal, memory, names, texts};
 
 #[tokio::test]
 async fn a_stopped_run_commits_nothing_and_leaves_nothing() {
     let storage = memory();
-    let interrupt = Arc::new(Interrupt::default());
+    let interrupt = Arc::new(RunInterrupt::default());
     let j = journal(&storage).with_interrupt(interrupt.clone());
     let observed = j.observe().await.expect("a base");
     let (mut dropped, mut refused) = (j.replace(&observed), j.replace(&observed));
@@ -29,7 +29,7 @@ async fn a_stopped_run_commits_nothing_and_leaves_nothing() {
 #[tokio::test]
 async fn what_was_committed_before_the_stop_is_not_cleaned_up() {
     let storage = memory();
-    let interrupt = Arc::new(Interrupt::default());
+    let interrupt = Arc::new(RunInterrupt::default());
     let j = journal(&storage).with_interrupt(interrupt.clone());
     let observed = j.observe().await.expect("a base");
     let other = j.replace(&observed);

@@ -1,6 +1,6 @@
 //! What is part of a table.
 
-use biscuit_journal::{Foreign, JournalOptions};
+use biscuit_journal::{ExternalFiles, JournalOptions};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 
@@ -25,11 +25,11 @@ async fn foreign_files_are_adopted_by_the_first_commit_and_then_guarded() {
     put(&storage, "lake/t/theirs", "x").await;
     let j = journal(&storage);
     let observed = j.observe().await.expect("a table");
-    assert_eq!(observed.foreign.len(), 1);
+    assert_eq!(observed.external.len(), 1);
     let mut replace = j.replace(&observed);
     replace.stage("", "txt", "ours".into()).await.expect("staged");
     assert_eq!(replace.commit().await.expect("a commit").adopted, 1);
-    assert!(j.observe().await.expect("a table").foreign.is_empty());
+    assert!(j.observe().await.expect("a table").external.is_empty());
     put(&storage, "lake/t/theirs", "changed").await;
     assert_eq!(j.observe().await.unwrap_err().code(), "Diverged");
 }
@@ -38,9 +38,9 @@ async fn foreign_files_are_adopted_by_the_first_commit_and_then_guarded() {
 async fn foreign_files_are_refused_or_ignored_by_choice() {
     let storage = memory();
     put(&storage, "lake/t/theirs", "x").await;
-    let refuse = journal_with(&storage, JournalOptions::default().with_foreign(Foreign::Fail));
-    assert_eq!(refuse.observe().await.unwrap_err().code(), "ForeignFiles");
-    let ignore = journal_with(&storage, JournalOptions::default().with_foreign(Foreign::Ignore));
+    let refuse = journal_with(&storage, JournalOptions::default().with_external_files(ExternalFiles::Fail));
+    assert_eq!(refuse.observe().await.unwrap_err().code(), "ExternalFiles");
+    let ignore = journal_with(&storage, JournalOptions::default().with_external_files(ExternalFiles::Ignore));
     assert_eq!(set(&ignore, "ours").await.expect("a commit").adopted, 0);
     assert_eq!(texts(&ignore).await, ["ours"]);
     assert_eq!(read(&storage.store, "lake/t/theirs").await, "x");
@@ -68,10 +68,10 @@ async fn ghosts_are_not_read_and_go_with_the_next_commit() {
     let storage = memory();
     let j = journal(&storage);
     set(&j, "one").await.expect("a commit");
-    put(&storage, "lake/t/biscuit-00000000000000ff-00000.txt", "ghost").await;
-    assert_eq!(j.observe().await.expect("a table").ghosts.len(), 1);
+    put(&storage, "lake/t/biscuit-00000000000000ff-00000.txt", "orphan file").await;
+    assert_eq!(j.observe().await.expect("a table").orphan_files.len(), 1);
     assert_eq!(texts(&j).await, ["one"]);
-    assert_eq!(set(&j, "two").await.expect("a commit").ghosts, 1);
+    assert_eq!(set(&j, "two").await.expect("a commit").orphan_files, 1);
     assert!(names(&storage, "00000000000000ff").await.is_empty());
 }
 

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use biscuit_core::Result;
-use biscuit_journal::{Journal, JournalOptions, OtherFormats, Storage};
-use biscuit_testkit::{Fault, FaultStore, RecordingStore};
+use biscuit_journal::{Journal, JournalOptions, OtherTableFormats, TableStorage};
+use biscuit_testkit::{FaultStore, InjectedFault, RecordingStore};
 use futures::TryStreamExt;
 use object_store::ObjectStore;
 use object_store::path::Path;
 
 use crate::table::{journal, memory, names, put, set};
 
-fn table(storage: &Storage, path: &str) -> Journal {
+fn table(storage: &TableStorage, path: &str) -> Journal {
     Journal::new(storage.clone(), Path::parse(path).expect("a path"), JournalOptions::default())
 }
 
@@ -55,7 +55,7 @@ async fn two_runs_at_once_do_not_make_one_table_inside_the_other() {
     set(&table(&rehearsal.with_store(recording.clone()), "lake/a"), "outer").await.expect("a commit");
     for at in 1..=recording.calls().all().len() as u64 {
         let storage = memory();
-        let sleepy = FaultStore::new(storage.store.clone(), Fault::Pause, at);
+        let sleepy = FaultStore::new(storage.store.clone(), InjectedFault::Pause, at);
         let outer = table(&storage.with_store(Arc::new(sleepy.clone())), "lake/a");
         let meanwhile = async {
             let paused = sleepy.paused().await;
@@ -100,8 +100,8 @@ async fn readers_of_a_table_do_not_see_the_files_of_one_inside_of_it() {
     }
     let outer = table(&storage, "lake/a");
     let viewed = outer.view().await.expect("a view");
-    assert_eq!((viewed.files.len(), viewed.foreign.len(), viewed.ghosts.len()), (1, 0, 0));
-    assert!(outer.leftovers().await.expect("leftovers").ghosts.is_empty());
+    assert_eq!((viewed.files.len(), viewed.external.len(), viewed.orphan_files.len()), (1, 0, 0));
+    assert!(outer.orphaned_objects().await.expect("leftovers").orphan_files.is_empty());
     assert_eq!(code(outer.observe().await), "OverlapsTable");
 }
 
@@ -113,7 +113,7 @@ async fn folders_of_other_formats_are_refused_unless_they_are_allowed() {
         put(&storage, "lake/t/part-0", "row").await;
         assert_eq!(code(journal(&storage).view().await), "OtherTableFormat", "{log}");
         assert_eq!(code(set(&table(&storage, "lake/t/x/y"), "y").await), "OtherTableFormat", "{log}");
-        let options = JournalOptions::default().with_other_formats(OtherFormats::Allow);
+        let options = JournalOptions::default().with_other_formats(OtherTableFormats::Allow);
         let allowed = Journal::new(storage.clone(), Path::from("lake/t"), options);
         assert!(!allowed.view().await.expect("a view").files.is_empty(), "{log}");
     }

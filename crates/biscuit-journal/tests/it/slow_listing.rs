@@ -47,8 +47,9 @@ impl ObjectStore for SlowListing {
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         let unlisted = self.unlisted.lock().expect("no holder of this lock panics").clone();
-        let shown = move |meta: &ObjectMeta| !unlisted.iter().any(|name| meta.location.as_ref().ends_with(name));
-        self.inner.list(prefix).try_filter(move |meta| std::future::ready(shown(meta))).boxed()
+        let shown =
+            move |properties: &ObjectMeta| !unlisted.iter().any(|name| properties.location.as_ref().ends_with(name));
+        self.inner.list(prefix).try_filter(move |properties| std::future::ready(shown(properties))).boxed()
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {

@@ -3,34 +3,34 @@
 use std::sync::Arc;
 
 use biscuit_core::Result;
-use biscuit_journal::{Committed, Journal, JournalOptions, Observed, Storage};
+use biscuit_journal::{CommitSummary, Journal, JournalOptions, ObservedTable, TableStorage};
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
-pub(crate) fn memory() -> Storage {
-    Storage::durable(Arc::new(InMemory::new()))
+pub(crate) fn memory() -> TableStorage {
+    TableStorage::durable(Arc::new(InMemory::new()))
 }
 
-pub(crate) fn journal(storage: &Storage) -> Journal {
+pub(crate) fn journal(storage: &TableStorage) -> Journal {
     journal_with(storage, JournalOptions::default())
 }
 
-pub(crate) fn journal_with(storage: &Storage, options: JournalOptions) -> Journal {
+pub(crate) fn journal_with(storage: &TableStorage, options: JournalOptions) -> Journal {
     Journal::new(storage.clone(), Path::from("lake/t"), options)
 }
 
 /// Replaces the whole table by one file with this text.
-pub(crate) async fn set(journal: &Journal, text: &str) -> Result<Committed> {
+pub(crate) async fn set(journal: &Journal, text: &str) -> Result<CommitSummary> {
     let observed = journal.observe().await?;
     set_on(journal, &observed, text).await
 }
 
-pub(crate) async fn set_on(journal: &Journal, observed: &Observed, text: &str) -> Result<Committed> {
+pub(crate) async fn set_on(journal: &Journal, observed: &ObservedTable, text: &str) -> Result<CommitSummary> {
     let mut replace = journal.replace(observed);
     replace.stage("", "txt", text.to_owned().into()).await?;
-    observed.files.iter().for_each(|f| replace.retire(f));
+    observed.files.iter().for_each(|f| replace.remove(f));
     replace.commit().await
 }
 
@@ -49,11 +49,11 @@ pub(crate) async fn read(store: &dyn ObjectStore, path: &str) -> String {
     String::from_utf8(got.to_vec()).expect("text")
 }
 
-pub(crate) async fn put(storage: &Storage, path: &str, text: &str) {
+pub(crate) async fn put(storage: &TableStorage, path: &str, text: &str) {
     storage.store.put(&Path::from(path), text.to_owned().into()).await.expect("a put");
 }
 
-pub(crate) async fn names(storage: &Storage, with: &str) -> Vec<String> {
+pub(crate) async fn names(storage: &TableStorage, with: &str) -> Vec<String> {
     let all: Vec<String> =
         storage.store.list(None).map_ok(|m| m.location.to_string()).try_collect().await.expect("a listing");
     all.into_iter().filter(|n| n.contains(with)).collect()

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use biscuit_core::{CommitId, Result};
-use biscuit_journal::{Journal, JournalOptions, Observed, Outcome, Storage};
-use biscuit_testkit::{Calls, Fault, FaultStore, RecordingStore, pause_at_every_call};
+use biscuit_journal::{CommitOutcome, Journal, JournalOptions, ObservedTable, TableStorage};
+use biscuit_testkit::{FaultStore, InjectedFault, RecordingStore, StoreCalls, pause_at_every_call};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 
 use crate::table::{journal, journal_with, memory, names, put, set, set_on, texts};
 
 /// The calls of setting "two" on a table with "one".
-async fn rehearsal() -> Calls {
+async fn rehearsal() -> StoreCalls {
     let storage = memory();
     set(&journal(&storage), "one").await.expect("a commit");
     let recording = Arc::new(RecordingStore::new(storage.store.clone()));
@@ -20,17 +20,17 @@ async fn rehearsal() -> Calls {
 }
 
 /// The number of the first of them that contains all of these texts.
-fn call(calls: &Calls, of: &[&str]) -> u64 {
+fn call(calls: &StoreCalls, of: &[&str]) -> u64 {
     let at = calls.all().iter().position(|c| of.iter().all(|t| c.contains(t)));
     at.unwrap_or_else(|| panic!("{of:?} is not among {:?}", calls.all())) as u64 + 1
 }
 
 /// A run that sets "two" and sleeps at a call, until `meanwhile` is over.
 async fn asleep_at<F: Future<Output = ()>>(
-    fault: Fault,
+    fault: InjectedFault,
     of: &[&str],
-    meanwhile: impl FnOnce(Storage) -> F,
-) -> (Storage, Result<biscuit_journal::Committed>) {
+    meanwhile: impl FnOnce(TableStorage) -> F,
+) -> (TableStorage, Result<biscuit_journal::CommitSummary>) {
     let at = call(&rehearsal().await, of);
     let storage = memory();
     set(&journal(&storage), "one").await.expect("a commit");
@@ -47,11 +47,11 @@ async fn asleep_at<F: Future<Output = ()>>(
 
 #[tokio::test]
 async fn a_fence_ends_a_run_that_sleeps_before_its_commit() {
-    let fence = |s: Storage| async move {
+    let fence = |s: TableStorage| async move {
         let done = journal(&s).recover_with_fence().await.expect("a fence");
         assert_eq!((done.fence, done.cleaned), (Some(2), 1));
     };
-    let (storage, answer) = asleep_at(Fault::Pause, &["create", "2.json"], fence).await;
+    let (storage, answer) = asleep_at(InjectedFault::Pause, &["create", "2.json"], fence).await;
     assert_eq!(answer.unwrap_err().code(), "Conflict");
     assert_eq!(texts(&journal(&storage)).await, ["one"]);
     assert!(names(&storage, "/staging/").await.is_empty());
@@ -60,7 +60,7 @@ async fn a_fence_ends_a_run_that_sleeps_before_its_commit() {
 #[tokio::test]
 async fn staging_that_is_cleaned_under_a_live_run_is_a_conflict() {
     for of in [["head", "/staging/"], ["copy", "/staging/"], ["create", "2.json"]] {
-        let (storage, answer) = asleep_at(Fault::Pause, &of, |s| async move {
+        let (storage, answer) = asleep_at(InjectedFault::Pause, &of, |s| async move {
             set(&journal(&s), "other").await.expect("a commit");
             assert!(names(&s, "/staging/").await.is_empty(), "its staging is gone");
         })
@@ -73,18 +73,18 @@ async fn staging_that_is_cleaned_under_a_live_run_is_a_conflict() {
 
 #[tokio::test]
 async fn a_run_that_sleeps_before_a_publish_finds_it_done() {
-    let (storage, answer) = asleep_at(Fault::Pause, &["copy", " lake/t/biscuit-"], |s| async move {
+    let (storage, answer) = asleep_at(InjectedFault::Pause, &["copy", " lake/t/biscuit-"], |s| async move {
         set(&journal(&s), "three").await.expect("a commit");
     })
     .await;
     assert_eq!(answer.expect("its version stands").version, 2);
     assert_eq!(texts(&journal(&storage)).await, ["three"]);
-    assert!(journal(&storage).observe().await.expect("a table").ghosts.is_empty());
+    assert!(journal(&storage).observe().await.expect("a table").orphan_files.is_empty());
 }
 
 #[tokio::test]
 async fn a_run_that_sleeps_before_a_retire_deletes_nothing_of_others() {
-    let (storage, answer) = asleep_at(Fault::Pause, &["head", "2.done"], |s| async move {
+    let (storage, answer) = asleep_at(InjectedFault::Pause, &["head", "2.done"], |s| async move {
         set(&journal(&s), "three").await.expect("a commit");
     })
     .await;
@@ -95,7 +95,7 @@ async fn a_run_that_sleeps_before_a_retire_deletes_nothing_of_others() {
 #[tokio::test]
 async fn a_ghost_of_a_sleeper_is_not_read_and_goes_with_the_next_commit() {
     // A copy on its way when the process slept: it lands after everything else is over.
-    let (storage, answer) = asleep_at(Fault::PauseAfter, &["copy", " lake/t/biscuit-"], |s| async move {
+    let (storage, answer) = asleep_at(InjectedFault::PauseAfter, &["copy", " lake/t/biscuit-"], |s| async move {
         let landed = names(&s, "lake/t/").await;
         set(&journal(&s), "three").await.expect("a commit");
         let two = landed.iter().find(|n| n.contains("biscuit-")).expect("it is there").clone();
@@ -105,8 +105,8 @@ async fn a_ghost_of_a_sleeper_is_not_read_and_goes_with_the_next_commit() {
     assert_eq!(answer.expect("its version stands").version, 2);
     let j = journal(&storage);
     assert_eq!(texts(&j).await, ["three"]);
-    assert_eq!(j.observe().await.expect("a table").ghosts.len(), 1);
-    assert_eq!(set(&j, "four").await.expect("a commit").ghosts, 1);
+    assert_eq!(j.observe().await.expect("a table").orphan_files.len(), 1);
+    assert_eq!(set(&j, "four").await.expect("a commit").orphan_files, 1);
     assert_eq!(names(&storage, "lake/t/").await.len(), 1);
 }
 
@@ -115,14 +115,14 @@ async fn a_409_that_nobody_won_is_tried_again() {
     let storage = memory();
     set(&journal(&storage), "one").await.expect("a commit");
     let refusing =
-        FaultStore::new(storage.store.clone(), Fault::Refuse, call(&rehearsal().await, &["create", "2.json"]));
+        FaultStore::new(storage.store.clone(), InjectedFault::Refuse, call(&rehearsal().await, &["create", "2.json"]));
     let done = set(&journal(&storage.with_store(Arc::new(refusing))), "two").await.expect("the second try wins");
-    assert_eq!((done.version, done.outcome), (2, Outcome::Committed));
+    assert_eq!((done.version, done.outcome), (2, CommitOutcome::Committed));
     assert_eq!(texts(&journal(&storage)).await, ["two"]);
 }
 
 /// Adds a file once for this id, to those that are there.
-async fn add(j: &Journal, observed: &Observed, id: &str, text: &str) -> Result<biscuit_journal::Committed> {
+async fn add(j: &Journal, observed: &ObservedTable, id: &str, text: &str) -> Result<biscuit_journal::CommitSummary> {
     let mut replace = j.replace(observed);
     replace.with_commit_id(&CommitId::new(id));
     replace.stage("", "txt", text.to_owned().into()).await?;
@@ -138,31 +138,31 @@ async fn attempts_1_and_2_of_a_run_alive_together_write_once() {
     assert_eq!(add(&j, &base, "job/run-7/orders", "seven").await.unwrap_err().code(), "Conflict");
     let now = j.observe().await.expect("a base");
     let again = add(&j, &now, "job/run-7/orders", "seven").await.expect("attempt 2, again");
-    assert_eq!((again.version, again.outcome), (1, Outcome::Unchanged));
+    assert_eq!((again.version, again.outcome), (1, CommitOutcome::Unchanged));
     assert_eq!(texts(&j).await, ["seven"]);
     assert!(names(&storage, "/staging/").await.is_empty(), "what attempt 2 staged is gone");
 }
 
 #[tokio::test]
 async fn an_attempt_may_sleep_at_every_call_while_the_other_finishes() {
-    let attempt = |s: Storage| async move {
+    let attempt = |s: TableStorage| async move {
         let j = journal(&s);
         let observed = j.observe().await?;
         add(&j, &observed, "job/run-7/orders", "seven").await.map(drop)
     };
-    let others = |s: Storage, n: u32| async move {
+    let others = |s: TableStorage, n: u32| async move {
         let j = journal(&s);
         let observed = j.observe().await?;
         let (id, text) = if n == 1 { ("job/run-7/orders", "seven") } else { ("job/run-8/orders", "eight") };
         add(&j, &observed, id, text).await.map(drop)
     };
-    let check = |s: Storage, at: u64| async move {
-        let mut held = texts(&journal(&s)).await;
-        held.sort();
-        assert_eq!(held, ["eight", "seven"], "call {at}");
+    let check = |s: TableStorage, at: u64| async move {
+        let mut retained = texts(&journal(&s)).await;
+        retained.sort();
+        assert_eq!(retained, ["eight", "seven"], "call {at}");
     };
     let setup = || async { memory() };
-    for pause in [Fault::Pause, Fault::PauseAfter] {
+    for pause in [InjectedFault::Pause, InjectedFault::PauseAfter] {
         let done = pause_at_every_call(pause, setup, attempt, others, check).await;
         assert!(done.slept > 20, "{done:?}");
     }

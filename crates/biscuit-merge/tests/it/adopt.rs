@@ -3,9 +3,9 @@
 use std::sync::Mutex;
 
 use biscuit_core::Result;
-use biscuit_journal::Storage;
-use biscuit_merge::{MergeSpec, Mode, adopt, verify};
-use biscuit_testkit::{Fault, assert_rows_eq, crash_at_every_call, pause_at_every_call, table};
+use biscuit_journal::TableStorage;
+use biscuit_merge::{MergeSpec, RunMode, adopt, verify};
+use biscuit_testkit::{InjectedFault, assert_rows_eq, crash_at_every_call, pause_at_every_call, table};
 use datafusion::arrow::array::RecordBatch;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -14,7 +14,7 @@ use crate::lake;
 use crate::zoo::{self, merge_second, populated, spec};
 
 /// All objects of a store by name.
-async fn contents(storage: &Storage, prefix: &str) -> Vec<(Path, bytes::Bytes)> {
+async fn contents(storage: &TableStorage, prefix: &str) -> Vec<(Path, bytes::Bytes)> {
     let mut all = Vec::new();
     for (name, _) in lake::objects(&storage.store).await {
         if name.starts_with(prefix) {
@@ -34,7 +34,7 @@ async fn delete(store: &dyn ObjectStore, prefix: &str) {
     }
 }
 
-async fn is_refused(storage: &Storage) {
+async fn is_refused(storage: &TableStorage) {
     let before = lake::objects(&storage.store).await;
     for e in [merge_second(storage.clone()).await, lake::dataset(storage.clone()).view().await.map(drop)] {
         let e = e.expect_err("it is refused");
@@ -44,22 +44,22 @@ async fn is_refused(storage: &Storage) {
     assert_eq!(lake::objects(&storage.store).await, before, "a refusal changes nothing");
 }
 
-async fn adopted(storage: &Storage) -> biscuit_merge::AdoptReport {
+async fn adopted(storage: &TableStorage) -> biscuit_merge::AdoptReport {
     let dataset = lake::dataset(storage.clone());
-    let planned = adopt(&dataset, Mode::DryRun).await.expect("a plan");
+    let planned = adopt(&dataset, RunMode::DryRun).await.expect("a plan");
     assert_eq!(planned.outcome, "planned");
-    let report = adopt(&dataset, Mode::Commit).await.expect("an adoption");
+    let report = adopt(&dataset, RunMode::Commit).await.expect("an adoption");
     assert_eq!((report.outcome, &report.adopted, &report.missing), ("adopted", &planned.adopted, &planned.missing));
-    assert_eq!(adopt(&dataset, Mode::Commit).await.expect("again").outcome, "unchanged");
+    assert_eq!(adopt(&dataset, RunMode::Commit).await.expect("again").outcome, "unchanged");
     report
 }
 
-async fn rows(storage: &Storage) -> Vec<RecordBatch> {
+async fn rows(storage: &TableStorage) -> Vec<RecordBatch> {
     lake::rows(&lake::dataset(storage.clone())).await
 }
 
 /// Rows 1, 2, 3, then row 2 deleted and a value of row 3 kept under a newer order.
-async fn with_history() -> (Storage, MergeSpec) {
+async fn with_history() -> (TableStorage, MergeSpec) {
     let storage = lake::memory();
     let spec = spec().with_ignore_null(biscuit_merge::IgnoreNull::All);
     let dataset = lake::dataset(storage.clone());
@@ -96,7 +96,7 @@ async fn a_changed_live_file_is_refused_and_taken_by_an_adoption() {
     let storage = populated(lake::memory()).await;
     merge_second(storage.clone()).await.expect("a merge");
     let theirs = table("id:bigint | seq:bigint | v:string\n 7 | 5 | rewritten");
-    lake::put_foreign(&storage, "lake/t/day=g/part-0.parquet", &theirs).await;
+    lake::put_external(&storage, "lake/t/day=g/part-0.parquet", &theirs).await;
     is_refused(&storage).await;
     assert_eq!(adopted(&storage).await.adopted, ["day=g/part-0.parquet"]);
     let held = rows(&storage).await;
@@ -151,7 +151,7 @@ async fn after_lost_staging_the_partition_stays_as_it_was_and_the_records_can_co
     delete(&storage.store, "lake/.biscuit/t/staging/").await;
     let dataset = lake::dataset(storage.clone());
     assert_eq!(dataset.journal().recover().await.unwrap_err().code(), "LostStaging");
-    let report = adopt(&dataset, Mode::Commit).await.expect("an adoption");
+    let report = adopt(&dataset, RunMode::Commit).await.expect("an adoption");
     assert!(report.diverged, "{report:?}");
     assert!(verify(&dataset, &[]).await.expect("a look").is_sound());
     merge_second(storage.clone()).await.expect("a merge");
@@ -164,28 +164,28 @@ async fn what_is_no_table_is_not_adopted() {
     let storage = populated(lake::memory()).await;
     storage.store.put(&Path::from("lake/t/day=h/notes.parquet"), "no parquet".into()).await.expect("a put");
     let before = lake::objects(&storage.store).await;
-    let e = adopt(&lake::dataset(storage.clone()), Mode::Commit).await.unwrap_err();
+    let e = adopt(&lake::dataset(storage.clone()), RunMode::Commit).await.unwrap_err();
     assert!(e.message().contains("day=h/notes.parquet"), "{e}");
     assert_eq!(lake::objects(&storage.store).await, before);
 }
 
-/// A table of which a live file is gone and one was changed, with a foreign file besides.
-async fn damaged(storage: Storage) -> Storage {
+/// A table of which a live file is gone and one was changed, with a external file besides.
+async fn damaged(storage: TableStorage) -> TableStorage {
     let storage = populated(storage).await;
     merge_second(storage.clone()).await.expect("a merge");
     delete(&storage.store, "lake/t/day=c/").await;
     let theirs = table("id:bigint | seq:bigint | v:string\n 7 | 5 | rewritten");
-    lake::put_foreign(&storage, "lake/t/day=g/part-0.parquet", &theirs).await;
+    lake::put_external(&storage, "lake/t/day=g/part-0.parquet", &theirs).await;
     let more = table("id:bigint | seq:bigint | v:string\n 70 | 5 | more");
-    lake::put_foreign(&storage, "lake/t/day=g/part-1.parquet", &more).await;
+    lake::put_external(&storage, "lake/t/day=g/part-1.parquet", &more).await;
     storage
 }
 
-async fn take(storage: Storage) -> Result<()> {
-    adopt(&lake::dataset(storage), Mode::Commit).await.map(drop)
+async fn take(storage: TableStorage) -> Result<()> {
+    adopt(&lake::dataset(storage), RunMode::Commit).await.map(drop)
 }
 
-async fn is_taken(storage: Storage, at: u64) {
+async fn is_taken(storage: TableStorage, at: u64) {
     let held = rows(&storage).await;
     assert_eq!(lake::count(&held), 6, "call {at}");
     zoo::nothing_is_left_over(&storage, at).await;
@@ -193,18 +193,18 @@ async fn is_taken(storage: Storage, at: u64) {
 
 #[tokio::test]
 async fn an_adoption_survives_a_crash_at_every_call() {
-    for fault in [Fault::Crash, Fault::CrashAfter, Fault::Fail, Fault::LoseAnswer] {
+    for fault in [InjectedFault::Crash, InjectedFault::CrashAfter, InjectedFault::Fail, InjectedFault::LoseAnswer] {
         let done = crash_at_every_call(fault, || damaged(lake::memory()), take, is_taken).await;
         assert!(done.crashed > 10, "{done:?}");
     }
     let folders: Mutex<Vec<tempfile::TempDir>> = Mutex::default();
-    crash_at_every_call(Fault::Crash, || async { damaged(zoo::disk(&folders)).await }, take, is_taken).await;
+    crash_at_every_call(InjectedFault::Crash, || async { damaged(zoo::disk(&folders)).await }, take, is_taken).await;
 }
 
 #[tokio::test]
 async fn an_adoption_may_sleep_at_every_call() {
     // Meanwhile somebody else adopts, and then merges a new row.
-    let others = |s: Storage, n: u32| async move {
+    let others = |s: TableStorage, n: u32| async move {
         match n {
             1 => take(s).await,
             _ => {
@@ -213,14 +213,15 @@ async fn an_adoption_may_sleep_at_every_call() {
             }
         }
     };
-    let check = |s: Storage, at: u64| async move {
+    let check = |s: TableStorage, at: u64| async move {
         lake::dataset(s.clone()).journal().recover_with_fence().await.expect("a recovery");
         assert_eq!(lake::count(&rows(&s).await), 7, "call {at}");
         zoo::nothing_is_left_over(&s, at).await;
     };
-    for pause in [Fault::Pause, Fault::PauseAfter] {
+    for pause in [InjectedFault::Pause, InjectedFault::PauseAfter] {
         pause_at_every_call(pause, || damaged(lake::memory()), take, others, check).await;
     }
     let folders: Mutex<Vec<tempfile::TempDir>> = Mutex::default();
-    pause_at_every_call(Fault::Pause, || async { damaged(zoo::disk(&folders)).await }, take, others, check).await;
+    pause_at_every_call(InjectedFault::Pause, || async { damaged(zoo::disk(&folders)).await }, take, others, check)
+        .await;
 }

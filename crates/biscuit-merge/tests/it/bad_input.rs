@@ -1,21 +1,21 @@
 //! Bad input: a clear error, and the target as it was.
 
 use biscuit_change::{RowsOptions, RowsReader};
-use biscuit_merge::{Merge, MergeOptions, MergeSpec, Mode};
+use biscuit_merge::{Merge, MergeOptions, MergeSpec, RunMode};
 use biscuit_testkit::table;
 
 use crate::lake;
 
 async fn refused(file: &str, bytes: &[u8]) -> String {
     let storage = lake::memory();
-    lake::put_foreign(&storage, "lake/t/a.parquet", &table("id:bigint | seq:bigint | v:string\n1 | 1 | a")).await;
+    lake::put_external(&storage, "lake/t/a.parquet", &table("id:bigint | seq:bigint | v:string\n1 | 1 | a")).await;
     let before = lake::objects(&storage.store).await;
     let dataset = lake::dataset(storage.clone());
     let attempt = async {
         let mut reader = RowsReader::new(RowsOptions::default().with_op("op"));
         reader.read(file, bytes.to_vec().into())?;
         let spec = MergeSpec::new(["id"], ["seq"])?;
-        Merge::new(dataset, spec, MergeOptions::default())?.run(reader.finish()?, Mode::Commit).await
+        Merge::new(dataset, spec, MergeOptions::default())?.run(reader.finish()?, RunMode::Commit).await
     };
     let e = attempt.await.expect_err("it is bad");
     assert_eq!(lake::objects(&storage.store).await, before);

@@ -1,6 +1,6 @@
 //! The cases of the merge contract, as a table: `tests/data/merge.json`.
 
-use biscuit_merge::{IgnoreNull, MergeSpec, Tombstones, held_keys};
+use biscuit_merge::{IgnoreNull, MergeSpec, TombstonePolicy, held_keys};
 use biscuit_testkit::{diff_rows, json_rows};
 use datafusion::arrow::array::RecordBatch;
 use serde_json::Value;
@@ -25,7 +25,7 @@ fn spec(config: &Value) -> MergeSpec {
         spec = spec.with_drop_columns(texts(v));
     }
     if config.get("tombstones") == Some(&Value::Bool(false)) {
-        spec = spec.with_tombstones(Tombstones::Forget);
+        spec = spec.with_tombstones(TombstonePolicy::Forget);
     }
     spec
 }
@@ -39,7 +39,7 @@ async fn run(case: &Value, batches: &[Vec<Value>]) {
     let storage = lake::memory();
     let target = case["target"].as_array().expect("a target");
     if !target.is_empty() {
-        lake::put_foreign(&storage, "lake/t/foreign.parquet", &json_rows(&lines(target))).await;
+        lake::put_external(&storage, "lake/t/foreign.parquet", &json_rows(&lines(target))).await;
     }
     let dataset = lake::dataset(storage.clone());
     let spec = spec(&case["config"]);

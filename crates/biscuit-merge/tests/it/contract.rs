@@ -1,6 +1,6 @@
 //! Points of the contract that the cases do not cover.
 
-use biscuit_merge::{Authority, IgnoreNull, MergeOptions, MergeSpec, Ties, held_keys};
+use biscuit_merge::{IgnoreNull, MergeOptions, MergeSpec, OrderAuthority, TiePolicy, held_keys};
 use biscuit_testkit::{assert_rows_eq, assert_rows_snapshot, table};
 
 use crate::lake::{self, spec};
@@ -49,7 +49,7 @@ async fn a_late_sparse_record_fills_older_columns_after_a_revival() {
 async fn ties_across_runs_are_corrected_or_refused() {
     let dataset = lake::dataset(lake::memory());
     lake::merge(&dataset, &spec(), r#"{"id":1,"seq":1,"v":"a","op":"c"}"#).await.expect("a merge");
-    let strict = spec().with_ties(Ties::Fail);
+    let strict = spec().with_ties(TiePolicy::Fail);
     let e = lake::merge(&dataset, &strict, r#"{"id":1,"seq":1,"v":"b","op":"u"}"#).await.unwrap_err();
     assert_eq!(e.code(), "AmbiguousOrder");
     let same = lake::merge(&dataset, &strict, r#"{"id":1,"seq":1,"v":"a","op":"u"}"#).await.expect("the same again");
@@ -62,13 +62,13 @@ async fn ties_across_runs_are_corrected_or_refused() {
 #[tokio::test]
 async fn wider_numbers_rewrite_the_old_files_and_are_reported() {
     let storage = lake::memory();
-    lake::put_foreign(&storage, "lake/t/a.parquet", &table("id:int | seq:bigint | n:int\n1 | 1 | 7\n2 | 1 | 8")).await;
+    lake::put_external(&storage, "lake/t/a.parquet", &table("id:int | seq:bigint | n:int\n1 | 1 | 7\n2 | 1 | 8")).await;
     let dataset = lake::dataset(storage);
     let big = r#"{"id":1,"seq":2,"n":3000000000,"op":"u"}"#;
     let mut reader = biscuit_change::RowsReader::new(biscuit_change::RowsOptions::default().with_op("op"));
     reader.read("c.jsonl", big.as_bytes().to_vec().into()).expect("a file");
     let merge = biscuit_merge::Merge::new(dataset.clone(), spec(), MergeOptions::default()).expect("a merge");
-    let report = merge.run(reader.finish().expect("records"), biscuit_merge::Mode::Commit).await.expect("a merge");
+    let report = merge.run(reader.finish().expect("records"), biscuit_merge::RunMode::Commit).await.expect("a merge");
     assert_eq!(report.widened_columns, ["id", "n"]);
     assert_rows_eq!(
         lake::rows(&dataset).await,
@@ -156,7 +156,7 @@ async fn a_full_load_ranks_below_changes() {
     for (rank, line) in [(0, r#"{"id":1,"seq":100,"v":"load"}"#), (1, r#"{"id":1,"seq":7,"v":"change"}"#)] {
         let mut records = lake::changes(&dataset, line).await.expect("records");
         records.batches.iter_mut().for_each(|b| b.rank = rank);
-        merge.run(records, biscuit_merge::Mode::Commit).await.expect("a merge");
+        merge.run(records, biscuit_merge::RunMode::Commit).await.expect("a merge");
     }
     assert_rows_eq!(lake::rows(&dataset).await, table("id:bigint | seq:bigint | v:string\n1 | 7 | change"));
 }
@@ -174,7 +174,7 @@ async fn a_file_that_only_takes_inserts_counts_as_rewritten() {
 #[tokio::test]
 async fn a_reload_replaces_what_is_newer_and_keeps_its_order() {
     let dataset = lake::dataset(lake::memory());
-    let reload = spec().with_authority(Authority::Reload);
+    let reload = spec().with_authority(OrderAuthority::Reload);
     let first = "{\"id\":1,\"seq\":10,\"v\":\"wrong\",\"op\":\"c\"}\n{\"id\":2,\"seq\":20,\"op\":\"d\"}";
     lake::merge(&dataset, &spec(), first).await.expect("a merge");
     let right = "{\"id\":1,\"seq\":4,\"v\":\"right\",\"op\":\"u\"}\n{\"id\":2,\"seq\":4,\"v\":\"back\",\"op\":\"u\"}";
@@ -202,7 +202,7 @@ async fn a_reload_revives_after_a_truncate() {
     )
     .await
     .expect("a merge");
-    let reload = spec().with_authority(Authority::Reload);
+    let reload = spec().with_authority(OrderAuthority::Reload);
     lake::merge(&dataset, &reload, r#"{"id":1,"seq":2,"v":"b","op":"u"}"#).await.expect("a reload");
     assert_rows_eq!(lake::rows(&dataset).await, table("id:bigint | seq:bigint | v:string\n1 | 2 | b"));
 }

@@ -2,20 +2,20 @@
 
 use std::sync::{Arc, Mutex};
 
-use biscuit_journal::Storage;
-use biscuit_testkit::{Fault, RecordingStore, crash_at_every_call};
+use biscuit_journal::TableStorage;
+use biscuit_testkit::{InjectedFault, RecordingStore, crash_at_every_call};
 use futures::future::join_all;
 use object_store::local::LocalFileSystem;
 
 use crate::lake;
 use crate::zoo::{self, merge_second, populated};
 
-async fn recover_then_merge(storage: Storage) -> biscuit_core::Result<()> {
+async fn recover_then_merge(storage: TableStorage) -> biscuit_core::Result<()> {
     lake::dataset(storage.clone()).journal().recover().await?;
     merge_second(storage).await
 }
 
-async fn check(storage: Storage, at: u64) {
+async fn check(storage: TableStorage, at: u64) {
     let dataset = lake::dataset(storage.clone());
     zoo::has_the_rows_of_the_second(&storage).await;
     let snapshot = dataset.observe().await.expect("a table");
@@ -25,7 +25,7 @@ async fn check(storage: Storage, at: u64) {
 
 #[tokio::test]
 async fn a_merge_survives_a_crash_at_every_call_in_memory() {
-    for fault in [Fault::Crash, Fault::CrashAfter, Fault::Fail, Fault::LoseAnswer] {
+    for fault in [InjectedFault::Crash, InjectedFault::CrashAfter, InjectedFault::Fail, InjectedFault::LoseAnswer] {
         let done = crash_at_every_call(fault, || populated(lake::memory()), merge_second, check).await;
         assert!(done.calls > 50, "{done:?}");
         assert!(done.crashed > 0, "{done:?}");
@@ -34,7 +34,7 @@ async fn a_merge_survives_a_crash_at_every_call_in_memory() {
 
 #[tokio::test]
 async fn recovery_survives_a_crash_at_every_call_in_memory() {
-    for fault in [Fault::Crash, Fault::CrashAfter] {
+    for fault in [InjectedFault::Crash, InjectedFault::CrashAfter] {
         crash_at_every_call(fault, || populated(lake::memory()), recover_then_merge, check).await;
     }
 }
@@ -42,18 +42,19 @@ async fn recovery_survives_a_crash_at_every_call_in_memory() {
 #[tokio::test]
 async fn recovery_of_a_committed_version_survives_a_crash_at_every_call() {
     let setup = || zoo::died_after_its_record(lake::memory);
-    let recover = |s: Storage| async move { lake::dataset(s).journal().recover().await.map(drop) };
-    let done = crash_at_every_call(Fault::Crash, setup, recover, check).await;
+    let recover = |s: TableStorage| async move { lake::dataset(s).journal().recover().await.map(drop) };
+    let done = crash_at_every_call(InjectedFault::Crash, setup, recover, check).await;
     assert!(done.calls > 10, "{done:?}");
     let folders: Mutex<Vec<tempfile::TempDir>> = Mutex::default();
-    crash_at_every_call(Fault::Crash, || zoo::died_after_its_record(|| zoo::disk(&folders)), recover, check).await;
+    crash_at_every_call(InjectedFault::Crash, || zoo::died_after_its_record(|| zoo::disk(&folders)), recover, check)
+        .await;
 }
 
 #[tokio::test]
 async fn a_merge_survives_a_crash_at_every_call_on_disk() {
     let folders: Mutex<Vec<tempfile::TempDir>> = Mutex::default();
     let setup = || async { populated(zoo::disk(&folders)).await };
-    for fault in [Fault::Crash, Fault::CrashAfter] {
+    for fault in [InjectedFault::Crash, InjectedFault::CrashAfter] {
         crash_at_every_call(fault, setup, recover_then_merge, check).await;
     }
 }
@@ -72,7 +73,7 @@ async fn nothing_is_deleted_before_the_commit_record() {
     assert!(calls.with("day=g").iter().all(|c| !c.starts_with("delete")), "{:?}", calls.with("day=g"));
 }
 
-async fn race(storage: Storage) {
+async fn race(storage: TableStorage) {
     let answers = join_all((0..2).map(|_| tokio::spawn(merge_second(storage.clone())))).await;
     let answers: Vec<_> = answers.into_iter().map(|a| a.expect("no panic")).collect();
     for e in answers.iter().filter_map(|a| a.as_ref().err()) {
@@ -89,7 +90,7 @@ async fn of_two_runs_at_once_exactly_one_wins() {
         race(populated(lake::memory()).await).await;
         let folder = tempfile::tempdir().expect("a folder");
         let store = LocalFileSystem::new_with_prefix(folder.path()).expect("a store");
-        race(populated(Storage::local(Arc::new(store))).await).await;
+        race(populated(TableStorage::local(Arc::new(store))).await).await;
     }
 }
 

@@ -4,9 +4,11 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use biscuit_change::{BadRows, DebeziumOptions, DebeziumReader, RowsOptions, RowsReader};
-use biscuit_dataset::{Dataset, Encryption};
-use biscuit_journal::Storage;
-use biscuit_merge::{ChangeFiles, Format, Merge, MergeSpec, Mode, adopt, discard, held_keys, quarantined, verify};
+use biscuit_dataset::{Dataset, FileEncryption};
+use biscuit_journal::TableStorage;
+use biscuit_merge::{
+    ChangeFiles, ChangeFormat, Merge, MergeSpec, RunMode, adopt, discard, held_keys, quarantined, verify,
+};
 use biscuit_schema::Contract;
 use biscuit_testkit::{MemoryKeys, assert_rows_eq, table};
 use datafusion::prelude::{SessionContext, col, lit};
@@ -29,7 +31,7 @@ fn upserts(ids: impl IntoIterator<Item = i64>, seq: i64) -> String {
     })
 }
 
-fn hidden(storage: &Storage, keys: &MemoryKeys) -> Dataset {
+fn hidden(storage: &TableStorage, keys: &MemoryKeys) -> Dataset {
     lake::dataset(storage.clone()).with_encryption(keys.encrypting(["v"]))
 }
 
@@ -55,8 +57,8 @@ async fn merges_hide_what_they_update_insert_and_move() {
     run(&upserts(0..300, 1)).await;
     check_hidden(&d).await;
     // Updates, an insert, a delete, a row that moves to another folder, and a folder that is new.
-    let moves = "{\"id\":7,\"seq\":3,\"day\":\"d2\",\"v\":\"moved\",\"op\":\"u\"}\n{\"id\":8,\"seq\":3,\"op\":\"d\"}\n{\"id\":9,\"seq\":3,\"day\":\"d9\",\"v\":\"new folder\",\"op\":\"u\"}\n";
-    let report = run(&(upserts([5, 1000], 2) + moves)).await;
+    let key_changes = "{\"id\":7,\"seq\":3,\"day\":\"d2\",\"v\":\"moved\",\"op\":\"u\"}\n{\"id\":8,\"seq\":3,\"op\":\"d\"}\n{\"id\":9,\"seq\":3,\"day\":\"d9\",\"v\":\"new folder\",\"op\":\"u\"}\n";
+    let report = run(&(upserts([5, 1000], 2) + key_changes)).await;
     assert_eq!((report.rows.inserted, report.rows.deleted, report.rows.after), (1, 1, 300));
     check_hidden(&d).await;
     assert!(verify(&d, &[]).await.expect("a look").is_sound());
@@ -69,7 +71,7 @@ async fn merges_hide_what_they_update_insert_and_move() {
         ))
     );
     // The table knows what is hidden, also for those that have the keys and nothing else, or not even these.
-    let with_keys = lake::dataset(storage.clone()).with_encryption(Encryption::new(Arc::new(keys)));
+    let with_keys = lake::dataset(storage.clone()).with_encryption(FileEncryption::new(Arc::new(keys)));
     lake::merge_with(&with_keys, &spec(), &options, &upserts([2000], 4)).await.expect("a merge");
     check_hidden(&d).await;
     let e = lake::merge_with(&lake::dataset(storage), &spec(), &options, &upserts([3000], 5)).await.unwrap_err();
@@ -95,9 +97,9 @@ async fn a_load_larger_than_memory_is_hidden_as_well() {
         parquet::arrow::ArrowWriter::try_new(std::fs::File::create(&file).unwrap(), rows.schema(), None).unwrap();
     writer.write(&rows).unwrap();
     writer.close().unwrap();
-    let files = ChangeFiles::new([file.to_string_lossy().into_owned()], Format::Rows(RowsOptions::default()));
+    let files = ChangeFiles::new([file.to_string_lossy().into_owned()], ChangeFormat::Rows(RowsOptions::default()));
     let options = serial().with_change_memory(10_000);
-    let report = Merge::new(d.clone(), spec(), options).unwrap().run_files(&files, Mode::Commit).await.unwrap();
+    let report = Merge::new(d.clone(), spec(), options).unwrap().run_files(&files, RunMode::Commit).await.unwrap();
     std::fs::remove_dir_all(&folder).unwrap();
     assert_eq!(report.rows.after, 5000);
     check_hidden(&d).await;
@@ -113,8 +115,8 @@ async fn what_is_kept_beside_the_rows_is_not_hidden_and_refused() {
         assert_eq!((e.code(), e.column()), ("EncryptedColumn", Some(column)));
     }
     let d = hidden(&lake::memory(), &MemoryKeys::new());
-    let aside = serial().with_bad_rows(BadRows::Quarantine, 50.0);
-    let e = lake::merge_with(&d, &spec(), &aside, &upserts([1], 1)).await.unwrap_err();
+    let change_of_quarantine = serial().with_bad_rows(BadRows::Quarantine, 50.0);
+    let e = lake::merge_with(&d, &spec(), &change_of_quarantine, &upserts([1], 1)).await.unwrap_err();
     assert_eq!((e.code(), e.column()), ("EncryptedColumn", None));
     let whole = lake::dataset(lake::memory()).with_encryption(MemoryKeys::new().encrypting([""; 0]).with_everything());
     let e = lake::merge_with(&whole, &spec(), &serial(), &upserts([1], 1)).await.unwrap_err();
@@ -122,7 +124,7 @@ async fn what_is_kept_beside_the_rows_is_not_hidden_and_refused() {
     let misspelt = lake::dataset(lake::memory()).with_encryption(MemoryKeys::new().encrypting(["vv"]));
     let e = lake::merge_with(&misspelt, &spec(), &serial(), &upserts([1], 1)).await.unwrap_err();
     assert_eq!((e.code(), e.column()), ("MissingColumn", Some("vv")));
-    let mut sealed = aside;
+    let mut sealed = change_of_quarantine;
     sealed.sealed = true;
     lake::merge_with(&d, &spec(), &sealed, &upserts([1], 1)).await.expect("who hands them over has sealed them");
 }
@@ -138,10 +140,10 @@ async fn a_table_that_is_adopted_keeps_what_it_hides() {
     let bytes = storage.store.get(&file.object).await.unwrap().bytes().await.unwrap();
     let other = lake::memory();
     other.store.put(&"lake/t/part-0.parquet".into(), bytes.into()).await.unwrap();
-    adopt(&lake::dataset(other.clone()), Mode::Commit).await.expect("its footer is in the clear");
+    adopt(&lake::dataset(other.clone()), RunMode::Commit).await.expect("its footer is in the clear");
     let e = lake::merge_with(&lake::dataset(other.clone()), &spec(), &serial(), &upserts([99], 2)).await.unwrap_err();
     assert_eq!(e.code(), "NoFileKeys");
-    let with_keys = lake::dataset(other).with_encryption(Encryption::new(Arc::new(keys)));
+    let with_keys = lake::dataset(other).with_encryption(FileEncryption::new(Arc::new(keys)));
     let report = lake::merge_with(&with_keys, &spec(), &serial(), &upserts([99], 2)).await.expect("a merge");
     assert_eq!(report.rows.after, 11);
     check_hidden(&with_keys).await;
@@ -152,19 +154,19 @@ async fn a_table_that_is_adopted_keeps_what_it_hides() {
 async fn what_other_writers_hide_is_known_behind_a_commit_without_rows() {
     let (storage, other, keys) = (lake::memory(), lake::memory(), MemoryKeys::new());
     let d = lake::dataset(storage.clone());
-    let aside = serial().with_bad_rows(BadRows::Quarantine, 60.0);
+    let change_of_quarantine = serial().with_bad_rows(BadRows::Quarantine, 60.0);
     let bad = "{\"id\":null,\"seq\":1,\"op\":\"u\"}\n";
     let mut reader = RowsReader::new(RowsOptions::default().with_op("op").with_bad_rows(BadRows::Quarantine));
     reader.read("changes.jsonl", (upserts([1], 1) + bad).into_bytes().into()).unwrap();
     let changes = reader.finish().unwrap();
-    Merge::new(d.clone(), spec(), aside).unwrap().run(changes, Mode::Commit).await.expect("a merge");
+    Merge::new(d.clone(), spec(), change_of_quarantine).unwrap().run(changes, RunMode::Commit).await.expect("a merge");
     lake::merge_with(&hidden(&other, &keys), &spec(), &serial(), &upserts([2], 1)).await.expect("a merge");
     let file = hidden(&other, &keys).view().await.unwrap().files()[0].clone();
     let bytes = other.store.get(&file.object).await.unwrap().bytes().await.unwrap();
     storage.store.put(&"lake/t/part-9.parquet".into(), bytes.into()).await.unwrap();
     let refused: Vec<_> = quarantined(&d).await.unwrap().into_iter().map(|q| q.refused).collect();
     discard(&d, &refused).await.unwrap();
-    assert!(d.view().await.unwrap().observed.foreign.is_empty());
+    assert!(d.view().await.unwrap().observed.external.is_empty());
     let e = d.observe().await.unwrap().encryption().unwrap_err();
     assert_eq!((e.code(), e.column()), ("NoFileKeys", Some("v")));
 }
@@ -187,7 +189,7 @@ async fn what_is_kept_by_key_is_hidden() {
         reader.read("events.jsonl", &line.into_bytes().into()).expect("events");
         let changes = reader.finish().expect("records");
         let spec = MergeSpec::new(["id"], changes.order.clone()).expect("a spec");
-        Merge::new(d.clone(), spec, serial())?.run(changes, Mode::Commit).await
+        Merge::new(d.clone(), spec, serial())?.run(changes, RunMode::Commit).await
     };
     // What was kept before anything was hidden is written anew.
     let clear = lake::dataset(storage.clone());

@@ -1,9 +1,9 @@
 //! Logs of several MySQL servers: positions in them cannot be compared, and are not.
 
-use biscuit_change::{Changes, DebeziumOptions, DebeziumReader};
+use biscuit_change::{ChangeRecords, DebeziumOptions, DebeziumReader};
 use biscuit_core::Result;
 use biscuit_dataset::Dataset;
-use biscuit_merge::{Merge, MergeOptions, MergeReport, MergeSpec, Mode, NewServer};
+use biscuit_merge::{Merge, MergeOptions, MergeReport, MergeSpec, NewServerPolicy, RunMode};
 use biscuit_schema::Contract;
 use biscuit_testkit::{assert_rows_eq, table};
 
@@ -20,7 +20,7 @@ fn record(op: &str, v: &str, server: &str, gtid: &str, (file, pos): (&str, u32),
     )
 }
 
-fn changes(lines: &[String]) -> Result<Changes> {
+fn changes(lines: &[String]) -> Result<ChangeRecords> {
     let contract =
         "key = ['id']\n[[columns]]\nname = 'id'\ntype = 'bigint'\n[[columns]]\nname = 'v'\ntype = 'string'\n";
     let contract = Contract::from_toml(contract).expect("a contract");
@@ -29,11 +29,11 @@ fn changes(lines: &[String]) -> Result<Changes> {
     reader.finish()
 }
 
-async fn merge(dataset: &Dataset, new: NewServer, lines: &[String]) -> Result<MergeReport> {
+async fn merge(dataset: &Dataset, new: NewServerPolicy, lines: &[String]) -> Result<MergeReport> {
     let changes = changes(lines)?;
     let spec = MergeSpec::new(changes.key.clone(), changes.order.clone())?;
     let options = MergeOptions::default().with_parallelism(1).with_new_server(new);
-    Merge::new(dataset.clone(), spec, options)?.run(changes, Mode::Commit).await
+    Merge::new(dataset.clone(), spec, options)?.run(changes, RunMode::Commit).await
 }
 
 async fn value(dataset: &Dataset) -> String {
@@ -48,26 +48,29 @@ const NEW: &str = "\"bbbb:1\"";
 #[tokio::test]
 async fn after_a_failover_the_run_stops_and_goes_on_in_a_new_epoch() {
     let dataset = lake::dataset(lake::memory());
-    merge(&dataset, NewServer::Fail, &[update("old", "1", OLD, "bin.000120", 4000)]).await.expect("the first server");
+    merge(&dataset, NewServerPolicy::Fail, &[update("old", "1", OLD, "bin.000120", 4000)])
+        .await
+        .expect("the first server");
     let failed_over = [update("new", "2", NEW, "bin.000003", 700)];
-    let e = merge(&dataset, NewServer::Fail, &failed_over).await.unwrap_err();
+    let e = merge(&dataset, NewServerPolicy::Fail, &failed_over).await.unwrap_err();
     assert_eq!((e.code(), e.file(), e.row()), ("NewServer", Some("a.jsonl"), Some(1)));
     assert!(e.message().contains("server_id 2") && e.message().contains("--new-server newer"), "{e}");
     // Of a server that was never met, nothing says how much older it would be.
-    let e = merge(&dataset, NewServer::Older, &failed_over).await.unwrap_err();
+    let e = merge(&dataset, NewServerPolicy::Older, &failed_over).await.unwrap_err();
     assert!(e.code() == "NewServer" && e.message().contains("no record was merged"), "{e}");
     assert_eq!(value(&dataset).await, "old");
-    merge(&dataset, NewServer::Newer, &failed_over).await.expect("a new epoch");
+    merge(&dataset, NewServerPolicy::Newer, &failed_over).await.expect("a new epoch");
     assert_eq!(value(&dataset).await, "new");
     // It is known from now on, and what the old one wrote is late.
-    let report = merge(&dataset, NewServer::Fail, &[update("late", "1", OLD, "bin.000119", 1)]).await.expect("known");
+    let report =
+        merge(&dataset, NewServerPolicy::Fail, &[update("late", "1", OLD, "bin.000119", 1)]).await.expect("known");
     assert_eq!((value(&dataset).await.as_str(), report.verdicts.late), ("new", 1));
-    merge(&dataset, NewServer::Fail, &[update("newer", "2", NEW, "bin.000003", 800)]).await.expect("known");
+    merge(&dataset, NewServerPolicy::Fail, &[update("newer", "2", NEW, "bin.000003", 800)]).await.expect("known");
     assert_eq!(value(&dataset).await, "newer");
     // A row of a snapshot does not say whose log its place is in: an old file that is read again must not win.
     let read = [record("r", "read", "0", "null", ("bin.000004", 1), "true")];
-    assert_eq!(merge(&dataset, NewServer::Fail, &read).await.unwrap_err().code(), "NewServer");
-    merge(&dataset, NewServer::Same, &read).await.expect("a row of a snapshot of the newest server");
+    assert_eq!(merge(&dataset, NewServerPolicy::Fail, &read).await.unwrap_err().code(), "NewServer");
+    merge(&dataset, NewServerPolicy::Same, &read).await.expect("a row of a snapshot of the newest server");
     assert_eq!(value(&dataset).await, "read");
     let order =
         table("id:bigint | v:string | __file:bigint | __pos:bigint | __row:bigint\n1 | read | 1000000000004 | 1 | 0");
@@ -79,48 +82,56 @@ async fn a_failover_right_behind_the_snapshot_is_noticed() {
     let read = [record("r", "read", "0", "null", ("bin.000120", 4000), "true")];
     let failed_over = [update("new", "2", NEW, "bin.000003", 700)];
     let dataset = lake::dataset(lake::memory());
-    merge(&dataset, NewServer::Fail, &read).await.expect("a snapshot");
-    let e = merge(&dataset, NewServer::Fail, &failed_over).await.unwrap_err();
+    merge(&dataset, NewServerPolicy::Fail, &read).await.expect("a snapshot");
+    let e = merge(&dataset, NewServerPolicy::Fail, &failed_over).await.unwrap_err();
     assert!(e.code() == "NewServer" && e.message().contains("before the place"), "{e}");
-    merge(&dataset, NewServer::Newer, &failed_over).await.expect("a new epoch");
+    merge(&dataset, NewServerPolicy::Newer, &failed_over).await.expect("a new epoch");
     assert_eq!(value(&dataset).await, "new");
     // A snapshot of the new server, in the run that names it.
     let dataset = lake::dataset(lake::memory());
     let old = [read[0].clone(), update("old", "1", OLD, "bin.000120", 5000)];
-    merge(&dataset, NewServer::Fail, &old).await.expect("a snapshot and a change");
+    merge(&dataset, NewServerPolicy::Fail, &old).await.expect("a snapshot and a change");
     let new = [record("r", "again", "0", "null", ("bin.000003", 500), "true")];
-    let e = merge(&dataset, NewServer::Newer, &new).await.unwrap_err();
+    let e = merge(&dataset, NewServerPolicy::Newer, &new).await.unwrap_err();
     assert!(e.code() == "NewServer" && e.message().contains("no change of a new server"), "{e}");
     let both = [new[0].clone(), update("new", "2", NEW, "bin.000003", 700)];
     for _ in 0..2 {
         // Again, it is the server that is known by now.
-        merge(&dataset, NewServer::Newer, &both).await.expect("the snapshot and a change");
+        merge(&dataset, NewServerPolicy::Newer, &both).await.expect("the snapshot and a change");
         assert_eq!(value(&dataset).await, "new");
     }
-    merge(&dataset, NewServer::Newer, &new).await.expect("the snapshot again");
-    merge(&dataset, NewServer::Fail, &[update("next", "2", NEW, "bin.000003", 900)]).await.expect("its log goes on");
+    merge(&dataset, NewServerPolicy::Newer, &new).await.expect("the snapshot again");
+    merge(&dataset, NewServerPolicy::Fail, &[update("next", "2", NEW, "bin.000003", 900)])
+        .await
+        .expect("its log goes on");
     assert_eq!(value(&dataset).await, "next");
-    merge(&dataset, NewServer::Fail, &old).await.expect("old files again");
+    merge(&dataset, NewServerPolicy::Fail, &old).await.expect("old files again");
     assert_eq!(value(&dataset).await, "next");
     // The log that the snapshot was read from goes on behind it.
     let dataset = lake::dataset(lake::memory());
-    merge(&dataset, NewServer::Fail, &read).await.expect("a snapshot");
-    merge(&dataset, NewServer::Fail, &[update("next", "1", OLD, "bin.000120", 4000)]).await.expect("the same log");
+    merge(&dataset, NewServerPolicy::Fail, &read).await.expect("a snapshot");
+    merge(&dataset, NewServerPolicy::Fail, &[update("next", "1", OLD, "bin.000120", 4000)])
+        .await
+        .expect("the same log");
     assert_eq!(value(&dataset).await, "next");
 }
 
 #[tokio::test]
 async fn a_server_that_has_other_gtids_is_another_one() {
     let dataset = lake::dataset(lake::memory());
-    merge(&dataset, NewServer::Fail, &[update("old", "1", "null", "bin.000120", 4000)]).await.expect("without GTIDs");
-    merge(&dataset, NewServer::Fail, &[update("gtid", "1", OLD, "bin.000120", 5000)])
+    merge(&dataset, NewServerPolicy::Fail, &[update("old", "1", "null", "bin.000120", 4000)])
+        .await
+        .expect("without GTIDs");
+    merge(&dataset, NewServerPolicy::Fail, &[update("gtid", "1", OLD, "bin.000120", 5000)])
         .await
         .expect("they are switched on");
-    let e = merge(&dataset, NewServer::Fail, &[update("restored", "1", NEW, "bin.000001", 4)]).await.unwrap_err();
+    let e = merge(&dataset, NewServerPolicy::Fail, &[update("restored", "1", NEW, "bin.000001", 4)]).await.unwrap_err();
     assert_eq!(e.code(), "NewServer");
-    merge(&dataset, NewServer::Newer, &[update("restored", "1", NEW, "bin.000001", 4)]).await.expect("a new epoch");
+    merge(&dataset, NewServerPolicy::Newer, &[update("restored", "1", NEW, "bin.000001", 4)])
+        .await
+        .expect("a new epoch");
     assert_eq!(value(&dataset).await, "restored");
-    merge(&dataset, NewServer::Fail, &[update("late", "1", OLD, "bin.000120", 4500)]).await.expect("known");
+    merge(&dataset, NewServerPolicy::Fail, &[update("late", "1", OLD, "bin.000120", 4500)]).await.expect("known");
     assert_eq!(value(&dataset).await, "restored");
 }
 
@@ -128,29 +139,31 @@ async fn a_server_that_has_other_gtids_is_another_one() {
 async fn servers_that_write_into_one_log_are_in_one_order() {
     let dataset = lake::dataset(lake::memory());
     let both = [update("a", "1", OLD, "bin.000120", 1), update("b", "2", NEW, "bin.000120", 2)];
-    assert_eq!(merge(&dataset, NewServer::Fail, &both).await.unwrap_err().code(), "NewServer");
-    merge(&dataset, NewServer::Same, &both).await.expect("one log");
+    assert_eq!(merge(&dataset, NewServerPolicy::Fail, &both).await.unwrap_err().code(), "NewServer");
+    merge(&dataset, NewServerPolicy::Same, &both).await.expect("one log");
     assert_eq!(value(&dataset).await, "b");
-    merge(&dataset, NewServer::Fail, &[update("c", "1", OLD, "bin.000120", 3)]).await.expect("known");
+    merge(&dataset, NewServerPolicy::Fail, &[update("c", "1", OLD, "bin.000120", 3)]).await.expect("known");
     assert_eq!(value(&dataset).await, "c");
 }
 
 #[tokio::test]
 async fn a_server_that_comes_back_is_noticed_by_the_end_of_its_log() {
     let dataset = lake::dataset(lake::memory());
-    merge(&dataset, NewServer::Fail, &[update("a", "1", OLD, "bin.000120", 4000)]).await.expect("the first server");
-    merge(&dataset, NewServer::Newer, &[update("b", "2", NEW, "bin.000003", 700)]).await.expect("a failover");
+    merge(&dataset, NewServerPolicy::Fail, &[update("a", "1", OLD, "bin.000120", 4000)])
+        .await
+        .expect("the first server");
+    merge(&dataset, NewServerPolicy::Newer, &[update("b", "2", NEW, "bin.000003", 700)]).await.expect("a failover");
     let back = [update("c", "1", OLD, "bin.000121", 5)];
-    let e = merge(&dataset, NewServer::Fail, &back).await.unwrap_err();
+    let e = merge(&dataset, NewServerPolicy::Fail, &back).await.unwrap_err();
     assert!(e.code() == "NewServer" && e.message().contains("taken over from"), "{e}");
     // What was left of its log comes before.
     let report =
-        merge(&dataset, NewServer::Older, &[update("left", "1", OLD, "bin.000120", 4100)]).await.expect("a rest");
+        merge(&dataset, NewServerPolicy::Older, &[update("left", "1", OLD, "bin.000120", 4100)]).await.expect("a rest");
     assert_eq!((value(&dataset).await.as_str(), report.verdicts.late), ("b", 1));
-    merge(&dataset, NewServer::Newer, &back).await.expect("it has taken over again");
+    merge(&dataset, NewServerPolicy::Newer, &back).await.expect("it has taken over again");
     assert_eq!(value(&dataset).await, "c");
     // What it wrote before it was replaced is in the epoch of then.
-    merge(&dataset, NewServer::Fail, &[update("a", "1", OLD, "bin.000120", 4000)]).await.expect("known");
-    merge(&dataset, NewServer::Fail, &[update("d", "1", OLD, "bin.000121", 6)]).await.expect("known");
+    merge(&dataset, NewServerPolicy::Fail, &[update("a", "1", OLD, "bin.000120", 4000)]).await.expect("known");
+    merge(&dataset, NewServerPolicy::Fail, &[update("d", "1", OLD, "bin.000121", 6)]).await.expect("known");
     assert_eq!(value(&dataset).await, "d");
 }

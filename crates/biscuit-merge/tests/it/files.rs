@@ -2,7 +2,7 @@
 
 use biscuit_change::{BadRows, RowsOptions};
 use biscuit_dataset::{Dataset, ParquetOptions};
-use biscuit_merge::{ChangeFiles, Format, Merge, MergeOptions, MergeReport, MergeSpec, Mode, verify};
+use biscuit_merge::{ChangeFiles, ChangeFormat, Merge, MergeOptions, MergeReport, MergeSpec, RunMode, verify};
 use biscuit_testkit::RecordingStore;
 use datafusion::arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::Int64Type;
@@ -49,7 +49,7 @@ async fn only_row_groups_that_may_hold_a_key_are_read_and_only_those_that_do_are
         let recorded = lake::dataset(storage);
         let records = lake::changes(&dataset, &upserts([id], 2)).await.expect("records");
         let merge = Merge::new(recorded, spec(), serial()).expect("a merge");
-        merge.run(records, Mode::DryRun).await.expect("a plan");
+        merge.run(records, RunMode::DryRun).await.expect("a plan");
         recorder.calls().with(".parquet").iter().filter(|c| c.starts_with("get")).count()
     };
     // Behind all keys; between two keys of a row group; a key.
@@ -143,12 +143,12 @@ fn large_file(folder: &std::path::Path, null_at: Option<usize>) -> String {
 #[tokio::test]
 async fn a_large_file_is_read_piece_by_piece_and_merged_range_by_range() {
     let folder = tempfile::tempdir().expect("a folder");
-    let files = ChangeFiles::new([large_file(folder.path(), None)], Format::Rows(RowsOptions::default()));
+    let files = ChangeFiles::new([large_file(folder.path(), None)], ChangeFormat::Rows(RowsOptions::default()));
     let parquet = ParquetOptions::default().with_row_group_rows(10_000);
     let options = MergeOptions::default().with_change_memory(2 << 20).with_parquet(parquet);
     let dataset = lake::dataset(lake::memory());
     let merge = Merge::new(dataset.clone(), spec(), options).expect("a merge");
-    let report = merge.run_files(&files, Mode::Commit).await.expect("a first load");
+    let report = merge.run_files(&files, RunMode::Commit).await.expect("a first load");
     assert_eq!((report.records, report.verdicts.inserted, report.verdicts.superseded), (80_000, 40_000, 40_000));
     let rows = lake::rows(&dataset).await;
     let column = |name: &str| -> Vec<i64> {
@@ -160,7 +160,7 @@ async fn a_large_file_is_read_piece_by_piece_and_merged_range_by_range() {
     assert_eq!(written.iter().map(|f| f.group_starts()).collect::<Vec<_>>(), [[0, 10_000, 20_000, 30_000, 40_000]]);
     assert_eq!(column("id"), (0..40_000).collect::<Vec<_>>());
     assert!(column("seq").iter().all(|s| *s == 1), "the newest record stands");
-    let again = merge.run_files(&files, Mode::Commit).await.expect("the same again");
+    let again = merge.run_files(&files, RunMode::Commit).await.expect("the same again");
     assert_eq!((again.outcome, again.verdicts.unchanged, again.verdicts.late), ("unchanged", 40_000, 40_000));
 }
 
@@ -169,12 +169,12 @@ async fn a_large_file_is_read_piece_by_piece_and_merged_range_by_range() {
 async fn a_large_run_beyond_a_guard_leaves_nothing_behind() {
     let folder = tempfile::tempdir().expect("a folder");
     let rows = RowsOptions::default().with_bad_rows(BadRows::Quarantine);
-    let files = ChangeFiles::new([large_file(folder.path(), Some(79_999))], Format::Rows(rows));
+    let files = ChangeFiles::new([large_file(folder.path(), Some(79_999))], ChangeFormat::Rows(rows));
     for (allowed, outcome) in [(0.0, Err("TooManyQuarantined")), (1.0, Ok((40_000, 1)))] {
         let storage = lake::memory();
         let options = MergeOptions::default().with_change_memory(2 << 20).with_bad_rows(BadRows::Quarantine, allowed);
         let merge = Merge::new(lake::dataset(storage.clone()), spec(), options).expect("a merge");
-        let ran = merge.run_files(&files, Mode::Commit).await;
+        let ran = merge.run_files(&files, RunMode::Commit).await;
         let counts = ran.map(|report| (report.verdicts.inserted, report.verdicts.quarantined));
         assert_eq!(counts.as_ref().map_err(|e| e.code()).copied(), outcome);
         assert_eq!(lake::objects(&storage.store).await.is_empty(), outcome.is_err());
@@ -186,10 +186,10 @@ async fn a_bad_record_of_a_large_file_is_named_by_its_row() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = large_file(folder.path(), Some(65_540));
     for memory in [2 << 20, usize::MAX] {
-        let files = ChangeFiles::new([path.as_str()], Format::Rows(RowsOptions::default()));
+        let files = ChangeFiles::new([path.as_str()], ChangeFormat::Rows(RowsOptions::default()));
         let options = MergeOptions::default().with_change_memory(memory);
         let merge = Merge::new(lake::dataset(lake::memory()), spec(), options).expect("a merge");
-        let e = merge.run_files(&files, Mode::Commit).await.expect_err("a key is null");
+        let e = merge.run_files(&files, RunMode::Commit).await.expect_err("a key is null");
         assert_eq!((e.code(), e.row(), e.file()), ("NullKey", Some(65_541), Some(path.as_str())));
     }
 }

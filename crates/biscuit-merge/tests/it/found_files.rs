@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use biscuit_change::RowsOptions;
 use biscuit_core::ErrorKind;
-use biscuit_merge::{ChangeFiles, Format, FoundFile};
+use biscuit_merge::{ChangeFiles, ChangeFormat, FoundFile};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -17,9 +17,12 @@ async fn files_are_read_as_they_were_found_or_not_at_all() {
     let meta = store.head(&path).await.unwrap();
     let found =
         FoundFile { name: "mem://raw/a.jsonl".into(), store: store.clone(), path, size: meta.size, etag: meta.e_tag };
-    let files = || ChangeFiles::found(vec![found.clone()], Format::Rows(RowsOptions::default().with_op("op")));
+    let files = || ChangeFiles::found(vec![found.clone()], ChangeFormat::Rows(RowsOptions::default().with_op("op")));
     assert_eq!(files().changes().await.unwrap().len(), 1);
-    assert_eq!(ChangeFiles::found(vec![], Format::Rows(RowsOptions::default())).changes().await.unwrap().len(), 0);
+    assert_eq!(
+        ChangeFiles::found(vec![], ChangeFormat::Rows(RowsOptions::default())).changes().await.unwrap().len(),
+        0
+    );
 
     store.put(&found.path, "{\"id\":2,\"op\":\"c\"}\n".into()).await.unwrap();
     let e = files().changes().await.unwrap_err();

@@ -1,8 +1,8 @@
 //! Key updates: both halves, in any order, and values that were not sent.
 
-use biscuit_change::{Changes, DebeziumOptions, DebeziumReader};
+use biscuit_change::{ChangeRecords, DebeziumOptions, DebeziumReader};
 use biscuit_dataset::Dataset;
-use biscuit_merge::{Merge, MergeOptions, MergeSpec, Mode};
+use biscuit_merge::{Merge, MergeOptions, MergeSpec, RunMode};
 use biscuit_schema::Contract;
 use biscuit_testkit::{assert_rows_eq, table};
 
@@ -32,7 +32,7 @@ fn read_contract() -> Contract {
     contract.expect("a contract")
 }
 
-fn read(lines: &[String]) -> Changes {
+fn read(lines: &[String]) -> ChangeRecords {
     let mut reader = DebeziumReader::new(DebeziumOptions::default().with_contract(read_contract()));
     reader.read("events.jsonl", &lines.join("\n").into_bytes().into()).expect("events");
     reader.finish().expect("records")
@@ -45,7 +45,7 @@ async fn merge(dataset: &Dataset, lines: &[String]) -> biscuit_core::Result<()> 
 async fn merge_with(dataset: &Dataset, lines: &[String], options: MergeOptions) -> biscuit_core::Result<()> {
     let changes = read(lines);
     let spec = MergeSpec::new(["id"], changes.order.clone()).expect("a spec");
-    Merge::new(dataset.clone(), spec, options)?.run(changes, Mode::Commit).await.map(drop)
+    Merge::new(dataset.clone(), spec, options)?.run(changes, RunMode::Commit).await.map(drop)
 }
 
 /// With every key on the disk, apart from the others.
@@ -137,15 +137,15 @@ async fn every_order_of_delivery_ends_in_the_same_row() {
                 order.reverse();
             }
             let dataset = lake::dataset(lake::memory());
-            let mut waiting: Vec<String> = vec![];
+            let mut pending: Vec<String> = vec![];
             for line in order {
-                waiting.push(line);
-                match merge_with(&dataset, &waiting, options.clone()).await {
-                    Ok(()) => waiting.clear(),
+                pending.push(line);
+                match merge_with(&dataset, &pending, options.clone()).await {
+                    Ok(()) => pending.clear(),
                     Err(e) => assert_eq!(e.code(), "UnavailableWithoutPrior", "{e}"),
                 }
             }
-            assert!(waiting.is_empty(), "{turn} {backwards}: refused at the end");
+            assert!(pending.is_empty(), "{turn} {backwards}: refused at the end");
             check(&dataset).await;
         }
     }
@@ -162,5 +162,5 @@ async fn a_create_without_headers_cannot_hold_the_placeholder() {
     let e = reader.read("x.jsonl", &wrapped.into_bytes().into()).unwrap_err();
     assert_eq!(e.code(), "AmbiguousPlaceholder", "a key alone says nothing of headers");
     let with = event("c", 1, 1, "n", UNAVAILABLE, "");
-    assert_eq!(read(&[with]).batches[0].given[2], None, "with headers it is an ordinary value");
+    assert_eq!(read(&[with]).batches[0].present[2], None, "with headers it is an ordinary value");
 }

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use biscuit_change::{Changes, RowsOptions, RowsReader};
+use biscuit_change::{ChangeRecords, RowsOptions, RowsReader};
 use biscuit_core::Result;
 use biscuit_dataset::{Dataset, Location};
-use biscuit_journal::{JournalOptions, Storage};
-use biscuit_merge::{Merge, MergeOptions, MergeReport, MergeSpec, Mode};
+use biscuit_journal::{JournalOptions, TableStorage};
+use biscuit_merge::{Merge, MergeOptions, MergeReport, MergeSpec, RunMode};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::execution::context::SessionContext;
 use object_store::memory::InMemory;
@@ -15,7 +15,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::ArrowWriter;
 
 /// A table in this storage.
-pub(crate) fn dataset(storage: Storage) -> Dataset {
+pub(crate) fn dataset(storage: TableStorage) -> Dataset {
     let location = Location::new(storage, "lake/t", "lake/t").expect("it is below the root");
     Dataset::new(location, JournalOptions::default())
 }
@@ -30,12 +30,12 @@ pub(crate) fn serial() -> MergeOptions {
     MergeOptions::default().with_parallelism(1)
 }
 
-pub(crate) fn memory() -> Storage {
-    Storage::durable(Arc::new(InMemory::new()))
+pub(crate) fn memory() -> TableStorage {
+    TableStorage::durable(Arc::new(InMemory::new()))
 }
 
 /// Puts a Parquet file there as another tool would.
-pub(crate) async fn put_foreign(storage: &Storage, path: &str, rows: &RecordBatch) {
+pub(crate) async fn put_external(storage: &TableStorage, path: &str, rows: &RecordBatch) {
     let mut bytes = Vec::new();
     let mut writer = ArrowWriter::try_new(&mut bytes, rows.schema(), None).expect("a writer");
     writer.write(rows).expect("rows");
@@ -44,7 +44,7 @@ pub(crate) async fn put_foreign(storage: &Storage, path: &str, rows: &RecordBatc
 }
 
 /// Change records from JSON lines with the column `op`, in the types of the target.
-pub(crate) async fn changes(dataset: &Dataset, lines: &str) -> Result<Changes> {
+pub(crate) async fn changes(dataset: &Dataset, lines: &str) -> Result<ChangeRecords> {
     let snapshot = dataset.view().await?;
     let schema = snapshot.schema(&snapshot.open_files().await?)?;
     let mut reader = RowsReader::new(RowsOptions::default().with_op("op").with_expected(schema));
@@ -66,7 +66,7 @@ pub(crate) async fn merge_with(
     lines: &str,
 ) -> Result<MergeReport> {
     let records = changes(dataset, lines).await?;
-    let report = Merge::new(dataset.clone(), spec.clone(), options.clone())?.run(records, Mode::Commit).await?;
+    let report = Merge::new(dataset.clone(), spec.clone(), options.clone())?.run(records, RunMode::Commit).await?;
     assert_eq!(report.verdicts.total(), report.records, "the verdicts do not add up: {:?}", report.verdicts);
     Ok(report)
 }

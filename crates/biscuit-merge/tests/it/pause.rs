@@ -3,9 +3,9 @@
 use std::sync::Mutex;
 
 use biscuit_dataset::Dataset;
-use biscuit_journal::{JournalOptions, Storage};
-use biscuit_merge::{Merge, MergeOptions, Mode};
-use biscuit_testkit::{Fault, assert_rows_eq, pause_at_every_call, table};
+use biscuit_journal::{JournalOptions, TableStorage};
+use biscuit_merge::{Merge, MergeOptions, RunMode};
+use biscuit_testkit::{InjectedFault, assert_rows_eq, pause_at_every_call, table};
 
 use crate::lake;
 use crate::zoo::{self, SECOND, populated, spec};
@@ -24,7 +24,7 @@ const MEANWHILE: [&str; 2] = [
 ];
 
 /// A checkpoint after every version and no history below it: records of sleepers are put where others were dropped.
-fn forgetful(storage: Storage) -> Dataset {
+fn forgetful(storage: TableStorage) -> Dataset {
     let mut options = JournalOptions::default().with_checkpoint_every(1);
     options.keep_history = 0;
     let dataset = lake::dataset(storage);
@@ -36,10 +36,10 @@ fn forgetful(storage: Storage) -> Dataset {
 async fn merge(dataset: Dataset, lines: &str) -> biscuit_core::Result<()> {
     let records = lake::changes(&dataset, lines).await?;
     let options = MergeOptions::default().with_parallelism(1);
-    Merge::new(dataset, spec(), options)?.run(records, Mode::Commit).await.map(drop)
+    Merge::new(dataset, spec(), options)?.run(records, RunMode::Commit).await.map(drop)
 }
 
-async fn check(storage: Storage, at: u64) {
+async fn check(storage: TableStorage, at: u64) {
     let dataset = lake::dataset(storage.clone());
     // Whatever the sleeper left behind goes with the next run.
     dataset.journal().recover_with_fence().await.expect("a recovery");
@@ -56,13 +56,13 @@ async fn check(storage: Storage, at: u64) {
     zoo::nothing_is_left_over(&storage, at).await;
 }
 
-async fn others(storage: Storage, n: u32) -> biscuit_core::Result<()> {
+async fn others(storage: TableStorage, n: u32) -> biscuit_core::Result<()> {
     merge(lake::dataset(storage), MEANWHILE[n as usize - 1]).await
 }
 
 #[tokio::test]
 async fn a_merge_may_sleep_at_every_call_in_memory() {
-    for pause in [Fault::Pause, Fault::PauseAfter] {
+    for pause in [InjectedFault::Pause, InjectedFault::PauseAfter] {
         let job = |s| merge(lake::dataset(s), SECOND);
         let done = pause_at_every_call(pause, || populated(lake::memory()), job, others, check).await;
         assert!(done.slept > 50 && done.conflicts > 20 && done.conflicts < done.calls, "{done:?}");
@@ -71,7 +71,7 @@ async fn a_merge_may_sleep_at_every_call_in_memory() {
 
 #[tokio::test]
 async fn a_merge_may_sleep_at_every_call_where_records_are_dropped() {
-    for pause in [Fault::Pause, Fault::PauseAfter] {
+    for pause in [InjectedFault::Pause, InjectedFault::PauseAfter] {
         let job = |s| merge(forgetful(s), SECOND);
         let others = |s, n: u32| merge(forgetful(s), MEANWHILE[n as usize - 1]);
         pause_at_every_call(pause, || populated(lake::memory()), job, others, check).await;
@@ -83,17 +83,17 @@ async fn a_merge_may_sleep_at_every_call_on_disk() {
     let folders: Mutex<Vec<tempfile::TempDir>> = Mutex::default();
     let setup = || async { populated(zoo::disk(&folders)).await };
     let job = |s| merge(lake::dataset(s), SECOND);
-    pause_at_every_call(Fault::Pause, setup, job, others, check).await;
+    pause_at_every_call(InjectedFault::Pause, setup, job, others, check).await;
 }
 
 /// A table whose version 2 is committed and not finished.
-async fn unfinished() -> Storage {
+async fn unfinished() -> TableStorage {
     zoo::died_after_its_record(lake::memory).await
 }
 
 #[tokio::test]
 async fn a_recovery_may_sleep_at_every_call() {
-    for pause in [Fault::Pause, Fault::PauseAfter] {
+    for pause in [InjectedFault::Pause, InjectedFault::PauseAfter] {
         let recover = |s| async move { lake::dataset(s).journal().recover().await.map(drop) };
         let done = pause_at_every_call(pause, unfinished, recover, others, check).await;
         assert!(done.slept > 10, "{done:?}");
@@ -101,13 +101,13 @@ async fn a_recovery_may_sleep_at_every_call() {
     let folders: Mutex<Vec<tempfile::TempDir>> = Mutex::default();
     let recover = |s| async move { lake::dataset(s).journal().recover().await.map(drop) };
     let on_disk = || zoo::died_after_its_record(|| zoo::disk(&folders));
-    pause_at_every_call(Fault::Pause, on_disk, recover, others, check).await;
+    pause_at_every_call(InjectedFault::Pause, on_disk, recover, others, check).await;
 }
 
 #[tokio::test]
 async fn a_recovery_with_a_fence_may_sleep_at_every_call() {
     let recover = |s| async move { lake::dataset(s).journal().recover_with_fence().await.map(drop) };
-    let done = pause_at_every_call(Fault::Pause, unfinished, recover, others, check).await;
+    let done = pause_at_every_call(InjectedFault::Pause, unfinished, recover, others, check).await;
     assert!(done.slept > 20, "{done:?}");
 }
 
@@ -115,7 +115,7 @@ async fn a_recovery_with_a_fence_may_sleep_at_every_call() {
 #[tokio::test]
 async fn a_reader_may_sleep_at_every_call() {
     let count = std::sync::Arc::new(Mutex::new(Vec::new()));
-    let read = |s: Storage| {
+    let read = |s: TableStorage| {
         let count = count.clone();
         async move {
             let frame = lake::dataset(s).load(&datafusion::prelude::SessionContext::new()).await?;
@@ -132,7 +132,7 @@ async fn a_reader_may_sleep_at_every_call() {
         merge(lake::dataset(storage.clone()), SECOND).await.expect("a merge");
         storage
     };
-    pause_at_every_call(Fault::Pause, setup, read, others, check).await;
+    pause_at_every_call(InjectedFault::Pause, setup, read, others, check).await;
     let counts = count.lock().expect("no panic").clone();
     assert!(counts.iter().all(|n| *n == 6), "6 rows before, 7 between, 6 after: {counts:?}");
 }

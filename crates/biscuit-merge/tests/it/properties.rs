@@ -2,8 +2,10 @@
 
 use biscuit_change::{BadRows, RowsOptions, RowsReader};
 use biscuit_dataset::{Dataset, ParquetOptions};
-use biscuit_merge::{Format, IgnoreNull, Merge, MergeOptions, MergeSpec, Mode, quarantined};
-use biscuit_testkit::{Fault, FaultStore, History, HistoryOptions, RecordKind, TrueRecord, histories, true_state};
+use biscuit_merge::{ChangeFormat, IgnoreNull, Merge, MergeOptions, MergeSpec, RunMode, quarantined};
+use biscuit_testkit::{
+    FaultStore, History, HistoryOptions, InjectedFault, RecordKind, TrueRecord, histories, true_state,
+};
 use datafusion::arrow::array::{Array, AsArray};
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use proptest::prelude::*;
@@ -30,15 +32,15 @@ type Rows = BTreeMap<i64, [Option<i64>; 3]>;
 
 async fn deliver(history: &History, spec: &MergeSpec, options: &MergeOptions) -> Rows {
     let dataset = lake::dataset(lake::memory());
-    let mut waiting = String::new();
+    let mut pending = String::new();
     for (i, delivery) in history.deliveries.iter().enumerate() {
         let lines: String = delivery.iter().map(|&i| line(&history.records[i])).collect();
-        waiting.push_str(&lines);
-        match lake::merge_with(&dataset, spec, options, &waiting).await {
-            Ok(_) => waiting.clear(),
+        pending.push_str(&lines);
+        match lake::merge_with(&dataset, spec, options, &pending).await {
+            Ok(_) => pending.clear(),
             // A value may not be known before the run that brings it: such a run is refused, and comes again.
             Err(e) if e.code() == "UnavailableWithoutPrior" && i + 1 < history.deliveries.len() => {}
-            Err(e) => panic!("{e}\n{waiting}"),
+            Err(e) => panic!("{e}\n{pending}"),
         }
     }
     rows_of(&dataset).await
@@ -60,7 +62,7 @@ async fn rows_of(dataset: &Dataset) -> Rows {
 }
 
 /// Delivers with a fault at a call of every run; a run that failed comes again on a healthy store.
-async fn deliver_in_bad_weather(history: &History, spec: &MergeSpec, faults: &[(Fault, u64)]) -> Rows {
+async fn deliver_in_bad_weather(history: &History, spec: &MergeSpec, faults: &[(InjectedFault, u64)]) -> Rows {
     let storage = lake::memory();
     let lines = |d: &[usize]| d.iter().map(|&i| line(&history.records[i])).collect::<String>();
     for (delivery, (fault, at)) in history.deliveries.iter().zip(faults.iter().cycle()) {
@@ -72,7 +74,7 @@ async fn deliver_in_bad_weather(history: &History, spec: &MergeSpec, faults: &[(
         }
     }
     let dataset = lake::dataset(storage);
-    assert!(dataset.observe().await.expect("a table").observed.ghosts.is_empty());
+    assert!(dataset.observe().await.expect("a table").observed.orphan_files.is_empty());
     rows_of(&dataset).await
 }
 
@@ -93,10 +95,10 @@ async fn deliver_with_quarantine(history: &History, spec: &MergeSpec, options: M
         }
         let mut reader = RowsReader::new(rows());
         reader.read(&format!("{n}.jsonl"), lines.into_bytes().into()).expect("lines");
-        let report = merge.run(reader.finish().expect("records"), Mode::Commit).await.expect("bad records wait");
+        let report = merge.run(reader.finish().expect("records"), RunMode::Commit).await.expect("bad records wait");
         assert_eq!(report.verdicts.total(), report.records);
     }
-    merge.retry(&Format::Rows(rows()), Mode::Commit).await.expect("a retry");
+    merge.retry(&ChangeFormat::Rows(rows()), RunMode::Commit).await.expect("a retry");
     let left = quarantined(&dataset).await.expect("a quarantine");
     assert!(left.is_empty(), "all priors have come: {left:?}");
     rows_of(&dataset).await
@@ -107,13 +109,13 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// Puts are whole or not at all on S3 and in memory, and so is what names an object of the journal on a disk: nothing is torn.
-fn faults() -> impl Strategy<Value = Vec<(Fault, u64)>> {
+fn faults() -> impl Strategy<Value = Vec<(InjectedFault, u64)>> {
     let fault = prop_oneof![
-        Just(Fault::Fail),
-        Just(Fault::Crash),
-        Just(Fault::CrashAfter),
-        Just(Fault::LoseAnswer),
-        Just(Fault::Refuse),
+        Just(InjectedFault::Fail),
+        Just(InjectedFault::Crash),
+        Just(InjectedFault::CrashAfter),
+        Just(InjectedFault::LoseAnswer),
+        Just(InjectedFault::Refuse),
     ];
     prop::collection::vec((fault, 1..120_u64), 4)
 }

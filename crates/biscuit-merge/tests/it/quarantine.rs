@@ -2,12 +2,12 @@
 
 use std::sync::Mutex;
 
-use biscuit_change::{BadRows, Changes, DebeziumOptions, DebeziumReader, RowsOptions, RowsReader};
+use biscuit_change::{BadRows, ChangeRecords, DebeziumOptions, DebeziumReader, RowsOptions, RowsReader};
 use biscuit_core::Result;
 use biscuit_dataset::Dataset;
-use biscuit_journal::Storage;
-use biscuit_merge::{Format, Merge, MergeOptions, MergeReport, MergeSpec, Mode, quarantined};
-use biscuit_testkit::{Fault, assert_rows_eq, crash_at_every_call, pause_at_every_call, table};
+use biscuit_journal::TableStorage;
+use biscuit_merge::{ChangeFormat, Merge, MergeOptions, MergeReport, MergeSpec, RunMode, quarantined};
+use biscuit_testkit::{InjectedFault, assert_rows_eq, crash_at_every_call, pause_at_every_call, table};
 
 use crate::lake;
 use crate::zoo;
@@ -28,7 +28,7 @@ fn options() -> RowsOptions {
     RowsOptions::default().with_op("op").with_expected(expected).with_bad_rows(BadRows::Quarantine)
 }
 
-fn read(options: RowsOptions, file: &str, bytes: impl Into<Vec<u8>>) -> Result<Changes> {
+fn read(options: RowsOptions, file: &str, bytes: impl Into<Vec<u8>>) -> Result<ChangeRecords> {
     let mut reader = RowsReader::new(options);
     reader.read(file, bytes.into().into())?;
     reader.finish()
@@ -40,8 +40,8 @@ fn merge_into(dataset: &Dataset, max_quarantined: f64) -> Merge {
     Merge::new(dataset.clone(), spec, options).expect("a merge")
 }
 
-async fn run(dataset: &Dataset, changes: Changes) -> Result<MergeReport> {
-    let report = merge_into(dataset, 100.0).run(changes, Mode::Commit).await?;
+async fn run(dataset: &Dataset, changes: ChangeRecords) -> Result<MergeReport> {
+    let report = merge_into(dataset, 100.0).run(changes, RunMode::Commit).await?;
     assert_eq!(report.verdicts.total(), report.records, "{:?}", report.verdicts);
     Ok(report)
 }
@@ -98,7 +98,7 @@ async fn beyond_the_guard_nothing_is_committed() {
     let storage = lake::memory();
     let dataset = lake::dataset(storage.clone());
     let changes = read(options(), "c.jsonl", MIXED).expect("records");
-    let e = merge_into(&dataset, 50.0).run(changes, Mode::Commit).await.unwrap_err();
+    let e = merge_into(&dataset, 50.0).run(changes, RunMode::Commit).await.unwrap_err();
     assert_eq!(e.code(), "TooManyQuarantined");
     assert!(e.message().contains("7 of 9 records cannot be used (77.8 %), and at most 50 %"), "{e}");
     assert!(lake::objects(&storage.store).await.is_empty());
@@ -118,13 +118,13 @@ async fn records_are_tried_again_and_those_that_can_be_used_leave() {
     let dataset = lake::dataset(lake::memory());
     run(&dataset, read(options(), "c.jsonl", MIXED).expect("records")).await.expect("a merge");
     let merge = merge_into(&dataset, 0.0);
-    let same = merge.retry(&Format::Rows(options()), Mode::Commit).await.expect("a retry");
+    let same = merge.retry(&ChangeFormat::Rows(options()), RunMode::Commit).await.expect("a retry");
     assert_eq!((same.outcome, same.verdicts.quarantined), ("unchanged", 7));
     assert_eq!(held(&dataset).await, reasons());
     // What an unavailable value was before has come meanwhile.
     let prior = r#"{"id":5,"seq":0,"v":"known now","op":"c"}"#;
     run(&dataset, read(options(), "d.jsonl", prior).expect("records")).await.expect("a merge");
-    let retried = merge.retry(&Format::Rows(options()), Mode::Commit).await.expect("a retry");
+    let retried = merge.retry(&ChangeFormat::Rows(options()), RunMode::Commit).await.expect("a retry");
     assert_eq!((retried.outcome, retried.verdicts.quarantined, retried.verdicts.updated), ("committed", 6, 1));
     let want = table("id:bigint | seq:bigint | v:string\n1 | 1 | good\n7 | 1 | good\n5 | 1 | known now");
     assert_rows_eq!(lake::rows(&dataset).await, want);
@@ -146,8 +146,10 @@ async fn a_declared_type_that_was_wrong_is_put_right_by_a_retry() {
     let csv = "id,seq,v\n1,1,10\n2,1,99999999999\n3,1,x\n";
     run(&dataset, read(options("int"), "c.csv", csv).expect("records")).await.expect("a merge");
     assert_eq!(held(&dataset).await.iter().map(|h| h.0).collect::<Vec<_>>(), [3, 4]);
-    let retried =
-        merge_into(&dataset, 0.0).retry(&Format::Rows(options("bigint")), Mode::Commit).await.expect("a retry");
+    let retried = merge_into(&dataset, 0.0)
+        .retry(&ChangeFormat::Rows(options("bigint")), RunMode::Commit)
+        .await
+        .expect("a retry");
     assert_eq!((retried.verdicts.inserted, retried.verdicts.quarantined), (1, 1));
     assert_rows_eq!(
         lake::rows(&dataset).await,
@@ -172,7 +174,7 @@ async fn rows_of_parquet_keep_their_types_in_the_quarantine() {
     let without_op = RowsOptions::default().with_bad_rows(BadRows::Quarantine);
     let spec = MergeSpec::new(["id"], ["seq"]).expect("a spec").with_drop_columns(["op"]);
     let merge = Merge::new(dataset.clone(), spec, MergeOptions::default()).expect("a merge");
-    let retried = merge.retry(&Format::Rows(without_op), Mode::Commit).await.expect("a retry");
+    let retried = merge.retry(&ChangeFormat::Rows(without_op), RunMode::Commit).await.expect("a retry");
     assert_eq!(retried.verdicts.inserted, 1);
     let want = table("id:bigint | seq:bigint | paid:decimal(8,2)\n1 | 1 | 1.50\n2 | 1 | 2.50\n3 | 1 | 3.50");
     assert_rows_eq!(lake::rows(&dataset).await, want);
@@ -204,20 +206,20 @@ async fn bad_envelopes_are_put_aside() {
     let spec = MergeSpec::new(changes.key.clone(), changes.order.clone()).expect("a spec");
     let options = MergeOptions::default().with_bad_rows(BadRows::Quarantine, 100.0);
     let merge = Merge::new(dataset.clone(), spec, options).expect("a merge");
-    let report = merge.run(changes, Mode::Commit).await.expect("a merge");
+    let report = merge.run(changes, RunMode::Commit).await.expect("a merge");
     assert_eq!((report.records, report.verdicts.inserted, report.verdicts.quarantined), (6, 2, 4));
     let codes: Vec<String> = held(&dataset).await.into_iter().map(|h| h.1).collect();
     assert_eq!(codes, ["WrongType", "UnknownOp", "MissingImage", "InvalidJson"]);
-    let format = Format::Debezium(DebeziumOptions::default());
-    let again = merge.retry(&format, Mode::Commit).await.expect("a retry");
+    let format = ChangeFormat::Debezium(DebeziumOptions::default());
+    let again = merge.retry(&format, RunMode::Commit).await.expect("a retry");
     assert_eq!((again.outcome, again.verdicts.quarantined), ("unchanged", 4));
 }
 
-async fn quarantining(storage: Storage) -> Result<()> {
+async fn quarantining(storage: TableStorage) -> Result<()> {
     run(&lake::dataset(storage), read(options(), "c.jsonl", MIXED)?).await.map(drop)
 }
 
-async fn is_right(storage: Storage, at: u64) {
+async fn is_right(storage: TableStorage, at: u64) {
     let dataset = lake::dataset(storage.clone());
     assert_eq!(held(&dataset).await, reasons(), "call {at}");
     assert_eq!(lake::count(&lake::rows(&dataset).await), 2, "call {at}");
@@ -225,25 +227,28 @@ async fn is_right(storage: Storage, at: u64) {
 
 #[tokio::test]
 async fn a_quarantining_run_survives_a_crash_at_every_call() {
-    for fault in [Fault::Crash, Fault::CrashAfter, Fault::Fail, Fault::LoseAnswer] {
+    for fault in [InjectedFault::Crash, InjectedFault::CrashAfter, InjectedFault::Fail, InjectedFault::LoseAnswer] {
         let setup = || async { lake::memory() };
         let done = crash_at_every_call(fault, setup, quarantining, is_right).await;
         assert!(done.crashed > 20, "{done:?}");
     }
     let folders: Mutex<Vec<tempfile::TempDir>> = Mutex::default();
-    crash_at_every_call(Fault::Crash, || async { zoo::disk(&folders) }, quarantining, is_right).await;
+    crash_at_every_call(InjectedFault::Crash, || async { zoo::disk(&folders) }, quarantining, is_right).await;
 }
 
 #[tokio::test]
 async fn a_quarantining_run_may_sleep_at_every_call() {
     // Meanwhile another attempt of it, and then a retry of all that is put aside.
-    let others = |s: Storage, n: u32| async move {
+    let others = |s: TableStorage, n: u32| async move {
         match n {
             1 => quarantining(s).await,
-            _ => merge_into(&lake::dataset(s), 0.0).retry(&Format::Rows(options()), Mode::Commit).await.map(drop),
+            _ => merge_into(&lake::dataset(s), 0.0)
+                .retry(&ChangeFormat::Rows(options()), RunMode::Commit)
+                .await
+                .map(drop),
         }
     };
-    pause_at_every_call(Fault::Pause, || async { lake::memory() }, quarantining, others, is_right).await;
+    pause_at_every_call(InjectedFault::Pause, || async { lake::memory() }, quarantining, others, is_right).await;
 }
 
 #[tokio::test]
@@ -251,5 +256,5 @@ async fn a_record_that_its_source_did_not_keep_is_not_put_aside_but_stops_the_ru
     let dataset = lake::dataset(lake::memory());
     let kept_nothing = options().with_bad_rows(BadRows::Fail);
     let changes = read(kept_nothing, "c.jsonl", r#"{"id":null,"seq":1,"op":"c"}"#).expect("records");
-    assert_eq!(merge_into(&dataset, 100.0).run(changes, Mode::Commit).await.unwrap_err().code(), "NullKey");
+    assert_eq!(merge_into(&dataset, 100.0).run(changes, RunMode::Commit).await.unwrap_err().code(), "NullKey");
 }

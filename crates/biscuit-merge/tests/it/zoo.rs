@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use biscuit_journal::Storage;
-use biscuit_merge::{Merge, MergeOptions, MergeSpec, Mode};
-use biscuit_testkit::{Fault, FaultStore, RecordingStore, assert_rows_eq, table};
+use biscuit_journal::TableStorage;
+use biscuit_merge::{Merge, MergeOptions, MergeSpec, RunMode};
+use biscuit_testkit::{FaultStore, InjectedFault, RecordingStore, assert_rows_eq, table};
 use object_store::local::LocalFileSystem;
 
 use crate::lake;
@@ -25,35 +25,35 @@ pub(crate) const SECOND: &str = r#"
 {"id":9,"seq":2,"day":"f","v":"changed","op":"u"}
 "#;
 
-/// A table with two partitions of Biscuit's and a foreign file of which one row changes, and one that is not touched.
-pub(crate) async fn populated(storage: Storage) -> Storage {
+/// A table with two partitions of Biscuit's and a external file of which one row changes, and one that is not touched.
+pub(crate) async fn populated(storage: TableStorage) -> TableStorage {
     let dataset = lake::dataset(storage.clone());
     let options = MergeOptions::default().with_partition_by(["day"]).with_parallelism(1);
     lake::merge_with(&dataset, &spec(), &options, FIRST).await.expect("the first merge");
-    let foreign = table("id:bigint | seq:bigint | v:string\n 9 | 1 | theirs\n 8 | 1 | kept");
-    lake::put_foreign(&storage, "lake/t/day=f/part-0.parquet", &foreign).await;
+    let external = table("id:bigint | seq:bigint | v:string\n 9 | 1 | theirs\n 8 | 1 | kept");
+    lake::put_external(&storage, "lake/t/day=f/part-0.parquet", &external).await;
     let other = table("id:bigint | seq:bigint | v:string\n 7 | 1 | untouched");
-    lake::put_foreign(&storage, "lake/t/day=g/part-0.parquet", &other).await;
+    lake::put_external(&storage, "lake/t/day=g/part-0.parquet", &other).await;
     storage
 }
 
-pub(crate) async fn merge_second(storage: Storage) -> biscuit_core::Result<()> {
+pub(crate) async fn merge_second(storage: TableStorage) -> biscuit_core::Result<()> {
     let dataset = lake::dataset(storage);
     let records = lake::changes(&dataset, SECOND).await?;
     let options = MergeOptions::default().with_parallelism(1);
-    Merge::new(dataset, spec(), options)?.run(records, Mode::Commit).await.map(drop)
+    Merge::new(dataset, spec(), options)?.run(records, RunMode::Commit).await.map(drop)
 }
 
 /// A local disk that lives as long as `folders`.
-pub(crate) fn disk(folders: &Mutex<Vec<tempfile::TempDir>>) -> Storage {
+pub(crate) fn disk(folders: &Mutex<Vec<tempfile::TempDir>>) -> TableStorage {
     let folder = tempfile::tempdir().expect("a folder");
     let store = LocalFileSystem::new_with_prefix(folder.path()).expect("a store");
     folders.lock().expect("no panic").push(folder);
-    Storage::local(Arc::new(store))
+    TableStorage::local(Arc::new(store))
 }
 
 /// A storage after a merge of [`SECOND`] that died right after its record was there.
-pub(crate) async fn died_after_its_record(fresh: impl Fn() -> Storage) -> Storage {
+pub(crate) async fn died_after_its_record(fresh: impl Fn() -> TableStorage) -> TableStorage {
     let rehearsal = populated(fresh()).await;
     let recording = Arc::new(RecordingStore::new(rehearsal.store.clone()));
     merge_second(rehearsal.with_store(recording.clone())).await.expect("a merge");
@@ -62,19 +62,19 @@ pub(crate) async fn died_after_its_record(fresh: impl Fn() -> Storage) -> Storag
     let names_it = |c: &String| (c.starts_with("create") || c.starts_with("copy")) && c.ends_with("0002.json");
     let record = calls.all().iter().position(names_it).expect("a record");
     let storage = populated(fresh()).await;
-    let dying = FaultStore::new(storage.store.clone(), Fault::CrashAfter, record as u64 + 1);
+    let dying = FaultStore::new(storage.store.clone(), InjectedFault::CrashAfter, record as u64 + 1);
     merge_second(storage.with_store(Arc::new(dying))).await.expect_err("it died");
     storage
 }
 
-/// No ghosts, nothing staged, nothing foreign, and the untouched foreign file where it was.
-pub(crate) async fn nothing_is_left_over(storage: &Storage, at: u64) {
+/// No orphan files, nothing staged, nothing foreign, and the untouched external file where it was.
+pub(crate) async fn nothing_is_left_over(storage: &TableStorage, at: u64) {
     let snapshot = lake::dataset(storage.clone()).observe().await.expect("a table");
-    assert!(snapshot.observed.ghosts.is_empty(), "ghosts after call {at}");
-    assert!(snapshot.observed.foreign.is_empty(), "the foreign file is adopted");
+    assert!(snapshot.observed.orphan_files.is_empty(), "orphan files after call {at}");
+    assert!(snapshot.observed.external.is_empty(), "the external file is adopted");
     let objects = lake::objects(&storage.store).await;
     let names: Vec<&String> = objects.iter().map(|(n, _)| n).collect();
-    assert!(names.iter().any(|n| n.as_str() == "lake/t/day=g/part-0.parquet"), "the untouched foreign file is gone");
+    assert!(names.iter().any(|n| n.as_str() == "lake/t/day=g/part-0.parquet"), "the untouched external file is gone");
     let staged: Vec<_> = names.iter().filter(|n| n.contains("/staging/")).collect();
     assert!(staged.is_empty(), "call {at}: {staged:?}");
     let live = names.iter().filter(|n| n.starts_with("lake/t/")).count();
@@ -82,7 +82,7 @@ pub(crate) async fn nothing_is_left_over(storage: &Storage, at: u64) {
 }
 
 /// What the table holds once [`SECOND`] was merged into it.
-pub(crate) async fn has_the_rows_of_the_second(storage: &Storage) {
+pub(crate) async fn has_the_rows_of_the_second(storage: &TableStorage) {
     let want = table(
         "id:bigint | seq:bigint | day:string | v:string
          1 | 2 | b | moved

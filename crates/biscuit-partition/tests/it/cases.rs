@@ -1,9 +1,9 @@
 //! The point-in-time cases: what arrives in March, and what January, February and March hold then.
 
 use biscuit_core::ErrorKind;
-use biscuit_journal::Storage;
-use biscuit_merge::Mode;
-use biscuit_partition::{BeforeFirst, Calendar, Periods, Snapshots};
+use biscuit_journal::TableStorage;
+use biscuit_merge::RunMode;
+use biscuit_partition::{BeforeFirstPeriod, PeriodCalendar, PeriodPlan, PeriodTable};
 use object_store::ObjectStoreExt;
 
 use crate::lab::{self, HISTORY, changes, effective, files_of, objects, run, spec, states, table};
@@ -15,7 +15,7 @@ fn record(id: &str, v: &str, eff: &str, op: &str) -> String {
     format!(r#"{{"id":"{id}","eff":"{eff}","v":"{v}","op":"{op}"}}"#)
 }
 
-async fn with_history(periods: Periods) -> (Storage, Snapshots) {
+async fn with_history(periods: PeriodPlan) -> (TableStorage, PeriodTable) {
     let storage = lab::memory();
     let table = table(&storage, spec(), periods);
     run(&table, HISTORY, MARCH).await.expect("the history");
@@ -59,7 +59,7 @@ async fn p03_a_period_without_a_record_is_carried() {
     assert_eq!(states(&storage, &MONTHS).await, ["k1=a", "k1=a", "k1=a,k3=n"]);
     assert_eq!(report.commits, 2, "one per period");
     assert_eq!(
-        report.periods.iter().map(|p| (p.slice.as_str(), p.files.copied)).collect::<Vec<_>>()[1],
+        report.periods.iter().map(|p| (p.period.as_str(), p.files.copied)).collect::<Vec<_>>()[1],
         ("2024-02", 1)
     );
 }
@@ -120,7 +120,8 @@ async fn p10_an_instant_between_two_periods_is_in_the_later_one() {
         run(&table, &lines, MARCH).await.expect("a run");
         assert_eq!(states(&storage, &MONTHS).await, ["k1=a", "k1=b,k2=c,k5=q", "k1=b,k2=c,k5=q"], "{eff}");
     }
-    let new_york = Calendar::new("month".parse().expect("a granularity"), "America/New_York").expect("a calendar");
+    let new_york =
+        PeriodCalendar::new("month".parse().expect("a granularity"), "America/New_York").expect("a calendar");
     let mut periods = effective();
     periods.calendar = new_york;
     let (storage, table) = with_history(periods).await;
@@ -134,14 +135,14 @@ async fn p11_a_future_record_waits_for_its_period() {
     let (storage, table) = with_history(effective()).await;
     let lines = record("k6", "f", "2024-04-05", "c");
     let report = run(&table, &lines, MARCH).await.expect("a run");
-    assert_eq!((report.outcome, report.waiting, report.verdicts.waiting), ("committed", 1, 1));
+    assert_eq!((report.outcome, report.pending, report.verdicts.pending), ("committed", 1, 1));
     assert_eq!(states(&storage, &MONTHS).await, ["k1=a", "k1=b,k2=c", "k1=b,k2=c"]);
     let before = objects(&storage).await;
     let report = run(&table, &lines, MARCH).await.expect("the same again");
-    assert_eq!((report.outcome, report.waiting, report.verdicts.duplicate), ("unchanged", 1, 1));
+    assert_eq!((report.outcome, report.pending, report.verdicts.duplicate), ("unchanged", 1, 1));
     assert_eq!(objects(&storage).await, before);
     let report = run(&table, "", "2024-04-01").await.expect("April opens");
-    assert_eq!((report.waiting, report.opened, report.verdicts.inserted), (0, 1, 1));
+    assert_eq!((report.pending, report.opened, report.verdicts.inserted), (0, 1, 1));
     assert_eq!(states(&storage, &["2024-03", "2024-04"]).await, ["k1=b,k2=c", "k1=b,k2=c,k6=f"]);
     let report = run(&table, "", "2024-04-01").await.expect("nothing more");
     assert_eq!((report.outcome, report.opened), ("unchanged", 0));
@@ -174,11 +175,11 @@ async fn p12_a_correction_may_take_back_what_it_corrects() {
     run(&table, &all, MARCH).await.expect("a run");
     assert_eq!(states(&storage, &MONTHS).await, corrected);
     let months = MONTHS.map(|m| effective().calendar.parse(m).expect("a month"));
-    table.rebuild(&months, changes(&all).expect("records"), Mode::Commit).await.expect("built anew");
+    table.rebuild(&months, changes(&all).expect("records"), RunMode::Commit).await.expect("built anew");
     assert_eq!(states(&storage, &MONTHS).await, corrected);
 }
 
-fn table_of(storage: &Storage) -> Snapshots {
+fn table_of(storage: &TableStorage) -> PeriodTable {
     table(storage, spec(), effective().with_retracts("was"))
 }
 
@@ -249,11 +250,11 @@ async fn p13_records_before_the_first_period_go_where_they_are_told() {
     assert!(e.to_string().contains("changes.jsonl") && e.to_string().contains("2023-11"), "{e}");
     assert_eq!(objects(&storage).await, before);
 
-    let (storage, table) = with_history(effective().with_before_first(BeforeFirst::Clamp)).await;
+    let (storage, table) = with_history(effective().with_before_first(BeforeFirstPeriod::Clamp)).await;
     run(&table, &lines, MARCH).await.expect("a run");
     assert_eq!(states(&storage, &MONTHS).await, ["k0=old,k1=a", "k0=old,k1=b,k2=c", "k0=old,k1=b,k2=c"]);
 
-    let (storage, table) = with_history(effective().with_before_first(BeforeFirst::Extend)).await;
+    let (storage, table) = with_history(effective().with_before_first(BeforeFirstPeriod::Extend)).await;
     let report = run(&table, &lines, MARCH).await.expect("a run");
     assert_eq!(report.commits, 1);
     let five = ["2023-11", "2023-12", "2024-01", "2024-02", "2024-03"];
@@ -267,11 +268,12 @@ async fn a_dry_run_says_what_would_be_touched_and_changes_nothing() {
     let (storage, table) = with_history(effective()).await;
     let before = objects(&storage).await;
     let lines = [record("k4", "z", "2024-01-15", "c"), record("k2", "later", "2024-05-01", "u")].join("\n");
-    let report = table.run(changes(&lines).expect("records"), "2024-05-02".parse().expect("an instant"), Mode::DryRun);
+    let report =
+        table.run(changes(&lines).expect("records"), "2024-05-02".parse().expect("an instant"), RunMode::DryRun);
     let report = report.await.expect("a plan");
     assert_eq!((report.outcome, report.commits), ("planned", 0));
     let keys: Vec<_> =
-        report.periods.iter().map(|p| (p.slice.as_str(), p.keys, p.carried, p.before, p.after)).collect();
+        report.periods.iter().map(|p| (p.period.as_str(), p.keys, p.carried, p.before, p.after)).collect();
     assert_eq!(
         keys,
         [
@@ -283,7 +285,8 @@ async fn a_dry_run_says_what_would_be_touched_and_changes_nothing() {
         ]
     );
     assert_eq!(objects(&storage).await, before);
-    let again = table.run(changes(HISTORY).expect("records"), MARCH.parse().expect("an instant"), Mode::DryRun).await;
+    let again =
+        table.run(changes(HISTORY).expect("records"), MARCH.parse().expect("an instant"), RunMode::DryRun).await;
     assert_eq!(again.expect("a plan").outcome, "unchanged", "there is nothing to do");
 }
 
@@ -310,15 +313,16 @@ async fn bad_dates_name_their_place_and_change_nothing() {
 async fn other_periods_than_the_tables_are_refused() {
     let (storage, _) = with_history(effective()).await;
     let mut days = effective();
-    days.calendar = Calendar::new("day".parse().expect("a granularity"), "UTC").expect("a calendar");
+    days.calendar = PeriodCalendar::new("day".parse().expect("a granularity"), "UTC").expect("a calendar");
     let mut zone = effective();
-    zone.calendar = Calendar::new("month".parse().expect("a granularity"), "Asia/Tokyo").expect("a calendar");
-    for other in [days, zone, effective().with_column("month"), lab::months(biscuit_partition::By::Ingestion)] {
+    zone.calendar = PeriodCalendar::new("month".parse().expect("a granularity"), "Asia/Tokyo").expect("a calendar");
+    for other in [days, zone, effective().with_column("month"), lab::months(biscuit_partition::PeriodBasis::Ingestion)]
+    {
         let e = run(&table(&storage, spec(), other), "", MARCH).await.expect_err("other periods");
         assert_eq!(e.code(), "SpecDrift", "{e}");
     }
     let merge = biscuit_merge::Merge::new(lab::dataset(storage), spec(), lab::options()).expect("a merge");
-    let e = merge.run(changes(HISTORY).expect("records"), Mode::Commit).await.expect_err("one state");
+    let e = merge.run(changes(HISTORY).expect("records"), RunMode::Commit).await.expect_err("one state");
     assert_eq!(e.code(), "SpecDrift", "{e}");
 }
 
@@ -334,11 +338,11 @@ async fn a_column_named_as_the_periods_is_refused_before_anything_is_written() {
 }
 
 /// Upserts with a column of this type.
-fn of_type(eff: &str, id: &str, n: &str) -> biscuit_change::Changes {
+fn of_type(eff: &str, id: &str, n: &str) -> biscuit_change::ChangeRecords {
     let rows = biscuit_testkit::table(&format!("id:string | eff:string | n:{n} | v:string\n {id} | {eff} | 7 | x"));
     let options = biscuit_change::RowsOptions::default();
     let (batch, _) = biscuit_change::row_changes(&rows, &"rows".into(), vec![1], &options).expect("records");
-    biscuit_change::Changes::of(vec![batch])
+    biscuit_change::ChangeRecords::of(vec![batch])
 }
 
 #[tokio::test]
@@ -346,7 +350,7 @@ async fn what_a_later_commit_widens_is_wide_in_all_periods() {
     let storage = lab::memory();
     let spec = biscuit_merge::MergeSpec::new(["id"], ["eff"]).expect("a spec");
     let table = table(&storage, spec, effective());
-    let run = |changes, as_of: &str| table.run(changes, as_of.parse().expect("an instant"), Mode::Commit);
+    let run = |changes, as_of: &str| table.run(changes, as_of.parse().expect("an instant"), RunMode::Commit);
     run(of_type("2024-01-10", "k1", "int"), "2024-01-31").await.expect("January");
     // February and March are two commits, and what is wide comes with the second.
     let mut both = of_type("2024-02-10", "k2", "int");
@@ -366,7 +370,7 @@ async fn files_of_others_in_a_period_that_is_not_there_yet_are_named() {
     let march = files_of(&storage, "2024-03").await[0].0.clone();
     storage.store.copy(&march.as_str().into(), &"lake/t/period=2024-04/part-0.parquet".into()).await.expect("a copy");
     let e = run(&table, "", "2024-04-02").await.expect_err("it is in the way");
-    assert_eq!(e.code(), "ForeignFiles");
+    assert_eq!(e.code(), "ExternalFiles");
     assert!(e.to_string().contains("period=2024-04/part-0.parquet"), "{e}");
 }
 

@@ -1,8 +1,8 @@
 //! A crash and a pause at every storage call of a run that rolls a late record forward and opens a period.
 
 use biscuit_core::Result;
-use biscuit_journal::Storage;
-use biscuit_testkit::{Fault, crash_at_every_call, pause_at_every_call};
+use biscuit_journal::TableStorage;
+use biscuit_testkit::{InjectedFault, crash_at_every_call, pause_at_every_call};
 
 use crate::lab::{self, HISTORY, effective, run, spec, states, table};
 
@@ -13,20 +13,20 @@ const LATE: &str = r#"
 {"id":"k7","eff":"2024-06-01","v":"waits","op":"c"}
 "#;
 
-async fn populated(storage: Storage) -> Storage {
+async fn populated(storage: TableStorage) -> TableStorage {
     run(&table(&storage, spec(), effective()), HISTORY, "2024-02-28").await.expect("the history");
     storage
 }
 
-async fn late(storage: Storage) -> Result<()> {
+async fn late(storage: TableStorage) -> Result<()> {
     run(&table(&storage, spec(), effective()), LATE, "2024-04-15").await.map(drop)
 }
 
-async fn check(storage: Storage, at: u64) {
+async fn check(storage: TableStorage, at: u64) {
     let got = states(&storage, &["2024-01", "2024-02", "2024-03", "2024-04"]).await;
     assert_eq!(got, ["k1=a,k4=z", "k1=b,k4=z", "k1=b,k4=z", "k1=d,k4=z"], "call {at}");
     let snapshot = lab::dataset(storage.clone()).observe().await.expect("a table");
-    assert!(snapshot.observed.ghosts.is_empty() && snapshot.observed.foreign.is_empty(), "call {at}");
+    assert!(snapshot.observed.orphan_files.is_empty() && snapshot.observed.external.is_empty(), "call {at}");
     assert!(!lab::objects(&storage).await.iter().any(|(name, _)| name.contains("/staging/")), "call {at}");
     let report = run(&table(&storage, spec(), effective()), "", "2024-06-15").await.expect("June opens");
     assert_eq!(report.opened, 1, "call {at}");
@@ -34,14 +34,14 @@ async fn check(storage: Storage, at: u64) {
 
 #[tokio::test]
 async fn p14_a_run_survives_a_crash_at_every_call() {
-    for fault in [Fault::Crash, Fault::CrashAfter, Fault::LoseAnswer] {
+    for fault in [InjectedFault::Crash, InjectedFault::CrashAfter, InjectedFault::LoseAnswer] {
         let done = crash_at_every_call(fault, || populated(lab::memory()), late, check).await;
         assert!(done.calls > 60 && done.crashed > 0, "{done:?}");
     }
 }
 
 /// What two other runs bring while the first one sleeps: newer and older records of its keys, and a new period.
-async fn meanwhile(storage: Storage, n: u32) -> Result<()> {
+async fn meanwhile(storage: TableStorage, n: u32) -> Result<()> {
     let (lines, as_of) = match n {
         1 => (r#"{"id":"k4","eff":"2024-02-10","v":"z2","op":"u"}"#, "2024-04-20"),
         _ => (r#"{"id":"k9","eff":"2024-05-03","v":"may","op":"c"}"#, "2024-05-15"),
@@ -52,15 +52,15 @@ async fn meanwhile(storage: Storage, n: u32) -> Result<()> {
 #[tokio::test]
 async fn a_run_may_sleep_at_every_call() {
     let setup = || populated(lab::memory());
-    let check = |storage: Storage, at: u64| async move {
+    let check = |storage: TableStorage, at: u64| async move {
         lab::dataset(storage.clone()).journal().recover_with_fence().await.expect("a recovery");
         let got = states(&storage, &["2024-01", "2024-02", "2024-03", "2024-04", "2024-05"]).await;
         let want = ["k1=a,k4=z", "k1=b,k4=z2", "k1=b,k4=z2", "k1=d,k4=z2", "k1=d,k4=z2,k9=may"];
         assert_eq!(got, want, "call {at}");
         let snapshot = lab::dataset(storage.clone()).observe().await.expect("a table");
-        assert!(snapshot.observed.ghosts.is_empty() && snapshot.observed.foreign.is_empty(), "call {at}");
+        assert!(snapshot.observed.orphan_files.is_empty() && snapshot.observed.external.is_empty(), "call {at}");
     };
-    let done = pause_at_every_call(Fault::Pause, setup, late, meanwhile, check).await;
+    let done = pause_at_every_call(InjectedFault::Pause, setup, late, meanwhile, check).await;
     assert!(done.slept > 60 && done.conflicts > 0, "{done:?}");
 }
 
@@ -71,12 +71,12 @@ async fn on_a_disk_a_run_survives_a_crash_at_every_call() {
         let folder = tempfile::tempdir().expect("a folder");
         let store = object_store::local::LocalFileSystem::new_with_prefix(folder.path()).expect("a store");
         folders.lock().expect("no panic").push(folder);
-        Storage::local(std::sync::Arc::new(store))
+        TableStorage::local(std::sync::Arc::new(store))
     };
     // A run that died before its commit is cleaned up after by a fence.
-    let check = |storage: Storage, at: u64| async move {
+    let check = |storage: TableStorage, at: u64| async move {
         lab::dataset(storage.clone()).journal().recover_with_fence().await.expect("a recovery");
         check(storage, at).await;
     };
-    crash_at_every_call(Fault::CrashAfter, || populated(disk()), late, check).await;
+    crash_at_every_call(InjectedFault::CrashAfter, || populated(disk()), late, check).await;
 }

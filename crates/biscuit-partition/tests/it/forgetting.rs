@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use biscuit_change::{BadRows, DebeziumOptions, DebeziumReader, RowsOptions, RowsReader};
 use biscuit_dataset::{Dataset, Location};
-use biscuit_journal::{JournalOptions, Storage};
-use biscuit_merge::{Merge, MergeOptions, MergeReport, MergeSpec, Mode, held_keys, quarantined, readmit};
-use biscuit_partition::{ForgetReport, Subjects, forget};
-use biscuit_testkit::{Fault, crash_at_every_call};
+use biscuit_journal::{JournalOptions, TableStorage};
+use biscuit_merge::{Merge, MergeOptions, MergeReport, MergeSpec, RunMode, held_keys, quarantined, readmit};
+use biscuit_partition::{ErasureSubjects, ForgetReport, forget};
+use biscuit_testkit::{InjectedFault, crash_at_every_call};
 use futures::TryStreamExt;
 use object_store::ObjectStoreExt;
 use parquet::file::reader::{FileReader, SerializedFileReader};
@@ -16,9 +16,9 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use crate::lab::{changes, dataset, effective, memory, rows, run, spec, table};
 
 /// A table whose replaced files stay for a day.
-fn slow(storage: &Storage) -> Dataset {
+fn slow(storage: &TableStorage) -> Dataset {
     let location = Location::new(storage.clone(), "lake/t", "lake/t").expect("it is below the root");
-    Dataset::new(location, JournalOptions::default().with_retire_after(Duration::from_secs(86_400)))
+    Dataset::new(location, JournalOptions::default().with_retention(Duration::from_secs(86_400)))
 }
 
 fn by_seq() -> MergeSpec {
@@ -28,7 +28,7 @@ fn by_seq() -> MergeSpec {
 async fn merge_into(dataset: &Dataset, spec: &MergeSpec, lines: &str) -> biscuit_core::Result<MergeReport> {
     let options = MergeOptions::default().with_parallelism(1).with_bad_rows(BadRows::Quarantine, 100.0);
     let merge = Merge::new(dataset.clone(), spec.clone(), options)?;
-    let report = merge.run(changes(lines)?, Mode::Commit).await?;
+    let report = merge.run(changes(lines)?, RunMode::Commit).await?;
     assert_eq!(report.verdicts.total(), report.records, "{:?}", report.verdicts);
     Ok(report)
 }
@@ -39,12 +39,12 @@ async fn merge(dataset: &Dataset, lines: &str) -> MergeReport {
 
 async fn erased(dataset: &Dataset, column: &str, values: &[&str]) -> ForgetReport {
     let snapshot = dataset.observe().await.expect("a snapshot");
-    let subjects = Subjects::new(column, values.iter().copied());
-    forget(snapshot, &subjects, &[], Mode::Commit).await.expect("an erasure")
+    let subjects = ErasureSubjects::new(column, values.iter().copied());
+    forget(snapshot, &subjects, &[], RunMode::Commit).await.expect("an erasure")
 }
 
 /// All bytes of all objects, and those of the pages of Parquet files, by path.
-async fn bytes(storage: &Storage) -> BTreeMap<String, Vec<u8>> {
+async fn bytes(storage: &TableStorage) -> BTreeMap<String, Vec<u8>> {
     let listed: Vec<_> = storage.store.list(None).try_collect().await.expect("a listing");
     let mut all = BTreeMap::new();
     for object in listed {
@@ -68,7 +68,7 @@ async fn bytes(storage: &Storage) -> BTreeMap<String, Vec<u8>> {
 }
 
 /// The objects that have a text, as it is or in base64.
-async fn objects_with(storage: &Storage, text: &str) -> Vec<String> {
+async fn objects_with(storage: &TableStorage, text: &str) -> Vec<String> {
     let has = |bytes: &[u8], part: &[u8]| bytes.windows(part.len()).any(|window| window == part);
     let mut found = vec![];
     for (path, bytes) in bytes(storage).await {
@@ -150,7 +150,7 @@ async fn a_subject_that_never_was_in_the_table_is_forgotten_all_the_same() {
 #[tokio::test]
 async fn without_tombstones_a_forgotten_subject_stays_forgotten_too() {
     let d = dataset(memory());
-    let spec = by_seq().with_tombstones(biscuit_merge::Tombstones::Forget);
+    let spec = by_seq().with_tombstones(biscuit_merge::TombstonePolicy::Forget);
     let lines = r#"{"id":"canary","seq":1,"v":"a","op":"u"}"#;
     merge_into(&d, &spec, lines).await.unwrap();
     erased(&d, "id", &["canary"]).await;
@@ -186,11 +186,11 @@ async fn records_that_wait_and_those_that_were_taken_back_are_erased_and_do_not_
 "#;
     run(&t, later, "2024-02-10").await.unwrap();
     let with = objects_with(&storage, "canary").await;
-    for file in ["waiting", "retracted"] {
+    for file in ["pending", "retracted"] {
         assert!(with.iter().any(|path| path.ends_with(file)), "{file}: {with:?}");
     }
     let report = erased(&dataset(storage.clone()), "id", &["canary-1"]).await;
-    assert_eq!((report.waiting, report.retracted, report.forgotten), (1, 1, 1), "{report:?}");
+    assert_eq!((report.pending, report.retracted, report.forgotten), (1, 1, 1), "{report:?}");
     assert!(report.erased.erased > 1, "in each period: {report:?}");
     assert!(report.not_covered.iter().any(|place| place.code == "FolderNames"));
     assert_eq!(objects_with(&storage, "canary").await, [] as [String; 0]);
@@ -200,9 +200,9 @@ async fn records_that_wait_and_those_that_were_taken_back_are_erased_and_do_not_
     run(&t, "", "2024-06-01").await.unwrap();
     let all = rows(&storage, &["id"]).await;
     assert_eq!(all["2024-06"], ["k2"]);
-    let built = t.rebuild(&t.periods().await.unwrap(), changes(later).unwrap(), Mode::Commit).await.unwrap();
+    let built = t.rebuild(&t.periods().await.unwrap(), changes(later).unwrap(), RunMode::Commit).await.unwrap();
     assert_eq!(built.verdicts.forgotten, 3);
-    assert!(t.verify(&changes(later).unwrap()).await.unwrap().iter().all(biscuit_partition::Audit::is_sound));
+    assert!(t.verify(&changes(later).unwrap()).await.unwrap().iter().all(biscuit_partition::PeriodAudit::is_sound));
     assert_eq!(objects_with(&storage, "canary").await, [] as [String; 0]);
 }
 
@@ -225,7 +225,7 @@ async fn merge_events(dataset: &Dataset, lines: &[String]) -> biscuit_core::Resu
     reader.read("events.jsonl", &lines.join("\n").into_bytes().into())?;
     let changes = reader.finish()?;
     let spec = MergeSpec::new(["id"], changes.order.clone()).expect("a spec");
-    Merge::new(dataset.clone(), spec, MergeOptions::default().with_parallelism(1))?.run(changes, Mode::Commit).await
+    Merge::new(dataset.clone(), spec, MergeOptions::default().with_parallelism(1))?.run(changes, RunMode::Commit).await
 }
 
 const UNAVAILABLE: &str = "__debezium_unavailable_value";
@@ -293,15 +293,15 @@ async fn records_of_the_quarantine_go_in_the_same_commit_and_are_not_put_there_a
     };
     let merge = Merge::new(d.clone(), by_seq(), MergeOptions::default().with_bad_rows(BadRows::Quarantine, 100.0));
     let merge = merge.unwrap();
-    assert_eq!(merge.run(refused(lines).unwrap(), Mode::Commit).await.unwrap().verdicts.quarantined, 2);
+    assert_eq!(merge.run(refused(lines).unwrap(), RunMode::Commit).await.unwrap().verdicts.quarantined, 2);
     let theirs: Vec<_> = quarantined(&d).await.unwrap().into_iter().map(|q| q.refused).collect();
     let theirs: Vec<_> = theirs.into_iter().filter(|r| r.raw.windows(6).any(|w| w == b"canary")).collect();
     let version = d.view().await.unwrap().observed.head.version;
     let snapshot = d.observe().await.unwrap();
-    let report = forget(snapshot, &Subjects::new("id", ["canary"]), &theirs, Mode::Commit).await.unwrap();
+    let report = forget(snapshot, &ErasureSubjects::new("id", ["canary"]), &theirs, RunMode::Commit).await.unwrap();
     assert_eq!((report.quarantined, report.erased.version), (1, version + 1));
     assert_eq!(objects_with(&storage, "canary").await, [] as [String; 0]);
-    let again = merge.run(refused(lines).unwrap(), Mode::Commit).await.unwrap();
+    let again = merge.run(refused(lines).unwrap(), RunMode::Commit).await.unwrap();
     assert_eq!((again.verdicts.forgotten, again.verdicts.quarantined), (2, 1), "{:?}", again.verdicts);
     assert_eq!(objects_with(&storage, "canary").await, [] as [String; 0]);
     assert_eq!(quarantined(&d).await.unwrap().len(), 1);
@@ -314,7 +314,7 @@ async fn a_compacted_table_holds_the_subject_no_more_either() {
     for seq in 1..6 {
         merge(&d, &format!(r#"{{"id":"k{seq}","seq":{seq},"v":"canary-{seq}","op":"u"}}"#)).await;
     }
-    biscuit_rewrite::compact(&d, &biscuit_rewrite::CompactOptions::default(), Mode::Commit).await.unwrap();
+    biscuit_rewrite::compact(&d, &biscuit_rewrite::CompactOptions::default(), RunMode::Commit).await.unwrap();
     assert!(objects_with(&storage, "canary-3").await.len() > 1);
     erased(&d, "id", &["k3"]).await;
     assert_eq!(objects_with(&storage, "canary-3").await, [] as [String; 0]);
@@ -322,7 +322,7 @@ async fn a_compacted_table_holds_the_subject_no_more_either() {
 }
 
 /// A table with a row, a retained file, a tombstone, and records that wait.
-async fn populated() -> Storage {
+async fn populated() -> TableStorage {
     let storage = memory();
     let t = table(&storage, spec(), effective());
     let lines = r#"
@@ -332,19 +332,19 @@ async fn populated() -> Storage {
 "#;
     run(&t, lines, "2024-02-10").await.expect("a run");
     let options = biscuit_merge::MergeOptions::default().with_parallelism(1);
-    let slow = biscuit_partition::Snapshots::new(slow(&storage), spec(), options, effective()).expect("a table");
+    let slow = biscuit_partition::PeriodTable::new(slow(&storage), spec(), options, effective()).expect("a table");
     run(&slow, r#"{"id":"canary","eff":"2024-01-08","v":"newer","op":"u"}"#, "2024-02-10").await.expect("a run");
     storage
 }
 
 #[tokio::test]
 async fn a_crash_at_any_call_of_an_erasure_leaves_all_of_it_or_none() {
-    for fault in [Fault::Fail, Fault::Crash, Fault::LoseAnswer] {
-        let job = async |storage: Storage| {
+    for fault in [InjectedFault::Fail, InjectedFault::Crash, InjectedFault::LoseAnswer] {
+        let job = async |storage: TableStorage| {
             let snapshot = dataset(storage).observe().await?;
-            forget(snapshot, &Subjects::new("id", ["canary"]), &[], Mode::Commit).await.map(drop)
+            forget(snapshot, &ErasureSubjects::new("id", ["canary"]), &[], RunMode::Commit).await.map(drop)
         };
-        let check = |storage: Storage, call| async move {
+        let check = |storage: TableStorage, call| async move {
             assert_eq!(objects_with(&storage, "canary").await, [] as [String; 0], "after call {call}");
             let all = rows(&storage, &["id"]).await;
             assert_eq!(all.values().flatten().collect::<Vec<_>>(), ["k2", "k2"], "after call {call}");
@@ -357,12 +357,14 @@ async fn a_crash_at_any_call_of_an_erasure_leaves_all_of_it_or_none() {
 async fn a_dry_run_says_the_same_and_changes_nothing() {
     let storage = populated().await;
     let before = crate::lab::objects(&storage).await;
-    let subjects = Subjects::new("id", ["canary"]);
-    let planned = forget(dataset(storage.clone()).view().await.unwrap(), &subjects, &[], Mode::DryRun).await.unwrap();
+    let subjects = ErasureSubjects::new("id", ["canary"]);
+    let planned =
+        forget(dataset(storage.clone()).view().await.unwrap(), &subjects, &[], RunMode::DryRun).await.unwrap();
     assert_eq!(crate::lab::objects(&storage).await, before);
-    let done = forget(dataset(storage.clone()).observe().await.unwrap(), &subjects, &[], Mode::Commit).await.unwrap();
+    let done =
+        forget(dataset(storage.clone()).observe().await.unwrap(), &subjects, &[], RunMode::Commit).await.unwrap();
     assert_eq!((planned.erased.outcome, done.erased.outcome), ("planned", "committed"));
-    let counts = |r: &ForgetReport| (r.erased.erased, r.erased.retained_files, r.waiting, r.keys, r.forgotten);
+    let counts = |r: &ForgetReport| (r.erased.erased, r.erased.retained_files, r.pending, r.keys, r.forgotten);
     assert_eq!(counts(&planned), counts(&done));
-    assert!(done.waiting == 1 && done.erased.retained_files > 0, "{done:?}");
+    assert!(done.pending == 1 && done.erased.retained_files > 0, "{done:?}");
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use biscuit_merge::MergeSpec;
-use biscuit_partition::Snapshots;
-use biscuit_testkit::{Fault, FaultStore};
+use biscuit_partition::PeriodTable;
+use biscuit_testkit::{FaultStore, InjectedFault};
 use datafusion::arrow::array::{Int64Array, RecordBatch, StringArray};
 use datafusion::prelude::SessionContext;
 use proptest::prelude::*;
@@ -160,11 +160,11 @@ async fn holds(events: Vec<Event>, runs: Vec<Run>, anew: Vec<usize>, spills: boo
     let options = if spills { lab::options().with_change_memory(1) } else { lab::options() };
     let table = |storage| lab::table_with(&storage, ord.spec(), options.clone(), periods());
     let lines = |picked: &[Event]| picked.iter().map(Event::line).collect::<Vec<_>>().join("\n");
-    let ask = |table: Snapshots, lines: String, month: usize| async move { run(&table, &lines, &as_of(month)).await };
+    let ask = |table: PeriodTable, lines: String, month: usize| async move { run(&table, &lines, &as_of(month)).await };
     for Run { records, month, crash } in &runs {
         let picked: Vec<Event> = records.iter().map(|i| i.get(&events).clone()).collect();
         if let Some(call) = crash {
-            let dying = FaultStore::new(storage.store.clone(), Fault::Crash, *call);
+            let dying = FaultStore::new(storage.store.clone(), InjectedFault::Crash, *call);
             let dying = storage.with_store(Arc::new(dying));
             // It may be through before that call.
             let _ = ask(table(dying), lines(&picked), *month).await;
@@ -189,7 +189,7 @@ async fn holds(events: Vec<Event>, runs: Vec<Run>, anew: Vec<usize>, spills: boo
     let anew: Vec<_> = anew.iter().map(|m| effective().calendar.parse(PERIODS[*m].0).expect("a month")).collect();
     if !anew.is_empty() {
         let records = lab::changes(&lines(&events)).expect("records");
-        table.rebuild(&anew, records, biscuit_merge::Mode::Commit).await.expect("built anew");
+        table.rebuild(&anew, records, biscuit_merge::RunMode::Commit).await.expect("built anew");
         assert_eq!(lab::rows(&storage, &["id", "v"]).await, truth, "after building {anew:?} anew: {events:#?}");
         let report = ask(table, lines(&events), 4).await.expect("a rerun");
         assert_eq!(report.outcome, "unchanged", "{anew:?} {report:#?} {events:#?}");

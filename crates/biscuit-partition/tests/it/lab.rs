@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use biscuit_change::{Changes, RowsOptions, RowsReader};
+use biscuit_change::{ChangeRecords, RowsOptions, RowsReader};
 use biscuit_core::Result;
 use biscuit_dataset::{Dataset, Location};
-use biscuit_journal::{JournalOptions, Storage};
-use biscuit_merge::{MergeOptions, MergeSpec, Mode};
-use biscuit_partition::{By, Calendar, Periods, SnapshotReport, Snapshots};
+use biscuit_journal::{JournalOptions, TableStorage};
+use biscuit_merge::{MergeOptions, MergeSpec, RunMode};
+use biscuit_partition::{PeriodBasis, PeriodCalendar, PeriodPlan, PeriodTable, PeriodTableReport};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::util::display::array_value_to_string;
 use futures::TryStreamExt;
@@ -23,21 +23,21 @@ pub(crate) const HISTORY: &str = r#"
 {"id":"k2","eff":"2024-02-07","v":"c","op":"c"}
 "#;
 
-pub(crate) fn memory() -> Storage {
-    Storage::durable(Arc::new(InMemory::new()))
+pub(crate) fn memory() -> TableStorage {
+    TableStorage::durable(Arc::new(InMemory::new()))
 }
 
-pub(crate) fn dataset(storage: Storage) -> Dataset {
+pub(crate) fn dataset(storage: TableStorage) -> Dataset {
     let location = Location::new(storage, "lake/t", "lake/t").expect("it is below the root");
     Dataset::new(location, JournalOptions::default())
 }
 
-pub(crate) fn months(by: By) -> Periods {
-    Periods::new(Calendar::new("month".parse().expect("a granularity"), "UTC").expect("a calendar"), by)
+pub(crate) fn months(by: PeriodBasis) -> PeriodPlan {
+    PeriodPlan::new(PeriodCalendar::new("month".parse().expect("a granularity"), "UTC").expect("a calendar"), by)
 }
 
-pub(crate) fn effective() -> Periods {
-    months(By::Effective("eff".to_owned()))
+pub(crate) fn effective() -> PeriodPlan {
+    months(PeriodBasis::Effective("eff".to_owned()))
 }
 
 pub(crate) fn spec() -> MergeSpec {
@@ -48,16 +48,21 @@ pub(crate) fn options() -> MergeOptions {
     MergeOptions::default().with_parallelism(1)
 }
 
-pub(crate) fn table(storage: &Storage, spec: MergeSpec, periods: Periods) -> Snapshots {
+pub(crate) fn table(storage: &TableStorage, spec: MergeSpec, periods: PeriodPlan) -> PeriodTable {
     table_with(storage, spec, options(), periods)
 }
 
-pub(crate) fn table_with(storage: &Storage, spec: MergeSpec, options: MergeOptions, periods: Periods) -> Snapshots {
-    Snapshots::new(dataset(storage.clone()), spec, options, periods).expect("a table of periods")
+pub(crate) fn table_with(
+    storage: &TableStorage,
+    spec: MergeSpec,
+    options: MergeOptions,
+    periods: PeriodPlan,
+) -> PeriodTable {
+    PeriodTable::new(dataset(storage.clone()), spec, options, periods).expect("a table of periods")
 }
 
 /// Change records from JSON lines with the column `op`.
-pub(crate) fn changes(lines: &str) -> Result<Changes> {
+pub(crate) fn changes(lines: &str) -> Result<ChangeRecords> {
     let mut reader = RowsReader::new(RowsOptions::default().with_op("op"));
     if !lines.trim().is_empty() {
         reader.read("changes.jsonl", lines.to_owned().into_bytes().into())?;
@@ -65,15 +70,15 @@ pub(crate) fn changes(lines: &str) -> Result<Changes> {
     reader.finish()
 }
 
-pub(crate) async fn run(table: &Snapshots, lines: &str, as_of: &str) -> Result<SnapshotReport> {
-    let report = table.run(changes(lines)?, as_of.parse().expect("an instant"), Mode::Commit).await?;
+pub(crate) async fn run(table: &PeriodTable, lines: &str, as_of: &str) -> Result<PeriodTableReport> {
+    let report = table.run(changes(lines)?, as_of.parse().expect("an instant"), RunMode::Commit).await?;
     let verdicts = report.verdicts.total();
     assert_eq!(verdicts, report.records + report.opened, "the verdicts do not add up: {:?}", report.verdicts);
     Ok(report)
 }
 
 /// All objects with their ETags.
-pub(crate) async fn objects(storage: &Storage) -> Vec<(String, Option<String>)> {
+pub(crate) async fn objects(storage: &TableStorage) -> Vec<(String, Option<String>)> {
     let listed = storage.store.list(None).map_ok(|m| (m.location.to_string(), m.e_tag));
     let mut all: Vec<_> = listed.try_collect().await.expect("a listing");
     all.sort();
@@ -81,13 +86,13 @@ pub(crate) async fn objects(storage: &Storage) -> Vec<(String, Option<String>)> 
 }
 
 /// The data files of one period, with their ETags.
-pub(crate) async fn files_of(storage: &Storage, period: &str) -> Vec<(String, Option<String>)> {
+pub(crate) async fn files_of(storage: &TableStorage, period: &str) -> Vec<(String, Option<String>)> {
     let folder = format!("lake/t/period={period}/");
     objects(storage).await.into_iter().filter(|(name, _)| name.starts_with(&folder)).collect()
 }
 
 /// All rows by period, as the Parquet files in the folders have them, sorted.
-pub(crate) async fn rows(storage: &Storage, columns: &[&str]) -> BTreeMap<String, Vec<String>> {
+pub(crate) async fn rows(storage: &TableStorage, columns: &[&str]) -> BTreeMap<String, Vec<String>> {
     let mut rows: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (name, _) in objects(storage).await {
         let Some(rest) = name.strip_prefix("lake/t/period=") else { continue };
@@ -112,7 +117,7 @@ pub(crate) fn texts(batch: &RecordBatch, columns: &[&str]) -> Vec<String> {
 }
 
 /// The rows of some periods as `id=v,id=v`, one after the other.
-pub(crate) async fn states(storage: &Storage, periods: &[&str]) -> Vec<String> {
+pub(crate) async fn states(storage: &TableStorage, periods: &[&str]) -> Vec<String> {
     let rows = rows(storage, &["id", "v"]).await;
     periods.iter().map(|p| rows.get(*p).map_or(String::new(), |rows| rows.join(","))).collect()
 }

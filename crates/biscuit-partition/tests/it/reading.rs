@@ -1,8 +1,8 @@
 //! What is read of a table of periods, and what is done about what is wrong with one.
 
-use biscuit_change::{BadRows, Changes, RowsOptions, RowsReader};
-use biscuit_merge::Mode;
-use biscuit_partition::{By, Snapshots};
+use biscuit_change::{BadRows, ChangeRecords, RowsOptions, RowsReader};
+use biscuit_merge::RunMode;
+use biscuit_partition::{PeriodBasis, PeriodTable};
 use biscuit_testkit::{RecordingStore, assert_rows_snapshot, table};
 use datafusion::prelude::{SessionContext, col, lit};
 use object_store::ObjectStoreExt;
@@ -16,7 +16,7 @@ const EVENTS: &str = r#"
 {"id":"k2","eff":"2024-04-07","v":"","op":"d"}
 "#;
 
-async fn four_months() -> (biscuit_journal::Storage, Snapshots) {
+async fn four_months() -> (biscuit_journal::TableStorage, PeriodTable) {
     let storage = lab::memory();
     let table = lab::table(&storage, spec(), effective());
     run(&table, EVENTS, "2024-04-15").await.expect("a run");
@@ -80,11 +80,11 @@ async fn history_has_one_row_for_each_state() {
 #[tokio::test]
 async fn a_table_is_opened_by_what_its_journal_says() {
     let (storage, _) = four_months().await;
-    let table = Snapshots::open(dataset(storage.clone())).await.expect("a table");
+    let table = PeriodTable::open(dataset(storage.clone())).await.expect("a table");
     let missing = table.missing("2024-06-02".parse().expect("an instant")).await.expect("periods");
     assert_eq!(missing.iter().map(ToString::to_string).collect::<Vec<_>>(), ["2024-05", "2024-06"]);
     // Catching up is a run without records: one commit for each period.
-    let report = table.run(Changes::default(), "2024-06-02".parse().expect("an instant"), Mode::Commit).await;
+    let report = table.run(ChangeRecords::default(), "2024-06-02".parse().expect("an instant"), RunMode::Commit).await;
     let report = report.expect("caught up");
     assert_eq!((report.commits, report.periods.len()), (2, 6));
     assert!(table.missing("2024-06-02".parse().expect("an instant")).await.expect("periods").is_empty());
@@ -94,14 +94,14 @@ async fn a_table_is_opened_by_what_its_journal_says() {
     assert_eq!(shown[..4], all);
     assert_eq!(shown[4..], [("2024-05", 1, 1, 1), ("2024-06", 1, 1, 1)]);
     let plain = lab::memory();
-    assert_eq!(Snapshots::open(dataset(plain)).await.expect_err("no periods").code(), "NoPeriods");
+    assert_eq!(PeriodTable::open(dataset(plain)).await.expect_err("no periods").code(), "NoPeriods");
 }
 
 #[tokio::test]
 async fn an_audit_finds_what_is_wrong_and_a_rebuild_repairs_exactly_that() {
     let (storage, table) = four_months().await;
     let events = || changes(EVENTS).expect("records");
-    assert!(table.verify(&events()).await.expect("audits").iter().all(biscuit_partition::Audit::is_sound));
+    assert!(table.verify(&events()).await.expect("audits").iter().all(biscuit_partition::PeriodAudit::is_sound));
     // Somebody writes a file of their own into February, with a row too much, and a row twice.
     let rows = self::table("id:string | eff:string | v:string\n k9 | 2024-02-01 | theirs\n k1 | 2024-01-10 | a");
     let mut bytes = Vec::new();
@@ -116,26 +116,26 @@ async fn an_audit_finds_what_is_wrong_and_a_rebuild_repairs_exactly_that() {
         (february.rows, february.expected, february.surplus, february.missing, february.different),
         (4, 2, 2, 0, 0)
     );
-    assert!(audits.iter().filter(|a| a.period != "2024-02").all(biscuit_partition::Audit::is_sound));
+    assert!(audits.iter().filter(|a| a.period != "2024-02").all(biscuit_partition::PeriodAudit::is_sound));
 
     let calendar = effective().calendar;
     let february = [calendar.parse("2024-02").expect("a month")];
     let before = objects(&storage).await;
-    let plan = table.rebuild(&february, events(), Mode::DryRun).await.expect("a plan");
+    let plan = table.rebuild(&february, events(), RunMode::DryRun).await.expect("a plan");
     assert_eq!((plan.outcome, plan.periods[0].after, plan.periods[0].files.removed), ("planned", 2, 2));
     assert_eq!(objects(&storage).await, before);
-    table.rebuild(&february, events(), Mode::Commit).await.expect("built anew");
+    table.rebuild(&february, events(), RunMode::Commit).await.expect("built anew");
     assert_eq!(states(&storage, &["2024-01", "2024-02"]).await, ["k1=a", "k1=a,k2=c"]);
     assert_eq!([files_of(&storage, "2024-01").await, files_of(&storage, "2024-03").await], others);
-    assert!(table.verify(&events()).await.expect("audits").iter().all(biscuit_partition::Audit::is_sound));
+    assert!(table.verify(&events()).await.expect("audits").iter().all(biscuit_partition::PeriodAudit::is_sound));
     let may = [calendar.parse("2024-05").expect("a month")];
-    assert_eq!(table.rebuild(&may, events(), Mode::Commit).await.expect_err("no May").code(), "NoSuchPeriod");
+    assert_eq!(table.rebuild(&may, events(), RunMode::Commit).await.expect_err("no May").code(), "NoSuchPeriod");
 }
 
 #[tokio::test]
 async fn by_ingestion_records_count_in_the_period_of_the_run() {
     let storage = lab::memory();
-    let table = lab::table(&storage, spec(), lab::months(By::Ingestion));
+    let table = lab::table(&storage, spec(), lab::months(PeriodBasis::Ingestion));
     let line = |v: &str, eff: &str, op: &str| format!(r#"{{"id":"k1","eff":"{eff}","v":"{v}","op":"{op}"}}"#);
     run(&table, &line("a", "2024-01-10", "c"), "2024-01-31T23:00:00Z").await.expect("January");
     let report = run(&table, &line("b", "2024-01-20", "u"), "2024-02-01T00:00:00Z").await.expect("February");
@@ -151,7 +151,7 @@ async fn by_ingestion_records_count_in_the_period_of_the_run() {
     run(&table, &line("old", "2024-02-20", "u"), "2024-04-02").await.expect("April");
     assert_eq!(states(&storage, &["2024-03", "2024-04"]).await, ["", ""]);
     assert_eq!(
-        table.rebuild(&[], changes("").expect("none"), Mode::Commit).await.expect_err("none").code(),
+        table.rebuild(&[], changes("").expect("none"), RunMode::Commit).await.expect_err("none").code(),
         "InvalidSpec"
     );
 }
@@ -199,7 +199,7 @@ async fn periods_may_be_partitioned_further() {
             .await
             .expect("audits")
             .iter()
-            .all(biscuit_partition::Audit::is_sound)
+            .all(biscuit_partition::PeriodAudit::is_sound)
     );
 }
 
@@ -234,7 +234,7 @@ async fn what_later_periods_remember_stays_when_one_is_built_anew() {
     run(&table, &events.join("\n"), "2024-03-15").await.expect("a run");
     // February is built anew from events among which the delete is missing.
     let february = [effective().calendar.parse("2024-02").expect("a month")];
-    table.rebuild(&february, changes(&events[0]).expect("records"), Mode::Commit).await.expect("built anew");
+    table.rebuild(&february, changes(&events[0]).expect("records"), RunMode::Commit).await.expect("built anew");
     let months = ["2024-01", "2024-02", "2024-03"];
     assert_eq!(states(&storage, &months).await, ["k1=a", "k1=a", ""]);
     run(&table, &line("late", "2024-02-10", "u"), "2024-03-15").await.expect("a late record");
@@ -248,7 +248,7 @@ async fn events_without_a_place_are_counted_or_named_as_in_a_run() {
     let events = changes(&format!("{EVENTS}{early}")).expect("records");
     let february = effective().calendar.parse("2024-02").expect("a month");
     assert_eq!(table.audit(&february, &events).await.expect_err("before January").code(), "BeforeFirstPeriod");
-    let e = table.rebuild(&[february], events, Mode::DryRun).await.expect_err("before January");
+    let e = table.rebuild(&[february], events, RunMode::DryRun).await.expect_err("before January");
     assert_eq!(e.code(), "BeforeFirstPeriod");
 
     let options = lab::options().with_bad_rows(BadRows::Quarantine, 100.0);
@@ -256,7 +256,7 @@ async fn events_without_a_place_are_counted_or_named_as_in_a_run() {
     let mut reader = RowsReader::new(RowsOptions::default().with_op("op").with_bad_rows(BadRows::Quarantine));
     let undated = r#"{"id":"k0","eff":null,"v":"undated","op":"c"}"#;
     reader.read("events.jsonl", format!("{EVENTS}{early}\n{undated}\n").into_bytes().into()).expect("records");
-    let report = table.rebuild(&[february], reader.finish().expect("records"), Mode::DryRun).await.expect("a plan");
+    let report = table.rebuild(&[february], reader.finish().expect("records"), RunMode::DryRun).await.expect("a plan");
     // Two events take effect up to February, and two have no place; the others are about later periods.
     assert_eq!((report.records, report.verdicts.total(), report.verdicts.quarantined), (4, 4, 2));
     assert_eq!(report.periods[0].after, 2);

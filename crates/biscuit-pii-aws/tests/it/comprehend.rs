@@ -1,7 +1,7 @@
 //! Comprehend's answers as hits.
 
-use biscuit_pii::{Column, Detector, Entity, Likelihood, Redactor};
-use biscuit_pii_aws::Comprehend;
+use biscuit_pii::{ColumnTexts, Detector, EntityType, Likelihood, Redactor};
+use biscuit_pii_aws::ComprehendDetector;
 use serde_json::json;
 
 use crate::fake::Service;
@@ -25,13 +25,13 @@ fn finds_eva() -> Service {
 #[tokio::test]
 async fn hits_are_where_they_are_in_bytes() {
     let service = finds_eva();
-    let detector = Comprehend::new(service.comprehend(), "en").unwrap();
+    let detector = ComprehendDetector::new(service.comprehend(), "en").unwrap();
     let texts = ["日本 Éva, and Éva", "", "nobody"];
-    let hits = detector.detect(&Column { name: "bio", texts: &texts }).await.unwrap();
+    let hits = detector.detect(&ColumnTexts { name: "bio", texts: &texts }).await.unwrap();
     let found: Vec<Vec<&str>> =
         hits.iter().zip(texts).map(|(hits, text)| hits.iter().map(|hit| &text[hit.range.clone()]).collect()).collect();
     assert_eq!(found, [vec!["Éva", "Éva"], vec![], vec![]]);
-    assert_eq!(hits[0][0].entity, Entity::PERSON_NAME);
+    assert_eq!(hits[0][0].entity, EntityType::PERSON_NAME);
     assert_eq!(service.asked().len(), 2, "an empty text is not sent");
     assert_eq!(service.asked()[0].1["LanguageCode"], "en");
 }
@@ -39,13 +39,13 @@ async fn hits_are_where_they_are_in_bytes() {
 #[tokio::test]
 async fn a_long_text_is_sent_in_parts_and_no_hit_is_lost() {
     let service = finds_eva();
-    let detector = Comprehend::new(service.comprehend(), "es").unwrap();
+    let detector = ComprehendDetector::new(service.comprehend(), "es").unwrap();
     let text = "é Éva ".repeat(40_000);
-    let hits = detector.detect(&Column { name: "bio", texts: &[&text] }).await.unwrap();
+    let hits = detector.detect(&ColumnTexts { name: "bio", texts: &[&text] }).await.unwrap();
     assert_eq!(hits[0].len(), 40_000);
     assert!(hits[0].iter().all(|hit| &text[hit.range.clone()] == "Éva"));
     let unbroken = "é".repeat(120_000);
-    assert_eq!(detector.detect(&Column { name: "bio", texts: &[&unbroken] }).await.unwrap(), [vec![]]);
+    assert_eq!(detector.detect(&ColumnTexts { name: "bio", texts: &[&unbroken] }).await.unwrap(), [vec![]]);
 }
 
 #[tokio::test]
@@ -55,20 +55,20 @@ async fn scores_are_likelihoods_and_other_kinds_keep_their_names() {
         // The last one is nowhere in the text.
         (200, json!({"Entities": [found("PIN", 0.5, 0), found("SSN", 0.9, 1), found("ADDRESS", 0.9, 700)]}))
     });
-    let detector = Comprehend::new(service.comprehend(), "en").unwrap();
-    let hits = detector.detect(&Column { name: "c", texts: &["ab"] }).await.unwrap().remove(0);
+    let detector = ComprehendDetector::new(service.comprehend(), "en").unwrap();
+    let hits = detector.detect(&ColumnTexts { name: "c", texts: &["ab"] }).await.unwrap().remove(0);
     let got: Vec<(&str, Likelihood)> = hits.iter().map(|hit| (hit.entity.name(), hit.likelihood)).collect();
     assert_eq!(got, [("PIN", Likelihood::Possible), ("US_SSN", Likelihood::Likely)]);
     let texts: arrow::array::ArrayRef = std::sync::Arc::new(arrow::array::StringArray::from(vec!["ab"]));
     let redacted = Redactor::new(vec![std::sync::Arc::new(detector)]).redact("c", &texts).await.unwrap();
-    assert_eq!(redacted.counts.into_iter().collect::<Vec<_>>(), [(Entity::US_SSN, 1)]);
+    assert_eq!(redacted.counts.into_iter().collect::<Vec<_>>(), [(EntityType::US_SSN, 1)]);
 }
 
 #[tokio::test]
 async fn an_error_names_the_column_and_no_text() {
     let service = Service::new(|_, _| (400, json!({"__type": "InvalidRequestException", "message": "no"})));
-    let detector = Comprehend::new(service.comprehend(), "en").unwrap();
-    let e = detector.detect(&Column { name: "bio", texts: &["a secret"] }).await.unwrap_err();
+    let detector = ComprehendDetector::new(service.comprehend(), "en").unwrap();
+    let e = detector.detect(&ColumnTexts { name: "bio", texts: &["a secret"] }).await.unwrap_err();
     assert_eq!(e.to_string(), "Refused: cannot ask Comprehend about column `bio`: InvalidRequestException: no");
-    assert_eq!(Comprehend::new(service.comprehend(), "de").unwrap_err().code(), "UnknownLanguage");
+    assert_eq!(ComprehendDetector::new(service.comprehend(), "de").unwrap_err().code(), "UnknownLanguage");
 }

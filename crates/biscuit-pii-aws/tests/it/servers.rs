@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use biscuit_pii::{
-    Column, Detector, KeyCache, KeyContext, KeyFile, Limits, Messages, Roots, Secret, Store, Tokenizer, Wrapping,
-    store_conformance,
+    ColumnTexts, Detector, EnvelopeEncryptor, KeyBytes, KeyCache, KeyContext, KeyFile, KeyLimits, KeyWrapping,
+    RootKeys, TokenStore, Tokenizer, store_conformance,
 };
-use biscuit_pii_aws::{Comprehend, DynamoStore, Kms};
+use biscuit_pii_aws::{ComprehendDetector, DynamoStore, KmsKeyProvider};
 
 macro_rules! client {
     ($sdk:ident, $endpoint:expr) => {{
@@ -49,8 +49,8 @@ async fn table(endpoint: &str, name: &str) -> DynamoStore {
     store
 }
 
-fn roots() -> Roots {
-    Roots::new(1, BTreeMap::from([(1, Secret::new([1; 32]))])).expect("a key")
+fn roots() -> RootKeys {
+    RootKeys::new(1, BTreeMap::from([(1, KeyBytes::new([1; 32]))])).expect("a key")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -63,7 +63,7 @@ async fn a_table_of_dynamodb_is_a_store() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn tokens_are_equal_from_64_tasks() {
     for endpoint in dynamodb() {
-        let store: Arc<dyn Store> = Arc::new(table(&endpoint, "tasks").await);
+        let store: Arc<dyn TokenStore> = Arc::new(table(&endpoint, "tasks").await);
         let task = |n: usize| {
             let tokenizer = Tokenizer::random(roots(), "n", store.clone()).expect("a tokenizer");
             tokio::spawn(async move {
@@ -133,8 +133,8 @@ async fn a_key_file_that_kms_has_sealed_is_opened_by_it() {
         let alias = format!("alias/pii-{}", std::process::id());
         client.create_alias().alias_name(&alias).target_key_id(&key.key_id).send().await.unwrap();
         for name in [alias.clone(), key.arn.clone().unwrap(), key.key_id.clone()] {
-            let provider = Kms::new(client.clone(), &name);
-            let file = KeyFile::new(Wrapping::Kms(name.clone()), &provider).await.unwrap();
+            let provider = KmsKeyProvider::new(client.clone(), &name);
+            let file = KeyFile::new(KeyWrapping::Kms(name.clone()), &provider).await.unwrap();
             let read = KeyFile::parse(&file.to_text().unwrap()).unwrap();
             let token = |roots| Tokenizer::siv(roots, "n").unwrap();
             let tokens = token(file.roots(&provider).await.unwrap()).tokens(&["v"]).await.unwrap();
@@ -148,10 +148,12 @@ async fn a_key_file_that_kms_has_sealed_is_opened_by_it() {
                     .unwrap()
             );
             let other = client.create_key().send().await.unwrap().key_metadata.unwrap();
-            let e = file.roots(&Kms::new(client.clone(), other.arn.unwrap())).await.unwrap_err();
+            let e = file.roots(&KmsKeyProvider::new(client.clone(), other.arn.unwrap())).await.unwrap_err();
             assert_eq!(e.code(), "CannotUnseal");
         }
-        let e = KeyFile::new(Wrapping::Kms("alias/none".into()), &Kms::new(client, "alias/none")).await.unwrap_err();
+        let e = KeyFile::new(KeyWrapping::Kms("alias/none".into()), &KmsKeyProvider::new(client, "alias/none"))
+            .await
+            .unwrap_err();
         assert_eq!(e.code(), "NotThere");
     }
 }
@@ -162,9 +164,9 @@ async fn messages_have_data_keys_of_kms() {
         let client = client!(aws_sdk_kms, &endpoint);
         let key = client.create_key().send().await.unwrap().key_metadata.unwrap();
         let messages = |table: &str| {
-            let provider = Arc::new(Kms::new(client.clone(), key.arn.clone().unwrap()));
+            let provider = Arc::new(KmsKeyProvider::new(client.clone(), key.arn.clone().unwrap()));
             let context = KeyContext::from([("table".into(), table.into())]);
-            Messages::new(KeyCache::new(provider, Limits::default()), context)
+            EnvelopeEncryptor::new(KeyCache::new(provider, KeyLimits::default()), context)
         };
         let sealed = messages("a").seal(b"a text").await.unwrap();
         assert_eq!(messages("a").open(&sealed).await.unwrap().as_slice(), b"a text");
@@ -175,10 +177,10 @@ async fn messages_have_data_keys_of_kms() {
 #[tokio::test]
 async fn comprehend_is_asked_and_its_hits_are_in_the_text() {
     for endpoint in endpoints(&["BISCUIT_TEST_AWS"]) {
-        let detector = Comprehend::new(client!(aws_sdk_comprehend, &endpoint), "en").unwrap();
+        let detector = ComprehendDetector::new(client!(aws_sdk_comprehend, &endpoint), "en").unwrap();
         // moto answers always the same: a name from the 50th to the 58th character, and others behind it.
         let text = format!("{} Éva Lind {}", "é".repeat(49), "ü".repeat(400));
-        let hits = detector.detect(&Column { name: "bio", texts: &[&text] }).await.unwrap().remove(0);
+        let hits = detector.detect(&ColumnTexts { name: "bio", texts: &[&text] }).await.unwrap().remove(0);
         let found: Vec<&str> = hits.iter().map(|hit| &text[hit.range.clone()]).collect();
         assert_eq!((hits.len(), found[0]), (3, "Éva Lind"));
     }

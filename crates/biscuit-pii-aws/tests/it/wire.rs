@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use biscuit_core::ErrorKind;
-use biscuit_pii::{KeyContext, KeyProvider, Record, Roots, SealedKey, Secret, Store, Tokenizer};
-use biscuit_pii_aws::{DynamoStore, Kms};
+use biscuit_pii::{KeyBytes, KeyContext, KeyProvider, RootKeys, SealedKey, TokenRecord, TokenStore, Tokenizer};
+use biscuit_pii_aws::{DynamoStore, KmsKeyProvider};
 use serde_json::{Value, json};
 
 use crate::fake::Service;
@@ -52,8 +52,8 @@ fn table(unprocessed: usize) -> Service {
     })
 }
 
-fn roots() -> Roots {
-    Roots::new(1, BTreeMap::from([(1, Secret::new([1; 32]))])).expect("a key")
+fn roots() -> RootKeys {
+    RootKeys::new(1, BTreeMap::from([(1, KeyBytes::new([1; 32]))])).expect("a key")
 }
 
 #[tokio::test]
@@ -89,13 +89,13 @@ async fn a_thousand_values_are_ten_reads_and_one_conditional_put_for_each_new_on
 async fn keys_that_were_not_processed_are_asked_for_again_and_none_is_lost() {
     let service = table(30);
     let store = DynamoStore::new(service.dynamodb(), "t");
-    let records: Vec<Record> =
-        (0..250).map(|n| Record { key: format!("k{n}"), value: vec![n as u8], alias: None }).collect();
+    let records: Vec<TokenRecord> =
+        (0..250).map(|n| TokenRecord { key: format!("k{n}"), value: vec![n as u8], alias: None }).collect();
     store.insert(records.clone()).await.unwrap();
     // Twice, and in another order.
     let keys: Vec<String> = records.iter().rev().chain(&records).map(|record| record.key.clone()).collect();
     let found = store.get(&keys).await.unwrap();
-    let want: Vec<Option<Record>> = records.iter().rev().chain(&records).cloned().map(Some).collect();
+    let want: Vec<Option<TokenRecord>> = records.iter().rev().chain(&records).cloned().map(Some).collect();
     assert_eq!(found, want);
     assert_eq!(service.times("BatchGetItem"), 3 + 3);
 }
@@ -120,9 +120,9 @@ async fn who_loses_takes_the_stored_token_also_where_the_answer_does_not_have_it
         _ => (400, json!({"__type": "ConditionalCheckFailedException", "message": "The conditional request failed"})),
     });
     let store = DynamoStore::new(service.dynamodb(), "t");
-    let mine = Record { key: "k".into(), value: b"2".to_vec(), alias: Some("mine".into()) };
+    let mine = TokenRecord { key: "k".into(), value: b"2".to_vec(), alias: Some("mine".into()) };
     let winner = store.insert(vec![mine]).await.unwrap();
-    assert_eq!(winner, [Record { key: "k".into(), value: b"1".to_vec(), alias: Some("tok".into()) }]);
+    assert_eq!(winner, [TokenRecord { key: "k".into(), value: b"1".to_vec(), alias: Some("tok".into()) }]);
 }
 
 #[tokio::test]
@@ -158,7 +158,7 @@ fn kms() -> Service {
 #[tokio::test]
 async fn data_keys_of_kms_have_their_context_and_open_with_their_key_only() {
     let service = kms();
-    let provider = Kms::new(service.kms(), "alias/pii");
+    let provider = KmsKeyProvider::new(service.kms(), "alias/pii");
     let context = KeyContext::from([("purpose".into(), "x".into())]);
     let key = provider.generate(&context).await.unwrap();
     assert_eq!((key.sealed.provider.as_str(), key.sealed.info.as_slice()), ("aws-kms", ARN.as_bytes()));
@@ -168,7 +168,7 @@ async fn data_keys_of_kms_have_their_context_and_open_with_their_key_only() {
     let e = provider.unseal(&key.sealed, &KeyContext::new()).await.unwrap_err();
     assert_eq!((e.kind(), e.code()), (ErrorKind::Data, "CannotUnseal"));
     let before = service.times("Decrypt");
-    let other = Kms::new(service.kms(), "arn:aws:kms:us-east-1:111122223333:key/b");
+    let other = KmsKeyProvider::new(service.kms(), "arn:aws:kms:us-east-1:111122223333:key/b");
     assert_eq!(other.unseal(&key.sealed, &context).await.unwrap(), None, "sealed by a key that was not given");
     let local = SealedKey { provider: "biscuit".into(), ..key.sealed.clone() };
     assert_eq!(provider.unseal(&local, &context).await.unwrap(), None);
@@ -189,8 +189,9 @@ async fn data_keys_of_kms_have_their_context_and_open_with_their_key_only() {
 #[tokio::test]
 async fn errors_of_kms_name_the_key_and_say_what_to_do() {
     let service = |code: &'static str| Service::new(move |_, _| (400, json!({"__type": code, "message": "so it is"})));
-    let generate =
-        async |code| Kms::new(service(code).kms(), "alias/pii").generate(&KeyContext::new()).await.unwrap_err();
+    let generate = async |code| {
+        KmsKeyProvider::new(service(code).kms(), "alias/pii").generate(&KeyContext::new()).await.unwrap_err()
+    };
     let e = generate("AccessDeniedException").await;
     assert_eq!(e.kind(), ErrorKind::Denied);
     assert_eq!(

@@ -3,30 +3,30 @@
 use std::sync::{Arc, Mutex};
 
 use biscuit_core::Result;
-use biscuit_pii::{Access, Audit, AuditEntry, Means, MemoryStore, Roots};
-use biscuit_pii_functions::Functions;
+use biscuit_pii::{AccessAudit, AccessRequest, AuditEntry, MemoryStore, PiiContext, RootKeys};
+use biscuit_pii_functions::PiiFunctions;
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::prelude::SessionContext;
 
 #[derive(Debug, Default)]
 struct Entries(Mutex<Vec<AuditEntry>>);
 
-impl Audit for Entries {
+impl AccessAudit for Entries {
     fn record(&self, entry: &AuditEntry) -> Result<()> {
         self.0.lock().expect("no test panics in here").push(entry.clone());
         Ok(())
     }
 }
 
-fn means() -> Means {
-    let roots = Roots::in_memory().expect("a key");
-    Means::new().with_roots(roots).with_store(Arc::new(MemoryStore::new()))
+fn means() -> PiiContext {
+    let roots = RootKeys::in_memory().expect("a key");
+    PiiContext::new().with_roots(roots).with_store(Arc::new(MemoryStore::new()))
 }
 
 /// The rows of a query, or why there are none.
 async fn rows(ctx: &SessionContext, sql: &str) -> std::result::Result<String, String> {
-    let said = |e: datafusion::error::DataFusionError| e.strip_backtrace();
-    let batches = ctx.sql(sql).await.map_err(said)?.collect().await.map_err(said)?;
+    let message = |e: datafusion::error::DataFusionError| e.strip_backtrace();
+    let batches = ctx.sql(sql).await.map_err(message)?.collect().await.map_err(message)?;
     let text = pretty_format_batches(&batches).expect("a table").to_string();
     Ok(text.lines().skip(3).filter(|line| !line.starts_with('+')).map(str::to_owned).collect::<Vec<_>>().join("\n"))
 }
@@ -37,8 +37,8 @@ const TABLE: &str =
 #[tokio::test]
 async fn values_join_by_tokens_and_come_back_to_who_says_why() {
     let (ctx, entries) = (SessionContext::new(), Arc::new(Entries::default()));
-    let access = Access::new("ann", "ticket 7", entries.clone()).unwrap();
-    Functions::new(means(), "t").with_access(access).register(&ctx);
+    let access = AccessRequest::new("ann", "ticket 7", entries.clone()).unwrap();
+    PiiFunctions::new(means(), "t").with_access(access).register(&ctx);
     let numbers = |text: String| {
         text.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse::<u64>().ok()).collect::<Vec<_>>()
     };
@@ -66,7 +66,7 @@ async fn values_join_by_tokens_and_come_back_to_who_says_why() {
 #[tokio::test]
 async fn nobody_gets_values_back_without_an_access() {
     let ctx = SessionContext::new();
-    Functions::new(means(), "t").register(&ctx);
+    PiiFunctions::new(means(), "t").register(&ctx);
     for function in ["pii_detokenize", "pii_decrypt"] {
         let e = rows(&ctx, &format!("SELECT {function}(ssn, 'ssn') FROM {TABLE}")).await.unwrap_err();
         assert!(e.contains("Invalid function"), "{e}");
@@ -76,7 +76,7 @@ async fn nobody_gets_values_back_without_an_access() {
 #[tokio::test]
 async fn texts_are_redacted_masked_and_hashed() {
     let ctx = SessionContext::new();
-    Functions::new(means(), "t").register(&ctx);
+    PiiFunctions::new(means(), "t").register(&ctx);
     let sql = "SELECT pii_redact('at ann@example.com'), pii_mask('+1 212-555-0100', 0, 4), pii_mask(12345, 0, 2), length(pii_hash('x', 'n'))";
     assert_eq!(
         rows(&ctx, sql).await.unwrap().split_whitespace().collect::<String>(),
@@ -87,8 +87,8 @@ async fn texts_are_redacted_masked_and_hashed() {
 #[tokio::test]
 async fn wrong_use_is_named() {
     let ctx = SessionContext::new();
-    Functions::new(Means::new(), "t").register(&ctx);
-    let said = async |expression: &str| rows(&ctx, &format!("SELECT {expression} FROM {TABLE}")).await.unwrap_err();
+    PiiFunctions::new(PiiContext::new(), "t").register(&ctx);
+    let message = async |expression: &str| rows(&ctx, &format!("SELECT {expression} FROM {TABLE}")).await.unwrap_err();
     for (expression, part) in [
         ("pii_tokenize(ssn, 'ssn')", "NoKeys"),
         ("pii_tokenize(ssn)", "InvalidArguments: pii_tokenize takes 2 to 3 arguments, not 1"),
@@ -96,11 +96,11 @@ async fn wrong_use_is_named() {
         ("pii_mask(ssn, -1, 2)", "InvalidArguments: pii_mask takes constant numbers, not below 0"),
         ("pii_redact(id)", "NotText: pii_redact takes texts, not a Int64"),
     ] {
-        let e = said(expression).await;
+        let e = message(expression).await;
         assert!(e.contains(part), "{e}");
     }
     let ctx = SessionContext::new();
-    Functions::new(Means::new().with_roots(Roots::in_memory().unwrap()), "t").register(&ctx);
+    PiiFunctions::new(PiiContext::new().with_roots(RootKeys::in_memory().unwrap()), "t").register(&ctx);
     let e = rows(&ctx, &format!("SELECT pii_tokenize(ssn, 'ssn') FROM {TABLE}")).await.unwrap_err();
     assert!(e.contains("NoStore"), "{e}");
     let e = rows(&ctx, &format!("SELECT pii_tokenize(ssn, 'ssn', 'ff3') FROM {TABLE}")).await.unwrap_err();

@@ -12,7 +12,7 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use biscuit_core::{Error, Result};
 use zeroize::Zeroizing;
 
-use crate::keys::secret::{Secret, random};
+use crate::keys::secret::{KeyBytes, random};
 
 pub(crate) const SALT: usize = 16;
 pub(crate) const TAG: usize = 16;
@@ -32,7 +32,7 @@ pub(crate) enum KeyOf {
 }
 
 /// A cell in its parts.
-pub(crate) struct Cell<'a> {
+pub(crate) struct EncryptedCell<'a> {
     pub(crate) key: KeyOf,
     head: &'a [u8],
     nonce: [u8; NONCE],
@@ -50,7 +50,7 @@ pub(crate) fn binding(table: &str, column: &str) -> Vec<u8> {
     out
 }
 
-pub(crate) fn cipher(key: &Secret) -> Result<LessSafeKey> {
+pub(crate) fn cipher(key: &KeyBytes) -> Result<LessSafeKey> {
     let key = UnboundKey::new(&AES_256_GCM, key.expose()).map_err(|_| Error::internal("AES-256 takes 32 bytes"))?;
     Ok(LessSafeKey::new(key))
 }
@@ -97,7 +97,7 @@ pub(crate) fn random_nonce() -> Result<[u8; NONCE]> {
     Ok(nonce)
 }
 
-impl<'a> Cell<'a> {
+impl<'a> EncryptedCell<'a> {
     /// None if these bytes are no cell.
     pub(crate) fn read(bytes: &'a [u8]) -> Option<Self> {
         let length = match *bytes.first()? {
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn the_cipher_is_that_of_the_specification_of_gcm() {
-        // McGrew and Viega, "The Galois/Counter Mode of Operation", test case 16.
+        // McGrew and Viega, "The Galois/Counter RunMode of Operation", test case 16.
         let key = bytes("feffe9928665731c6d6a8f9467308308feffe9928665731c6d6a8f9467308308");
         let nonce = bytes("cafebabefacedbaddecaf888").try_into().unwrap();
         let plain = bytes(
@@ -157,7 +157,7 @@ mod tests {
         );
         let mut out = vec![7];
         let aad = bytes("feedfacedeadbeeffeedfacedeadbeefabaddad2");
-        seal(&cipher(&Secret::new(key)).unwrap(), nonce, &aad, &plain, &mut out).unwrap();
+        seal(&cipher(&KeyBytes::new(key)).unwrap(), nonce, &aad, &plain, &mut out).unwrap();
         assert_eq!(out, [&[7], &sealed[..]].concat());
     }
 }

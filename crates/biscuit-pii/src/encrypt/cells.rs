@@ -10,14 +10,14 @@ use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use biscuit_core::{Clock, Error, Result, SystemClock};
 
 use crate::encrypt::cell::{
-    COLUMN_HEAD, Cell, KeyOf, OF_COLUMN, OF_SUBJECT, SALT, SUBJECT, SUBJECT_HEAD, TAG, binding, cipher, counted,
-    random_nonce, seal,
+    COLUMN_HEAD, EncryptedCell, KeyOf, OF_COLUMN, OF_SUBJECT, SALT, SUBJECT, SUBJECT_HEAD, TAG, binding, cipher,
+    counted, random_nonce, seal,
 };
-use crate::encrypt::digests::Digests;
-use crate::encrypt::form::{Form, Made, as_bytes, cannot_decrypt, in_row, opened};
-use crate::encrypt::subjects::{SubjectKey, Subjects};
-use crate::keys::cache::{Limits, Used};
-use crate::keys::roots::Roots;
+use crate::encrypt::digests::RowDigests;
+use crate::encrypt::form::{EncodedValues, EncryptedForm, as_bytes, cannot_decrypt, in_row, opened};
+use crate::encrypt::subjects::{SubjectKey, SubjectKeys};
+use crate::keys::cache::{KeyCounters, KeyLimits};
+use crate::keys::roots::RootKeys;
 use crate::keys::secret::random;
 use zeroize::Zeroizing;
 
@@ -26,13 +26,13 @@ use zeroize::Zeroizing;
 /// A value is whole by itself: rows may be merged, moved to other files and sorted. It is bound to its table, its column and the version of its key,
 /// and does not open anywhere else.
 #[derive(Debug)]
-pub struct Cells {
-    roots: Roots,
+pub struct ValueEncryptor {
+    roots: RootKeys,
     table: String,
-    form: Form,
-    limits: Limits,
+    form: EncryptedForm,
+    limits: KeyLimits,
     clock: Arc<dyn Clock>,
-    subjects: Option<Arc<Subjects>>,
+    subjects: Option<Arc<SubjectKeys>>,
     keys: Mutex<HashMap<String, BatchKey>>,
 }
 
@@ -41,13 +41,13 @@ pub struct Cells {
 struct BatchKey {
     cipher: Arc<LessSafeKey>,
     salt: [u8; SALT],
-    used: Used,
+    used: KeyCounters,
 }
 
 /// A column that was decrypted.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub struct Decrypted {
+pub struct DecryptedColumn {
     /// The values.
     pub column: ArrayRef,
     /// How many are null because the key of their subject was deleted.
@@ -57,28 +57,29 @@ pub struct Decrypted {
 /// A column that was encrypted with keys of subjects.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub struct Encrypted {
+pub struct EncryptedColumn {
     /// The encrypted values.
     pub column: ArrayRef,
     /// How many are null because their subject was forgotten, and does not come back.
     pub forgotten: u64,
 }
 
-impl Cells {
+impl ValueEncryptor {
     /// Values of a table. Its name is bound into them: another one does not open them.
-    pub fn new(roots: Roots, table: impl Into<String>) -> Self {
-        let (table, form, limits, clock) = (table.into(), Form::default(), Limits::default(), Arc::new(SystemClock));
+    pub fn new(roots: RootKeys, table: impl Into<String>) -> Self {
+        let (table, form, limits, clock) =
+            (table.into(), EncryptedForm::default(), KeyLimits::default(), Arc::new(SystemClock));
         Self { roots, table, form, limits, clock, subjects: None, keys: Mutex::default() }
     }
 
     /// The same, storing values in this form. Both are read.
-    pub fn with_form(mut self, form: Form) -> Self {
+    pub fn with_form(mut self, form: EncryptedForm) -> Self {
         self.form = form;
         self
     }
 
     /// The same with other limits for the key of a column.
-    pub fn with_limits(mut self, limits: Limits) -> Self {
+    pub fn with_limits(mut self, limits: KeyLimits) -> Self {
         self.limits = limits;
         self
     }
@@ -90,7 +91,7 @@ impl Cells {
     }
 
     /// The same, with keys of subjects.
-    pub fn with_subjects(mut self, subjects: Arc<Subjects>) -> Self {
+    pub fn with_subjects(mut self, subjects: Arc<SubjectKeys>) -> Self {
         self.subjects = Some(subjects);
         self
     }
@@ -107,9 +108,9 @@ impl Cells {
         let mut aad = binding(&self.table, column);
         let bound = aad.len();
         // A batch is one use of a key, unless it alone is above the limit.
-        let most = usize::try_from(self.limits.messages.min(1 << 32)).unwrap_or(usize::MAX).max(1);
-        for begin in (0..bytes.len()).step_by(most) {
-            let part = bytes.slice(begin, most.min(bytes.len() - begin));
+        let maximum = usize::try_from(self.limits.messages.min(1 << 32)).unwrap_or(usize::MAX).max(1);
+        for begin in (0..bytes.len()).step_by(maximum) {
+            let part = bytes.slice(begin, maximum.min(bytes.len() - begin));
             let (cipher, salt, first) = self.batch_key(column, &part)?;
             aad.truncate(bound);
             aad.push(OF_COLUMN);
@@ -142,7 +143,7 @@ impl Cells {
         let mut salt = [0; SALT];
         random(&mut salt)?;
         let cipher = Arc::new(column_cipher(&self.roots, self.roots.current(), &salt)?);
-        let mut used = Used::new(now);
+        let mut used = KeyCounters::new(now);
         used.take(&self.limits, now, count, bytes);
         keys.insert(column.to_owned(), BatchKey { cipher: cipher.clone(), salt, used });
         Ok((cipher, salt, 0))
@@ -154,7 +155,7 @@ impl Cells {
     ///
     /// # Errors
     /// Those of [`encrypt`](Self::encrypt).
-    pub(crate) fn encrypt_repeatably(&self, column: &str, values: &ArrayRef, rows: &Digests) -> Result<ArrayRef> {
+    pub(crate) fn encrypt_repeatably(&self, column: &str, values: &ArrayRef, rows: &RowDigests) -> Result<ArrayRef> {
         let bytes = as_bytes(column, values)?;
         let bytes = bytes.as_binary::<i64>();
         let mut made = made_for(column, bytes, COLUMN_HEAD)?;
@@ -183,7 +184,7 @@ impl Cells {
     /// # Errors
     /// Those of [`encrypt`](Self::encrypt); `NullSubject` for a value without a subject; those of the store; `NoSubjects` without
     /// [`with_subjects`](Self::with_subjects).
-    pub async fn encrypt_for(&self, column: &str, values: &ArrayRef, subjects: &ArrayRef) -> Result<Encrypted> {
+    pub async fn encrypt_for(&self, column: &str, values: &ArrayRef, subjects: &ArrayRef) -> Result<EncryptedColumn> {
         self.encrypt_of(column, values, subjects, None).await
     }
 
@@ -193,8 +194,8 @@ impl Cells {
         column: &str,
         values: &ArrayRef,
         subjects: &ArrayRef,
-        rows: Option<&Digests>,
-    ) -> Result<Encrypted> {
+        rows: Option<&RowDigests>,
+    ) -> Result<EncryptedColumn> {
         let store = self.subjects()?;
         let bytes = as_bytes(column, values)?;
         let bytes = bytes.as_binary::<i64>();
@@ -238,7 +239,7 @@ impl Cells {
             made.end();
         }
         let column = self.form.store(column, made.finish(Some(valid.into()))?, values.data_type())?;
-        Ok(Encrypted { column, forgotten })
+        Ok(EncryptedColumn { column, forgotten })
     }
 
     /// Encrypts single bytes, as text, so that equal ones are equal behind it: what is put aside twice is put aside once.
@@ -249,8 +250,8 @@ impl Cells {
         let one: ArrayRef = Arc::new(BinaryArray::from(vec![bytes]));
         let row = RecordBatch::try_from_iter([(column, one.clone())]);
         let row = row.map_err(|e| Error::internal("a value is a row").with_source(e))?;
-        let sealed = self.encrypt_repeatably(column, &one, &Digests::of(&self.roots, &row)?)?;
-        let sealed = Form::load(column, &sealed)?;
+        let sealed = self.encrypt_repeatably(column, &one, &RowDigests::of(&self.roots, &row)?)?;
+        let sealed = EncryptedForm::load(column, &sealed)?;
         Ok(BASE64_URL_SAFE_NO_PAD.encode(sealed.as_binary::<i64>().value(0)))
     }
 
@@ -270,18 +271,19 @@ impl Cells {
     /// `CannotDecrypt` with the row for a value that is not one of this table and column, or was changed, or is not of this type;
     /// `UnknownKeyVersion` for one whose root key is not there; `UnknownSubject` for one whose subject the store does not know, which then is
     /// another store; those of the store.
-    pub async fn decrypt(&self, column: &str, stored: &ArrayRef, to: &DataType) -> Result<Decrypted> {
-        let bytes = Form::load(column, stored)?;
+    pub async fn decrypt(&self, column: &str, stored: &ArrayRef, to: &DataType) -> Result<DecryptedColumn> {
+        let bytes = EncryptedForm::load(column, stored)?;
         let bytes = bytes.as_binary::<i64>();
         let subjects = self.subject_keys(bytes).await?;
         let mut ciphers: HashMap<(u16, [u8; SALT]), LessSafeKey> = HashMap::new();
-        let mut made = Made::with_capacity(column, bytes.len(), bytes.values().len())?;
+        let mut made = EncodedValues::with_capacity(column, bytes.len(), bytes.values().len())?;
         let (binding, mut aad) = (binding(&self.table, column), vec![]);
         let mut valid: Vec<bool> = (0..bytes.len()).map(|row| bytes.is_valid(row)).collect();
         let mut forgotten = 0;
         for (row, value) in bytes.iter().enumerate() {
             if let Some(value) = value.filter(|value| !value.is_empty()) {
-                let cell = Cell::read(value).ok_or_else(|| cannot_decrypt(column, row, "is not an encrypted one"))?;
+                let cell =
+                    EncryptedCell::read(value).ok_or_else(|| cannot_decrypt(column, row, "is not an encrypted one"))?;
                 let key = match cell.key {
                     KeyOf::Column { version, salt } => match ciphers.entry((version, salt)) {
                         Entry::Occupied(there) => Some(&*there.into_mut()),
@@ -296,8 +298,9 @@ impl Cells {
                 match key {
                     Some(key) if cell.open(key, &binding, &mut aad, made.bytes()) => {}
                     Some(_) => {
-                        let why = format!("is not one of column `{column}` of table `{}`, or was changed", self.table);
-                        return Err(cannot_decrypt(column, row, &why));
+                        let reason =
+                            format!("is not one of column `{column}` of table `{}`, or was changed", self.table);
+                        return Err(cannot_decrypt(column, row, &reason));
                     }
                     None => (valid[row], forgotten) = (false, forgotten + 1),
                 }
@@ -305,16 +308,17 @@ impl Cells {
             made.end();
         }
         let column = opened(column, made.finish(Some(valid.into()))?, to)?;
-        Ok(Decrypted { column, forgotten })
+        Ok(DecryptedColumn { column, forgotten })
     }
 
     /// The keys of all subjects of a column that the store knows; none for those that were forgotten.
     async fn subject_keys(&self, bytes: &LargeBinaryArray) -> Result<HashMap<[u8; SUBJECT], Option<SubjectKey>>> {
-        let of = |cell: Cell<'_>| match cell.key {
+        let of = |cell: EncryptedCell<'_>| match cell.key {
             KeyOf::Subject { subject, .. } => Some(subject),
             KeyOf::Column { .. } => None,
         };
-        let mut wanted: Vec<[u8; SUBJECT]> = bytes.iter().flatten().filter_map(Cell::read).filter_map(of).collect();
+        let mut wanted: Vec<[u8; SUBJECT]> =
+            bytes.iter().flatten().filter_map(EncryptedCell::read).filter_map(of).collect();
         wanted.sort_unstable();
         wanted.dedup();
         if wanted.is_empty() {
@@ -324,7 +328,7 @@ impl Cells {
         Ok(wanted.into_iter().zip(keys).filter_map(|(subject, key)| Some((subject, key?))).collect())
     }
 
-    fn subjects(&self) -> Result<&Subjects> {
+    fn subjects(&self) -> Result<&SubjectKeys> {
         self.subjects.as_deref().ok_or_else(|| {
             Error::usage("NoSubjects", "values are encrypted with keys of subjects, and no store of such keys is given")
         })
@@ -338,12 +342,12 @@ fn unknown_subject(column: &str, row: usize) -> Error {
     in_row(Error::data("UnknownSubject", message), column, row)
 }
 
-fn made_for(column: &str, bytes: &LargeBinaryArray, head: usize) -> Result<Made> {
+fn made_for(column: &str, bytes: &LargeBinaryArray, head: usize) -> Result<EncodedValues> {
     let (first, last) = (bytes.value_offsets()[0], bytes.value_offsets()[bytes.len()]);
-    Made::with_capacity(column, bytes.len(), (last - first) as usize + bytes.len() * (head + TAG))
+    EncodedValues::with_capacity(column, bytes.len(), (last - first) as usize + bytes.len() * (head + TAG))
 }
 
-fn column_cipher(roots: &Roots, version: u16, salt: &[u8; SALT]) -> Result<LessSafeKey> {
+fn column_cipher(roots: &RootKeys, version: u16, salt: &[u8; SALT]) -> Result<LessSafeKey> {
     cipher(&roots.derive(version, salt, &["biscuit cell"], 32)?)
 }
 

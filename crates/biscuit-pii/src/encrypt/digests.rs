@@ -5,27 +5,27 @@ use arrow::row::{RowConverter, SortField};
 use aws_lc_rs::hmac;
 use biscuit_core::{Error, Result};
 
-use crate::keys::roots::Roots;
+use crate::keys::roots::RootKeys;
 use crate::mac::{mac, mac_key};
 
 /// A keyed hash of each row of a batch.
-pub(crate) struct Digests {
+pub(crate) struct RowDigests {
     key: hmac::Key,
     rows: Vec<[u8; 32]>,
 }
 
-impl fmt::Debug for Digests {
+impl fmt::Debug for RowDigests {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Digests({} rows)", self.rows.len())
     }
 }
 
-impl Digests {
+impl RowDigests {
     /// Of all columns of these rows.
     ///
     /// # Errors
     /// `CannotRepeat` for columns of a kind whose values cannot be compared.
-    pub(crate) fn of(roots: &Roots, rows: &RecordBatch) -> Result<Self> {
+    pub(crate) fn of(roots: &RootKeys, rows: &RecordBatch) -> Result<Self> {
         let key = roots.derive(roots.current(), b"", &["biscuit row"], 32)?;
         let key = mac_key(key.expose());
         let failed = |e| {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
-pub enum Form {
+pub enum EncryptedForm {
     /// Their bytes, in a binary column.
     #[default]
     Binary,
@@ -48,12 +48,12 @@ fn casted(column: &str, values: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
 
 /// Values that were made one behind the other.
 #[derive(Debug)]
-pub(crate) struct Made {
+pub(crate) struct EncodedValues {
     ends: Vec<i32>,
     bytes: Vec<u8>,
 }
 
-impl Made {
+impl EncodedValues {
     /// Room for so many values of so many bytes in all.
     ///
     /// # Errors
@@ -84,7 +84,7 @@ impl Made {
     }
 }
 
-impl Form {
+impl EncryptedForm {
     /// The column in this form. Text keeps the kind of text that the values were.
     pub(crate) fn store(self, column: &str, sealed: BinaryArray, was: &DataType) -> Result<ArrayRef> {
         if self == Self::Binary {
@@ -109,7 +109,8 @@ impl Form {
             }
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
                 let texts = casted(column, stored, &DataType::LargeUtf8)?;
-                let mut made = Made::with_capacity(column, texts.len(), texts.as_string::<i64>().values().len())?;
+                let mut made =
+                    EncodedValues::with_capacity(column, texts.len(), texts.as_string::<i64>().values().len())?;
                 for (row, text) in texts.as_string::<i64>().iter().enumerate() {
                     let decoded = BASE64_URL_SAFE_NO_PAD.decode_vec(text.unwrap_or_default(), made.bytes());
                     decoded.map_err(|_| cannot_decrypt(column, row, "is not base64url"))?;
@@ -149,8 +150,8 @@ pub(crate) fn opened(column: &str, bytes: BinaryArray, to: &DataType) -> Result<
     })
 }
 
-pub(crate) fn cannot_decrypt(column: &str, row: usize, why: &str) -> Error {
-    in_row(Error::data("CannotDecrypt", format!("column `{column}`: the value {why}")), column, row)
+pub(crate) fn cannot_decrypt(column: &str, row: usize, reason: &str) -> Error {
+    in_row(Error::data("CannotDecrypt", format!("column `{column}`: the value {reason}")), column, row)
 }
 
 /// What errors call the rows that they were given; whoever knows the file says that in its place ([`Error::moved_to`]).

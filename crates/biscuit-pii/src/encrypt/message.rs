@@ -11,8 +11,8 @@ use biscuit_core::{Error, Result};
 use zeroize::Zeroizing;
 
 use crate::keys::provider::{DataKey, KeyContext, SealedKey};
-use crate::keys::roots::Length;
-use crate::keys::secret::{Secret, random};
+use crate::keys::roots::KeyLength;
+use crate::keys::secret::{KeyBytes, random};
 
 /// AES-256-GCM, HKDF-SHA-512, key commitment.
 const COMMITTED: u16 = 0x0478;
@@ -55,14 +55,14 @@ pub(crate) fn context_bytes(context: &KeyContext) -> Result<Vec<u8>> {
 }
 
 /// The key of a message, and what shows that it is the one.
-fn derived(secret: &Secret, suite: u16, id: &[u8]) -> Result<(LessSafeKey, [u8; 32])> {
+fn derived(secret: &KeyBytes, suite: u16, id: &[u8]) -> Result<(LessSafeKey, [u8; 32])> {
     let failed = |_| Error::internal("the key of a message could not be derived");
     let prk = Salt::new(HKDF_SHA512, id).extract(secret.expose());
     let (mut key, mut commitment) = (Zeroizing::new([0; 32]), [0; 32]);
-    prk.expand(&[&suite.to_be_bytes(), b"DERIVEKEY"], Length(32))
+    prk.expand(&[&suite.to_be_bytes(), b"DERIVEKEY"], KeyLength(32))
         .and_then(|okm| okm.fill(&mut key[..]))
         .map_err(failed)?;
-    prk.expand(&[b"COMMITKEY"], Length(32)).and_then(|okm| okm.fill(&mut commitment)).map_err(failed)?;
+    prk.expand(&[b"COMMITKEY"], KeyLength(32)).and_then(|okm| okm.fill(&mut commitment)).map_err(failed)?;
     let key = UnboundKey::new(&AES_256_GCM, &key[..]).map_err(failed)?;
     Ok((LessSafeKey::new(key), commitment))
 }
@@ -129,7 +129,7 @@ pub(crate) fn seal(plain: &[u8], key: &DataKey, context: &KeyContext) -> Result<
 
 /// A message whose header was read and not yet checked.
 #[derive(Debug)]
-pub(crate) struct Message<'a> {
+pub(crate) struct EnvelopeMessage<'a> {
     suite: u16,
     id: &'a [u8],
     /// What it is for, as it says.
@@ -146,9 +146,9 @@ pub(crate) struct Message<'a> {
 }
 
 /// Bytes from the front.
-struct Reader<'a>(&'a [u8]);
+struct ByteReader<'a>(&'a [u8]);
 
-impl<'a> Reader<'a> {
+impl<'a> ByteReader<'a> {
     fn take(&mut self, n: usize) -> Result<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(n).ok_or_else(|| invalid("it ends too early"))?;
         self.0 = rest;
@@ -174,9 +174,9 @@ impl<'a> Reader<'a> {
     }
 }
 
-impl<'a> Message<'a> {
+impl<'a> EnvelopeMessage<'a> {
     pub(crate) fn read(bytes: &'a [u8]) -> Result<Self> {
-        let mut at = Reader(bytes);
+        let mut at = ByteReader(bytes);
         match at.number::<1>()? {
             2 => {}
             1 => return Err(uncommitted("version 1")),
@@ -208,13 +208,13 @@ impl<'a> Message<'a> {
     ///
     /// # Errors
     /// `InvalidMessage` if anything in it is not what was sealed with this key.
-    pub(crate) fn open(&self, secret: &Secret, unwritten: &KeyContext) -> Result<Zeroizing<Vec<u8>>> {
+    pub(crate) fn open(&self, secret: &KeyBytes, unwritten: &KeyContext) -> Result<Zeroizing<Vec<u8>>> {
         let (cipher, commitment) = derived(secret, self.suite, self.id)?;
         verify_slices_are_equal(&commitment, self.commitment).map_err(|_| invalid("its key is another one"))?;
         let aad = Aad::from([self.header, &context_bytes(unwritten)?].concat());
         let checked = cipher.open_separate_gather(nonce_of(0), aad, &[], self.tag, &mut []);
         checked.map_err(|_| invalid("its header is not the one that was sealed"))?;
-        let mut at = Reader(self.body);
+        let mut at = ByteReader(self.body);
         let plain = match self.content {
             WHOLE => self.open_whole(&cipher, &mut at)?,
             _ => self.open_frames(&cipher, &mut at)?,
@@ -234,7 +234,7 @@ impl<'a> Message<'a> {
         opened.map_err(|_| invalid("its content is not what was sealed"))
     }
 
-    fn open_whole(&self, cipher: &LessSafeKey, at: &mut Reader<'a>) -> Result<Zeroizing<Vec<u8>>> {
+    fn open_whole(&self, cipher: &LessSafeKey, at: &mut ByteReader<'a>) -> Result<Zeroizing<Vec<u8>>> {
         let mut plain = Zeroizing::new(vec![]);
         let iv = at.take(IV)?;
         let length = usize::try_from(at.number::<8>()?).map_err(|_| invalid("it is too long"))?;
@@ -243,7 +243,7 @@ impl<'a> Message<'a> {
         Ok(plain)
     }
 
-    fn open_frames(&self, cipher: &LessSafeKey, at: &mut Reader<'a>) -> Result<Zeroizing<Vec<u8>>> {
+    fn open_frames(&self, cipher: &LessSafeKey, at: &mut ByteReader<'a>) -> Result<Zeroizing<Vec<u8>>> {
         // Not grown: what is outgrown would not be wiped.
         let mut plain = Zeroizing::new(Vec::with_capacity(at.0.len()));
         for number in 1u32.. {
@@ -271,7 +271,7 @@ impl<'a> Message<'a> {
     }
 
     /// Reads the footer and looks whether whoever wrote the header has signed all of it.
-    fn verify(&self, at: &mut Reader<'a>) -> Result<()> {
+    fn verify(&self, at: &mut ByteReader<'a>) -> Result<()> {
         let signed = &self.all[..self.all.len() - at.0.len()];
         let signature = at.counted()?;
         let key = self.context.get(PUBLIC_KEY).ok_or_else(|| invalid("it is signed, and does not say by whom"))?;
@@ -281,9 +281,9 @@ impl<'a> Message<'a> {
     }
 }
 
-fn read_context(at: &mut Reader<'_>) -> Result<KeyContext> {
+fn read_context(at: &mut ByteReader<'_>) -> Result<KeyContext> {
     let mut context = BTreeMap::new();
-    let mut inside = Reader(at.counted()?);
+    let mut inside = ByteReader(at.counted()?);
     if inside.0.is_empty() {
         return Ok(context);
     }

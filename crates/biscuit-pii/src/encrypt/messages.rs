@@ -3,8 +3,8 @@ use arrow::datatypes::DataType;
 use biscuit_core::{Error, Result};
 use zeroize::Zeroizing;
 
-use crate::encrypt::form::{Form, Made, as_bytes, cannot_decrypt, opened};
-use crate::encrypt::message::{self, Message};
+use crate::encrypt::form::{EncodedValues, EncryptedForm, as_bytes, cannot_decrypt, opened};
+use crate::encrypt::message::{self, EnvelopeMessage};
 use crate::keys::cache::KeyCache;
 use crate::keys::provider::KeyContext;
 
@@ -14,20 +14,20 @@ use crate::keys::provider::KeyContext;
 /// A message of 100 bytes has 358 bytes with a key of one's own, and 547 with KMS: the form for readers that have no Biscuit. [`Cells`](crate::Cells)
 /// are smaller and twenty times as fast.
 #[derive(Debug)]
-pub struct Messages {
+pub struct EnvelopeEncryptor {
     keys: KeyCache,
     context: KeyContext,
-    form: Form,
+    form: EncryptedForm,
 }
 
-impl Messages {
+impl EnvelopeEncryptor {
     /// Messages with data keys of this cache, for this context, which each of them carries in clear.
     pub fn new(keys: KeyCache, context: KeyContext) -> Self {
-        Self { keys, context, form: Form::default() }
+        Self { keys, context, form: EncryptedForm::default() }
     }
 
     /// The same, storing columns in this form. Both are read.
-    pub fn with_form(mut self, form: Form) -> Self {
+    pub fn with_form(mut self, form: EncryptedForm) -> Self {
         self.form = form;
         self
     }
@@ -51,7 +51,7 @@ impl Messages {
     }
 
     async fn open_for(&self, bytes: &[u8], context: &KeyContext) -> Result<Zeroizing<Vec<u8>>> {
-        let message = Message::read(bytes)?;
+        let message = EnvelopeMessage::read(bytes)?;
         let mut whole = message.context.clone();
         let mut unwritten = KeyContext::new();
         for (name, value) in context {
@@ -90,7 +90,7 @@ impl Messages {
         let context = self.context_of(column);
         let bytes = as_bytes(column, values)?;
         let bytes = bytes.as_binary::<i64>();
-        let mut made = Made::with_capacity(column, bytes.len(), 0)?;
+        let mut made = EncodedValues::with_capacity(column, bytes.len(), 0)?;
         for value in bytes.iter() {
             if let Some(value) = value.filter(|value| !value.is_empty()) {
                 let key = self.keys.data_key(&context, value.len() as u64).await?;
@@ -113,9 +113,9 @@ impl Messages {
     /// `CannotDecrypt` with the row, and those of [`open`](Self::open) as its cause; those of the key provider.
     pub async fn decrypt(&self, column: &str, stored: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
         let context = self.context_of(column);
-        let bytes = Form::load(column, stored)?;
+        let bytes = EncryptedForm::load(column, stored)?;
         let bytes = bytes.as_binary::<i64>();
-        let mut made = Made::with_capacity(column, bytes.len(), bytes.values().len())?;
+        let mut made = EncodedValues::with_capacity(column, bytes.len(), bytes.values().len())?;
         for (row, value) in bytes.iter().enumerate() {
             if let Some(value) = value.filter(|value| !value.is_empty()) {
                 let plain = self.open_for(value, &context).await.map_err(|e| match e.kind() {

@@ -6,27 +6,27 @@ use aws_lc_rs::aead::LessSafeKey;
 use biscuit_core::{Clock, Error, Instant, Result, SystemClock};
 
 use crate::encrypt::cell::{MADE, NONCE, SUBJECT, TAG, cipher, random_nonce, seal, unseal};
-use crate::keys::roots::Roots;
-use crate::keys::secret::{Secret, random};
+use crate::keys::roots::RootKeys;
+use crate::keys::secret::{KeyBytes, random};
 use crate::mac::{hex, mac, mac_key};
-use crate::tokens::store::{Record, Store};
+use crate::tokens::store::{TokenRecord, TokenStore};
 
 /// A key for each subject, kept in a store: whoever deletes one makes all that was encrypted with it unreadable, in every file and old version.
 ///
 /// The store knows subjects by a keyed hash and their keys sealed: it names nobody. A subject that was forgotten stays so: its values become null, also
-/// when old input is read again, until [`Subjects::readmit`].
+/// when old input is read again, until [`SubjectKeys::readmit`].
 #[derive(Debug)]
-pub struct Subjects {
-    store: Arc<dyn Store>,
-    roots: Roots,
+pub struct SubjectKeys {
+    store: Arc<dyn TokenStore>,
+    roots: RootKeys,
     clock: Arc<dyn Clock>,
     /// How long a key is used without asking the store whether it is still there.
     age: Duration,
-    held: Mutex<HashMap<[u8; SUBJECT], Held>>,
+    held: Mutex<HashMap<[u8; SUBJECT], CachedKey>>,
 }
 
 /// A key, or none for a subject that was forgotten, and when the store was asked.
-type Held = (Option<SubjectKey>, Instant);
+type CachedKey = (Option<SubjectKey>, Instant);
 
 /// The key of a subject.
 #[derive(Debug, Clone)]
@@ -39,9 +39,9 @@ pub(crate) struct SubjectKey {
 /// Keys that are held at once.
 const HELD: usize = 100_000;
 
-impl Subjects {
+impl SubjectKeys {
     /// Keys in this store. A key is held for five minutes: so long after a subject was forgotten, a process that runs may still read it.
-    pub fn new(store: Arc<dyn Store>, roots: Roots) -> Self {
+    pub fn new(store: Arc<dyn TokenStore>, roots: RootKeys) -> Self {
         let (clock, age, held) = (Arc::new(SystemClock), Duration::from_secs(300), Mutex::default());
         Self { store, roots, clock, age, held }
     }
@@ -66,7 +66,7 @@ impl Subjects {
         // Another process may still make new subjects with an older root key.
         for version in self.roots.versions() {
             let id = self.id(version, subject)?;
-            self.store.replace(Record { key: key_of(&id), value: vec![], alias: None }).await?;
+            self.store.replace(TokenRecord { key: key_of(&id), value: vec![], alias: None }).await?;
             self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         }
         Ok(())
@@ -155,8 +155,8 @@ impl Subjects {
     }
 
     /// `made | version of the root key | nonce | sealed key | tag`.
-    fn new_record(&self, id: &[u8; SUBJECT]) -> Result<Record> {
-        let (secret, version) = (Secret::random()?, self.roots.current());
+    fn new_record(&self, id: &[u8; SUBJECT]) -> Result<TokenRecord> {
+        let (secret, version) = (KeyBytes::random()?, self.roots.current());
         let mut value = vec![0; MADE];
         random(&mut value)?;
         value.extend(version.to_be_bytes());
@@ -165,7 +165,7 @@ impl Subjects {
         let aad = [id, &value[..]].concat();
         let key = cipher(&self.roots.derive(version, id, &["biscuit subject key"], 32)?)?;
         seal(&key, nonce, &aad, secret.expose(), &mut value)?;
-        Ok(Record { key: key_of(id), value, alias: None })
+        Ok(TokenRecord { key: key_of(id), value, alias: None })
     }
 
     fn open(&self, subject: [u8; SUBJECT], value: &[u8]) -> Result<SubjectKey> {
@@ -180,7 +180,7 @@ impl Subjects {
         let key = cipher(&self.roots.derive(version, &subject, &["biscuit subject key"], 32)?)?;
         let nonce = head[MADE + 2..].try_into().map_err(|_| invalid())?;
         let opened = unseal(&key, nonce, &[&subject, head].concat(), sealed).ok_or_else(invalid)?;
-        let cipher = Arc::new(cipher(&Secret::from(opened))?);
+        let cipher = Arc::new(cipher(&KeyBytes::from(opened))?);
         let mut made = [0; MADE];
         made.copy_from_slice(&head[..MADE]);
         Ok(SubjectKey { subject, made, cipher })

@@ -2,14 +2,14 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::entity::Entity;
+use crate::entity::EntityType;
 use crate::find::{after, before, detects_by, matches_from, matches_of_words, regex, stands_alone, steps};
-use crate::hit::{Hit, Likelihood};
+use crate::hit::{Likelihood, PiiHit};
 
 /// Keys of AWS: ids, by the prefixes that IAM gives them (IAM user guide, "Understanding unique ID prefixes"), and secrets, which are forty characters
 /// of base64 near words that say so.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Aws;
+pub struct AwsKeyDetector;
 
 const WORDS: [&str; 8] = [
     "aws secret access key",
@@ -22,12 +22,12 @@ const WORDS: [&str; 8] = [
     "credentials",
 ];
 
-detects_by!(Aws, |_, text, context| {
+detects_by!(AwsKeyDetector, |_, text, context| {
     static ID: LazyLock<Regex> =
         LazyLock::new(|| regex("(?:AKIA|ASIA|ABIA|ACCA|AGPA|AIDA|AIPA|ANPA|ANVA|APKA|AROA|ASCA)[A-Z2-7]{16}"));
     static SECRET: LazyLock<Regex> = LazyLock::new(|| regex("[A-Za-z0-9/+]{40}"));
     let mut hits = matches_of_words(&ID, text, |range| {
-        stands_alone(text, &range).then(|| Hit::new(Entity::AWS_ACCESS_KEY, range, Likelihood::Likely))
+        stands_alone(text, &range).then(|| PiiHit::new(EntityType::AWS_ACCESS_KEY, range, Likelihood::Likely))
     });
     hits.extend(matches_from(&SECRET, text, |range| {
         let own = &text[range.clone()];
@@ -38,7 +38,7 @@ detects_by!(Aws, |_, text, context| {
         let mixed = [char::is_ascii_uppercase as fn(&char) -> bool, char::is_ascii_lowercase, char::is_ascii_digit];
         let mixed = mixed.iter().all(|kind| own.chars().any(|c| kind(&c)));
         if alone && mixed && context.says(&range, &WORDS) {
-            return Ok(Hit::new(Entity::AWS_SECRET_KEY, range, Likelihood::Likely));
+            return Ok(PiiHit::new(EntityType::AWS_SECRET_KEY, range, Likelihood::Likely));
         }
         // What begins inside of this run of characters has one of them in front.
         let rest = &text[range.start..];

@@ -1,7 +1,7 @@
 use crate::find::steps;
 
 /// What is around hits: the text that they are in, and the words of the name of its column.
-pub(crate) struct Context<'a> {
+pub(crate) struct HitContext<'a> {
     column: &'a str,
     text: &'a str,
 }
@@ -10,7 +10,7 @@ pub(crate) struct Context<'a> {
 const BEFORE: usize = 60;
 const AFTER: usize = 20;
 
-impl<'a> Context<'a> {
+impl<'a> HitContext<'a> {
     /// `column` is what [`words`] makes of its name.
     pub(crate) fn new(column: &'a str, text: &'a str) -> Self {
         Self { column, text }
@@ -79,9 +79,9 @@ mod tests {
     fn only_what_is_near_counts() {
         let text = format!("passport {} 123456789", "é".repeat(100));
         let at = text.len() - 9..text.len();
-        assert!(!Context::new("", &text).says(&at, &["passport"]));
-        assert!(Context::new(&words("passport"), &text).says(&at, &["passport"]));
+        assert!(!HitContext::new("", &text).says(&at, &["passport"]));
+        assert!(HitContext::new(&words("passport"), &text).says(&at, &["passport"]));
         let text = "123456789 is her passport";
-        assert!(Context::new("", text).says(&(0..9), &["passport"]));
+        assert!(HitContext::new("", text).says(&(0..9), &["passport"]));
     }
 }

@@ -2,16 +2,16 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::entity::Entity;
+use crate::entity::EntityType;
 use crate::find::{detects_by, digits, is_whole_number, matches_of_words, regex};
-use crate::hit::{Hit, Likelihood};
+use crate::hit::{Likelihood, PiiHit};
 
 /// Numbers of payment cards: in one, or in the groups in which they are printed with spaces or hyphens between, of an issuer's prefix and length
 /// (ISO/IEC 7812-1), with the check digit of Luhn.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct CreditCard;
+pub struct CreditCardDetector;
 
-detects_by!(CreditCard, |_, text, _| {
+detects_by!(CreditCardDetector, |_, text, _| {
     static FORMS: LazyLock<[Regex; 3]> = LazyLock::new(|| {
         let grouped = |s: &str| {
             // Four groups of four and what Visa and Maestro may have behind; American Express; Diners Club.
@@ -26,7 +26,7 @@ detects_by!(CreditCard, |_, text, _| {
             let digits = digits(&text[range.clone()]);
             is_issued(&digits) && luhn(&digits)
         };
-        fits.then(|| Hit::new(Entity::CREDIT_CARD, range, Likelihood::Certain))
+        fits.then(|| PiiHit::new(EntityType::CREDIT_CARD, range, Likelihood::Certain))
     };
     FORMS.iter().flat_map(|form| matches_of_words(form, text, card)).collect()
 });

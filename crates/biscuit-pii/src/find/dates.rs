@@ -3,19 +3,19 @@ use std::sync::LazyLock;
 
 use regex::{Captures, Regex};
 
-use crate::entity::Entity;
+use crate::entity::EntityType;
 use crate::find::{detects_by, overlaps, regex, stands_alone, steps};
-use crate::hit::{Hit, Likelihood};
+use crate::hit::{Likelihood, PiiHit};
 
 /// Dates, as they are written in many places, and instants of ISO 8601. A date alone is nobody's: it is possible, and a date of birth where the
 /// words around it, or the name of the column, say so.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Dates;
+pub struct DateDetector;
 
 const BIRTH: [&str; 9] =
     ["birth", "born", "birthday", "birthdate", "date of birth", "dob", "geboren", "geburtsdatum", "naissance"];
 
-detects_by!(Dates, |_, text, context| {
+detects_by!(DateDetector, |_, text, context| {
     static FORMS: LazyLock<[Regex; 6]> = LazyLock::new(|| {
         let month = "(?i:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)";
         let time = "(?:T[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]{1,9})?)?(?:Z|[+-][0-9]{2}:?[0-9]{2})?)";
@@ -30,7 +30,7 @@ detects_by!(Dates, |_, text, context| {
             regex(&format!("{month}[ .]+(?<d>[0-9]{{1,2}})(?:st|nd|rd|th)?,? +(?<y>[0-9]{{4}})")),
         ]
     });
-    let mut hits: Vec<Hit> = Vec::new();
+    let mut hits: Vec<PiiHit> = Vec::new();
     for form in FORMS.iter() {
         // Matches of one form do not overlap one another.
         let of_others: Vec<Range<usize>> = hits.iter().map(|hit| hit.range.clone()).collect();
@@ -45,8 +45,8 @@ detects_by!(Dates, |_, text, context| {
                 continue;
             }
             hits.push(match context.says(&whole, &BIRTH) {
-                true => Hit::new(Entity::DATE_OF_BIRTH, whole, Likelihood::Likely),
-                false => Hit::new(Entity::DATE, whole, Likelihood::Possible),
+                true => PiiHit::new(EntityType::DATE_OF_BIRTH, whole, Likelihood::Likely),
+                false => PiiHit::new(EntityType::DATE, whole, Likelihood::Possible),
             });
         }
         hits.sort_by_key(|hit| hit.range.start);

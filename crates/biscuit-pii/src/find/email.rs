@@ -2,15 +2,15 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::entity::Entity;
+use crate::entity::EntityType;
 use crate::find::{after, detects_by, matches_from, regex};
-use crate::hit::{Hit, Likelihood};
+use crate::hit::{Likelihood, PiiHit};
 
 /// E-mail addresses (RFC 5321, names of letters, digits and usual signs; RFC 6531, with letters of any script), of a host with a top-level domain.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Email;
+pub struct EmailDetector;
 
-detects_by!(Email, |_, text, _| {
+detects_by!(EmailDetector, |_, text, _| {
     static FORM: LazyLock<Regex> = LazyLock::new(|| {
         // RFC 5321 has more signs; in texts they are those of what is around an address.
         let part = r"[\p{L}\p{M}\p{N}_%+'~-]+";
@@ -28,6 +28,6 @@ detects_by!(Email, |_, text, _| {
             // Whatever begins in the same name has the same host, and ends where this does.
             return Err(range.start + text[range].find('@').map_or(1, |at| at + 1));
         }
-        Ok(Hit::new(Entity::EMAIL_ADDRESS, range, Likelihood::Certain))
+        Ok(PiiHit::new(EntityType::EMAIL_ADDRESS, range, Likelihood::Certain))
     })
 });

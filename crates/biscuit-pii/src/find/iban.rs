@@ -2,22 +2,22 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::entity::Entity;
+use crate::entity::EntityType;
 use crate::find::{detects_by, matches_of_words, regex, stands_alone};
-use crate::hit::{Hit, Likelihood};
+use crate::hit::{Likelihood, PiiHit};
 
 /// International bank account numbers (ISO 13616): in capital letters and digits, with single spaces or hyphens between or none, in the length of
 /// their country (SWIFT's IBAN registry), whose remainder by 97 is 1 (ISO/IEC 7064).
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Iban;
+pub struct IbanDetector;
 
-detects_by!(Iban, |_, text, _| {
+detects_by!(IbanDetector, |_, text, _| {
     static START: LazyLock<Regex> = LazyLock::new(|| regex("[A-Z]{2}[0-9]{2}[ -]?[A-Z0-9]"));
     matches_of_words(&START, text, |start| {
         let end = end(text, start.start)?;
         let range = start.start..end;
         let fits = stands_alone(text, &range) && remainder(&text[range.clone()]) == 1;
-        fits.then(|| Hit::new(Entity::IBAN_CODE, range, Likelihood::Certain))
+        fits.then(|| PiiHit::new(EntityType::IBAN_CODE, range, Likelihood::Certain))
     })
 });
 

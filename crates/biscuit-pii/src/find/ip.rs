@@ -4,21 +4,21 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::entity::Entity;
+use crate::entity::EntityType;
 use crate::find::{after, before, detects_by, is_in_word, matches, overlaps, regex, steps};
-use crate::hit::{Hit, Likelihood};
+use crate::hit::{Likelihood, PiiHit};
 
 /// Addresses of the internet protocol: what the standard library reads as one, of version 6 with its zone, and with the length of a prefix
 /// behind, if that is one. Two colons are an address as well, and mostly something else.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Ip;
+pub struct IpDetector;
 
 /// Characters of the longest address of version 6: eight groups, or six and an address of version 4 (RFC 4291, section 2.2).
 const LONGEST: usize = 45;
 
-detects_by!(Ip, |_, text, _| {
+detects_by!(IpDetector, |_, text, _| {
     static FOUR: LazyLock<Regex> = LazyLock::new(|| regex("[0-9]{1,3}(?:[.][0-9]{1,3}){3}"));
-    let mut hits: Vec<Hit> = runs(text).filter_map(|run| of_run(text, run)).collect();
+    let mut hits: Vec<PiiHit> = runs(text).filter_map(|run| of_run(text, run)).collect();
     let taken: Vec<Range<usize>> = hits.iter().map(|hit| hit.range.clone()).collect();
     let four = |range: Range<usize>| {
         let inside = overlaps(&taken, &range);
@@ -26,7 +26,7 @@ detects_by!(Ip, |_, text, _| {
         let from = before(text, range.start);
         let fits = !inside && !goes_on(from) && from != Some('.') && !goes_on(after(text, range.end));
         let fits = fits && text[range.clone()].parse::<Ipv4Addr>().is_ok();
-        fits.then(|| Hit::new(Entity::IP_ADDRESS, with_prefix(text, range, 32), Likelihood::Likely))
+        fits.then(|| PiiHit::new(EntityType::IP_ADDRESS, with_prefix(text, range, 32), Likelihood::Likely))
     };
     hits.extend(matches(&FOUR, text, four));
     hits.sort_by_key(|hit| hit.range.start);
@@ -51,7 +51,7 @@ fn runs(text: &str) -> impl Iterator<Item = Range<usize>> {
 }
 
 /// The address at the end of a run. What is in front of it may be of the same characters, as `addr:` is.
-fn of_run(text: &str, run: Range<usize>) -> Option<Hit> {
+fn of_run(text: &str, run: Range<usize>) -> Option<PiiHit> {
     // All that begins inside of a run ends with it, but for punctuation.
     let own = text[run.clone()].trim_end_matches('.');
     let own = if own.ends_with(':') && !own.ends_with("::") { own.trim_end_matches(':') } else { own };
@@ -60,7 +60,7 @@ fn of_run(text: &str, run: Range<usize>) -> Option<Hit> {
     (own.len().saturating_sub(LONGEST)..=last).find_map(|start| six(text, run.start + start..end))
 }
 
-fn six(text: &str, mut range: Range<usize>) -> Option<Hit> {
+fn six(text: &str, mut range: Range<usize>) -> Option<PiiHit> {
     let own = &text[range.clone()];
     let plain = own.trim_end_matches('.');
     // A colon at the end is punctuation, unless it is one of two.
@@ -80,16 +80,16 @@ fn six(text: &str, mut range: Range<usize>) -> Option<Hit> {
         let length = zone.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(zone.len());
         range.end += if length > 0 { length + 1 } else { 0 };
     }
-    Some(Hit::new(Entity::IP_ADDRESS, with_prefix(text, range, 128), likelihood))
+    Some(PiiHit::new(EntityType::IP_ADDRESS, with_prefix(text, range, 128), likelihood))
 }
 
 /// The range with the length of a prefix behind, if one is there.
-fn with_prefix(text: &str, range: Range<usize>, most: u32) -> Range<usize> {
+fn with_prefix(text: &str, range: Range<usize>, maximum: u32) -> Range<usize> {
     let Some(rest) = text[range.end..].strip_prefix('/') else { return range };
     let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
     let goes_on = rest[digits..].starts_with(|c: char| c.is_alphanumeric());
     match rest[..digits].parse::<u32>() {
-        Ok(length) if length <= most && digits <= 3 && !goes_on => range.start..range.end + 1 + digits,
+        Ok(length) if length <= maximum && digits <= 3 && !goes_on => range.start..range.end + 1 + digits,
         _ => range,
     }
 }

@@ -2,16 +2,16 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::entity::Entity;
+use crate::entity::EntityType;
 use crate::find::{after, before, detects_by, matches, regex};
-use crate::hit::{Hit, Likelihood};
+use crate::hit::{Likelihood, PiiHit};
 
 /// Addresses of network cards (IEEE 802): six pairs of hexadecimal digits with colons or hyphens between, or three fours with dots. Neither the
 /// address of all nor the empty one is anybody's.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Mac;
+pub struct MacDetector;
 
-detects_by!(Mac, |_, text, _| {
+detects_by!(MacDetector, |_, text, _| {
     static FORM: LazyLock<Regex> = LazyLock::new(|| {
         let h = "[0-9A-Fa-f]";
         regex(&format!("{h}{{2}}(?:(?::{h}{{2}}){{5}}|(?:-{h}{{2}}){{5}})|{h}{{4}}[.]{h}{{4}}[.]{h}{{4}}"))
@@ -21,6 +21,6 @@ detects_by!(Mac, |_, text, _| {
         let digits: Vec<char> = text[range.clone()].chars().filter(char::is_ascii_hexdigit).collect();
         let nobodys = digits.iter().all(|c| *c == '0') || digits.iter().all(|c| c.eq_ignore_ascii_case(&'f'));
         let fits = !goes_on(before(text, range.start)) && !goes_on(after(text, range.end)) && !nobodys;
-        fits.then(|| Hit::new(Entity::MAC_ADDRESS, range, Likelihood::Likely))
+        fits.then(|| PiiHit::new(EntityType::MAC_ADDRESS, range, Likelihood::Likely))
     })
 });

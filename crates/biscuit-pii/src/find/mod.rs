@@ -21,21 +21,21 @@ use std::ops::Range;
 
 use regex::Regex;
 
-pub use aws::Aws;
-pub use credit_card::CreditCard;
-pub use dates::Dates;
-pub use email::Email;
-pub use iban::Iban;
-pub use ip::Ip;
-pub use mac::Mac;
-pub use names::Names;
-pub use phone::Phone;
-pub use uk_licence::UkDrivingLicence;
-pub use url::Url;
-pub use us_itin::UsItin;
-pub use us_license::UsDriverLicense;
-pub use us_passport::UsPassport;
-pub use us_ssn::UsSsn;
+pub use aws::AwsKeyDetector;
+pub use credit_card::CreditCardDetector;
+pub use dates::DateDetector;
+pub use email::EmailDetector;
+pub use iban::IbanDetector;
+pub use ip::IpDetector;
+pub use mac::MacDetector;
+pub use names::NameDetector;
+pub use phone::PhoneDetector;
+pub use uk_licence::UkDrivingLicenceDetector;
+pub use url::UrlDetector;
+pub use us_itin::UsItinDetector;
+pub use us_license::UsDriverLicenseDetector;
+pub use us_passport::UsPassportDetector;
+pub use us_ssn::UsSsnDetector;
 
 /// Implements `Detector` by a function of one text and what the words around say.
 macro_rules! detects_by {
@@ -44,11 +44,12 @@ macro_rules! detects_by {
         impl crate::detector::Detector for $detector {
             async fn detect(
                 &self,
-                column: &crate::detector::Column<'_>,
-            ) -> biscuit_core::Result<Vec<Vec<crate::hit::Hit>>> {
-                let find: fn(&$detector, &str, &crate::find::context::Context<'_>) -> Vec<crate::hit::Hit> = $find;
+                column: &crate::detector::ColumnTexts<'_>,
+            ) -> biscuit_core::Result<Vec<Vec<crate::hit::PiiHit>>> {
+                let find: fn(&$detector, &str, &crate::find::context::HitContext<'_>) -> Vec<crate::hit::PiiHit> =
+                    $find;
                 let name = crate::find::context::words(column.name);
-                let one = |text: &&str| find(self, text, &crate::find::context::Context::new(&name, text));
+                let one = |text: &&str| find(self, text, &crate::find::context::HitContext::new(&name, text));
                 Ok(column.texts.iter().map(one).collect())
             }
         }
@@ -162,7 +163,7 @@ fn digits(text: &str) -> Vec<u32> {
 mod tests {
     use std::cell::Cell;
 
-    use crate::detector::{Column, usual_detectors};
+    use crate::detector::{ColumnTexts, default_detectors};
 
     thread_local! {
         /// Bytes that detectors have looked at.
@@ -206,11 +207,11 @@ mod tests {
     #[tokio::test]
     async fn what_detectors_look_at_grows_no_faster_than_the_text() {
         for (first, part, last) in ADVERSARIES {
-            for detector in usual_detectors() {
+            for detector in default_detectors() {
                 let looked_at = async |bytes: usize| {
                     let text = format!("{first}{}{last}", part.repeat(bytes / part.len()));
                     STEPS.set(0);
-                    detector.detect(&Column { name: "c", texts: &[&text] }).await.expect("hits");
+                    detector.detect(&ColumnTexts { name: "c", texts: &[&text] }).await.expect("hits");
                     STEPS.get()
                 };
                 let (short, long) = (looked_at(2_000).await, looked_at(8_000).await);

@@ -2,14 +2,14 @@ use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
 
-use crate::entity::Entity;
+use crate::entity::EntityType;
 use crate::find::{detects_by, steps};
-use crate::hit::{Hit, Likelihood};
+use crate::hit::{Likelihood, PiiHit};
 
 /// Names of persons by dictionaries: a given name and a surname behind it are likely one, also with initials or further given names between them; a
 /// single one is possible. Words begin with a capital letter.
 #[derive(Clone)]
-pub struct Names {
+pub struct NameDetector {
     given: HashSet<String>,
     surnames: HashSet<String>,
 }
@@ -41,7 +41,7 @@ const SURNAMES: &str = "
     Wagner Black Robertson Boyd Rose Stone Salazar Fox Warren Mills Meyer Rice Schmidt Garza Daniels Ferguson Nichols Stephens Soto Weaver
     Ryan Gardner Payne Grant Dunn Kelley Spencer Hawkins Arnold Pierce Vazquez Hansen Peters Santos Hart Bradley Knight Elliott Cunningham";
 
-impl Names {
+impl NameDetector {
     /// The names of these dictionaries, whatever their letter case.
     pub fn new<'a>(given: impl IntoIterator<Item = &'a str>, surnames: impl IntoIterator<Item = &'a str>) -> Self {
         let set = |words: &mut dyn Iterator<Item = &'a str>| words.map(str::to_lowercase).collect();
@@ -49,19 +49,19 @@ impl Names {
     }
 
     /// Frequent names of the United States: some hundreds of each kind, which find most persons in few texts.
-    pub fn usual() -> Self {
+    pub fn defaults() -> Self {
         Self::new(GIVEN.split_whitespace(), SURNAMES.split_whitespace())
     }
 }
 
-impl fmt::Debug for Names {
+impl fmt::Debug for NameDetector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (given, surnames) = (self.given.len(), self.surnames.len());
         f.debug_struct("Names").field("given", &given).field("surnames", &surnames).finish()
     }
 }
 
-detects_by!(Names, |names, text, _| {
+detects_by!(NameDetector, |names, text, _| {
     let words = words(text);
     let is = |set: &HashSet<String>, word: &Range<usize>| set.contains(&text[word.clone()].to_lowercase());
     let (mut hits, mut at) = (Vec::new(), 0);
@@ -92,7 +92,7 @@ detects_by!(Names, |names, text, _| {
         without_surname = without_surname.max(last);
         let end = whole.unwrap_or(at);
         let likelihood = if whole.is_some() { Likelihood::Likely } else { Likelihood::Possible };
-        hits.push(Hit::new(Entity::PERSON_NAME, first.start..words[end].end, likelihood));
+        hits.push(PiiHit::new(EntityType::PERSON_NAME, first.start..words[end].end, likelihood));
         at = end + 1;
     }
     hits

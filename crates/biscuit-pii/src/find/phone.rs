@@ -6,16 +6,16 @@ use biscuit_core::{Error, Result};
 use phonenumber::country::Id;
 use regex::Regex;
 
-use crate::entity::Entity;
+use crate::entity::EntityType;
 use crate::find::{after, before, detects_by, matches, regex, steps};
-use crate::hit::{Hit, Likelihood};
+use crate::hit::{Likelihood, PiiHit};
 
 /// Phone numbers that the numbering plans of libphonenumber have: with a country code, and without one as they are written in some regions.
 ///
 /// A look into the plans takes some microseconds and up to a millisecond. After 5,000 in one text that found no number, what has the form of one
 /// and 7 to 15 digits is taken for one: likely, and unchecked.
 #[derive(Debug, Clone)]
-pub struct Phone {
+pub struct PhoneDetector {
     regions: Vec<Id>,
 }
 
@@ -44,7 +44,7 @@ const MOST_LOOKS: u32 = 5_000;
 /// Digits of a number, where the plans are not asked: E.164 has at most 15, and local numbers seldom less than 7.
 const DIGITS: std::ops::RangeInclusive<usize> = 7..=15;
 
-impl Phone {
+impl PhoneDetector {
     /// Numbers with a country code, and those of these regions, by ISO 3166-1 codes of two letters.
     ///
     /// # Errors
@@ -59,11 +59,11 @@ impl Phone {
     }
 
     /// Numbers with a country code, and those of the United States.
-    pub fn usual() -> Self {
+    pub fn defaults() -> Self {
         Self { regions: vec![Id::US] }
     }
 
-    fn likelihood(&self, text: &str, said: impl FnOnce() -> bool) -> Option<Likelihood> {
+    fn likelihood(&self, text: &str, message: impl FnOnce() -> bool) -> Option<Likelihood> {
         let valid = |region| {
             steps(text.len());
             phonenumber::parse(region, text).is_ok_and(|number| number.is_valid())
@@ -76,11 +76,11 @@ impl Phone {
         }
         // Ten digits in one may be anything.
         let written = text.contains(['(', ' ', '-', '.']);
-        Some(if written || said() { Likelihood::Likely } else { Likelihood::Possible })
+        Some(if written || message() { Likelihood::Likely } else { Likelihood::Possible })
     }
 }
 
-detects_by!(Phone, |phone, text, context| {
+detects_by!(PhoneDetector, |phone, text, context| {
     static FORM: LazyLock<Regex> = LazyLock::new(|| regex(r"(?:\+|\()?[0-9](?:[ .\-/]?[()]?[ .\-]?[0-9]){5,16}"));
     static DATE: LazyLock<Regex> = LazyLock::new(|| regex("^[0-9]{4}[-/.][0-9]{2}[-/.][0-9]{2}"));
     let looks = Cell::new(0);
@@ -106,12 +106,12 @@ detects_by!(Phone, |phone, text, context| {
             let whole = range.start..ends[digits - 1];
             if looks.get() >= MOST_LOOKS {
                 let is_one = DIGITS.contains(&digits);
-                return is_one.then(|| Hit::new(Entity::PHONE_NUMBER, whole, Likelihood::Likely));
+                return is_one.then(|| PiiHit::new(EntityType::PHONE_NUMBER, whole, Likelihood::Likely));
             }
-            let said = || context.says(&whole, &WORDS);
-            let likelihood = phone.likelihood(&text[whole.clone()], said);
+            let message = || context.says(&whole, &WORDS);
+            let likelihood = phone.likelihood(&text[whole.clone()], message);
             looks.set(looks.get() + u32::from(likelihood.is_none()));
-            Some(Hit::new(Entity::PHONE_NUMBER, whole, likelihood?))
+            Some(PiiHit::new(EntityType::PHONE_NUMBER, whole, likelihood?))
         })
     };
     matches(&FORM, text, number)

@@ -3,14 +3,14 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::entity::Entity;
+use crate::entity::EntityType;
 use crate::find::{before, detects_by, is_in_word, matches_from, overlaps, regex, steps};
-use crate::hit::{Hit, Likelihood};
+use crate::hit::{Likelihood, PiiHit};
 
 /// URLs of `http`, `https` and `ftp`, and names of hosts without a scheme, of usual top-level domains. A name of two letters at its end is a
 /// country's or that of a kind of file, so that it takes a `www.` or a path to be likely.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Url;
+pub struct UrlDetector;
 
 /// Generic top-level domains of which names are written without a scheme.
 const USUAL: [&str; 24] = [
@@ -19,7 +19,7 @@ const USUAL: [&str; 24] = [
 ];
 
 // What may be long, the rest of a URL and a path, is no part of the patterns: it is looked at only where what is in front of it is a hit.
-detects_by!(Url, |_, text, _| {
+detects_by!(UrlDetector, |_, text, _| {
     static SCHEME: LazyLock<Regex> = LazyLock::new(|| regex("(?i:https?|ftp)://"));
     static HOST: LazyLock<Regex> = LazyLock::new(|| {
         let label = r"[\p{L}\p{N}](?:[\p{L}\p{N}-]{0,61}[\p{L}\p{N}])?";
@@ -34,7 +34,7 @@ detects_by!(Url, |_, text, _| {
         if end == scheme.end {
             return Err(end);
         }
-        Ok(Hit::new(Entity::URL, scheme.start..end, Likelihood::Likely))
+        Ok(PiiHit::new(EntityType::URL, scheme.start..end, Likelihood::Likely))
     });
     let taken: Vec<_> = hits.iter().map(|hit| hit.range.clone()).collect();
     let mut end = 0;
@@ -66,7 +66,7 @@ fn run_end(text: &str, from: usize) -> usize {
 }
 
 /// A name of a host with the port and the path behind it, if that is likely to be one.
-fn of_host(text: &str, host: Range<usize>) -> Option<Hit> {
+fn of_host(text: &str, host: Range<usize>) -> Option<PiiHit> {
     let part = before(text, host.start).is_some_and(|c| c == '@' || c == '.' || c == '-');
     if part || !is_alone(text, host.start) {
         return None;
@@ -81,7 +81,7 @@ fn of_host(text: &str, host: Range<usize>) -> Option<Hit> {
     let top = name.rsplit('.').next().unwrap_or_default();
     let is_www = name.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("www.")) && name[4..].contains('.');
     let is_more = has_path || end > host.end;
-    let likelihood = match (USUAL.iter().any(|usual| top.eq_ignore_ascii_case(usual)), top.len() == 2) {
+    let likelihood = match (USUAL.iter().any(|defaults| top.eq_ignore_ascii_case(defaults)), top.len() == 2) {
         (true, _) => Likelihood::Likely,
         (false, true) if is_www || is_more => Likelihood::Likely,
         (false, true) => Likelihood::Possible,
@@ -91,7 +91,7 @@ fn of_host(text: &str, host: Range<usize>) -> Option<Hit> {
     if has_path {
         end = run_end(text, end + 1);
     }
-    Some(Hit::new(Entity::URL, host.start..end, likelihood))
+    Some(PiiHit::new(EntityType::URL, host.start..end, likelihood))
 }
 
 /// The length of a port, with its colon, at the beginning of a text.

@@ -2,18 +2,18 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::entity::Entity;
+use crate::entity::EntityType;
 use crate::find::{detects_by, is_whole_number, matches_of_words, regex};
-use crate::hit::{Hit, Likelihood};
+use crate::hit::{Likelihood, PiiHit};
 
 /// Individual taxpayer identification numbers of the United States: nine digits that begin with 9, whose fourth and fifth digit are 50 to 65, 70 to
 /// 88, 90 to 92 or 94 to 99 (Internal Revenue Service, publication 4757).
 #[derive(Debug, Clone, Copy, Default)]
-pub struct UsItin;
+pub struct UsItinDetector;
 
 const WORDS: [&str; 6] = ["itin", "tax id", "taxpayer", "tax identification", "tin", "individual taxpayer"];
 
-detects_by!(UsItin, |_, text, context| {
+detects_by!(UsItinDetector, |_, text, context| {
     static FORM: LazyLock<Regex> = LazyLock::new(|| {
         let group = "(?:5[0-9]|6[0-5]|7[0-9]|8[0-8]|9[0-24-9])";
         regex(&format!("9[0-9]{{2}}(?:-{group}-| {group} |{group})[0-9]{{4}}"))
@@ -24,6 +24,6 @@ detects_by!(UsItin, |_, text, context| {
         }
         let likely = range.len() > 9 || context.says(&range, &WORDS);
         let likelihood = if likely { Likelihood::Likely } else { Likelihood::Possible };
-        Some(Hit::new(Entity::US_ITIN, range, likelihood))
+        Some(PiiHit::new(EntityType::US_ITIN, range, likelihood))
     })
 });

@@ -2,14 +2,14 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::entity::Entity;
+use crate::entity::EntityType;
 use crate::find::{detects_by, is_whole_number, matches_of_words, regex};
-use crate::hit::{Hit, Likelihood};
+use crate::hit::{Likelihood, PiiHit};
 
 /// Numbers of driver licenses of the states of the United States: up to two letters and digits behind them, 6 to 14 in all (AAMVA's list of formats).
 /// Words around it say whether it is one.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct UsDriverLicense;
+pub struct UsDriverLicenseDetector;
 
 const WORDS: [&str; 10] = [
     "driver license",
@@ -24,7 +24,7 @@ const WORDS: [&str; 10] = [
     "dln",
 ];
 
-detects_by!(UsDriverLicense, |_, text, context| {
+detects_by!(UsDriverLicenseDetector, |_, text, context| {
     static FORM: LazyLock<Regex> = LazyLock::new(|| regex("[A-Z]{1,2}[0-9]{5,13}|[0-9]{6,14}"));
     matches_of_words(&FORM, text, |range| {
         if !is_whole_number(text, &range) {
@@ -32,6 +32,6 @@ detects_by!(UsDriverLicense, |_, text, context| {
         }
         let likely = context.says(&range, &WORDS);
         let likelihood = if likely { Likelihood::Likely } else { Likelihood::Possible };
-        Some(Hit::new(Entity::US_DRIVER_LICENSE, range, likelihood))
+        Some(PiiHit::new(EntityType::US_DRIVER_LICENSE, range, likelihood))
     })
 });

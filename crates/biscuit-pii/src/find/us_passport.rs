@@ -2,17 +2,17 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::entity::Entity;
+use crate::entity::EntityType;
 use crate::find::{detects_by, is_whole_number, matches_of_words, regex};
-use crate::hit::{Hit, Likelihood};
+use crate::hit::{Likelihood, PiiHit};
 
 /// Numbers of passports of the United States: nine digits, or a letter and eight. Words around it say whether it is one.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct UsPassport;
+pub struct UsPassportDetector;
 
 const WORDS: [&str; 6] = ["passport", "passports", "passport number", "travel document", "passport no", "passeport"];
 
-detects_by!(UsPassport, |_, text, context| {
+detects_by!(UsPassportDetector, |_, text, context| {
     static FORM: LazyLock<Regex> = LazyLock::new(|| regex("[A-Z][0-9]{8}|[0-9]{9}"));
     matches_of_words(&FORM, text, |range| {
         if !is_whole_number(text, &range) {
@@ -20,6 +20,6 @@ detects_by!(UsPassport, |_, text, context| {
         }
         let likely = context.says(&range, &WORDS);
         let likelihood = if likely { Likelihood::Likely } else { Likelihood::Possible };
-        Some(Hit::new(Entity::US_PASSPORT, range, likelihood))
+        Some(PiiHit::new(EntityType::US_PASSPORT, range, likelihood))
     })
 });

@@ -2,18 +2,18 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::entity::Entity;
+use crate::entity::EntityType;
 use crate::find::{detects_by, is_whole_number, matches_of_words, regex};
-use crate::hit::{Hit, Likelihood};
+use crate::hit::{Likelihood, PiiHit};
 
 /// Social security numbers of the United States, of areas, groups and serials that are given out (Social Security Administration, "Social
 /// Security Number Randomization"). Nine digits without a separator may be much else.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct UsSsn;
+pub struct UsSsnDetector;
 
 const WORDS: [&str; 6] = ["ssn", "ssns", "ss", "social security", "social security number", "social"];
 
-detects_by!(UsSsn, |_, text, context| {
+detects_by!(UsSsnDetector, |_, text, context| {
     static FORM: LazyLock<Regex> =
         LazyLock::new(|| regex("[0-9]{3}(?:-[0-9]{2}-|[.][0-9]{2}[.]| [0-9]{2} |[0-9]{2})[0-9]{4}"));
     matches_of_words(&FORM, text, |range| {
@@ -26,7 +26,7 @@ detects_by!(UsSsn, |_, text, context| {
         }
         let likely = range.len() > 9 || context.says(&range, &WORDS);
         let likelihood = if likely { Likelihood::Likely } else { Likelihood::Possible };
-        Some(Hit::new(Entity::US_SSN, range, likelihood))
+        Some(PiiHit::new(EntityType::US_SSN, range, likelihood))
     })
 });
 

@@ -5,12 +5,12 @@ use std::time::Duration;
 use biscuit_core::{Clock, Instant, Result, SystemClock};
 
 use crate::keys::provider::{DataKey, KeyContext, KeyProvider, SealedKey};
-use crate::keys::secret::Secret;
+use crate::keys::secret::KeyBytes;
 
 /// How long and for how much one data key is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Limits {
+pub struct KeyLimits {
     /// How long since it was made.
     pub age: Duration,
     /// How many bytes it encrypts.
@@ -19,14 +19,14 @@ pub struct Limits {
     pub messages: u64,
 }
 
-impl Default for Limits {
+impl Default for KeyLimits {
     /// An hour, 64 GiB, 2^32 messages.
     fn default() -> Self {
         Self { age: Duration::from_secs(3600), bytes: 1 << 36, messages: 1 << 32 }
     }
 }
 
-impl Limits {
+impl KeyLimits {
     /// The same with another age.
     pub fn with_age(mut self, age: Duration) -> Self {
         self.age = age;
@@ -48,19 +48,19 @@ impl Limits {
 
 /// What was used of a key.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Used {
+pub(crate) struct KeyCounters {
     since: Instant,
     bytes: u64,
     messages: u64,
 }
 
-impl Used {
+impl KeyCounters {
     pub(crate) fn new(now: Instant) -> Self {
         Self { since: now, bytes: 0, messages: 0 }
     }
 
     /// How many messages there were, if so much more is within the limits; a first use always is.
-    pub(crate) fn take(&mut self, limits: &Limits, now: Instant, messages: u64, bytes: u64) -> Option<u64> {
+    pub(crate) fn take(&mut self, limits: &KeyLimits, now: Instant, messages: u64, bytes: u64) -> Option<u64> {
         let before = self.messages;
         let (messages, bytes) = (before.saturating_add(messages), self.bytes.saturating_add(bytes));
         let within = messages <= limits.messages.min(1 << 32)
@@ -80,10 +80,10 @@ impl Used {
 #[derive(Debug)]
 pub struct KeyCache {
     provider: Arc<dyn KeyProvider>,
-    limits: Limits,
+    limits: KeyLimits,
     clock: Arc<dyn Clock>,
-    made: Mutex<HashMap<KeyContext, (DataKey, Used)>>,
-    unsealed: Mutex<HashMap<(SealedKey, KeyContext), (Secret, Instant)>>,
+    made: Mutex<HashMap<KeyContext, (DataKey, KeyCounters)>>,
+    unsealed: Mutex<HashMap<(SealedKey, KeyContext), (KeyBytes, Instant)>>,
 }
 
 /// Unsealed keys that are held at once.
@@ -91,7 +91,7 @@ const HELD: usize = 4096;
 
 impl KeyCache {
     /// Keys of this provider, within these limits.
-    pub fn new(provider: Arc<dyn KeyProvider>, limits: Limits) -> Self {
+    pub fn new(provider: Arc<dyn KeyProvider>, limits: KeyLimits) -> Self {
         let (clock, made, unsealed) = (Arc::new(SystemClock), Mutex::default(), Mutex::default());
         Self { provider, limits, clock, made, unsealed }
     }
@@ -113,7 +113,7 @@ impl KeyCache {
         {
             return Ok(key.clone());
         }
-        let (key, mut used) = (self.provider.generate(context).await?, Used::new(now));
+        let (key, mut used) = (self.provider.generate(context).await?, KeyCounters::new(now));
         used.take(&self.limits, now, 1, bytes);
         self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(context.clone(), (key.clone(), used));
         Ok(key)
@@ -123,7 +123,7 @@ impl KeyCache {
     ///
     /// # Errors
     /// Those of the provider.
-    pub async fn unseal(&self, sealed: &SealedKey, context: &KeyContext) -> Result<Option<Secret>> {
+    pub async fn unseal(&self, sealed: &SealedKey, context: &KeyContext) -> Result<Option<KeyBytes>> {
         let (now, at) = (self.clock.now(), (sealed.clone(), context.clone()));
         if let Some((key, since)) = self.unsealed.lock().unwrap_or_else(PoisonError::into_inner).get(&at)
             && now < since.saturating_add(self.limits.age)

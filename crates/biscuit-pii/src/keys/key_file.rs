@@ -8,14 +8,14 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::keys::provider::{KeyProvider, SealedKey};
-use crate::keys::roots::{Roots, root_context};
-use crate::keys::secret::Secret;
+use crate::keys::roots::{RootKeys, root_context};
+use crate::keys::secret::KeyBytes;
 use crate::keys::wrapping::WrappingKeys;
 
 /// What seals the root keys of a key file.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub enum Wrapping {
+pub enum KeyWrapping {
     /// Keys in the file itself: whoever reads the file has everything.
     Local(WrappingKeys),
     /// A key of AWS KMS, by its ARN or alias: the file alone is worth nothing.
@@ -36,14 +36,14 @@ pub enum Wrapping {
 /// ```
 #[derive(Debug, Clone)]
 pub struct KeyFile {
-    wrapping: Wrapping,
+    wrapping: KeyWrapping,
     current: u16,
     roots: BTreeMap<u16, SealedKey>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct WrittenKeyFile {
     wrapping: WrittenWrapping,
     roots: WrittenRoots,
 }
@@ -80,17 +80,17 @@ impl KeyFile {
     ///
     /// # Errors
     /// Those of the provider.
-    pub async fn new(wrapping: Wrapping, provider: &dyn KeyProvider) -> Result<Self> {
+    pub async fn new(wrapping: KeyWrapping, provider: &dyn KeyProvider) -> Result<Self> {
         Self { wrapping, current: 0, roots: BTreeMap::new() }.with_new_root(provider).await
     }
 
     /// A file with a wrapping key of its own.
     ///
     /// # Errors
-    /// Those of [`Secret::random`].
+    /// Those of [`KeyBytes::random`].
     pub async fn local() -> Result<Self> {
-        let keys = WrappingKeys::new(NAMESPACE, "1", Secret::random()?)?;
-        Self::new(Wrapping::Local(keys.clone()), &keys).await
+        let keys = WrappingKeys::new(NAMESPACE, "1", KeyBytes::random()?)?;
+        Self::new(KeyWrapping::Local(keys.clone()), &keys).await
     }
 
     /// The same with a new root key, which becomes the current one.
@@ -110,19 +110,19 @@ impl KeyFile {
     /// # Errors
     /// Those of [`with_new_root`](Self::with_new_root).
     pub async fn rotated(mut self, provider: &dyn KeyProvider) -> Result<Self> {
-        let Wrapping::Local(keys) = &self.wrapping else { return self.with_new_root(provider).await };
+        let KeyWrapping::Local(keys) = &self.wrapping else { return self.with_new_root(provider).await };
         let numbers = keys.keys().keys().filter_map(|name| name.parse::<u32>().ok());
         let name = (numbers.max().unwrap_or(0).saturating_add(1)).to_string();
-        let mut new = WrappingKeys::new(NAMESPACE, name, Secret::random()?)?;
+        let mut new = WrappingKeys::new(NAMESPACE, name, KeyBytes::random()?)?;
         for (name, key) in keys.keys() {
             new = new.with_key(name.clone(), key.clone())?;
         }
-        self.wrapping = Wrapping::Local(new.clone());
+        self.wrapping = KeyWrapping::Local(new.clone());
         self.with_new_root(&new).await
     }
 
     /// What seals its root keys.
-    pub fn wrapping(&self) -> &Wrapping {
+    pub fn wrapping(&self) -> &KeyWrapping {
         &self.wrapping
     }
 
@@ -134,9 +134,9 @@ impl KeyFile {
     /// Its root keys.
     ///
     /// # Errors
-    /// Those of [`Roots::unseal`].
-    pub async fn roots(&self, provider: &dyn KeyProvider) -> Result<Roots> {
-        Roots::unseal(provider, self.current, &self.roots).await
+    /// Those of [`RootKeys::unseal`].
+    pub async fn roots(&self, provider: &dyn KeyProvider) -> Result<RootKeys> {
+        RootKeys::unseal(provider, self.current, &self.roots).await
     }
 
     /// Reads it from the disk. A warning says if others may read a file that has wrapping keys.
@@ -155,7 +155,7 @@ impl KeyFile {
             Error::usage("InvalidKeyFile", message).with_source(e)
         })?;
         let file = Self::parse(&text).map_err(|e| e.in_file(path.display()))?;
-        if matches!(file.wrapping, Wrapping::Local(_)) && is_open(path) {
+        if matches!(file.wrapping, KeyWrapping::Local(_)) && is_open(path) {
             tracing::warn!("others than its owner can read the key file {}", path.display());
         }
         Ok(file)
@@ -169,7 +169,7 @@ impl KeyFile {
         if text.len() as u64 > MOST_BYTES {
             return Err(invalid(format!("it has more than {MOST_BYTES} bytes")));
         }
-        let written: Written = toml::from_str(text).map_err(|e| {
+        let written: WrittenKeyFile = toml::from_str(text).map_err(|e| {
             // Its text, unlike the message, shows the line, which may be a key.
             let line = e.span().map(|span| text[..span.start.min(text.len())].lines().count().max(1));
             let at = line.map_or(String::new(), |line| format!(" in line {line}"));
@@ -179,8 +179,8 @@ impl KeyFile {
             invalid(format!("{}{at}", said.unwrap_or("it is not written as one")))
         })?;
         let wrapping = match written.wrapping {
-            WrittenWrapping { kms: Some(key), current: None, keys } if keys.is_empty() => Wrapping::Kms(key),
-            WrittenWrapping { kms: None, current: Some(current), keys } => Wrapping::Local(local(&current, keys)?),
+            WrittenWrapping { kms: Some(key), current: None, keys } if keys.is_empty() => KeyWrapping::Kms(key),
+            WrittenWrapping { kms: None, current: Some(current), keys } => KeyWrapping::Local(local(&current, keys)?),
             _ => return Err(invalid("[wrapping] has either `kms`, or `current` and [wrapping.keys]")),
         };
         let mut roots = BTreeMap::new();
@@ -209,8 +209,8 @@ impl KeyFile {
         out.push_str(HEAD);
         out.push_str("\n[wrapping]\n");
         match &self.wrapping {
-            Wrapping::Kms(key) => out.push_str(&format!("kms = {}\n", quoted(key))),
-            Wrapping::Local(keys) => {
+            KeyWrapping::Kms(key) => out.push_str(&format!("kms = {}\n", quoted(key))),
+            KeyWrapping::Local(keys) => {
                 out.push_str(&format!("current = {}\n\n[wrapping.keys]\n", quoted(keys.current())));
                 for (name, key) in keys.keys() {
                     let key = Zeroizing::new(BASE64_STANDARD.encode(key.expose()));
@@ -245,7 +245,7 @@ fn local(current: &str, keys: BTreeMap<String, Zeroizing<String>>) -> Result<Wra
     for (name, key) in keys {
         let bytes = BASE64_STANDARD.decode(key.as_bytes());
         let bytes = bytes.map_err(|_| invalid(format!("the wrapping key `{name}` is not base64")))?;
-        secrets.insert(name, Secret::from(Zeroizing::new(bytes)));
+        secrets.insert(name, KeyBytes::from(Zeroizing::new(bytes)));
     }
     let Some(key) = secrets.remove(current) else {
         return Err(invalid(format!("the current wrapping key, `{current}`, is not in [wrapping.keys]")));

@@ -6,9 +6,9 @@ use biscuit_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::encrypt::cell::{NONCE, random_nonce, seal, unseal};
-use crate::keys::cache::{KeyCache, Limits};
+use crate::keys::cache::{KeyCache, KeyLimits};
 use crate::keys::provider::{KeyContext, KeyProvider, SealedKey};
-use crate::keys::secret::Secret;
+use crate::keys::secret::KeyBytes;
 use crate::keys::wrapping::{cipher, info, read_info};
 
 /// Data keys of Parquet's modular encryption, and what a file says of them: *key material* of version 1 (`PKMT1`) with double wrapping, as parquet-mr's
@@ -34,7 +34,7 @@ pub enum ParquetPart {
 #[derive(Debug, Clone)]
 pub struct ParquetKey {
     /// 32 bytes of a new one.
-    pub secret: Secret,
+    pub secret: KeyBytes,
     /// Its key material, in JSON.
     pub metadata: Vec<u8>,
 }
@@ -42,7 +42,7 @@ pub struct ParquetKey {
 /// Key material, as far as it is read: <https://github.com/apache/parquet-java>, `KeyMaterial` and `KeyMetadata` of parquet-hadoop.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Material {
+struct KeyMaterial {
     key_material_type: String,
     internal_storage: bool,
     #[serde(default)]
@@ -76,14 +76,14 @@ fn context() -> KeyContext {
     KeyContext::from([("use".to_owned(), "parquet".to_owned())])
 }
 
-fn invalid(why: &str) -> Error {
-    Error::data("InvalidKey", format!("what the file says of a key cannot be used: {why}"))
+fn invalid(reason: &str) -> Error {
+    Error::data("InvalidKey", format!("what the file says of a key cannot be used: {reason}"))
 }
 
 impl ParquetKeys {
     /// Keys of this provider; a key-encryption key is used within the usual limits.
     pub fn new(provider: Arc<dyn KeyProvider>) -> Self {
-        Self { keys: KeyCache::new(provider, Limits::default()) }
+        Self { keys: KeyCache::new(provider, KeyLimits::default()) }
     }
 
     /// A new data key.
@@ -91,7 +91,7 @@ impl ParquetKeys {
     /// # Errors
     /// Those of the provider.
     pub async fn new_key(&self, of: ParquetPart) -> Result<ParquetKey> {
-        let secret = Secret::random()?;
+        let secret = KeyBytes::random()?;
         let wrapping = self.keys.data_key(&context(), secret.expose().len() as u64).await?;
         let name = &digest(&SHA256, &wrapping.sealed.bytes).as_ref()[..NAME].to_vec();
         let nonce = random_nonce()?;
@@ -100,7 +100,7 @@ impl ParquetKeys {
         let (master_key_id, wrapped) = named(&wrapping.sealed)?;
         let footer = of == ParquetPart::Footer;
         let kms = footer.then(|| DEFAULT.to_owned());
-        let material = Material {
+        let material = KeyMaterial {
             key_material_type: TYPE.to_owned(),
             internal_storage: true,
             is_footer_key: footer,
@@ -122,11 +122,11 @@ impl ParquetKeys {
     /// # Errors
     /// `InvalidKey` for what is no key material, or is kept in another place; `UnknownKey` for a master key that is not the provider's;
     /// `CannotUnseal`, and those of the provider.
-    pub async fn key(&self, metadata: &[u8]) -> Result<Secret> {
+    pub async fn key(&self, metadata: &[u8]) -> Result<KeyBytes> {
         if metadata.is_empty() {
             return Err(invalid("it says nothing"));
         }
-        let material: Material =
+        let material: KeyMaterial =
             serde_json::from_slice(metadata).map_err(|_| invalid("it is no key material in JSON"))?;
         if material.key_material_type != TYPE {
             return Err(invalid("its type is another than PKMT1"));
@@ -146,13 +146,13 @@ impl ParquetKeys {
         let opened = wrapped.split_first_chunk::<NONCE>();
         let opened =
             opened.map(|(nonce, sealed)| Ok(unseal(&cipher(&wrapping)?, *nonce, &name, sealed))).transpose()?;
-        opened.flatten().map(Secret::from).ok_or_else(|| {
+        opened.flatten().map(KeyBytes::from).ok_or_else(|| {
             let message = "a data key was not sealed by the key-encryption key that the file names, or is damaged";
             Error::data("CannotUnseal", message)
         })
     }
 
-    async fn unwrapped(&self, master_key: &str, wrapped: &[u8]) -> Result<Secret> {
+    async fn unwrapped(&self, master_key: &str, wrapped: &[u8]) -> Result<KeyBytes> {
         for sealed in sealed_by(master_key, wrapped) {
             if let Some(key) = self.keys.unseal(&sealed, &context()).await? {
                 return Ok(key);

@@ -4,7 +4,7 @@ use std::fmt;
 use async_trait::async_trait;
 use biscuit_core::{Error, Result};
 
-use crate::keys::secret::Secret;
+use crate::keys::secret::KeyBytes;
 
 /// What a data key is for, in names and values that are no secret: sealed with it, and needed to unseal it. KMS calls it the encryption context, and
 /// writes it into its log.
@@ -60,7 +60,7 @@ impl SealedKey {
 #[derive(Debug, Clone)]
 pub struct DataKey {
     /// The key.
-    pub secret: Secret,
+    pub secret: KeyBytes,
     /// The same, sealed.
     pub sealed: SealedKey,
 }
@@ -75,7 +75,7 @@ pub trait KeyProvider: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// `CannotUnseal` if it was sealed by a key of this provider, and context or bytes are not those of then.
-    async fn unseal(&self, sealed: &SealedKey, context: &KeyContext) -> Result<Option<Secret>>;
+    async fn unseal(&self, sealed: &SealedKey, context: &KeyContext) -> Result<Option<KeyBytes>>;
 }
 
 const _: fn(&dyn KeyProvider) = |_| {};

@@ -5,13 +5,13 @@ use biscuit_core::{Error, Result};
 use zeroize::Zeroizing;
 
 use crate::keys::provider::{KeyContext, KeyProvider, SealedKey};
-use crate::keys::secret::Secret;
+use crate::keys::secret::KeyBytes;
 
 /// The keys that all others are derived from, by version: what is new is made with the current one, what is old is read with its own.
 #[derive(Debug, Clone)]
-pub struct Roots {
+pub struct RootKeys {
     current: u16,
-    keys: BTreeMap<u16, Secret>,
+    keys: BTreeMap<u16, KeyBytes>,
 }
 
 /// What root keys are sealed for.
@@ -19,12 +19,12 @@ pub(crate) fn root_context() -> KeyContext {
     KeyContext::from([("purpose".into(), "biscuit-root".into())])
 }
 
-impl Roots {
+impl RootKeys {
     /// Root keys of at least 32 bytes, by version, one of which is the current one.
     ///
     /// # Errors
     /// `UnknownKeyVersion` if the current one is not among them, `WeakKey` for a shorter one.
-    pub fn new(current: u16, keys: BTreeMap<u16, Secret>) -> Result<Self> {
+    pub fn new(current: u16, keys: BTreeMap<u16, KeyBytes>) -> Result<Self> {
         if let Some((version, key)) = keys.iter().find(|(_, key)| key.expose().len() < 32) {
             let message = format!("root key {version} has {} bytes; 32 are needed", key.expose().len());
             return Err(Error::usage("WeakKey", message));
@@ -37,9 +37,9 @@ impl Roots {
     /// A single random root key that is nowhere else: what is made with it ends with it. For tests.
     ///
     /// # Errors
-    /// Those of [`Secret::random`].
+    /// Those of [`KeyBytes::random`].
     pub fn in_memory() -> Result<Self> {
-        Self::new(1, BTreeMap::from([(1, Secret::random()?)]))
+        Self::new(1, BTreeMap::from([(1, KeyBytes::random()?)]))
     }
 
     /// Root keys that this provider unseals.
@@ -72,7 +72,7 @@ impl Roots {
         std::iter::once(self.current).chain(others)
     }
 
-    fn key(&self, version: u16) -> Result<&Secret> {
+    fn key(&self, version: u16) -> Result<&KeyBytes> {
         self.keys.get(&version).ok_or_else(|| {
             let known: Vec<String> = self.keys.keys().map(u16::to_string).collect();
             let message = format!("there is no root key {version}, only {}", known.join(", "));
@@ -81,21 +81,21 @@ impl Roots {
     }
 
     /// A key of so many bytes for one purpose: HKDF-SHA-256 (RFC 5869) of the root key, with the parts of the purpose behind their lengths.
-    pub(crate) fn derive(&self, version: u16, salt: &[u8], purpose: &[&str], bytes: usize) -> Result<Secret> {
+    pub(crate) fn derive(&self, version: u16, salt: &[u8], purpose: &[&str], bytes: usize) -> Result<KeyBytes> {
         let lengths: Vec<[u8; 4]> = purpose.iter().map(|part| (part.len() as u32).to_be_bytes()).collect();
         let info: Vec<&[u8]> =
             purpose.iter().zip(&lengths).flat_map(|(part, length)| [&length[..], part.as_bytes()]).collect();
         let mut out = Zeroizing::new(vec![0; bytes]);
         let key = Salt::new(HKDF_SHA256, salt).extract(self.key(version)?.expose());
-        let made = key.expand(&info, Length(bytes)).and_then(|okm| okm.fill(&mut out));
+        let made = key.expand(&info, KeyLength(bytes)).and_then(|okm| okm.fill(&mut out));
         made.map_err(|_| Error::internal("a key could not be derived"))?;
-        Ok(Secret::from(out))
+        Ok(KeyBytes::from(out))
     }
 }
 
-pub(crate) struct Length(pub(crate) usize);
+pub(crate) struct KeyLength(pub(crate) usize);
 
-impl KeyType for Length {
+impl KeyType for KeyLength {
     fn len(&self) -> usize {
         self.0
     }
@@ -107,7 +107,8 @@ mod tests {
 
     #[test]
     fn derived_keys_depend_on_version_salt_and_purpose() {
-        let roots = Roots::new(2, BTreeMap::from([(1, Secret::new([1; 32])), (2, Secret::new([2; 32]))])).unwrap();
+        let roots =
+            RootKeys::new(2, BTreeMap::from([(1, KeyBytes::new([1; 32])), (2, KeyBytes::new([2; 32]))])).unwrap();
         let derive = |version, salt: &[u8], purpose: &[&str]| roots.derive(version, salt, purpose, 32).unwrap();
         let all = [
             derive(2, b"", &["a", "bc"]),
@@ -121,8 +122,8 @@ mod tests {
         }
         assert_eq!(roots.versions().collect::<Vec<_>>(), [2, 1]);
         assert_eq!(roots.derive(3, b"", &["a"], 32).unwrap_err().code(), "UnknownKeyVersion");
-        assert_eq!(Roots::new(3, roots.keys.clone()).unwrap_err().code(), "UnknownKeyVersion");
-        assert_eq!(Roots::new(1, BTreeMap::from([(1, Secret::new([0; 31]))])).unwrap_err().code(), "WeakKey");
+        assert_eq!(RootKeys::new(3, roots.keys.clone()).unwrap_err().code(), "UnknownKeyVersion");
+        assert_eq!(RootKeys::new(1, BTreeMap::from([(1, KeyBytes::new([0; 31]))])).unwrap_err().code(), "WeakKey");
         assert!(!format!("{roots:?}").contains("[2"), "keys are not printed: {roots:?}");
     }
 }

@@ -6,9 +6,9 @@ use zeroize::Zeroizing;
 
 /// Bytes of a key: wiped when the last copy of it is dropped, and never printed.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Arc<Zeroizing<Vec<u8>>>);
+pub struct KeyBytes(Arc<Zeroizing<Vec<u8>>>);
 
-impl Secret {
+impl KeyBytes {
     /// These bytes; the caller's own copy is not wiped.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
         Self(Arc::new(Zeroizing::new(bytes.into())))
@@ -30,13 +30,13 @@ impl Secret {
     }
 }
 
-impl From<Zeroizing<Vec<u8>>> for Secret {
+impl From<Zeroizing<Vec<u8>>> for KeyBytes {
     fn from(bytes: Zeroizing<Vec<u8>>) -> Self {
         Self(Arc::new(bytes))
     }
 }
 
-impl fmt::Debug for Secret {
+impl fmt::Debug for KeyBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Secret({} bytes)", self.0.len())
     }

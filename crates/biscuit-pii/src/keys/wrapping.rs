@@ -7,7 +7,7 @@ use biscuit_core::{Error, Result};
 use crate::encrypt::cell::{NONCE, TAG, random_nonce, seal, unseal};
 use crate::encrypt::message::context_bytes;
 use crate::keys::provider::{DataKey, KeyContext, KeyProvider, SealedKey};
-use crate::keys::secret::Secret;
+use crate::keys::secret::KeyBytes;
 
 /// Keys of one's own that seal data keys: of a file, or of memory. The form is that of the AWS Encryption SDK's raw AES keyring, so that whoever has
 /// the key opens its messages with any of its libraries.
@@ -15,7 +15,7 @@ use crate::keys::secret::Secret;
 pub struct WrappingKeys {
     namespace: String,
     current: String,
-    keys: BTreeMap<String, Secret>,
+    keys: BTreeMap<String, KeyBytes>,
 }
 
 impl WrappingKeys {
@@ -23,7 +23,7 @@ impl WrappingKeys {
     ///
     /// # Errors
     /// `WeakKey` for another length.
-    pub fn new(namespace: impl Into<String>, name: impl Into<String>, key: Secret) -> Result<Self> {
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>, key: KeyBytes) -> Result<Self> {
         let (namespace, name) = (namespace.into(), name.into());
         Self { namespace, current: name.clone(), keys: BTreeMap::new() }.with_key(name, key)
     }
@@ -31,16 +31,16 @@ impl WrappingKeys {
     /// A random key that is nowhere else: what it seals ends with it. For tests.
     ///
     /// # Errors
-    /// Those of [`Secret::random`].
+    /// Those of [`KeyBytes::random`].
     pub fn in_memory() -> Result<Self> {
-        Self::new("biscuit", "memory", Secret::random()?)
+        Self::new("biscuit", "memory", KeyBytes::random()?)
     }
 
     /// The same, with another key that unseals and does not seal: an older one.
     ///
     /// # Errors
     /// `WeakKey`, as for [`new`](Self::new).
-    pub fn with_key(mut self, name: impl Into<String>, key: Secret) -> Result<Self> {
+    pub fn with_key(mut self, name: impl Into<String>, key: KeyBytes) -> Result<Self> {
         cipher(&key)?;
         self.keys.insert(name.into(), key);
         Ok(self)
@@ -51,7 +51,7 @@ impl WrappingKeys {
         &self.current
     }
 
-    pub(crate) fn keys(&self) -> &BTreeMap<String, Secret> {
+    pub(crate) fn keys(&self) -> &BTreeMap<String, KeyBytes> {
         &self.keys
     }
 }
@@ -60,7 +60,7 @@ impl WrappingKeys {
 ///
 /// # Errors
 /// `WeakKey` for one that has not 16, 24 or 32 bytes.
-pub(crate) fn cipher(key: &Secret) -> Result<LessSafeKey> {
+pub(crate) fn cipher(key: &KeyBytes) -> Result<LessSafeKey> {
     let algorithm = match key.expose().len() {
         16 => &AES_128_GCM,
         24 => &AES_192_GCM,
@@ -89,18 +89,18 @@ pub(crate) fn read_info(info: &[u8]) -> Option<(&str, [u8; NONCE])> {
 #[async_trait]
 impl KeyProvider for WrappingKeys {
     async fn generate(&self, context: &KeyContext) -> Result<DataKey> {
-        let (secret, nonce, mut bytes) = (Secret::random()?, random_nonce()?, vec![]);
+        let (secret, nonce, mut bytes) = (KeyBytes::random()?, random_nonce()?, vec![]);
         let key = cipher(&self.keys[&self.current])?;
         seal(&key, nonce, &context_bytes(context)?, secret.expose(), &mut bytes)?;
         let info = info(&self.current, nonce);
         Ok(DataKey { secret, sealed: SealedKey { provider: self.namespace.clone(), info, bytes } })
     }
 
-    async fn unseal(&self, sealed: &SealedKey, context: &KeyContext) -> Result<Option<Secret>> {
+    async fn unseal(&self, sealed: &SealedKey, context: &KeyContext) -> Result<Option<KeyBytes>> {
         let Some((name, nonce)) = read_info(&sealed.info) else { return Ok(None) };
         let Some(key) = self.keys.get(name).filter(|_| sealed.provider == self.namespace) else { return Ok(None) };
         let opened = unseal(&cipher(key)?, nonce, &context_bytes(context)?, &sealed.bytes);
-        opened.map(|bytes| Some(Secret::from(bytes))).ok_or_else(|| {
+        opened.map(|bytes| Some(KeyBytes::from(bytes))).ok_or_else(|| {
             let message = format!(
                 "a data key was not sealed by the wrapping key `{name}`, or not for what it is used for, or is damaged"
             );

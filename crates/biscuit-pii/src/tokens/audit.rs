@@ -16,7 +16,7 @@ pub struct AuditEntry {
     /// Who.
     pub who: String,
     /// What for.
-    pub why: String,
+    pub reason: String,
     /// Of which namespace.
     pub namespace: String,
     /// In which column.
@@ -28,33 +28,33 @@ pub struct AuditEntry {
 }
 
 /// Where it is written down who asked for values behind tokens.
-pub trait Audit: fmt::Debug + Send + Sync {
+pub trait AccessAudit: fmt::Debug + Send + Sync {
     /// Writes it down before any value is shown; if that fails, none is.
     fn record(&self, entry: &AuditEntry) -> Result<()>;
 }
 
-const _: fn(&dyn Audit) = |_| {};
+const _: fn(&dyn AccessAudit) = |_| {};
 
 /// Who asks for values, what for, and where that is written down.
 #[derive(Debug, Clone)]
-pub struct Access {
+pub struct AccessRequest {
     pub(crate) who: String,
-    pub(crate) why: String,
-    audit: Arc<dyn Audit>,
+    pub(crate) reason: String,
+    audit: Arc<dyn AccessAudit>,
     clock: Arc<dyn Clock>,
 }
 
-impl Access {
+impl AccessRequest {
     /// Somebody's access for a reason.
     ///
     /// # Errors
     /// `NoReason` if either is blank.
-    pub fn new(who: impl Into<String>, why: impl Into<String>, audit: Arc<dyn Audit>) -> Result<Self> {
-        let (who, why) = (who.into(), why.into());
-        if who.trim().is_empty() || why.trim().is_empty() {
+    pub fn new(who: impl Into<String>, reason: impl Into<String>, audit: Arc<dyn AccessAudit>) -> Result<Self> {
+        let (who, reason) = (who.into(), reason.into());
+        if who.trim().is_empty() || reason.trim().is_empty() {
             return Err(Error::usage("NoReason", "who asks for values behind tokens says who it is, and what for"));
         }
-        Ok(Self { who, why, audit, clock: Arc::new(SystemClock) })
+        Ok(Self { who, reason, audit, clock: Arc::new(SystemClock) })
     }
 
     /// The same with another clock.
@@ -71,7 +71,7 @@ impl Access {
         self.audit.record(&AuditEntry {
             at: self.clock.now().to_string(),
             who: self.who.clone(),
-            why: self.why.clone(),
+            reason: self.reason.clone(),
             namespace: namespace.into(),
             column: column.into(),
             tokens,
@@ -92,7 +92,7 @@ impl AuditFile {
     }
 }
 
-impl Audit for AuditFile {
+impl AccessAudit for AuditFile {
     fn record(&self, entry: &AuditEntry) -> Result<()> {
         let mut line = serde_json::to_vec(entry).map_err(|e| Error::internal("an entry is JSON").with_source(e))?;
         line.push(b'\n');

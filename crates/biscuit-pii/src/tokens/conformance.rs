@@ -1,14 +1,14 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::tokens::store::{Record, Store};
+use crate::tokens::store::{TokenRecord, TokenStore};
 
-/// What a [`Store`] has to do, tried on an empty one. It panics where something is not so.
+/// What a [`TokenStore`] has to do, tried on an empty one. It panics where something is not so.
 ///
 /// # Panics
 /// If the store does not keep one of its promises.
-pub async fn store_conformance(store: Arc<dyn Store>) {
-    let record = |key: &str, value: &str, alias: Option<&str>| Record {
+pub async fn store_conformance(store: Arc<dyn TokenStore>) {
+    let record = |key: &str, value: &str, alias: Option<&str>| TokenRecord {
         key: key.into(),
         value: value.into(),
         alias: alias.map(Into::into),
@@ -37,21 +37,22 @@ pub async fn store_conformance(store: Arc<dyn Store>) {
     assert_eq!(get(&["a"]).await, [Some(record("a", "9", None))]);
     eventually(async || store.find(&["x".into()]).await.expect("found")[0].is_none().then_some(())).await;
 
-    let many: Vec<Record> = (0..250).map(|n| record(&format!("many-{n}"), &n.to_string(), None)).collect();
+    let many: Vec<TokenRecord> = (0..250).map(|n| record(&format!("many-{n}"), &n.to_string(), None)).collect();
     assert_eq!(store.insert(many.clone()).await.expect("put"), many, "more than fit into one request");
     let keys: Vec<String> = many.iter().map(|record| record.key.clone()).collect();
-    let there: Vec<Record> = store.get(&keys).await.expect("read").into_iter().flatten().collect();
+    let there: Vec<TokenRecord> = store.get(&keys).await.expect("read").into_iter().flatten().collect();
     assert_eq!(there, many);
     one_wins(&store).await;
 }
 
 /// Of many at once, one wins.
-async fn one_wins(store: &Arc<dyn Store>) {
+async fn one_wins(store: &Arc<dyn TokenStore>) {
     for round in 0..8 {
         let contend = |n: usize| {
             let (store, key) = (store.clone(), format!("race-{round}"));
             tokio::spawn(async move {
-                let mine = Record { key, value: n.to_string().into_bytes(), alias: Some(format!("race-{round}-{n}")) };
+                let mine =
+                    TokenRecord { key, value: n.to_string().into_bytes(), alias: Some(format!("race-{round}-{n}")) };
                 store.insert(vec![mine]).await.expect("put").remove(0)
             })
         };

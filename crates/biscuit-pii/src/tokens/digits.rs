@@ -2,13 +2,13 @@ use aes::Aes256;
 use biscuit_core::{Error, Result};
 use fpe::ff1::{FF1, FlexibleNumeralString};
 
-use crate::keys::roots::Roots;
+use crate::keys::roots::RootKeys;
 
 /// Which characters of a value are encrypted by FF1; separators stay where they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
-pub enum Alphabet {
+pub enum TokenAlphabet {
     /// `0` to `9`.
     #[default]
     Digits,
@@ -16,7 +16,7 @@ pub enum Alphabet {
     Alphanumeric,
 }
 
-impl Alphabet {
+impl TokenAlphabet {
     fn radix(self) -> u32 {
         match self {
             Self::Digits => 10,
@@ -25,7 +25,7 @@ impl Alphabet {
     }
 
     /// How many characters make a million values, the least that NIST SP 800-38G Rev. 1 allows.
-    fn least(self) -> usize {
+    fn minimum(self) -> usize {
         match self {
             Self::Digits => 6,
             Self::Alphanumeric => 4,
@@ -34,21 +34,21 @@ impl Alphabet {
 }
 
 /// FF1 (NIST SP 800-38G) with AES-256 over the characters of the alphabet; the namespace is the tweak.
-pub(crate) struct Digits {
+pub(crate) struct Ff1Cipher {
     ff1: FF1<Aes256>,
     tweak: Vec<u8>,
-    alphabet: Alphabet,
+    alphabet: TokenAlphabet,
 }
 
 /// Whether a value becomes a token, or a token a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Way {
+pub(crate) enum TokenDirection {
     There,
     Back,
 }
 
-impl Digits {
-    pub(crate) fn new(roots: &Roots, version: u16, namespace: &str, alphabet: Alphabet) -> Result<Self> {
+impl Ff1Cipher {
+    pub(crate) fn new(roots: &RootKeys, version: u16, namespace: &str, alphabet: TokenAlphabet) -> Result<Self> {
         let key = roots.derive(version, b"", &["biscuit token ff1", namespace], 32)?;
         let ff1 = FF1::new(key.expose(), alphabet.radix()).map_err(|_| Error::internal("FF1 takes this radix"))?;
         Ok(Self { ff1, tweak: namespace.as_bytes().to_vec(), alphabet })
@@ -56,7 +56,7 @@ impl Digits {
 
     /// # Errors
     /// `SmallDomain` for a value of too few characters, `OtherCharacter` for a letter or digit that is not of the alphabet and would stay in clear.
-    pub(crate) fn convert(&self, value: &str, way: Way) -> Result<String> {
+    pub(crate) fn convert(&self, value: &str, way: TokenDirection) -> Result<String> {
         let radix = self.alphabet.radix();
         if value.chars().any(|c| c.is_alphanumeric() && (!c.is_ascii() || c.is_ascii_uppercase() || !c.is_digit(radix)))
         {
@@ -66,18 +66,18 @@ impl Digits {
             return Err(Error::data("OtherCharacter", message));
         }
         let numerals: Vec<u16> = value.chars().filter_map(|c| c.to_digit(radix)).map(|n| n as u16).collect();
-        let least = self.alphabet.least();
-        if numerals.len() < least {
+        let minimum = self.alphabet.minimum();
+        if numerals.len() < minimum {
             let message = format!(
-                "a value of {} characters has fewer than a million forms, and FF1 would hide nothing; it takes {least} characters (NIST SP 800-38G)",
+                "a value of {} characters has fewer than a million forms, and FF1 would hide nothing; it takes {minimum} characters (NIST SP 800-38G)",
                 numerals.len()
             );
             return Err(Error::data("SmallDomain", message));
         }
         let numerals = FlexibleNumeralString::from(numerals);
         let made = match way {
-            Way::There => self.ff1.encrypt(&self.tweak, &numerals),
-            Way::Back => self.ff1.decrypt(&self.tweak, &numerals),
+            TokenDirection::There => self.ff1.encrypt(&self.tweak, &numerals),
+            TokenDirection::Back => self.ff1.decrypt(&self.tweak, &numerals),
         };
         let made = made.map_err(|_| Error::data("SmallDomain", "FF1 does not take a value of this length"))?;
         let mut made = Vec::<u16>::from(made).into_iter();
@@ -129,13 +129,13 @@ mod tests {
             };
             assert_eq!(Vec::<u16>::from(made.unwrap()), numerals(sealed), "{bytes} {radix} {plain}");
             if bytes == 32 && radix == 36 {
-                let own = Digits {
+                let own = Ff1Cipher {
                     ff1: FF1::new(key, radix).unwrap(),
                     tweak: tweak.into(),
-                    alphabet: Alphabet::Alphanumeric,
+                    alphabet: TokenAlphabet::Alphanumeric,
                 };
-                assert_eq!(own.convert(plain, Way::There).unwrap(), sealed);
-                assert_eq!(own.convert(sealed, Way::Back).unwrap(), plain);
+                assert_eq!(own.convert(plain, TokenDirection::There).unwrap(), sealed);
+                assert_eq!(own.convert(sealed, TokenDirection::Back).unwrap(), plain);
             }
         }
     }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use biscuit_core::{Error, ErrorKind, Result};
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 
-use crate::tokens::store::{Record, Store};
+use crate::tokens::store::{TokenRecord, TokenStore};
 
 /// Records by key: the length of the alias in two bytes, the alias, the value.
 const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("records");
@@ -108,21 +108,21 @@ fn private(path: &Path) -> std::io::Result<()> {
     }
 }
 
-fn bytes_of(record: &Record) -> Vec<u8> {
+fn bytes_of(record: &TokenRecord) -> Vec<u8> {
     let alias = record.alias.as_deref().unwrap_or_default();
     [&(alias.len() as u16).to_be_bytes(), alias.as_bytes(), &record.value].concat()
 }
 
-fn record_of(key: &str, bytes: &[u8]) -> Record {
+fn record_of(key: &str, bytes: &[u8]) -> TokenRecord {
     let (length, rest) = bytes.split_first_chunk::<2>().unwrap_or((&[0, 0], &[]));
     let (alias, value) = rest.split_at(usize::from(u16::from_be_bytes(*length)).min(rest.len()));
     let alias = Some(String::from_utf8_lossy(alias).into_owned()).filter(|alias| !alias.is_empty());
-    Record { key: key.to_owned(), value: value.to_vec(), alias }
+    TokenRecord { key: key.to_owned(), value: value.to_vec(), alias }
 }
 
 #[async_trait]
-impl Store for FileStore {
-    async fn get(&self, keys: &[String]) -> Result<Vec<Option<Record>>> {
+impl TokenStore for FileStore {
+    async fn get(&self, keys: &[String]) -> Result<Vec<Option<TokenRecord>>> {
         let keys = keys.to_vec();
         self.run(move |database| {
             let table = database.begin_read()?.open_table(RECORDS)?;
@@ -132,7 +132,7 @@ impl Store for FileStore {
         .await
     }
 
-    async fn find(&self, aliases: &[String]) -> Result<Vec<Option<Record>>> {
+    async fn find(&self, aliases: &[String]) -> Result<Vec<Option<TokenRecord>>> {
         let aliases = aliases.to_vec();
         self.run(move |database| {
             let read = database.begin_read()?;
@@ -146,7 +146,7 @@ impl Store for FileStore {
         .await
     }
 
-    async fn insert(&self, records: Vec<Record>) -> Result<Vec<Record>> {
+    async fn insert(&self, records: Vec<TokenRecord>) -> Result<Vec<TokenRecord>> {
         self.run(move |database| {
             let write = database.begin_write()?;
             let mut out = Vec::with_capacity(records.len());
@@ -172,7 +172,7 @@ impl Store for FileStore {
         .await
     }
 
-    async fn replace(&self, record: Record) -> Result<()> {
+    async fn replace(&self, record: TokenRecord) -> Result<()> {
         self.run(move |database| {
             let write = database.begin_write()?;
             {

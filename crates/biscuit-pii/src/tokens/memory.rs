@@ -4,15 +4,15 @@ use std::sync::{Mutex, PoisonError};
 use async_trait::async_trait;
 use biscuit_core::Result;
 
-use crate::tokens::store::{Record, Store};
+use crate::tokens::store::{TokenRecord, TokenStore};
 
 /// A store that ends with the process. For tests.
 #[derive(Debug, Default)]
-pub struct MemoryStore(Mutex<Kept>);
+pub struct MemoryStore(Mutex<StoredRecords>);
 
 #[derive(Debug, Default)]
-struct Kept {
-    records: HashMap<String, Record>,
+struct StoredRecords {
+    records: HashMap<String, TokenRecord>,
     aliases: HashMap<String, String>,
 }
 
@@ -23,30 +23,30 @@ impl MemoryStore {
     }
 
     /// All records, by key. For tests that look at what is stored.
-    pub fn records(&self) -> Vec<Record> {
+    pub fn records(&self) -> Vec<TokenRecord> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut all: Vec<Record> = kept.records.values().cloned().collect();
+        let mut all: Vec<TokenRecord> = kept.records.values().cloned().collect();
         all.sort_by(|a, b| a.key.cmp(&b.key));
         all
     }
 }
 
 #[async_trait]
-impl Store for MemoryStore {
-    async fn get(&self, keys: &[String]) -> Result<Vec<Option<Record>>> {
+impl TokenStore for MemoryStore {
+    async fn get(&self, keys: &[String]) -> Result<Vec<Option<TokenRecord>>> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(keys.iter().map(|key| kept.records.get(key).cloned()).collect())
     }
 
-    async fn find(&self, aliases: &[String]) -> Result<Vec<Option<Record>>> {
+    async fn find(&self, aliases: &[String]) -> Result<Vec<Option<TokenRecord>>> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let record = |alias| kept.aliases.get(alias).and_then(|key| kept.records.get(key)).cloned();
         Ok(aliases.iter().map(record).collect())
     }
 
-    async fn insert(&self, records: Vec<Record>) -> Result<Vec<Record>> {
+    async fn insert(&self, records: Vec<TokenRecord>) -> Result<Vec<TokenRecord>> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let put = |record: Record| match kept.records.get(&record.key) {
+        let put = |record: TokenRecord| match kept.records.get(&record.key) {
             Some(there) => there.clone(),
             None => {
                 kept.put(&record);
@@ -56,14 +56,14 @@ impl Store for MemoryStore {
         Ok(records.into_iter().map(put).collect())
     }
 
-    async fn replace(&self, record: Record) -> Result<()> {
+    async fn replace(&self, record: TokenRecord) -> Result<()> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).put(&record);
         Ok(())
     }
 }
 
-impl Kept {
-    fn put(&mut self, record: &Record) {
+impl StoredRecords {
+    fn put(&mut self, record: &TokenRecord) {
         if let Some(alias) = &record.alias {
             self.aliases.insert(alias.clone(), record.key.clone());
         }

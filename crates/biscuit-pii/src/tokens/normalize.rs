@@ -5,7 +5,7 @@ use unicode_normalization::UnicodeNormalization;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
-pub enum Normalization {
+pub enum ValueNormalization {
     /// White space around it.
     Trim,
     /// The case of letters, by Unicode's lower case.
@@ -17,11 +17,11 @@ pub enum Normalization {
 }
 
 /// A value after these steps.
-pub(crate) fn normalized(value: &str, steps: &[Normalization]) -> String {
+pub(crate) fn normalized(value: &str, steps: &[ValueNormalization]) -> String {
     steps.iter().fold(value.to_owned(), |value, step| match step {
-        Normalization::Trim => value.trim().to_owned(),
-        Normalization::Lowercase => value.to_lowercase(),
-        Normalization::Nfc => value.nfc().collect(),
-        Normalization::DigitsOnly => value.chars().filter(char::is_ascii_digit).collect(),
+        ValueNormalization::Trim => value.trim().to_owned(),
+        ValueNormalization::Lowercase => value.to_lowercase(),
+        ValueNormalization::Nfc => value.nfc().collect(),
+        ValueNormalization::DigitsOnly => value.chars().filter(char::is_ascii_digit).collect(),
     })
 }

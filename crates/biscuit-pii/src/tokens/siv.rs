@@ -4,22 +4,22 @@ use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use biscuit_core::{Error, Result};
 use zeroize::Zeroizing;
 
-use crate::keys::roots::Roots;
+use crate::keys::roots::RootKeys;
 
 /// Deterministic tokens by AES-SIV (RFC 5297) with keys of 512 bits: `siv<version>_` and base64url. The namespace is authenticated.
-fn cipher(roots: &Roots, version: u16, namespace: &str) -> Result<Aes256Siv> {
+fn cipher(roots: &RootKeys, version: u16, namespace: &str) -> Result<Aes256Siv> {
     let key = roots.derive(version, b"", &["biscuit token siv", namespace], 64)?;
     Aes256Siv::new_from_slice(key.expose()).map_err(|_| Error::internal("AES-SIV takes 64 bytes"))
 }
 
-pub(crate) fn token(roots: &Roots, version: u16, namespace: &str, value: &str) -> Result<String> {
+pub(crate) fn token(roots: &RootKeys, version: u16, namespace: &str, value: &str) -> Result<String> {
     let sealed = cipher(roots, version, namespace)?.encrypt([namespace.as_bytes()], value.as_bytes());
     let sealed = sealed.map_err(|_| Error::internal("a value could not be encrypted"))?;
     Ok(format!("siv{version}_{}", BASE64_URL_SAFE_NO_PAD.encode(sealed)))
 }
 
 /// None for what is no such token of this namespace.
-pub(crate) fn value(roots: &Roots, namespace: &str, token: &str) -> Result<Option<Zeroizing<String>>> {
+pub(crate) fn value(roots: &RootKeys, namespace: &str, token: &str) -> Result<Option<Zeroizing<String>>> {
     let parts = token.strip_prefix("siv").and_then(|rest| rest.split_once('_'));
     let Some((version, sealed)) =
         parts.and_then(|(v, s)| Some((v.parse().ok()?, BASE64_URL_SAFE_NO_PAD.decode(s).ok()?)))

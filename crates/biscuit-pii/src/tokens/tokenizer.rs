@@ -9,24 +9,24 @@ use biscuit_core::{Error, Result};
 use zeroize::Zeroizing;
 
 use crate::encrypt::form::in_row;
-use crate::keys::roots::Roots;
+use crate::keys::roots::RootKeys;
 use crate::keys::secret::random;
 use crate::mac::{hex, mac, mac_key};
 use crate::texts::{as_text, distinct_texts, with_texts};
-use crate::tokens::audit::Access;
-use crate::tokens::digits::{Alphabet, Digits, Way};
-use crate::tokens::normalize::{Normalization, normalized};
+use crate::tokens::audit::AccessRequest;
+use crate::tokens::digits::{Ff1Cipher, TokenAlphabet, TokenDirection};
+use crate::tokens::normalize::{ValueNormalization, normalized};
 use crate::tokens::siv;
-use crate::tokens::store::Store;
-use crate::tokens::vault::{Behind, Macs, Vault};
+use crate::tokens::store::TokenStore;
+use crate::tokens::vault::{StoredToken, TokenVault, ValueMacs};
 
 /// Replaces values by tokens: the same value of a namespace, the same token, so that they join and count as before.
 #[derive(Debug)]
 pub struct Tokenizer {
-    roots: Roots,
+    roots: RootKeys,
     namespace: String,
-    kind: Kind,
-    steps: Vec<Normalization>,
+    kind: TokenizerKind,
+    steps: Vec<ValueNormalization>,
     /// With which tokens are made that are in no store.
     version: u16,
     /// By version, the current one first.
@@ -34,17 +34,17 @@ pub struct Tokenizer {
 }
 
 #[derive(Debug)]
-enum Kind {
-    Random(Vault),
-    Keyed(Option<Vault>),
+enum TokenizerKind {
+    Random(TokenVault),
+    Keyed(Option<TokenVault>),
     Siv,
-    Ff1(Alphabet),
+    Ff1(TokenAlphabet),
 }
 
 /// A column of values that were behind tokens.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub struct Detokenized {
+pub struct DetokenizedColumn {
     /// The values.
     pub column: ArrayRef,
     /// How many are null because the value was forgotten.
@@ -52,7 +52,7 @@ pub struct Detokenized {
 }
 
 impl Tokenizer {
-    fn new(roots: Roots, namespace: impl Into<String>, kind: Kind) -> Result<Self> {
+    fn new(roots: RootKeys, namespace: impl Into<String>, kind: TokenizerKind) -> Result<Self> {
         let namespace = namespace.into();
         let key = |version| {
             let key = roots.derive(version, b"", &["biscuit token", &namespace], 32)?;
@@ -68,8 +68,8 @@ impl Tokenizer {
     ///
     /// # Errors
     /// `Internal` if a key cannot be derived; so for the others.
-    pub fn random(roots: Roots, namespace: impl Into<String>, store: Arc<dyn Store>) -> Result<Self> {
-        Self::new(roots, namespace, Kind::Random(Vault::new(store)))
+    pub fn random(roots: RootKeys, namespace: impl Into<String>, store: Arc<dyn TokenStore>) -> Result<Self> {
+        Self::new(roots, namespace, TokenizerKind::Random(TokenVault::new(store)))
     }
 
     /// Tokens that are a keyed hash, `tok<version>_` and 32 hexadecimal digits (16 bytes of HMAC-SHA-256): they need no store, and there is no way
@@ -77,16 +77,16 @@ impl Tokenizer {
     ///
     /// # Errors
     /// As for [`random`](Self::random).
-    pub fn keyed(roots: Roots, namespace: impl Into<String>) -> Result<Self> {
-        Self::new(roots, namespace, Kind::Keyed(None))
+    pub fn keyed(roots: RootKeys, namespace: impl Into<String>) -> Result<Self> {
+        Self::new(roots, namespace, TokenizerKind::Keyed(None))
     }
 
     /// The tokens of [`keyed`](Self::keyed), and a store for the way back.
     ///
     /// # Errors
     /// As for [`random`](Self::random).
-    pub fn keyed_in(roots: Roots, namespace: impl Into<String>, store: Arc<dyn Store>) -> Result<Self> {
-        Self::new(roots, namespace, Kind::Keyed(Some(Vault::new(store))))
+    pub fn keyed_in(roots: RootKeys, namespace: impl Into<String>, store: Arc<dyn TokenStore>) -> Result<Self> {
+        Self::new(roots, namespace, TokenizerKind::Keyed(Some(TokenVault::new(store))))
     }
 
     /// Tokens that are the value, encrypted so that equal values stay equal (AES-SIV): whoever has the keys reads them, without a store. Their
@@ -94,8 +94,8 @@ impl Tokenizer {
     ///
     /// # Errors
     /// As for [`random`](Self::random).
-    pub fn siv(roots: Roots, namespace: impl Into<String>) -> Result<Self> {
-        Self::new(roots, namespace, Kind::Siv)
+    pub fn siv(roots: RootKeys, namespace: impl Into<String>) -> Result<Self> {
+        Self::new(roots, namespace, TokenizerKind::Siv)
     }
 
     /// Tokens of the form of their values, by FF1: `123-45-6789` becomes another such number. They do not say with which version of the keys they
@@ -103,8 +103,8 @@ impl Tokenizer {
     ///
     /// # Errors
     /// As for [`random`](Self::random).
-    pub fn ff1(roots: Roots, namespace: impl Into<String>, alphabet: Alphabet) -> Result<Self> {
-        Self::new(roots, namespace, Kind::Ff1(alphabet))
+    pub fn ff1(roots: RootKeys, namespace: impl Into<String>, alphabet: TokenAlphabet) -> Result<Self> {
+        Self::new(roots, namespace, TokenizerKind::Ff1(alphabet))
     }
 
     /// The same with tokens by another version of the keys than the current one, so that they stay the same when there is a newer one.
@@ -122,18 +122,18 @@ impl Tokenizer {
 
     /// The same, taking values as equal that are so after these steps. The value that comes back is one of them as it came; of SIV and FF1, it is what
     /// the steps leave.
-    pub fn with_normalization(mut self, steps: impl Into<Vec<Normalization>>) -> Self {
+    pub fn with_normalization(mut self, steps: impl Into<Vec<ValueNormalization>>) -> Self {
         self.steps = steps.into();
         self
     }
 
     /// Whether values are in a store, behind their tokens.
     pub fn keeps_values(&self) -> bool {
-        matches!(self.kind, Kind::Random(_) | Kind::Keyed(Some(_)))
+        matches!(self.kind, TokenizerKind::Random(_) | TokenizerKind::Keyed(Some(_)))
     }
 
     /// The keyed hash of a normalised value, with each version.
-    fn macs(&self, value: &str) -> Macs {
+    fn macs(&self, value: &str) -> ValueMacs {
         self.macs.iter().map(|(version, key)| (*version, mac(key, &[value.as_bytes()]))).collect()
     }
 
@@ -149,18 +149,18 @@ impl Tokenizer {
     async fn tokens_or(&self, values: &[&str]) -> Result<Vec<String>, (Option<usize>, Error)> {
         let plain = self.normalized(values);
         match &self.kind {
-            Kind::Siv => each(&plain, |value| siv::token(&self.roots, self.version, &self.namespace, value)),
-            Kind::Ff1(alphabet) => {
+            TokenizerKind::Siv => each(&plain, |value| siv::token(&self.roots, self.version, &self.namespace, value)),
+            TokenizerKind::Ff1(alphabet) => {
                 let digits =
-                    Digits::new(&self.roots, self.version, &self.namespace, *alphabet).map_err(|e| (None, e))?;
-                each(&plain, |value| digits.convert(value, Way::There))
+                    Ff1Cipher::new(&self.roots, self.version, &self.namespace, *alphabet).map_err(|e| (None, e))?;
+                each(&plain, |value| digits.convert(value, TokenDirection::There))
             }
-            Kind::Keyed(None) => each(&plain, |value| {
+            TokenizerKind::Keyed(None) => each(&plain, |value| {
                 let macs = self.macs(value);
                 let mac = macs.iter().find(|(version, _)| *version == self.version);
                 mac.map(|mac| self.keyed_token(mac)).ok_or_else(|| Error::internal("the version was looked for before"))
             }),
-            Kind::Random(vault) | Kind::Keyed(Some(vault)) => {
+            TokenizerKind::Random(vault) | TokenizerKind::Keyed(Some(vault)) => {
                 self.kept_tokens(vault, values, &plain).await.map_err(|e| (None, e))
             }
         }
@@ -181,8 +181,8 @@ impl Tokenizer {
     /// Those of [`tokens`](Self::tokens).
     pub async fn known(&self, values: &[&str]) -> Result<Vec<Option<String>>> {
         match &self.kind {
-            Kind::Random(vault) | Kind::Keyed(Some(vault)) => {
-                let macs: Vec<Macs> = self.normalized(values).iter().map(|value| self.macs(value)).collect();
+            TokenizerKind::Random(vault) | TokenizerKind::Keyed(Some(vault)) => {
+                let macs: Vec<ValueMacs> = self.normalized(values).iter().map(|value| self.macs(value)).collect();
                 vault.known(&macs).await
             }
             _ => Ok(self.tokens(values).await?.into_iter().map(Some).collect()),
@@ -193,7 +193,12 @@ impl Tokenizer {
         format!("tok{version}_{}", hex(&mac[..16]))
     }
 
-    async fn kept_tokens(&self, vault: &Vault, values: &[&str], plain: &[Zeroizing<String>]) -> Result<Vec<String>> {
+    async fn kept_tokens(
+        &self,
+        vault: &TokenVault,
+        values: &[&str],
+        plain: &[Zeroizing<String>],
+    ) -> Result<Vec<String>> {
         // Values that differ may be the same when they are normalised.
         let (mut numbers, mut firsts) = (HashMap::<&str, usize>::new(), vec![]);
         for (at, value) in plain.iter().enumerate().filter(|(_, value)| !value.is_empty()) {
@@ -202,10 +207,10 @@ impl Tokenizer {
                 firsts.len() - 1
             });
         }
-        let macs: Vec<Macs> = firsts.iter().map(|at| self.macs(&plain[*at])).collect();
+        let macs: Vec<ValueMacs> = firsts.iter().map(|at| self.macs(&plain[*at])).collect();
         let asked: Vec<&str> = firsts.iter().map(|at| values[*at]).collect();
         let new = |at: usize| match &self.kind {
-            Kind::Random(_) => {
+            TokenizerKind::Random(_) => {
                 let mut bytes = [0; 16];
                 random(&mut bytes)?;
                 Ok(format!("tok_{}", hex(&bytes)))
@@ -239,7 +244,12 @@ impl Tokenizer {
     /// # Errors
     /// `UnknownToken` with column and row for a text that is no token of this namespace; `OneWay` for tokens without a way back; `NoAudit`
     /// if it could not be written down; those of the store.
-    pub async fn detokenize(&self, column: &str, tokens: &ArrayRef, access: &Access) -> Result<Detokenized> {
+    pub async fn detokenize(
+        &self,
+        column: &str,
+        tokens: &ArrayRef,
+        access: &AccessRequest,
+    ) -> Result<DetokenizedColumn> {
         let texts = as_text(column, tokens)?;
         let distinct = distinct_texts(&texts);
         let asked: Vec<&str> = distinct.iter().map(|(text, _)| text.as_str()).collect();
@@ -253,32 +263,36 @@ impl Tokenizer {
         let mut gone = HashMap::new();
         for ((token, count), behind) in distinct.iter().zip(self.behind(&asked).await?) {
             match behind {
-                Behind::Value(value) => {
+                StoredToken::Value(value) => {
                     values.insert(token.as_str(), value.to_string());
                 }
-                Behind::Forgotten => {
+                StoredToken::Forgotten => {
                     gone.insert(token.as_str(), *count);
                 }
-                Behind::Unknown => return Err(placed(column, &texts, token, &unknown())),
+                StoredToken::Unknown => return Err(placed(column, &texts, token, &unknown())),
             }
         }
         let column = with_texts(&nulled(column, &texts, &gone)?, &values)?;
-        Ok(Detokenized { column, forgotten: gone.values().sum() })
+        Ok(DetokenizedColumn { column, forgotten: gone.values().sum() })
     }
 
-    async fn behind(&self, tokens: &[&str]) -> Result<Vec<Behind>> {
-        let known = |value: Option<Zeroizing<String>>| value.map_or(Behind::Unknown, Behind::Value);
+    async fn behind(&self, tokens: &[&str]) -> Result<Vec<StoredToken>> {
+        let known = |value: Option<Zeroizing<String>>| value.map_or(StoredToken::Unknown, StoredToken::Value);
         match &self.kind {
-            Kind::Random(vault) | Kind::Keyed(Some(vault)) => vault.values(&self.roots, &self.namespace, tokens).await,
-            Kind::Siv => tokens.iter().map(|t| Ok(known(siv::value(&self.roots, &self.namespace, t)?))).collect(),
-            Kind::Ff1(alphabet) => {
-                let digits = Digits::new(&self.roots, self.version, &self.namespace, *alphabet)?;
+            TokenizerKind::Random(vault) | TokenizerKind::Keyed(Some(vault)) => {
+                vault.values(&self.roots, &self.namespace, tokens).await
+            }
+            TokenizerKind::Siv => {
+                tokens.iter().map(|t| Ok(known(siv::value(&self.roots, &self.namespace, t)?))).collect()
+            }
+            TokenizerKind::Ff1(alphabet) => {
+                let digits = Ff1Cipher::new(&self.roots, self.version, &self.namespace, *alphabet)?;
                 tokens
                     .iter()
-                    .map(|token| Ok(known(digits.convert(token, Way::Back).ok().map(Zeroizing::new))))
+                    .map(|token| Ok(known(digits.convert(token, TokenDirection::Back).ok().map(Zeroizing::new))))
                     .collect()
             }
-            Kind::Keyed(None) => {
+            TokenizerKind::Keyed(None) => {
                 let message =
                     format!("tokens of `{}` are a keyed hash without a store: there is no way back", self.namespace);
                 Err(Error::usage("OneWay", message))
@@ -291,7 +305,7 @@ impl Tokenizer {
     /// # Errors
     /// `UnknownToken` for what is none; `NoStore` for tokens that are not in a store; those of the store.
     pub async fn forget(&self, tokens: &[&str]) -> Result<u64> {
-        let (Kind::Random(vault) | Kind::Keyed(Some(vault))) = &self.kind else {
+        let (TokenizerKind::Random(vault) | TokenizerKind::Keyed(Some(vault))) = &self.kind else {
             let message =
                 format!("tokens of `{}` are in no store, so that nothing is there to be deleted", self.namespace);
             return Err(Error::usage("NoStore", message));
@@ -299,12 +313,12 @@ impl Tokenizer {
         let mut forgotten = 0;
         for (at, behind) in vault.values(&self.roots, &self.namespace, tokens).await?.into_iter().enumerate() {
             match behind {
-                Behind::Value(value) => {
+                StoredToken::Value(value) => {
                     vault.forget(tokens[at], &self.macs(&self.normalized(&[&value])[0])).await?;
                     forgotten += 1;
                 }
-                Behind::Forgotten => {}
-                Behind::Unknown => {
+                StoredToken::Forgotten => {}
+                StoredToken::Unknown => {
                     let message = format!("token {} of {} is none of `{}`", at + 1, tokens.len(), self.namespace);
                     return Err(Error::data("UnknownToken", message));
                 }

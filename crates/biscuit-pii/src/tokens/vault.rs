@@ -6,12 +6,12 @@ use biscuit_core::{Error, Result};
 use zeroize::Zeroizing;
 
 use crate::encrypt::cell::{NONCE, cipher, random_nonce, seal, unseal};
-use crate::keys::roots::Roots;
+use crate::keys::roots::RootKeys;
 use crate::mac::hex;
-use crate::tokens::store::{Record, Store};
+use crate::tokens::store::{TokenRecord, TokenStore};
 
 /// A keyed hash of a value, by the version of the root key.
-pub(crate) type Macs = Vec<(u16, [u8; 32])>;
+pub(crate) type ValueMacs = Vec<(u16, [u8; 32])>;
 
 /// Tokens that are kept in a store, each with its value sealed.
 ///
@@ -20,12 +20,12 @@ pub(crate) type Macs = Vec<(u16, [u8; 32])>;
 /// alias  the token
 /// value  version of the root key, 2 bytes | nonce, 12 | sealed value | tag, 16; nothing once the value was forgotten
 /// ```
-pub(crate) struct Vault {
-    store: Arc<dyn Store>,
+pub(crate) struct TokenVault {
+    store: Arc<dyn TokenStore>,
     held: Mutex<HashMap<[u8; 32], String>>,
 }
 
-impl fmt::Debug for Vault {
+impl fmt::Debug for TokenVault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Vault").field("store", &self.store).finish_non_exhaustive()
     }
@@ -41,18 +41,18 @@ fn key_of((version, mac): &(u16, [u8; 32])) -> String {
     format!("token:{version}:{}", hex(mac))
 }
 
-impl Vault {
-    pub(crate) fn new(store: Arc<dyn Store>) -> Self {
+impl TokenVault {
+    pub(crate) fn new(store: Arc<dyn TokenStore>) -> Self {
         Self { store, held: Mutex::default() }
     }
 
     /// The token of each value, of which each comes once; `new` makes one for a value that has none.
     pub(crate) async fn tokens(
         &self,
-        roots: &Roots,
+        roots: &RootKeys,
         namespace: &str,
         values: &[&str],
-        macs: &[Macs],
+        macs: &[ValueMacs],
         new: impl Fn(usize) -> Result<String> + Send + Sync,
     ) -> Result<Vec<String>> {
         let mut tokens: Vec<Option<String>> = {
@@ -61,7 +61,7 @@ impl Vault {
         };
         let (mut older, mut forgotten) = (vec![], HashSet::new());
         let open: Vec<usize> = (0..tokens.len()).filter(|at| tokens[*at].is_none()).collect();
-        let of: Vec<&Macs> = open.iter().map(|at| &macs[*at]).collect();
+        let of: Vec<&ValueMacs> = open.iter().map(|at| &macs[*at]).collect();
         for (at, found) in open.into_iter().zip(self.records(&of).await?) {
             let Some((version, record)) = found else { continue };
             if record.value.is_empty() {
@@ -79,7 +79,7 @@ impl Vault {
                 // What was found with another root key keeps its token, and is there for the current one from now on.
                 let token = tokens[*at].clone().map_or_else(|| new(*at), Ok)?;
                 if forgotten.contains(at) {
-                    return Ok(Record { key: key_of(&macs[*at][0]), value: vec![], alias: Some(token) });
+                    return Ok(TokenRecord { key: key_of(&macs[*at][0]), value: vec![], alias: Some(token) });
                 }
                 record(roots, namespace, &macs[*at][0], token, values[*at])
             };
@@ -100,16 +100,16 @@ impl Vault {
     }
 
     /// The token of each value that has one.
-    pub(crate) async fn known(&self, macs: &[Macs]) -> Result<Vec<Option<String>>> {
-        let macs: Vec<&Macs> = macs.iter().collect();
+    pub(crate) async fn known(&self, macs: &[ValueMacs]) -> Result<Vec<Option<String>>> {
+        let macs: Vec<&ValueMacs> = macs.iter().collect();
         let found = self.records(&macs).await?;
         found.into_iter().map(|found| found.map(|(_, record)| token_of(record)).transpose()).collect()
     }
 
     /// The record of each value, and with which of the versions it was found: with the current root key first, the others are asked about what that
     /// one does not know.
-    async fn records(&self, macs: &[&Macs]) -> Result<Vec<Option<(usize, Record)>>> {
-        let mut all: Vec<Option<(usize, Record)>> = vec![None; macs.len()];
+    async fn records(&self, macs: &[&ValueMacs]) -> Result<Vec<Option<(usize, TokenRecord)>>> {
+        let mut all: Vec<Option<(usize, TokenRecord)>> = vec![None; macs.len()];
         let versions = 0..macs.first().map_or(0, |macs| macs.len());
         for version in versions {
             let open: Vec<usize> = (0..all.len()).filter(|at| all[*at].is_none()).collect();
@@ -122,24 +122,24 @@ impl Vault {
     }
 
     /// The value of each token.
-    pub(crate) async fn values(&self, roots: &Roots, namespace: &str, tokens: &[&str]) -> Result<Vec<Behind>> {
+    pub(crate) async fn values(&self, roots: &RootKeys, namespace: &str, tokens: &[&str]) -> Result<Vec<StoredToken>> {
         let aliases: Vec<String> = tokens.iter().map(|token| (*token).to_owned()).collect();
         let records = self.store.find(&aliases).await?;
-        let value = |(token, record): (&&str, Option<Record>)| match record {
-            None => Ok(Behind::Unknown),
-            Some(record) if record.value.is_empty() => Ok(Behind::Forgotten),
+        let value = |(token, record): (&&str, Option<TokenRecord>)| match record {
+            None => Ok(StoredToken::Unknown),
+            Some(record) if record.value.is_empty() => Ok(StoredToken::Forgotten),
             Some(record) => open(roots, namespace, token, &record.value),
         };
         tokens.iter().zip(records).map(value).collect()
     }
 
     /// Deletes the value behind a token, which keeps standing for it.
-    pub(crate) async fn forget(&self, token: &str, macs: &Macs) -> Result<()> {
+    pub(crate) async fn forget(&self, token: &str, macs: &ValueMacs) -> Result<()> {
         for mac in macs {
             let key = key_of(mac);
             let there = self.store.get(std::slice::from_ref(&key)).await?.into_iter().flatten().next();
             if there.is_some() {
-                self.store.replace(Record { key, value: vec![], alias: Some(token.to_owned()) }).await?;
+                self.store.replace(TokenRecord { key, value: vec![], alias: Some(token.to_owned()) }).await?;
             }
         }
         Ok(())
@@ -148,17 +148,17 @@ impl Vault {
 
 /// What is behind a token.
 #[derive(Debug)]
-pub(crate) enum Behind {
+pub(crate) enum StoredToken {
     Value(Zeroizing<String>),
     Forgotten,
     Unknown,
 }
 
-fn token_of(record: Record) -> Result<String> {
+fn token_of(record: TokenRecord) -> Result<String> {
     record.alias.ok_or_else(|| Error::data("InvalidRecord", "the store holds a record of a token that has none"))
 }
 
-fn record(roots: &Roots, namespace: &str, mac: &(u16, [u8; 32]), token: String, value: &str) -> Result<Record> {
+fn record(roots: &RootKeys, namespace: &str, mac: &(u16, [u8; 32]), token: String, value: &str) -> Result<TokenRecord> {
     let version = roots.current();
     let mut sealed = version.to_be_bytes().to_vec();
     let nonce = random_nonce()?;
@@ -166,15 +166,15 @@ fn record(roots: &Roots, namespace: &str, mac: &(u16, [u8; 32]), token: String, 
     // A key for each token: random nonces are for a few billion messages of a key.
     let key = roots.derive(version, token.as_bytes(), &["biscuit token value", namespace], 32)?;
     seal(&cipher(&key)?, nonce, token.as_bytes(), value.as_bytes(), &mut sealed)?;
-    Ok(Record { key: key_of(mac), value: sealed, alias: Some(token) })
+    Ok(TokenRecord { key: key_of(mac), value: sealed, alias: Some(token) })
 }
 
-fn open(roots: &Roots, namespace: &str, token: &str, sealed: &[u8]) -> Result<Behind> {
+fn open(roots: &RootKeys, namespace: &str, token: &str, sealed: &[u8]) -> Result<StoredToken> {
     let parts = sealed.split_first_chunk::<2>().and_then(|(v, rest)| Some((v, rest.split_first_chunk::<NONCE>()?)));
-    let Some((version, (nonce, sealed))) = parts else { return Ok(Behind::Unknown) };
+    let Some((version, (nonce, sealed))) = parts else { return Ok(StoredToken::Unknown) };
     let key = roots.derive(u16::from_be_bytes(*version), token.as_bytes(), &["biscuit token value", namespace], 32)?;
     let opened = unseal(&cipher(&key)?, *nonce, token.as_bytes(), sealed);
     // A token of another namespace is as good as unknown.
     let text = opened.as_ref().and_then(|bytes| std::str::from_utf8(bytes).ok());
-    Ok(text.map_or(Behind::Unknown, |text| Behind::Value(Zeroizing::new(text.to_owned()))))
+    Ok(text.map_or(StoredToken::Unknown, |text| StoredToken::Value(Zeroizing::new(text.to_owned()))))
 }

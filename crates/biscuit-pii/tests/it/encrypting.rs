@@ -10,13 +10,16 @@ use arrow::array::{
 };
 use arrow::compute::{cast, concat};
 use arrow::datatypes::{DataType, Int32Type};
-use biscuit_pii::{Cells, Form, KeyCache, KeyContext, Limits, MemoryStore, Messages, Roots, Secret, Subjects};
+use biscuit_pii::{
+    EncryptedForm, EnvelopeEncryptor, KeyBytes, KeyCache, KeyContext, KeyLimits, MemoryStore, RootKeys, SubjectKeys,
+    ValueEncryptor,
+};
 use proptest::prelude::*;
 
 use crate::keys::{Counted, SetClock};
 
-fn roots(current: u16, versions: u16) -> Roots {
-    Roots::new(current, (1..=versions).map(|v| (v, Secret::new([v as u8; 32]))).collect::<BTreeMap<_, _>>())
+fn roots(current: u16, versions: u16) -> RootKeys {
+    RootKeys::new(current, (1..=versions).map(|v| (v, KeyBytes::new([v as u8; 32]))).collect::<BTreeMap<_, _>>())
         .expect("the keys are good")
 }
 
@@ -34,15 +37,15 @@ fn block_on<T>(of: impl Future<Output = T>) -> T {
 
 #[tokio::test]
 async fn values_come_back_null_stays_null_and_an_empty_text_stays_empty() {
-    for form in [Form::Binary, Form::Text] {
-        let cells = Cells::new(roots(1, 1), "customer").with_form(form);
+    for form in [EncryptedForm::Binary, EncryptedForm::Text] {
+        let cells = ValueEncryptor::new(roots(1, 1), "customer").with_form(form);
         let sealed = cells.encrypt("email", &some()).unwrap();
         assert_eq!((sealed.len(), sealed.null_count(), sealed.is_null(1)), (5, 1, true));
         let bytes = cast(&sealed, &DataType::LargeBinary).unwrap();
         let bytes = bytes.as_binary::<i64>();
         assert!(bytes.value(2).is_empty());
         assert_ne!(bytes.value(3), bytes.value(4), "equal values do not look equal");
-        if form == Form::Binary {
+        if form == EncryptedForm::Binary {
             assert_eq!(bytes.value(3).len(), "a@b.c".len() + 39);
         }
         let back = cells.decrypt("email", &sealed, &DataType::Utf8).await.unwrap();
@@ -52,7 +55,7 @@ async fn values_come_back_null_stays_null_and_an_empty_text_stays_empty() {
 
 #[tokio::test]
 async fn columns_of_every_flat_kind_come_back_as_what_they_were() {
-    let cells = Cells::new(roots(1, 1), "t");
+    let cells = ValueEncryptor::new(roots(1, 1), "t");
     let dictionary: DictionaryArray<Int32Type> = vec![Some("a"), None, Some("a"), Some("b")].into_iter().collect();
     let columns: Vec<ArrayRef> = vec![
         Arc::new(LargeStringArray::from(vec![Some("é"), None])),
@@ -77,16 +80,16 @@ async fn columns_of_every_flat_kind_come_back_as_what_they_were() {
 
 #[tokio::test]
 async fn a_value_opens_in_its_table_and_column_only_and_unchanged() {
-    let cells = Cells::new(roots(1, 1), "customer");
+    let cells = ValueEncryptor::new(roots(1, 1), "customer");
     let sealed = cells.encrypt("email", &texts(&[Some("a@b.c"), Some("d@e.f")])).unwrap();
     let e = cells.decrypt("login", &sealed, &DataType::Utf8).await.unwrap_err();
     assert_eq!(
         e.to_string(),
         "CannotDecrypt: column `login`: the value is not one of column `login` of table `customer`, or was changed (the batch, row 1)"
     );
-    let other = Cells::new(roots(1, 1), "supplier");
+    let other = ValueEncryptor::new(roots(1, 1), "supplier");
     assert_eq!(other.decrypt("email", &sealed, &DataType::Utf8).await.unwrap_err().code(), "CannotDecrypt");
-    let other = Cells::new(Roots::in_memory().unwrap(), "customer");
+    let other = ValueEncryptor::new(RootKeys::in_memory().unwrap(), "customer");
     assert_eq!(other.decrypt("email", &sealed, &DataType::Utf8).await.unwrap_err().code(), "CannotDecrypt");
     // Rows may be sorted, filtered and mixed.
     let swapped = arrow::compute::take(&sealed, &arrow::array::UInt32Array::from(vec![1, 0, 1]), None).unwrap();
@@ -119,15 +122,15 @@ async fn a_value_opens_in_its_table_and_column_only_and_unchanged() {
 
 #[tokio::test]
 async fn new_rows_have_the_new_key_and_old_ones_open() {
-    let old = Cells::new(roots(1, 1), "t").encrypt("c", &some()).unwrap();
-    let cells = Cells::new(roots(2, 2), "t");
+    let old = ValueEncryptor::new(roots(1, 1), "t").encrypt("c", &some()).unwrap();
+    let cells = ValueEncryptor::new(roots(2, 2), "t");
     let new = cells.encrypt("c", &some()).unwrap();
     let version = |column: &ArrayRef| u16::from_be_bytes(column.as_binary::<i32>().value(0)[1..3].try_into().unwrap());
     assert_eq!((version(&old), version(&new)), (1, 2));
     let both = concat(&[&old, &new]).unwrap();
     let back = cells.decrypt("c", &both, &DataType::Utf8).await.unwrap().column;
     assert_eq!(&back, &concat(&[&some(), &some()]).unwrap());
-    let without = Cells::new(roots(1, 1), "t").decrypt("c", &new, &DataType::Utf8).await.unwrap_err();
+    let without = ValueEncryptor::new(roots(1, 1), "t").decrypt("c", &new, &DataType::Utf8).await.unwrap_err();
     assert_eq!(without.to_string(), "UnknownKeyVersion: there is no root key 2, only 1");
 }
 
@@ -142,8 +145,8 @@ fn nonces(column: &ArrayRef) -> Vec<(Vec<u8>, u32)> {
 #[test]
 fn no_key_has_a_nonce_twice_and_keys_change_with_age_bytes_and_messages() {
     let clock = Arc::new(SetClock::default());
-    let limits = Limits::default().with_messages(7).with_bytes(1000).with_age(Duration::from_secs(60));
-    let cells = Cells::new(roots(1, 1), "t").with_limits(limits).with_clock(clock.clone());
+    let limits = KeyLimits::default().with_messages(7).with_bytes(1000).with_age(Duration::from_secs(60));
+    let cells = ValueEncryptor::new(roots(1, 1), "t").with_limits(limits).with_clock(clock.clone());
     let batch = |rows: usize, bytes: usize| -> ArrayRef { Arc::new(StringArray::from(vec!["x".repeat(bytes); rows])) };
     let mut all = vec![];
     let mut salts = |rows, bytes| {
@@ -164,13 +167,13 @@ fn no_key_has_a_nonce_twice_and_keys_change_with_age_bytes_and_messages() {
     assert_eq!(salts(1, 1), (1, 1), "a minute");
     let distinct: HashSet<_> = all.iter().collect();
     assert_eq!(distinct.len(), all.len());
-    let other = nonces(&Cells::new(roots(1, 1), "t").encrypt("c", &batch(1, 1)).unwrap());
+    let other = nonces(&ValueEncryptor::new(roots(1, 1), "t").encrypt("c", &batch(1, 1)).unwrap());
     assert!(all.iter().all(|(salt, _)| *salt != other[0].0), "another process has other keys");
 }
 
 #[test]
 fn cells_from_many_threads_have_different_nonces() {
-    let cells = Cells::new(roots(1, 1), "t").with_limits(Limits::default().with_messages(1000));
+    let cells = ValueEncryptor::new(roots(1, 1), "t").with_limits(KeyLimits::default().with_messages(1000));
     let made: Vec<(Vec<u8>, u32)> = std::thread::scope(|threads| {
         let work = || {
             (0..20)
@@ -187,8 +190,8 @@ fn cells_from_many_threads_have_different_nonces() {
 async fn a_subject_that_was_forgotten_is_unreadable_wherever_it_is() {
     let store = Arc::new(MemoryStore::new());
     let clock = Arc::new(SetClock::default());
-    let subjects = || Arc::new(Subjects::new(store.clone(), roots(1, 1)).with_clock(clock.clone()));
-    let cells = |table: &str| Cells::new(roots(1, 1), table).with_subjects(subjects());
+    let subjects = || Arc::new(SubjectKeys::new(store.clone(), roots(1, 1)).with_clock(clock.clone()));
+    let cells = |table: &str| ValueEncryptor::new(roots(1, 1), table).with_subjects(subjects());
     let ids: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 1, 3]));
     let values = texts(&[Some("ann"), Some("ben"), Some("ann again"), None]);
     let january = cells("customer").encrypt_for("name", &values, &ids).await.unwrap();
@@ -222,8 +225,8 @@ async fn a_subject_that_was_forgotten_is_unreadable_wherever_it_is() {
     assert_eq!(shown(&january.column).await, (without, 2));
 
     // Nulls because of a wrong store would be a loss.
-    let elsewhere = Arc::new(Subjects::new(Arc::new(MemoryStore::new()), roots(1, 1)));
-    let e = Cells::new(roots(1, 1), "customer")
+    let elsewhere = Arc::new(SubjectKeys::new(Arc::new(MemoryStore::new()), roots(1, 1)));
+    let e = ValueEncryptor::new(roots(1, 1), "customer")
         .with_subjects(elsewhere)
         .decrypt("name", &january.column, &DataType::Utf8)
         .await;
@@ -233,12 +236,13 @@ async fn a_subject_that_was_forgotten_is_unreadable_wherever_it_is() {
 #[tokio::test]
 async fn a_key_of_a_subject_is_held_for_a_while_and_then_asked_for() {
     let (store, clock) = (Arc::new(MemoryStore::new()), Arc::new(SetClock::default()));
-    let subjects =
-        Arc::new(Subjects::new(store.clone(), roots(1, 1)).with_clock(clock.clone()).with_age(Duration::from_secs(60)));
-    let cells = Cells::new(roots(1, 1), "t").with_subjects(subjects);
+    let subjects = Arc::new(
+        SubjectKeys::new(store.clone(), roots(1, 1)).with_clock(clock.clone()).with_age(Duration::from_secs(60)),
+    );
+    let cells = ValueEncryptor::new(roots(1, 1), "t").with_subjects(subjects);
     let ids = texts(&[Some("s")]);
     let sealed = cells.encrypt_for("c", &texts(&[Some("v")]), &ids).await.unwrap().column;
-    Subjects::new(store, roots(1, 1)).forget("s").await.unwrap();
+    SubjectKeys::new(store, roots(1, 1)).forget("s").await.unwrap();
     let forgotten = async || cells.decrypt("c", &sealed, &DataType::Utf8).await.unwrap().forgotten;
     assert_eq!(forgotten().await, 0, "another process has forgotten it");
     clock.forward(Duration::from_secs(60));
@@ -249,8 +253,8 @@ async fn a_key_of_a_subject_is_held_for_a_while_and_then_asked_for() {
 async fn keys_of_subjects_outlive_a_rotation_and_are_forgotten_in_all_versions() {
     let store = Arc::new(MemoryStore::new());
     let cells = |current, versions| {
-        Cells::new(roots(current, versions), "t")
-            .with_subjects(Arc::new(Subjects::new(store.clone(), roots(current, versions))))
+        ValueEncryptor::new(roots(current, versions), "t")
+            .with_subjects(Arc::new(SubjectKeys::new(store.clone(), roots(current, versions))))
     };
     let ids = texts(&[Some("s")]);
     let value = texts(&[Some("v")]);
@@ -262,25 +266,25 @@ async fn keys_of_subjects_outlive_a_rotation_and_are_forgotten_in_all_versions()
         &cells(2, 2).decrypt("c", &both, &DataType::Utf8).await.unwrap().column,
         &texts(&[Some("v"), Some("v")])
     );
-    Subjects::new(store.clone(), roots(2, 2)).forget("s").await.unwrap();
+    SubjectKeys::new(store.clone(), roots(2, 2)).forget("s").await.unwrap();
     assert_eq!(cells(2, 2).decrypt("c", &both, &DataType::Utf8).await.unwrap().forgotten, 2);
     assert_eq!(cells(1, 2).encrypt_for("c", &value, &ids).await.unwrap().forgotten, 1);
 }
 
 #[tokio::test]
 async fn a_value_without_a_subject_is_an_error_and_an_empty_one_needs_none() {
-    let subjects = Arc::new(Subjects::new(Arc::new(MemoryStore::new()), roots(1, 1)));
-    let cells = Cells::new(roots(1, 1), "t").with_subjects(subjects);
+    let subjects = Arc::new(SubjectKeys::new(Arc::new(MemoryStore::new()), roots(1, 1)));
+    let cells = ValueEncryptor::new(roots(1, 1), "t").with_subjects(subjects);
     let ids = texts(&[None, None, Some("s"), None]);
     let e = cells.encrypt_for("c", &texts(&[None, Some(""), Some("v"), Some("w")]), &ids).await.unwrap_err();
     assert_eq!(e.to_string(), "NullSubject: column `c`: the value has no subject (the batch, row 4)");
-    let e = Cells::new(roots(1, 1), "t").encrypt_for("c", &ids, &ids).await.unwrap_err();
+    let e = ValueEncryptor::new(roots(1, 1), "t").encrypt_for("c", &ids, &ids).await.unwrap_err();
     assert_eq!(e.code(), "NoSubjects");
 }
 
-fn messages(provider: &Arc<Counted>, table: &str) -> Messages {
+fn messages(provider: &Arc<Counted>, table: &str) -> EnvelopeEncryptor {
     let context = KeyContext::from([("table".into(), table.into()), ("ключ".into(), "é".into())]);
-    Messages::new(KeyCache::new(provider.clone(), Limits::default()), context)
+    EnvelopeEncryptor::new(KeyCache::new(provider.clone(), KeyLimits::default()), context)
 }
 
 #[tokio::test]
@@ -326,7 +330,8 @@ async fn a_message_of_any_length_opens_and_a_changed_one_does_not() {
         assert!(of.open(&damaged).await.is_err(), "byte {at}");
         assert!(of.open(&sealed[..at]).await.is_err(), "cut at {at}");
     }
-    let other = Messages::new(KeyCache::new(Arc::new(Counted::new()), Limits::default()), KeyContext::new());
+    let other =
+        EnvelopeEncryptor::new(KeyCache::new(Arc::new(Counted::new()), KeyLimits::default()), KeyContext::new());
     assert_eq!(other.open(&sealed).await.unwrap_err().code(), "CannotUnseal");
 }
 
@@ -336,7 +341,7 @@ proptest! {
     #[test]
     fn any_texts_come_back_from_cells_and_messages(values in proptest::collection::vec(proptest::option::of(".{0,40}"), 0..30)) {
         let column: ArrayRef = Arc::new(StringArray::from(values));
-        let cells = Cells::new(roots(1, 1), "t").with_form(Form::Text);
+        let cells = ValueEncryptor::new(roots(1, 1), "t").with_form(EncryptedForm::Text);
         let sealed = cells.encrypt("c", &column).unwrap();
         prop_assert_eq!(&block_on(cells.decrypt("c", &sealed, &DataType::Utf8)).unwrap().column, &column);
         let of = messages(&Arc::new(Counted::new()), "t");
@@ -347,8 +352,8 @@ proptest! {
     #[test]
     fn any_bytes_are_no_cell_and_no_message_and_no_panic(bytes in proptest::collection::vec(any::<u8>(), 1..200)) {
         let column: ArrayRef = Arc::new(BinaryArray::from(vec![&bytes[..]]));
-        let subjects = Arc::new(Subjects::new(Arc::new(MemoryStore::new()), roots(1, 1)));
-        let cells = Cells::new(roots(1, 1), "t").with_subjects(subjects);
+        let subjects = Arc::new(SubjectKeys::new(Arc::new(MemoryStore::new()), roots(1, 1)));
+        let cells = ValueEncryptor::new(roots(1, 1), "t").with_subjects(subjects);
         prop_assert!(block_on(cells.decrypt("c", &column, &DataType::Binary)).is_err());
         prop_assert!(block_on(messages(&Arc::new(Counted::new()), "t").open(&bytes)).is_err());
     }

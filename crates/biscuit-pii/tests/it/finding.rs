@@ -1,13 +1,14 @@
 //! What is a hit, and how likely it is.
 
 use biscuit_pii::{
-    Aws, Column, CreditCard, Dates, Detector, Email, Entity, Iban, Ip, Likelihood, Names, Phone, Redactor, Url,
-    UsDriverLicense, UsItin, UsPassport, UsSsn,
+    AwsKeyDetector, ColumnTexts, CreditCardDetector, DateDetector, Detector, EmailDetector, EntityType, IbanDetector,
+    IpDetector, Likelihood, NameDetector, PhoneDetector, Redactor, UrlDetector, UsDriverLicenseDetector,
+    UsItinDetector, UsPassportDetector, UsSsnDetector,
 };
 use proptest::prelude::*;
 
 async fn found(detector: &dyn Detector, column: &str, text: &str) -> Vec<(String, Likelihood)> {
-    let hits = detector.detect(&Column { name: column, texts: &[text] }).await.expect("hits").remove(0);
+    let hits = detector.detect(&ColumnTexts { name: column, texts: &[text] }).await.expect("hits").remove(0);
     hits.into_iter().map(|hit| (text[hit.range].to_owned(), hit.likelihood)).collect()
 }
 
@@ -26,8 +27,8 @@ proptest! {
         other in r"[0-9:@. a-z]{0,20}",
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        let redactor = Redactor::usual().with_least(Possible);
-        let hits = |texts: &[&str]| runtime.block_on(redactor.hits(&Column { name: "", texts }));
+        let redactor = Redactor::defaults().with_min_likelihood(Possible);
+        let hits = |texts: &[&str]| runtime.block_on(redactor.hits(&ColumnTexts { name: "", texts }));
         // A hit that begins or ends inside of a character is an error.
         let alone = hits(&[&text]).expect("hits");
         let beside = hits(&[&other, &text]).expect("hits");
@@ -51,7 +52,7 @@ async fn a_card_has_its_check_digit_its_issuer_and_a_form_of_cards() {
         "30569309025904",
         "4222222222222",
     ] {
-        assert_eq!(found(&CreditCard, "", &format!("é {card}.")).await, [(card.to_owned(), Certain)], "{card}");
+        assert_eq!(found(&CreditCardDetector, "", &format!("é {card}.")).await, [(card.to_owned(), Certain)], "{card}");
     }
     for other in [
         "4111 1111 1111 1112",
@@ -63,61 +64,61 @@ async fn a_card_has_its_check_digit_its_issuer_and_a_form_of_cards() {
         "0000000000000000",
         "1234567812345670",
     ] {
-        assert_eq!(texts(&CreditCard, other).await, [] as [&str; 0], "{other}");
+        assert_eq!(texts(&CreditCardDetector, other).await, [] as [&str; 0], "{other}");
     }
     // A number in front that is none does not hide one.
-    assert_eq!(texts(&CreditCard, "12 4111111111111111 99").await, ["4111111111111111"]);
+    assert_eq!(texts(&CreditCardDetector, "12 4111111111111111 99").await, ["4111111111111111"]);
 }
 
 #[tokio::test]
 async fn an_iban_ends_where_its_country_says() {
     let own = "GB29 NWBK 6016 1331 9268 19";
-    assert_eq!(texts(&Iban, &format!("to {own} GBP 300")).await, [own]);
-    assert_eq!(texts(&Iban, "DE89370400440532013000").await, ["DE89370400440532013000"]);
+    assert_eq!(texts(&IbanDetector, &format!("to {own} GBP 300")).await, [own]);
+    assert_eq!(texts(&IbanDetector, "DE89370400440532013000").await, ["DE89370400440532013000"]);
     for other in
         ["DE89370400440532013001", "DE8937040044053201300", "XX89370400440532013000", "DE893704004405320130001"]
     {
-        assert_eq!(texts(&Iban, other).await, [] as [&str; 0], "{other}");
+        assert_eq!(texts(&IbanDetector, other).await, [] as [&str; 0], "{other}");
     }
 }
 
 #[tokio::test]
 async fn nine_digits_are_what_the_words_around_them_or_the_column_say() {
-    assert_eq!(found(&UsSsn, "", "536904399").await, [("536904399".to_owned(), Possible)]);
-    assert_eq!(found(&UsSsn, "ssn", "536904399").await, [("536904399".to_owned(), Likely)]);
-    assert_eq!(found(&UsSsn, "customerSsn", "536904399").await, [("536904399".to_owned(), Likely)]);
-    assert_eq!(found(&UsSsn, "", "Social Security: 536904399").await, [("536904399".to_owned(), Likely)]);
-    assert_eq!(found(&UsSsn, "", "536-90-4399").await, [("536-90-4399".to_owned(), Likely)]);
+    assert_eq!(found(&UsSsnDetector, "", "536904399").await, [("536904399".to_owned(), Possible)]);
+    assert_eq!(found(&UsSsnDetector, "ssn", "536904399").await, [("536904399".to_owned(), Likely)]);
+    assert_eq!(found(&UsSsnDetector, "customerSsn", "536904399").await, [("536904399".to_owned(), Likely)]);
+    assert_eq!(found(&UsSsnDetector, "", "Social Security: 536904399").await, [("536904399".to_owned(), Likely)]);
+    assert_eq!(found(&UsSsnDetector, "", "536-90-4399").await, [("536-90-4399".to_owned(), Likely)]);
     for other in
         ["000-90-4399", "666-90-4399", "936-90-4399", "536-00-4399", "536-90-0000", "536-90 4399", "078-05-1120"]
     {
-        assert_eq!(texts(&UsSsn, other).await, [] as [&str; 0], "{other}");
+        assert_eq!(texts(&UsSsnDetector, other).await, [] as [&str; 0], "{other}");
     }
-    assert_eq!(found(&UsPassport, "passport_no", "912803456").await, [("912803456".to_owned(), Likely)]);
-    assert_eq!(found(&UsDriverLicense, "", "her license D1234567").await, [("D1234567".to_owned(), Likely)]);
-    assert_eq!(found(&UsDriverLicense, "", "order 1234567").await, [("1234567".to_owned(), Possible)]);
-    assert_eq!(texts(&UsItin, "911-93-1234").await, [] as [&str; 0]);
+    assert_eq!(found(&UsPassportDetector, "passport_no", "912803456").await, [("912803456".to_owned(), Likely)]);
+    assert_eq!(found(&UsDriverLicenseDetector, "", "her license D1234567").await, [("D1234567".to_owned(), Likely)]);
+    assert_eq!(found(&UsDriverLicenseDetector, "", "order 1234567").await, [("1234567".to_owned(), Possible)]);
+    assert_eq!(texts(&UsItinDetector, "911-93-1234").await, [] as [&str; 0]);
 }
 
 #[tokio::test]
 async fn addresses_are_cut_from_what_is_around_them() {
     assert_eq!(
-        texts(&Email, "<josé.o'hara@bücher.example>, (a@b.co).").await,
+        texts(&EmailDetector, "<josé.o'hara@bücher.example>, (a@b.co).").await,
         ["josé.o'hara@bücher.example", "a@b.co"]
     );
-    assert_eq!(texts(&Email, "mail='a.b@c.org'").await, ["a.b@c.org"]);
+    assert_eq!(texts(&EmailDetector, "mail='a.b@c.org'").await, ["a.b@c.org"]);
     for other in ["a@b", "@b.com", "a@b.c0", "a@@b.com", "@biscuit/pkg"] {
-        assert_eq!(texts(&Email, other).await, [] as [&str; 0], "{other}");
+        assert_eq!(texts(&EmailDetector, other).await, [] as [&str; 0], "{other}");
     }
-    assert_eq!(texts(&Url, "(see https://x.example/a?b=c).").await, ["https://x.example/a?b=c"]);
-    assert_eq!(found(&Url, "", "main.rs").await, [("main.rs".to_owned(), Possible)]);
-    assert_eq!(texts(&Url, "report.parquet, a.b@c.com").await, [] as [&str; 0]);
-    assert_eq!(texts(&Ip, "from 10.0.0.1:8080 to [::1]").await, ["10.0.0.1", "::1"]);
+    assert_eq!(texts(&UrlDetector, "(see https://x.example/a?b=c).").await, ["https://x.example/a?b=c"]);
+    assert_eq!(found(&UrlDetector, "", "main.rs").await, [("main.rs".to_owned(), Possible)]);
+    assert_eq!(texts(&UrlDetector, "report.parquet, a.b@c.com").await, [] as [&str; 0]);
+    assert_eq!(texts(&IpDetector, "from 10.0.0.1:8080 to [::1]").await, ["10.0.0.1", "::1"]);
 }
 
 #[tokio::test]
 async fn phone_numbers_are_those_of_numbering_plans() {
-    let phone = Phone::usual();
+    let phone = PhoneDetector::defaults();
     assert_eq!(found(&phone, "", "+49 30 901820 is open").await, [("+49 30 901820".to_owned(), Certain)]);
     assert_eq!(found(&phone, "", "(415) 555-2671").await, [("(415) 555-2671".to_owned(), Likely)]);
     assert_eq!(found(&phone, "", "4155552671").await, [("4155552671".to_owned(), Possible)]);
@@ -125,20 +126,20 @@ async fn phone_numbers_are_those_of_numbering_plans() {
     for other in ["+1 115 555 2671", "2024-02-29 12:00:00", "1.5555552671", "0000000000"] {
         assert_eq!(texts(&phone, other).await, [] as [&str; 0], "{other}");
     }
-    assert_eq!(Phone::new(["XQ"]).unwrap_err().code(), "UnknownRegion");
-    assert_eq!(texts(&Phone::new(["DE"]).unwrap(), "Tel. 030 901820").await, ["030 901820"]);
+    assert_eq!(PhoneDetector::new(["XQ"]).unwrap_err().code(), "UnknownRegion");
+    assert_eq!(texts(&PhoneDetector::new(["DE"]).unwrap(), "Tel. 030 901820").await, ["030 901820"]);
 }
 
 #[tokio::test]
 async fn a_date_is_one_of_birth_where_that_is_said() {
     let of = async |column: &str, text: &str| {
-        let hits = Dates.detect(&Column { name: column, texts: &[text] }).await.expect("hits").remove(0);
+        let hits = DateDetector.detect(&ColumnTexts { name: column, texts: &[text] }).await.expect("hits").remove(0);
         hits.into_iter().map(|hit| (hit.entity, text[hit.range].to_owned())).collect::<Vec<_>>()
     };
-    let birth = |text: &str| vec![(Entity::DATE_OF_BIRTH, text.to_owned())];
+    let birth = |text: &str| vec![(EntityType::DATE_OF_BIRTH, text.to_owned())];
     assert_eq!(of("", "born on 29 February 1984 in").await, birth("29 February 1984"));
     assert_eq!(of("date_of_birth", "1984-02-29").await, birth("1984-02-29"));
-    assert_eq!(of("", "shipped 1984-02-29").await, [(Entity::DATE, "1984-02-29".to_owned())]);
+    assert_eq!(of("", "shipped 1984-02-29").await, [(EntityType::DATE, "1984-02-29".to_owned())]);
     for other in ["1984-13-01", "32.1.1984", "1/2/3/4", "10.0.0.1", "v1.2.2024.7"] {
         assert_eq!(of("", other).await, [], "{other}");
     }
@@ -147,24 +148,24 @@ async fn a_date_is_one_of_birth_where_that_is_said() {
 #[tokio::test]
 async fn keys_of_aws_are_told_from_digests() {
     let (id, secret) = ("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY");
-    assert_eq!(texts(&Aws, id).await, [id]);
-    assert_eq!(texts(&Aws, &format!("aws_secret_access_key={secret}")).await, [secret]);
-    assert_eq!(texts(&Aws, secret).await, [] as [&str; 0]);
-    assert_eq!(texts(&Aws, "secret da39a3ee5e6b4b0d3255bfef95601890afd80709").await, [] as [&str; 0]);
+    assert_eq!(texts(&AwsKeyDetector, id).await, [id]);
+    assert_eq!(texts(&AwsKeyDetector, &format!("aws_secret_access_key={secret}")).await, [secret]);
+    assert_eq!(texts(&AwsKeyDetector, secret).await, [] as [&str; 0]);
+    assert_eq!(texts(&AwsKeyDetector, "secret da39a3ee5e6b4b0d3255bfef95601890afd80709").await, [] as [&str; 0]);
 }
 
 #[tokio::test]
 async fn names_are_those_of_dictionaries() {
-    let usual = Names::usual();
+    let defaults = NameDetector::defaults();
     assert_eq!(
-        found(&usual, "", "Dear Mary J. O'Neil, Maria Garcia wrote").await[1],
+        found(&defaults, "", "Dear Mary J. O'Neil, Maria Garcia wrote").await[1],
         ("Maria Garcia".to_owned(), Likely)
     );
-    assert_eq!(found(&usual, "", "Mary Ann Smith").await, [("Mary Ann Smith".to_owned(), Likely)]);
-    assert_eq!(found(&usual, "", "John F. Kennedy").await, [("John F. Kennedy".to_owned(), Likely)]);
-    assert_eq!(found(&usual, "", "Mary had a lamb").await, [("Mary".to_owned(), Possible)]);
-    assert_eq!(texts(&usual, "mark the price").await, [] as [&str; 0]);
-    let own = Names::new(["Éva"], ["Kovács"]);
+    assert_eq!(found(&defaults, "", "Mary Ann Smith").await, [("Mary Ann Smith".to_owned(), Likely)]);
+    assert_eq!(found(&defaults, "", "John F. Kennedy").await, [("John F. Kennedy".to_owned(), Likely)]);
+    assert_eq!(found(&defaults, "", "Mary had a lamb").await, [("Mary".to_owned(), Possible)]);
+    assert_eq!(texts(&defaults, "mark the price").await, [] as [&str; 0]);
+    let own = NameDetector::new(["Éva"], ["Kovács"]);
     assert_eq!(found(&own, "", "– Éva Kovács").await, [("Éva Kovács".to_owned(), Likely)]);
 }
 
@@ -196,7 +197,11 @@ async fn long_texts_that_are_made_to_slow_detectors_down_are_worked_through() {
     ];
     let texts: Vec<String> = parts.iter().map(|part| part.repeat(50_000 / part.len())).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-    let hits = Redactor::usual().with_least(Possible).hits(&Column { name: "c", texts: &texts }).await.expect("hits");
+    let hits = Redactor::defaults()
+        .with_min_likelihood(Possible)
+        .hits(&ColumnTexts { name: "c", texts: &texts })
+        .await
+        .expect("hits");
     assert_eq!(hits.len(), parts.len());
     assert_eq!(hits[12].len(), 4_545, "all of the dates");
 }
@@ -204,14 +209,17 @@ async fn long_texts_that_are_made_to_slow_detectors_down_are_worked_through() {
 #[tokio::test]
 async fn what_a_rejected_beginning_hides_is_found_behind_it() {
     assert_eq!(
-        texts(&Email, "x ...ann@example.com and @ben@example.org").await,
+        texts(&EmailDetector, "x ...ann@example.com and @ben@example.org").await,
         ["ann@example.com", "ben@example.org"]
     );
-    assert_eq!(texts(&Email, "a@bb.cc_ann@example.com").await, ["bb.cc_ann@example.com"]);
-    assert_eq!(texts(&Ip, "addr:fe80::1, 1:2:3:4:5:6:7:8:9:::, x::1.").await, ["fe80::1"]);
-    assert_eq!(texts(&Url, "xhttp://a.example https://b.example").await, ["https://b.example"]);
-    assert_eq!(texts(&Url, "foo.zzz/bar.com/x?y, a.b.https://c.example.").await, ["bar.com/x?y", "https://c.example"]);
-    let names = found(&Names::usual(), "", "James Mary Robert, Linda Ann Smith James").await;
+    assert_eq!(texts(&EmailDetector, "a@bb.cc_ann@example.com").await, ["bb.cc_ann@example.com"]);
+    assert_eq!(texts(&IpDetector, "addr:fe80::1, 1:2:3:4:5:6:7:8:9:::, x::1.").await, ["fe80::1"]);
+    assert_eq!(texts(&UrlDetector, "xhttp://a.example https://b.example").await, ["https://b.example"]);
+    assert_eq!(
+        texts(&UrlDetector, "foo.zzz/bar.com/x?y, a.b.https://c.example.").await,
+        ["bar.com/x?y", "https://c.example"]
+    );
+    let names = found(&NameDetector::defaults(), "", "James Mary Robert, Linda Ann Smith James").await;
     let names: Vec<&str> = names.iter().map(|(text, _)| text.as_str()).collect();
     assert_eq!(names, ["James", "Mary", "Robert", "Linda Ann Smith", "James"]);
 }
@@ -220,7 +228,7 @@ async fn what_a_rejected_beginning_hides_is_found_behind_it() {
 async fn behind_five_thousand_numbers_that_no_plan_has_one_is_taken_by_its_form() {
     let numbers: Vec<String> = (0..6_000).map(|n| format!("{:010};", n)).collect();
     let text = format!("{}2125550100;", numbers.concat());
-    let hits = found(&Phone::usual(), "", &text).await;
+    let hits = found(&PhoneDetector::defaults(), "", &text).await;
     assert!(hits.len() > 500 && hits.len() < 4_000, "{}", hits.len());
     assert!(hits.iter().all(|(_, likelihood)| *likelihood == Likely));
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use biscuit_core::{Clock, Instant, Result};
 use biscuit_pii::{
-    DataKey, KeyCache, KeyContext, KeyFile, KeyProvider, Limits, Roots, SealedKey, Secret, Tokenizer, Wrapping,
-    WrappingKeys,
+    DataKey, KeyBytes, KeyCache, KeyContext, KeyFile, KeyLimits, KeyProvider, KeyWrapping, RootKeys, SealedKey,
+    Tokenizer, WrappingKeys,
 };
 
 /// A clock that is set.
@@ -57,7 +57,7 @@ impl KeyProvider for Counted {
         self.of.generate(context).await
     }
 
-    async fn unseal(&self, sealed: &SealedKey, context: &KeyContext) -> Result<Option<Secret>> {
+    async fn unseal(&self, sealed: &SealedKey, context: &KeyContext) -> Result<Option<KeyBytes>> {
         self.unsealed.fetch_add(1, Ordering::SeqCst);
         self.of.unseal(sealed, context).await
     }
@@ -69,29 +69,31 @@ fn context(value: &str) -> KeyContext {
 
 #[tokio::test]
 async fn a_data_key_opens_with_its_wrapping_key_for_its_context_and_no_other() {
-    let old = WrappingKeys::new("ns", "old", Secret::new([1; 16])).unwrap();
-    let new =
-        WrappingKeys::new("ns", "new", Secret::new([2; 32])).unwrap().with_key("old", Secret::new([1; 16])).unwrap();
+    let old = WrappingKeys::new("ns", "old", KeyBytes::new([1; 16])).unwrap();
+    let new = WrappingKeys::new("ns", "new", KeyBytes::new([2; 32]))
+        .unwrap()
+        .with_key("old", KeyBytes::new([1; 16]))
+        .unwrap();
     let key = old.generate(&context("a")).await.unwrap();
     assert_eq!(new.unseal(&key.sealed, &context("a")).await.unwrap(), Some(key.secret.clone()));
     assert_eq!(new.unseal(&key.sealed, &context("b")).await.unwrap_err().code(), "CannotUnseal");
-    let other = WrappingKeys::new("ns", "old", Secret::new([3; 16])).unwrap();
+    let other = WrappingKeys::new("ns", "old", KeyBytes::new([3; 16])).unwrap();
     assert_eq!(other.unseal(&key.sealed, &context("a")).await.unwrap_err().code(), "CannotUnseal");
-    let elsewhere = WrappingKeys::new("elsewhere", "old", Secret::new([1; 16])).unwrap();
+    let elsewhere = WrappingKeys::new("elsewhere", "old", KeyBytes::new([1; 16])).unwrap();
     assert_eq!(elsewhere.unseal(&key.sealed, &context("a")).await.unwrap(), None, "of another namespace");
     for at in 0..key.sealed.bytes.len() {
         let mut damaged = key.sealed.clone();
         damaged.bytes[at] ^= 1;
         assert_eq!(old.unseal(&damaged, &context("a")).await.unwrap_err().code(), "CannotUnseal", "byte {at}");
     }
-    assert_eq!(WrappingKeys::new("ns", "x", Secret::new([1; 31])).unwrap_err().code(), "WeakKey");
+    assert_eq!(WrappingKeys::new("ns", "x", KeyBytes::new([1; 31])).unwrap_err().code(), "WeakKey");
     assert_ne!(old.generate(&context("a")).await.unwrap().secret, key.secret);
 }
 
 #[tokio::test]
 async fn a_cached_key_is_used_within_its_limits_and_for_its_context() {
     let (provider, clock) = (Arc::new(Counted::new()), Arc::new(SetClock::default()));
-    let limits = Limits::default().with_messages(3).with_bytes(100).with_age(Duration::from_secs(60));
+    let limits = KeyLimits::default().with_messages(3).with_bytes(100).with_age(Duration::from_secs(60));
     let cache = KeyCache::new(provider.clone(), limits).with_clock(clock.clone());
     let made = async |table: &str, bytes: u64| {
         let before = provider.calls().0;
@@ -121,16 +123,16 @@ async fn a_cached_key_is_used_within_its_limits_and_for_its_context() {
 #[tokio::test]
 async fn a_key_file_is_written_read_and_rotated_and_older_versions_stay() {
     let file = KeyFile::local().await.unwrap();
-    let Wrapping::Local(keys) = file.wrapping().clone() else { panic!() };
+    let KeyWrapping::Local(keys) = file.wrapping().clone() else { panic!() };
     let text = file.to_text().unwrap();
     let read = KeyFile::parse(&text).unwrap();
     let before = read.roots(&keys).await.unwrap();
     let rotated = KeyFile::parse(&read.rotated(&keys).await.unwrap().to_text().unwrap()).unwrap();
-    let Wrapping::Local(keys) = rotated.wrapping().clone() else { panic!() };
+    let KeyWrapping::Local(keys) = rotated.wrapping().clone() else { panic!() };
     assert_eq!((rotated.current(), keys.current()), (2, "2"));
     let after = rotated.roots(&keys).await.unwrap();
     // What was made with the first version is read with the second one there.
-    let siv = |roots: &Roots| Tokenizer::siv(roots.clone(), "x").unwrap();
+    let siv = |roots: &RootKeys| Tokenizer::siv(roots.clone(), "x").unwrap();
     let old = siv(&before).tokens(&["value"]).await.unwrap();
     let new = siv(&after).tokens(&["value"]).await.unwrap();
     assert!(old[0].starts_with("siv1_") && new[0].starts_with("siv2_"));
@@ -162,9 +164,9 @@ async fn a_file_that_is_no_key_file_says_why_and_shows_no_key() {
         (wrong("[roots]", "[root]"), "unknown field `root`"),
         (wrong(&format!("\"{key}\""), key), "line"),
     ]);
-    let missing = Roots::unseal(&WrappingKeys::in_memory().unwrap(), 1, &BTreeMap::new()).await.unwrap_err();
+    let missing = RootKeys::unseal(&WrappingKeys::in_memory().unwrap(), 1, &BTreeMap::new()).await.unwrap_err();
     assert_eq!(missing.code(), "UnknownKeyVersion");
-    let other = file.roots(&WrappingKeys::new("elsewhere", "1", Secret::new([0; 32])).unwrap()).await.unwrap_err();
+    let other = file.roots(&WrappingKeys::new("elsewhere", "1", KeyBytes::new([0; 32])).unwrap()).await.unwrap_err();
     assert_eq!(other.to_string(), "CannotUnseal: root key 1 is sealed by `biscuit` 1, which is not at hand");
 }
 

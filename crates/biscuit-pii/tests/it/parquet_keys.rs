@@ -6,18 +6,18 @@ use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use biscuit_pii::{
-    Access, AuditFile, KeyContext, KeyProvider, Means, ParquetKeys, ParquetPart, Policy, Protector, Secret,
-    WrappingKeys,
+    AccessRequest, AuditFile, KeyBytes, KeyContext, KeyProvider, ParquetKeys, ParquetPart, PiiContext, Policy,
+    Protector, WrappingKeys,
 };
 use serde_json::{Value, json};
 
 use crate::keys::Counted;
 
 fn wrapping() -> WrappingKeys {
-    WrappingKeys::new("biscuit", "2", Secret::new([5; 32])).expect("a key")
+    WrappingKeys::new("biscuit", "2", KeyBytes::new([5; 32])).expect("a key")
 }
 
-async fn material(keys: &ParquetKeys, of: ParquetPart) -> (Secret, Value) {
+async fn material(keys: &ParquetKeys, of: ParquetPart) -> (KeyBytes, Value) {
     let key = keys.new_key(of).await.expect("a key");
     (key.secret, serde_json::from_slice(&key.metadata).expect("JSON"))
 }
@@ -99,7 +99,7 @@ async fn what_cannot_be_opened_says_why() {
         with(name, json!(BASE64_STANDARD.encode(bytes)))
     };
     let without = with("keyEncryptionKeyID", Value::Null);
-    for (metadata, code, said) in [
+    for (metadata, code, message) in [
         (String::new(), "InvalidKey", "says nothing"),
         ("kf".to_owned(), "InvalidKey", "no key material"),
         (with("keyMaterialType", json!("PKMT9")), "InvalidKey", "PKMT1"),
@@ -116,7 +116,7 @@ async fn what_cannot_be_opened_says_why() {
     ] {
         let e = keys.key(metadata.as_bytes()).await.unwrap_err();
         assert_eq!(e.code(), code, "{e}");
-        assert!(e.to_string().contains(said), "{e}");
+        assert!(e.to_string().contains(message), "{e}");
     }
 }
 
@@ -124,10 +124,10 @@ async fn what_cannot_be_opened_says_why() {
 #[tokio::test]
 async fn a_policy_for_files_is_refused_where_nobody_encrypts_them() {
     let policy = Policy::parse("[columns]\nemail = { encrypt = { key = \"file\" } }\n").unwrap();
-    let e = Protector::new(&policy, "t", [], &Means::new()).unwrap_err();
+    let e = Protector::new(&policy, "t", [], &PiiContext::new()).unwrap_err();
     assert_eq!((e.code(), e.column()), ("NoProvider", Some("email")));
     let text = Policy::parse("[columns]\nemail = { encrypt = { key = \"file\", form = \"text\" } }\n").unwrap();
-    let means = Means::new().with_provider(Arc::new(wrapping()));
+    let means = PiiContext::new().with_provider(Arc::new(wrapping()));
     assert_eq!(Protector::new(&text, "t", [], &means).unwrap_err().code(), "InvalidPolicy");
     let email: ArrayRef = Arc::new(StringArray::from(vec![Some("ann@x.com"), None]));
     let rows = RecordBatch::try_from_iter_with_nullable([("email", email, true)]).unwrap();
@@ -147,7 +147,7 @@ async fn a_policy_for_files_is_refused_where_nobody_encrypts_them() {
     // Who reads it is written down all the same.
     let folder = tempfile::tempdir().unwrap();
     let audit = folder.path().join("audit.jsonl");
-    let access = Access::new("tests", "ticket-1", Arc::new(AuditFile::new(&audit))).unwrap();
+    let access = AccessRequest::new("tests", "ticket-1", Arc::new(AuditFile::new(&audit))).unwrap();
     let back = protector.reveal(&rows, &["email"], &Default::default(), &access).await.unwrap();
     assert_eq!(back.rows, rows);
     assert!(std::fs::read_to_string(audit).unwrap().contains("ticket-1"));

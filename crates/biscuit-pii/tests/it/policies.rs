@@ -6,16 +6,18 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, RecordBatch, StringArray, StructArray};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Fields};
-use biscuit_pii::{Entity, Means, MemoryStore, Policy, Protector, Roots, Secret, Treatment, WrappingKeys};
+use biscuit_pii::{
+    ColumnTreatment, EntityType, KeyBytes, MemoryStore, PiiContext, Policy, Protector, RootKeys, WrappingKeys,
+};
 
 use crate::tokens::access;
 
-fn roots() -> Roots {
-    Roots::new(1, BTreeMap::from([(1, Secret::new([1; 32]))])).expect("the rows are made")
+fn roots() -> RootKeys {
+    RootKeys::new(1, BTreeMap::from([(1, KeyBytes::new([1; 32]))])).expect("the rows are made")
 }
 
-fn means(store: &Arc<MemoryStore>) -> Means {
-    Means::new()
+fn means(store: &Arc<MemoryStore>) -> PiiContext {
+    PiiContext::new()
         .with_roots(roots())
         .with_store(store.clone())
         .with_provider(Arc::new(WrappingKeys::in_memory().expect("the rows are made")))
@@ -79,7 +81,7 @@ async fn each_column_is_treated_as_its_policy_says_and_the_others_stay() {
     assert_eq!(rows.schema(), empty.schema(), "an empty batch has the same columns");
     assert_eq!(rows.column(0), before.column(0));
     assert_eq!(shown(rows, "bio"), [Some("write to <EMAIL_ADDRESS>".into()), Some("nothing".into()), None]);
-    assert_eq!(protected.columns["bio"].found, BTreeMap::from([(Entity::EMAIL_ADDRESS, 1)]));
+    assert_eq!(protected.columns["bio"].found, BTreeMap::from([(EntityType::EMAIL_ADDRESS, 1)]));
     let tax = shown(rows, "tax");
     assert!(tax[0].as_ref().unwrap().starts_with("tok1_") && tax[1].is_none(), "{tax:?}");
     let address = rows.column_by_name("address").unwrap().as_struct();
@@ -109,23 +111,24 @@ async fn classes_of_a_contract_are_treated_and_one_that_is_not_named_stops_the_j
     let policy = |text: &str| Policy::parse(text).unwrap();
     let classes = [("email", "email"), ("ssn", "ssn"), ("bio", "text")];
     let says = "[columns]\nbio = 'keep'\n[classes]\nemail = 'hash'\nssn = 'remove'\n";
-    let protector = Protector::new(&policy(says), "t", classes, &Means::new().with_roots(roots())).unwrap();
+    let protector = Protector::new(&policy(says), "t", classes, &PiiContext::new().with_roots(roots())).unwrap();
     let rows = protector.apply(&customers()).await.unwrap().rows;
     assert!(rows.column_by_name("ssn").is_none() && shown(&rows, "bio") == shown(&customers(), "bio"));
     assert_eq!(shown(&rows, "email")[0].as_ref().unwrap().len(), 32);
-    let e =
-        Protector::new(&policy("[classes]\nemail = 'mask'\nssn = 'mask'"), "t", classes, &Means::new()).unwrap_err();
+    let e = Protector::new(&policy("[classes]\nemail = 'mask'\nssn = 'mask'"), "t", classes, &PiiContext::new())
+        .unwrap_err();
     assert_eq!(
         e.to_string(),
         "UntreatedClass: column `bio` has the class `text`, and [pii] says nothing about either; `keep` lets it through"
     );
     // Parts of a column that are named are its treatment.
     let parts = "[columns]\n'address.street' = 'mask'\n";
-    Protector::new(&policy(parts), "t", [("address", "address")], &Means::new()).unwrap();
+    Protector::new(&policy(parts), "t", [("address", "address")], &PiiContext::new()).unwrap();
     // The class is the namespace, so that columns of other names join.
     let tokens = async |column: &str| {
         let policy = policy("[classes]\nemail = { tokenize = { kind = 'siv' } }");
-        let protector = Protector::new(&policy, "t", [(column, "email")], &Means::new().with_roots(roots())).unwrap();
+        let protector =
+            Protector::new(&policy, "t", [(column, "email")], &PiiContext::new().with_roots(roots())).unwrap();
         let rows = RecordBatch::try_from_iter([(column, texts(&[Some("a@b.c")]))]).unwrap();
         shown(&protector.apply(&rows).await.unwrap().rows, column)
     };
@@ -134,14 +137,14 @@ async fn classes_of_a_contract_are_treated_and_one_that_is_not_named_stops_the_j
 
 #[tokio::test]
 async fn what_is_missing_is_said_before_anything_is_read() {
-    let code = |text: &str, means: &Means| {
+    let code = |text: &str, means: &PiiContext| {
         let e = Protector::new(&Policy::parse(text).unwrap(), "t", [], means).unwrap_err();
         assert_eq!(e.column(), Some("c"));
         e.code()
     };
-    let roots = Means::new().with_roots(roots());
-    assert_eq!(code("[columns]\nc = 'encrypt'", &Means::new()), "NoKeys");
-    assert_eq!(code("[columns]\nc = 'hash'", &Means::new()), "NoKeys");
+    let roots = PiiContext::new().with_roots(roots());
+    assert_eq!(code("[columns]\nc = 'encrypt'", &PiiContext::new()), "NoKeys");
+    assert_eq!(code("[columns]\nc = 'hash'", &PiiContext::new()), "NoKeys");
     assert_eq!(code("[columns]\nc = 'tokenize'", &roots), "NoStore");
     assert_eq!(code("[columns]\nc = { encrypt = { key = 'subject' } }", &roots), "NoSubject");
     assert_eq!(code("subject = 'id'\n[columns]\nc = { encrypt = { key = 'subject' } }", &roots), "NoStore");
@@ -212,7 +215,7 @@ async fn equal_rows_come_out_equal_and_no_nonce_is_used_for_two_values() {
     let zoned: ArrayRef = Arc::new(arrow::array::TimestampMicrosecondArray::from(vec![5, 5]).with_timezone("UTC"));
     let apply = async |table: &str, rows: &RecordBatch| {
         let policy = Policy::parse("[columns]\nemail = 'encrypt'\nborn = 'encrypt'").unwrap();
-        let means = Means::new().with_roots(roots());
+        let means = PiiContext::new().with_roots(roots());
         let protector = Protector::new(&policy, table, [], &means).unwrap().repeatable(&means).unwrap();
         protector.apply(rows).await.unwrap().rows
     };
@@ -238,7 +241,7 @@ async fn equal_rows_come_out_equal_and_no_nonce_is_used_for_two_values() {
 
 #[test]
 fn a_policy_that_is_none_says_why() {
-    let said = |text: &str| Policy::parse(text).unwrap_err().to_string();
+    let message = |text: &str| Policy::parse(text).unwrap_err().to_string();
     for (text, part) in [
         ("[columns]\nssn = 'sha256'", "a plain sha256 is no secret"),
         ("[columns]\nssn = 'SHA-256'", "unknown variant `SHA-256`, expected one of `keep`, `remove`"),
@@ -248,10 +251,10 @@ fn a_policy_that_is_none_says_why() {
         ("[columns]\nssn = { partial = { lsat = 4 } }", "unknown field `lsat`"),
         ("[colums]\nssn = 'keep'", "unknown field `colums`"),
     ] {
-        assert!(said(text).starts_with("InvalidPolicy") && said(text).contains(part), "{}", said(text));
+        assert!(message(text).starts_with("InvalidPolicy") && message(text).contains(part), "{}", message(text));
     }
     let policy = Policy::parse("keys = 'k'\n[columns]\na = 'keep'\nb = { redact = { replace = 'mask' } }").unwrap();
-    assert_eq!(policy.columns["a"], Treatment::Keep);
+    assert_eq!(policy.columns["a"], ColumnTreatment::Keep);
 }
 
 #[tokio::test]
@@ -261,7 +264,7 @@ async fn hits_become_the_tokens_that_whole_values_have() {
          bio = { redact = { replace = 'mask', entities = { EMAIL_ADDRESS = { tokenize = { kind = 'siv', namespace = 'email' } } } } }",
     )
     .unwrap();
-    let protector = Protector::new(&policy, "t", [], &Means::new().with_roots(roots())).unwrap();
+    let protector = Protector::new(&policy, "t", [], &PiiContext::new().with_roots(roots())).unwrap();
     let rows = RecordBatch::try_from_iter([
         ("email", texts(&[Some("ann@example.com")])),
         ("bio", texts(&[Some("ann@example.com has 4111 1111 1111 1111, says ann@example.com")])),
@@ -278,7 +281,7 @@ async fn no_column_after_it_has_a_value_of_before() {
         "[columns]\nssn = 'mask'\nemail = 'encrypt'\nbio = 'redact'\ntax = 'hash'\n'address.street' = 'remove'",
     )
     .unwrap();
-    let protector = Protector::new(&policy, "t", [], &Means::new().with_roots(roots())).unwrap();
+    let protector = Protector::new(&policy, "t", [], &PiiContext::new().with_roots(roots())).unwrap();
     let rows = protector.apply(&customers()).await.unwrap().rows;
     fn collect(data: &arrow::array::ArrayData, bytes: &mut Vec<u8>) {
         data.buffers().iter().for_each(|buffer| bytes.extend_from_slice(buffer.as_slice()));

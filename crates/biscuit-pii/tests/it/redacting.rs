@@ -10,7 +10,8 @@ use arrow::datatypes::{DataType, Field, Int32Type, UnionFields};
 use async_trait::async_trait;
 use biscuit_core::Result;
 use biscuit_pii::{
-    Action, Column, Detector, Entity, HashKey, Hit, Likelihood, Redactor, classify, usual_detectors, without_overlaps,
+    ColumnTexts, Detector, EntityType, HashKey, HitAction, Likelihood, PiiHit, Redactor, classify, default_detectors,
+    without_overlaps,
 };
 
 fn column(texts: &[Option<&str>]) -> ArrayRef {
@@ -29,7 +30,7 @@ async fn null_stays_null_and_an_empty_text_stays_empty() {
     struct Asked;
     #[async_trait]
     impl Detector for Asked {
-        async fn detect(&self, column: &Column<'_>) -> Result<Vec<Vec<Hit>>> {
+        async fn detect(&self, column: &ColumnTexts<'_>) -> Result<Vec<Vec<PiiHit>>> {
             assert!(column.texts.is_empty(), "nobody is asked about nothing");
             Ok(vec![])
         }
@@ -43,18 +44,18 @@ async fn null_stays_null_and_an_empty_text_stays_empty() {
 #[tokio::test]
 async fn overlapping_hits_become_one_and_offsets_hold_among_long_characters() {
     let text = "🍪é https://x.example/?to=josé@example.com&n=ﷺ and 4111 1111 1111 1111 🍪";
-    assert_eq!(one(&Redactor::usual(), text).await, "🍪é <URL> and <CREDIT_CARD> 🍪");
+    assert_eq!(one(&Redactor::defaults(), text).await, "🍪é <URL> and <CREDIT_CARD> 🍪");
     // What stays hides nothing.
-    let keeps = Redactor::usual().with_action(Entity::URL, Action::Keep);
+    let keeps = Redactor::defaults().with_action(EntityType::URL, HitAction::Keep);
     assert_eq!(one(&keeps, "https://x.example/?to=a@example.com&x").await, "https://x.example/?to=<EMAIL_ADDRESS>&x");
     let hits = [
-        Hit::new(Entity::EMAIL_ADDRESS, 4..12, Likelihood::Certain),
-        Hit::new(Entity::URL, 0..6, Likelihood::Likely),
-        Hit::new(Entity::PHONE_NUMBER, 12..14, Likelihood::Likely),
+        PiiHit::new(EntityType::EMAIL_ADDRESS, 4..12, Likelihood::Certain),
+        PiiHit::new(EntityType::URL, 0..6, Likelihood::Likely),
+        PiiHit::new(EntityType::PHONE_NUMBER, 12..14, Likelihood::Likely),
     ];
     let want = [
-        Hit::new(Entity::EMAIL_ADDRESS, 0..12, Likelihood::Certain),
-        Hit::new(Entity::PHONE_NUMBER, 12..14, Likelihood::Likely),
+        PiiHit::new(EntityType::EMAIL_ADDRESS, 0..12, Likelihood::Certain),
+        PiiHit::new(EntityType::PHONE_NUMBER, 12..14, Likelihood::Likely),
     ];
     assert_eq!(without_overlaps(hits.to_vec()), want);
 }
@@ -63,7 +64,7 @@ async fn overlapping_hits_become_one_and_offsets_hold_among_long_characters() {
 #[tokio::test]
 async fn hashes_are_keyed_and_join() {
     let key = |byte| HashKey::new(vec![byte; 32], "email").unwrap();
-    let hashing = |byte| Redactor::usual().with_otherwise(Action::hash(key(byte)));
+    let hashing = |byte| Redactor::defaults().with_otherwise(HitAction::hash(key(byte)));
     let (a, b) = (one(&hashing(1), "a@example.com wrote").await, one(&hashing(1), "to a@example.com").await);
     let hash = a.strip_suffix(" wrote").unwrap();
     assert_eq!(format!("to {hash}"), b);
@@ -73,7 +74,7 @@ async fn hashes_are_keyed_and_join() {
 
 #[tokio::test]
 async fn texts_of_every_kind_and_inside_of_others_are_redacted_and_the_type_stays() {
-    let redactor = Redactor::usual();
+    let redactor = Redactor::defaults();
     let texts = ["a@example.com", "x"];
     let dictionary = DictionaryArray::<Int32Type>::new(
         Int32Array::from(vec![Some(0), None, Some(1), Some(0)]),
@@ -95,9 +96,9 @@ async fn texts_of_every_kind_and_inside_of_others_are_redacted_and_the_type_stay
         let redacted = redactor.redact("mail", &column).await.unwrap();
         let (new, kind) = (redacted.column, column.data_type());
         assert_eq!((new.data_type(), new.len(), new.nulls()), (kind, column.len(), column.nulls()));
-        assert_eq!(redacted.counts[&Entity::EMAIL_ADDRESS], count, "{kind}");
-        let said = format!("{new:?}");
-        assert!(said.contains("<EMAIL_ADDRESS>") && !said.contains("a@example.com"), "{said}");
+        assert_eq!(redacted.counts[&EntityType::EMAIL_ADDRESS], count, "{kind}");
+        let message = format!("{new:?}");
+        assert!(message.contains("<EMAIL_ADDRESS>") && !message.contains("a@example.com"), "{message}");
     }
     let numbers: ArrayRef = Arc::new(Int64Array::from(vec![4_111_111_111_111_111]));
     assert_eq!(&redactor.redact("card", &numbers).await.unwrap().column, &numbers);
@@ -114,13 +115,16 @@ async fn what_holds_texts_in_a_rare_way_loses_none_and_what_no_row_shows_is_repl
     let union: ArrayRef =
         Arc::new(UnionArray::try_new(fields, vec![0, 0].into(), None, vec![texts.clone()]).expect("a union"));
     for column in [run_ends, views, union] {
-        let new = Redactor::usual().redact("mail", &column).await.unwrap().column;
+        let new = Redactor::defaults().redact("mail", &column).await.unwrap().column;
         assert_eq!((new.data_type(), new.len()), (column.data_type(), column.len()));
-        let said = format!("{new:?}");
-        assert!(said.contains("<EMAIL_ADDRESS>") && said.contains("kept") && !said.contains("a@example.com"), "{said}");
+        let message = format!("{new:?}");
+        assert!(
+            message.contains("<EMAIL_ADDRESS>") && message.contains("kept") && !message.contains("a@example.com"),
+            "{message}"
+        );
     }
     let unused: ArrayRef = Arc::new(DictionaryArray::<Int32Type>::new(Int32Array::from(vec![1]), texts));
-    let redacted = Redactor::usual().redact("mail", &unused).await.unwrap();
+    let redacted = Redactor::defaults().redact("mail", &unused).await.unwrap();
     assert!(!format!("{:?}", redacted.column).contains("a@example.com"));
     assert!(redacted.counts.is_empty(), "{:?}", redacted.counts);
 }
@@ -128,14 +132,14 @@ async fn what_holds_texts_in_a_rare_way_loses_none_and_what_no_row_shows_is_repl
 #[tokio::test]
 async fn what_is_only_possible_stays_unless_that_is_lowered() {
     let text = "536904399 and 12";
-    assert_eq!(one(&Redactor::usual(), text).await, text);
-    let lowered = Redactor::usual().with_least(Likelihood::Possible);
+    assert_eq!(one(&Redactor::defaults(), text).await, text);
+    let lowered = Redactor::defaults().with_min_likelihood(Likelihood::Possible);
     assert_eq!(
         one(&lowered, text).await,
         "<US_DRIVER_LICENSE> and 12",
         "of equally long and likely ones the first by name"
     );
-    let redacted = Redactor::usual().redact("ssn", &column(&[Some(text)])).await.unwrap();
+    let redacted = Redactor::defaults().redact("ssn", &column(&[Some(text)])).await.unwrap();
     assert_eq!(redacted.column.as_string::<i32>().value(0), "<US_SSN> and 12");
 }
 
@@ -145,8 +149,8 @@ async fn hits_of_a_detector_that_are_nowhere_are_an_error() {
     struct Wrong(std::ops::Range<usize>);
     #[async_trait]
     impl Detector for Wrong {
-        async fn detect(&self, column: &Column<'_>) -> Result<Vec<Vec<Hit>>> {
-            let hit = Hit::new(Entity::new("ADDRESS"), self.0.clone(), Likelihood::Certain);
+        async fn detect(&self, column: &ColumnTexts<'_>) -> Result<Vec<Vec<PiiHit>>> {
+            let hit = PiiHit::new(EntityType::new("ADDRESS"), self.0.clone(), Likelihood::Certain);
             Ok(column.texts.iter().map(|_| vec![hit.clone()]).collect())
         }
     }
@@ -171,8 +175,8 @@ async fn columns_are_classified_by_what_is_in_them() {
         Arc::new(arrow::array::Int64Array::from(vec![Some(4_111_111_111_111_111), Some(7), None, None]));
     let sample = RecordBatch::try_from_iter([("note", notes), ("contact", nested), ("card", cards)]).unwrap();
     let classes =
-        classify(&[sample.clone(), sample.slice(3, 1)], &usual_detectors(), Likelihood::Likely).await.unwrap();
-    let said: Vec<_> =
+        classify(&[sample.clone(), sample.slice(3, 1)], &default_detectors(), Likelihood::Likely).await.unwrap();
+    let message: Vec<_> =
         classes.iter().map(|c| (c.column.as_str(), c.entity.name(), c.texts, c.whole, c.inside)).collect();
     let want = [
         ("note", "EMAIL_ADDRESS", 5, 0, 1),
@@ -180,5 +184,5 @@ async fn columns_are_classified_by_what_is_in_them() {
         ("contact.mail", "EMAIL_ADDRESS", 2, 2, 2),
         ("card", "CREDIT_CARD", 2, 1, 1),
     ];
-    assert_eq!(said.iter().collect::<std::collections::BTreeSet<_>>(), want.iter().collect());
+    assert_eq!(message.iter().collect::<std::collections::BTreeSet<_>>(), want.iter().collect());
 }

@@ -11,15 +11,15 @@ use arrow::datatypes::DataType;
 use async_trait::async_trait;
 use biscuit_core::{Error, Result};
 use biscuit_pii::{
-    Access, Alphabet, Audit, AuditEntry, AuditFile, FileStore, MemoryStore, Normalization, Record, Roots, Secret,
-    Store, Tokenizer, store_conformance,
+    AccessAudit, AccessRequest, AuditEntry, AuditFile, FileStore, KeyBytes, MemoryStore, RootKeys, TokenAlphabet,
+    TokenRecord, TokenStore, Tokenizer, ValueNormalization, store_conformance,
 };
 use proptest::prelude::*;
 
 use crate::keys::SetClock;
 
-fn roots(current: u16, versions: u16) -> Roots {
-    Roots::new(current, (1..=versions).map(|v| (v, Secret::new([v as u8; 32]))).collect::<BTreeMap<_, _>>())
+fn roots(current: u16, versions: u16) -> RootKeys {
+    RootKeys::new(current, (1..=versions).map(|v| (v, KeyBytes::new([v as u8; 32]))).collect::<BTreeMap<_, _>>())
         .expect("the keys are good")
 }
 
@@ -30,15 +30,15 @@ fn texts(values: &[Option<&str>]) -> ArrayRef {
 #[derive(Debug, Default)]
 struct Entries(Mutex<Vec<AuditEntry>>);
 
-impl Audit for Entries {
+impl AccessAudit for Entries {
     fn record(&self, entry: &AuditEntry) -> Result<()> {
         self.0.lock().expect("the keys are good").push(entry.clone());
         Ok(())
     }
 }
 
-pub(crate) fn access() -> Access {
-    Access::new("tests", "a test", Arc::new(Entries::default())).expect("the keys are good")
+pub(crate) fn access() -> AccessRequest {
+    AccessRequest::new("tests", "a test", Arc::new(Entries::default())).expect("the keys are good")
 }
 
 /// Counts what is asked of a store.
@@ -50,23 +50,23 @@ struct Counted {
 }
 
 #[async_trait]
-impl Store for Counted {
-    async fn get(&self, keys: &[String]) -> Result<Vec<Option<Record>>> {
+impl TokenStore for Counted {
+    async fn get(&self, keys: &[String]) -> Result<Vec<Option<TokenRecord>>> {
         assert_eq!(keys.iter().collect::<HashSet<_>>().len(), keys.len(), "no key twice");
         self.got.fetch_add(keys.len() as u64, Ordering::SeqCst);
         self.of.get(keys).await
     }
 
-    async fn find(&self, aliases: &[String]) -> Result<Vec<Option<Record>>> {
+    async fn find(&self, aliases: &[String]) -> Result<Vec<Option<TokenRecord>>> {
         self.of.find(aliases).await
     }
 
-    async fn insert(&self, records: Vec<Record>) -> Result<Vec<Record>> {
+    async fn insert(&self, records: Vec<TokenRecord>) -> Result<Vec<TokenRecord>> {
         self.put.fetch_add(records.len() as u64, Ordering::SeqCst);
         self.of.insert(records).await
     }
 
-    async fn replace(&self, record: Record) -> Result<()> {
+    async fn replace(&self, record: TokenRecord) -> Result<()> {
         self.of.replace(record).await
     }
 }
@@ -108,7 +108,7 @@ async fn a_store_in_a_file_is_for_one_at_a_time_and_says_so() {
 async fn one_value_has_one_token_from_64_tasks() {
     let folder = tempfile::tempdir().unwrap();
     let file = FileStore::open(folder.path().join("tokens.redb"), Duration::ZERO).await.unwrap();
-    let stores: [Arc<dyn Store>; 2] = [Arc::new(MemoryStore::new()), Arc::new(file)];
+    let stores: [Arc<dyn TokenStore>; 2] = [Arc::new(MemoryStore::new()), Arc::new(file)];
     for store in stores {
         let task = |n: usize| {
             // A tokenizer for each, so that none of them knows what another one has.
@@ -136,20 +136,20 @@ async fn one_value_has_one_token_from_64_tasks() {
 struct Absent(Arc<MemoryStore>);
 
 #[async_trait]
-impl Store for Absent {
-    async fn get(&self, keys: &[String]) -> Result<Vec<Option<Record>>> {
+impl TokenStore for Absent {
+    async fn get(&self, keys: &[String]) -> Result<Vec<Option<TokenRecord>>> {
         Ok(vec![None; keys.len()])
     }
 
-    async fn find(&self, aliases: &[String]) -> Result<Vec<Option<Record>>> {
+    async fn find(&self, aliases: &[String]) -> Result<Vec<Option<TokenRecord>>> {
         self.0.find(aliases).await
     }
 
-    async fn insert(&self, records: Vec<Record>) -> Result<Vec<Record>> {
+    async fn insert(&self, records: Vec<TokenRecord>) -> Result<Vec<TokenRecord>> {
         self.0.insert(records).await
     }
 
-    async fn replace(&self, record: Record) -> Result<()> {
+    async fn replace(&self, record: TokenRecord) -> Result<()> {
         self.0.replace(record).await
     }
 }
@@ -173,7 +173,7 @@ async fn what_is_the_same_after_normalizing_has_one_token() {
     let plain = Tokenizer::random(roots(1, 1), "a", store.clone()).unwrap();
     let tokens = plain.tokens(&[nfc, nfd, "josé@x.com"]).await.unwrap();
     assert_eq!(tokens.iter().collect::<HashSet<_>>().len(), 3);
-    let steps = [Normalization::Trim, Normalization::Nfc, Normalization::Lowercase];
+    let steps = [ValueNormalization::Trim, ValueNormalization::Nfc, ValueNormalization::Lowercase];
     let normal = || Tokenizer::random(roots(1, 1), "b", store.clone()).unwrap().with_normalization(steps);
     let tokens = normal().tokens(&[nfc, nfd, "josé@x.com", "  "]).await.unwrap();
     assert_eq!(tokens.iter().collect::<HashSet<_>>().len(), 2, "{tokens:?}");
@@ -192,7 +192,7 @@ fn all_kinds(namespace: &str, store: &Arc<MemoryStore>) -> Vec<Tokenizer> {
         Tokenizer::keyed(roots(1, 1), namespace).expect("the keys are good"),
         Tokenizer::keyed_in(roots(1, 1), namespace, store.clone()).expect("the keys are good"),
         Tokenizer::siv(roots(1, 1), namespace).expect("the keys are good"),
-        Tokenizer::ff1(roots(1, 1), namespace, Alphabet::Digits).expect("the keys are good"),
+        Tokenizer::ff1(roots(1, 1), namespace, TokenAlphabet::Digits).expect("the keys are good"),
     ]
 }
 
@@ -227,19 +227,20 @@ async fn tokens_come_back_to_the_exact_values_and_it_is_written_down_who_asked()
         assert!(shown.is_null(1) && shown.value(2).is_empty() && shown.value(0) == shown.value(4));
         assert!(!shown.iter().flatten().any(|token| token.contains("123-45-6789")), "{shown:?}");
         let entries = Arc::new(Entries::default());
-        let access = Access::new("ann", "ticket 7", entries.clone()).unwrap().with_clock(Arc::new(SetClock::default()));
+        let access =
+            AccessRequest::new("ann", "ticket 7", entries.clone()).unwrap().with_clock(Arc::new(SetClock::default()));
         let back = tokenizer.detokenize("ssn", &tokens, &access).await;
         let written = entries.0.lock().unwrap().clone();
         assert_eq!(
             serde_json::to_string(&written).unwrap(),
-            r#"[{"at":"1970-01-01T00:00:00Z","who":"ann","why":"ticket 7","namespace":"ssn","column":"ssn","tokens":3,"distinct":2}]"#
+            r#"[{"at":"1970-01-01T00:00:00Z","who":"ann","reason":"ticket 7","namespace":"ssn","column":"ssn","tokens":3,"distinct":2}]"#
         );
         match back {
             Ok(back) => assert_eq!((&back.column, back.forgotten), (&values, 0), "{tokenizer:?}"),
             Err(e) => assert_eq!(e.code(), "OneWay"),
         }
     }
-    let e = Access::new("ann", " ", Arc::new(Entries::default())).unwrap_err();
+    let e = AccessRequest::new("ann", " ", Arc::new(Entries::default())).unwrap_err();
     assert_eq!(e.code(), "NoReason");
 }
 
@@ -248,7 +249,7 @@ async fn where_it_cannot_be_written_down_nothing_is_shown() {
     let folder = tempfile::tempdir().unwrap();
     let tokenizer = Tokenizer::siv(roots(1, 1), "n").unwrap();
     let tokens = tokenizer.tokenize("c", &texts(&[Some("v")])).await.unwrap();
-    let with = |path| Access::new("ann", "why", Arc::new(AuditFile::new(path))).unwrap();
+    let with = |path| AccessRequest::new("ann", "why", Arc::new(AuditFile::new(path))).unwrap();
     let e = tokenizer.detokenize("c", &tokens, &with(folder.path().join("no/such/folder"))).await.unwrap_err();
     assert_eq!(e.code(), "NoAudit");
     let path = folder.path().join("audit.jsonl");
@@ -285,17 +286,17 @@ async fn null_and_empty_ask_for_nothing() {
     #[derive(Debug)]
     struct Refuses;
     #[async_trait]
-    impl Store for Refuses {
-        async fn get(&self, keys: &[String]) -> Result<Vec<Option<Record>>> {
+    impl TokenStore for Refuses {
+        async fn get(&self, keys: &[String]) -> Result<Vec<Option<TokenRecord>>> {
             if keys.is_empty() { Ok(vec![]) } else { Err(Error::internal("asked")) }
         }
-        async fn find(&self, aliases: &[String]) -> Result<Vec<Option<Record>>> {
+        async fn find(&self, aliases: &[String]) -> Result<Vec<Option<TokenRecord>>> {
             if aliases.is_empty() { Ok(vec![]) } else { Err(Error::internal("asked")) }
         }
-        async fn insert(&self, _: Vec<Record>) -> Result<Vec<Record>> {
+        async fn insert(&self, _: Vec<TokenRecord>) -> Result<Vec<TokenRecord>> {
             Ok(vec![])
         }
-        async fn replace(&self, _: Record) -> Result<()> {
+        async fn replace(&self, _: TokenRecord) -> Result<()> {
             Err(Error::internal("asked"))
         }
     }
@@ -313,7 +314,7 @@ async fn a_random_token_outlives_a_rotation_and_the_others_say_their_version() {
     assert_eq!(random(2, 2).tokens(&["v"]).await.unwrap(), first);
     assert_eq!(store.records().len(), 2, "it is there for the new key as well");
     // So that the old key can go one day.
-    let only_new = Roots::new(2, BTreeMap::from([(2, Secret::new([2; 32]))])).unwrap();
+    let only_new = RootKeys::new(2, BTreeMap::from([(2, KeyBytes::new([2; 32]))])).unwrap();
     let only_new = Tokenizer::random(only_new, "n", store.clone()).unwrap();
     assert_eq!(only_new.tokens(&["v"]).await.unwrap(), first);
     let token = texts(&[Some(&first[0])]);
@@ -326,7 +327,7 @@ async fn a_random_token_outlives_a_rotation_and_the_others_say_their_version() {
     let (old, new) = (keyed(1, 2).tokens(&["v"]).await.unwrap(), keyed(2, 2).tokens(&["v"]).await.unwrap());
     assert!(old[0].starts_with("tok1_") && new[0].starts_with("tok2_"), "{old:?} {new:?}");
     let siv = |current| Tokenizer::siv(roots(current, 2), "n").unwrap();
-    let ff1 = |current| Tokenizer::ff1(roots(current, 2), "n", Alphabet::Digits).unwrap();
+    let ff1 = |current| Tokenizer::ff1(roots(current, 2), "n", TokenAlphabet::Digits).unwrap();
     let token = ff1(1).tokens(&["123456789"]).await.unwrap();
     assert_eq!(ff1(2).with_version(1).unwrap().tokens(&["123456789"]).await.unwrap(), token);
     assert_eq!(ff1(2).with_version(3).unwrap_err().code(), "UnknownKeyVersion");
@@ -339,7 +340,7 @@ async fn a_random_token_outlives_a_rotation_and_the_others_say_their_version() {
 
 #[tokio::test]
 async fn ff1_keeps_the_form_and_refuses_small_domains() {
-    let digits = Tokenizer::ff1(roots(1, 1), "ssn", Alphabet::Digits).unwrap();
+    let digits = Tokenizer::ff1(roots(1, 1), "ssn", TokenAlphabet::Digits).unwrap();
     let tokens = digits.tokens(&["123-45-6789", "123-45-6780"]).await.unwrap();
     for token in &tokens {
         let form: String = token.chars().map(|c| if c.is_ascii_digit() { '9' } else { c }).collect();
@@ -353,7 +354,7 @@ async fn ff1_keeps_the_form_and_refuses_small_domains() {
     );
     let e = digits.tokenize("plate", &texts(&[Some("AB 123456")])).await.unwrap_err();
     assert_eq!((e.code(), e.column()), ("OtherCharacter", Some("plate")));
-    let letters = Tokenizer::ff1(roots(1, 1), "plate", Alphabet::Alphanumeric).unwrap();
+    let letters = Tokenizer::ff1(roots(1, 1), "plate", TokenAlphabet::Alphanumeric).unwrap();
     let token = letters.tokenize("plate", &texts(&[Some("ab-12cd")])).await.unwrap();
     assert_eq!(&letters.detokenize("plate", &token, &access()).await.unwrap().column, &texts(&[Some("ab-12cd")]));
     assert_eq!(letters.tokens(&["Ab-12cd"]).await.unwrap_err().code(), "OtherCharacter", "the way back could not tell");
@@ -434,7 +435,7 @@ async fn a_damaged_store_is_an_error_with_its_name() {
         std::fs::write(&path, bytes).unwrap();
         let opened = FileStore::open(&path, std::time::Duration::ZERO).await;
         let found = match opened {
-            Ok(store) => biscuit_pii::Store::get(&store, &["a".to_owned()]).await.map(drop),
+            Ok(store) => biscuit_pii::TokenStore::get(&store, &["a".to_owned()]).await.map(drop),
             Err(e) => Err(e),
         };
         if let Err(e) = found {

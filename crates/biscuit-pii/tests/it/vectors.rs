@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use biscuit_pii::{KeyCache, KeyContext, Limits, Messages, Secret, WrappingKeys};
+use biscuit_pii::{EnvelopeEncryptor, KeyBytes, KeyCache, KeyContext, KeyLimits, WrappingKeys};
 use serde_json::Value;
 use zip::ZipArchive;
 
@@ -43,19 +43,19 @@ impl Vectors {
 }
 
 /// The context that a test names, with the key of each of its master keys that is one of AES.
-fn reader(test: &Value, keys: &Value) -> Option<Messages> {
+fn reader(test: &Value, keys: &Value) -> Option<EnvelopeEncryptor> {
     let master = test["master-keys"].as_array()?.iter().find(|key| key["encryption-algorithm"] == "aes")?;
     let name = master["key"].as_str()?;
     let material = match &keys["keys"][name]["material"] {
         Value::Array(lines) => lines.iter().filter_map(Value::as_str).collect(),
         one => one.as_str()?.to_owned(),
     };
-    let secret = Secret::new(BASE64_STANDARD.decode(material).expect("the vectors are whole"));
+    let secret = KeyBytes::new(BASE64_STANDARD.decode(material).expect("the vectors are whole"));
     let keys = WrappingKeys::new(master["provider-id"].as_str()?, name, secret).expect("the vectors are whole");
     let context = test["encryption-context"].as_object().into_iter().flatten();
     let context: KeyContext =
         context.map(|(name, value)| (name.clone(), value.as_str().expect("the vectors are whole").into())).collect();
-    Some(Messages::new(KeyCache::new(Arc::new(keys), Limits::default()), context))
+    Some(EnvelopeEncryptor::new(KeyCache::new(Arc::new(keys), KeyLimits::default()), context))
 }
 
 /// How many messages there are, how many opened to the right text, and why the others did not.
@@ -122,8 +122,8 @@ async fn messages_of_version_1_are_refused() {
     let tests = tests.as_object().unwrap();
     assert_eq!(tests.len(), 360);
     // All of them are for keys of KMS; they are refused before a key is asked for.
-    let keys = KeyCache::new(Arc::new(WrappingKeys::in_memory().unwrap()), Limits::default());
-    let reader = Messages::new(keys, KeyContext::new());
+    let keys = KeyCache::new(Arc::new(WrappingKeys::in_memory().unwrap()), KeyLimits::default());
+    let reader = EnvelopeEncryptor::new(keys, KeyContext::new());
     for test in tests.values() {
         let message = vectors.bytes(test["ciphertext"].as_str().unwrap());
         assert_eq!(reader.open(&message).await.unwrap_err().code(), "UncommittedMessage");

@@ -4,10 +4,10 @@ use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 use biscuit_core::{Error, ErrorKind};
 use futures::{FutureExt, StreamExt, stream};
 
-use crate::listed::Listed;
+use crate::listed::ListedObject;
 use crate::s3::S3Store;
 use crate::s3::error::{answer, failure};
-use crate::store::{Answer, Failure, Kept};
+use crate::store::{DeleteFailure, DeleteOutcome, KeptReason};
 
 /// Requests for single objects in flight, within one batch.
 const IN_FLIGHT: usize = 16;
@@ -15,11 +15,11 @@ const IN_FLIGHT: usize = 16;
 impl S3Store {
     /// Deletes by one request; with `conditional` each object only if it still has its ETag. Versions need no condition: they do not
     /// change.
-    pub(super) async fn delete_in_batch(&self, objects: &[Listed], conditional: bool) -> Vec<Answer> {
+    pub(super) async fn delete_in_batch(&self, objects: &[ListedObject], conditional: bool) -> Vec<DeleteOutcome> {
         if objects.is_empty() {
             return vec![];
         }
-        let identifier = |object: &Listed| {
+        let identifier = |object: &ListedObject| {
             let etag = object.etag.clone().filter(|_| conditional && object.version.is_none());
             let id = ObjectIdentifier::builder().key(&object.key).set_version_id(object.version.clone());
             id.set_e_tag(etag).build().expect("it has a key")
@@ -31,74 +31,78 @@ impl S3Store {
             Ok(done) => done,
             Err(e) => {
                 let f = failure("delete objects of", self.place(""), e);
-                return objects.iter().map(|o| Answer::Failed(self.copy_of(&f, o))).collect();
+                return objects.iter().map(|o| DeleteOutcome::Failed(self.copy_of(&f, o))).collect();
             }
         };
         // Answers come in any order; one that does not come is no success.
         let name = |key: &str, version: Option<&str>| (key.to_owned(), version.map(str::to_owned));
-        let mut answers: HashMap<_, Answer> = HashMap::with_capacity(objects.len());
+        let mut answers: HashMap<_, DeleteOutcome> = HashMap::with_capacity(objects.len());
         for d in done.deleted() {
-            answers.insert(name(d.key().unwrap_or_default(), d.version_id()), Answer::Deleted);
+            answers.insert(name(d.key().unwrap_or_default(), d.version_id()), DeleteOutcome::Deleted);
         }
         for e in done.errors() {
             let (key, code) = (e.key().unwrap_or_default(), e.code().unwrap_or("Unknown"));
             let answer = answer(code, e.message().unwrap_or_default(), &self.place(key));
             answers.insert(name(key, e.version_id().filter(|v| !v.is_empty())), answer);
         }
-        let of = |object: &Listed| {
+        let of = |object: &ListedObject| {
             let found = answers.remove(&name(&object.key, object.version.as_deref()));
             found.or_else(|| answers.remove(&name(&object.key, None))).unwrap_or_else(|| {
                 let message = format!("the store said nothing of `{}`", self.place(&object.key));
                 let error = Error::new(ErrorKind::Unavailable, "StoreUnavailable", message);
-                Answer::Failed(Failure { code: "NoAnswer".to_owned(), error, again: true })
+                DeleteOutcome::Failed(DeleteFailure { code: "NoAnswer".to_owned(), error, again: true })
             })
         };
         objects.iter().map(of).collect()
     }
 
     /// The failure of a whole request, for one of its objects.
-    fn copy_of(&self, f: &Failure, object: &Listed) -> Failure {
+    fn copy_of(&self, f: &DeleteFailure, object: &ListedObject) -> DeleteFailure {
         let message = format!("`{}` was not deleted: {}", self.place(&object.key), f.error.message());
-        Failure { code: f.code.clone(), error: Error::new(f.error.kind(), f.error.code(), message), again: f.again }
+        DeleteFailure {
+            code: f.code.clone(),
+            error: Error::new(f.error.kind(), f.error.code(), message),
+            again: f.again,
+        }
     }
 
     /// Deletes an object if it still has its ETag.
-    pub(super) async fn delete_alone(&self, object: &Listed) -> Answer {
+    pub(super) async fn delete_alone(&self, object: &ListedObject) -> DeleteOutcome {
         let delete = self.client.delete_object().bucket(&self.bucket).key(&object.key);
         let delete = match &object.version {
             Some(version) => delete.version_id(version),
             None => delete.set_if_match(object.etag.clone()),
         };
         match delete.set_request_payer(self.payer.clone()).send().await {
-            Ok(_) => Answer::Deleted,
+            Ok(_) => DeleteOutcome::Deleted,
             Err(e) => {
                 let f = failure("delete", self.place(&object.key), e);
                 match f.code.as_str() {
-                    "PreconditionFailed" => Answer::Kept(Kept::Changed),
-                    "NoSuchKey" | "NoSuchVersion" | "NotFound" => Answer::Absent,
-                    _ => Answer::Failed(f),
+                    "PreconditionFailed" => DeleteOutcome::Kept(KeptReason::Changed),
+                    "NoSuchKey" | "NoSuchVersion" | "NotFound" => DeleteOutcome::Absent,
+                    _ => DeleteOutcome::Failed(f),
                 }
             }
         }
     }
 
-    pub(super) async fn delete_one_by_one(&self, objects: &[Listed]) -> Vec<Answer> {
+    pub(super) async fn delete_one_by_one(&self, objects: &[ListedObject]) -> Vec<DeleteOutcome> {
         // Versions do not change, and go together.
-        let versions: Vec<Listed> = objects.iter().filter(|o| o.version.is_some()).cloned().collect();
+        let versions: Vec<ListedObject> = objects.iter().filter(|o| o.version.is_some()).cloned().collect();
         let mut of_versions = self.delete_in_batch(&versions, false).await.into_iter();
         let single = objects.iter().filter(|o| o.version.is_none()).map(|o| self.delete_alone(o).boxed());
         let single: Vec<_> = single.collect();
         let mut of_others = stream::iter(single).buffered(IN_FLIGHT).collect::<Vec<_>>().await.into_iter();
-        let mut next = |o: &Listed| if o.version.is_some() { of_versions.next() } else { of_others.next() };
+        let mut next = |o: &ListedObject| if o.version.is_some() { of_versions.next() } else { of_others.next() };
         objects.iter().map(|o| next(o).expect("there is an answer for each")).collect()
     }
 
     /// Looks at all objects once more, by listings of what lies between them, and deletes those that are as they were listed.
-    pub(super) async fn delete_looked_at(&self, objects: &[Listed]) -> Vec<Answer> {
-        let mut now: HashMap<String, Listed> = HashMap::with_capacity(objects.len());
-        let mut failed: HashMap<&str, Failure> = HashMap::new();
-        let looked = |o: &&Listed| o.version.is_none();
-        let mut current: Vec<&Listed> = objects.iter().filter(looked).collect();
+    pub(super) async fn delete_looked_at(&self, objects: &[ListedObject]) -> Vec<DeleteOutcome> {
+        let mut now: HashMap<String, ListedObject> = HashMap::with_capacity(objects.len());
+        let mut failed: HashMap<&str, DeleteFailure> = HashMap::new();
+        let looked = |o: &&ListedObject| o.version.is_none();
+        let mut current: Vec<&ListedObject> = objects.iter().filter(looked).collect();
         current.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         let ranges = current.chunk_by(|a, b| folder(&a.key) == folder(&b.key));
         let looks = ranges.map(|range| async move { (range, self.list_again(range).await) });
@@ -112,26 +116,27 @@ impl S3Store {
                     let error = Error::new(e.kind(), e.code(), message);
                     (
                         o.key.as_str(),
-                        Failure { code: e.code().to_owned(), error, again: e.kind() == ErrorKind::Unavailable },
+                        DeleteFailure { code: e.code().to_owned(), error, again: e.kind() == ErrorKind::Unavailable },
                     )
                 })),
             }
         }
         drop(looks);
-        let mut answers: Vec<Option<Answer>> = Vec::with_capacity(objects.len());
+        let mut answers: Vec<Option<DeleteOutcome>> = Vec::with_capacity(objects.len());
         for object in objects {
-            let same =
-                |found: &Listed| found.size == object.size && (object.etag.is_none() || found.etag == object.etag);
+            let same = |found: &ListedObject| {
+                found.size == object.size && (object.etag.is_none() || found.etag == object.etag)
+            };
             answers.push(match (failed.remove(object.key.as_str()), now.get(&object.key)) {
                 _ if object.version.is_some() => None,
-                (Some(failure), _) => Some(Answer::Failed(failure)),
-                (None, None) => Some(Answer::Absent),
+                (Some(failure), _) => Some(DeleteOutcome::Failed(failure)),
+                (None, None) => Some(DeleteOutcome::Absent),
                 (None, Some(found)) if same(found) => None,
-                (None, Some(_)) => Some(Answer::Kept(Kept::Changed)),
+                (None, Some(_)) => Some(DeleteOutcome::Kept(KeptReason::Changed)),
             });
         }
         let open = objects.iter().zip(&answers).filter(|(_, a)| a.is_none());
-        let open: Vec<Listed> = open.map(|(o, _)| o.clone()).collect();
+        let open: Vec<ListedObject> = open.map(|(o, _)| o.clone()).collect();
         let mut deleted = self.delete_in_batch(&open, false).await.into_iter();
         let mut next = || deleted.next().expect("there is an answer for each");
         answers.into_iter().map(|a| a.unwrap_or_else(&mut next)).collect()

@@ -5,7 +5,7 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::RequestId;
 use biscuit_core::{Error, ErrorKind};
 
-use crate::store::{Answer, Failure, Kept};
+use crate::store::{DeleteFailure, DeleteOutcome, KeptReason};
 
 /// What a code of S3 means to a job, and whether another attempt may help.
 fn meaning(code: &str) -> (ErrorKind, &'static str, bool) {
@@ -39,20 +39,20 @@ fn meaning(code: &str) -> (ErrorKind, &'static str, bool) {
 }
 
 /// What the code of an object's own error means: whether it is gone, kept, or failed.
-pub(super) fn answer(code: &str, message: &str, place: &str) -> Answer {
+pub(super) fn answer(code: &str, message: &str, place: &str) -> DeleteOutcome {
     match code {
-        "PreconditionFailed" => Answer::Kept(Kept::Changed),
-        "NoSuchKey" | "NoSuchVersion" | "NotFound" => Answer::Absent,
+        "PreconditionFailed" => DeleteOutcome::Kept(KeptReason::Changed),
+        "NoSuchKey" | "NoSuchVersion" | "NotFound" => DeleteOutcome::Absent,
         _ => {
             let (kind, name, again) = meaning(code);
             let error = Error::new(kind, name, format!("cannot delete `{place}`: {code}: {message}"));
-            Answer::Failed(Failure { code: code.to_owned(), error, again })
+            DeleteOutcome::Failed(DeleteFailure { code: code.to_owned(), error, again })
         }
     }
 }
 
 /// An error of a whole request.
-pub(super) fn failure<E>(operation: &str, place: impl Display, e: SdkError<E>) -> Failure
+pub(super) fn failure<E>(operation: &str, place: impl Display, e: SdkError<E>) -> DeleteFailure
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
     SdkError<E>: RequestId,
@@ -78,7 +78,7 @@ where
         message.push_str(&format!(" (request {id})"));
     }
     let code = if code.is_empty() { name.to_owned() } else { code };
-    Failure { code, error: Error::new(kind, name, message).with_plain_source(e), again }
+    DeleteFailure { code, error: Error::new(kind, name, message).with_plain_source(e), again }
 }
 
 /// The same as an error of the family.

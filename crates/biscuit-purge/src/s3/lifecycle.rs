@@ -8,7 +8,7 @@ use aws_sdk_s3::types::{
 use biscuit_core::{Error, ErrorKind, Result};
 
 use crate::keys::whole;
-use crate::rules::Table;
+use crate::rules::ProtectedTable;
 use crate::s3::S3Store;
 use crate::s3::error::s3_error;
 
@@ -79,7 +79,7 @@ pub fn lifecycle_rules(root: &str, state: &str, days: LifecycleDays) -> Vec<Life
 }
 
 /// What becomes of these rules when others are to be among them: rules of the same id are replaced, all others stay as they are.
-pub fn plan_lifecycle(current: &[LifecycleRule], wanted: &[LifecycleRule], table: &Table) -> LifecyclePlan {
+pub fn plan_lifecycle(current: &[LifecycleRule], wanted: &[LifecycleRule], table: &ProtectedTable) -> LifecyclePlan {
     let mut plan = LifecyclePlan { rules: current.to_vec(), added: vec![], changed: vec![], dangers: vec![] };
     for rule in wanted {
         let id = rule.id().unwrap_or_default();
@@ -129,8 +129,8 @@ fn same(a: &LifecycleRule, b: &LifecycleRule) -> bool {
 }
 
 /// What somebody else's rule would do to a table.
-fn danger(rule: &LifecycleRule, table: &Table) -> Option<String> {
-    let Table { root, state, pointer, .. } = table;
+fn danger(rule: &LifecycleRule, table: &ProtectedTable) -> Option<String> {
+    let ProtectedTable { root, state, pointer, .. } = table;
     let prefix = lifecycle_prefix(rule);
     let covers = |folder: &str| folder.starts_with(prefix) || prefix.starts_with(folder);
     let what = if covers(&format!("{}journal/", whole(state))) {
@@ -209,12 +209,12 @@ mod tests {
         LifecycleRule::builder().id(id).filter(filter).status(ExpirationStatus::Enabled)
     }
 
-    fn table() -> Table {
-        Table {
+    fn table() -> ProtectedTable {
+        ProtectedTable {
             root: "lake/t".into(),
             state: "lake/.biscuit/t".into(),
             pointer: "lake/.biscuit/t".into(),
-            ..Table::default()
+            ..ProtectedTable::default()
         }
     }
 
@@ -254,7 +254,7 @@ mod tests {
     fn a_rule_that_expires_the_pointer_to_a_moved_state_is_named() {
         let expire = LifecycleExpiration::builder().days(30).build();
         let rules = [foreign("hidden", "lake/.biscuit/").expiration(expire).build().unwrap()];
-        let moved = Table { state: "states/t".into(), ..table() };
+        let moved = ProtectedTable { state: "states/t".into(), ..table() };
         assert_eq!(
             plan_lifecycle(&rules, &[], &moved).dangers,
             ["rule `hidden` expires the pointer to the table's state: its prefix is `lake/.biscuit/`"]

@@ -4,8 +4,8 @@ use biscuit_core::Result;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::keys::whole;
-use crate::listed::{Form, Listed, Upload};
-use crate::listing::Listing;
+use crate::listed::{ListedObject, MultipartUpload, VersionKind};
+use crate::listing::ObjectListing;
 use crate::s3::error::s3_error;
 use crate::s3::{S3Store, instant};
 
@@ -14,11 +14,11 @@ const IN_FLIGHT: usize = 16;
 /// How many levels of folders are gone down to find so many sub-prefixes.
 const LEVELS: usize = 8;
 
-fn listed(object: &Object) -> Option<Listed> {
-    Some(Listed {
+fn listed(object: &Object) -> Option<ListedObject> {
+    Some(ListedObject {
         modified: object.last_modified().and_then(instant),
         storage_class: object.storage_class().map(|c| c.as_str().to_owned()),
-        ..Listed::new(
+        ..ListedObject::new(
             object.key()?,
             u64::try_from(object.size().unwrap_or(0)).unwrap_or(0),
             object.e_tag().map(str::to_owned),
@@ -41,8 +41,8 @@ impl S3Store {
     }
 
     /// Objects below a prefix; with `folders` only those directly below it, and the prefixes below it.
-    async fn list_prefix(&self, prefix: &str, folders: bool) -> Result<(Listing, Vec<String>)> {
-        let (mut listing, mut below, mut token) = (Listing::default(), Vec::new(), None);
+    async fn list_prefix(&self, prefix: &str, folders: bool) -> Result<(ObjectListing, Vec<String>)> {
+        let (mut listing, mut below, mut token) = (ObjectListing::default(), Vec::new(), None);
         loop {
             let page = self.page(prefix, folders, None, token).await?;
             page.contents().iter().filter_map(listed).for_each(|object| listing.push(&object));
@@ -55,8 +55,8 @@ impl S3Store {
     }
 
     /// Lists a prefix, and large trees by several of their folders at once.
-    pub(super) async fn list_objects(&self, prefix: &str) -> Result<Listing> {
-        let (mut all, mut folders) = (Listing::default(), vec![whole(prefix)]);
+    pub(super) async fn list_objects(&self, prefix: &str) -> Result<ObjectListing> {
+        let (mut all, mut folders) = (ObjectListing::default(), vec![whole(prefix)]);
         for _ in 0..LEVELS {
             let mut level =
                 stream::iter(folders).map(|f| async move { self.list_prefix(&f, true).await }).buffered(IN_FLIGHT);
@@ -79,9 +79,9 @@ impl S3Store {
     }
 
     /// Every version and delete marker below a prefix.
-    pub(super) async fn list_versions(&self, prefix: &str) -> Result<Listing> {
+    pub(super) async fn list_versions(&self, prefix: &str) -> Result<ObjectListing> {
         let prefix = whole(prefix);
-        let (mut listing, mut key, mut version) = (Listing::default(), None, None);
+        let (mut listing, mut key, mut version) = (ObjectListing::default(), None, None);
         loop {
             let list = self.client.list_object_versions().bucket(&self.bucket).prefix(&prefix);
             let list = list.set_key_marker(key.take()).set_version_id_marker(version.take());
@@ -89,22 +89,26 @@ impl S3Store {
             let page = list.send().await.map_err(|e| s3_error("list the versions of", self.place(&prefix), e))?;
             for v in page.versions() {
                 let Some(name) = v.key() else { continue };
-                let form = if v.is_latest().unwrap_or(false) { Form::Current } else { Form::Noncurrent };
-                listing.push(&Listed {
+                let form = if v.is_latest().unwrap_or(false) { VersionKind::Current } else { VersionKind::Noncurrent };
+                listing.push(&ListedObject {
                     version: Some(v.version_id().unwrap_or("null").to_owned()),
                     modified: v.last_modified().and_then(instant),
                     storage_class: v.storage_class().map(|c| c.as_str().to_owned()),
                     form,
-                    ..Listed::new(name, u64::try_from(v.size().unwrap_or(0)).unwrap_or(0), v.e_tag().map(str::to_owned))
+                    ..ListedObject::new(
+                        name,
+                        u64::try_from(v.size().unwrap_or(0)).unwrap_or(0),
+                        v.e_tag().map(str::to_owned),
+                    )
                 });
             }
             for m in page.delete_markers() {
                 let Some(name) = m.key() else { continue };
-                listing.push(&Listed {
+                listing.push(&ListedObject {
                     version: Some(m.version_id().unwrap_or("null").to_owned()),
                     modified: m.last_modified().and_then(instant),
-                    form: Form::DeleteMarker,
-                    ..Listed::new(name, 0, None)
+                    form: VersionKind::DeleteMarker,
+                    ..ListedObject::new(name, 0, None)
                 });
             }
             (key, version) =
@@ -116,7 +120,7 @@ impl S3Store {
     }
 
     /// Unfinished uploads below a prefix.
-    pub(super) async fn list_uploads(&self, prefix: &str) -> Result<Vec<Upload>> {
+    pub(super) async fn list_uploads(&self, prefix: &str) -> Result<Vec<MultipartUpload>> {
         let prefix = whole(prefix);
         let (mut uploads, mut key, mut id) = (Vec::new(), None, None);
         loop {
@@ -127,7 +131,7 @@ impl S3Store {
             for upload in page.uploads() {
                 if let (Some(key), Some(id)) = (upload.key(), upload.upload_id()) {
                     let begun = upload.initiated().and_then(instant);
-                    uploads.push(Upload { key: key.to_owned(), id: id.to_owned(), begun });
+                    uploads.push(MultipartUpload { key: key.to_owned(), id: id.to_owned(), begun });
                 }
             }
             (key, id) = (page.next_key_marker().map(str::to_owned), page.next_upload_id_marker().map(str::to_owned));
@@ -138,7 +142,7 @@ impl S3Store {
     }
 
     /// What these objects, sorted and of one folder, are now: by one listing from the first to the last of them.
-    pub(super) async fn list_again(&self, objects: &[&Listed]) -> Result<Vec<Listed>> {
+    pub(super) async fn list_again(&self, objects: &[&ListedObject]) -> Result<Vec<ListedObject>> {
         let ([first, ..], [.., last]) = (objects, objects) else { return Ok(vec![]) };
         let (first, last) = (first.key.as_str(), last.key.as_str());
         let same = first.bytes().zip(last.bytes()).take_while(|(a, b)| a == b).count();

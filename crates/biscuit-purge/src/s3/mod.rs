@@ -15,10 +15,10 @@ use aws_sdk_s3::types::RequestPayer;
 use biscuit_core::{Error, ErrorKind, Instant, Result};
 
 use crate::keys::whole;
-use crate::listed::{Listed, Upload};
-use crate::listing::Listing;
+use crate::listed::{ListedObject, MultipartUpload};
+use crate::listing::ObjectListing;
 use crate::s3::error::{failure, s3_error};
-use crate::store::{Answer, Condition, Look, PurgeStore, marker};
+use crate::store::{DeleteCondition, DeleteOutcome, PurgeStore, StoreProbe, marker};
 
 pub use lifecycle::{LifecycleDays, LifecyclePlan, lifecycle_prefix, lifecycle_rules, plan_lifecycle};
 
@@ -36,14 +36,14 @@ pub struct S3Store {
     bucket: String,
     payer: Option<RequestPayer>,
     /// What the last look has shown.
-    condition: Arc<Mutex<Condition>>,
+    condition: Arc<Mutex<DeleteCondition>>,
 }
 
 impl S3Store {
     /// A bucket. How far its deletes are conditional shows the first [`look`](PurgeStore::look); until then objects are looked at
     /// before they are deleted.
     pub fn new(client: Client, bucket: impl Into<String>) -> Self {
-        Self { client, bucket: bucket.into(), payer: None, condition: Arc::new(Mutex::new(Condition::LookedAt)) }
+        Self { client, bucket: bucket.into(), payer: None, condition: Arc::new(Mutex::new(DeleteCondition::LookedAt)) }
     }
 
     /// The same bucket; the caller pays for requests.
@@ -63,7 +63,7 @@ impl S3Store {
     }
 
     /// How deletes depend on the listed ETag, as the last look has shown.
-    pub fn condition(&self) -> Condition {
+    pub fn condition(&self) -> DeleteCondition {
         *self.condition.lock().expect(UNPOISONED)
     }
 
@@ -94,22 +94,22 @@ impl S3Store {
     }
 
     /// Whether deletes with a wrong ETag are refused for it, in a batch or alone; the marker has to survive them.
-    async fn try_condition(&self, key: &str) -> Result<Condition> {
-        let wrong = Listed::new(key, 0, Some("\"00000000000000000000000000000000\"".to_owned()));
+    async fn try_condition(&self, key: &str) -> Result<DeleteCondition> {
+        let wrong = ListedObject::new(key, 0, Some("\"00000000000000000000000000000000\"".to_owned()));
         let batch = self.delete_in_batch(std::slice::from_ref(&wrong), true).await;
-        if matches!(batch[..], [Answer::Kept(_)]) && self.head_marker(key).await?.is_some() {
-            return Ok(Condition::InBatches);
+        if matches!(batch[..], [DeleteOutcome::Kept(_)]) && self.head_marker(key).await?.is_some() {
+            return Ok(DeleteCondition::InBatches);
         }
         self.put_marker(key).await?;
         let alone = self.delete_alone(&wrong).await;
-        let refused = matches!(alone, Answer::Kept(_)) && self.head_marker(key).await?.is_some();
-        Ok(if refused { Condition::OneByOne } else { Condition::LookedAt })
+        let refused = matches!(alone, DeleteOutcome::Kept(_)) && self.head_marker(key).await?.is_some();
+        Ok(if refused { DeleteCondition::OneByOne } else { DeleteCondition::LookedAt })
     }
 }
 
 #[async_trait]
 impl PurgeStore for S3Store {
-    async fn look(&self, scratch: &str) -> Result<Look> {
+    async fn look(&self, scratch: &str) -> Result<StoreProbe> {
         let key = marker(scratch)?;
         self.put_marker(&key).await?;
         let now = self.head_marker(&key).await?.ok_or_else(|| {
@@ -122,10 +122,10 @@ impl PurgeStore for S3Store {
         gone.map_err(|e| s3_error("delete", self.place(&key), e))?;
         let condition = condition?;
         *self.condition.lock().expect(UNPOISONED) = condition;
-        Ok(Look { now, condition })
+        Ok(StoreProbe { now, condition })
     }
 
-    async fn list(&self, prefix: &str, versions: bool) -> Result<Listing> {
+    async fn list(&self, prefix: &str, versions: bool) -> Result<ObjectListing> {
         let found = if versions { self.list_versions(prefix).await? } else { self.list_objects(prefix).await? };
         // The mark that some tools make for the folder itself is not in it.
         let mark = whole(prefix);
@@ -135,29 +135,29 @@ impl PurgeStore for S3Store {
         Ok(found.iter().filter(|o| o.key != mark).collect())
     }
 
-    async fn uploads(&self, prefix: &str) -> Result<Option<Vec<Upload>>> {
+    async fn uploads(&self, prefix: &str) -> Result<Option<Vec<MultipartUpload>>> {
         self.list_uploads(prefix).await.map(Some)
     }
 
-    async fn delete(&self, objects: &[Listed]) -> Vec<Answer> {
+    async fn delete(&self, objects: &[ListedObject]) -> Vec<DeleteOutcome> {
         let condition = self.condition();
         // Without an ETag there is no condition to send: then the size has to do.
-        if condition != Condition::LookedAt && objects.iter().any(|o| o.etag.is_none() && o.version.is_none()) {
+        if condition != DeleteCondition::LookedAt && objects.iter().any(|o| o.etag.is_none() && o.version.is_none()) {
             return self.delete_looked_at(objects).await;
         }
         match condition {
-            Condition::InBatches => self.delete_in_batch(objects, true).await,
-            Condition::OneByOne => self.delete_one_by_one(objects).await,
-            Condition::LookedAt => self.delete_looked_at(objects).await,
+            DeleteCondition::InBatches => self.delete_in_batch(objects, true).await,
+            DeleteCondition::OneByOne => self.delete_one_by_one(objects).await,
+            DeleteCondition::LookedAt => self.delete_looked_at(objects).await,
         }
     }
 
-    async fn abort(&self, upload: &Upload) -> Answer {
+    async fn abort(&self, upload: &MultipartUpload) -> DeleteOutcome {
         let abort = self.client.abort_multipart_upload().bucket(&self.bucket).key(&upload.key).upload_id(&upload.id);
         match abort.set_request_payer(self.payer.clone()).send().await {
-            Ok(_) => Answer::Deleted,
-            Err(e) if e.as_service_error().is_some_and(|e| e.code() == Some("NoSuchUpload")) => Answer::Absent,
-            Err(e) => Answer::Failed(failure("abort the upload of", self.place(&upload.key), e)),
+            Ok(_) => DeleteOutcome::Deleted,
+            Err(e) if e.as_service_error().is_some_and(|e| e.code() == Some("NoSuchUpload")) => DeleteOutcome::Absent,
+            Err(e) => DeleteOutcome::Failed(failure("abort the upload of", self.place(&upload.key), e)),
         }
     }
 

@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use biscuit_core::{Error, Result};
-use biscuit_purge::{AnyStore, Done, Listing, Pace, Plan, PurgeStore, Rules, carry_out, store_error};
-use biscuit_testkit::{Fault, FaultStore};
+use biscuit_purge::{
+    AnyStore, DeleteCounts, DeleteOptions, ObjectListing, PurgePlan, PurgeRules, PurgeStore, carry_out, store_error,
+};
+use biscuit_testkit::{FaultStore, InjectedFault};
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -32,7 +34,7 @@ fn outputs(attempt: &str) -> Vec<String> {
 }
 
 /// Replaces what is in the folder.
-async fn job(store: Arc<dyn ObjectStore>, attempt: &str) -> Result<Done> {
+async fn job(store: Arc<dyn ObjectStore>, attempt: &str) -> Result<DeleteCounts> {
     let purge = AnyStore::new(store.clone());
     let before = purge.list("t", false).await?;
     let own = outputs(attempt);
@@ -40,8 +42,8 @@ async fn job(store: Arc<dyn ObjectStore>, attempt: &str) -> Result<Done> {
         let path = Path::from(key.as_str());
         store.put(&path, "new".into()).await.map_err(|e| store_error("write", key, e))?;
     }
-    let plan = Rules::existed_before("t").with_outputs(own).plan(before)?;
-    let done = carry_out(&purge, &plan, &Pace::default().with_in_flight(1), &mut |_, _| {}).await;
+    let plan = PurgeRules::existed_before("t").with_outputs(own).plan(before)?;
+    let done = carry_out(&purge, &plan, &DeleteOptions::default().with_in_flight(1), &mut |_, _| {}).await;
     match done.is_complete() {
         true => Ok(done),
         false => Err(Error::conflict("Exceptions", format!("{done:?}"))),
@@ -53,23 +55,23 @@ async fn job(store: Arc<dyn ObjectStore>, attempt: &str) -> Result<Done> {
 async fn a_write_that_fails_midway_deletes_nothing_and_its_own_files_can_be_taken_back() {
     let store = old().await;
     // Call 1 lists, 2 to 4 write.
-    let failing: Arc<dyn ObjectStore> = Arc::new(FaultStore::new(store.clone(), Fault::Fail, 3));
+    let failing: Arc<dyn ObjectStore> = Arc::new(FaultStore::new(store.clone(), InjectedFault::Fail, 3));
     job(failing, "new").await.expect_err("it failed");
     let there = names(&*store).await;
     assert!((0..FILES).all(|n| there.contains(&format!("t/old-{n}"))), "{there:?}");
     let purge = AnyStore::new(store.clone());
     let own: BTreeSet<String> = outputs("new").into_iter().collect();
-    let listing: Listing =
+    let listing: ObjectListing =
         purge.list("t", false).await.expect("a listing").iter().filter(|o| own.contains(&o.key)).collect();
-    let plan = Plan::exact("t", &listing).expect("a plan");
-    let done = carry_out(&purge, &plan, &Pace::default(), &mut |_, _| {}).await;
+    let plan = PurgePlan::exact("t", &listing).expect("a plan");
+    let done = carry_out(&purge, &plan, &DeleteOptions::default(), &mut |_, _| {}).await;
     assert_eq!((done.deleted, names(&*store).await.len()), (1, FILES));
 }
 
 // X07.
 #[tokio::test]
 async fn a_crash_at_any_call_and_a_rerun_leave_exactly_the_new_files_and_never_none() {
-    for fault in [Fault::Crash, Fault::CrashAfter] {
+    for fault in [InjectedFault::Crash, InjectedFault::CrashAfter] {
         let mut at = 1;
         loop {
             let store = old().await;

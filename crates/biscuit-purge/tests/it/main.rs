@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use biscuit_core::ErrorKind;
 use biscuit_purge::{
-    Answer, AnyStore, Condition, Item, Kept, Listed, Pace, Plan, PurgeStore, carry_out, execute, store_error,
+    AnyStore, DeleteCondition, DeleteItem, DeleteOptions, DeleteOutcome, KeptReason, ListedObject, PurgePlan,
+    PurgeStore, carry_out, execute, store_error,
 };
-use biscuit_testkit::{Fault, FaultStore};
+use biscuit_testkit::{FaultStore, InjectedFault};
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -23,10 +24,10 @@ async fn store_with(names: &[&str]) -> Arc<dyn ObjectStore> {
     store
 }
 
-async fn plan(store: &dyn ObjectStore) -> Plan {
-    let listed: Vec<Listed> =
-        store.list(Some(&Path::from("t"))).map_ok(Listed::from).try_collect().await.expect("a listing");
-    Plan::exact("t", listed).expect("a plan")
+async fn plan(store: &dyn ObjectStore) -> PurgePlan {
+    let listed: Vec<ListedObject> =
+        store.list(Some(&Path::from("t"))).map_ok(ListedObject::from).try_collect().await.expect("a listing");
+    PurgePlan::exact("t", listed).expect("a plan")
 }
 
 async fn left(store: &dyn ObjectStore) -> Vec<String> {
@@ -50,7 +51,7 @@ async fn an_object_that_was_written_since_is_kept() {
     let plan = plan(&store).await;
     store.put(&Path::from("t/a"), "y".into()).await.expect("a put");
     let report = execute(&store, &plan).await;
-    assert_eq!(report.kept, [(Path::from("t/a"), Kept::Changed)]);
+    assert_eq!(report.kept, [(Path::from("t/a"), KeptReason::Changed)]);
     assert_eq!(left(&store).await, ["t/a"]);
 }
 
@@ -58,7 +59,7 @@ async fn an_object_that_was_written_since_is_kept() {
 async fn one_failure_is_named_and_does_not_stop_the_others() {
     let store = store_with(&["t/a", "t/b", "t/c"]).await;
     let plan = plan(&store).await;
-    let failing: Arc<dyn ObjectStore> = Arc::new(FaultStore::new(store.clone(), Fault::Fail, 2));
+    let failing: Arc<dyn ObjectStore> = Arc::new(FaultStore::new(store.clone(), InjectedFault::Fail, 2));
     let report = execute(&failing, &plan).await;
     assert_eq!((report.deleted.len(), report.failed.len()), (2, 1));
     assert_eq!(report.failed[0].1.kind(), ErrorKind::Unavailable);
@@ -69,16 +70,17 @@ async fn one_failure_is_named_and_does_not_stop_the_others() {
 async fn a_key_that_is_no_path_is_named_and_the_others_go() {
     let store = store_with(&["t/a"]).await;
     let etag = store.head(&Path::from("t/a")).await.expect("it is there").e_tag;
-    let files = [Listed::new("t//b", 1, None), Listed::new("t/a", 1, etag), Listed::new("t/gone", 1, None)];
+    let files =
+        [ListedObject::new("t//b", 1, None), ListedObject::new("t/a", 1, etag), ListedObject::new("t/gone", 1, None)];
     let mut failed = Vec::new();
     let store = AnyStore::new(store);
-    let plan = Plan::exact("t", files).expect("a plan");
-    let mut each = |item: Item<'_>, answer: Answer| {
-        if let (Item::Object(object), Answer::Failed(failure)) = (item, answer) {
+    let plan = PurgePlan::exact("t", files).expect("a plan");
+    let mut each = |item: DeleteItem<'_>, answer: DeleteOutcome| {
+        if let (DeleteItem::Object(object), DeleteOutcome::Failed(failure)) = (item, answer) {
             failed.push((object.key.clone(), failure.code));
         }
     };
-    let done = carry_out(&store, &plan, &Pace::default(), &mut each).await;
+    let done = carry_out(&store, &plan, &DeleteOptions::default(), &mut each).await;
     assert_eq!((done.deleted, done.bytes, done.absent), (1, 1, 1));
     assert_eq!(failed, [("t//b".to_owned(), "InvalidPath".to_owned())]);
     assert!(!done.is_complete());
@@ -91,7 +93,7 @@ async fn a_store_without_conditions_says_what_it_cannot_guarantee() {
     let look = any.look("scratch").await.expect("a look");
     let then = store.head(&Path::from("t/a")).await.expect("it is there").last_modified.timestamp_micros();
     assert!(look.now.as_micros() >= then, "the store's own clock");
-    assert_eq!(look.condition, Condition::LookedAt);
+    assert_eq!(look.condition, DeleteCondition::LookedAt);
     assert!(look.condition.caveat().expect("there is one").contains("no conditional delete"));
     assert_eq!(left(&*store).await, ["t/a"], "the marker is gone again");
     assert_eq!(any.list("t", true).await.unwrap_err().code(), "NoVersions");

@@ -4,35 +4,45 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use biscuit_core::Instant;
-use biscuit_purge::{Allow, Decision, Form, Keep, Listed, Listing, Plan, Rules, Table};
+use biscuit_purge::{
+    AllowedDeletes, KeepReason, ListedObject, ObjectListing, ProtectedTable, PurgeDecision, PurgePlan, PurgeRules,
+    VersionKind,
+};
 
 fn at(seconds: f64) -> Instant {
     Instant::from_micros((seconds * 1e6) as i64)
 }
 
-fn file(key: &str, modified: f64) -> Listed {
-    let mut file = Listed::new(key, 10, Some("\"e\"".to_owned()));
+fn file(key: &str, modified: f64) -> ListedObject {
+    let mut file = ListedObject::new(key, 10, Some("\"e\"".to_owned()));
     file.modified = Some(at(modified));
     file
 }
 
-fn listing(files: &[Listed]) -> Listing {
+fn listing(files: &[ListedObject]) -> ObjectListing {
     files.iter().cloned().collect()
 }
 
-fn kept(plan: &Plan) -> Vec<(String, Keep)> {
-    let keep = |(o, d): (Listed, Decision)| if let Decision::Keep(why) = d { Some((o.key, why)) } else { None };
+fn kept(plan: &PurgePlan) -> Vec<(String, KeepReason)> {
+    let keep = |(o, d): (ListedObject, PurgeDecision)| {
+        if let PurgeDecision::Keep(reason) = d { Some((o.key, reason)) } else { None }
+    };
     plan.objects().filter_map(keep).collect()
 }
 
-fn deleted(plan: &Plan) -> Vec<String> {
+fn deleted(plan: &PurgePlan) -> Vec<String> {
     plan.deletes().map(|o| o.key).collect()
 }
 
 /// A table of which two files are live and old.
-fn table() -> Table {
+fn table() -> ProtectedTable {
     let files = HashSet::from(["lake/t/1".to_owned(), "lake/t/2".to_owned()]);
-    Table { root: "lake/t".to_owned(), state: "lake/.biscuit/t".to_owned(), files, ..Table::default() }
+    ProtectedTable {
+        root: "lake/t".to_owned(),
+        state: "lake/.biscuit/t".to_owned(),
+        files,
+        ..ProtectedTable::default()
+    }
 }
 
 #[test]
@@ -49,17 +59,17 @@ fn only_what_is_surely_older_than_the_cutoff_goes() {
         unknown,
         file("t/folder/", 1.0),
     ];
-    let plan = Rules::older_than("t", at(100.5), at(200.0)).plan(listing(&files)).unwrap();
+    let plan = PurgeRules::older_than("t", at(100.5), at(200.0)).plan(listing(&files)).unwrap();
     assert_eq!(deleted(&plan), ["t/old", "t/exact"]);
-    let because = |key: &str, why| (key.to_owned(), why);
+    let because = |key: &str, reason| (key.to_owned(), reason);
     assert_eq!(
         kept(&plan),
         [
-            because("t/perhaps", Keep::Newer),
-            because("t/newer", Keep::Newer),
-            because("t/after", Keep::AfterListing),
-            because("t/unknown", Keep::NoTime),
-            because("t/folder/", Keep::Folder),
+            because("t/perhaps", KeepReason::Newer),
+            because("t/newer", KeepReason::Newer),
+            because("t/after", KeepReason::AfterListing),
+            because("t/unknown", KeepReason::NoTime),
+            because("t/folder/", KeepReason::Folder),
         ]
     );
     assert_eq!((plan.summary().objects, plan.summary().bytes), (2, 20));
@@ -71,7 +81,7 @@ fn a_host_clock_that_is_ahead_deletes_nothing_that_came_after_the_marker() {
     // The job says "older than now", and its clock is five seconds ahead of the store's: the marker's time is what counts.
     let marker = at(1_000.0);
     let files = [file("t/old", 900.0), file("t/own", 1_001.0), file("t/same-second", 1_000.0)];
-    let plan = Rules::older_than("t", marker, marker).plan(listing(&files)).unwrap();
+    let plan = PurgeRules::older_than("t", marker, marker).plan(listing(&files)).unwrap();
     assert_eq!(deleted(&plan), ["t/old"]);
 }
 
@@ -79,27 +89,27 @@ fn a_host_clock_that_is_ahead_deletes_nothing_that_came_after_the_marker() {
 #[test]
 fn what_was_not_listed_before_the_job_stays_whatever_its_time_says() {
     let start = listing(&[file("t/old", 100.0), file("t/own", 100.0)]);
-    let rules = Rules::existed_before("t").with_outputs(["t/own".to_owned(), "t/new".to_owned()]);
+    let rules = PurgeRules::existed_before("t").with_outputs(["t/own".to_owned(), "t/new".to_owned()]);
     let plan = rules.plan(start).unwrap();
     // `t/new` has the very second of `t/old`, and an upload that began before the job has an older one: neither is in the listing.
     assert_eq!(deleted(&plan), ["t/old"]);
-    assert_eq!(kept(&plan), [("t/own".to_owned(), Keep::Own)]);
+    assert_eq!(kept(&plan), [("t/own".to_owned(), KeepReason::Own)]);
 }
 
 // X09.
 #[test]
 fn a_job_that_wrote_nothing_deletes_nothing() {
     let start = listing(&[file("t/old", 100.0)]);
-    assert_eq!(Rules::existed_before("t").plan(start.clone()).unwrap_err().code(), "NothingWritten");
-    let mut allow = Allow::default();
+    assert_eq!(PurgeRules::existed_before("t").plan(start.clone()).unwrap_err().code(), "NothingWritten");
+    let mut allow = AllowedDeletes::default();
     allow.empty = true;
-    assert_eq!(deleted(&Rules::existed_before("t").allowing(allow).plan(start).unwrap()), ["t/old"]);
+    assert_eq!(deleted(&PurgeRules::existed_before("t").allowing(allow).plan(start).unwrap()), ["t/old"]);
 }
 
 // X10.
 #[test]
 fn a_sibling_in_the_listing_is_an_error_and_no_victim() {
-    let e = Rules::older_than("t", at(9.0), at(9.0)).plan(listing(&[file("t_backup/a", 1.0)])).unwrap_err();
+    let e = PurgeRules::older_than("t", at(9.0), at(9.0)).plan(listing(&[file("t_backup/a", 1.0)])).unwrap_err();
     assert_eq!(e.code(), "OutsidePrefix");
 }
 
@@ -110,10 +120,10 @@ fn an_excluded_storage_class_stays_and_is_listed() {
     cold.storage_class = Some("GLACIER".to_owned());
     let files = listing(&[cold, file("t/warm", 1.0), file("t/new", 99.0)]);
     let plan = |class: &str| {
-        Rules::older_than("t", at(9.0), at(99.0)).excluding_storage_class(class).plan(files.clone()).unwrap()
+        PurgeRules::older_than("t", at(9.0), at(99.0)).excluding_storage_class(class).plan(files.clone()).unwrap()
     };
     assert_eq!(deleted(&plan("glacier")), ["t/warm"]);
-    assert_eq!(kept(&plan("glacier"))[0], ("t/cold".to_owned(), Keep::StorageClass));
+    assert_eq!(kept(&plan("glacier"))[0], ("t/cold".to_owned(), KeepReason::StorageClass));
     assert_eq!(deleted(&plan("STANDARD")), ["t/cold"], "what has no class is of the standard one");
 }
 
@@ -122,21 +132,21 @@ fn an_excluded_storage_class_stays_and_is_listed() {
 fn what_is_younger_than_the_retention_stays_although_it_is_superseded() {
     let start = listing(&[file("t/old", 100.0), file("t/young", 4_000.0)]);
     let now = at(5_000.0);
-    let rules = Rules::existed_before("t").with_outputs(["t/new".to_owned()]);
+    let rules = PurgeRules::existed_before("t").with_outputs(["t/new".to_owned()]);
     let rules = rules.keeping_newer_than(now).with_grace(Duration::from_secs(3_600));
     let plan = rules.plan(start).unwrap();
     assert_eq!(deleted(&plan), ["t/old"]);
-    assert_eq!(kept(&plan), [("t/young".to_owned(), Keep::Newer)]);
+    assert_eq!(kept(&plan), [("t/young".to_owned(), KeepReason::Newer)]);
 }
 
 // X13.
 #[test]
 fn the_same_listing_makes_the_same_plan() {
     let files = listing(&[file("t/a", 1.0), file("t/b", 2.0), file("t/c", 99.0)]);
-    let plan = || Rules::older_than("t", at(9.0), at(99.0)).plan(files.clone()).unwrap();
+    let plan = || PurgeRules::older_than("t", at(9.0), at(99.0)).plan(files.clone()).unwrap();
     assert_eq!(plan(), plan());
     let lines: Vec<String> = plan().json_lines().collect();
-    let again = Plan::from_json_lines("t", "dry-run.jsonl", &lines.join("\n")).unwrap();
+    let again = PurgePlan::from_json_lines("t", "dry-run.jsonl", &lines.join("\n")).unwrap();
     assert!(again.deletes().eq(plan().deletes()));
 }
 
@@ -144,9 +154,9 @@ fn the_same_listing_makes_the_same_plan() {
 fn an_empty_prefix_and_the_bucket_itself_need_a_word() {
     let files = listing(&[file("a", 1.0), file("b", 99.0)]);
     for prefix in ["", "/"] {
-        let rules = Rules::older_than(prefix, at(9.0), at(99.0));
+        let rules = PurgeRules::older_than(prefix, at(9.0), at(99.0));
         assert_eq!(rules.plan(files.clone()).unwrap_err().code(), "EmptyPrefix");
-        let mut allow = Allow::default();
+        let mut allow = AllowedDeletes::default();
         allow.bucket_root = true;
         assert_eq!(deleted(&rules.allowing(allow).plan(files.clone()).unwrap()), ["a"]);
     }
@@ -155,32 +165,36 @@ fn an_empty_prefix_and_the_bucket_itself_need_a_word() {
 #[test]
 fn live_files_are_in_no_plan_by_time() {
     let files = listing(&[file("lake/t/1", 1.0), file("lake/t/2", 1.0), file("lake/t/_temporary/x", 1.0)]);
-    let rules = Rules::older_than("lake/t", at(9.0), at(99.0)).protecting(table());
+    let rules = PurgeRules::older_than("lake/t", at(9.0), at(99.0)).protecting(table());
     let e = rules.plan(files.clone()).unwrap_err();
     assert_eq!(e.code(), "LiveFiles");
     assert!(e.message().contains("2 of the objects") && e.message().contains("lake/t/1"), "{e}");
     // Even where the overlap is allowed they stay.
-    let mut allow = Allow::default();
+    let mut allow = AllowedDeletes::default();
     (allow.overlap, allow.empty) = (true, true);
     let plan = rules.allowing(allow).plan(files).unwrap();
     assert_eq!(deleted(&plan), ["lake/t/_temporary/x"]);
-    assert!(kept(&plan).iter().all(|(_, why)| *why == Keep::Live));
+    assert!(kept(&plan).iter().all(|(_, reason)| *reason == KeepReason::Live));
 }
 
 #[test]
 fn a_folder_around_in_or_beside_a_table_is_told_apart() {
     let files = listing(&[]);
     let plan = |prefix: &str, allow| {
-        Rules::older_than(prefix, at(9.0), at(99.0)).protecting(table()).allowing(allow).plan(files.clone()).map(drop)
+        PurgeRules::older_than(prefix, at(9.0), at(99.0))
+            .protecting(table())
+            .allowing(allow)
+            .plan(files.clone())
+            .map(drop)
     };
     for overlapping in ["lake", "lake/t/day=1", "lake/.biscuit", "lake/.biscuit/t", "lake/.biscuit/t/staging"] {
-        assert_eq!(plan(overlapping, Allow::default()).unwrap_err().code(), "OverlapsTable", "{overlapping}");
-        let mut allow = Allow::default();
+        assert_eq!(plan(overlapping, AllowedDeletes::default()).unwrap_err().code(), "OverlapsTable", "{overlapping}");
+        let mut allow = AllowedDeletes::default();
         allow.overlap = true;
         plan(overlapping, allow).unwrap();
     }
     for other in ["lake/t", "lake/t_backup", "lake/.biscuit/t2", "lake/tt"] {
-        plan(other, Allow::default()).unwrap();
+        plan(other, AllowedDeletes::default()).unwrap();
     }
 }
 
@@ -191,23 +205,24 @@ fn the_state_of_a_table_stays_whatever_is_allowed() {
         file("lake/.biscuit/t/staging/0-a/x", 1.0),
         file("lake/junk", 1.0),
     ]);
-    let mut allow = Allow::default();
+    let mut allow = AllowedDeletes::default();
     (allow.overlap, allow.empty) = (true, true);
-    let plan = Rules::older_than("lake", at(9.0), at(99.0)).protecting(table()).allowing(allow).plan(files).unwrap();
+    let plan =
+        PurgeRules::older_than("lake", at(9.0), at(99.0)).protecting(table()).allowing(allow).plan(files).unwrap();
     assert_eq!(deleted(&plan), ["lake/junk"]);
-    assert!(kept(&plan).iter().all(|(_, why)| *why == Keep::State));
+    assert!(kept(&plan).iter().all(|(_, reason)| *reason == KeepReason::State));
 }
 
 #[test]
 fn a_plan_that_leaves_nothing_needs_a_word() {
     let files = listing(&[file("t/a", 1.0), file("t/_SUCCESS", 1.0), file("t/folder/", 1.0)]);
-    let rules = Rules::older_than("t", at(9.0), at(99.0));
+    let rules = PurgeRules::older_than("t", at(9.0), at(99.0));
     let e = rules.plan(files.clone()).unwrap_err();
     assert_eq!(
         (e.code(), e.message()),
         ("WouldEmpty", "all 1 objects below `t` would be deleted, unless `empty` is allowed; nothing was")
     );
-    let mut allow = Allow::default();
+    let mut allow = AllowedDeletes::default();
     allow.empty = true;
     assert_eq!(deleted(&rules.allowing(allow).plan(files).unwrap()), ["t/a", "t/_SUCCESS"]);
 }
@@ -215,47 +230,52 @@ fn a_plan_that_leaves_nothing_needs_a_word() {
 #[test]
 fn keys_that_only_look_alike_after_decoding_stop_the_plan() {
     let files = listing(&[file("t/a%2Fb", 1.0), file("t/a/b", 99.0)]);
-    let rules = Rules::older_than("t", at(9.0), at(99.0));
+    let rules = PurgeRules::older_than("t", at(9.0), at(99.0));
     assert_eq!(rules.plan(files.clone()).unwrap_err().code(), "LooksAlike");
-    let mut allow = Allow::default();
+    let mut allow = AllowedDeletes::default();
     allow.lookalikes = true;
     assert_eq!(deleted(&rules.allowing(allow).plan(files).unwrap()), ["t/a%2Fb"]);
 }
 
-fn version(key: &str, modified: f64, form: Form, id: &str) -> Listed {
+fn version(key: &str, modified: f64, form: VersionKind, id: &str) -> ListedObject {
     let mut v = file(key, modified);
     (v.form, v.version) = (form, Some(id.to_owned()));
     v
 }
 
-fn versions_of(plan: &Plan) -> Vec<String> {
+fn versions_of(plan: &PurgePlan) -> Vec<String> {
     plan.deletes().map(|o| format!("{} {}", o.key, o.version.expect("a version"))).collect()
 }
 
 #[test]
 fn an_old_version_is_as_old_as_what_took_its_place() {
     let files = listing(&[
-        version("t/a", 50.0, Form::Current, "3"),
-        version("t/a", 5.0, Form::Noncurrent, "2"),
-        version("t/a", 1.0, Form::Noncurrent, "1"),
+        version("t/a", 50.0, VersionKind::Current, "3"),
+        version("t/a", 5.0, VersionKind::Noncurrent, "2"),
+        version("t/a", 1.0, VersionKind::Noncurrent, "1"),
         // Deleted a moment ago: the only copy there is.
-        version("t/b", 60.0, Form::DeleteMarker, "2"),
-        version("t/b", 1.0, Form::Noncurrent, "1"),
-        version("t/c", 3.0, Form::DeleteMarker, "1"),
+        version("t/b", 60.0, VersionKind::DeleteMarker, "2"),
+        version("t/b", 1.0, VersionKind::Noncurrent, "1"),
+        version("t/c", 3.0, VersionKind::DeleteMarker, "1"),
     ]);
-    let plan = Rules::older_than("t", at(9.0), at(99.0)).plan(files).unwrap();
+    let plan = PurgeRules::older_than("t", at(9.0), at(99.0)).plan(files).unwrap();
     assert_eq!(versions_of(&plan), ["t/a 1", "t/c 1"]);
 }
 
 #[test]
 fn a_delete_marker_stays_over_a_version_that_stays() {
-    let mut cold = version("t/a", 1.0, Form::Noncurrent, "1");
+    let mut cold = version("t/a", 1.0, VersionKind::Noncurrent, "1");
     cold.storage_class = Some("GLACIER".to_owned());
-    let files = [version("t/a", 3.0, Form::DeleteMarker, "2"), cold, version("t/new", 60.0, Form::Current, "1")];
+    let files =
+        [version("t/a", 3.0, VersionKind::DeleteMarker, "2"), cold, version("t/new", 60.0, VersionKind::Current, "1")];
     let plan = |class: &str| {
-        Rules::older_than("t", at(9.0), at(99.0)).excluding_storage_class(class).plan(listing(&files)).unwrap()
+        PurgeRules::older_than("t", at(9.0), at(99.0)).excluding_storage_class(class).plan(listing(&files)).unwrap()
     };
     assert_eq!(versions_of(&plan("GLACIER")), Vec::<String>::new());
-    assert_eq!(kept(&plan("GLACIER"))[0], ("t/a".to_owned(), Keep::HidesOlder), "without it the old one would be back");
+    assert_eq!(
+        kept(&plan("GLACIER"))[0],
+        ("t/a".to_owned(), KeepReason::HidesOlder),
+        "without it the old one would be back"
+    );
     assert_eq!(versions_of(&plan("OTHER")), ["t/a 2", "t/a 1"]);
 }

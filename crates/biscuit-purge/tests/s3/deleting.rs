@@ -2,7 +2,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use biscuit_purge::{
-    Answer, Condition, Done, Form, Item, Listed, Listing, Pace, Plan, PurgeStore, S3Store, carry_out, manifest_line,
+    DeleteCondition, DeleteCounts, DeleteItem, DeleteOptions, DeleteOutcome, ListedObject, ObjectListing, PurgePlan,
+    PurgeStore, S3Store, VersionKind, carry_out, manifest_line,
 };
 
 use crate::bucket::{Bucket, etag};
@@ -11,30 +12,32 @@ fn keys(n: usize) -> Vec<String> {
     (0..n).map(|i| format!("t/{i:05}")).collect()
 }
 
-async fn plan(store: &S3Store, prefix: &str) -> Plan {
-    let listing: Listing = store.list(prefix, false).await.expect("a listing");
-    Plan::exact(prefix, &listing).expect("a plan")
+async fn plan(store: &S3Store, prefix: &str) -> PurgePlan {
+    let listing: ObjectListing = store.list(prefix, false).await.expect("a listing");
+    PurgePlan::exact(prefix, &listing).expect("a plan")
 }
 
 /// Carries a plan out; answers with the lines of the manifest as well.
-async fn go(store: &S3Store, plan: &Plan) -> (Done, Vec<String>) {
+async fn go(store: &S3Store, plan: &PurgePlan) -> (DeleteCounts, Vec<String>) {
     let mut lines = Vec::new();
-    let mut pace = Pace::default();
+    let mut pace = DeleteOptions::default();
     pace.pause = Duration::from_millis(1);
-    let mut each = |item: Item<'_>, answer: Answer| lines.push(manifest_line(item, &answer));
+    let mut each = |item: DeleteItem<'_>, answer: DeleteOutcome| lines.push(manifest_line(item, &answer));
     let done = carry_out(store, plan, &pace, &mut each).await;
     (done, lines)
 }
 
 #[tokio::test]
 async fn a_look_shows_how_far_deletes_are_conditional() {
-    for (batches, single, want) in
-        [(true, true, Condition::InBatches), (false, true, Condition::OneByOne), (false, false, Condition::LookedAt)]
-    {
+    for (batches, single, want) in [
+        (true, true, DeleteCondition::InBatches),
+        (false, true, DeleteCondition::OneByOne),
+        (false, false, DeleteCondition::LookedAt),
+    ] {
         let bucket = Bucket::default();
         bucket.world(|w| (w.conditional_batches, w.conditional_single) = (batches, single));
         let store = bucket.store();
-        assert_eq!(store.condition(), Condition::LookedAt, "nothing is taken for granted");
+        assert_eq!(store.condition(), DeleteCondition::LookedAt, "nothing is taken for granted");
         let look = store.look("lake/.biscuit/t/probe").await.expect("a look");
         assert_eq!((look.condition, store.condition()), (want, want));
         assert_eq!(look.now.to_string(), "2024-02-29T12:00:00Z");
@@ -47,7 +50,7 @@ async fn a_store_that_refuses_batches_altogether_is_not_taken_for_a_conditional_
     let bucket = Bucket::default();
     bucket.world(|w| (w.no_batches, w.conditional_single) = (true, true));
     let store = bucket.store();
-    assert_eq!(store.look("probe").await.expect("a look").condition, Condition::OneByOne);
+    assert_eq!(store.look("probe").await.expect("a look").condition, DeleteCondition::OneByOne);
     bucket.world(|w| w.objects.insert("t/a".to_owned(), etag(1)));
     let plan = plan(&store, "t").await;
     assert_eq!(go(&store, &plan).await.0.deleted, 1);
@@ -164,8 +167,8 @@ async fn odd_keys_are_deleted_as_they_are_and_missing_ones_are_no_failure() {
         store.look("probe").await.expect("a look");
         let listing = store.list("t", false).await.expect("a listing");
         assert_eq!(listing.len(), odd.len());
-        let files = listing.iter().chain([Listed::new("t/missing", 1, None)]);
-        let (done, _) = go(&store, &Plan::exact("t", files).expect("a plan")).await;
+        let files = listing.iter().chain([ListedObject::new("t/missing", 1, None)]);
+        let (done, _) = go(&store, &PurgePlan::exact("t", files).expect("a plan")).await;
         assert!(done.is_complete(), "{done:?}");
         assert_eq!(done.deleted + done.absent, odd.len() as u64 + 1);
         assert_eq!(bucket.world(|w| w.objects.keys().cloned().collect::<Vec<_>>()), ["t_backup/a"]);
@@ -194,8 +197,8 @@ async fn a_hundred_thousand_objects_take_a_hundred_requests_several_of_them_in_f
     bucket.world(|w| (w.batches.clear(), w.in_flight = (0, 0)));
     let (done, _) = go(&store, &plan).await;
     assert_eq!((done.deleted, done.batches), (100_000, 100));
-    let (requests, most) = bucket.world(|w| (w.batches.len(), w.in_flight.1));
-    assert!(requests <= 101 && most >= 4, "{requests} requests, at most {most} in flight");
+    let (requests, maximum) = bucket.world(|w| (w.batches.len(), w.in_flight.1));
+    assert!(requests <= 101 && maximum >= 4, "{requests} requests, at most {maximum} in flight");
 }
 
 #[tokio::test]
@@ -203,13 +206,13 @@ async fn a_delete_marker_goes_behind_the_versions_it_hides_and_stays_where_one_o
     let bucket = Bucket::default();
     bucket.world(|w| w.errors.insert("t/held".to_owned(), vec!["AccessDenied"; 9]));
     let version = |key: &str, form, id: &str| {
-        let mut v = Listed::new(key, 1, None);
+        let mut v = ListedObject::new(key, 1, None);
         (v.form, v.version) = (form, Some(id.to_owned()));
         v
     };
-    let files =
-        ["t/free", "t/held"].map(|key| [version(key, Form::DeleteMarker, "2"), version(key, Form::Noncurrent, "1")]);
-    let (done, lines) = go(&bucket.store(), &Plan::exact("t", files.concat()).expect("a plan")).await;
+    let files = ["t/free", "t/held"]
+        .map(|key| [version(key, VersionKind::DeleteMarker, "2"), version(key, VersionKind::Noncurrent, "1")]);
+    let (done, lines) = go(&bucket.store(), &PurgePlan::exact("t", files.concat()).expect("a plan")).await;
     assert_eq!((done.deleted, done.failed.len(), done.kept.get("hides-older")), (2, 1, Some(&1)), "{lines:?}");
     let batches = bucket.world(|w| w.batches.clone());
     assert_eq!(batches.len(), 2);

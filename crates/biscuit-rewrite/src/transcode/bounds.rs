@@ -1,14 +1,14 @@
-use crate::transcode::kind::Kind;
+use crate::transcode::kind::ValueKind;
 
 /// Bytes that a bound of text or binary values has at most.
 const BOUND_BYTES: usize = 64;
 
 /// The least and the greatest of some values.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Bounds(pub(super) Option<(Vec<u8>, Vec<u8>)>);
+pub(super) struct ValueBounds(pub(super) Option<(Vec<u8>, Vec<u8>)>);
 
-impl Bounds {
-    pub(super) fn widen(&mut self, value: &[u8], kind: Kind) {
+impl ValueBounds {
+    pub(super) fn widen(&mut self, value: &[u8], kind: ValueKind) {
         let Some((min, max)) = &mut self.0 else {
             self.0 = Some((value.to_vec(), value.to_vec()));
             return;

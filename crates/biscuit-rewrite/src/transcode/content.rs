@@ -6,11 +6,11 @@ use parquet::basic::Encoding;
 use parquet::errors::{ParquetError, Result};
 
 use crate::hybrid;
-use crate::transcode::Run;
-use crate::transcode::bounds::Bounds;
-use crate::transcode::kind::{Kind, New};
-use crate::transcode::source::{Ends, NULL, Values};
-use crate::transcode::writer::Writer;
+use crate::transcode::RowRun;
+use crate::transcode::bounds::ValueBounds;
+use crate::transcode::kind::{NewValues, ValueKind};
+use crate::transcode::source::{NULL, PlainValueEnds, SourceValues};
+use crate::transcode::writer::ChunkWriter;
 
 /// Rows of a page, and bytes that its values are to have at most.
 const PAGE_ROWS: usize = 20_000;
@@ -19,18 +19,18 @@ const PAGE_BYTES: usize = 1 << 20;
 /// Bytes of a dictionary; a larger one is made anew, or given up, by the encoder.
 const DICTIONARY_BYTES: usize = 1 << 20;
 
-impl Values {
+impl SourceValues {
     /// Indices by new row, into a dictionary with the new values; plain values stay as they are. None if the dictionary would
     /// be too large.
-    pub(super) fn edited(self, runs: &[Run], new: &New) -> Option<Self> {
+    pub(super) fn edited(self, runs: &[RowRun], new: &NewValues) -> Option<Self> {
         let Self::Indices(indices, mut dictionary) = self else { return Some(self) };
         let mut numbers: HashMap<Bytes, u32> = HashMap::new();
         let mut out = Vec::with_capacity(indices.len());
         for run in runs {
             match run {
-                Run::Kept(rows) => out.extend_from_slice(&indices[rows.clone()]),
-                Run::New(batch, row) if new.is_null(*batch, *row) => out.push(NULL),
-                Run::New(batch, row) => {
+                RowRun::Kept(rows) => out.extend_from_slice(&indices[rows.clone()]),
+                RowRun::New(batch, row) if new.is_null(*batch, *row) => out.push(NULL),
+                RowRun::New(batch, row) => {
                     if numbers.is_empty() {
                         numbers.extend(dictionary.iter().cloned().zip(0..));
                     }
@@ -55,15 +55,15 @@ impl Values {
         (bytes <= DICTIONARY_BYTES).then_some(Self::Indices(out, dictionary))
     }
 
-    pub(super) fn has_null(&self, runs: &[Run], new: &New) -> bool {
+    pub(super) fn has_null(&self, runs: &[RowRun], new: &NewValues) -> bool {
         match self {
             Self::Indices(indices, _) => indices.contains(&NULL),
-            Self::Plain { .. } => runs.iter().any(|r| matches!(r, Run::New(b, row) if new.is_null(*b, *row))),
+            Self::Plain { .. } => runs.iter().any(|r| matches!(r, RowRun::New(b, row) if new.is_null(*b, *row))),
         }
     }
 
     /// Writes the rows, of which plain values are taken by runs.
-    pub(super) fn write(&self, runs: &[Run], new: &New, writer: &mut Writer) -> Result<()> {
+    pub(super) fn write(&self, runs: &[RowRun], new: &NewValues, writer: &mut ChunkWriter) -> Result<()> {
         match self {
             Self::Indices(indices, dictionary) => {
                 writer.dictionary(dictionary)?;
@@ -71,7 +71,7 @@ impl Values {
                 // Numbers of pages, by value, so that each value of a page is looked at once.
                 let mut seen = vec![0; dictionary.len()];
                 for (page, rows) in (1_u32..).zip(indices.chunks(PAGE_ROWS)) {
-                    let mut bounds = Bounds::default();
+                    let mut bounds = ValueBounds::default();
                     for &index in rows.iter().filter(|i| **i != NULL) {
                         if std::mem::replace(&mut seen[index as usize], page) != page {
                             bounds.widen(&dictionary[index as usize], writer.kind);
@@ -96,8 +96,8 @@ impl Values {
                 let mut page = PlainPage::default();
                 for run in runs {
                     match run {
-                        Run::New(batch, row) => page.add_new(new, *batch, *row, writer)?,
-                        Run::Kept(rows) => {
+                        RowRun::New(batch, row) => page.add_new(new, *batch, *row, writer)?,
+                        RowRun::Kept(rows) => {
                             let mut at = rows.start;
                             while at < rows.end {
                                 let end = source.fitting(at, rows.end, &page);
@@ -132,30 +132,30 @@ fn without_unused(indices: &mut [u32], dictionary: Vec<Bytes>) -> Vec<Bytes> {
 
 struct PlainRows<'a> {
     bytes: &'a [u8],
-    ends: &'a Ends,
-    kind: Kind,
+    ends: &'a PlainValueEnds,
+    kind: ValueKind,
 }
 
 impl PlainRows<'_> {
     /// Where a row begins, or the last one ends.
     fn start(&self, row: usize) -> usize {
         match self.ends {
-            Ends::Every(width) => row * width,
-            Ends::Of(_) if row == 0 => 0,
-            Ends::Of(ends) => ends[row - 1] as usize,
+            PlainValueEnds::Every(width) => row * width,
+            PlainValueEnds::Of(_) if row == 0 => 0,
+            PlainValueEnds::Of(ends) => ends[row - 1] as usize,
         }
     }
 
     /// Up to which row a page can take the rows from here on; one at least.
     fn fitting(&self, from: usize, end: usize, page: &PlainPage) -> usize {
-        let most = end.min(from + (PAGE_ROWS - page.rows));
+        let maximum = end.min(from + (PAGE_ROWS - page.rows));
         let room = PAGE_BYTES.saturating_sub(page.values.len());
         let start = self.start(from);
         let fits = match self.ends {
-            Ends::Every(width) => from + room / width,
-            Ends::Of(ends) => from + ends[from..most].partition_point(|e| *e as usize - start <= room),
+            PlainValueEnds::Every(width) => from + room / width,
+            PlainValueEnds::Of(ends) => from + ends[from..maximum].partition_point(|e| *e as usize - start <= room),
         };
-        fits.clamp(from + 1, most)
+        fits.clamp(from + 1, maximum)
     }
 }
 
@@ -166,7 +166,7 @@ struct PlainPage {
     values: Vec<u8>,
     /// By row; only if one is null.
     levels: Vec<u32>,
-    bounds: Bounds,
+    bounds: ValueBounds,
 }
 
 impl PlainPage {
@@ -174,7 +174,7 @@ impl PlainPage {
         let bytes = &source.bytes[source.start(rows.start)..source.start(rows.end)];
         self.values.extend_from_slice(bytes);
         match (source.kind, source.ends) {
-            (kind, Ends::Every(width)) => {
+            (kind, PlainValueEnds::Every(width)) => {
                 for bound in extremes(bytes, *width) {
                     self.bounds.widen(&bound.to_le_bytes()[..*width], kind);
                 }
@@ -217,7 +217,7 @@ impl PlainPage {
         }
     }
 
-    fn add_new(&mut self, new: &New, batch: usize, row: usize, writer: &mut Writer) -> Result<()> {
+    fn add_new(&mut self, new: &NewValues, batch: usize, row: usize, writer: &mut ChunkWriter) -> Result<()> {
         if new.is_null(batch, row) {
             self.null(0);
             self.levels.push(0);
@@ -236,18 +236,18 @@ impl PlainPage {
         self.end_if_full(writer)
     }
 
-    fn end_if_full(&mut self, writer: &mut Writer) -> Result<()> {
+    fn end_if_full(&mut self, writer: &mut ChunkWriter) -> Result<()> {
         if self.rows >= PAGE_ROWS || self.values.len() >= PAGE_BYTES { self.end(writer) } else { Ok(()) }
     }
 
-    fn end(&mut self, writer: &mut Writer) -> Result<()> {
+    fn end(&mut self, writer: &mut ChunkWriter) -> Result<()> {
         if self.rows > 0 {
             let levels = (!self.levels.is_empty()).then_some(self.levels.as_slice());
             writer.page(self.rows, levels, &self.values, &self.bounds, Encoding::PLAIN)?;
         }
         self.values.clear();
         self.levels.clear();
-        (self.rows, self.bounds) = (0, Bounds::default());
+        (self.rows, self.bounds) = (0, ValueBounds::default());
         Ok(())
     }
 }

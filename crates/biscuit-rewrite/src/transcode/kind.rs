@@ -6,7 +6,7 @@ use parquet::file::metadata::ColumnChunkMetaData;
 
 /// How values are held, and how they compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ValueKind {
     Int32,
     Int64,
     /// Text, whose bounds have to be text as well, or binary values.
@@ -15,7 +15,7 @@ pub(super) enum Kind {
     },
 }
 
-impl Kind {
+impl ValueKind {
     pub(super) fn of(chunk: &ColumnChunkMetaData) -> Option<Self> {
         let descriptor = chunk.column_descr();
         let signed = |logical: Option<&LogicalType>| match logical {
@@ -70,25 +70,25 @@ pub(super) fn integer(bytes: &[u8]) -> i64 {
 }
 
 /// The new values of a column.
-pub(super) enum New {
+pub(super) enum NewValues {
     Integers(Vec<Int64Array>, usize),
     Texts(Vec<StringArray>),
     Binaries(Vec<BinaryArray>),
 }
 
-impl New {
-    pub(super) fn of(kind: Kind, columns: &[ArrayRef]) -> Option<Self> {
+impl NewValues {
+    pub(super) fn of(kind: ValueKind, columns: &[ArrayRef]) -> Option<Self> {
         let integers = |width| {
             let all = columns.iter().map(|c| integers(c, width)).collect::<Option<Vec<_>>>()?;
             Some(Self::Integers(all, width))
         };
         match kind {
-            Kind::Int32 => integers(4),
-            Kind::Int64 => integers(8),
-            Kind::Bytes { text: true } => {
+            ValueKind::Int32 => integers(4),
+            ValueKind::Int64 => integers(8),
+            ValueKind::Bytes { text: true } => {
                 Some(Self::Texts(columns.iter().map(|c| c.as_string_opt::<i32>().cloned()).collect::<Option<_>>()?))
             }
-            Kind::Bytes { text: false } => {
+            ValueKind::Bytes { text: false } => {
                 Some(Self::Binaries(columns.iter().map(|c| c.as_binary_opt::<i32>().cloned()).collect::<Option<_>>()?))
             }
         }

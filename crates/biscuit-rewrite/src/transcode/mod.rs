@@ -13,11 +13,11 @@ use parquet::column::writer::ColumnCloseResult;
 use parquet::errors::Result;
 use parquet::file::metadata::ColumnChunkMetaData;
 
-use crate::apply::Edit;
+use crate::apply::RowEdit;
 use crate::group_bytes::GroupBytes;
-use crate::transcode::kind::{Kind, New};
-use crate::transcode::source::Values;
-use crate::transcode::writer::{Compressor, Writer};
+use crate::transcode::kind::{NewValues, ValueKind};
+use crate::transcode::source::SourceValues;
+use crate::transcode::writer::{ChunkWriter, PageCompressor};
 
 /// A column chunk that was made page by page from another one.
 #[derive(Debug)]
@@ -28,14 +28,14 @@ pub(crate) struct OwnChunk {
 
 /// The rows of a new row group, one behind the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Run {
+pub(crate) enum RowRun {
     /// Rows of the source.
     Kept(Range<usize>),
     /// A new row, by batch and row.
     New(usize, usize),
 }
 
-impl Run {
+impl RowRun {
     pub(crate) fn rows(&self) -> usize {
         match self {
             Self::Kept(rows) => rows.len(),
@@ -48,26 +48,26 @@ impl Run {
 pub(crate) fn runs(
     rows: usize,
     first: u64,
-    edits: &[(u64, Edit)],
+    edits: &[(u64, RowEdit)],
     added: Range<usize>,
     batches: &[RecordBatch],
-) -> Vec<Run> {
+) -> Vec<RowRun> {
     let (mut out, mut next) = (Vec::new(), 0);
     for (number, edit) in edits {
         let at = usize::try_from(number - first).expect("it is inside the row group");
         if at > next {
-            out.push(Run::Kept(next..at));
+            out.push(RowRun::Kept(next..at));
         }
-        if let Edit::Replace { batch, row } = edit {
-            out.push(Run::New(*batch as usize, *row as usize));
+        if let RowEdit::Replace { batch, row } = edit {
+            out.push(RowRun::New(*batch as usize, *row as usize));
         }
         next = at + 1;
     }
     if next < rows {
-        out.push(Run::Kept(next..rows));
+        out.push(RowRun::Kept(next..rows));
     }
     for batch in added {
-        out.extend((0..batches[batch].num_rows()).map(|row| Run::New(batch, row)));
+        out.extend((0..batches[batch].num_rows()).map(|row| RowRun::New(batch, row)));
     }
     out
 }
@@ -80,21 +80,21 @@ pub(crate) fn transcode(
     chunk: &ColumnChunkMetaData,
     codec: Compression,
     rows: usize,
-    runs: &[Run],
+    runs: &[RowRun],
     new: &[ArrayRef],
 ) -> Result<Option<OwnChunk>> {
     let descriptor = chunk.column_descr();
-    if descriptor.max_rep_level() > 0 || descriptor.max_def_level() > 1 || !Compressor::knows(codec) {
+    if descriptor.max_rep_level() > 0 || descriptor.max_def_level() > 1 || !PageCompressor::knows(codec) {
         return Ok(None);
     }
-    let Some(kind) = Kind::of(chunk) else { return Ok(None) };
-    let Some(new) = New::of(kind, new) else { return Ok(None) };
-    let Some(values) = Values::read(source, chunk, rows, kind)? else { return Ok(None) };
+    let Some(kind) = ValueKind::of(chunk) else { return Ok(None) };
+    let Some(new) = NewValues::of(kind, new) else { return Ok(None) };
+    let Some(values) = SourceValues::read(source, chunk, rows, kind)? else { return Ok(None) };
     let Some(values) = values.edited(runs, &new) else { return Ok(None) };
     if descriptor.max_def_level() == 0 && values.has_null(runs, &new) {
         return Ok(None);
     }
-    let mut writer = Writer::new(chunk, kind, codec)?;
+    let mut writer = ChunkWriter::new(chunk, kind, codec)?;
     values.write(runs, &new, &mut writer)?;
     writer.finish().map(Some)
 }
@@ -105,8 +105,8 @@ mod tests {
 
     #[test]
     fn edits_make_runs() {
-        let edits = [(10, Edit::Remove), (11, Edit::Replace { batch: 0, row: 3 }), (14, Edit::Remove)];
+        let edits = [(10, RowEdit::Remove), (11, RowEdit::Replace { batch: 0, row: 3 }), (14, RowEdit::Remove)];
         let runs = runs(6, 9, &edits, 0..0, &[]);
-        assert_eq!(runs, [Run::Kept(0..1), Run::New(0, 3), Run::Kept(3..5)]);
+        assert_eq!(runs, [RowRun::Kept(0..1), RowRun::New(0, 3), RowRun::Kept(3..5)]);
     }
 }

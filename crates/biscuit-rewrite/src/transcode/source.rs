@@ -9,32 +9,32 @@ use parquet::file::serialized_reader::SerializedPageReader;
 
 use crate::group_bytes::GroupBytes;
 use crate::hybrid;
-use crate::transcode::kind::Kind;
+use crate::transcode::kind::ValueKind;
 
 /// A row that is null.
 pub(super) const NULL: u32 = u32::MAX;
 
 /// The values of a source chunk, row by row, as they are held.
-pub(super) enum Values {
+pub(super) enum SourceValues {
     /// By row the number of the value; the dictionary's values, without their lengths.
     Indices(Vec<u32>, Vec<Bytes>),
     /// Plain values: by row where it ends, if they differ in length or there are nulls.
-    Plain { bytes: Vec<u8>, ends: Ends },
+    Plain { bytes: Vec<u8>, ends: PlainValueEnds },
 }
 
 /// Where plain values end.
-pub(super) enum Ends {
+pub(super) enum PlainValueEnds {
     Every(usize),
     /// By row; null ends where the row before it does.
     Of(Vec<u32>),
 }
 
-impl Values {
+impl SourceValues {
     pub(super) fn read(
         source: &GroupBytes,
         chunk: &ColumnChunkMetaData,
         rows: usize,
-        kind: Kind,
+        kind: ValueKind,
     ) -> Result<Option<Self>> {
         let mut pages = SerializedPageReader::new(Arc::new(source.clone()), chunk, rows, None)?;
         let nullable = chunk.column_descr().max_def_level() == 1;
@@ -70,8 +70,8 @@ impl Values {
             }
             None => {
                 let ends = match kind.width().filter(|_| !nulls) {
-                    Some(width) => Ends::Every(width),
-                    None => Ends::Of(plain.1),
+                    Some(width) => PlainValueEnds::Every(width),
+                    None => PlainValueEnds::Of(plain.1),
                 };
                 Some(Self::Plain { bytes: plain.0, ends })
             }
@@ -138,7 +138,7 @@ impl<'a> DataPage<'a> {
     }
 
     /// Appends the values as they are, and where each row ends.
-    fn plain(&self, levels: &[u32], kind: Kind, bytes: &mut Vec<u8>, ends: &mut Vec<u32>) -> Option<()> {
+    fn plain(&self, levels: &[u32], kind: ValueKind, bytes: &mut Vec<u8>, ends: &mut Vec<u32>) -> Option<()> {
         let (base, mut at) = (bytes.len(), 0);
         // Where no row is null and all are of one length, nobody asks where one ends.
         if let (Some(width), true) = (kind.width(), levels.is_empty()) {
@@ -172,7 +172,7 @@ fn read_levels(bytes: &[u8], rows: usize, levels: &mut Vec<u32>) -> Option<()> {
     Some(())
 }
 
-fn dictionary_values(buffer: &Bytes, count: usize, kind: Kind) -> Option<Vec<Bytes>> {
+fn dictionary_values(buffer: &Bytes, count: usize, kind: ValueKind) -> Option<Vec<Bytes>> {
     let (mut values, mut at) = (Vec::with_capacity(count), 0);
     for _ in 0..count {
         let length = match kind.width() {

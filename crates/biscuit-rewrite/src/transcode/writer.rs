@@ -11,16 +11,16 @@ use parquet::schema::types::ColumnDescPtr;
 
 use crate::hybrid;
 use crate::transcode::OwnChunk;
-use crate::transcode::bounds::{Bounds, lower, upper};
-use crate::transcode::kind::{Kind, integer};
+use crate::transcode::bounds::{ValueBounds, lower, upper};
+use crate::transcode::kind::{ValueKind, integer};
 
-pub(super) enum Compressor {
+pub(super) enum PageCompressor {
     None,
     Snappy(Box<snap::raw::Encoder>),
     Zstd(zstd::bulk::Compressor<'static>),
 }
 
-impl Compressor {
+impl PageCompressor {
     pub(super) fn knows(codec: Compression) -> bool {
         matches!(codec, Compression::UNCOMPRESSED | Compression::SNAPPY | Compression::ZSTD(_))
     }
@@ -43,10 +43,10 @@ impl Compressor {
 }
 
 /// Writes the pages of a chunk, and what the footer and the page index say of them.
-pub(super) struct Writer {
-    pub(super) kind: Kind,
+pub(super) struct ChunkWriter {
+    pub(super) kind: ValueKind,
     nullable: bool,
-    compressor: Compressor,
+    compressor: PageCompressor,
     codec: Compression,
     descriptor: ColumnDescPtr,
     sink: TrackedWrite<Vec<u8>>,
@@ -56,21 +56,21 @@ pub(super) struct Writer {
     encodings: Vec<PageEncodingStats>,
     column_index: ColumnIndexBuilder,
     offset_index: OffsetIndexBuilder,
-    bounds: Bounds,
+    bounds: ValueBounds,
     /// Whether the bounds of pages ascend, so far; with those of the last one.
     ascending: bool,
-    last: Bounds,
+    last: ValueBounds,
     rows: usize,
     nulls: usize,
 }
 
-impl Writer {
-    pub(super) fn new(source: &ColumnChunkMetaData, kind: Kind, codec: Compression) -> Result<Self> {
+impl ChunkWriter {
+    pub(super) fn new(source: &ColumnChunkMetaData, kind: ValueKind, codec: Compression) -> Result<Self> {
         let size = source.compressed_size();
         Ok(Self {
             kind,
             nullable: source.column_descr().max_def_level() == 1,
-            compressor: Compressor::new(codec)?,
+            compressor: PageCompressor::new(codec)?,
             codec,
             descriptor: source.column_descr_ptr(),
             sink: TrackedWrite::new(Vec::with_capacity(usize::try_from(size + size / 16).unwrap_or(0))),
@@ -80,9 +80,9 @@ impl Writer {
             encodings: vec![],
             column_index: ColumnIndexBuilder::new(source.column_descr().physical_type()),
             offset_index: OffsetIndexBuilder::new(),
-            bounds: Bounds::default(),
+            bounds: ValueBounds::default(),
             ascending: true,
-            last: Bounds::default(),
+            last: ValueBounds::default(),
             rows: 0,
             nulls: 0,
         })
@@ -115,7 +115,7 @@ impl Writer {
         rows: usize,
         levels: Option<&[u32]>,
         values: &[u8],
-        bounds: &Bounds,
+        bounds: &ValueBounds,
         encoding: Encoding,
     ) -> Result<()> {
         let mut bytes = Vec::with_capacity(values.len() + 64);
@@ -151,11 +151,11 @@ impl Writer {
         match &bounds.0 {
             Some((min, max)) => {
                 let (min, max) = (self.lower(min), self.upper(max));
-                if let Some((least, greatest)) = &self.last.0 {
+                if let Some((minimum, greatest)) = &self.last.0 {
                     let less = |a: &[u8], b: &[u8]| self.kind.less(a, b);
-                    self.ascending &= !less(&min, least) && !less(&max, greatest);
+                    self.ascending &= !less(&min, minimum) && !less(&max, greatest);
                 }
-                self.last = Bounds(Some((min.clone(), max.clone())));
+                self.last = ValueBounds(Some((min.clone(), max.clone())));
                 self.column_index.append(false, min, max, count);
             }
             None => self.column_index.append(true, vec![], vec![], count),
@@ -169,14 +169,14 @@ impl Writer {
 
     fn lower(&self, value: &[u8]) -> Vec<u8> {
         match self.kind {
-            Kind::Bytes { text } => lower(value, text),
+            ValueKind::Bytes { text } => lower(value, text),
             _ => value.to_vec(),
         }
     }
 
     fn upper(&self, value: &[u8]) -> Vec<u8> {
         match self.kind {
-            Kind::Bytes { text } => upper(value, text),
+            ValueKind::Bytes { text } => upper(value, text),
             _ => value.to_vec(),
         }
     }
@@ -194,15 +194,15 @@ impl Writer {
         let bounds = self.bounds.0.as_ref();
         let ints = || bounds.map(|(min, max)| (integer(min), integer(max))).unzip();
         match self.kind {
-            Kind::Int32 => {
+            ValueKind::Int32 => {
                 let (min, max): (Option<i64>, Option<i64>) = ints();
                 Statistics::int32(min.map(|v| v as i32), max.map(|v| v as i32), None, nulls, false)
             }
-            Kind::Int64 => {
+            ValueKind::Int64 => {
                 let (min, max) = ints();
                 Statistics::int64(min, max, None, nulls, false)
             }
-            Kind::Bytes { text } => {
+            ValueKind::Bytes { text } => {
                 let (min, max) = bounds.map(|(min, max)| (lower(min, text), upper(max, text))).unzip();
                 let exact = |cut: &Option<Vec<u8>>, whole: Option<&Vec<u8>>| cut.as_ref() == whole;
                 let (min_exact, max_exact) = (exact(&min, bounds.map(|b| &b.0)), exact(&max, bounds.map(|b| &b.1)));

@@ -1,9 +1,9 @@
 //! Compaction: few large files of many small ones, the same rows.
 
 use biscuit_dataset::{Dataset, Location};
-use biscuit_journal::{JournalOptions, Storage};
-use biscuit_rewrite::{CompactOptions, CompactReport, Mode, SortBy, compact};
-use biscuit_testkit::{Fault, assert_rows_eq, crash_at_every_call};
+use biscuit_journal::{JournalOptions, TableStorage};
+use biscuit_rewrite::{CompactOptions, CompactReport, RunMode, SortBy, compact};
+use biscuit_testkit::{InjectedFault, assert_rows_eq, crash_at_every_call};
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::Int64Type;
 use datafusion::prelude::SessionContext;
@@ -15,13 +15,13 @@ use std::sync::Arc;
 
 use crate::lab::{file, flat, footer, plain};
 
-fn dataset(storage: Storage) -> Dataset {
+fn dataset(storage: TableStorage) -> Dataset {
     Dataset::new(Location::new(storage, "lake/t", "lake/t").expect("a place"), JournalOptions::default())
 }
 
 /// Files of 60 rows with ids that go through one another, in two folders.
-async fn lake() -> Storage {
-    let storage = Storage::durable(Arc::new(InMemory::new()));
+async fn lake() -> TableStorage {
+    let storage = TableStorage::durable(Arc::new(InMemory::new()));
     for f in 0..6_i64 {
         let ids: Vec<i64> = (0..60).map(|r| (r * 7 + f * 13) % 60 + f % 3).collect();
         let bytes = file(&[flat(&ids[..30], "a"), flat(&ids[30..], "b")], plain());
@@ -35,15 +35,16 @@ async fn rows(dataset: &Dataset) -> Vec<RecordBatch> {
     dataset.load(&SessionContext::new()).await.expect("a table").collect().await.expect("rows")
 }
 
-async fn run(storage: &Storage, options: &CompactOptions) -> CompactReport {
-    compact(&dataset(storage.clone()), options, Mode::Commit).await.expect("a compaction")
+async fn run(storage: &TableStorage, options: &CompactOptions) -> CompactReport {
+    compact(&dataset(storage.clone()), options, RunMode::Commit).await.expect("a compaction")
 }
 
 #[tokio::test]
 async fn small_files_of_a_folder_become_one_and_a_second_run_changes_nothing() {
     let storage = lake().await;
     let before = rows(&dataset(storage.clone())).await;
-    let planned = compact(&dataset(storage.clone()), &CompactOptions::default(), Mode::DryRun).await.expect("a plan");
+    let planned =
+        compact(&dataset(storage.clone()), &CompactOptions::default(), RunMode::DryRun).await.expect("a plan");
     assert_eq!((planned.outcome, planned.files_replaced, planned.files_written), ("planned", 6, 0));
     let mut options = CompactOptions::default();
     options.parquet.row_group_rows = Some(100);
@@ -60,7 +61,7 @@ async fn small_files_of_a_folder_become_one_and_a_second_run_changes_nothing() {
 
 #[tokio::test]
 async fn full_row_groups_are_copied_on_the_way() {
-    let storage = Storage::durable(Arc::new(InMemory::new()));
+    let storage = TableStorage::durable(Arc::new(InMemory::new()));
     for f in 0..3_i64 {
         let ids: Vec<i64> = (f * 200..f * 200 + 200).collect();
         let bytes = file(&[flat(&ids[..100], "a"), flat(&ids[100..], "b")], plain());
@@ -129,21 +130,21 @@ async fn a_column_that_is_not_there_is_an_error_and_changes_nothing() {
     let storage = lake().await;
     let mut options = CompactOptions::default();
     options.sort_by = vec![by("price", false)];
-    let e = compact(&dataset(storage.clone()), &options, Mode::Commit).await.expect_err("no such column");
+    let e = compact(&dataset(storage.clone()), &options, RunMode::Commit).await.expect_err("no such column");
     assert_eq!(e.code(), "MissingColumn");
     assert_eq!(dataset(storage).view().await.expect("a view").files().len(), 6);
 }
 
 #[tokio::test]
 async fn whatever_fails_on_the_way_the_rows_stay() {
-    for fault in [Fault::Fail, Fault::Crash, Fault::LoseAnswer] {
-        let job = |storage: Storage| async move {
+    for fault in [InjectedFault::Fail, InjectedFault::Crash, InjectedFault::LoseAnswer] {
+        let job = |storage: TableStorage| async move {
             let mut options = CompactOptions::default();
             options.parallelism = 1;
             options.sort_by = vec![by("id", false)];
-            compact(&dataset(storage), &options, Mode::Commit).await.map(drop)
+            compact(&dataset(storage), &options, RunMode::Commit).await.map(drop)
         };
-        let check = |storage: Storage, call: u64| async move {
+        let check = |storage: TableStorage, call: u64| async move {
             let found = rows(&dataset(storage.clone())).await;
             assert_rows_eq!(found, rows(&dataset(lake().await)).await);
             let files = dataset(storage).view().await.expect("a view").files().len();

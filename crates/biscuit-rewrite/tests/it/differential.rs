@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use biscuit_dataset::{Encryption, ParquetOptions};
-use biscuit_rewrite::{Choice, Force, Insert, Reason, Spill, Unit, choose};
+use biscuit_dataset::{FileEncryption, ParquetOptions};
+use biscuit_rewrite::{ForcedRewrite, InsertedRows, NoSpliceReason, RewriteChoice, RewriteUnit, SpillFolder, choose};
 use biscuit_testkit::MemoryKeys;
 use bytes::Bytes;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, Scalar};
@@ -125,7 +125,7 @@ impl Work {
             .collect()
     }
 
-    async fn run(&self, bytes: Bytes, how: &How) -> (Option<Bytes>, Choice) {
+    async fn run(&self, bytes: Bytes, how: &How) -> (Option<Bytes>, RewriteChoice) {
         let lab = Lab::with(bytes).await;
         let lab = how.keys.iter().fold(lab, |lab, keys| lab.with_keys(keys));
         let of = |gone: bool| self.edits.iter().filter(move |(_, g)| **g == gone).map(|(r, _)| *r as u64);
@@ -134,7 +134,7 @@ impl Work {
         let (a, b) = replaced.split_at(replaced.len() / 2);
         let new = |r: &[u64]| wide(&r.iter().map(|r| NEW + *r as i64).collect::<Vec<_>>(), "new");
         let groups = (0..self.source.groups.len()).map(Some).chain([None]);
-        let inserts = groups.flat_map(|g| self.inserted(g).into_iter().map(move |rows| Insert::new(g, rows)));
+        let inserts = groups.flat_map(|g| self.inserted(g).into_iter().map(move |rows| InsertedRows::new(g, rows)));
         let unit = lab.unit().await.with_removed(&of(true).collect::<Vec<_>>()).with_inserts(inserts.collect());
         let unit = unit.with_replaced(a, &new(a)).and_then(|u| u.with_replaced(b, &new(b))).expect("rows by number");
         let unit = if how.spilled { on_disk(unit) } else { unit };
@@ -144,7 +144,7 @@ impl Work {
         let choice = choose(&unit);
         let written = lab.run(unit).await;
         match (written.is_empty(), choice) {
-            (_, Choice::Keep) => (Some(lab.only_file().await), choice),
+            (_, RewriteChoice::Keep) => (Some(lab.only_file().await), choice),
             (true, _) => (None, choice),
             (false, _) => (Some(lab.only_file().await), choice),
         }
@@ -154,11 +154,11 @@ impl Work {
 /// How it is done.
 #[derive(Debug, Default)]
 struct How {
-    force: Force,
+    force: ForcedRewrite,
     spilled: bool,
     /// Of the source, and of what is made of it.
     keys: Option<MemoryKeys>,
-    encryption: Option<Encryption>,
+    encryption: Option<FileEncryption>,
 }
 
 /// Columns that are encrypted: of several types, with and without dictionaries, nested, and the one that rows are chosen by.
@@ -169,7 +169,7 @@ fn ways(keys: &MemoryKeys) -> Vec<(bool, How)> {
     vec![
         (false, How::default()),
         (false, How { spilled: true, ..How::default() }),
-        (false, How { force: Force::Rewrite, ..How::default() }),
+        (false, How { force: ForcedRewrite::Rewrite, ..How::default() }),
         (false, How { keys: Some(keys.clone()), encryption: Some(encryption), ..How::default() }),
         // As the source is.
         (true, How { keys: Some(keys.clone()), ..How::default() }),
@@ -189,11 +189,12 @@ fn encrypted(source: &Source, keys: &MemoryKeys) -> Bytes {
 }
 
 /// The unit with all new rows on the disk.
-fn on_disk(unit: Unit) -> Unit {
-    let spill = Spill::new().expect("a temporary file");
+fn on_disk(unit: RewriteUnit) -> RewriteUnit {
+    let spill = SpillFolder::new().expect("a temporary file");
     let edits = unit.edits.iter().map(|(g, e)| (*g, e.clone().spilled(&spill).expect("room on the disk"))).collect();
-    let insert =
-        |i: &Insert| Insert::new(i.group, spill.write(&i.rows.get().expect("rows")).expect("room on the disk"));
+    let insert = |i: &InsertedRows| {
+        InsertedRows::new(i.group, spill.write(&i.rows.get().expect("rows")).expect("room on the disk"))
+    };
     let inserts = unit.inserts.iter().map(insert).collect();
     unit.with_edits(edits).with_inserts(inserts)
 }
@@ -274,11 +275,11 @@ proptest! {
                 prop_assert_eq!(want.num_rows(), 0);
                 continue;
             };
-            if choice == Choice::Keep {
+            if choice == RewriteChoice::Keep {
                 prop_assert!(out == bytes && work.edits.is_empty() && work.inserts.is_empty());
                 continue;
             }
-            prop_assert_eq!(choice == Choice::Rewrite(Reason::Encrypted), how.keys.is_some());
+            prop_assert_eq!(choice == RewriteChoice::Rewrite(NoSpliceReason::Encrypted), how.keys.is_some());
             let keys = how.keys.as_ref();
             let got = read_with(&out, keys);
             prop_assert_eq!(got.columns(), want.columns(), "{:?}", choice);

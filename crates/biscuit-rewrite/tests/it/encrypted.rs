@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use biscuit_dataset::{Dataset, Encryption, Location, OpenFile, ParquetOptions, WriteMode, WriteOptions};
-use biscuit_journal::{JournalOptions, Storage};
-use biscuit_rewrite::{Choice, CompactOptions, Mode, Reason, SortBy, Subjects, Unit, choose, compact, erase};
+use biscuit_dataset::{Dataset, FileEncryption, Location, OpenFile, ParquetOptions, WriteMode, WriteOptions};
+use biscuit_journal::{JournalOptions, TableStorage};
+use biscuit_rewrite::{
+    CompactOptions, ErasureSubjects, NoSpliceReason, RewriteChoice, RewriteUnit, RunMode, SortBy, choose, compact,
+    erase,
+};
 use biscuit_testkit::{MemoryKeys, assert_rows_eq};
 use datafusion::arrow::array::{ArrayRef, AsArray, Int64Array, ListArray, RecordBatch};
 use datafusion::arrow::buffer::OffsetBuffer;
@@ -16,11 +19,11 @@ use parquet::encryption::encrypt::FileEncryptionProperties;
 
 use crate::lab::{Lab, file, flat, plain, read_with};
 
-fn memory() -> Storage {
-    Storage::durable(Arc::new(InMemory::new()))
+fn memory() -> TableStorage {
+    TableStorage::durable(Arc::new(InMemory::new()))
 }
 
-fn dataset(storage: &Storage) -> Dataset {
+fn dataset(storage: &TableStorage) -> Dataset {
     Dataset::new(Location::new(storage.clone(), "lake/t", "lake/t").expect("a place"), JournalOptions::default())
 }
 
@@ -39,7 +42,7 @@ async fn rows(d: &Dataset) -> Vec<RecordBatch> {
 }
 
 /// Three files, of which the first was written before anything was encrypted.
-async fn lake(keys: &MemoryKeys) -> (Storage, Dataset) {
+async fn lake(keys: &MemoryKeys) -> (TableStorage, Dataset) {
     let storage = memory();
     append(&dataset(&storage), flat(&(0..60).collect::<Vec<_>>(), "a")).await;
     let d = dataset(&storage).with_encryption(keys.encrypting(["note"]));
@@ -56,17 +59,17 @@ async fn compacting_keeps_columns_hidden_and_hides_those_of_before() {
         let before = rows(&d).await;
         let mut options = CompactOptions::default();
         options.sort_by = sort_by;
-        let e = compact(&dataset(&storage), &options, Mode::Commit).await.unwrap_err();
+        let e = compact(&dataset(&storage), &options, RunMode::Commit).await.unwrap_err();
         assert_eq!(e.code(), "NoFileKeys");
         // With the keys alone: the table knows which columns.
-        let d = dataset(&storage).with_encryption(Encryption::new(Arc::new(keys)));
-        let report = compact(&d, &options, Mode::Commit).await.unwrap();
+        let d = dataset(&storage).with_encryption(FileEncryption::new(Arc::new(keys)));
+        let report = compact(&d, &options, RunMode::Commit).await.unwrap();
         assert_eq!((report.files_replaced, report.files_written), (3, 1));
         assert_rows_eq!(rows(&d).await, before);
         let all = files(&d).await;
         let [file] = all.as_slice() else { panic!("one file") };
         assert!(file.is_encrypted("note") && !file.is_encrypted("id"));
-        assert_eq!(compact(&d, &options, Mode::Commit).await.unwrap().outcome, "unchanged");
+        assert_eq!(compact(&d, &options, RunMode::Commit).await.unwrap().outcome, "unchanged");
     }
 }
 
@@ -75,11 +78,11 @@ async fn a_file_in_the_clear_is_compacted_by_itself_to_be_encrypted() {
     let storage = memory();
     append(&dataset(&storage), flat(&(0..60).collect::<Vec<_>>(), "a")).await;
     let d = dataset(&storage).with_encryption(MemoryKeys::new().encrypting(["note"]).with_everything());
-    let report = compact(&d, &CompactOptions::default(), Mode::Commit).await.unwrap();
+    let report = compact(&d, &CompactOptions::default(), RunMode::Commit).await.unwrap();
     assert_eq!((report.outcome, report.files_replaced), ("committed", 1));
     let all = files(&d).await;
     assert!(all[0].is_encrypted("note") && all[0].is_encrypted_whole());
-    assert_eq!(compact(&d, &CompactOptions::default(), Mode::Commit).await.unwrap().outcome, "unchanged");
+    assert_eq!(compact(&d, &CompactOptions::default(), RunMode::Commit).await.unwrap().outcome, "unchanged");
 }
 
 #[tokio::test]
@@ -88,9 +91,9 @@ async fn rows_are_erased_from_encrypted_files_by_encrypted_columns() {
     let (storage, d) = lake(&keys).await;
     let clear = files(&d).await.iter().position(|f| f.encrypted().is_empty()).expect("the first one");
     let untouched = files(&d).await[clear].file.path.clone();
-    let e = erase(&dataset(&storage), &Subjects::new("note", ["b of 70"]), Mode::Commit).await.unwrap_err();
+    let e = erase(&dataset(&storage), &ErasureSubjects::new("note", ["b of 70"]), RunMode::Commit).await.unwrap_err();
     assert_eq!((e.code(), e.column()), ("NoFileKeys", Some("note")));
-    let report = erase(&d, &Subjects::new("note", ["b of 70", "c of 7"]), Mode::Commit).await.unwrap();
+    let report = erase(&d, &ErasureSubjects::new("note", ["b of 70", "c of 7"]), RunMode::Commit).await.unwrap();
     assert_eq!((report.erased, report.files, report.groups_copied), (2, 2, 0));
     assert_eq!(rows(&d).await.iter().map(RecordBatch::num_rows).sum::<usize>(), 400);
     for file in files(&d).await {
@@ -106,7 +109,7 @@ async fn bloom_filters_of_hidden_columns_go_and_others_stay() {
     let lab = Lab::with(file(&groups, plain().set_bloom_filter_enabled(true))).await.with_keys(&keys);
     let unit = lab.unit().await.with_removed(&[5]);
     let unit = unit.with_parquet(ParquetOptions::default().with_encryption(keys.encrypting(["note"])));
-    assert_eq!(choose(&unit), Choice::Rewrite(Reason::Encrypted));
+    assert_eq!(choose(&unit), RewriteChoice::Rewrite(NoSpliceReason::Encrypted));
     lab.run(unit).await;
     let open = lab.open().await;
     for group in open.metadata().metadata().row_groups() {
@@ -120,7 +123,8 @@ async fn gathered(max_file_size: u64, memory: usize) -> Vec<u64> {
     let batches: Vec<RecordBatch> = (0..11).map(|b| flat(&(b * 30..(b + 1) * 30).collect::<Vec<_>>(), "new")).collect();
     let lab = Lab::with(file(&[flat(&[1], "old")], plain())).await.with_keys(&keys);
     let parquet = ParquetOptions::default().with_row_group_rows(100).with_encryption(keys.encrypting(["note", "id"]));
-    let unit = Unit::of(vec![], lab.unit().await.schema, "").with_parquet(parquet).with_max_file_size(max_file_size);
+    let unit =
+        RewriteUnit::of(vec![], lab.unit().await.schema, "").with_parquet(parquet).with_max_file_size(max_file_size);
     let written = lab.write(unit, &batches, memory).await;
     let mut read: Vec<RecordBatch> = lab.files().await.iter().map(|bytes| read_with(bytes, Some(&keys))).collect();
     read.sort_by_key(|rows| rows["id"].to_data().buffers()[0].typed_data::<i64>()[0]);
@@ -167,7 +171,7 @@ async fn a_list_of_another_writer_stays_hidden_by_whatever_name() {
     let list = DataType::List(Arc::new(Field::new("item", DataType::Int64, true)));
     let fields = [("id", DataType::Int64), ("list", list), ("more", DataType::Utf8)];
     unit.schema = Arc::new(Schema::new(fields.map(|(name, t)| Field::new(name, t, true)).to_vec()));
-    assert_eq!(choose(&unit), Choice::Rewrite(Reason::OtherColumns));
+    assert_eq!(choose(&unit), RewriteChoice::Rewrite(NoSpliceReason::OtherColumns));
     lab.run(unit).await;
     let open = lab.open().await;
     assert!(open.is_encrypted("list") && !open.is_encrypted("id"));

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use biscuit_dataset::{Dataset, Location};
-use biscuit_journal::{JournalOptions, Storage};
-use biscuit_rewrite::{FoundRows, Mode, Subjects, erase};
-use biscuit_testkit::{Fault, crash_at_every_call};
+use biscuit_journal::{JournalOptions, TableStorage};
+use biscuit_rewrite::{ErasureSubjects, RunMode, SubjectRows, erase};
+use biscuit_testkit::{InjectedFault, crash_at_every_call};
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::Int64Type;
 use datafusion::prelude::SessionContext;
@@ -15,13 +15,13 @@ use object_store::path::Path;
 
 use crate::lab::{file, flat, plain};
 
-fn dataset(storage: Storage) -> Dataset {
+fn dataset(storage: TableStorage) -> Dataset {
     Dataset::new(Location::new(storage, "lake/t", "lake/t").expect("a place"), JournalOptions::default())
 }
 
 /// Ids from 0 to 59 in one file, from 100 to 159 in another, and only 7 in a third.
-async fn lake() -> Storage {
-    let storage = Storage::durable(Arc::new(InMemory::new()));
+async fn lake() -> TableStorage {
+    let storage = TableStorage::durable(Arc::new(InMemory::new()));
     for (part, ids) in [(0..60).collect::<Vec<i64>>(), (100..160).collect(), vec![7]].into_iter().enumerate() {
         let bytes = file(&[flat(&ids, "a")], plain());
         let path = format!("lake/t/region={}/part-{part}.parquet", part % 2);
@@ -30,7 +30,7 @@ async fn lake() -> Storage {
     storage
 }
 
-async fn ids(storage: &Storage) -> Vec<i64> {
+async fn ids(storage: &TableStorage) -> Vec<i64> {
     let frame = dataset(storage.clone()).load(&SessionContext::new()).await.expect("a table");
     let rows: Vec<RecordBatch> = frame.select_columns(&["id"]).expect("a column").collect().await.expect("rows");
     let mut all: Vec<i64> =
@@ -44,36 +44,36 @@ async fn rows_with_the_values_go_and_files_without_them_stay() {
     let storage = lake().await;
     let before = ids(&storage).await;
     let table = || dataset(storage.clone());
-    let subjects = Subjects::new("id", ["7", "59", "none"]);
-    let found = FoundRows::of(&table().view().await.unwrap(), &subjects).await.unwrap();
+    let subjects = ErasureSubjects::new("id", ["7", "59", "none"]);
+    let found = SubjectRows::of(&table().view().await.unwrap(), &subjects).await.unwrap();
     let rows: usize = found.read(None).await.unwrap().iter().map(RecordBatch::num_rows).sum();
     assert_eq!((rows, found.rows()), (3, 3), "those that would go");
-    let planned = erase(&table(), &subjects, Mode::DryRun).await.unwrap();
+    let planned = erase(&table(), &subjects, RunMode::DryRun).await.unwrap();
     assert_eq!(
         (planned.outcome, planned.erased, planned.files, ids(&storage).await),
         ("planned", 3, 2, before.clone())
     );
     let names =
-        |snapshot: biscuit_dataset::Snapshot| snapshot.files().iter().map(|f| f.path.clone()).collect::<Vec<_>>();
+        |snapshot: biscuit_dataset::TableVersion| snapshot.files().iter().map(|f| f.path.clone()).collect::<Vec<_>>();
     let untouched = names(table().view().await.unwrap()).into_iter().find(|n| n.ends_with("part-1.parquet")).unwrap();
-    let report = erase(&table(), &subjects, Mode::Commit).await.unwrap();
+    let report = erase(&table(), &subjects, RunMode::Commit).await.unwrap();
     assert_eq!((report.outcome, report.erased, report.rows), ("committed", 3, 121));
     let want: Vec<i64> = before.into_iter().filter(|id| ![7, 59].contains(id)).collect();
     assert_eq!(ids(&storage).await, want);
     let after = names(table().view().await.unwrap());
     assert!(after.contains(&untouched) && after.len() == 2, "a file of nothing else is gone: {after:?}");
-    assert_eq!(erase(&table(), &subjects, Mode::Commit).await.unwrap().outcome, "unchanged");
-    let e = erase(&table(), &Subjects::new("nix", ["7"]), Mode::Commit).await.unwrap_err();
+    assert_eq!(erase(&table(), &subjects, RunMode::Commit).await.unwrap().outcome, "unchanged");
+    let e = erase(&table(), &ErasureSubjects::new("nix", ["7"]), RunMode::Commit).await.unwrap_err();
     assert_eq!((e.code(), e.column()), ("MissingColumn", Some("nix")));
 }
 
 #[tokio::test]
 async fn a_crash_at_any_call_leaves_all_rows_or_those_that_are_wanted() {
-    for fault in [Fault::Fail, Fault::Crash, Fault::LoseAnswer] {
-        let job = async |storage: Storage| {
-            erase(&dataset(storage), &Subjects::new("id", ["7"]), Mode::Commit).await.map(drop)
+    for fault in [InjectedFault::Fail, InjectedFault::Crash, InjectedFault::LoseAnswer] {
+        let job = async |storage: TableStorage| {
+            erase(&dataset(storage), &ErasureSubjects::new("id", ["7"]), RunMode::Commit).await.map(drop)
         };
-        let check = |storage: Storage, call| async move {
+        let check = |storage: TableStorage, call| async move {
             let found = ids(&storage).await;
             assert!(!found.contains(&7) && found.len() == 119, "after call {call}");
         };
@@ -85,8 +85,8 @@ async fn a_crash_at_any_call_leaves_all_rows_or_those_that_are_wanted() {
 async fn a_table_that_is_not_there_is_an_error() {
     let nowhere = Location::new(lake().await, "lake/typo", "lake/typo").expect("a place");
     let nowhere = Dataset::new(nowhere, JournalOptions::default());
-    for mode in [Mode::DryRun, Mode::Commit] {
-        let e = erase(&nowhere, &Subjects::new("id", ["7"]), mode).await.unwrap_err();
+    for mode in [RunMode::DryRun, RunMode::Commit] {
+        let e = erase(&nowhere, &ErasureSubjects::new("id", ["7"]), mode).await.unwrap_err();
         assert_eq!((e.code(), e.kind().name()), ("NotFound", "usage"));
     }
 }
@@ -94,23 +94,23 @@ async fn a_table_that_is_not_there_is_an_error() {
 #[tokio::test]
 async fn replaced_files_that_stay_for_readers_go_if_they_have_the_rows_and_others_stay() {
     let storage = lake().await;
-    let slow = JournalOptions::default().with_retire_after(std::time::Duration::from_secs(86_400));
+    let slow = JournalOptions::default().with_retention(std::time::Duration::from_secs(86_400));
     let table = || {
         let location = Location::new(storage.clone(), "lake/t", "lake/t").expect("a place");
         Dataset::new(location, slow.clone())
     };
-    let erased = |id: &str| Subjects::new("id", [id.to_owned()]);
+    let erased = |id: &str| ErasureSubjects::new("id", [id.to_owned()]);
     // The first erasure of 7 is without what stays; files that others of it replace are held.
     let mut options = biscuit_rewrite::CompactOptions::default();
     options.parquet.row_group_rows = Some(20);
-    biscuit_rewrite::compact(&table(), &options, Mode::Commit).await.unwrap();
-    let held = |d: Dataset| async move { d.view().await.unwrap().observed.held.len() };
+    biscuit_rewrite::compact(&table(), &options, RunMode::Commit).await.unwrap();
+    let held = |d: Dataset| async move { d.view().await.unwrap().observed.retained.len() };
     assert_eq!(held(table()).await, 3);
-    let report = erase(&table(), &erased("120"), Mode::Commit).await.unwrap();
+    let report = erase(&table(), &erased("120"), RunMode::Commit).await.unwrap();
     assert_eq!((report.erased, report.retained_files, held(table()).await), (1, 1, 2), "{report:?}");
-    let planned = erase(&table(), &erased("7"), Mode::DryRun).await.unwrap();
+    let planned = erase(&table(), &erased("7"), RunMode::DryRun).await.unwrap();
     assert_eq!((planned.erased, planned.retained_files), (2, 2));
-    let report = erase(&table(), &erased("7"), Mode::Commit).await.unwrap();
+    let report = erase(&table(), &erased("7"), RunMode::Commit).await.unwrap();
     assert_eq!((report.outcome, report.retained_files, held(table()).await), ("committed", 2, 0));
     assert_eq!(ids(&storage).await.len(), 118);
 }
@@ -119,7 +119,7 @@ async fn replaced_files_that_stay_for_readers_go_if_they_have_the_rows_and_other
 async fn what_a_dead_run_has_staged_goes_with_an_erasure_that_finds_nothing() {
     let storage = lake().await;
     let table = || dataset(storage.clone());
-    erase(&table(), &Subjects::new("id", ["7"]), Mode::Commit).await.unwrap();
+    erase(&table(), &ErasureSubjects::new("id", ["7"]), RunMode::Commit).await.unwrap();
     let snapshot = table().observe().await.unwrap();
     let journal = table().journal().clone();
     let mut dead = journal.replace(&snapshot.observed);
@@ -130,7 +130,7 @@ async fn what_a_dead_run_has_staged_goes_with_an_erasure_that_finds_nothing() {
         all.expect("a listing").len()
     };
     assert_eq!(staged().await, 1);
-    let report = erase(&table(), &Subjects::new("id", ["7"]), Mode::Commit).await.unwrap();
+    let report = erase(&table(), &ErasureSubjects::new("id", ["7"]), RunMode::Commit).await.unwrap();
     assert_eq!((report.outcome, staged().await), ("unchanged", 0));
     // The run was alive after all.
     assert_eq!(dead.commit().await.unwrap_err().code(), "Conflict");

@@ -1,7 +1,7 @@
 //! How new files follow the ones they come from.
 
 use biscuit_dataset::ParquetOptions;
-use biscuit_rewrite::{Choice, Reason, choose};
+use biscuit_rewrite::{NoSpliceReason, RewriteChoice, choose};
 use datafusion::arrow::array::RecordBatch;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::ParquetMetaData;
@@ -44,7 +44,7 @@ async fn options_go_before_the_source() {
     let zstd = Compression::ZSTD(ZstdLevel::default());
     let options = ParquetOptions::default().with_compression(zstd).with_row_group_rows(40);
     let unit = lab.unit().await.with_removed(&[0]).with_parquet(options);
-    assert_eq!(choose(&unit), Choice::Rewrite(Reason::OtherSettings));
+    assert_eq!(choose(&unit), RewriteChoice::Rewrite(NoSpliceReason::OtherSettings));
     lab.run(unit).await;
     let metadata = footer(&lab.only_file().await);
     assert!(codecs(&metadata).iter().flatten().all(|c| matches!(c, Compression::ZSTD(_))));

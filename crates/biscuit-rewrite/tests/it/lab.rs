@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use biscuit_core::Result;
 use biscuit_dataset::{Dataset, FileKeys, Location, OpenFile};
-use biscuit_journal::{JournalOptions, Storage};
-use biscuit_rewrite::{RowsWriter, Unit, Written, rewrite_units};
+use biscuit_journal::{JournalOptions, TableStorage};
+use biscuit_rewrite::{RewriteUnit, RowsWriter, WrittenUnit, rewrite_units};
 use biscuit_testkit::MemoryKeys;
 use bytes::Bytes;
 use datafusion::arrow::array::{
@@ -126,13 +126,13 @@ fn context(memory: usize) -> Arc<TaskContext> {
 }
 
 pub(crate) struct Lab {
-    pub(crate) storage: Storage,
+    pub(crate) storage: TableStorage,
     dataset: Dataset,
 }
 
 impl Lab {
     pub(crate) async fn with(file: Bytes) -> Self {
-        let storage = Storage::durable(Arc::new(InMemory::new()));
+        let storage = TableStorage::durable(Arc::new(InMemory::new()));
         storage.store.put(&Path::from("lake/t/part-0.parquet"), file.into()).await.expect("a put");
         let location = Location::new(storage.clone(), "lake/t", "lake/t").expect("a place");
         Self { storage, dataset: Dataset::new(location, JournalOptions::default()) }
@@ -155,18 +155,18 @@ impl Lab {
     }
 
     /// A unit of work on the one file, in its own columns.
-    pub(crate) async fn unit(&self) -> Unit {
+    pub(crate) async fn unit(&self) -> RewriteUnit {
         let file = self.open().await;
         let schema = nullable(file.schema());
-        Unit::new(file, schema, "")
+        RewriteUnit::new(file, schema, "")
     }
 
     /// Does the unit, commits it, and answers with what was written.
-    pub(crate) async fn run(&self, unit: Unit) -> Vec<Written> {
+    pub(crate) async fn run(&self, unit: RewriteUnit) -> Vec<WrittenUnit> {
         self.try_run(unit, 1 << 30).await.expect("the unit is done")
     }
 
-    pub(crate) async fn try_run(&self, unit: Unit, memory: usize) -> Result<Vec<Written>> {
+    pub(crate) async fn try_run(&self, unit: RewriteUnit, memory: usize) -> Result<Vec<WrittenUnit>> {
         let snapshot = self.dataset.observe().await?;
         let mut replace = self.dataset.journal().replace(&snapshot.observed);
         let context = context(memory);
@@ -177,14 +177,14 @@ impl Lab {
             replace.publish(stager.staged(w.file.clone()));
         }
         if !written.is_empty() {
-            replace.retire(&snapshot.observed.files[0]);
+            replace.remove(&snapshot.observed.files[0]);
             replace.commit().await?;
         }
         Ok(written)
     }
 
     /// Writes rows into a new file as they come, in the place of the one file.
-    pub(crate) async fn write(&self, unit: Unit, rows: &[RecordBatch], memory: usize) -> Vec<Written> {
+    pub(crate) async fn write(&self, unit: RewriteUnit, rows: &[RecordBatch], memory: usize) -> Vec<WrittenUnit> {
         let snapshot = self.dataset.observe().await.expect("a snapshot");
         let mut replace = self.dataset.journal().replace(&snapshot.observed);
         let (context, stager) = (context(memory), replace.stager());
@@ -195,13 +195,13 @@ impl Lab {
         let written = writer.finish().await.expect("a file");
         assert_eq!(context.memory_pool().reserved(), 0, "all memory was given back");
         written.iter().for_each(|w| replace.publish(stager.staged(w.file.clone())));
-        replace.retire(&snapshot.observed.files[0]);
+        replace.remove(&snapshot.observed.files[0]);
         replace.commit().await.expect("a commit");
         written
     }
 
     /// Writes rows and gives up; answers with what the store then has.
-    pub(crate) async fn give_up(&self, unit: Unit, rows: &[RecordBatch]) -> Vec<Path> {
+    pub(crate) async fn give_up(&self, unit: RewriteUnit, rows: &[RecordBatch]) -> Vec<Path> {
         let snapshot = self.dataset.observe().await.expect("a snapshot");
         let replace = self.dataset.journal().replace(&snapshot.observed);
         let mut writer = RowsWriter::new(unit, &replace.stager(), context(1 << 30));

@@ -1,6 +1,6 @@
 //! The budget: fewer row groups at a time, or an error.
 
-use biscuit_rewrite::Force;
+use biscuit_rewrite::ForcedRewrite;
 use datafusion::arrow::array::RecordBatch;
 
 use crate::lab::{Lab, file, flat, footer, plain, read};
@@ -16,9 +16,9 @@ async fn a_budget_for_one_row_group_is_enough() {
     let metadata = footer(&bytes);
     let one =
         metadata.row_groups().iter().map(|g| 2 * g.compressed_size() + 4 * (g.total_byte_size() / g.num_rows() * 8192));
-    let most = one.max().expect("a group") as usize;
-    let unit = lab.unit().await.with_removed(&[0]).with_force(Force::Rewrite);
-    let written = lab.try_run(unit, most + most / 4).await.expect("they wait for one another");
+    let maximum = one.max().expect("a group") as usize;
+    let unit = lab.unit().await.with_removed(&[0]).with_force(ForcedRewrite::Rewrite);
+    let written = lab.try_run(unit, maximum + maximum / 4).await.expect("they wait for one another");
     assert_eq!((written[0].encoded, read(&lab.only_file().await).num_rows()), (8, 799));
 }
 

@@ -1,7 +1,7 @@
 //! New files whose rows come while they are written.
 
 use biscuit_dataset::ParquetOptions;
-use biscuit_rewrite::Unit;
+use biscuit_rewrite::RewriteUnit;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::concat_batches;
 use object_store::path::Path;
@@ -12,9 +12,9 @@ fn batches() -> Vec<RecordBatch> {
     (0..11).map(|b| flat(&(b * 30..(b + 1) * 30).collect::<Vec<_>>(), "new")).collect()
 }
 
-async fn lab() -> (Lab, Unit) {
+async fn lab() -> (Lab, RewriteUnit) {
     let lab = Lab::with(file(&[flat(&[1], "old")], plain())).await;
-    let unit = Unit::of(vec![], lab.unit().await.schema, "day=1");
+    let unit = RewriteUnit::of(vec![], lab.unit().await.schema, "day=1");
     (lab, unit.with_parquet(ParquetOptions::default().with_row_group_rows(100)))
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use biscuit_dataset::ParquetOptions;
-use biscuit_rewrite::{Choice, Insert, Reason, Unit, choose};
+use biscuit_rewrite::{InsertedRows, NoSpliceReason, RewriteChoice, RewriteUnit, choose};
 use bytes::Bytes;
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::compute::concat_batches;
@@ -20,7 +20,7 @@ fn groups(version: &str) -> Vec<RecordBatch> {
 }
 
 /// Row 150 is replaced by id 150 once more, row 151 goes.
-fn one_group(unit: Unit) -> Unit {
+fn one_group(unit: RewriteUnit) -> RewriteUnit {
     let new = flat(&[150], "new");
     unit.with_replaced(&[150], &new).expect("a row for each number").with_removed(&[151])
 }
@@ -30,7 +30,7 @@ async fn the_bytes_of_untouched_row_groups_are_copied() {
     let before = file(&groups("old"), plain());
     let lab = Lab::with(before.clone()).await;
     let unit = one_group(lab.unit().await);
-    assert_eq!(choose(&unit), Choice::Splice);
+    assert_eq!(choose(&unit), RewriteChoice::Splice);
     let written = lab.run(unit).await;
     assert_eq!((written[0].copied, written[0].encoded, written[0].file.rows), (3, 1, Some(399)));
     let after = lab.only_file().await;
@@ -74,7 +74,7 @@ async fn metadata_bloom_filters_and_sorting_are_carried_over() {
         .set_sorting_columns(Some(vec![by_id.clone()]))
         .set_bloom_filter_enabled(true);
     let lab = Lab::with(file(&groups("old"), properties)).await;
-    let inserts = vec![Insert::new(Some(1), flat(&[130, 99, 1000], "added"))];
+    let inserts = vec![InsertedRows::new(Some(1), flat(&[130, 99, 1000], "added"))];
     lab.run(one_group(lab.unit().await).with_inserts(inserts)).await;
     let after = lab.only_file().await;
     let metadata = footer(&after);
@@ -109,7 +109,7 @@ async fn a_file_without_a_page_index_gets_one() {
         .set_dictionary_enabled(true);
     let lab = Lab::with(file(&groups("old"), properties)).await;
     let unit = one_group(lab.unit().await);
-    assert_eq!(choose(&unit), Choice::Splice);
+    assert_eq!(choose(&unit), RewriteChoice::Splice);
     let written = lab.run(unit).await;
     assert_eq!((written[0].copied, written[0].encoded), (3, 1));
     let metadata = footer(&lab.only_file().await);
@@ -135,7 +135,7 @@ async fn a_file_of_which_some_row_groups_have_a_page_index_gets_one_for_all() {
         assert!((0..4).all(|g| says(g) != without.contains(&g)));
         let lab = Lab::with(mixed).await;
         let unit = one_group(lab.unit().await);
-        assert_eq!(choose(&unit), Choice::Splice);
+        assert_eq!(choose(&unit), RewriteChoice::Splice);
         let written = lab.run(unit).await;
         assert_eq!((written[0].copied, written[0].encoded), (3, 1));
         let after = lab.only_file().await;
@@ -172,9 +172,9 @@ async fn a_unit_without_a_source_makes_a_new_file() {
     let lab = Lab::with(file(&groups("old"), plain())).await;
     let schema = lab.unit().await.schema;
     let rows = |from: i64| flat(&(from..from + 60).collect::<Vec<_>>(), "new");
-    let inserts = (0..5).map(|i| Insert::new(None, rows(60 * i))).collect();
+    let inserts = (0..5).map(|i| InsertedRows::new(None, rows(60 * i))).collect();
     let options = ParquetOptions::default().with_row_group_rows(120);
-    let unit = Unit::of(vec![], schema, "day=1").with_inserts(inserts).with_parquet(options);
+    let unit = RewriteUnit::of(vec![], schema, "day=1").with_inserts(inserts).with_parquet(options);
     let written = lab.run(unit).await;
     assert_eq!((written.len(), written[0].encoded, written[0].file.rows), (1, 3, Some(300)));
     assert!(written[0].file.path.starts_with("day=1/"), "{}", written[0].file.path);
@@ -184,7 +184,7 @@ async fn a_unit_without_a_source_makes_a_new_file() {
 async fn small_row_groups_do_not_pile_up() {
     let batches = vec![flat(&(0..100).collect::<Vec<_>>(), "old"), flat(&[100, 101], "old"), flat(&[102], "old")];
     let lab = Lab::with(file(&batches, plain())).await;
-    let inserts = vec![Insert::new(None, flat(&[103], "added"))];
+    let inserts = vec![InsertedRows::new(None, flat(&[103], "added"))];
     lab.run(lab.unit().await.with_inserts(inserts)).await;
     let sizes = |f: &Bytes| footer(f).row_groups().iter().map(|g| g.num_rows()).collect::<Vec<_>>();
     assert_eq!(sizes(&lab.only_file().await), [100, 2, 2], "one small neighbour is taken along");
@@ -205,14 +205,14 @@ async fn files_that_cannot_be_spliced_are_rewritten() {
     let lab = Lab::with(file(&groups("old"), plain())).await;
     let mut unit = one_group(lab.unit().await);
     unit.schema = Arc::new(new_columns);
-    assert_eq!(choose(&unit), Choice::Rewrite(Reason::OtherColumns));
+    assert_eq!(choose(&unit), RewriteChoice::Rewrite(NoSpliceReason::OtherColumns));
     lab.run(unit).await;
     let got = read(&lab.only_file().await);
     assert_eq!((got.num_rows(), got.column(3).null_count()), (399, 399));
 
     let lab = Lab::with(file(&groups("old"), plain().set_created_by("somebody version 1".to_owned()))).await;
-    assert_eq!(choose(&one_group(lab.unit().await)), Choice::Rewrite(Reason::UnknownWriter));
-    assert_eq!(choose(&lab.unit().await), Choice::Keep);
+    assert_eq!(choose(&one_group(lab.unit().await)), RewriteChoice::Rewrite(NoSpliceReason::UnknownWriter));
+    assert_eq!(choose(&lab.unit().await), RewriteChoice::Keep);
 
     let key = FileEncryptionProperties::builder(b"0123456789012345".to_vec())
         .with_plaintext_footer(true)
@@ -221,7 +221,7 @@ async fn files_that_cannot_be_spliced_are_rewritten() {
         .expect("keys");
     let lab = Lab::with(file(&groups("old"), plain().with_file_encryption_properties(key))).await;
     let unit = one_group(lab.unit().await);
-    assert_eq!(choose(&unit), Choice::Rewrite(Reason::Encrypted));
+    assert_eq!(choose(&unit), RewriteChoice::Rewrite(NoSpliceReason::Encrypted));
     let before = lab.only_file().await;
     let e = lab.try_run(unit, 1 << 30).await.expect_err("nobody has the key");
     assert_eq!((e.code(), e.column()), ("NoFileKeys", Some("note")));
@@ -237,7 +237,7 @@ async fn a_null_in_a_required_column_rewrites_the_file() {
     };
     let batches: Vec<RecordBatch> = groups("old").into_iter().map(required).collect();
     let lab = Lab::with(file(&batches, plain())).await;
-    assert_eq!(choose(&one_group(lab.unit().await)), Choice::Splice);
+    assert_eq!(choose(&one_group(lab.unit().await)), RewriteChoice::Splice);
     let null = RecordBatch::try_new(
         nullable(&batches[0].schema()),
         vec![
@@ -246,9 +246,9 @@ async fn a_null_in_a_required_column_rewrites_the_file() {
             batches[0].column(2).slice(0, 1),
         ],
     );
-    let inserts = vec![Insert::new(Some(0), null.expect("a batch"))];
+    let inserts = vec![InsertedRows::new(Some(0), null.expect("a batch"))];
     let unit = lab.unit().await.with_inserts(inserts);
-    assert_eq!(choose(&unit), Choice::Rewrite(Reason::NullInRequired));
+    assert_eq!(choose(&unit), RewriteChoice::Rewrite(NoSpliceReason::NullInRequired));
     lab.run(unit).await;
     let got = read(&lab.only_file().await);
     assert_eq!((got.num_rows(), got.column(0).null_count()), (401, 1));

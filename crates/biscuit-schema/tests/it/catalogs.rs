@@ -1,6 +1,6 @@
 //! Contracts from and to what catalogs, templates and other formats say: AC-S6, AC-S7.
 
-use biscuit_schema::{Contract, Projection, TablePlace};
+use biscuit_schema::{Contract, PartitionProjection, TablePlace};
 
 fn types(contract: &Contract) -> Vec<String> {
     contract.columns.iter().map(|c| format!("{} {}", c.name, c.hive_type().expect("a Hive type"))).collect()
@@ -164,8 +164,8 @@ TBLPROPERTIES (
 );
 "
     );
-    let days = Projection::days_since("day", "2024-01-01");
-    let projected = place().with_projection([days.clone(), Projection::one_of("region", &["eu", "us"])]);
+    let days = PartitionProjection::days_since("day", "2024-01-01");
+    let projected = place().with_projection([days.clone(), PartitionProjection::one_of("region", &["eu", "us"])]);
     let ddl = orders().to_ddl(&projected).unwrap();
     for line in [
         "  'projection.enabled' = 'true',\n",

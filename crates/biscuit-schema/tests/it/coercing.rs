@@ -8,7 +8,9 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Int64Type};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use biscuit_schema::{Coerced, Coercion, Column, Contract, HiveType, OnError, Reading, Rounding};
+use biscuit_schema::{
+    CoercedRows, Coercion, Contract, ContractColumn, DecimalRounding, HiveType, OnError, ReadingRules,
+};
 
 fn hive(t: &str) -> HiveType {
     t.parse().expect("a type")
@@ -18,17 +20,17 @@ fn one(name: &str, array: ArrayRef) -> RecordBatch {
     RecordBatch::try_from_iter_with_nullable([(name, array, true)]).expect("a batch")
 }
 
-fn contract(t: &str, reading: Reading) -> Contract {
-    Contract::new([Column::of_hive("v", hive(t)).with_reading(reading)]).expect("a contract")
+fn contract(t: &str, reading: ReadingRules) -> Contract {
+    Contract::new([ContractColumn::of_hive("v", hive(t)).with_reading(reading)]).expect("a contract")
 }
 
 /// The value as text, or the code of the fault.
-fn value(array: ArrayRef, t: &str, reading: Reading) -> String {
-    let coercion =
-        Coercion::new(&contract(t, Reading { on_error: Some(OnError::Quarantine), ..reading })).expect("a coercion");
+fn value(array: ArrayRef, t: &str, reading: ReadingRules) -> String {
+    let coercion = Coercion::new(&contract(t, ReadingRules { on_error: Some(OnError::Quarantine), ..reading }))
+        .expect("a coercion");
     match coercion.coerce(&one("v", array), "a.jsonl", 1) {
         Err(e) => e.code().to_owned(),
-        Ok(Coerced { batch, refused, .. }) => match refused.first() {
+        Ok(CoercedRows { batch, refused, .. }) => match refused.first() {
             Some(row) => row.code.to_owned(),
             None => {
                 let column = batch.column(0);
@@ -97,13 +99,13 @@ fn every_row_of_the_originals_table_has_its_right_answer() {
         (text("2"), "boolean", "NotABoolean"),
     ];
     for (array, t, want) in table {
-        assert_eq!(value(array.clone(), t, Reading::default()), want, "{array:?} as {t}");
+        assert_eq!(value(array.clone(), t, ReadingRules::default()), want, "{array:?} as {t}");
     }
-    let round = Reading { rounding: Rounding::HalfUp, ..Reading::default() };
+    let round = ReadingRules { rounding: DecimalRounding::HalfUp, ..ReadingRules::default() };
     assert_eq!(value(text("123.456"), "decimal(5,2)", round.clone()), "123.46");
     assert_eq!(value(text("2.5"), "int", round.clone()), "3");
     assert_eq!(value(double(12.345), "decimal(15,2)", round), "12.35");
-    let form = Reading { formats: vec!["%d/%m/%Y".into()], ..Reading::default() };
+    let form = ReadingRules { formats: vec!["%d/%m/%Y".into()], ..ReadingRules::default() };
     assert_eq!(value(text("04/02/2022"), "date", form), "2022-02-04");
 }
 
@@ -112,7 +114,8 @@ fn a_column_may_have_a_dot_or_other_letters_and_extra_ones_are_named() {
     let x: ArrayRef = Arc::new(Int32Array::from(vec![1, 2]));
     let batch = RecordBatch::try_from_iter([("a.b", x.clone()), ("X", x.clone()), ("y", x)]).unwrap();
     let contract =
-        Contract::new([Column::of_hive("x", hive("bigint")), Column::of_hive("a.b", hive("bigint"))]).unwrap();
+        Contract::new([ContractColumn::of_hive("x", hive("bigint")), ContractColumn::of_hive("a.b", hive("bigint"))])
+            .unwrap();
     let coerced = Coercion::new(&contract).unwrap().coerce(&batch, "f", 1).unwrap();
     let names: Vec<_> = coerced.batch.schema().fields().iter().map(|f| f.name().clone()).collect();
     assert_eq!(names, ["x", "a.b"]);
@@ -127,7 +130,7 @@ fn structs_lists_and_what_is_in_them_go_by_name() {
     let (a, b): (ArrayRef, ArrayRef) = (Arc::new(Int32Array::from(vec![1, 1])), Arc::new(Int32Array::from(vec![2, 2])));
     let fields = StructArray::try_from(vec![("a", a.clone()), ("b", b), ("c", a)]).unwrap();
     let fields = StructArray::new(fields.fields().clone(), fields.columns().to_vec(), Some(vec![true, false].into()));
-    let swapped = contract("struct<b:bigint,a:int,d:string>", Reading::default());
+    let swapped = contract("struct<b:bigint,a:int,d:string>", ReadingRules::default());
     let coerced = Coercion::new(&swapped).unwrap().coerce(&one("v", Arc::new(fields)), "f", 1).unwrap();
     let text = ArrayFormatter::try_new(coerced.batch.column(0), &FormatOptions::default()).unwrap();
     assert_eq!(text.value(0).to_string(), "{b: 2, a: 1, d: }");
@@ -137,12 +140,13 @@ fn structs_lists_and_what_is_in_them_go_by_name() {
 
     let lists =
         ListArray::from_iter_primitive::<Int64Type, _, _>([Some(vec![Some(1), Some(2)]), Some(vec![Some(300)])]);
-    let null = contract("array<tinyint>", Reading { on_error: Some(OnError::Null), ..Reading::default() });
+    let null = contract("array<tinyint>", ReadingRules { on_error: Some(OnError::Null), ..ReadingRules::default() });
     let coerced = Coercion::new(&null).unwrap().coerce(&one("v", Arc::new(lists.clone())), "f", 1).unwrap();
     let text = ArrayFormatter::try_new(coerced.batch.column(0), &FormatOptions::default()).unwrap();
     assert_eq!((text.value(0).to_string().as_str(), text.value(1).to_string().as_str()), ("[1, 2]", "[]"));
     assert_eq!(coerced.report.columns["v"].nulled["Overflow"], 1);
-    let refused = contract("array<tinyint>", Reading { on_error: Some(OnError::Quarantine), ..Reading::default() });
+    let refused =
+        contract("array<tinyint>", ReadingRules { on_error: Some(OnError::Quarantine), ..ReadingRules::default() });
     let coerced = Coercion::new(&refused).unwrap().coerce(&one("v", Arc::new(lists)), "f", 1).unwrap();
     assert_eq!((coerced.batch.num_rows(), coerced.refused[0].row), (1, 1));
 }
@@ -150,8 +154,9 @@ fn structs_lists_and_what_is_in_them_go_by_name() {
 #[test]
 fn each_policy_does_what_it_says_and_the_message_names_the_place() {
     let values: ArrayRef = Arc::new(StringArray::from(vec![Some("1"), Some("x"), None, Some("3")]));
-    let with =
-        |on_error| Coercion::new(&contract("int", Reading { on_error: Some(on_error), ..Reading::default() })).unwrap();
+    let with = |on_error| {
+        Coercion::new(&contract("int", ReadingRules { on_error: Some(on_error), ..ReadingRules::default() })).unwrap()
+    };
     let batch = one("v", values);
     let e = with(OnError::Fail).coerce(&batch, "raw/a.csv", 10).unwrap_err();
     assert_eq!(e.to_string(), "Unparseable: a value of column `v` (int) is not of that type (raw/a.csv, row 11)");
@@ -167,9 +172,11 @@ fn each_policy_does_what_it_says_and_the_message_names_the_place() {
 fn what_cannot_be_null_is_not() {
     let values: ArrayRef = Arc::new(StringArray::from(vec![Some("1"), None, Some("x")]));
     let required = |on_error| {
-        let reading = Reading { on_error: Some(on_error), ..Reading::default() };
-        Coercion::new(&Contract::new([Column::of_hive("v", hive("int")).required().with_reading(reading)]).unwrap())
-            .unwrap()
+        let reading = ReadingRules { on_error: Some(on_error), ..ReadingRules::default() };
+        Coercion::new(
+            &Contract::new([ContractColumn::of_hive("v", hive("int")).required().with_reading(reading)]).unwrap(),
+        )
+        .unwrap()
     };
     let batch = one("v", values);
     assert_eq!(required(OnError::Null).coerce(&batch, "f", 1).unwrap_err().code(), "NullNotAllowed");
@@ -183,7 +190,7 @@ fn what_cannot_be_null_is_not() {
 
 #[test]
 fn defaults_stand_for_what_is_missing_and_not_for_what_was_lost() {
-    let reading = Reading { default: Some("9".into()), on_error: Some(OnError::Null), ..Reading::default() };
+    let reading = ReadingRules { default: Some("9".into()), on_error: Some(OnError::Null), ..ReadingRules::default() };
     let coercion = Coercion::new(&contract("int", reading)).unwrap();
     let values: ArrayRef = Arc::new(StringArray::from(vec![Some("1"), None, Some("x")]));
     let coerced = coercion.coerce(&one("v", values), "f", 1).unwrap();
@@ -191,7 +198,7 @@ fn defaults_stand_for_what_is_missing_and_not_for_what_was_lost() {
     assert_eq!((coerced.report.columns["v"].defaulted, coerced.report.columns["v"].nulled["Unparseable"]), (1, 1));
     let absent = coercion.coerce(&one("w", text("x")), "f", 1).unwrap();
     assert_eq!(absent.batch.column(0).as_ref(), &Int32Array::from(vec![9]) as &dyn Array);
-    let wrong = contract("int", Reading { default: Some("x".into()), ..Reading::default() });
+    let wrong = contract("int", ReadingRules { default: Some("x".into()), ..ReadingRules::default() });
     assert_eq!(Coercion::new(&wrong).unwrap_err().code(), "InvalidContract");
 }
 
@@ -211,7 +218,7 @@ fn extra_columns_are_dropped_kept_or_refused() {
 
 #[test]
 fn columns_are_found_by_the_names_they_had() {
-    let reading = Reading { renamed_from: vec!["value".into(), "val".into()], ..Reading::default() };
+    let reading = ReadingRules { renamed_from: vec!["value".into(), "val".into()], ..ReadingRules::default() };
     let coercion = Coercion::new(&contract("int", reading)).unwrap();
     let coerced = coercion.coerce(&one("val", text("1")), "f", 1).unwrap();
     assert_eq!(coerced.report.renamed["val"], "v");

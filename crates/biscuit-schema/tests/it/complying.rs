@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Date32Array, Int64Array, RecordBatch, StringArray};
 use biscuit_core::Instant;
-use biscuit_schema::{Compliance, Contract, Severity};
+use biscuit_schema::{CheckSeverity, Contract, ContractCompliance};
 
 fn contract(checks: &str) -> Contract {
     let columns = "
@@ -45,7 +45,7 @@ type Aside = Vec<(usize, &'static str)>;
 
 /// The code and message of what stops the run, or the findings; and the rows put aside.
 fn run(checks: &str, batches: &[RecordBatch]) -> (Aside, Result<Vec<String>, String>) {
-    let mut compliance = Compliance::new(&contract(checks), now()).expect("checks");
+    let mut compliance = ContractCompliance::new(&contract(checks), now()).expect("checks");
     let mut aside = Vec::new();
     for batch in batches {
         aside.extend(compliance.check(batch, &place).expect("rows").into_iter().map(|r| (r.row, r.code)));
@@ -154,7 +154,7 @@ fn checks_that_make_no_sense_are_refused_with_the_contract() {
         assert!(e.message().contains(said), "{e}");
     }
     let of_type = contract("---\n[[checks]]\nrule = 'range'\ncolumn = 'id'\nmin = 'x'\n");
-    let e = Compliance::new(&of_type, now()).unwrap_err();
+    let e = ContractCompliance::new(&of_type, now()).unwrap_err();
     assert_eq!(e.message(), "`x` in a check of column `id` is not of that type");
-    assert!(Severity::Warn < Severity::Fail);
+    assert!(CheckSeverity::Warn < CheckSeverity::Fail);
 }

@@ -1,13 +1,13 @@
 use std::sync::Arc;
 
-use biscuit_journal::Storage;
-use biscuit_purge::{Listed, Plan, Report};
+use biscuit_journal::TableStorage;
+use biscuit_purge::{ListedObject, PurgePlan, PurgeReport};
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
-use crate::fault_store::{Fault, FaultStore};
+use crate::fault_store::{FaultStore, InjectedFault};
 
 async fn put(store: &dyn ObjectStore, path: &str, text: &str) {
     store.put(&Path::from(path), text.to_owned().into()).await.expect("a put");
@@ -20,21 +20,21 @@ async fn names(store: &dyn ObjectStore) -> Vec<String> {
     all
 }
 
-async fn listed(store: &dyn ObjectStore, prefix: &str) -> Vec<Listed> {
-    let objects: Vec<Listed> =
-        store.list(Some(&Path::from(prefix))).map_ok(Listed::from).try_collect().await.expect("a listing");
+async fn listed(store: &dyn ObjectStore, prefix: &str) -> Vec<ListedObject> {
+    let objects: Vec<ListedObject> =
+        store.list(Some(&Path::from(prefix))).map_ok(ListedObject::from).try_collect().await.expect("a listing");
     objects
 }
 
 /// Five objects of a table, and one beside it.
-async fn world() -> (Storage, Plan) {
-    let storage = Storage::durable(Arc::new(InMemory::new()));
+async fn world() -> (TableStorage, PurgePlan) {
+    let storage = TableStorage::durable(Arc::new(InMemory::new()));
     for n in 1..=5 {
         put(&storage.store, &format!("lake/t/{n}"), &n.to_string()).await;
     }
     put(&storage.store, "lake/t_backup/1", "other").await;
     let files = listed(&storage.store, "lake/t").await.into_iter().filter(|f| f.key != "lake/t/5");
-    (storage, Plan::exact("lake/t", files).expect("a plan"))
+    (storage, PurgePlan::exact("lake/t", files).expect("a plan"))
 }
 
 /// Checks that what carries out a plan deletes exactly what the plan lists: objects that were changed since stay and are named,
@@ -42,9 +42,9 @@ async fn world() -> (Storage, Plan) {
 ///
 /// # Panics
 /// Where it does not, saying what.
-pub async fn check_deleter<F>(delete: impl Fn(Storage, Plan) -> F)
+pub async fn check_deleter<F>(delete: impl Fn(TableStorage, PurgePlan) -> F)
 where
-    F: Future<Output = Report>,
+    F: Future<Output = PurgeReport>,
 {
     let (storage, plan) = world().await;
     let report = delete(storage.clone(), plan.clone()).await;
@@ -62,13 +62,13 @@ where
 
     let calls = {
         let (storage, plan) = world().await;
-        let counting = FaultStore::new(storage.store.clone(), Fault::Fail, 0);
+        let counting = FaultStore::new(storage.store.clone(), InjectedFault::Fail, 0);
         delete(storage.with_store(Arc::new(counting.clone())), plan).await;
         counting.calls()
     };
     for at in 1..=calls {
         let (storage, plan) = world().await;
-        let faulty = FaultStore::new(storage.store.clone(), Fault::Fail, at);
+        let faulty = FaultStore::new(storage.store.clone(), InjectedFault::Fail, at);
         let report = delete(storage.with_store(Arc::new(faulty)), plan.clone()).await;
         let ended = report.deleted.len() + report.failed.len() + report.kept.len() + report.absent.len();
         assert_eq!(ended, 4, "every listed object has its outcome, also after a failure at call {at}: {report:?}");

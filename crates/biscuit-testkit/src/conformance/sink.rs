@@ -2,13 +2,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use biscuit_core::{Clock, CommitId, Instant, Receipt, Result, Run, RunId, Sink, SinkOutcome};
-use biscuit_journal::Storage;
+use biscuit_core::{Clock, CommitId, Instant, Result, Run, RunId, Sink, SinkOutcome, WriteReceipt};
+use biscuit_journal::TableStorage;
 use object_store::memory::InMemory;
 
 use crate::clock::FixedClock;
 use crate::crash::crash_at_every_call;
-use crate::fault_store::Fault;
+use crate::fault_store::InjectedFault;
 use crate::pause::pause_at_every_call;
 
 /// Values that a sink is checked with.
@@ -47,7 +47,7 @@ fn run(attempt: u32) -> Run {
     run
 }
 
-async fn write<T>(world: &dyn SinkWorld<T>, id: &str, attempt: u32, value: T) -> Result<Receipt> {
+async fn write<T>(world: &dyn SinkWorld<T>, id: &str, attempt: u32, value: T) -> Result<WriteReceipt> {
     world.sink().write(&run(attempt), &CommitId::new(id), value).await
 }
 
@@ -115,17 +115,17 @@ async fn at_once<T: Clone>(world: &dyn SinkWorld<T>, case: &SinkCase<T>, once: &
 }
 
 /// A sink of files, in a storage that the suite chooses.
-struct Stored<'a, T> {
-    storage: Storage,
-    open: &'a (dyn Fn(Storage) -> Arc<dyn Sink<T>> + Send + Sync),
+struct FileSink<'a, T> {
+    storage: TableStorage,
+    open: &'a (dyn Fn(TableStorage) -> Arc<dyn Sink<T>> + Send + Sync),
     read: &'a ReadRows,
 }
 
 /// Reads what is in a storage, a text for each row.
-pub type ReadRows = dyn Fn(Storage) -> Pin<Box<dyn Future<Output = Vec<String>> + Send>> + Send + Sync;
+pub type ReadRows = dyn Fn(TableStorage) -> Pin<Box<dyn Future<Output = Vec<String>> + Send>> + Send + Sync;
 
 #[async_trait]
-impl<T> SinkWorld<T> for Stored<'_, T> {
+impl<T> SinkWorld<T> for FileSink<'_, T> {
     fn sink(&self) -> Arc<dyn Sink<T>> {
         (self.open)(self.storage.clone())
     }
@@ -135,8 +135,8 @@ impl<T> SinkWorld<T> for Stored<'_, T> {
     }
 }
 
-fn memory() -> Storage {
-    Storage::durable(Arc::new(InMemory::new()))
+fn memory() -> TableStorage {
+    TableStorage::durable(Arc::new(InMemory::new()))
 }
 
 /// As [`check_sink`], for a sink that writes files: the suite chooses the storage, crashes a write at every storage call, and
@@ -145,13 +145,13 @@ fn memory() -> Storage {
 /// # Panics
 /// Where the sink does not do what it has to, saying what.
 pub async fn check_storage_sink<T>(
-    open: &(dyn Fn(Storage) -> Arc<dyn Sink<T>> + Send + Sync),
+    open: &(dyn Fn(TableStorage) -> Arc<dyn Sink<T>> + Send + Sync),
     read: &ReadRows,
     case: &SinkCase<T>,
 ) where
     T: Clone + Send + Sync,
 {
-    let world = |storage| Stored { storage, open, read };
+    let world = |storage| FileSink { storage, open, read };
     check_sink(|| async { world(memory()) }, case).await;
 
     let both = {
@@ -165,18 +165,18 @@ pub async fn check_storage_sink<T>(
         write(&world, "b", 1, case.second.clone()).await.expect("a write");
         world.storage
     };
-    let job = |storage: Storage| async { write(&world(storage), "a", 1, case.first.clone()).await.map(drop) };
-    let check = |storage: Storage, at: u64| {
+    let job = |storage: TableStorage| async { write(&world(storage), "a", 1, case.first.clone()).await.map(drop) };
+    let check = |storage: TableStorage, at: u64| {
         let both = both.clone();
         async move { assert_eq!(rows(&world(storage)).await, both, "a fault at call {at}: the rows are there once") }
     };
-    for fault in [Fault::Crash, Fault::CrashAfter, Fault::LoseAnswer] {
+    for fault in [InjectedFault::Crash, InjectedFault::CrashAfter, InjectedFault::LoseAnswer] {
         crash_at_every_call(fault, setup, job, check).await;
     }
     // While it sleeps another attempt of it finishes, and then a write that was there before comes again.
-    let others = |storage: Storage, n: u32| async move {
+    let others = |storage: TableStorage, n: u32| async move {
         let (id, value) = if n == 1 { ("a", case.first.clone()) } else { ("b", case.second.clone()) };
         write(&world(storage), id, 2, value).await.map(drop)
     };
-    pause_at_every_call(Fault::Pause, setup, job, others, check).await;
+    pause_at_every_call(InjectedFault::Pause, setup, job, others, check).await;
 }

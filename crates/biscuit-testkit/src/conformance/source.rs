@@ -1,10 +1,10 @@
 use std::sync::Arc;
 
 use biscuit_core::{Clock, Instant, Run, RunId, Source};
-use biscuit_journal::Storage;
+use biscuit_journal::TableStorage;
 
 use crate::clock::FixedClock;
-use crate::fault_store::{Fault, FaultStore};
+use crate::fault_store::{FaultStore, InjectedFault};
 use crate::recording_store::RecordingStore;
 
 fn run() -> Run {
@@ -30,10 +30,10 @@ pub async fn check_source<T>(source: &dyn Source<T>, rows: impl Fn(&T) -> Vec<St
 /// Where it does not.
 pub async fn check_storage_source<T, F>(
     setup: impl Fn() -> F,
-    open: impl Fn(Storage) -> Arc<dyn Source<T>>,
+    open: impl Fn(TableStorage) -> Arc<dyn Source<T>>,
     rows: impl Fn(&T) -> Vec<String>,
 ) where
-    F: Future<Output = Storage>,
+    F: Future<Output = TableStorage>,
 {
     let (recorder, recorded) = RecordingStore::storage(&setup().await);
     let whole = check_source(&*open(recorded), &rows).await;
@@ -42,7 +42,7 @@ pub async fn check_storage_source<T, F>(
     let writes = ["put ", "create ", "update ", "upload ", "delete ", "copy ", "rename "];
     let wrote: Vec<&String> = calls.all().iter().filter(|c| writes.iter().any(|w| c.starts_with(w))).collect();
     assert!(wrote.is_empty(), "a source writes nothing: {wrote:?}");
-    for fault in [Fault::Fail, Fault::Crash] {
+    for fault in [InjectedFault::Fail, InjectedFault::Crash] {
         for at in 1..=calls.all().len() as u64 {
             let storage = setup().await;
             let faulty = FaultStore::new(storage.store.clone(), fault, at);

@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use biscuit_core::{CommitId, Receipt, Result, Run, Sink, SinkOutcome, Source, async_trait};
-use biscuit_journal::{Storage, store_error};
+use biscuit_core::{CommitId, Result, Run, Sink, SinkOutcome, Source, WriteReceipt, async_trait};
+use biscuit_journal::{TableStorage, store_error};
 use biscuit_purge::execute;
 use biscuit_testkit::conformance::{
     SinkCase, SinkWorld, check_deleter, check_sink, check_source, check_storage_source, check_store,
@@ -29,7 +29,7 @@ struct Memory {
 
 #[async_trait]
 impl Sink<Rows> for Memory {
-    async fn write(&self, _: &Run, commit: &CommitId, rows: Rows) -> Result<Receipt> {
+    async fn write(&self, _: &Run, commit: &CommitId, rows: Rows) -> Result<WriteReceipt> {
         let mut written = self.written.lock().expect("no panic");
         let known = written.iter().any(|(id, _)| id == commit) && self.broken != Some("forgets commit ids");
         if self.broken == Some("is emptied by nothing") && rows.is_empty() {
@@ -42,7 +42,7 @@ impl Sink<Rows> for Memory {
         if rows.contains(&13) {
             return Err(biscuit_core::Error::data("Unlucky", "a row is 13"));
         }
-        let receipt = Receipt {
+        let receipt = WriteReceipt {
             commit: commit.clone(),
             outcome: if known { SinkOutcome::AlreadyDone } else { SinkOutcome::Changed },
             rows: rows.len() as u64,
@@ -113,7 +113,7 @@ async fn the_recording_sink_is_a_sink() {
 }
 
 /// Reads all objects below a folder; a careless one passes over those that cannot be read.
-struct Folder(Storage, bool);
+struct Folder(TableStorage, bool);
 
 #[async_trait]
 impl Source<Vec<String>> for Folder {
@@ -132,8 +132,8 @@ impl Source<Vec<String>> for Folder {
     }
 }
 
-async fn files() -> Storage {
-    let storage = Storage::durable(Arc::new(InMemory::new()));
+async fn files() -> TableStorage {
+    let storage = TableStorage::durable(Arc::new(InMemory::new()));
     for name in ["in/1", "in/2"] {
         storage.store.put(&Path::from(name), name.into()).await.expect("a put");
     }
@@ -161,7 +161,7 @@ async fn the_deleter_of_plans_passes() {
 #[should_panic(expected = "an object that was changed since is kept and named")]
 async fn a_deleter_that_looks_at_names_only_is_found() {
     check_deleter(|s, plan| async move {
-        let mut report = biscuit_purge::Report::default();
+        let mut report = biscuit_purge::PurgeReport::default();
         for path in plan.deletes().map(|file| Path::from(file.key)) {
             match s.store.head(&path).await {
                 Ok(_) => {

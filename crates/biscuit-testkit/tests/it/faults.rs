@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use biscuit_core::{Clock, Instant, Result};
-use biscuit_journal::{Storage, store_error};
-use biscuit_testkit::{Fault, FaultStore, FixedClock, RecordingStore, crash_at_every_call, pause_at_every_call};
+use biscuit_journal::{TableStorage, store_error};
+use biscuit_testkit::{
+    FaultStore, FixedClock, InjectedFault, RecordingStore, crash_at_every_call, pause_at_every_call,
+};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -28,17 +30,17 @@ async fn each_fault_does_what_it_says() {
         (answers, content(&inner, "b").await, content(&inner, "c").await.is_some())
     };
     let whole = Some("12345678".to_owned());
-    assert_eq!(after(Fault::Fail).await, ([true, false, true], None, true));
-    assert_eq!(after(Fault::Crash).await, ([true, false, false], None, false));
-    assert_eq!(after(Fault::CrashAfter).await, ([true, false, false], whole.clone(), false));
-    assert_eq!(after(Fault::LoseAnswer).await, ([true, false, true], whole.clone(), true));
-    assert_eq!(after(Fault::Torn).await, ([true, false, false], Some("1234".to_owned()), false));
+    assert_eq!(after(InjectedFault::Fail).await, ([true, false, true], None, true));
+    assert_eq!(after(InjectedFault::Crash).await, ([true, false, false], None, false));
+    assert_eq!(after(InjectedFault::CrashAfter).await, ([true, false, false], whole.clone(), false));
+    assert_eq!(after(InjectedFault::LoseAnswer).await, ([true, false, true], whole.clone(), true));
+    assert_eq!(after(InjectedFault::Torn).await, ([true, false, false], Some("1234".to_owned()), false));
 }
 
 #[tokio::test]
 async fn a_refusal_says_that_something_is_there_and_nothing_is() {
     let inner: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-    let store = FaultStore::new(inner.clone(), Fault::Refuse, 1);
+    let store = FaultStore::new(inner.clone(), InjectedFault::Refuse, 1);
     let e = store.put(&Path::from("a"), "1".into()).await.unwrap_err();
     assert!(matches!(e, object_store::Error::AlreadyExists { .. }), "{e}");
     assert_eq!(content(&inner, "a").await, None);
@@ -46,7 +48,7 @@ async fn a_refusal_says_that_something_is_there_and_nothing_is() {
 
 #[tokio::test]
 async fn a_pause_lasts_until_it_is_ended_and_lies_before_or_after_the_call() {
-    for (fault, seen) in [(Fault::Pause, None), (Fault::PauseAfter, Some("12345678".to_owned()))] {
+    for (fault, seen) in [(InjectedFault::Pause, None), (InjectedFault::PauseAfter, Some("12345678".to_owned()))] {
         let inner: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
         let store = FaultStore::new(inner.clone(), fault, 1);
         let meanwhile = async {
@@ -59,14 +61,14 @@ async fn a_pause_lasts_until_it_is_ended_and_lies_before_or_after_the_call() {
         assert!(answered);
         assert_eq!((during, content(&inner, "a").await.is_some()), (seen, true), "{fault:?}");
     }
-    let never = FaultStore::new(Arc::new(InMemory::new()), Fault::Pause, 9);
+    let never = FaultStore::new(Arc::new(InMemory::new()), InjectedFault::Pause, 9);
     never.resume();
     assert!(!never.paused().await);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_delay_delays() {
-    let store = FaultStore::new(Arc::new(InMemory::new()), Fault::Delay(Duration::from_secs(3600)), 1);
+    let store = FaultStore::new(Arc::new(InMemory::new()), InjectedFault::Delay(Duration::from_secs(3600)), 1);
     let before = tokio::time::Instant::now();
     assert!(put(&store, "a").await);
     assert!(before.elapsed() >= Duration::from_secs(3600) && store.has_struck());
@@ -83,7 +85,7 @@ async fn calls_are_recorded_in_order() {
 }
 
 /// A job that is not safe: it deletes the old file before it writes the new one.
-async fn careless(storage: Storage) -> Result<()> {
+async fn careless(storage: TableStorage) -> Result<()> {
     let (store, path) = (&storage.store, Path::from("total"));
     let old: u64 = content(store, "total").await.and_then(|t| t.parse().ok()).unwrap_or(0);
     match store.delete(&path).await {
@@ -100,13 +102,13 @@ async fn a_crash_test_finds_a_careless_job() {
     let setup = || async {
         let store = Arc::new(InMemory::new());
         store.put(&Path::from("total"), "41".into()).await.expect("a put");
-        Storage::durable(store)
+        TableStorage::durable(store)
     };
-    let check = |storage: Storage, at: u64| async move {
+    let check = |storage: TableStorage, at: u64| async move {
         let total = content(&storage.store, "total").await;
         assert_eq!(total.as_deref(), Some("42"), "the total is wrong after call {at}");
     };
-    crash_at_every_call(Fault::Crash, setup, careless, check).await;
+    crash_at_every_call(InjectedFault::Crash, setup, careless, check).await;
 }
 
 #[test]
@@ -118,7 +120,7 @@ fn a_fixed_clock_moves_only_by_hand() {
 }
 
 /// Adds one to a number, reading and writing without a condition; or with one, as it has to be.
-async fn add(storage: Storage, safe: bool) -> Result<()> {
+async fn add(storage: TableStorage, safe: bool) -> Result<()> {
     let (store, path) = (&storage.store, Path::from("total"));
     let read = store.get(&path).await.map_err(|e| store_error("read", &path, e))?;
     let version = object_store::UpdateVersion { e_tag: read.meta.e_tag.clone(), version: None };
@@ -132,25 +134,25 @@ async fn add(storage: Storage, safe: bool) -> Result<()> {
     }
 }
 
-async fn zero() -> Storage {
-    let storage = Storage::durable(Arc::new(InMemory::new()));
+async fn zero() -> TableStorage {
+    let storage = TableStorage::durable(Arc::new(InMemory::new()));
     storage.store.put(&Path::from("total"), "0".into()).await.expect("a put");
     storage
 }
 
-async fn is_three(storage: Storage, _: u64) {
+async fn is_three(storage: TableStorage, _: u64) {
     assert_eq!(content(&storage.store, "total").await.as_deref(), Some("3"), "an addition is lost");
 }
 
 #[tokio::test]
 async fn a_pause_test_passes_what_holds() {
     let job = |s| add(s, true);
-    let done = pause_at_every_call(Fault::Pause, zero, job, |s, _| add(s, true), is_three).await;
+    let done = pause_at_every_call(InjectedFault::Pause, zero, job, |s, _| add(s, true), is_three).await;
     assert_eq!((done.calls, done.slept, done.conflicts), (2, 2, 1));
 }
 
 #[tokio::test]
 #[should_panic(expected = "an addition is lost")]
 async fn a_pause_test_finds_a_lost_update() {
-    pause_at_every_call(Fault::Pause, zero, |s| add(s, false), |s, _| add(s, false), is_three).await;
+    pause_at_every_call(InjectedFault::Pause, zero, |s| add(s, false), |s, _| add(s, false), is_three).await;
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use biscuit_testkit::{Matching, assert_rows_eq, assert_rows_snapshot, diff_rows, diff_rows_with, json_rows, table};
+use biscuit_testkit::{RowOrdering, assert_rows_eq, assert_rows_snapshot, diff_rows, diff_rows_with, json_rows, table};
 use datafusion::arrow::array::{ArrayRef, Float64Array, RecordBatch};
 
 fn floats(values: &[f64]) -> RecordBatch {
@@ -21,7 +21,7 @@ fn types_matter_although_values_look_alike() {
 fn rows_are_a_bag_unless_told() {
     let (a, b) = (table("a:int\n1\n2"), table("a:int\n2\n1"));
     assert_eq!(diff_rows(std::slice::from_ref(&a), std::slice::from_ref(&b)), None);
-    assert_eq!(diff_rows_with(&[a], &[b], Matching::SameOrder).as_deref(), Some("-0: 1\n+0: 2\n-1: 2\n+1: 1\n"));
+    assert_eq!(diff_rows_with(&[a], &[b], RowOrdering::SameOrder).as_deref(), Some("-0: 1\n+0: 2\n-1: 2\n+1: 1\n"));
     assert_eq!(diff_rows(&[table("a:int\n1\n1")], &[table("a:int\n1")]).as_deref(), Some("-1\n"));
 }
 

@@ -30,7 +30,7 @@ pub(crate) fn build(stand: &str, root: &Path, biscuit: &Path) {
         "unfinished" => unfinished(&folder),
         "moved" => folder.run("merge --target lake/m --state state/m --format rows --key id --order seq --op op --partition-by day --changes in/more.jsonl"),
         "periods" => periods(&folder),
-        "foreign" => foreign(&folder),
+        "foreign" => external(&folder),
         "own" => {
             small_table(&folder);
             folder.write("in/c0.parquet", &seeds::parquet(&seeds::rows(0, 200, 2))[1]);
@@ -183,7 +183,7 @@ fn schemas(folder: &Folder<'_>) {
 fn table(folder: &Folder<'_>) {
     versions(folder);
     folder.write("in/4.jsonl", &seeds::json_lines(0, 12, 4));
-    folder.run(&format!("{MERGE} in/4.jsonl --retire-after 2h"));
+    folder.run(&format!("{MERGE} in/4.jsonl --retention 2h"));
     folder.write(
         "in/bad.jsonl",
         b"{\"id\":null,\"seq\":5,\"op\":\"c\"}\n{\"id\":3,\"seq\":5,\"day\":\"2024-02-28\",\"v\":\"x\",\"op\":\"c\"}\n",
@@ -250,7 +250,7 @@ fn periods(folder: &Folder<'_>) {
     );
 }
 
-fn foreign(folder: &Folder<'_>) {
+fn external(folder: &Folder<'_>) {
     for (n, file) in seeds::parquet(&seeds::rows(0, 60, 1)).iter().enumerate() {
         folder.write(&format!("lake/f/part-{n}.parquet"), file);
     }

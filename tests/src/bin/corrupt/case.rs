@@ -256,8 +256,8 @@ fn process_is_wrong(ran: &Ran) -> Option<String> {
     let Some(code) = ran.code else { return Some("a signal ended it".to_owned()) };
     if !matches!(code, 0 | 2..=6) {
         let report: Value = serde_json::from_str(&ran.out).unwrap_or_default();
-        let said = report["error"]["message"].as_str().unwrap_or_default().chars().take(60).collect::<String>();
-        return Some(format!("exit code {code}: {said}"));
+        let message = report["error"]["message"].as_str().unwrap_or_default().chars().take(60).collect::<String>();
+        return Some(format!("exit code {code}: {message}"));
     }
     if !ran.words.contains("--json") {
         return None;

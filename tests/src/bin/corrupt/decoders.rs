@@ -228,7 +228,7 @@ const TYPES: [&str; 6] = [
     "varchar(200)",
 ];
 
-const JOB: &str = "name = 'j'\n[sources.s]\nurl = 'raw'\nformat = 'json'\nlook_back = '2h'\nlimit_files = 3\n[target]\nurl = 'lake/j'\nmode = 'append'\n\
+const JOB: &str = "name = 'j'\n[sources.s]\nurl = 'raw'\nformat = 'json'\nallowed_lateness = '2h'\nlimit_files = 3\n[target]\nurl = 'lake/j'\nmode = 'append'\n\
 partition_by = ['day']\nderive.hour = {from = 'at', as = 'hour'}\n[pii]\nkeys = 'k'\ncolumns = {a = 'redact'}\nclasses = {ssn = {partial = {last = 4}}}\n";
 
 const POLICY: &str = "keys = 'keys.toml'\nstore = 'tokens.redb'\nsubject = 'id'\n[columns]\nssn = { tokenize = { kind = 'ff1' } }\n\

@@ -96,7 +96,7 @@ fn run(options: &Options) -> ExitCode {
     }
     let numbers = share(options.commands, kinds.len());
     if !kinds.is_empty() && !numbers.is_empty() {
-        let biscuit = options.biscuit.clone().unwrap_or_else(beside);
+        let biscuit = options.biscuit.clone().unwrap_or_else(extras);
         let biscuit = std::fs::canonicalize(&biscuit).unwrap_or_else(|e| panic!("{}: {e}", biscuit.display()));
         let mut stands = Stands::new(&absolute(&work), &biscuit);
         // Kinds take turns, so that a run that is stopped has tried all of them.
@@ -118,7 +118,7 @@ fn run(options: &Options) -> ExitCode {
 }
 
 /// The command that was built beside this program.
-fn beside() -> PathBuf {
+fn extras() -> PathBuf {
     let this = std::env::current_exe().expect("this program");
     this.with_file_name("biscuit")
 }

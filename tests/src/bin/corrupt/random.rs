@@ -37,8 +37,8 @@ impl Random {
     /// A range within `0..len`, short ones more often than long ones.
     pub(crate) fn range(&mut self, len: usize) -> std::ops::Range<usize> {
         let start = self.below(len);
-        let most = [4, 16, 256, len][self.below(4)].min(len - start);
-        start..start + 1.min(most) + self.below(most)
+        let maximum = [4, 16, 256, len][self.below(4)].min(len - start);
+        start..start + 1.min(maximum) + self.below(maximum)
     }
 }
 

@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         .chunks(2)
         .filter_map(|p| Some((p[0].clone(), p.get(1)?.clone())))
         .collect();
-    let number = |name: &str, usual: u64| options.get(name).map_or(Ok(usual), |n| n.parse::<u64>());
+    let number = |name: &str, defaults: u64| options.get(name).map_or(Ok(defaults), |n| n.parse::<u64>());
     let (Ok(seconds), Ok(seed)) = (number("--seconds", 10), number("--seed", 1)) else {
         eprintln!("soak: --seconds and --seed are numbers");
         return ExitCode::from(2);
@@ -48,16 +48,16 @@ fn main() -> ExitCode {
         .map_or_else(|| std::env::temp_dir().join(format!("soak-{}", std::process::id())), PathBuf::from);
     std::fs::create_dir_all(&folder).expect("a folder");
     let until = Instant::now() + Duration::from_secs(seconds);
-    let soak = Soak { biscuit, folder, until, writing: AtomicUsize::new(WRITERS), said: Mutex::default() };
+    let soak = Soak { biscuit, folder, until, writing: AtomicUsize::new(WRITERS), message: Mutex::default() };
     soak.run(seed);
-    let said = soak.said.into_inner().expect("no thread has panicked");
-    said.ends.iter().for_each(|(how, times)| println!("{times:6}  {how}"));
-    said.wrong.iter().for_each(|wrong| println!("WRONG: {wrong}"));
-    println!("{} different states were read in {seconds} s, seed {seed}", said.states.len());
-    if said.wrong.is_empty() {
+    let message = soak.message.into_inner().expect("no thread has panicked");
+    message.ends.iter().for_each(|(how, times)| println!("{times:6}  {how}"));
+    message.wrong.iter().for_each(|wrong| println!("WRONG: {wrong}"));
+    println!("{} different states were read in {seconds} s, seed {seed}", message.states.len());
+    if message.wrong.is_empty() {
         std::fs::remove_dir_all(&soak.folder).expect("a folder of ours");
     }
-    ExitCode::from(u8::from(!said.wrong.is_empty()))
+    ExitCode::from(u8::from(!message.wrong.is_empty()))
 }
 
 struct Soak {
@@ -66,7 +66,7 @@ struct Soak {
     until: Instant,
     /// Writers that have not ended; readers end after them.
     writing: AtomicUsize,
-    said: Mutex<Said>,
+    message: Mutex<Said>,
 }
 
 #[derive(Default)]
@@ -83,8 +83,8 @@ struct Said {
 struct Ended(Option<(i32, Vec<Value>)>);
 
 impl Soak {
-    fn said<T>(&self, with: impl FnOnce(&mut Said) -> T) -> T {
-        with(&mut self.said.lock().expect("no thread has panicked"))
+    fn message<T>(&self, with: impl FnOnce(&mut Said) -> T) -> T {
+        with(&mut self.message.lock().expect("no thread has panicked"))
     }
 
     fn run(&self, seed: u64) {
@@ -146,7 +146,7 @@ impl Soak {
             Some((0, report)) => {
                 let report = report.first().cloned().unwrap_or_default();
                 let version = report["version"].as_u64().filter(|_| report["outcome"] == "committed");
-                self.said(|said| said.history.committed(writer, counter, version));
+                self.message(|message| message.history.committed(writer, counter, version));
                 true
             }
             _ => false,
@@ -156,23 +156,24 @@ impl Soak {
     fn read_again_and_again(&self) {
         let mut before = Counters::default();
         while self.writing.load(Ordering::Relaxed) > 0 {
-            let answered = self.said(|said| said.history.answered);
+            let answered = self.message(|message| message.history.answered);
             let Some((0, rows)) = self.command("show lake/t --json", None).0 else { continue };
             let seen = match counters(&rows) {
                 Ok(seen) => seen,
                 Err(wrong) => {
-                    self.said(|said| said.wrong.push(wrong));
+                    self.message(|message| message.wrong.push(wrong));
                     continue;
                 }
             };
             let older = |than: &Counters| seen.iter().zip(than).any(|(now, then)| now < then);
-            self.said(|said| {
+            self.message(|message| {
                 if older(&before) || older(&answered) {
-                    said.wrong
+                    message
+                        .wrong
                         .push(format!("{seen:?} was read after {before:?}, and {answered:?} was committed before"));
                 }
-                if !said.states.contains(&seen) {
-                    said.states.push(seen);
+                if !message.states.contains(&seen) {
+                    message.states.push(seen);
                 }
             });
             before = seen;
@@ -198,15 +199,15 @@ impl Soak {
         let out = child.wait_with_output().expect("the command ends");
         let text = String::from_utf8_lossy(&out.stdout).into_owned();
         let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap_or_default()).collect();
-        let said =
+        let message =
             lines.first().map(|v| v["error"]["code"].as_str().unwrap_or_default().to_owned()).unwrap_or_default();
         let Some(code) = out.status.code() else {
-            self.said(|s| *s.ends.entry(format!("{what}: killed")).or_default() += 1);
+            self.message(|s| *s.ends.entry(format!("{what}: killed")).or_default() += 1);
             return Ended(None);
         };
         let expected = code == 0 || (matches!(code, 4 | 5) && lines.len() == 1);
-        self.said(|s| {
-            *s.ends.entry(format!("{what}: exit code {code} {said}")).or_default() += 1;
+        self.message(|s| {
+            *s.ends.entry(format!("{what}: exit code {code} {message}")).or_default() += 1;
             if !expected {
                 let stderr = String::from_utf8_lossy(&out.stderr).into_owned();
                 s.wrong.push(format!(
@@ -223,20 +224,20 @@ impl Soak {
         self.command("recover lake/t --fence --json", None);
         let sound = self.command("verify lake/t --json", None);
         let shown = self.command("show lake/t --json", None);
-        self.said(|said| {
+        self.message(|message| {
             let report = sound.0.and_then(|(_, report)| report.into_iter().next()).unwrap_or_default();
-            let clean = ["ghosts", "foreign"].iter().all(|of| report[of].as_array().is_none_or(Vec::is_empty));
+            let clean = ["orphan_files", "external"].iter().all(|of| report[of].as_array().is_none_or(Vec::is_empty));
             if report["outcome"] != "sound" || !clean {
-                said.wrong.push(format!("the table is not sound: {report}"));
+                message.wrong.push(format!("the table is not sound: {report}"));
             }
             let last = shown.0.map(|(_, rows)| counters(&rows));
-            if last != Some(Ok(said.history.answered)) {
-                said.wrong.push(format!("the last rows are {last:?}, not {:?}", said.history.answered));
+            if last != Some(Ok(message.history.answered)) {
+                message.wrong.push(format!("the last rows are {last:?}, not {:?}", message.history.answered));
             }
-            let torn: Vec<String> = said.states.iter().filter_map(|seen| said.history.check(seen)).collect();
-            said.wrong.extend(torn.into_iter().chain(not_in_a_row(&said.states)));
-            if said.states.is_empty() {
-                said.wrong.push("no read has succeeded".to_owned());
+            let torn: Vec<String> = message.states.iter().filter_map(|seen| message.history.check(seen)).collect();
+            message.wrong.extend(torn.into_iter().chain(not_in_a_row(&message.states)));
+            if message.states.is_empty() {
+                message.wrong.push("no read has succeeded".to_owned());
             }
         });
     }

@@ -6,8 +6,8 @@ use std::path::Path;
 use biscuit_change::{RowsOptions, RowsReader};
 use biscuit_core::Result;
 use biscuit_dataset::{Dataset, Location};
-use biscuit_journal::{Foreign, JournalOptions};
-use biscuit_merge::{Merge, MergeOptions, MergeReport, MergeSpec, Mode, adopt, verify};
+use biscuit_journal::{ExternalFiles, JournalOptions};
+use biscuit_merge::{Merge, MergeOptions, MergeReport, MergeSpec, RunMode, adopt, verify};
 use biscuit_testkit::{assert_rows_eq, table};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::DataType;
@@ -42,9 +42,9 @@ fn append(tool: &str, folder: &tempfile::TempDir) {
     copy(&data(&format!("{tool}-more")), &folder.path().join("t"));
 }
 
-fn dataset(folder: &tempfile::TempDir, foreign: Foreign) -> Dataset {
+fn dataset(folder: &tempfile::TempDir, external: ExternalFiles) -> Dataset {
     let location = Location::parse(&folder.path().join("t").to_string_lossy()).expect("a place");
-    Dataset::new(location, JournalOptions::default().with_foreign(foreign))
+    Dataset::new(location, JournalOptions::default().with_external_files(external))
 }
 
 async fn merge(dataset: &Dataset, lines: &str) -> Result<MergeReport> {
@@ -53,7 +53,7 @@ async fn merge(dataset: &Dataset, lines: &str) -> Result<MergeReport> {
     let mut reader = RowsReader::new(RowsOptions::default().with_op("op").with_expected(expected));
     reader.read("changes.jsonl", lines.to_owned().into_bytes().into())?;
     let merge = Merge::new(dataset.clone(), MergeSpec::new(["id"], ["seq"])?, MergeOptions::default())?;
-    merge.run(reader.finish()?, Mode::Commit).await
+    merge.run(reader.finish()?, RunMode::Commit).await
 }
 
 async fn rows(dataset: &Dataset) -> Vec<RecordBatch> {
@@ -72,7 +72,7 @@ const SECOND: &str = r#"{"id":2,"seq":2,"day":"2024-03-01","v":"moved","amount":
 async fn a_table_of_another_tool_is_merged_into_and_adopted() {
     for tool in TOOLS {
         let folder = written_by(tool);
-        let dataset = dataset(&folder, Foreign::Adopt);
+        let dataset = dataset(&folder, ExternalFiles::Adopt);
         let before = rows(&dataset).await;
         let want = table(
             "id:bigint | seq:bigint | day:date | v:string | amount:decimal(10,2)
@@ -97,12 +97,12 @@ async fn a_table_of_another_tool_is_merged_into_and_adopted() {
 async fn a_file_that_another_tool_appends_is_read_merged_shown_and_adopted() {
     for tool in TOOLS {
         let folder = written_by(tool);
-        let dataset = dataset(&folder, Foreign::Adopt);
+        let dataset = dataset(&folder, ExternalFiles::Adopt);
         merge(&dataset, SECOND).await.expect("a merge");
         append(tool, &folder);
         assert_eq!(rows(&dataset).await.iter().map(RecordBatch::num_rows).sum::<usize>(), 3, "{tool}");
         let found = verify(&dataset, &[]).await.expect("a look");
-        assert_eq!((found.foreign.len(), found.is_sound()), (1, true), "{tool}");
+        assert_eq!((found.external.len(), found.is_sound()), (1, true), "{tool}");
         // Its row is changed by the next run, and counts by its own order.
         let report = merge(&dataset, "{\"id\":4,\"seq\":0,\"op\":\"d\"}\n{\"id\":1,\"seq\":0,\"op\":\"d\"}\n").await;
         let report = report.unwrap_or_else(|e| panic!("{tool}: {e}"));
@@ -110,8 +110,8 @@ async fn a_file_that_another_tool_appends_is_read_merged_shown_and_adopted() {
         let report = merge(&dataset, "{\"id\":4,\"seq\":2,\"op\":\"d\"}\n").await.expect("a merge");
         assert_eq!(report.rows.deleted, 1, "{tool}");
         append(tool, &folder);
-        assert_eq!(adopt(&dataset, Mode::Commit).await.expect("an adoption").adopted.len(), 1, "{tool}");
-        assert!(verify(&dataset, &[]).await.expect("a look").foreign.is_empty(), "{tool}");
+        assert_eq!(adopt(&dataset, RunMode::Commit).await.expect("an adoption").adopted.len(), 1, "{tool}");
+        assert!(verify(&dataset, &[]).await.expect("a look").external.is_empty(), "{tool}");
     }
 }
 
@@ -119,12 +119,12 @@ async fn a_file_that_another_tool_appends_is_read_merged_shown_and_adopted() {
 async fn an_appended_file_is_refused_or_ignored_by_choice() {
     for tool in TOOLS {
         let folder = written_by(tool);
-        merge(&dataset(&folder, Foreign::Adopt), SECOND).await.expect("a merge");
+        merge(&dataset(&folder, ExternalFiles::Adopt), SECOND).await.expect("a merge");
         append(tool, &folder);
-        let e = merge(&dataset(&folder, Foreign::Fail), SECOND).await.unwrap_err();
-        assert_eq!(e.code(), "ForeignFiles", "{tool}");
+        let e = merge(&dataset(&folder, ExternalFiles::Fail), SECOND).await.unwrap_err();
+        assert_eq!(e.code(), "ExternalFiles", "{tool}");
         assert!(e.message().contains("day=2024-02-29/"), "{e}");
-        let ignoring = dataset(&folder, Foreign::Ignore);
+        let ignoring = dataset(&folder, ExternalFiles::Ignore);
         let report = merge(&ignoring, "{\"id\":4,\"seq\":2,\"op\":\"d\"}\n{\"id\":1,\"seq\":2,\"op\":\"d\"}\n").await;
         assert_eq!(report.expect("a merge").rows.deleted, 1, "{tool}");
         assert_eq!(rows(&ignoring).await.iter().map(RecordBatch::num_rows).sum::<usize>(), 1, "{tool}");

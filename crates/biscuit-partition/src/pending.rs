@@ -2,24 +2,24 @@ use std::collections::HashSet;
 
 use biscuit_change::ChangeBatch;
 use biscuit_core::{Error, Result};
-use biscuit_journal::{Head, Journal};
+use biscuit_journal::{Journal, TableHead};
 use bytes::Bytes;
 use datafusion::arrow::ipc::reader::StreamReader;
 use datafusion::arrow::ipc::writer::StreamWriter;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 
-use crate::state_file::Kind;
+use crate::state_file::StateFileKind;
 
 /// The state file of records that wait for the period in which they take effect: each batch is an Arrow stream.
-pub(crate) const WAITING: Kind = Kind("waiting");
+pub(crate) const PENDING: StateFileKind = StateFileKind("pending");
 
 /// The records that wait, as the last commit left them.
-pub(crate) async fn load(journal: &Journal, head: &Head) -> Result<Vec<ChangeBatch>> {
-    read(&WAITING.load(journal, head).await?)
+pub(crate) async fn load(journal: &Journal, head: &TableHead) -> Result<Vec<ChangeBatch>> {
+    read(&PENDING.load(journal, head).await?)
 }
 
 pub(crate) fn write(batches: &[ChangeBatch]) -> Result<Bytes> {
-    let failed = |e| Error::internal("waiting records could not be written").with_source(e);
+    let failed = |e| Error::internal("pending records could not be written").with_source(e);
     let mut parts = Vec::with_capacity(batches.len());
     for batch in batches {
         let packed = batch.pack()?;
@@ -29,14 +29,14 @@ pub(crate) fn write(batches: &[ChangeBatch]) -> Result<Bytes> {
         drop(writer);
         parts.push(one);
     }
-    Ok(WAITING.write(parts))
+    Ok(PENDING.write(parts))
 }
 
 fn read(parts: &[Vec<u8>]) -> Result<Vec<ChangeBatch>> {
     let mut batches = Vec::with_capacity(parts.len());
     for part in parts {
-        let mut reader = StreamReader::try_new(part.as_slice(), None).map_err(|e| WAITING.damaged().with_source(e))?;
-        let packed = reader.next().ok_or_else(|| WAITING.damaged())?.map_err(|e| WAITING.damaged().with_source(e))?;
+        let mut reader = StreamReader::try_new(part.as_slice(), None).map_err(|e| PENDING.damaged().with_source(e))?;
+        let packed = reader.next().ok_or_else(|| PENDING.damaged())?.map_err(|e| PENDING.damaged().with_source(e))?;
         batches.push(ChangeBatch::unpack(&packed)?);
     }
     Ok(batches)
@@ -44,9 +44,9 @@ fn read(parts: &[Vec<u8>]) -> Result<Vec<ChangeBatch>> {
 
 /// What records say, so that those that wait already are known when they come again.
 #[derive(Debug, Default)]
-pub(crate) struct Known(HashSet<String>);
+pub(crate) struct PendingIndex(HashSet<String>);
 
-impl Known {
+impl PendingIndex {
     /// Takes down what these records say.
     pub(crate) fn of(batches: &[ChangeBatch]) -> Result<Self> {
         let mut known = Self::default();
@@ -69,17 +69,17 @@ impl Known {
         columns.sort_by_key(|(name, ..)| *name);
         let mut new = Vec::new();
         for row in 0..batch.ops.len() {
-            let mut said = format!("{}\u{1}{}\u{1}{:?}", batch.ops[row] as u8, batch.rank, batch.completeness);
+            let mut message = format!("{}\u{1}{}\u{1}{:?}", batch.ops[row] as u8, batch.rank, batch.completeness);
             for (name, i, shown) in &columns {
-                let given = batch.given.get(*i).and_then(Option::as_ref).is_none_or(|g| g.value(row));
-                if given {
-                    said.push_str(&format!("\u{1}{name}\u{2}{}", shown.value(row)));
+                let present = batch.present.get(*i).and_then(Option::as_ref).is_none_or(|g| g.value(row));
+                if present {
+                    message.push_str(&format!("\u{1}{name}\u{2}{}", shown.value(row)));
                 }
             }
-            for m in batch.moves.iter().filter(|m| m.row == row) {
-                said.push_str(&format!("\u{1}{:?}{:?}", m.kind, m.key));
+            for m in batch.key_changes.iter().filter(|m| m.row == row) {
+                message.push_str(&format!("\u{1}{:?}{:?}", m.kind, m.key));
             }
-            if self.0.insert(said) {
+            if self.0.insert(message) {
                 new.push(u32::try_from(row).expect("a batch has fewer than 2^32 rows"));
             }
         }
@@ -107,10 +107,10 @@ mod tests {
     #[test]
     fn records_are_read_back_and_known() {
         let batches = [batch(&["a", "b"]), batch(&["a", "c", "d"])];
-        let again = read(&WAITING.read(&write(&batches).expect("bytes")).expect("parts")).expect("records");
+        let again = read(&PENDING.read(&write(&batches).expect("bytes")).expect("parts")).expect("records");
         assert_eq!(again.len(), 2);
         assert_eq!(again[1].rows, batches[1].rows);
-        let mut known = Known::of(&again[..1]).expect("records");
+        let mut known = PendingIndex::of(&again[..1]).expect("records");
         assert_eq!(known.add(&batches[1]).expect("records"), [1, 2]);
         assert!(known.add(&batches[1]).expect("records").is_empty());
         assert_eq!(read(&[vec![]]).unwrap_err().code(), "Diverged");

@@ -1,38 +1,43 @@
 use std::collections::BTreeMap;
 
-use biscuit_change::{BadRows, ChangeBatch, Refused};
+use biscuit_change::{BadRows, ChangeBatch, RefusedRecord};
 use biscuit_core::{Error, Result};
 use bytes::Bytes;
 
 use crate::calendar::Period;
-use crate::effective::Effective;
-use crate::plan::{BeforeFirst, By};
-use crate::report::SnapshotReport;
-use crate::snapshots::Snapshots;
-use crate::waiting::{self, Known};
+use crate::effective::EffectiveColumn;
+use crate::pending::{self, PendingIndex};
+use crate::plan::{BeforeFirstPeriod, PeriodBasis};
+use crate::report::PeriodTableReport;
+use crate::snapshots::PeriodTable;
 
 /// The records of a run by the period in which they count first.
 #[derive(Debug, Default)]
-pub(crate) struct Dated {
+pub(crate) struct RecordsByPeriod {
     pub(crate) by_period: BTreeMap<Period, Vec<ChangeBatch>>,
     /// Those that take effect in a period that is not open yet.
     pub(crate) later: Vec<ChangeBatch>,
-    pub(crate) refused: Vec<Refused>,
+    pub(crate) refused: Vec<RefusedRecord>,
 }
 
 /// What waits, before and after.
-pub(crate) struct Waiting {
+pub(crate) struct PendingRecords {
     /// What waits after the run.
     rest: Vec<ChangeBatch>,
     /// Whether that is not what waited before.
     pub(crate) changed: bool,
 }
 
-impl Snapshots {
+impl PeriodTable {
     /// Finds the period of every record of a batch.
-    pub(crate) fn date(&self, batch: &ChangeBatch, current: &Period, dated: &mut Dated) -> Result<()> {
-        let By::Effective(column) = &self.periods.by else { return Ok(()) };
-        let effective = Effective::new(batch, column)?;
+    pub(crate) fn date(
+        &self,
+        batch: &ChangeBatch,
+        current: &Period,
+        records_by_period: &mut RecordsByPeriod,
+    ) -> Result<()> {
+        let PeriodBasis::Effective(column) = &self.periods.by else { return Ok(()) };
+        let effective = EffectiveColumn::new(batch, column)?;
         let calendar = &self.periods.calendar;
         let mut rows: BTreeMap<Period, Vec<u32>> = BTreeMap::new();
         let (mut later, mut known): (Vec<u32>, Option<Period>) = (vec![], None);
@@ -45,7 +50,7 @@ impl Snapshots {
             let period = match found {
                 Ok(period) => period,
                 Err(e) => {
-                    self.refuse(batch, row, e.with_column(column), dated)?;
+                    self.refuse(batch, row, e.with_column(column), records_by_period)?;
                     continue;
                 }
             };
@@ -57,20 +62,20 @@ impl Snapshots {
             }
         }
         for (period, rows) in rows {
-            dated.by_period.entry(period).or_default().push(batch.pick(&rows)?);
+            records_by_period.by_period.entry(period).or_default().push(batch.pick(&rows)?);
         }
         if !later.is_empty() {
-            dated.later.push(batch.pick(&later)?);
+            records_by_period.later.push(batch.pick(&later)?);
         }
         Ok(())
     }
 
-    fn refuse(&self, batch: &ChangeBatch, row: usize, e: Error, dated: &mut Dated) -> Result<()> {
+    fn refuse(&self, batch: &ChangeBatch, row: usize, e: Error, records_by_period: &mut RecordsByPeriod) -> Result<()> {
         let e = e.at(&batch.file, batch.places[row]);
         if self.options.bad_rows == BadRows::Fail {
             return Err(e);
         }
-        dated.refused.push(batch.refuse(row, e)?);
+        records_by_period.refused.push(batch.refuse(row, e)?);
         Ok(())
     }
 
@@ -79,43 +84,43 @@ impl Snapshots {
         &self,
         had: &[ChangeBatch],
         current: &Period,
-        dated: &mut Dated,
-        report: &mut SnapshotReport,
-    ) -> Result<Waiting> {
-        let new = std::mem::take(&mut dated.later);
+        records_by_period: &mut RecordsByPeriod,
+        report: &mut PeriodTableReport,
+    ) -> Result<PendingRecords> {
+        let new = std::mem::take(&mut records_by_period.later);
         let mut rest = Vec::new();
         for batch in had {
-            let mut of_batch = Dated::default();
+            let mut of_batch = RecordsByPeriod::default();
             self.date(batch, current, &mut of_batch)?;
             for (period, batches) in of_batch.by_period {
                 report.opened += batches.iter().map(|b| b.ops.len() as u64).sum::<u64>();
-                dated.by_period.entry(period).or_default().extend(batches);
+                records_by_period.by_period.entry(period).or_default().extend(batches);
             }
             rest.append(&mut of_batch.later);
         }
         let mut changed = report.opened > 0;
-        let mut known = Known::of(&rest)?;
+        let mut known = PendingIndex::of(&rest)?;
         for batch in new {
             let unknown = known.add(&batch)?;
-            report.verdicts.waiting += unknown.len() as u64;
+            report.verdicts.pending += unknown.len() as u64;
             report.verdicts.duplicate += (batch.ops.len() - unknown.len()) as u64;
             if !unknown.is_empty() {
                 changed = true;
                 rest.push(batch.pick(&unknown)?);
             }
         }
-        report.waiting = rest.iter().map(|b| b.ops.len() as u64).sum();
-        Ok(Waiting { rest, changed })
+        report.pending = rest.iter().map(|b| b.ops.len() as u64).sum();
+        Ok(PendingRecords { rest, changed })
     }
 
     /// The first period after the run. Records before the first one that is there go where the choice for them says.
     pub(crate) fn first(
         &self,
         existing: Option<(Period, Period)>,
-        dated: &mut Dated,
+        records_by_period: &mut RecordsByPeriod,
         current: &Period,
     ) -> Result<Period> {
-        let earliest = dated.by_period.first_key_value().map(|(period, _)| *period);
+        let earliest = records_by_period.by_period.first_key_value().map(|(period, _)| *period);
         if let (None, Some(first)) = (existing, self.periods.first)
             && first > *current
         {
@@ -128,14 +133,14 @@ impl Snapshots {
             (None, None) => return Ok(earliest.unwrap_or(*current)),
         };
         let Some(earliest) = earliest.filter(|earliest| *earliest < begins) else { return Ok(begins.min(*current)) };
-        if self.periods.before_first == BeforeFirst::Extend {
+        if self.periods.before_first == BeforeFirstPeriod::Extend {
             return Ok(earliest);
         }
-        let since = dated.by_period.split_off(&begins);
-        let before = std::mem::replace(&mut dated.by_period, since);
+        let since = records_by_period.by_period.split_off(&begins);
+        let before = std::mem::replace(&mut records_by_period.by_period, since);
         for (period, batches) in before {
-            if self.periods.before_first == BeforeFirst::Clamp {
-                dated.by_period.entry(begins).or_default().extend(batches);
+            if self.periods.before_first == BeforeFirstPeriod::Clamp {
+                records_by_period.by_period.entry(begins).or_default().extend(batches);
                 continue;
             }
             for batch in batches {
@@ -143,7 +148,7 @@ impl Snapshots {
                     let message = format!(
                         "a record takes effect in {period}, before the first period, {begins}: choose what becomes of such records"
                     );
-                    self.refuse(&batch, row, Error::data("BeforeFirstPeriod", message), dated)?;
+                    self.refuse(&batch, row, Error::data("BeforeFirstPeriod", message), records_by_period)?;
                 }
             }
         }
@@ -151,9 +156,9 @@ impl Snapshots {
     }
 }
 
-impl Waiting {
+impl PendingRecords {
     /// The state file after the run.
     pub(crate) fn state(&self) -> Result<Option<Bytes>> {
-        if self.rest.is_empty() { Ok(None) } else { waiting::write(&self.rest).map(Some) }
+        if self.rest.is_empty() { Ok(None) } else { pending::write(&self.rest).map(Some) }
     }
 }

@@ -5,11 +5,11 @@ use bytes::Bytes;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde_json::Value;
 
-use crate::retract::Retractions;
+use crate::retract::RetractionSet;
 
 /// What a slice holds before the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum SliceBase {
+pub enum PeriodBase {
     /// The files in its folder.
     Own,
     /// What the slice before it held before the run, whose files are copied by the store.
@@ -22,7 +22,7 @@ pub enum SliceBase {
 
 /// One of the states that a table holds, each in a folder of its own: a record counts in its slice and in all later ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Slice {
+pub struct PeriodState {
     /// What is kept by key in the state root names the slice by this number, for ever; later slices have greater ones.
     pub number: i64,
     /// The number of the slice behind it; none for the newest one of the table.
@@ -30,21 +30,21 @@ pub struct Slice {
     /// The value of the slice column.
     pub value: String,
     /// What it holds before the run.
-    pub base: SliceBase,
+    pub base: PeriodBase,
 }
 
 /// The slices of a table that a run may touch, ascending, the last of them the newest of all.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Slices {
+pub struct PeriodStates {
     /// The partition column that names them; no record has it.
     pub column: String,
     /// The slices; change batches name them by their place here.
-    pub all: Vec<Slice>,
+    pub all: Vec<PeriodState>,
 }
 
-impl Slices {
-    pub(crate) fn folder(&self, slice: &Slice) -> String {
-        format!("{}={}", escape(&self.column), escape(&slice.value))
+impl PeriodStates {
+    pub(crate) fn folder(&self, period: &PeriodState) -> String {
+        format!("{}={}", escape(&self.column), escape(&period.value))
     }
 
     /// The table's columns with the one that names the slice.
@@ -60,13 +60,13 @@ impl Slices {
 
 /// What a commit makes true besides the rows.
 #[derive(Debug, Clone, Default)]
-pub struct Beside {
+pub struct CommitExtras {
     /// State files by name; none drops the name.
     pub state: Vec<(String, Option<Bytes>)>,
     /// Facts by name; null drops the name.
-    pub facts: Vec<(String, Value)>,
+    pub properties: Vec<(String, Value)>,
     /// Stored records that never took effect when they say they did.
-    pub retractions: Retractions,
+    pub retractions: RetractionSet,
     /// Columns that later commits of the run bring, and a file that has them: what becomes wider does so in all slices at once.
     pub columns: Vec<(SchemaRef, Arc<str>)>,
     /// What the scheduler calls the run.
@@ -75,8 +75,8 @@ pub struct Beside {
     pub of_records: u64,
 }
 
-impl Beside {
+impl CommitExtras {
     pub(crate) fn is_empty(&self) -> bool {
-        self.state.is_empty() && self.facts.is_empty() && self.retractions.all.is_empty()
+        self.state.is_empty() && self.properties.is_empty() && self.retractions.all.is_empty()
     }
 }

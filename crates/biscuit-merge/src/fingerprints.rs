@@ -3,21 +3,21 @@ use std::collections::BTreeMap;
 use hashbrown::HashMap;
 use sha2::{Digest as _, Sha256};
 
-use crate::table::{Cells, RowRef};
+use crate::table::{CellLocation, RowRef};
 
 /// What is done to files of a table with slices, so that what comes out the same is written once.
 ///
 /// Rows are named by where they come from, which is the same in every slice: a change record, or a stored row of some content.
 #[derive(Debug, Default)]
-pub(crate) struct Prints {
+pub(crate) struct SliceFingerprints {
     /// The part of the records that is worked on: each names its rows anew.
     part: u64,
-    by_file: HashMap<Printed, Sha256>,
+    by_file: HashMap<FingerprintInput, Sha256>,
 }
 
 /// What something is done to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum Printed {
+pub(crate) enum FingerprintInput {
     /// A file, by number.
     File(usize),
     /// A file, by number, that gets new rows at the end of a row group, or behind all.
@@ -26,37 +26,42 @@ pub(crate) enum Printed {
     New(String),
 }
 
-pub(crate) type Digest = [u8; 32];
+pub(crate) type FileDigest = [u8; 32];
 
 /// Files that come out as others do.
 #[derive(Debug, Default)]
-pub(crate) struct Same {
+pub(crate) struct DuplicateFiles {
     /// By file, the one before it whose content and edits it has.
     pub(crate) units: BTreeMap<usize, usize>,
     /// By folder, the one before it whose new file has the same rows.
     pub(crate) added: BTreeMap<String, String>,
 }
 
-impl Prints {
+impl SliceFingerprints {
     pub(crate) fn next_part(&mut self) {
         self.part += 1;
     }
 
     /// Rows that go.
-    pub(crate) fn remove(&mut self, printed: Printed, rows: impl Iterator<Item = u64>) {
-        let sum = self.begin(printed, b'-');
+    pub(crate) fn remove(&mut self, fingerprinted: FingerprintInput, rows: impl Iterator<Item = u64>) {
+        let sum = self.begin(fingerprinted, b'-');
         rows.for_each(|row| sum.update(row.to_le_bytes()));
         sum.update(u64::MAX.to_le_bytes());
     }
 
     /// Rows that take the place of others, or are new.
-    pub(crate) fn add<'a>(&mut self, printed: Printed, what: u8, rows: impl Iterator<Item = (Option<u64>, &'a Cells)>) {
-        let sum = self.begin(printed, what);
+    pub(crate) fn add<'a>(
+        &mut self,
+        fingerprinted: FingerprintInput,
+        what: u8,
+        rows: impl Iterator<Item = (Option<u64>, &'a CellLocation)>,
+    ) {
+        let sum = self.begin(fingerprinted, what);
         for (place, cells) in rows {
             sum.update(place.unwrap_or(u64::MAX).to_le_bytes());
             match cells {
-                Cells::Row(at) => sum.update(bytes(Some(*at))),
-                Cells::Each(all) => {
+                CellLocation::Row(at) => sum.update(bytes(Some(*at))),
+                CellLocation::Each(all) => {
                     sum.update((all.len() as u64).to_le_bytes());
                     all.iter().for_each(|at| sum.update(bytes(*at)));
                 }
@@ -65,17 +70,17 @@ impl Prints {
         sum.update(u64::MAX.to_le_bytes());
     }
 
-    fn begin(&mut self, printed: Printed, what: u8) -> &mut Sha256 {
+    fn begin(&mut self, fingerprinted: FingerprintInput, what: u8) -> &mut Sha256 {
         let (part, group) = (
             self.part,
-            match &printed {
-                Printed::Group(_, group) => group.map_or(u64::MAX, |g| g as u64),
+            match &fingerprinted {
+                FingerprintInput::Group(_, group) => group.map_or(u64::MAX, |g| g as u64),
                 _ => 0,
             },
         );
         // What happens to the row groups of a file happens to the file.
-        let file = match printed {
-            Printed::Group(file, _) => Printed::File(file),
+        let file = match fingerprinted {
+            FingerprintInput::Group(file, _) => FingerprintInput::File(file),
             other => other,
         };
         let sum = self.by_file.entry(file).or_default();
@@ -86,8 +91,8 @@ impl Prints {
     }
 
     /// Equal where the same is done to both; nothing is done to what was never named.
-    pub(crate) fn of(&self, printed: &Printed) -> Digest {
-        self.by_file.get(printed).cloned().unwrap_or_default().finalize().into()
+    pub(crate) fn of(&self, fingerprinted: &FingerprintInput) -> FileDigest {
+        self.by_file.get(fingerprinted).cloned().unwrap_or_default().finalize().into()
     }
 }
 
@@ -105,11 +110,15 @@ mod tests {
 
     #[test]
     fn only_the_same_rows_at_the_same_places_are_the_same() {
-        let row = |row| Cells::Row(RowRef { table: 0, row });
-        let mut prints = Prints::default();
+        let row = |row| CellLocation::Row(RowRef { table: 0, row });
+        let mut fingerprints = SliceFingerprints::default();
         let mut at = |file: usize, group: Option<usize>, rows: &[(u64, u32)]| {
-            let cells: Vec<(u64, Cells)> = rows.iter().map(|(place, r)| (*place, row(*r))).collect();
-            prints.add(Printed::Group(file, group), b'=', cells.iter().map(|(place, c)| (Some(*place), c)));
+            let cells: Vec<(u64, CellLocation)> = rows.iter().map(|(place, r)| (*place, row(*r))).collect();
+            fingerprints.add(
+                FingerprintInput::Group(file, group),
+                b'=',
+                cells.iter().map(|(place, c)| (Some(*place), c)),
+            );
         };
         at(0, Some(0), &[(1, 5), (2, 6)]);
         at(1, Some(0), &[(1, 5), (2, 6)]);
@@ -118,13 +127,13 @@ mod tests {
         at(6, Some(0), &[(1, 5), (3, 6)]);
         at(4, Some(0), &[(1, 5)]);
         at(4, Some(0), &[(2, 6)]);
-        prints.next_part();
-        let all: Vec<Digest> = (0..7).map(|f| prints.of(&Printed::File(f))).collect();
+        fingerprints.next_part();
+        let all: Vec<FileDigest> = (0..7).map(|f| fingerprints.of(&FingerprintInput::File(f))).collect();
         assert_eq!(all[0], all[1]);
         for other in 2..7 {
             assert!(all[..other].iter().all(|d| *d != all[other]), "{other}");
         }
-        prints.remove(Printed::File(0), [3].into_iter());
-        assert_ne!(prints.of(&Printed::File(0)), all[0]);
+        fingerprints.remove(FingerprintInput::File(0), [3].into_iter());
+        assert_ne!(fingerprints.of(&FingerprintInput::File(0)), all[0]);
     }
 }

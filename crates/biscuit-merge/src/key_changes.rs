@@ -1,15 +1,15 @@
 use std::sync::Arc;
 
-use biscuit_change::MoveKind;
+use biscuit_change::KeyChangeKind;
 
-use crate::change_set::Record;
-use crate::key_state::{ColumnState, KeyState, MoveState};
-use crate::resolve::{Refusal, Resolver, Work};
+use crate::change_set::ChangeRecord;
+use crate::key_state::{ColumnState, KeyChangeState, KeyState};
+use crate::resolve::{KeyInProgress, KeyResolver, ResolveError};
 use crate::table::RowRef;
 
 /// Where a value for a row that has moved on comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Given {
+enum ValueSource {
     /// From a record of that order, which may be a repeated one.
     ByRecord,
     /// From the row of an older key, at the order of the key update.
@@ -17,21 +17,21 @@ enum Given {
 }
 
 /// Key updates: values that were not available follow a row from key to key, whichever half comes first.
-impl Resolver<'_> {
+impl KeyResolver<'_> {
     /// The delete half of a key update keeps the row as it was, unless the create half has come already.
-    pub(crate) fn keep_image(&self, record: &Record, works: &mut [Work], at: usize) {
-        let Some((MoveKind::To, to)) = record.link else { return };
+    pub(crate) fn keep_image(&self, record: &ChangeRecord, works: &mut [KeyInProgress], at: usize) {
+        let Some((KeyChangeKind::To, to)) = record.link else { return };
         let to_bytes: Arc<[u8]> = self.set.keys.bytes(to).into();
         let order = &record.order;
         // The create half has come if the new key has a state of that order or later; but where it has moved on since,
         // that state may be one of other records.
         let arrived = works.iter().find(|w| w.key == to).is_some_and(|w| {
             let newest = w.now.live.as_ref().unwrap_or(&w.now.base);
-            newest >= order && !w.now.moves.iter().any(|m| m.at > *order)
+            newest >= order && !w.now.key_changes.iter().any(|m| m.at > *order)
         });
         let now = &mut works[at].now;
         let repeated = now.live.is_none() && now.base == *order;
-        if arrived || repeated || now.moves.iter().any(|m| m.to == to_bytes && m.at == *order) {
+        if arrived || repeated || now.key_changes.iter().any(|m| m.to == to_bytes && m.at == *order) {
             return;
         }
         let columns = match now.live {
@@ -40,35 +40,35 @@ impl Resolver<'_> {
             }
             None => vec![],
         };
-        now.moves.push(MoveState { to: to_bytes, at: order.clone(), applied: false, columns });
+        now.key_changes.push(KeyChangeState { to: to_bytes, at: order.clone(), applied: false, columns });
     }
 
     /// The create half of a key update takes values that were not available from the row of the old key.
-    pub(crate) fn resolve_move(
+    pub(crate) fn resolve_key_change(
         &self,
-        record: &Record,
-        works: &mut [Work],
+        record: &ChangeRecord,
+        works: &mut [KeyInProgress],
         at: usize,
-    ) -> Result<Vec<(usize, Option<RowRef>)>, Refusal> {
-        let Some((MoveKind::From, from)) = record.link else { return Ok(vec![]) };
-        let (givens, row) = self.set.givens_of(record);
+    ) -> Result<Vec<(usize, Option<RowRef>)>, ResolveError> {
+        let Some((KeyChangeKind::From, from)) = record.link else { return Ok(vec![]) };
+        let (present_columns, row) = self.set.present_columns_of(record);
         // What the record does not give the row brings along: values that were not available, and ignored nulls.
-        let asked: Vec<usize> = (0..self.schema.fields().len()).filter(|&c| !givens.gives(row, c)).collect();
+        let asked: Vec<usize> = (0..self.schema.fields().len()).filter(|&c| !present_columns.gives(row, c)).collect();
         let to_bytes: Arc<[u8]> = self.set.keys.bytes(record.key).into();
         let order = &record.order;
         let Some(old) = works.iter().position(|w| w.key == from) else { return Ok(vec![]) };
-        let entry = works[old].now.moves.iter().position(|m| m.to == to_bytes && m.at == *order);
+        let entry = works[old].now.key_changes.iter().position(|m| m.to == to_bytes && m.at == *order);
         if asked.is_empty() {
-            entry.map(|e| works[old].now.moves.remove(e));
+            entry.map(|e| works[old].now.key_changes.remove(e));
             return Ok(vec![]);
         }
         let now = &works[at].now;
-        let done = asked.iter().all(|&c| now.column(c).0 >= order) && !now.moves.iter().any(|m| m.at > *order);
-        if entry.is_some_and(|e| works[old].now.moves[e].applied) || done {
+        let done = asked.iter().all(|&c| now.column(c).0 >= order) && !now.key_changes.iter().any(|m| m.at > *order);
+        if entry.is_some_and(|e| works[old].now.key_changes[e].applied) || done {
             return Ok(vec![]);
         }
         let image: Vec<ColumnState> = match entry {
-            Some(e) => works[old].now.moves[e].columns.clone(),
+            Some(e) => works[old].now.key_changes[e].columns.clone(),
             None if works[old].now.live.is_some() => asked.iter().map(|&c| column_state(&works[old].now, c)).collect(),
             None => vec![],
         };
@@ -77,15 +77,15 @@ impl Resolver<'_> {
             let known = image.iter().find(|s| s.column == c && s.order < *order && s.value.is_some());
             match known {
                 Some(known) => kept.push(known.clone()),
-                None if givens.is_unavailable(row, c) => return Err(self.unavailable(record, c)),
+                None if present_columns.is_unavailable(row, c) => return Err(self.unavailable(record, c)),
                 None => {}
             }
         }
         let resolved = kept.iter().map(|s| (s.column, s.value)).collect();
-        let moved = MoveState { to: to_bytes, at: order.clone(), applied: true, columns: kept };
+        let repartitioned = KeyChangeState { to: to_bytes, at: order.clone(), applied: true, columns: kept };
         match entry {
-            Some(e) => works[old].now.moves[e] = moved,
-            None => works[old].now.moves.push(moved),
+            Some(e) => works[old].now.key_changes[e] = repartitioned,
+            None => works[old].now.key_changes.push(repartitioned),
         }
         Ok(resolved)
     }
@@ -93,21 +93,21 @@ impl Resolver<'_> {
     /// A record older than a key update changes what the update moved, also after the create half took it.
     pub(crate) fn late_for_moves(
         &self,
-        record: &Record,
-        given: Vec<(usize, Option<RowRef>)>,
-        works: &mut [Work],
+        record: &ChangeRecord,
+        present: Vec<(usize, Option<RowRef>)>,
+        works: &mut [KeyInProgress],
         at: usize,
     ) {
-        let mut late = vec![(at, record.order.clone(), given, Given::ByRecord)];
-        while let Some((at, order, given, by)) = late.pop() {
+        let mut late = vec![(at, record.order.clone(), present, ValueSource::ByRecord)];
+        while let Some((at, order, present, by)) = late.pop() {
             let mut fills = Vec::new();
-            for m in works[at].now.moves.iter_mut().filter(|m| m.at > order) {
+            for m in works[at].now.key_changes.iter_mut().filter(|m| m.at > order) {
                 let mut filled = Vec::new();
-                for &(c, value) in &given {
+                for &(c, value) in &present {
                     match m.columns.iter_mut().find(|s| s.column == c) {
                         // The record that gave the value may come again.
                         Some(s)
-                            if by == Given::ByRecord
+                            if by == ValueSource::ByRecord
                                 && s.order == order
                                 && (m.applied || self.tables.same(s.value, value, c)) =>
                         {
@@ -133,15 +133,15 @@ impl Resolver<'_> {
                         work.touched = true;
                     }
                 }
-                late.push((next, order, filled, Given::ByMove));
+                late.push((next, order, filled, ValueSource::ByMove));
             }
         }
     }
 
-    pub(crate) fn given_columns(&self, record: &Record) -> Vec<(usize, Option<RowRef>)> {
-        let (givens, row) = self.set.givens_of(record);
-        let given = (0..self.schema.fields().len()).filter(|&c| givens.gives(row, c));
-        given.map(|c| (c, Some(record.at))).collect()
+    pub(crate) fn given_columns(&self, record: &ChangeRecord) -> Vec<(usize, Option<RowRef>)> {
+        let (present_columns, row) = self.set.present_columns_of(record);
+        let present = (0..self.schema.fields().len()).filter(|&c| present_columns.gives(row, c));
+        present.map(|c| (c, Some(record.at))).collect()
     }
 }
 

@@ -41,7 +41,7 @@ fn int96(rows: &[(i64, u32, u32)], version: &str) -> Vec<u8> {
     bytes
 }
 
-async fn put(storage: &biscuit_journal::Storage, bytes: Vec<u8>) {
+async fn put(storage: &biscuit_journal::TableStorage, bytes: Vec<u8>) {
     storage.store.put(&Path::from("lake/t/part-0.parquet"), bytes.into()).await.expect("a put");
 }
 
@@ -98,7 +98,7 @@ async fn lists_of_one_size_become_lists_of_any() {
     let (ids, seqs): (ArrayRef, ArrayRef) = (Arc::new(Int64Array::from(vec![1])), Arc::new(Int64Array::from(vec![1])));
     let pairs = FixedSizeListArray::from_iter_primitive::<Int64Type, _, _>([Some([Some(1), Some(2)])], 2);
     let rows = RecordBatch::try_from_iter([("id", ids), ("seq", seqs), ("v", Arc::new(pairs) as ArrayRef)]);
-    lake::put_foreign(&storage, "lake/t/part-0.parquet", &rows.expect("a batch")).await;
+    lake::put_external(&storage, "lake/t/part-0.parquet", &rows.expect("a batch")).await;
     let dataset = lake::dataset(storage);
     lake::merge(&dataset, &lake::spec(), r#"{"id":1,"seq":2,"v":[1,2,3],"op":"u"}"#).await.expect("three");
     assert!(keys(&dataset).await.iter().all(|kv| kv.key != "ARROW:schema"), "no reader is told that there are two");
