@@ -1,43 +1,10 @@
 //! The `biscuit` command: a thin layer over the crates.
 
-mod adopt;
 mod args;
-mod aws_args;
-mod bookmark;
-mod bookmark_args;
-mod catalog;
-mod compact;
-mod context;
-mod csv_args;
-mod defects;
-mod doctor;
-mod forget;
-mod history;
-mod lifecycle;
-mod manifest;
-mod means;
-mod merge;
-mod meter;
-mod output;
-mod own_files;
-mod parquet_args;
-mod periods;
-mod pii;
-mod policies;
+mod commands;
+mod environment;
 mod process;
-mod progress;
-mod purge;
-mod purge_report;
-mod quarantine;
-mod recover;
-mod remarks;
-mod run;
-mod schema;
-mod show;
-mod signals;
-mod snapshot;
-mod stores;
-mod verify;
+mod render;
 
 use std::process::ExitCode;
 
@@ -48,45 +15,45 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
-use crate::args::{Cli, Command, LogFormat};
-use crate::context::CommandContext;
-use crate::output::CommandOutput;
+use crate::args::command::{Cli, Command, LogFormat};
+use crate::environment::context::CommandContext;
+use crate::render::output::CommandOutput;
 
 /// glibc's allocator keeps an arena for every thread, which makes a run take twice the memory that it holds.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    defects::remember();
+    crate::process::panics::remember();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(e) => return output::usage(&e),
+        Err(e) => return crate::render::output::usage(&e),
     };
     log(cli.log_format, cli.show_values);
-    process::run(cli)
+    crate::process::thread::run(cli)
 }
 
 async fn answer(command: &Command, context: &CommandContext) -> Result<CommandOutput> {
     match command {
-        Command::Merge(args) => merge::run(args, context).await,
-        Command::Snapshot(args) => snapshot::run(args, context).await,
-        Command::Periods(args) => periods::run(args, context).await,
-        Command::Quarantine(command) => quarantine::run(command, context).await,
-        Command::Run(args) => run::run(args, context).await,
-        Command::Impact(args) => run::reached(args, context).await,
-        Command::Schema(command) => schema::run(command, context).await,
-        Command::Bookmark(command) => bookmark::run(command, context).await,
-        Command::Pii(command) => pii::run(command, context).await,
-        Command::Forget(args) => forget::run(args, context).await,
-        Command::Recover(args) => recover::run(args, context).await,
-        Command::Adopt(args) => adopt::run(args, context).await,
-        Command::Compact(args) => compact::run(args, context).await,
-        Command::Purge(args) => purge::run(args, context).await,
-        Command::Lifecycle(command) => lifecycle::run(command, context).await,
-        Command::Doctor(args) => doctor::run(args, context).await,
-        Command::History(args) => history::run(args, context).await,
-        Command::Verify(args) => verify::run(args, context).await,
-        Command::Show(args) => show::run(args, context).await,
+        Command::Merge(args) => crate::commands::merge::run(args, context).await,
+        Command::Snapshot(args) => crate::commands::snapshot::run(args, context).await,
+        Command::Periods(args) => crate::commands::periods::run(args, context).await,
+        Command::Quarantine(command) => crate::commands::quarantine::run(command, context).await,
+        Command::Run(args) => crate::commands::run::run(args, context).await,
+        Command::Impact(args) => crate::commands::run::reached(args, context).await,
+        Command::Schema(command) => crate::commands::schema::run(command, context).await,
+        Command::Bookmark(command) => crate::commands::bookmark::run(command, context).await,
+        Command::Pii(command) => crate::commands::pii::run(command, context).await,
+        Command::Forget(args) => crate::commands::forget::run(args, context).await,
+        Command::Recover(args) => crate::commands::recover::run(args, context).await,
+        Command::Adopt(args) => crate::commands::adopt::run(args, context).await,
+        Command::Compact(args) => crate::commands::compact::run(args, context).await,
+        Command::Purge(args) => crate::commands::purge::run(args, context).await,
+        Command::Lifecycle(command) => crate::commands::lifecycle::run(command, context).await,
+        Command::Doctor(args) => crate::commands::doctor::run(args, context).await,
+        Command::History(args) => crate::commands::history::run(args, context).await,
+        Command::Verify(args) => crate::commands::verify::run(args, context).await,
+        Command::Show(args) => crate::commands::show::run(args, context).await,
     }
 }
 
@@ -98,13 +65,13 @@ fn log(format: LogFormat, show_values: bool) {
     let ours = filter_fn(move |event| {
         show_values || event.target().starts_with("biscuit") || *event.level() <= tracing::Level::INFO
     });
-    let logs = tracing_subscriber::fmt::layer().with_writer(progress::above_the_bar);
+    let logs = tracing_subscriber::fmt::layer().with_writer(crate::render::progress::above_the_bar);
     let logs = match format {
         LogFormat::Text => logs.with_target(false).boxed(),
         LogFormat::Json => logs.json().boxed(),
     };
     tracing_subscriber::registry()
         .with(logs.with_filter(filter.and(ours)))
-        .with(progress::ProgressSteps.with_filter(progress::is_wanted()))
+        .with(crate::render::progress::ProgressSteps.with_filter(crate::render::progress::is_wanted()))
         .init();
 }

@@ -4,7 +4,7 @@ use datafusion::prelude::{DataFrame, SessionContext};
 use futures::TryStreamExt;
 use object_store::ObjectStore;
 
-use crate::encryption::FileEncryption;
+use crate::encryption::file_encryption::FileEncryption;
 use crate::{Location, TableVersion};
 
 /// How often a version is read whose files are replaced meanwhile.

@@ -8,8 +8,8 @@ use datafusion::arrow::array::{
 use datafusion::arrow::compute::{CastOptions, cast_with_options, take_record_batch};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 
-use crate::folder_spelling::FolderSpelling;
-use crate::hive;
+use crate::paths::hive;
+use crate::paths::spelling::FolderSpelling;
 
 /// A cast that loses nothing silently: a value that does not fit is an error.
 fn strict(array: &ArrayRef, to: &DataType, column: &str, place: &str) -> Result<ArrayRef> {

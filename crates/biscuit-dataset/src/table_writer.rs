@@ -6,8 +6,8 @@ use biscuit_journal::{FileStager, Journal, StagedFile, TableCommit};
 use datafusion::arrow::array::RecordBatch;
 use object_store::ObjectStore;
 
-use crate::file_writer::{FileWriter, ParquetOptions};
-use crate::folder_spelling::FolderSpelling;
+use crate::files::writer::{FileWriter, ParquetOptions};
+use crate::paths::spelling::FolderSpelling;
 use crate::rows::partition_folders;
 
 /// How many files a write makes.

@@ -8,9 +8,9 @@ use biscuit_journal::{JournalOptions, RunInterrupt};
 use biscuit_pii::{MemoryStore, PiiContext, Policy};
 use biscuit_schema::Contract;
 
-use crate::choose::{OpenByLocation, OpenSource, choose};
-use crate::pii::{LocalPiiResolver, PiiResolver, TableKeys};
-use crate::report::{JobReport, OutputReport};
+use crate::read::choose::{OpenByLocation, OpenSource, choose};
+use crate::report::counts::{JobReport, OutputReport};
+use crate::shape::treatment::{LocalPiiResolver, PiiResolver, TableKeys};
 use crate::spec::{ContractSpec, JobSpec, OutputMode, OutputSpec, contract, invalid};
 use crate::work::OutputWork;
 

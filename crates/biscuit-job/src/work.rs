@@ -10,17 +10,17 @@ use biscuit_pii::PiiContext;
 use biscuit_schema::{Coercion, Contract, ContractCompliance, DatasetLayer, ExtraColumns, OnError};
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 
-use crate::choose::ChosenInput;
-use crate::columns::AddedColumns;
-use crate::finish::RowFinisher;
-use crate::infer::{InferScope, infer};
 use crate::job::{DeclarativeJob, RunOptions};
-use crate::pii::{TreatedSource, all_seen};
-use crate::query::{QuerySource, SourceQuery};
-use crate::read::{ReadTask, SourceReader, TaskQueue};
-use crate::report::{OutputReport, SourceReport};
+use crate::read::choose::ChosenInput;
+use crate::read::infer::{InferScope, infer};
+use crate::read::source::{ReadTask, SourceReader, TaskQueue};
+use crate::report::counts::{OutputReport, SourceReport};
+use crate::shape::columns::AddedColumns;
+use crate::shape::finisher::RowFinisher;
+use crate::shape::query::{QuerySource, SourceQuery};
+use crate::shape::treatment::{TreatedSource, all_seen};
 use crate::spec::{OutputMode, OutputSpec, SourceFormat};
-use crate::write::{SourceRows, StagedOutput, WriteTarget, write_query, write_rows};
+use crate::write::writer::{SourceRows, StagedOutput, WriteTarget, write_query, write_rows};
 
 /// The rows of an output, and how they become its own.
 pub(crate) struct OutputRows {

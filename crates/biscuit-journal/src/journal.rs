@@ -9,11 +9,11 @@ use object_store::path::Path;
 use object_store::{CopyMode, CopyOptions, ObjectStore, ObjectStoreExt, PutMode};
 use serde::{Deserialize, Serialize};
 
-use crate::head::{self, TableHead, list_entries, read_head};
-use crate::interrupt::RunInterrupt;
-use crate::names::{JournalObjectKind, below, run_folder};
-use crate::publish::{self, PublishOutcome};
-use crate::record::{CommitRecord, PastVersion, StateFile};
+use crate::commit::interrupt::RunInterrupt;
+use crate::commit::publish::{self, PublishOutcome};
+use crate::log::head::{self, TableHead, list_entries, read_head};
+use crate::log::layout::{JournalObjectKind, below, run_folder};
+use crate::log::record::{CommitRecord, PastVersion, StateFile};
 use crate::{TableStorage, default_state_root, store_error};
 
 /// Whether others may write to the same table.

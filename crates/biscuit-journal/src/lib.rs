@@ -1,38 +1,26 @@
 #![doc = include_str!("../README.md")]
 
-mod doctor;
-mod head;
-mod interrupt;
+mod commit;
 mod journal;
-mod leavings;
-mod names;
+mod log;
 mod observe;
-mod ownership;
-mod pointer;
-mod probe;
-mod protect;
-mod publish;
-mod record;
-mod replace;
-mod stage;
-mod stager;
-mod storage;
+mod store;
 
 pub use biscuit_purge::{ForeignTableFormat, store_error};
-pub use doctor::{ProbeResult, StoreCapability, probe_store};
-pub use head::{LiveFile, RetainedEntry, TableHead};
-pub use interrupt::RunInterrupt;
+pub use commit::interrupt::RunInterrupt;
+pub use commit::staged::{StagedFile, StagedWriter};
+pub use commit::stager::FileStager;
+pub use commit::table_commit::{CommitOutcome, CommitSummary, TableCommit};
 pub use journal::{
     DivergedPolicy, ExternalFiles, Journal, JournalOptions, OtherTableFormats, RandomWriterIds, RecoveryReport,
     WriterIds, WriterPolicy,
 };
-pub use leavings::{OrphanedObjects, RetainedFiles};
-pub use names::{MAX_KEY, MAX_NAME, default_state_root, is_hidden, writer_id_of};
-pub use observe::ObservedTable;
-pub use ownership::{fold_name, table_format_around};
-pub use protect::{tables_around, tables_within};
-pub use record::{CommitException, CommitRecord, FileRef, PastVersion, PublishedFile, RetainedFile, StateFile};
-pub use replace::{CommitOutcome, CommitSummary, TableCommit};
-pub use stage::{StagedFile, StagedWriter};
-pub use stager::FileStager;
-pub use storage::{LocalDisk, StoreIsDurable, TableStorage, WriteDurability};
+pub use log::head::{LiveFile, RetainedEntry, TableHead};
+pub use log::layout::{MAX_KEY, MAX_NAME, default_state_root, is_hidden, writer_id_of};
+pub use log::record::{CommitException, CommitRecord, FileRef, PastVersion, PublishedFile, RetainedFile, StateFile};
+pub use observe::observed::ObservedTable;
+pub use observe::orphans::{OrphanedObjects, RetainedFiles};
+pub use observe::ownership::{fold_name, table_format_around};
+pub use observe::protected::{tables_around, tables_within};
+pub use store::probe::{ProbeResult, StoreCapability, probe_store};
+pub use store::storage::{LocalDisk, StoreIsDurable, TableStorage, WriteDurability};

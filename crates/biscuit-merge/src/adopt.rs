@@ -5,7 +5,7 @@ use biscuit_rewrite::RunMode;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::segment::KeySegments;
+use crate::state::key_segment::KeySegments;
 
 /// What an adoption did, or would do.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

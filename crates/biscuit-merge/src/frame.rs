@@ -11,16 +11,16 @@ use datafusion::execution::context::SessionContext;
 use futures::TryStreamExt;
 use hashbrown::HashMap;
 
-use crate::change_set::{ChangeRecord, ChangeSet};
-use crate::groups::KeyUnionFind;
-use crate::key_state::KeyState;
-use crate::order::RecordOrder;
-use crate::outcome::RowChange;
+use crate::changes::change_set::{ChangeRecord, ChangeSet};
+use crate::keys::record_order::RecordOrder;
+use crate::keys::union_find::KeyUnionFind;
 use crate::report::MergeReport;
-use crate::resolve::{KeyResolver, PriorKeyState, ResolvedKeys};
-use crate::scan::RowOrders;
+use crate::resolve::key_state::KeyState;
+use crate::resolve::outcome::RowChange;
+use crate::resolve::resolver::{KeyResolver, PriorKeyState, ResolvedKeys};
 use crate::spec::MergeSpec;
-use crate::table::{CellLocation, RowRef, TargetRows, known, without};
+use crate::target::rows::{CellLocation, RowRef, TargetRows, known, without};
+use crate::target::scan::RowOrders;
 
 /// The current rows after these changes, and what became of each change: the merge contract as a function from frame to
 /// frame, without memory of earlier runs. `rows` says which columns of `changes` are operation code and delete flag.

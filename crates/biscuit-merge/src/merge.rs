@@ -8,21 +8,21 @@ use biscuit_rewrite::{RunMode, WrittenUnit, session};
 use datafusion::execution::TaskContext;
 use tokio::task::JoinHandle;
 
-use crate::change_files::{ChangeFiles, ChangeFormat, records_again};
-use crate::commit::CommitWork;
-use crate::intake::{ChangeIntake, InputSummary};
-use crate::new_files::NewFiles;
+use crate::changes::files::{ChangeFiles, ChangeFormat, records_again};
+use crate::changes::intake::{ChangeIntake, InputSummary};
+use crate::changes::spilled_ranges::InputParts;
 use crate::options::MergeOptions;
-use crate::periods::{CommitExtras, PeriodBase, PeriodStates};
-use crate::plan::{MergePlan, PlanInput};
-use crate::prepare::{EncodedPart, MergeContext};
-use crate::quarantine::quarantined;
-use crate::ranges::InputParts;
+use crate::periods::period_state::{CommitExtras, PeriodBase, PeriodStates};
+use crate::plan::merge_plan::{MergePlan, PlanInput};
+use crate::plan::new_files::NewFiles;
 use crate::report::MergeReport;
-use crate::retract::PartRetractions;
-use crate::scan::StoredRows;
-use crate::segment::{KeyTimeline, SegmentEntry};
+use crate::resolve::retraction::PartRetractions;
 use crate::spec::{MergeSpec, OrderAuthority};
+use crate::state::commit::CommitWork;
+use crate::state::key_segment::{KeyTimeline, SegmentEntry};
+use crate::state::quarantine::quarantined;
+use crate::target::context::{EncodedPart, MergeContext};
+use crate::target::scan::StoredRows;
 
 /// Whether a run adds to the quarantine, or is made of what is in it.
 #[derive(Debug, Clone, Copy)]

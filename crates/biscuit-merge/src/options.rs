@@ -1,7 +1,7 @@
 use biscuit_change::BadRows;
 use biscuit_dataset::ParquetOptions;
 
-use crate::log_epochs::NewServerPolicy;
+use crate::changes::log_epochs::NewServerPolicy;
 
 /// Choices of a merge that have a default.
 #[derive(Debug, Clone)]

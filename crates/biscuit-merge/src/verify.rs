@@ -10,8 +10,8 @@ use futures::TryStreamExt;
 use hashbrown::{DefaultHashBuilder, HashMap};
 use serde::Serialize;
 
-use crate::encode::{TupleEncoder, TuplePurpose};
-use crate::prepare::{merged_by, period_column_of};
+use crate::keys::encoding::{TupleEncoder, TuplePurpose};
+use crate::target::context::{merged_by, period_column_of};
 
 /// What was found in a table.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

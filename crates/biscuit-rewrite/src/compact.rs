@@ -8,7 +8,7 @@ use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::choose::{default_rows, has_sound_statistics, largest_group, same_codec};
+use crate::plan::choice::{default_rows, has_sound_statistics, largest_group, same_codec};
 use crate::replacing::FileReplacement;
 use crate::{RewriteUnit, RunMode, SmallGroups, SortBy, WrittenUnit};
 

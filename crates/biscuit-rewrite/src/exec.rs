@@ -20,9 +20,9 @@ use datafusion::physical_plan::{
 };
 use futures::{StreamExt, TryStreamExt, stream};
 
-use crate::cores::{EncodeThreads, UnitResources};
-use crate::unit::{RewriteUnit, WrittenUnit};
-use crate::write::write;
+use crate::encode::threads::{EncodeThreads, UnitResources};
+use crate::encode::write::write;
+use crate::plan::unit::{RewriteUnit, WrittenUnit};
 
 /// The operator that does units of work: its input are rows that name units by number, its output a row for every file that
 /// was staged. Units of one input partition are done one after the other, row groups of a unit on as many cores as are free; a file becomes

@@ -16,8 +16,8 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 
-use crate::cores::UnitResources;
-use crate::unit::RewriteUnit;
+use crate::encode::threads::UnitResources;
+use crate::plan::unit::RewriteUnit;
 
 /// Files that are read one after the other.
 #[derive(Debug)]

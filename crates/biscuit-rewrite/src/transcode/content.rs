@@ -5,7 +5,7 @@ use bytes::Bytes;
 use parquet::basic::Encoding;
 use parquet::errors::{ParquetError, Result};
 
-use crate::hybrid;
+use crate::pages::hybrid;
 use crate::transcode::RowRun;
 use crate::transcode::bounds::ValueBounds;
 use crate::transcode::kind::{NewValues, ValueKind};

@@ -13,8 +13,8 @@ use parquet::column::writer::ColumnCloseResult;
 use parquet::errors::Result;
 use parquet::file::metadata::ColumnChunkMetaData;
 
-use crate::apply::RowEdit;
-use crate::group_bytes::GroupBytes;
+use crate::encode::group_bytes::GroupBytes;
+use crate::plan::apply::RowEdit;
 use crate::transcode::kind::{NewValues, ValueKind};
 use crate::transcode::source::SourceValues;
 use crate::transcode::writer::{ChunkWriter, PageCompressor};

@@ -7,8 +7,8 @@ use parquet::errors::Result;
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::serialized_reader::SerializedPageReader;
 
-use crate::group_bytes::GroupBytes;
-use crate::hybrid;
+use crate::encode::group_bytes::GroupBytes;
+use crate::pages::hybrid;
 use crate::transcode::kind::ValueKind;
 
 /// A row that is null.

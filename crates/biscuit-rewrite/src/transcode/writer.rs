@@ -9,7 +9,7 @@ use parquet::file::statistics::{Statistics, ValueStatistics};
 use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
 use parquet::schema::types::ColumnDescPtr;
 
-use crate::hybrid;
+use crate::pages::hybrid;
 use crate::transcode::OwnChunk;
 use crate::transcode::bounds::{ValueBounds, lower, upper};
 use crate::transcode::kind::{ValueKind, integer};

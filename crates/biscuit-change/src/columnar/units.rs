@@ -1,0 +1,76 @@
+use std::ops::Range;
+use std::sync::Arc;
+
+use biscuit_core::Result;
+use bytes::Bytes;
+
+use crate::columnar::rows::{self, is_columnar};
+use crate::records::refused::{RawSource, lines};
+use crate::values::codec::ValueCodec;
+use crate::values::text::json_text;
+
+/// The columns of a table and how they are read.
+pub(crate) type ColumnCodecs = Vec<(String, ValueCodec)>;
+
+/// A step in the reading of a file.
+pub(crate) enum ReadUnit<'a> {
+    /// A part of the file, and the codecs of its columns where it holds columns.
+    Begin(&'a RawSource, Option<&'a Arc<ColumnCodecs>>),
+    /// A record as JSON, where it is in the part, and its row in the file.
+    Line(&'a str, RecordIndex, u64),
+    /// The end of the part.
+    End,
+}
+
+/// Reads a file as lines of JSON. Rows of a file that holds columns are the lines they would be; their types are the
+/// file's.
+pub(crate) fn each_line(
+    file: &Arc<str>,
+    bytes: &Bytes,
+    row: Option<u64>,
+    max_decompressed: Option<u64>,
+    step: &mut dyn FnMut(ReadUnit<'_>) -> Result<()>,
+) -> Result<()> {
+    if is_columnar(bytes) {
+        for part in rows::parts(file, bytes.clone(), false, row, max_decompressed)? {
+            let part = part?;
+            let codecs = Arc::new(rows::codecs(&part.batch));
+            step(ReadUnit::Begin(&RawSource::Rows(part.batch.clone()), Some(&codecs)))?;
+            for (i, &place) in part.places.iter().enumerate() {
+                let pick = RecordIndex::Row(u32::try_from(i).expect("a batch has fewer than 2^32 rows"));
+                step(ReadUnit::Line(&rows::line(&part.batch, i)?, pick, place))?;
+            }
+            step(ReadUnit::End)?;
+        }
+        return Ok(());
+    }
+    let text: Arc<str> = json_text(file, bytes, max_decompressed, None)?.into();
+    step(ReadUnit::Begin(&RawSource::Text { text: text.clone(), header: None, spans: vec![] }, None))?;
+    for (place, span) in lines(&text) {
+        step(ReadUnit::Line(&text[span.clone()], RecordIndex::Span(span), row.unwrap_or(place)))?;
+    }
+    step(ReadUnit::End)
+}
+
+/// Where a record is in what its file was read as.
+#[derive(Debug, Clone)]
+pub(crate) enum RecordIndex {
+    Span(Range<usize>),
+    Row(u32),
+}
+
+pub(crate) fn picked(raws: &RawSource, picks: Vec<RecordIndex>) -> Result<RawSource> {
+    let (mut all, mut rows) = (Vec::new(), Vec::new());
+    for pick in picks {
+        match pick {
+            RecordIndex::Span(span) => all.push(span),
+            RecordIndex::Row(row) => rows.push(row),
+        }
+    }
+    match raws {
+        RawSource::Text { text, header, .. } => {
+            Ok(RawSource::Text { text: text.clone(), header: header.clone(), spans: all })
+        }
+        RawSource::Rows(_) | RawSource::Each(_) => raws.pick(&rows),
+    }
+}

@@ -1,0 +1,4 @@
+//! CSV files.
+
+pub(crate) mod dialect;
+pub(crate) mod records;

@@ -1,0 +1,259 @@
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, RecordBatch, StringArray, new_null_array};
+use arrow::datatypes::{DataType, Field, Schema};
+use biscuit_core::{Error, Result};
+use biscuit_schema::{BytesInText, ContractColumn, MAX_FIELDS, SchemaInference, check_names};
+
+use crate::csv::dialect::{CsvDialect, check_quotes};
+use crate::records::change_records::ChangeRecords;
+use crate::records::refused::{QuarantineRule, RawSource, RefusedRecord, RowsInProgress};
+use crate::values::declared::{LossCounter, in_column, of_type};
+
+/// How a CSV file is written.
+#[derive(Debug, Clone)]
+pub(crate) struct CsvForm {
+    pub(crate) dialect: CsvDialect,
+    /// The names of the columns, in files without a header.
+    pub(crate) names: Option<Vec<String>>,
+    /// What stands for null; an empty field of a column that holds neither text nor bytes is null in any case.
+    pub(crate) null: String,
+}
+
+/// A CSV file taken apart.
+#[derive(Debug)]
+pub(crate) struct CsvFile {
+    pub(crate) file: Arc<str>,
+    text: Arc<str>,
+    /// The header as it stands in the file, if it has one.
+    head: Option<Arc<str>>,
+    pub(crate) names: Vec<String>,
+    pub(crate) rows: Vec<CsvRow>,
+    null: String,
+}
+
+#[derive(Debug)]
+pub(crate) struct CsvRow {
+    line: u64,
+    span: Range<usize>,
+    pub(crate) fields: csv::StringRecord,
+}
+
+impl CsvFile {
+    /// As [`parse`](Self::parse); `only` is the place of a record that was put aside and is the only one of its text.
+    pub(crate) fn parse_at(
+        file: &Arc<str>,
+        text: String,
+        form: CsvForm,
+        only: Option<u64>,
+        quarantine_rule: &QuarantineRule,
+        refused: &mut Vec<RefusedRecord>,
+    ) -> Result<Self> {
+        let before = refused.len();
+        let mut csv = Self::parse(file, text, form, quarantine_rule, refused)?;
+        if let Some(row) = only {
+            refused[before..].iter_mut().for_each(|r| r.row = row);
+            csv.rows.iter_mut().for_each(|r| r.line = row);
+        }
+        Ok(csv)
+    }
+
+    /// # Errors
+    /// `InvalidCsv` for a row of another length than the header, or quotes that do not end.
+    fn parse(
+        file: &Arc<str>,
+        text: String,
+        form: CsvForm,
+        quarantine_rule: &QuarantineRule,
+        refused: &mut Vec<RefusedRecord>,
+    ) -> Result<Self> {
+        let text: Arc<str> = text.into();
+        check_quotes(file, &text, form.dialect)?;
+        let mut reader = form.dialect.reader().from_reader(text.as_bytes());
+        let (mut names, mut head, mut rows) = (form.names, None, Vec::new());
+        let mut fields = csv::StringRecord::new();
+        loop {
+            let from = reader.position().byte() as usize;
+            let line = reader.position().line();
+            let more = reader
+                .read_record(&mut fields)
+                .map_err(|e| Error::data("InvalidCsv", "the row is not CSV").at(file, line).with_source(e))?;
+            if !more {
+                break;
+            }
+            let line = begins_in(&text, from, line);
+            let span = from..reader.position().byte() as usize;
+            let Some(expected) = names.as_ref().map(Vec::len) else {
+                head = Some(Arc::from(&text[span]));
+                if fields.len() > MAX_FIELDS {
+                    let message = format!("the header has more than {MAX_FIELDS} columns");
+                    return Err(Error::data("TooManyColumns", message).in_file(file));
+                }
+                // Spaces around a name are not part of it.
+                names = Some(fields.iter().map(|name| name.trim().to_owned()).collect());
+                continue;
+            };
+            if fields.len() == expected {
+                rows.push(CsvRow { line, span, fields: fields.clone() });
+                continue;
+            }
+            let what = if head.is_some() { "the header" } else { "the table" };
+            let message = format!("the row has {} fields, {what} {expected}", fields.len());
+            let e = Error::data("InvalidCsv", message).at(file, line);
+            if !quarantine_rule.takes(&e) {
+                return Err(e);
+            }
+            let raw = RawSource::Text { text: text.clone(), header: head.clone(), spans: vec![span] };
+            refused.push(RefusedRecord::new(file, line, &e, raw.get(0)?));
+        }
+        Ok(Self {
+            file: file.clone(),
+            text: text.clone(),
+            head,
+            names: names.unwrap_or_default(),
+            rows,
+            null: form.null,
+        })
+    }
+
+    /// Counts the rows of a part of a file as they are counted in the whole of it: `places` has the line of every row,
+    /// those that were put aside among them.
+    pub(crate) fn count_in(&mut self, places: &[u64], refused: &mut [RefusedRecord]) {
+        let mut own: Vec<u64> = self.rows.iter().map(|r| r.line).chain(refused.iter().map(|r| r.row)).collect();
+        own.sort_unstable();
+        let whole = |line: u64| own.binary_search(&line).ok().and_then(|i| places.get(i).copied()).unwrap_or(line);
+        self.rows.iter_mut().for_each(|r| r.line = whole(r.line));
+        refused.iter_mut().for_each(|r| r.row = whole(r.row));
+    }
+
+    fn value<'a>(&self, row: &'a CsvRow, column: usize, is_text: bool) -> Option<&'a str> {
+        let value = row.fields.get(column)?;
+        let null = value == self.null || (value.is_empty() && !is_text);
+        (!null).then_some(value)
+    }
+}
+
+/// The rows of all files; a column that is not declared gets the type that its values have in all of them.
+pub(crate) fn parts(
+    files: &[CsvFile],
+    declared: impl Fn(&str) -> Option<ContractColumn>,
+    quarantine_rule: &QuarantineRule,
+    changes: &mut ChangeRecords,
+) -> Result<Vec<(RowsInProgress, Arc<str>)>> {
+    let mut columns: HashMap<&str, ContractColumn> = HashMap::new();
+    let mut inference = SchemaInference::default().without_times();
+    for name in files.iter().flat_map(|f| &f.names) {
+        if columns.contains_key(name.as_str()) {
+            continue;
+        }
+        let column = declared(name).unwrap_or_else(|| {
+            for f in files {
+                let Some(at) = f.names.iter().position(|h| h == name) else { continue };
+                for row in &f.rows {
+                    inference.add_text(&f.file, row.line, name, f.value(row, at, false).unwrap_or_default());
+                }
+            }
+            of_type(name, &inference.type_of(name).unwrap_or(DataType::Null))
+        });
+        columns.insert(name, column);
+    }
+    changes.conflicts.extend(inference.conflicts().cloned());
+    files.iter().map(|f| Ok((part(f, &columns, quarantine_rule, changes)?, f.file.clone()))).collect()
+}
+
+fn part(
+    f: &CsvFile,
+    columns: &HashMap<&str, ContractColumn>,
+    quarantine_rule: &QuarantineRule,
+    changes: &mut ChangeRecords,
+) -> Result<RowsInProgress> {
+    let spans = f.rows.iter().map(|r| r.span.clone()).collect();
+    let raws = RawSource::Text { text: f.text.clone(), header: f.head.clone(), spans };
+    let places: Vec<u64> = f.rows.iter().map(|r| r.line).collect();
+    let mut fields = Vec::new();
+    let mut arrays: Vec<ArrayRef> = Vec::new();
+    let (mut bad, mut lost) = (BTreeMap::new(), LossCounter::default());
+    for (i, name) in f.names.iter().enumerate() {
+        let column = &columns[name.as_str()];
+        let is_text = matches!(column.column_type.arrow(), DataType::Utf8 | DataType::Binary);
+        let cells: StringArray = f.rows.iter().map(|row| f.value(row, i, is_text)).collect();
+        let (array, faults) = match column.column_type.arrow() {
+            // No file has a value of it.
+            DataType::Null => (new_null_array(&DataType::Null, cells.len()), vec![]),
+            _ => text_in_column(column, &(Arc::new(cells) as ArrayRef), (&f.file, &places), &mut lost)?,
+        };
+        for (row, e) in faults {
+            bad.entry(row).or_insert(e);
+        }
+        fields.push(Field::new(&column.name, array.data_type().clone(), true));
+        arrays.push(array);
+    }
+    let mut is_bad = vec![false; f.rows.len()];
+    for (row, e) in bad {
+        if !quarantine_rule.takes(&e) {
+            return Err(e);
+        }
+        changes.refused.push(RefusedRecord::new(&f.file, places[row], &e, raws.get(row)?));
+        is_bad[row] = true;
+    }
+    changes.lost(lost);
+    let schema = Arc::new(Schema::new(fields));
+    check_names(&schema, &format!("`{}`", f.file))?;
+    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(f.rows.len()));
+    let batch = RecordBatch::try_new_with_options(schema, arrays, &options)
+        .map_err(|e| Error::internal("CSV rows could not be put together").with_source(e))?;
+    let raws = quarantine_rule.any().then_some(raws);
+    RowsInProgress { batch, places, raws, is_typed: true }.without(&is_bad)
+}
+
+/// Texts in a declared column: bytes are hexadecimal digits or base64.
+///
+/// # Errors
+/// `NoCoercion`.
+pub(crate) fn text_in_column(
+    column: &ContractColumn,
+    texts: &ArrayRef,
+    (file, places): (&Arc<str>, &[u64]),
+    lost: &mut LossCounter,
+) -> Result<(ArrayRef, Vec<(usize, Error)>)> {
+    let mut column = column.clone();
+    column.reading.bytes_in_text = BytesInText::HexOrBase64;
+    in_column(&column, texts, (file, places), lost)
+}
+
+/// The first record of a text; none if it has none.
+pub(crate) fn first_record(text: &str, dialect: CsvDialect) -> Option<csv::StringRecord> {
+    let mut reader = dialect.reader().from_reader(text.as_bytes());
+    let mut fields = csv::StringRecord::new();
+    reader.read_record(&mut fields).ok().filter(|more| *more).map(|_| fields)
+}
+
+/// The line in which the record behind a place in the text begins: the reader stops in front of the line feed of a CRLF, and of empty lines.
+fn begins_in(text: &str, from: usize, line: u64) -> u64 {
+    let before = text.as_bytes()[from..].iter().take_while(|b| matches!(b, b'\r' | b'\n'));
+    line + before.filter(|b| **b == b'\n').count() as u64
+}
+
+/// A record, where it is in the text, and its line.
+type CsvRecord = (csv::StringRecord, Range<usize>, u64);
+
+/// The records of a text.
+pub(crate) fn records(text: &str, file: &Arc<str>, dialect: CsvDialect) -> Result<Vec<CsvRecord>> {
+    check_quotes(file, text, dialect)?;
+    let mut reader = dialect.reader().from_reader(text.as_bytes());
+    let mut all = Vec::new();
+    loop {
+        let (from, line) = (reader.position().byte() as usize, reader.position().line());
+        let mut fields = csv::StringRecord::new();
+        let more = reader
+            .read_record(&mut fields)
+            .map_err(|e| Error::data("InvalidCsv", "the row is not CSV").at(file, line).with_source(e))?;
+        if !more {
+            return Ok(all);
+        }
+        let line = begins_in(text, from, line);
+        all.push((fields, from..reader.position().byte() as usize, line));
+    }
+}

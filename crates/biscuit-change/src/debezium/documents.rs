@@ -1,0 +1,222 @@
+//! Changes of MongoDB's documents, which their envelopes hold as text.
+
+use std::sync::Arc;
+
+use biscuit_core::{Error, Result};
+use biscuit_schema::{Contract, is_too_deep, too_deep};
+use serde_json::value::RawValue;
+
+use crate::debezium::envelope::ChangeEvent;
+use crate::json::extended::{plain, quoted};
+use crate::json::object::{self, JsonObject};
+use crate::values::text::wrong_type;
+
+/// The field that identifies a document.
+const ID: &str = "_id";
+
+/// The images of a change in plain JSON, with the names of the contract's columns.
+#[derive(Debug, Default)]
+pub(crate) struct DocumentImages {
+    /// An object with the `_id` alone.
+    key: Option<String>,
+    before: Option<String>,
+    after: Option<String>,
+    /// The columns that an update without a document changes.
+    only: Option<Vec<String>>,
+}
+
+/// The kind of an `_id`. A text and a number can have equal text although they are different documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IdKind {
+    Text,
+    /// A number, true or false.
+    Scalar,
+}
+
+/// The `_id` of an event's document as plain JSON and its kind, from the message key or the document; `None` if neither has it.
+///
+/// # Errors
+/// `InvalidJson`, `TooDeep`, `WrongType`.
+pub(crate) fn identity(
+    event: &ChangeEvent<'_>,
+    contract: &Contract,
+    file: &Arc<str>,
+    place: u64,
+) -> Result<Option<(String, Option<IdKind>)>> {
+    let reading = DocumentContext { contract, file, place };
+    let raw = match event.key.filter(|raw| raw.get().starts_with('{')) {
+        Some(raw) => Some(reading.id_of_key(raw.get())?),
+        None => match event.after.or(event.before) {
+            Some(raw) => reading.id_of_document(raw.get())?,
+            None => None,
+        },
+    };
+    let Some(raw) = raw else { return Ok(None) };
+    let id = plain(&raw).map_err(|reason| wrong_type(ID, reason, file, place))?;
+    let kind = match (raw.as_bytes().first(), id.as_bytes().first()) {
+        (Some(b'"'), _) => Some(IdKind::Text),
+        (_, Some(b'-' | b'0'..=b'9' | b't' | b'f')) => Some(IdKind::Scalar),
+        _ => None,
+    };
+    Ok(Some((id, kind)))
+}
+
+impl DocumentImages {
+    /// Converts the images of an event. An update without its document gets an image of the changed fields alone.
+    ///
+    /// # Errors
+    /// `InvalidJson`, `TooDeep`, `DuplicateColumn`, `WrongType`, `Overflow`; `MissingImage` for a change inside of a field of which the document is
+    /// not there.
+    pub(crate) fn of(event: &ChangeEvent<'_>, contract: &Contract, file: &Arc<str>, place: u64) -> Result<Self> {
+        let reading = DocumentContext { contract, file, place };
+        let image = |raw: Option<&RawValue>| raw.map(|raw| reading.document(raw.get())).transpose();
+        let (before, after) = (image(event.before)?, image(event.after)?);
+        let key = match event.key.filter(|raw| raw.get().starts_with('{')) {
+            Some(raw) => Some(reading.key(raw.get())?),
+            // Files without message keys: the `_id` is in the document.
+            None => match after.as_ref().or(before.as_ref()) {
+                Some(document) => reading.key_in(document)?,
+                None => None,
+            },
+        };
+        let mut images = Self { key, before, after, only: None };
+        let is_update = event.op.eq_ignore_ascii_case("u");
+        if is_update && images.after.is_none() {
+            reading.changed_fields(event.update, &mut images)?;
+        }
+        Ok(images)
+    }
+
+    /// The event with these images.
+    pub(crate) fn event<'a>(&'a self, event: &'a ChangeEvent<'a>) -> ChangeEvent<'a> {
+        let raw = |text: &'a Option<String>| text.as_deref().and_then(|text| serde_json::from_str(text).ok());
+        ChangeEvent {
+            op: event.op.clone(),
+            before: raw(&self.before),
+            after: raw(&self.after),
+            source: JsonObject::new(event.source.0.clone()),
+            key: raw(&self.key),
+            schema: None,
+            headers: None,
+            flat: false,
+            is_document: true,
+            update: None,
+            only: self.only.as_deref(),
+            schema_name: event.schema_name.clone(),
+            database: event.database.clone(),
+            table: event.table.clone(),
+        }
+    }
+}
+
+/// How a record is read, and where it is.
+struct DocumentContext<'a> {
+    contract: &'a Contract,
+    file: &'a Arc<str>,
+    place: u64,
+}
+
+impl DocumentContext<'_> {
+    /// The column of a field.
+    fn column<'n>(&'n self, field: &'n str) -> &'n str {
+        self.contract.column_for(field).map_or(field, |column| &column.name)
+    }
+
+    fn field(&self, name: &str, value: &str) -> Result<String> {
+        let value = plain(value).map_err(|reason| wrong_type(name, reason, self.file, self.place))?;
+        Ok(format!("{}:{value}", quoted(self.column(name))))
+    }
+
+    fn object<'o>(&self, text: &'o str) -> Result<JsonObject<'o>> {
+        if is_too_deep(text.as_bytes()) {
+            return Err(too_deep("the document").at(self.file, self.place));
+        }
+        object::object(text).map_err(|e| object::invalid(&e, self.file, self.place))
+    }
+
+    /// A document, which is a text in the envelope.
+    fn document(&self, raw: &str) -> Result<String> {
+        let text = object::string(raw).unwrap_or_else(|| raw.to_owned());
+        let object = self.object(&text)?;
+        let fields = object.0.iter().map(|(name, value)| self.field(name, value.get()));
+        let plain = format!("{{{}}}", fields.collect::<Result<Vec<_>>>()?.join(","));
+        // Two fields may be of one column.
+        object::object_line(&plain, self.file, self.place)?;
+        Ok(plain)
+    }
+
+    /// The `_id` in a message key, which holds it as text: `{"id": "{\"$oid\": …}"}`.
+    fn id_of_key(&self, raw: &str) -> Result<String> {
+        let object = self.object(raw)?;
+        let id = object.get("id").or_else(|| object.get(ID)).map(RawValue::get).unwrap_or(raw);
+        let text = object::string(id).unwrap_or_else(|| id.to_owned());
+        match is_too_deep(text.as_bytes()) {
+            true => Err(too_deep("the key").at(self.file, self.place)),
+            false => Ok(text),
+        }
+    }
+
+    fn id_of_document(&self, raw: &str) -> Result<Option<String>> {
+        let text = object::string(raw).unwrap_or_else(|| raw.to_owned());
+        Ok(self.object(&text)?.get(ID).map(|id| id.get().to_owned()))
+    }
+
+    fn key(&self, raw: &str) -> Result<String> {
+        Ok(format!("{{{}}}", self.field(ID, &self.id_of_key(raw)?)?))
+    }
+
+    /// The key of a document that is read.
+    fn key_in(&self, document: &str) -> Result<Option<String>> {
+        let object = self.object(document)?;
+        let id = self.column(ID);
+        Ok(object.get(id).map(|value| format!("{{{}:{}}}", quoted(id), value.get())))
+    }
+
+    /// Builds the image of an update without its document from `updateDescription`.
+    fn changed_fields(&self, update: Option<&RawValue>, images: &mut DocumentImages) -> Result<()> {
+        let missing = |what: &str| {
+            let message = format!(
+                "the update has no document, and {what}: capture with `capture.mode=change_streams_update_full`, or put such records aside with `--bad-rows quarantine`"
+            );
+            Error::data("MissingImage", message).at(self.file, self.place)
+        };
+        let update = update.ok_or_else(|| missing("does not say what it changes"))?;
+        let update = self.object(update.get())?;
+        let key = images.key.as_deref().ok_or_else(|| missing("no key"))?;
+        let mut fields = vec![key[1..key.len() - 1].to_owned()];
+        let mut only = Vec::new();
+        let updated =
+            update.some("updatedFields").map(|raw| object::string(raw.get()).unwrap_or_else(|| raw.get().to_owned()));
+        let updated = updated.as_deref().map(|text| self.object(text)).transpose()?.unwrap_or_default();
+        let removed = update.some("removedFields").and_then(|raw| object::items(raw.get())).unwrap_or_default();
+        let removed: Vec<String> = removed.iter().filter_map(|name| object::string(name.get())).collect();
+        let is_nested = |name: &str| name.contains('.');
+        let inside = updated.0.iter().map(|(name, _)| name).chain(&removed).find(|name| is_nested(name));
+        if let Some(name) = inside {
+            return Err(missing(&format!("changes `{name}`, which is inside of a field")).with_column(name));
+        }
+        if update.some("truncatedArrays").is_some_and(|raw| object::items(raw.get()).is_none_or(|all| !all.is_empty()))
+        {
+            return Err(missing("changes the length of an array"));
+        }
+        for (name, value) in &updated.0 {
+            fields.push(self.field(name, value.get())?);
+            only.push(self.column(name).to_owned());
+        }
+        // The document may have the column's current field as well, whose value must not become null.
+        if let Some(name) = removed.iter().find(|name| self.column(name) != name.as_str()) {
+            let message = format!("removes `{name}`, which is another name of column `{}`", self.column(name));
+            return Err(missing(&message).with_column(self.column(name)));
+        }
+        for name in &removed {
+            fields.push(self.field(name, "null")?);
+            only.push(self.column(name).to_owned());
+        }
+        let after = format!("{{{}}}", fields.join(","));
+        // Two fields may be of one column.
+        object::object_line(&after, self.file, self.place)?;
+        images.after = Some(after);
+        images.only = Some(only);
+        Ok(())
+    }
+}

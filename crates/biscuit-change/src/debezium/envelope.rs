@@ -1,0 +1,261 @@
+use std::sync::Arc;
+
+use biscuit_core::{Error, Result};
+use serde_json::value::RawValue;
+
+use crate::debezium::source_field::SourceField;
+use crate::json::object::{self, JsonObject};
+use crate::records::change_records::LogServer;
+use crate::tables::name::SourceTable;
+
+/// One change of a table as Debezium writes it.
+#[derive(Debug)]
+pub(crate) struct ChangeEvent<'a> {
+    pub(crate) op: String,
+    pub(crate) before: Option<&'a RawValue>,
+    pub(crate) after: Option<&'a RawValue>,
+    pub(crate) source: JsonObject<'a>,
+    pub(crate) key: Option<&'a RawValue>,
+    /// The embedded schema of the value.
+    pub(crate) schema: Option<&'a RawValue>,
+    /// The headers; none where the line has no place for them.
+    pub(crate) headers: Option<EventHeaders<'a>>,
+    /// Whether the record is a row with its metadata in columns, as the transform `ExtractNewRecordState` makes it.
+    pub(crate) flat: bool,
+    /// Whether the images are texts of MongoDB's documents.
+    pub(crate) is_document: bool,
+    /// `updateDescription` of an update of a MongoDB document.
+    pub(crate) update: Option<&'a RawValue>,
+    /// The columns that a partial update sets, besides the key; `None` for a full image.
+    pub(crate) only: Option<&'a [String]>,
+    /// The schema or database of the table, where the record says it.
+    pub(crate) schema_name: Option<String>,
+    /// The database that the schema is in, where the record says both.
+    pub(crate) database: Option<String>,
+    /// The table; empty where the record does not say it.
+    pub(crate) table: String,
+}
+
+impl ChangeEvent<'_> {
+    /// The name of its table.
+    pub(crate) fn table_name(&self) -> SourceTable {
+        let database = self.database.clone().filter(|_| self.schema_name.is_some());
+        SourceTable { database, schema: self.schema_name.clone(), table: self.table.clone() }
+    }
+
+    /// The server whose log the record is in, where one of these fields is a position in MySQL's or MariaDB's.
+    pub(crate) fn log_server(&self, fields: &[SourceField]) -> Option<LogServer> {
+        let named = |field: &str| fields.iter().find(|f| f.field == field).map(|f| f.name.clone());
+        let (column, position) = (named("file")?, named("pos"));
+        let text =
+            |name: &str| self.source.some(name).map(|v| object::string(v.get()).unwrap_or_else(|| v.get().to_owned()));
+        // Rows of a snapshot have 0.
+        let server_id = text("server_id").filter(|id| id != "0" && !self.is_snapshot());
+        let gtid = text("gtid").filter(|gtid| !gtid.is_empty() && server_id.is_some());
+        // `uuid:transaction`, `uuid:tag:transaction`, or MariaDB's `domain-server-transaction`.
+        let source = |gtid: String| match gtid.split_once(':') {
+            Some((uuid, _)) => uuid.to_owned(),
+            None => gtid.rsplit_once('-').map_or(gtid.clone(), |(source, _)| source.to_owned()),
+        };
+        Some(LogServer { server_id, gtid_source: gtid.map(source), column, position })
+    }
+
+    /// The position in the log that a field of `source` holds; `None` for snapshot rows without a position.
+    pub(crate) fn position(&self, field: &SourceField) -> Option<&'_ RawValue> {
+        // Snapshot rows of MongoDB have the time at which the connector read them, which is not comparable with the server's times.
+        self.source.some(&field.field).filter(|_| !(self.is_document && self.is_snapshot()))
+    }
+
+    /// Whether it is a row that a snapshot read, an initial or an incremental one, and no change.
+    pub(crate) fn is_snapshot(&self) -> bool {
+        let is_read = self.op.eq_ignore_ascii_case("r");
+        is_read && self.source.some("snapshot").is_some_and(|s| !matches!(s.get(), "false" | "\"false\""))
+    }
+}
+
+/// The headers of a record that say something about it.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct EventHeaders<'a> {
+    /// The key that the row has after this delete.
+    pub(crate) new_key: Option<&'a RawValue>,
+    /// The key that the row had before this create.
+    pub(crate) old_key: Option<&'a RawValue>,
+}
+
+/// Reads a line of any of the forms; none for what changes no table: a Kafka tombstone, a logical message, a transaction
+/// marker, a heartbeat.
+///
+/// # Errors
+/// `InvalidJson`, `NotAnEnvelope`.
+pub(crate) fn parse<'a>(line: &'a str, file: &Arc<str>, place: u64) -> Result<Option<ChangeEvent<'a>>> {
+    if line.trim() == "null" {
+        return Ok(None);
+    }
+    let outer = object::object_line(line, file, place)?;
+    let is_wrapped = outer.get("value").is_some() && outer.get("op").is_none() && outer.get("payload").is_none();
+    let (key, headers, value) = match is_wrapped {
+        true => (outer.some("key"), headers(&outer, file, place)?, outer.some("value")),
+        false => (None, None, None),
+    };
+    let topic = outer.some("topic").filter(|_| is_wrapped).and_then(|t| object::string(t.get()));
+    let (inner, raw) = match (is_wrapped, value) {
+        (true, None) => return Ok(None),
+        (true, Some(v)) => (nested(v, file, place)?, Some(v)),
+        (false, _) => (outer, None),
+    };
+    let (schema, envelope, row) = match (inner.get("payload"), inner.get("schema")) {
+        (Some(payload), Some(schema)) if payload.get() != "null" => {
+            (Some(schema).filter(|s| s.get() != "null"), nested(payload, file, place)?, Some(payload))
+        }
+        (Some(_), Some(_)) => return Ok(None),
+        _ => (None, inner, raw),
+    };
+    let key = match key {
+        Some(k) => payload(k, file, place)?,
+        None => None,
+    };
+    let text = |o: &JsonObject<'a>, name: &str| o.some(name).and_then(|v| object::string(v.get()));
+    let Some(op) = text(&envelope, "op").filter(|_| envelope.get("source").is_some() || !is_flat(&envelope)) else {
+        if is_flat(&envelope) {
+            let row = row.or_else(|| serde_json::from_str(line).ok());
+            return Ok(Some(flat(&envelope, row, key, schema, headers, topic.as_deref())));
+        }
+        let not = || Error::data("NotAnEnvelope", "the line is no Debezium envelope: it has no `op`").at(file, place);
+        return if is_beside_changes(&envelope) { Ok(None) } else { Err(not()) };
+    };
+    if op == "m" {
+        return Ok(None);
+    }
+    let Some(source) = envelope.some("source") else {
+        return Err(Error::data("NotAnEnvelope", "the envelope has no `source`").at(file, place));
+    };
+    let source = nested(source, file, place)?;
+    let is_document = text(&source, "connector").as_deref() == Some("mongodb");
+    let (before, after) = (envelope.some("before"), envelope.some("after"));
+    let (schema_name, database) = match (text(&source, "schema"), text(&source, "db")) {
+        (Some(schema), database) => (Some(schema), database),
+        (None, database) => (database, None),
+    };
+    let table = text(&source, if is_document { "collection" } else { "table" }).unwrap_or_default();
+    let update = envelope.some("updateDescription").filter(|_| is_document);
+    Ok(Some(ChangeEvent {
+        op,
+        before,
+        after,
+        source,
+        key,
+        schema,
+        headers,
+        flat: false,
+        is_document,
+        update,
+        only: None,
+        schema_name,
+        database,
+        table,
+    }))
+}
+
+/// Whether this is something that Debezium writes besides changes: a transaction marker, a heartbeat, a change of a schema, a notification, a signal.
+fn is_beside_changes(envelope: &JsonObject<'_>) -> bool {
+    let has = |names: &[&str]| names.iter().all(|name| envelope.get(name).is_some());
+    let heartbeat = envelope.0.len() == 1 && has(&["ts_ms"]);
+    let schema = has(&["ddl"]) || has(&["tableChanges"]);
+    let notification = has(&["aggregate_type", "type"]) || has(&["aggregateType", "type"]);
+    let signal = envelope.0.len() <= 3 && has(&["type", "data"]);
+    has(&["status"]) || heartbeat || schema || notification || signal
+}
+
+/// Metadata of flattened records have this prefix, unless the transform is told otherwise.
+pub(crate) const META: &str = "__";
+
+fn is_flat(row: &JsonObject<'_>) -> bool {
+    row.get("__op").is_some() || row.get("__deleted").is_some()
+}
+
+/// A record as `ExtractNewRecordState` makes it: the row, with its metadata in columns beside it.
+fn flat<'a>(
+    object: &JsonObject<'a>,
+    row: Option<&'a RawValue>,
+    key: Option<&'a RawValue>,
+    schema: Option<&'a RawValue>,
+    headers: Option<EventHeaders<'a>>,
+    topic: Option<&str>,
+) -> ChangeEvent<'a> {
+    let text = |name: &str| object.some(name).and_then(|v| object::string(v.get()));
+    let deleted = object.some("__deleted").is_some_and(|d| matches!(d.get(), "true" | "\"true\""));
+    let op = if deleted { "d".to_owned() } else { text("__op").unwrap_or_default() };
+    // A topic is `prefix.schema.table`.
+    let mut topic = topic.into_iter().flat_map(|t| t.rsplit('.'));
+    let (of_topic, schema_of_topic) = (topic.next().map(str::to_owned), topic.next().map(str::to_owned));
+    let (own_schema, own_database) =
+        (text("__schema").or_else(|| text("__source_schema")), text("__db").or_else(|| text("__source_db")));
+    let database = own_database.clone().filter(|_| own_schema.is_some());
+    let schema_name = own_schema.or(own_database).or(schema_of_topic);
+    let own_table = ["__table", "__source_table", "__collection", "__source_collection"].into_iter().find_map(text);
+    let table = own_table.or(of_topic).unwrap_or_default();
+    let meta = |(name, value): &(String, &'a RawValue)| {
+        let name = name.strip_prefix(META)?;
+        Some((name.strip_prefix("source_").unwrap_or(name).to_owned(), *value))
+    };
+    let source = JsonObject::new(object.0.iter().filter_map(meta).collect());
+    ChangeEvent {
+        op,
+        before: row,
+        after: row,
+        source,
+        key,
+        schema,
+        headers,
+        flat: true,
+        is_document: false,
+        update: None,
+        only: None,
+        schema_name,
+        database,
+        table,
+    }
+}
+
+fn nested<'a>(raw: &'a RawValue, file: &str, place: u64) -> Result<JsonObject<'a>> {
+    object::object(raw.get()).map_err(|e| object::invalid(&e, file, place))
+}
+
+/// What is inside `{"schema": …, "payload": …}`, or the value itself; none for null.
+fn payload<'a>(raw: &'a RawValue, file: &str, place: u64) -> Result<Option<&'a RawValue>> {
+    if !raw.get().starts_with('{') {
+        return Ok(Some(raw).filter(|r| r.get() != "null"));
+    }
+    let object = nested(raw, file, place)?;
+    match (object.get("schema"), object.get("payload")) {
+        (Some(_), Some(p)) => Ok(Some(p).filter(|p| p.get() != "null")),
+        _ => Ok(Some(raw)),
+    }
+}
+
+/// Headers are an object, or a list of objects with `key` and `value`.
+fn headers<'a>(outer: &JsonObject<'a>, file: &str, place: u64) -> Result<Option<EventHeaders<'a>>> {
+    let Some(raw) = outer.some("headers") else { return Ok(None) };
+    let pairs: Vec<(String, &RawValue)> = match object::items(raw.get()) {
+        Some(items) => {
+            let mut pairs = Vec::new();
+            for item in items {
+                let item = nested(item, file, place)?;
+                if let (Some(k), Some(v)) = (item.get("key").and_then(|k| object::string(k.get())), item.get("value")) {
+                    pairs.push((k, v));
+                }
+            }
+            pairs
+        }
+        None => nested(raw, file, place)?.0,
+    };
+    let mut headers = EventHeaders::default();
+    for (name, value) in pairs {
+        match name.as_str() {
+            "__debezium.newkey" => headers.new_key = payload(value, file, place)?,
+            "__debezium.oldkey" => headers.old_key = payload(value, file, place)?,
+            _ => {}
+        }
+    }
+    Ok(Some(headers))
+}

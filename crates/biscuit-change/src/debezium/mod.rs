@@ -1,0 +1,9 @@
+//! Debezium's change events.
+
+pub(crate) mod connect_schema;
+pub(crate) mod documents;
+pub(crate) mod envelope;
+pub(crate) mod options;
+pub(crate) mod placeholder;
+pub(crate) mod reader;
+pub(crate) mod source_field;

@@ -1,0 +1,461 @@
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
+use biscuit_core::{Error, Result};
+use biscuit_schema::{Contract, ContractColumn};
+use bytes::Bytes;
+
+use crate::columnar::units::{ColumnCodecs, ReadUnit, RecordIndex, each_line, picked};
+use crate::debezium::connect_schema::ConnectSchema;
+use crate::debezium::documents::{DocumentImages, IdKind, identity};
+use crate::debezium::envelope::{self, ChangeEvent, META};
+use crate::debezium::options::DebeziumOptions;
+use crate::debezium::placeholder::UnchangedPlaceholder;
+use crate::debezium::source_field::{SourceField, default_order};
+use crate::json::object;
+use crate::records::builder::{BatchBuilder, ReaderContext};
+use crate::records::change_records::{ChangeBatch, ChangeRecords};
+use crate::records::op::{KNOWN_CODES, ParsedOp, parse_op};
+use crate::records::refused::{QuarantineRule, RawRows, RawSource, RefusedRecord};
+use crate::rows::changes::null_rows;
+use crate::tables::name::{SourceTable, check_one, is_one};
+use crate::values::codec::ValueCodec;
+use crate::values::declared::{LossCounter, as_written, as_written_in, comply, with_defaults};
+use crate::values::text::is_beside_values;
+
+/// Reads files of Debezium envelopes, whole or flattened.
+#[derive(Debug)]
+pub struct DebeziumReader {
+    options: DebeziumOptions,
+    quarantine_rule: QuarantineRule,
+    placeholder: Result<UnchangedPlaceholder>,
+    declared: Option<Arc<ColumnCodecs>>,
+    /// Those of documents of MongoDB.
+    documents: Option<Arc<ColumnCodecs>>,
+    embedded: HashMap<String, Arc<ColumnCodecs>>,
+    /// Those of the file that is read, where it holds columns.
+    of_file: Option<Arc<ColumnCodecs>>,
+    /// The fields that are stored; none before the first record, unless they were named.
+    fields: Option<Vec<SourceField>>,
+    key: Vec<String>,
+    tables: BTreeSet<SourceTable>,
+    building: Option<BatchBuilder>,
+    /// Whether updates come with their documents, so that the connector looks them up.
+    updates_have_documents: bool,
+    without_document: Vec<WithoutDocument>,
+    id_kind: Option<IdKind>,
+    /// What is read, for records that are put aside.
+    raws: RawSource,
+    changes: ChangeRecords,
+}
+
+/// An update inside of a field of a MongoDB document, whose record has no document.
+#[derive(Debug)]
+struct WithoutDocument {
+    key: Option<String>,
+    error: Error,
+    /// The record for the quarantine, if it may be quarantined.
+    refused: Option<RefusedRecord>,
+}
+
+impl DebeziumReader {
+    /// A reader with these options.
+    pub fn new(options: DebeziumOptions) -> Self {
+        let contract = options.contract.as_ref();
+        let declared = contract.map(|c| {
+            Arc::new(c.columns.iter().map(|col| (col.name.clone(), ValueCodec::declared(col, &c.debezium))).collect())
+        });
+        let of_documents =
+            |col: &ContractColumn| (col.name.clone(), ValueCodec::Written(as_written(col.column_type.arrow())));
+        let documents = contract.map(|c| Arc::new(c.columns.iter().map(of_documents).collect()));
+        let first = |own: &Vec<String>, theirs: fn(&Contract) -> &Vec<String>| match own.is_empty() {
+            false => own.clone(),
+            true => contract.map(theirs).cloned().unwrap_or_default(),
+        };
+        let key = first(&options.key, |c| &c.key);
+        let order = first(&options.order, |c| &c.order);
+        let mut reader = Self {
+            quarantine_rule: QuarantineRule::new(options.bad_rows, options.contract.as_ref()),
+            placeholder: UnchangedPlaceholder::new(options.placeholder.as_deref()),
+            options,
+            declared,
+            documents,
+            updates_have_documents: false,
+            without_document: vec![],
+            id_kind: None,
+            embedded: HashMap::new(),
+            of_file: None,
+            fields: None,
+            key,
+            tables: BTreeSet::new(),
+            building: None,
+            raws: RawSource::Text { text: "".into(), header: None, spans: vec![] },
+            changes: ChangeRecords::default(),
+        };
+        if !order.is_empty() {
+            reader.order_by(&order);
+        }
+        reader
+    }
+
+    fn order_by<S: AsRef<str>>(&mut self, order: &[S]) {
+        let mut names = self.options.order_as.iter();
+        let mut fields = Vec::new();
+        for o in order {
+            let name = match o.as_ref().strip_prefix("source.") {
+                Some(field) => {
+                    let name = names.next().cloned().unwrap_or_else(|| format!("__{field}"));
+                    fields.push(SourceField { field: field.to_owned(), name: name.clone() });
+                    name
+                }
+                None => o.as_ref().to_owned(),
+            };
+            self.changes.order.push(name);
+        }
+        self.fields = Some(fields);
+    }
+
+    /// Reads one file: JSON lines, plain or gzip, or Parquet or Avro whose rows are envelopes or flattened records.
+    ///
+    /// # Errors
+    /// `InvalidJson`, `NotAnEnvelope`, `UntypedRecords`, `UnknownOp`, `WrongType`, `MissingImage`, `KeyDrift`,
+    /// `AmbiguousPlaceholder`, `NullValue`, `ColumnClash`, naming file and line, unless records with them are put aside;
+    /// `EmptyFile`, `TruncatedInput`, `NotUtf8`, `UnreadableParquet`, `UnreadableAvro`, `InvalidPlaceholder`.
+    pub fn read(&mut self, file: &str, bytes: &Bytes) -> Result<()> {
+        self.read_as(file, bytes, None)
+    }
+
+    /// Reads a record that was put aside, as [`RefusedRecord::raw`] holds it; it keeps its place.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_record(&mut self, file: &str, row: u64, raw: &Bytes) -> Result<()> {
+        self.read_as(file, raw, Some(row))
+    }
+
+    fn read_as(&mut self, file: &str, bytes: &Bytes, row: Option<u64>) -> Result<()> {
+        if is_beside_values(file) {
+            self.changes.passed_over.push(file.to_owned());
+            return Ok(());
+        }
+        let name: Arc<str> = file.into();
+        let max_decompressed = self.options.max_decompressed;
+        each_line(&name, bytes, row, max_decompressed, &mut |unit| match unit {
+            ReadUnit::Begin(raws, of_file) => {
+                self.begin(raws, of_file);
+                Ok(())
+            }
+            ReadUnit::Line(line, pick, place) => match self.line(line, pick.clone(), &name, place) {
+                Err(e) => self.refuse(e, &name, place, &pick),
+                Ok(()) => Ok(()),
+            },
+            ReadUnit::End => self.flush(),
+        })
+    }
+
+    /// What comes next is a part of a file that was read as this.
+    pub(crate) fn begin(&mut self, raws: &RawSource, of_file: Option<&Arc<ColumnCodecs>>) {
+        self.raws = raws.clone();
+        self.of_file = of_file.map(|codecs| {
+            let mut codecs = codecs.as_ref().clone();
+            self.decode_for_contract(&mut codecs);
+            Arc::new(codecs)
+        });
+    }
+
+    fn decode_for_contract(&self, codecs: &mut ColumnCodecs) {
+        let Some(contract) = &self.options.contract else { return };
+        for (name, codec) in codecs {
+            if let Some(column) = contract.column_for(name) {
+                codec.decode_for(column.column_type.arrow(), &contract.debezium);
+                name.clone_from(&column.name);
+            }
+        }
+    }
+
+    /// Puts a record aside, or else ends in its error.
+    pub(crate) fn refuse(&mut self, e: Error, file: &str, place: u64, pick: &RecordIndex) -> Result<()> {
+        if !self.quarantine_rule.takes(&e) {
+            return Err(e);
+        }
+        let raw = picked(&self.raws, vec![pick.clone()])?.get(0)?;
+        self.changes.refused.push(RefusedRecord::new(file, place, &e, raw));
+        Ok(())
+    }
+
+    fn line(&mut self, line: &str, pick: RecordIndex, file: &Arc<str>, place: u64) -> Result<()> {
+        match envelope::parse(line, file, place)? {
+            None => self.changes.ignored += 1,
+            Some(event) => self.event(&event, pick, file, place)?,
+        }
+        Ok(())
+    }
+
+    /// The change records of all files.
+    ///
+    /// # Errors
+    /// `SeveralTables` if the files have more than one, or the name that was given fits several; `NoKey` for a table without a key.
+    pub fn finish(mut self) -> Result<ChangeRecords> {
+        check_one(&self.tables)?;
+        self.finish_documents()?;
+        if self.key.is_empty() && !self.changes.is_empty() {
+            let table = self.tables.first().map_or("the table".to_owned(), ToString::to_string);
+            let message = format!(
+                "the records of `{table}` have no key: a table without a key has no current state; name key columns if it has some"
+            );
+            return Err(Error::data("NoKey", message));
+        }
+        self.changes.key = self.key;
+        Ok(self.changes)
+    }
+
+    pub(crate) fn event(
+        &mut self,
+        event: &ChangeEvent<'_>,
+        pick: RecordIndex,
+        file: &Arc<str>,
+        place: u64,
+    ) -> Result<()> {
+        let name = event.table_name();
+        if self.options.table.as_ref().is_some_and(|wanted| !name.is_meant_by(wanted)) {
+            self.changes.other_tables += 1;
+            return Ok(());
+        }
+        self.tables.insert(name);
+        if !is_one(&self.tables) {
+            // The error comes at the end, with the names of all tables.
+            self.changes.other_tables += 1;
+            return Ok(());
+        }
+        if event.is_document {
+            return self.document(event, pick, file, place);
+        }
+        self.change(event, pick, file, place)
+    }
+
+    /// A change of a document of MongoDB.
+    fn document(&mut self, event: &ChangeEvent<'_>, pick: RecordIndex, file: &Arc<str>, place: u64) -> Result<()> {
+        let contract = self.options.contract.as_ref().ok_or_else(|| {
+            let message = "documents of MongoDB have no types: declare the columns in a contract";
+            Error::data("UntypedRecords", message).at(file, place)
+        })?;
+        let (key, kind) = match identity(event, contract, file, place)? {
+            Some((key, kind)) => (Some(key), kind),
+            None => (None, None),
+        };
+        match (self.id_kind, kind) {
+            (Some(known), Some(kind)) if known != kind => {
+                let message = "the collection has both numbers and strings as `_id`: documents such as `1` and `\"1\"` would become one row; declare another key column in the contract";
+                return Err(Error::data("KeyDrift", message).with_column("_id").at(file, place));
+            }
+            (None, Some(_)) => self.id_kind = kind,
+            _ => {}
+        }
+        if event.op.eq_ignore_ascii_case("d") && !self.without_document.is_empty() {
+            let before = self.without_document.len();
+            self.without_document.retain(|update| update.key.is_none() || update.key != key);
+            self.changes.ignored += (before - self.without_document.len()) as u64;
+        }
+        let is_update = event.op.eq_ignore_ascii_case("u");
+        self.updates_have_documents |= is_update && event.after.is_some();
+        match DocumentImages::of(event, contract, file, place) {
+            Ok(images) => self.change(&images.event(event), pick, file, place),
+            // Either the document was deleted before the connector looked it up, or the connector never looks documents up.
+            Err(error) if is_update && error.code() == "MissingImage" => {
+                let refused = match self.quarantine_rule.takes(&error) {
+                    false => None,
+                    true => {
+                        let raw = picked(&self.raws, vec![pick])?.get(0)?;
+                        Some(RefusedRecord::new(file, place, &error, raw))
+                    }
+                };
+                self.without_document.push(WithoutDocument { key, error, refused });
+                Ok(())
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Decides what becomes of updates inside of fields whose documents were not in the records.
+    fn finish_documents(&mut self) -> Result<()> {
+        let updates = std::mem::take(&mut self.without_document);
+        if self.updates_have_documents {
+            // The connector found no document because it was deleted; the delete event follows.
+            self.changes.ignored += updates.len() as u64;
+            return Ok(());
+        }
+        for WithoutDocument { error, refused, .. } in updates {
+            self.changes.refused.push(refused.ok_or(error)?);
+        }
+        Ok(())
+    }
+
+    fn change(&mut self, event: &ChangeEvent<'_>, pick: RecordIndex, file: &Arc<str>, place: u64) -> Result<()> {
+        let ParsedOp::Change(op) = parse_op(Some(event.op.as_str()).filter(|op| !op.is_empty())) else {
+            let message = format!("the envelope has an operation code that is not known; known are {KNOWN_CODES}");
+            let e = Error::data("UnknownOp", message);
+            return Err(e.at(file, place).with_detail("op", &event.op));
+        };
+        if self.fields.is_none() {
+            let connector = event.source.some("connector").and_then(|c| object::string(c.get()));
+            self.order_by(default_order(connector.as_deref()));
+        }
+        self.learn_key(event, file, place)?;
+        let codecs = self.codecs(event, file, place)?;
+        let server = event.log_server(self.fields.as_deref().unwrap_or_default());
+        let fits =
+            |b: &BatchBuilder| Arc::ptr_eq(&b.codecs, &codecs) && b.file == *file && b.server == server && !b.is_full();
+        let same = self.building.as_ref().is_some_and(fits);
+        if !same {
+            self.flush()?;
+        }
+        let fields = self.fields.as_deref().expect("it was set above");
+        if !same {
+            let mut building = BatchBuilder::new(codecs, fields, file)?;
+            building.server = server;
+            self.building = Some(building);
+        }
+        let building = self.building.as_mut().expect("it was made above");
+        let placeholder = self.placeholder.as_ref().map_err(|e| Error::usage(e.code(), e.message()))?;
+        let contract = self.options.contract.as_ref();
+        building.push(event, op, &ReaderContext { contract, key: &self.key, fields, placeholder }, place)?;
+        if self.quarantine_rule.any() {
+            building.picks.push(pick);
+        }
+        Ok(())
+    }
+
+    fn learn_key(&mut self, event: &ChangeEvent<'_>, file: &Arc<str>, place: u64) -> Result<()> {
+        if !self.options.key.is_empty() || self.options.contract.as_ref().is_some_and(|c| !c.key.is_empty()) {
+            return Ok(());
+        }
+        let Some(key) = event.key.and_then(|k| object::object(k.get()).ok()) else { return Ok(()) };
+        let own = |name: String| match self.options.contract.as_ref().and_then(|c| c.column_for(&name)) {
+            Some(column) => column.name.clone(),
+            None => name,
+        };
+        let names: Vec<String> = key.0.into_iter().map(|(n, _)| own(n)).collect();
+        if self.key.is_empty() {
+            self.key = names;
+        } else if self.key != names {
+            let message = format!("the key is {} here and {} before", names.join(", "), self.key.join(", "));
+            return Err(Error::data("KeyDrift", message).at(file, place));
+        }
+        Ok(())
+    }
+
+    fn codecs(&mut self, event: &ChangeEvent<'_>, file: &Arc<str>, place: u64) -> Result<Arc<ColumnCodecs>> {
+        if let Some(codecs) = self.documents.as_ref().filter(|_| event.is_document) {
+            return Ok(codecs.clone());
+        }
+        let Some(raw) = event.schema else {
+            if let Some(codecs) = &self.of_file {
+                return Ok(codecs.clone());
+            }
+            return self.declared.clone().ok_or_else(|| {
+                let message = "the envelopes carry no schema, and JSON has no types: declare the columns in a contract";
+                Error::data("UntypedRecords", message).at(file, place)
+            });
+        };
+        if let Some(known) = self.embedded.get(raw.get()) {
+            return Ok(known.clone());
+        }
+        let schema: ConnectSchema = serde_json::from_str(raw.get()).map_err(|e| {
+            Error::data("InvalidSchema", "the embedded schema cannot be read").at(file, place).with_source(e)
+        })?;
+        let image = schema.child("after").or_else(|| schema.child("before")).filter(|_| !event.flat);
+        let no_image = || Error::data("InvalidSchema", "the embedded schema has no `after`").at(file, place);
+        let of = |image: &ConnectSchema| image.columns().map_err(|e| e.at(file, place));
+        let mut columns = match image {
+            Some(image) => of(image)?,
+            None if event.flat => of(&schema)?,
+            None => return Err(no_image()),
+        };
+        columns.retain(|(name, _)| !event.flat || !name.starts_with(META));
+        self.decode_for_contract(&mut columns);
+        let codecs = Arc::new(columns);
+        self.embedded.insert(raw.get().to_owned(), codecs.clone());
+        Ok(codecs)
+    }
+
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        let Some(mut building) = self.building.take() else { return Ok(()) };
+        let fields = self.fields.as_deref().unwrap_or_default();
+        let picks = std::mem::take(&mut building.picks);
+        let (dropped, nulled) = (std::mem::take(&mut building.unknown), std::mem::take(&mut building.nulled));
+        self.changes.lost(LossCounter { dropped, ..LossCounter::default() });
+        let mut batch = building.finish(fields)?;
+        if self.quarantine_rule.any() {
+            batch.raw = Some(RawRows(picked(&self.raws, picks)?));
+        }
+        let mut bad = BTreeMap::new();
+        match &self.options.contract {
+            Some(contract) => {
+                let (complying, faults, mut lost) = under_contract(batch, contract, fields.len())?;
+                batch = complying;
+                batch.rows = lost.nulled_in(&batch.rows, contract, &nulled)?;
+                bad = faults;
+                self.changes.lost(lost);
+                for (row, e) in null_rows(&batch, contract) {
+                    bad.entry(row).or_insert(e);
+                }
+            }
+            None => {
+                let (rows, faults) = as_written_in(&batch.rows, None, (&batch.file, &batch.places))?;
+                batch.rows = rows;
+                bad.extend(faults);
+            }
+        }
+        if let Some((&row, _)) = bad.iter().find(|(_, e)| !self.quarantine_rule.takes(e))
+            && let Some(e) = bad.remove(&row)
+        {
+            return Err(e);
+        }
+        let rows: Vec<usize> = bad.keys().copied().collect();
+        for (row, e) in bad {
+            self.changes.refused.push(batch.refuse(row, e)?);
+        }
+        batch = batch.without(&rows)?;
+        self.changes.batches.push(batch);
+        Ok(())
+    }
+}
+
+/// Puts a batch with embedded types into the contract's columns, and finds the records that do not comply; the order columns at its end stay.
+fn under_contract(
+    mut batch: ChangeBatch,
+    contract: &Contract,
+    order: usize,
+) -> Result<(ChangeBatch, BTreeMap<usize, Error>, LossCounter)> {
+    let schema = batch.rows.schema();
+    let data = schema.fields().len() - order;
+    let columns: Vec<usize> = (0..data).collect();
+    let part = batch.rows.project(&columns).expect("indices come from this batch");
+    let at = (&batch.file, batch.places.as_slice());
+    let complying = comply((&part, false), contract, &|_| false, at)?;
+    let (mut bad, mut lost): (BTreeMap<_, _>, _) = (complying.bad.into_iter().collect(), complying.lost);
+    // Keys before and after a change of the key are those of rows.
+    for of in &mut batch.key_changes {
+        let place = [batch.places[of.row]];
+        let key = comply((&of.key, false), contract, &|_| false, (&batch.file, &place))?;
+        if let Some((_, e)) = key.bad.into_iter().next() {
+            bad.entry(of.row).or_insert(e);
+        }
+        of.key = key.rows;
+    }
+    let tail = data..schema.fields().len();
+    let with_data = complying.kept.len();
+    let declared = with_defaults(&complying.rows, contract, &mut lost)?;
+    let added = declared.num_columns() - with_data;
+    let fields: Vec<_> =
+        declared.schema().fields().iter().cloned().chain(tail.clone().map(|i| schema.fields()[i].clone())).collect();
+    let arrays: Vec<_> =
+        declared.columns().iter().cloned().chain(tail.clone().map(|i| batch.rows.column(i).clone())).collect();
+    let data = complying.kept.iter().map(|&i| batch.present[i].clone()).chain(vec![None; added]);
+    batch.present = data.chain(tail.map(|i| batch.present[i].clone())).collect();
+    batch.rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)
+        .map_err(|e| Error::internal("records could not be put in the contract's columns").with_source(e))?;
+    Ok((batch, bad, lost))
+}

@@ -1,0 +1,5 @@
+//! Files of AWS DMS.
+
+pub(crate) mod file_name;
+pub(crate) mod reader;
+pub(crate) mod rows;

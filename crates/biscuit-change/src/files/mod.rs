@@ -1,0 +1,4 @@
+//! From the bytes of a file to its text.
+
+pub(crate) mod decompress;
+pub(crate) mod encoding;

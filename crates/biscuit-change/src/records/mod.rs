@@ -1,0 +1,7 @@
+//! Change records, batch by batch.
+
+pub(crate) mod builder;
+pub(crate) mod change_records;
+pub(crate) mod op;
+pub(crate) mod packed;
+pub(crate) mod refused;

@@ -1,0 +1,281 @@
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, RecordBatch, RecordBatchOptions, StringArray, StructArray,
+    UInt8Array, UInt64Array,
+};
+use arrow::datatypes::{DataType, Field, Fields, Schema, UInt8Type, UInt64Type};
+use arrow::error::ArrowError;
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
+use biscuit_core::{Error, Result};
+
+use crate::records::change_records::{AbsentColumns, ChangeBatch, KeyChange, KeyChangeKind};
+use crate::records::op::ChangeOp;
+use crate::records::refused::{RawRows, RawSource};
+
+/// Names of what is packed besides the rows.
+const OP: &str = "op";
+const PLACE: &str = "place";
+const CODE: &str = "code";
+const GIVEN: &str = "given ";
+const RAW: &str = "raw";
+const MOVE: &str = "move";
+const MOVE_KEY: &str = "move key";
+/// Metadata: what is the same for all records.
+const FILE: &str = "file";
+const RANK: &str = "rank";
+const PERIOD: &str = "period";
+const SPARSE: &str = "sparse";
+const SERVER: &str = "server";
+const COLUMNS: &str = "columns";
+const HEADER: &str = "header";
+/// Metadata of the records as they were.
+const OF_RAW: &str = "raw ";
+
+fn failed(e: ArrowError) -> Error {
+    Error::internal("change records could not be packed").with_source(e)
+}
+
+fn damaged() -> Error {
+    Error::internal("these are no packed change records")
+}
+
+impl ChangeBatch {
+    /// All of it as one Arrow batch, to be put on a disk or sent: the columns to store come first, what is said about the records after
+    /// them. Tables of periods keep records in this form, so that [`unpack`](Self::unpack) of later versions has to read it.
+    ///
+    /// # Errors
+    /// `Internal`.
+    pub fn pack(&self) -> Result<RecordBatch> {
+        let mut metadata: HashMap<String, String> = HashMap::from([
+            (FILE.to_owned(), self.file.to_string()),
+            (RANK.to_owned(), self.rank.to_string()),
+            (PERIOD.to_owned(), self.period.to_string()),
+            (COLUMNS.to_owned(), self.rows.num_columns().to_string()),
+        ]);
+        if self.completeness == AbsentColumns::Sparse {
+            metadata.insert(SPARSE.to_owned(), String::new());
+        }
+        if let Some(server) = &self.server {
+            let server = serde_json::to_string(server).map_err(|e| Error::internal("a server").with_source(e))?;
+            metadata.insert(SERVER.to_owned(), server);
+        }
+        let mut fields: Vec<Field> = self.rows.schema().fields().iter().map(|f| f.as_ref().clone()).collect();
+        let mut columns = self.rows.columns().to_vec();
+        let mut add = |name: String, column: ArrayRef| {
+            fields.push(Field::new(name, column.data_type().clone(), true));
+            columns.push(column);
+        };
+        add(OP.to_owned(), Arc::new(self.ops.iter().map(|op| Some(*op as u8)).collect::<UInt8Array>()));
+        add(PLACE.to_owned(), Arc::new(UInt64Array::from(self.places.clone())));
+        if self.codes.iter().any(|c| !c.is_empty()) {
+            add(CODE.to_owned(), Arc::new(StringArray::from_iter_values(self.codes.iter())));
+        }
+        for (i, present) in self.present.iter().enumerate() {
+            if let Some(present) = present {
+                add(format!("{GIVEN}{i}"), Arc::new(BooleanArray::new(present.clone(), None)));
+            }
+        }
+        match self.raw.as_ref().map(|r| &r.0) {
+            None => {}
+            Some(RawSource::Text { text, header, spans }) => {
+                header.as_ref().map(|h| metadata.insert(HEADER.to_owned(), h.to_string()));
+                let records = spans.iter().map(|s: &Range<usize>| &text[s.clone()]);
+                add(RAW.to_owned(), Arc::new(StringArray::from_iter_values(records)));
+            }
+            Some(RawSource::Each(all)) => add(RAW.to_owned(), Arc::new(all.iter().map(Some).collect::<BinaryArray>())),
+            Some(RawSource::Rows(rows)) => {
+                let own = rows.schema().metadata().clone();
+                metadata.extend(own.into_iter().map(|(k, v)| (format!("{OF_RAW}{k}"), v)));
+                let rows = StructArray::try_new_with_length(
+                    rows.schema().fields().clone(),
+                    rows.columns().to_vec(),
+                    None,
+                    rows.num_rows(),
+                );
+                add(RAW.to_owned(), Arc::new(rows.map_err(failed)?));
+            }
+        }
+        if !self.key_changes.is_empty() {
+            let (mut kinds, mut keys) = (vec![None; self.ops.len()], vec![None; self.ops.len()]);
+            for m in &self.key_changes {
+                kinds[m.row] = Some(u8::from(m.kind == KeyChangeKind::From));
+                keys[m.row] = Some(to_bytes(&m.key)?);
+            }
+            add(MOVE.to_owned(), Arc::new(UInt8Array::from(kinds)));
+            add(MOVE_KEY.to_owned(), Arc::new(keys.iter().map(Option::as_deref).collect::<BinaryArray>()));
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(self.ops.len()));
+        let schema = Schema::new(fields).with_metadata(metadata);
+        RecordBatch::try_new_with_options(Arc::new(schema), columns, &options).map_err(failed)
+    }
+
+    /// What was packed.
+    ///
+    /// # Errors
+    /// `Internal` for anything else.
+    pub fn unpack(packed: &RecordBatch) -> Result<Self> {
+        let schema = packed.schema();
+        let message = |name: &str| schema.metadata().get(name);
+        let number = |name: &str| message(name).and_then(|n| n.parse::<usize>().ok()).ok_or_else(damaged);
+        let width = number(COLUMNS)?;
+        let rest = |name: &str| {
+            let at = (width..schema.fields().len()).find(|&i| schema.field(i).name() == name)?;
+            Some(packed.column(at))
+        };
+        let ops = rest(OP).and_then(|c| c.as_primitive_opt::<UInt8Type>()).ok_or_else(damaged)?;
+        let ops = ops.values().iter().map(|op| op_of(*op)).collect::<Result<Vec<_>>>()?;
+        let places = rest(PLACE).and_then(|c| c.as_primitive_opt::<UInt64Type>()).ok_or_else(damaged)?;
+        let codes: Vec<Arc<str>> = match rest(CODE).and_then(|c| c.as_string_opt::<i32>()) {
+            Some(codes) => codes.iter().map(|c| c.unwrap_or_default().into()).collect(),
+            None => vec![],
+        };
+        let present = |i: usize| rest(&format!("{GIVEN}{i}")).map(|g| g.as_boolean().values().clone());
+        let raw = match rest(RAW) {
+            None => None,
+            Some(column) => Some(RawRows(raws(column, &schema)?)),
+        };
+        let mut key_changes = Vec::new();
+        if let (Some(kinds), Some(keys)) = (rest(MOVE), rest(MOVE_KEY)) {
+            let kinds = kinds.as_primitive::<UInt8Type>();
+            for row in (0..ops.len()).filter(|r| kinds.is_valid(*r)) {
+                let kind = if kinds.value(row) == 0 { KeyChangeKind::To } else { KeyChangeKind::From };
+                key_changes.push(KeyChange { row, kind, key: from_bytes(keys.as_binary::<i32>().value(row))? });
+            }
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(ops.len()));
+        let fields: Fields = schema.fields().iter().take(width).cloned().collect();
+        let columns = packed.columns().iter().take(width).cloned().collect();
+        let rows = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options);
+        Ok(Self {
+            rows: rows.map_err(failed)?,
+            codes,
+            present: (0..width).map(present).collect(),
+            completeness: if message(SPARSE).is_some() { AbsentColumns::Sparse } else { AbsentColumns::Full },
+            rank: u8::try_from(number(RANK)?).map_err(|_| damaged())?,
+            period: u32::try_from(number(PERIOD)?).map_err(|_| damaged())?,
+            server: message(SERVER).map(|s| serde_json::from_str(s)).transpose().map_err(|_| damaged())?,
+            key_changes,
+            file: message(FILE).ok_or_else(damaged)?.as_str().into(),
+            places: places.values().to_vec(),
+            raw,
+            ops,
+        })
+    }
+}
+
+fn op_of(number: u8) -> Result<ChangeOp> {
+    [ChangeOp::Upsert, ChangeOp::Delete, ChangeOp::Truncate]
+        .into_iter()
+        .find(|op| *op as u8 == number)
+        .ok_or_else(damaged)
+}
+
+fn raws(column: &ArrayRef, schema: &Schema) -> Result<RawSource> {
+    if let Some(rows) = column.as_struct_opt() {
+        let own = schema.metadata().iter().filter_map(|(k, v)| Some((k.strip_prefix(OF_RAW)?.to_owned(), v.clone())));
+        let schema = Schema::new(rows.fields().clone()).with_metadata(own.collect());
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
+        let rows = RecordBatch::try_new_with_options(Arc::new(schema), rows.columns().to_vec(), &options);
+        return Ok(RawSource::Rows(rows.map_err(failed)?));
+    }
+    if let Some(each) = column.as_binary_opt::<i32>() {
+        return Ok(RawSource::Each(each.iter().map(|raw| Arc::from(raw.unwrap_or_default())).collect()));
+    }
+    if *column.data_type() != DataType::Utf8 {
+        return Err(damaged());
+    }
+    let (mut text, mut spans) = (String::new(), Vec::with_capacity(column.len()));
+    for record in column.as_string::<i32>().iter() {
+        let from = text.len();
+        text.push_str(record.unwrap_or_default());
+        spans.push(from..text.len());
+    }
+    let header = schema.metadata().get(HEADER).map(|h| h.as_str().into());
+    Ok(RawSource::Text { text: text.into(), header, spans })
+}
+
+fn to_bytes(key: &RecordBatch) -> Result<Vec<u8>> {
+    let mut writer = StreamWriter::try_new(Vec::new(), &key.schema()).map_err(failed)?;
+    writer.write(key).and_then(|()| writer.finish()).map_err(failed)?;
+    writer.into_inner().map_err(failed)
+}
+
+fn from_bytes(bytes: &[u8]) -> Result<RecordBatch> {
+    StreamReader::try_new(bytes, None).map_err(failed)?.next().ok_or_else(damaged)?.map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::Int64Array;
+    use arrow::buffer::BooleanBuffer;
+
+    use super::*;
+    use crate::records::change_records::LogServer;
+
+    fn rows(ids: &[i64]) -> RecordBatch {
+        let ids: ArrayRef = Arc::new(Int64Array::from(ids.to_vec()));
+        let names: ArrayRef = Arc::new(StringArray::from(vec![Some("n"); ids.len()]));
+        // A column of the table may have the name of one of ours.
+        RecordBatch::try_from_iter([("op", ids), ("place", names)]).expect("a batch")
+    }
+
+    fn batch(raw: Option<RawSource>) -> ChangeBatch {
+        ChangeBatch {
+            rows: rows(&[5, 6, 7]),
+            ops: vec![ChangeOp::Upsert, ChangeOp::Truncate, ChangeOp::Delete],
+            codes: vec!["u".into(), "t".into(), "".into()],
+            present: vec![None, Some(BooleanBuffer::from(vec![true, false, true]))],
+            completeness: AbsentColumns::Sparse,
+            rank: 0,
+            period: 7,
+            key_changes: vec![KeyChange { row: 2, kind: KeyChangeKind::To, key: rows(&[9]) }],
+            server: Some(LogServer {
+                server_id: Some("7".into()),
+                gtid_source: None,
+                column: "place".into(),
+                position: None,
+            }),
+            file: "changes/a.jsonl".into(),
+            places: vec![3, 9, 27],
+            raw: raw.map(RawRows),
+        }
+    }
+
+    #[test]
+    fn everything_comes_back() {
+        let header = Some("h".into());
+        let text = RawSource::Text { text: "a\nbc\nd".into(), header, spans: vec![0..1, 2..4, 5..6] };
+        let as_rows = rows(&[1, 2, 3]);
+        let metadata = HashMap::from([("avro.schema".to_owned(), "{}".to_owned())]);
+        let schema = Arc::new(as_rows.schema().as_ref().clone().with_metadata(metadata));
+        let as_rows = RawSource::Rows(as_rows.with_schema(schema).expect("the same columns"));
+        let each = RawSource::Each([&b"1"[..], b"", b"\xff"].map(Arc::from).to_vec());
+        for raw in [None, Some(text), Some(as_rows), Some(each)] {
+            let before = batch(raw);
+            let after = ChangeBatch::unpack(&before.pack().unwrap()).unwrap();
+            assert_eq!(after.rows.columns(), before.rows.columns());
+            assert_eq!((&after.ops, &after.codes, &after.present), (&before.ops, &before.codes, &before.present));
+            let kind = |b: &ChangeBatch| (b.completeness, b.rank, b.period, b.file.clone());
+            assert_eq!(kind(&after), kind(&before));
+            assert_eq!(after.places, before.places);
+            let [m] = &after.key_changes[..] else { panic!("one move") };
+            assert_eq!((m.row, m.kind, &m.key), (2, KeyChangeKind::To, &before.key_changes[0].key));
+            for row in 0..3 {
+                let get = |b: &ChangeBatch| b.raw.as_ref().map(|r| r.0.get(row).unwrap());
+                assert_eq!(get(&after), get(&before));
+            }
+        }
+    }
+
+    #[test]
+    fn picked_records_keep_what_belongs_to_them() {
+        let picked = batch(None).pick(&[2, 0]).unwrap();
+        assert_eq!((picked.ops, picked.places), (vec![ChangeOp::Delete, ChangeOp::Upsert], vec![27, 3]));
+        assert_eq!(picked.key_changes.iter().map(|m| m.row).collect::<Vec<_>>(), [0]);
+        assert_eq!(picked.present[1], Some(BooleanBuffer::from(vec![true, true])));
+    }
+}

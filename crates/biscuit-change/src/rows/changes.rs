@@ -1,0 +1,220 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, StringArray, UInt32Array};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::{CastOptions, cast_with_options, is_not_null, take_record_batch};
+use arrow::datatypes::DataType;
+use biscuit_core::{Error, Result};
+use biscuit_schema::{Contract, check_names, iso_date_time, plain_type};
+
+use crate::debezium::placeholder::UnchangedPlaceholder;
+use crate::records::change_records::{AbsentColumns, ChangeBatch};
+use crate::records::op::{ChangeOp, KNOWN_CODES, ParsedOp, is_update};
+use crate::records::refused::{RawRows, RowsInProgress};
+use crate::rows::reader::RowsOptions;
+use crate::values::text::wrong_type;
+
+/// Rows as change records: reads and takes away the operation column and the delete flag, finds values that were not
+/// given, leaves out images before an update; answers with the records and the number left out. `places` are the row
+/// numbers in the file.
+///
+/// # Errors
+/// `UnknownOp`, `WrongType` for an operation column or delete flag of another type, `AmbiguousPlaceholder`,
+/// `DuplicateColumn`, `ColumnCase`, `NullValue` for a null in a column that the contract says has none.
+pub fn row_changes(
+    batch: &RecordBatch,
+    file: &Arc<str>,
+    places: Vec<u64>,
+    options: &RowsOptions,
+) -> Result<(ChangeBatch, u64)> {
+    let part = RowsInProgress { batch: batch.clone(), places, raws: None, is_typed: false };
+    part_changes(&part, file, options)
+}
+
+pub(crate) fn part_changes(
+    part: &RowsInProgress,
+    file: &Arc<str>,
+    options: &RowsOptions,
+) -> Result<(ChangeBatch, u64)> {
+    let RowsInProgress { batch, places, raws, .. } = part;
+    check_names(&batch.schema(), &format!("`{file}`"))?;
+    let mut ops = Vec::with_capacity(batch.num_rows());
+    let codes = codes(batch, options.op.as_deref(), file)?;
+    let deleted = delete_flags(batch, options.delete_column.as_deref(), file, places)?;
+    let is_deleted = |row: usize| deleted.as_ref().is_some_and(|d| d.value(row));
+    let mut keep: Vec<u32> = Vec::new();
+    match &codes {
+        // Nothing says what a record does but the flag.
+        None => {
+            ops.extend((0..places.len()).map(|row| if is_deleted(row) { ChangeOp::Delete } else { ChangeOp::Upsert }))
+        }
+        Some(codes) => {
+            for (row, place) in places.iter().enumerate() {
+                let code = codes.is_valid(row).then(|| codes.value(row).trim()).filter(|c| !c.is_empty());
+                match options.op_map.read(code) {
+                    ParsedOp::Ignored => continue,
+                    ParsedOp::Unknown => {
+                        let column = options.op.as_deref().unwrap_or_default();
+                        let message = format!(
+                            "column `{column}` holds an operation code that is not known; known are {KNOWN_CODES}, and others with `--op-map CODE=delete` or `op_map` of the source"
+                        );
+                        let e = Error::data("UnknownOp", message).with_column(column).at(file, *place);
+                        return Err(e.with_detail("op", code.unwrap_or_default()));
+                    }
+                    ParsedOp::Change(_) if is_deleted(row) => ops.push(ChangeOp::Delete),
+                    ParsedOp::Change(op) => ops.push(op),
+                }
+                keep.push(u32::try_from(row).expect("a batch has fewer than 2^32 rows"));
+            }
+        }
+    }
+    let ignored = batch.num_rows() - ops.len();
+    let stored: Vec<usize> =
+        (0..batch.num_columns()).filter(|&i| !options.is_input_only(batch.schema().field(i).name())).collect();
+    let mut rows = batch.project(&stored).expect("indices come from this batch");
+    let (mut places, mut raws) = (places.clone(), raws.clone());
+    if ignored > 0 {
+        rows = take_record_batch(&rows, &UInt32Array::from(keep.clone()))
+            .map_err(|e| Error::internal("rows could not be picked").with_source(e))?;
+        places = keep.iter().map(|&r| places[r as usize]).collect();
+        raws = raws.map(|r| r.pick(&keep)).transpose()?;
+    }
+    let codes: Vec<Arc<str>> = match codes {
+        None => vec![],
+        Some(codes) => {
+            let code = |r: &u32| if codes.is_valid(*r as usize) { codes.value(*r as usize) } else { "" };
+            keep.iter().map(|r| code(r).trim().to_lowercase().into()).collect()
+        }
+    };
+    let placeholder = UnchangedPlaceholder::new(options.placeholder.as_deref())?;
+    let present = present(&rows, &ops, &codes, &placeholder, file, &places)?;
+    let completeness = AbsentColumns::Full;
+    let file = file.clone();
+    let raw = raws.map(RawRows);
+    let batch = ChangeBatch {
+        rows,
+        ops,
+        codes,
+        present,
+        completeness,
+        rank: 1,
+        period: 0,
+        key_changes: vec![],
+        server: None,
+        file,
+        places,
+        raw,
+    };
+    let null = options.contract.as_ref().and_then(|c| null_rows(&batch, c).into_iter().next());
+    match null {
+        Some((_, e)) => Err(e),
+        None => Ok((batch, ignored as u64)),
+    }
+}
+
+fn codes(batch: &RecordBatch, column: Option<&str>, file: &Arc<str>) -> Result<Option<StringArray>> {
+    let Some((name, array)) = column.and_then(|n| Some((n, batch.column_by_name(n)?))) else { return Ok(None) };
+    let t = plain_type(array.data_type());
+    if !matches!(t, DataType::Utf8 | DataType::Null) && !t.is_integer() {
+        let message = format!("the operation column `{name}` is {t}, not text or a whole number");
+        return Err(Error::data("WrongType", message).in_file(file));
+    }
+    let text = cast_with_options(array, &DataType::Utf8, &CastOptions::default())
+        .map_err(|e| Error::internal("operation codes could not be read").with_source(e))?;
+    Ok(Some(text.as_string::<i32>().clone()))
+}
+
+fn delete_flags(
+    batch: &RecordBatch,
+    column: Option<&str>,
+    file: &Arc<str>,
+    places: &[u64],
+) -> Result<Option<BooleanArray>> {
+    let Some((name, array)) = column.and_then(|n| Some((n, batch.column_by_name(n)?))) else { return Ok(None) };
+    let wrong = |row: usize| {
+        let reason = "a delete flag is true or false, 1 or 0, Y or N, or the time of the delete";
+        wrong_type(name, reason, file, places[row])
+    };
+    let t = plain_type(array.data_type());
+    let flags = match &t {
+        DataType::Null => return Ok(None),
+        DataType::Boolean => array.as_boolean().clone(),
+        DataType::Timestamp(..) | DataType::Date32 => {
+            is_not_null(array).map_err(|e| Error::internal("delete flags could not be read").with_source(e))?
+        }
+        t if t.is_integer() || *t == DataType::Utf8 => {
+            let text = cast_with_options(array, &DataType::Utf8, &CastOptions::default())
+                .map_err(|e| Error::internal("delete flags could not be read").with_source(e))?;
+            let flag = |(row, v): (usize, Option<&str>)| match v.map(str::to_lowercase).as_deref() {
+                None | Some("") => Ok(false),
+                Some("true" | "1" | "y" | "t" | "yes") => Ok(true),
+                Some("false" | "0" | "n" | "f" | "no") => Ok(false),
+                // The time at which the row was deleted, or null.
+                Some(_) if v.is_some_and(|v| iso_date_time(v).is_some()) => Ok(true),
+                Some(_) => Err(wrong(row)),
+            };
+            let flags = text.as_string::<i32>().iter().enumerate().map(flag).collect::<Result<Vec<bool>>>()?;
+            return Ok(Some(BooleanArray::from(flags)));
+        }
+        t => {
+            let message = format!(
+                "the delete flag `{name}` is {t}; it is boolean, a whole number, text, or the time of the delete"
+            );
+            return Err(Error::data("WrongType", message).in_file(file));
+        }
+    };
+    // Null means not deleted.
+    Ok(Some(flags.iter().map(|f| Some(f.unwrap_or(false))).collect()))
+}
+
+/// By column, which records give it: the placeholder in an update, or where there is no code, gives nothing.
+fn present(
+    rows: &RecordBatch,
+    ops: &[ChangeOp],
+    codes: &[Arc<str>],
+    placeholder: &UnchangedPlaceholder,
+    file: &Arc<str>,
+    places: &[u64],
+) -> Result<Vec<Option<BooleanBuffer>>> {
+    let mut all = Vec::with_capacity(rows.num_columns());
+    for (i, column) in rows.columns().iter().enumerate() {
+        let mut missing: Vec<usize> = Vec::new();
+        for row in placeholder.rows(column).into_iter().filter(|&r| ops[r] == ChangeOp::Upsert) {
+            match codes.get(row).map_or("", |code| code) {
+                code if code.is_empty() || is_update(code) => missing.push(row),
+                "r" => {}
+                _ => return Err(ambiguous(rows.schema().field(i).name(), file, places[row])),
+            }
+        }
+        all.push(
+            (!missing.is_empty()).then(|| BooleanBuffer::collect_bool(rows.num_rows(), |r| !missing.contains(&r))),
+        );
+    }
+    Ok(all)
+}
+
+pub(crate) fn ambiguous(column: &str, file: &Arc<str>, row: u64) -> Error {
+    let message = format!(
+        "column `{column}` of a create holds the unavailable-value placeholder, and without headers it cannot be told whether it is a value"
+    );
+    Error::data("AmbiguousPlaceholder", message).with_column(column).at(file, row)
+}
+
+/// The rows in which a column is null that the contract says never is, each once.
+pub(crate) fn null_rows(batch: &ChangeBatch, contract: &Contract) -> Vec<(usize, Error)> {
+    let mut bad: BTreeMap<usize, Error> = BTreeMap::new();
+    for column in contract.columns.iter().filter(|c| !c.nullable) {
+        let at = batch.rows.schema().index_of(&column.name).ok();
+        let null = |row: usize| match at {
+            None => true,
+            Some(i) => batch.rows.column(i).is_null(row) && batch.present[i].as_ref().is_none_or(|g| g.value(row)),
+        };
+        for row in (0..batch.ops.len()).filter(|&r| batch.ops[r] == ChangeOp::Upsert && null(r)) {
+            let message = format!("column `{}` is null, and the contract says it never is", column.name);
+            let e = || Error::data("NullValue", message).with_column(&column.name).at(&batch.file, batch.places[row]);
+            bad.entry(row).or_insert_with(e);
+        }
+    }
+    bad.into_iter().collect()
+}

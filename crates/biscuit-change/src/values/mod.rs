@@ -1,0 +1,6 @@
+//! Values of change files as values of columns.
+
+pub(crate) mod codec;
+pub(crate) mod declared;
+pub(crate) mod text;
+pub(crate) mod text_value;

@@ -1,0 +1,220 @@
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BinaryArray, BooleanArray, Decimal128Array, Float32Array, Float64Array, ListArray, MapArray, NullArray,
+    StringArray, StructArray, UInt64Array,
+};
+use arrow::buffer::{NullBuffer, OffsetBuffer};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType, FieldRef, Fields, TimeUnit};
+
+use crate::values::text::InvalidValue;
+
+/// A value on its way from text to an array.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum TextValue {
+    Null,
+    Bool(bool),
+    /// Integers, days, microseconds, nanoseconds: by the type of the column.
+    Int(i64),
+    Float(f64),
+    /// An unscaled decimal, by the scale of the column.
+    Decimal(i128),
+    Text(String),
+    Bytes(Vec<u8>),
+    List(Vec<TextValue>),
+    /// The fields in the order of the column's type.
+    Struct(Vec<TextValue>),
+    Map(Vec<(TextValue, TextValue)>),
+}
+
+impl TextValue {
+    /// Bytes of its texts and byte strings, and some for each value.
+    pub(crate) fn size(&self) -> usize {
+        16 + match self {
+            Self::Text(t) => t.len(),
+            Self::Bytes(b) => b.len(),
+            Self::List(items) | Self::Struct(items) => items.iter().map(Self::size).sum(),
+            Self::Map(entries) => entries.iter().map(|(k, v)| k.size() + v.size()).sum(),
+            _ => 0,
+        }
+    }
+}
+
+/// The array of these cells; every cell was made for this type.
+pub(crate) fn to_array(t: &DataType, cells: &[TextValue]) -> Result<ArrayRef, InvalidValue> {
+    Ok(match t {
+        DataType::Null => Arc::new(NullArray::new(cells.len())),
+        DataType::Boolean => Arc::new(
+            collect(cells, |c| if let TextValue::Bool(b) = c { Some(*b) } else { None }, t)?
+                .into_iter()
+                .collect::<BooleanArray>(),
+        ),
+        DataType::Float32 => {
+            Arc::new(collect(cells, float, t)?.into_iter().map(|f| f.map(|f| f as f32)).collect::<Float32Array>())
+        }
+        DataType::Float64 => Arc::new(collect(cells, float, t)?.into_iter().collect::<Float64Array>()),
+        DataType::Decimal128(p, s) => {
+            let values = collect(cells, |c| if let TextValue::Decimal(d) = c { Some(*d) } else { None }, t)?;
+            let array = values.into_iter().collect::<Decimal128Array>();
+            let array = array.with_precision_and_scale(*p, *s).map_err(|e| InvalidValue::from(e.to_string()))?;
+            // The array takes any number; Parquet would store the lower bytes of one that has too many digits.
+            let fits = array.validate_decimal_precision(*p);
+            fits.map_err(|_| InvalidValue::overflow(format!("a value has more digits than {t}")))?;
+            Arc::new(array)
+        }
+        DataType::Utf8 | DataType::Binary if bytes(cells) > i32::MAX as usize => {
+            return Err(InvalidValue::too_large("the values of one batch have more than 2^31 bytes"));
+        }
+        DataType::Utf8 => Arc::new(
+            collect(cells, |c| if let TextValue::Text(t) = c { Some(t.as_str()) } else { None }, t)?
+                .into_iter()
+                .collect::<StringArray>(),
+        ),
+        DataType::Binary => Arc::new(
+            collect(cells, |c| if let TextValue::Bytes(b) = c { Some(b.as_slice()) } else { None }, t)?
+                .into_iter()
+                .collect::<BinaryArray>(),
+        ),
+        DataType::List(item) => list(item, cells)?,
+        DataType::Struct(fields) => structs(fields, cells)?,
+        DataType::Map(entry, _) => map(entry, cells)?,
+        DataType::UInt64 => {
+            let value = |c: &TextValue| match c {
+                TextValue::Int(i) => u64::try_from(*i).ok(),
+                TextValue::Decimal(d) => u64::try_from(*d).ok(),
+                _ => None,
+            };
+            Arc::new(collect(cells, value, t)?.into_iter().collect::<UInt64Array>())
+        }
+        _ => integers(t, cells)?,
+    })
+}
+
+/// Bytes of texts and byte strings, which an array counts with 31 bits.
+fn bytes(cells: &[TextValue]) -> usize {
+    let of = |c: &TextValue| match c {
+        TextValue::Text(t) => t.len(),
+        TextValue::Bytes(b) => b.len(),
+        _ => 0,
+    };
+    cells.iter().map(of).sum()
+}
+
+fn collect<'a, T>(
+    cells: &'a [TextValue],
+    get: impl Fn(&'a TextValue) -> Option<T>,
+    t: &DataType,
+) -> Result<Vec<Option<T>>, InvalidValue> {
+    let one = |c: &'a TextValue| match c {
+        TextValue::Null => Ok(None),
+        c => get(c).map(Some).ok_or_else(|| InvalidValue::from(format!("a value is not {t}"))),
+    };
+    cells.iter().map(one).collect()
+}
+
+fn float(c: &TextValue) -> Option<f64> {
+    match c {
+        TextValue::Float(f) => Some(*f),
+        // Only inferred columns mix the two; a whole number that a double cannot hold exactly is no double.
+        TextValue::Int(i) => Some(*i as f64).filter(|f| *f as i128 == i128::from(*i)),
+        _ => None,
+    }
+}
+
+/// Types that are integers underneath: a cast from Int64 that fails where a value does not fit.
+fn integers(t: &DataType, cells: &[TextValue]) -> Result<ArrayRef, InvalidValue> {
+    let values = collect(cells, |c| if let TextValue::Int(i) = c { Some(*i) } else { None }, t)?;
+    let base: ArrayRef = Arc::new(values.into_iter().collect::<arrow::array::Int64Array>());
+    let strict = |a: &ArrayRef, t: &DataType| {
+        let options = CastOptions { safe: false, ..CastOptions::default() };
+        // The error of the cast quotes the value.
+        cast_with_options(a, t, &options).map_err(|_| InvalidValue::from(format!("a value does not fit {t}")))
+    };
+    match t {
+        DataType::Date32 => strict(&strict(&base, &DataType::Int32)?, t),
+        DataType::Timestamp(unit, zone) => {
+            let naive = strict(&base, &DataType::Timestamp(*unit, None))?;
+            // The integers are UTC already: only the label of the zone is put on.
+            match zone {
+                None => Ok(naive),
+                Some(zone) => Ok(with_zone(&naive, *unit, zone.clone())),
+            }
+        }
+        _ => strict(&base, t),
+    }
+}
+
+fn with_zone(naive: &ArrayRef, unit: TimeUnit, zone: Arc<str>) -> ArrayRef {
+    use arrow::array::AsArray;
+    use arrow::datatypes::{TimestampMicrosecondType as Micros, TimestampNanosecondType as Nanos};
+    match unit {
+        TimeUnit::Nanosecond => Arc::new(naive.as_primitive::<Nanos>().clone().with_timezone(zone)),
+        _ => Arc::new(naive.as_primitive::<Micros>().clone().with_timezone(zone)),
+    }
+}
+
+fn list(item: &FieldRef, cells: &[TextValue]) -> Result<ArrayRef, InvalidValue> {
+    let mut flat = Vec::new();
+    let mut lengths = Vec::with_capacity(cells.len());
+    for c in cells {
+        let before = flat.len();
+        match c {
+            TextValue::Null => {}
+            TextValue::List(items) => flat.extend(items.iter().cloned()),
+            _ => return Err("a value is no list".into()),
+        }
+        lengths.push(flat.len() - before);
+    }
+    let values = to_array(item.data_type(), &flat)?;
+    if values.len() > i32::MAX as usize {
+        return Err(InvalidValue::too_large("the lists of one batch have more than 2^31 items"));
+    }
+    Ok(Arc::new(ListArray::new(item.clone(), OffsetBuffer::from_lengths(lengths), values, nulls(cells))))
+}
+
+fn structs(fields: &Fields, cells: &[TextValue]) -> Result<ArrayRef, InvalidValue> {
+    let column = |i: usize| {
+        let of = |c: &TextValue| match c {
+            TextValue::Struct(values) => values[i].clone(),
+            _ => TextValue::Null,
+        };
+        to_array(fields[i].data_type(), &cells.iter().map(of).collect::<Vec<_>>())
+    };
+    let columns = (0..fields.len()).map(column).collect::<Result<Vec<_>, _>>()?;
+    Ok(Arc::new(
+        StructArray::try_new(fields.clone(), columns, nulls(cells)).map_err(|e| InvalidValue::from(e.to_string()))?,
+    ))
+}
+
+fn map(entry: &FieldRef, cells: &[TextValue]) -> Result<ArrayRef, InvalidValue> {
+    let DataType::Struct(fields) = entry.data_type() else { return Err("a map has entries".into()) };
+    let (mut keys, mut values, mut lengths) = (vec![], vec![], vec![]);
+    for c in cells {
+        let entries: &[(TextValue, TextValue)] = if let TextValue::Map(entries) = c { entries } else { &[] };
+        lengths.push(entries.len());
+        keys.extend(entries.iter().map(|(k, _)| k.clone()));
+        values.extend(entries.iter().map(|(_, v)| v.clone()));
+    }
+    let columns = vec![to_array(fields[0].data_type(), &keys)?, to_array(fields[1].data_type(), &values)?];
+    let entries = StructArray::try_new(fields.clone(), columns, None).map_err(|e| InvalidValue::from(e.to_string()))?;
+    let map = MapArray::try_new(entry.clone(), OffsetBuffer::from_lengths(lengths), entries, nulls(cells), false);
+    Ok(Arc::new(map.map_err(|e| InvalidValue::from(e.to_string()))?))
+}
+
+fn nulls(cells: &[TextValue]) -> Option<NullBuffer> {
+    Some(NullBuffer::from_iter(cells.iter().map(|c| *c != TextValue::Null)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_with_more_digits_than_its_column_is_no_value_of_it() {
+        let t = DataType::Decimal128(5, 2);
+        assert!(to_array(&t, &[TextValue::Decimal(99_999), TextValue::Null]).is_ok());
+        let reason = to_array(&t, &[TextValue::Decimal(100_000)]).unwrap_err();
+        assert_eq!(reason, InvalidValue::overflow("a value has more digits than Decimal128(5, 2)"));
+    }
+}

@@ -1,0 +1,496 @@
+//! `biscuit pii`: keys, what columns hold, and the way there and back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use biscuit_core::{Clock, Error, Result, Run, RunId, SystemClock};
+use biscuit_dataset::{Dataset, OpenFile, OpenLocation, TableVersion, align};
+use biscuit_job::{DeclarativeJob, JobSpec, PiiResolver, RunOptions, TableKeys, format_at, sample};
+use biscuit_journal::JournalOptions;
+use biscuit_pii::{
+    AccessRequest, AuditFile, Detector, KeyFile, KeyWrapping, Likelihood, PiiContext, Policy, Protector, classify,
+    default_detectors,
+};
+use biscuit_pii_aws::ComprehendDetector;
+use biscuit_schema::ColumnType;
+use clap::{Args, Subcommand};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::compute::concat_batches;
+use datafusion::arrow::datatypes::DataType;
+use futures::StreamExt;
+use object_store::ObjectStoreExt;
+use serde_json::json;
+
+use crate::args::bookmark::open_place;
+use crate::args::command::{AccessRequester, TableArgs};
+use crate::args::csv::CsvArgs;
+use crate::environment::context::CommandContext;
+use crate::environment::pii::{CliPiiResolver, provider};
+use crate::environment::stores::CliSources;
+use crate::render::output::CommandOutput;
+use crate::render::own_files::{self, ExistingFile, FileLock};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PiiCommand {
+    /// Make a key file, or new keys in one that is there
+    Keygen(KeygenArgs),
+    /// Say which columns hold personal data, by samples
+    Scan(ScanArgs),
+    /// Make a table of files in which personal data is treated by a policy
+    Apply(ApplyArgs),
+    /// Show values behind tokens, and encrypted ones, once it is written down who asks for them
+    Detokenize(DetokenizeArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeygenArgs {
+    /// The key file
+    file: String,
+
+    /// Seal its root keys by this key of KMS: an id, an ARN or an alias; without it, by a key in the file itself
+    #[arg(long, value_name = "KEY")]
+    kms: Option<String>,
+
+    /// Add new keys to the file, which become current; what was made with the old ones stays readable
+    #[arg(long, conflicts_with = "kms")]
+    rotate: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ScanArgs {
+    /// Files, a folder or a glob
+    url: String,
+
+    /// Rows that are looked at, of each file
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    rows: usize,
+
+    /// What is at least so likely
+    #[arg(long, default_value = "likely", value_parser = likelihood, value_name = "possible|likely|certain")]
+    min_likelihood: Likelihood,
+
+    /// Ask Amazon Comprehend as well, in this language (en, es): each distinct text costs money
+    #[arg(long, value_name = "LANGUAGE")]
+    comprehend: Option<String>,
+
+    #[command(flatten)]
+    csv: CsvArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ApplyArgs {
+    /// Files, a folder or a glob
+    url: String,
+
+    /// The table's folder: what is in it is replaced
+    table: String,
+
+    /// The policy: a file of its own, or a job's file with `[pii]`
+    #[arg(long, value_name = "FILE")]
+    policy: String,
+
+    /// What the files hold; by their names, if not given
+    #[arg(long, value_enum)]
+    format: Option<crate::commands::schema::FormatName>,
+
+    /// A contract whose classes are treated
+    #[arg(long, value_name = "FILE")]
+    contract: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DetokenizeArgs {
+    /// The table; not needed with --token
+    url: Option<String>,
+
+    /// The policy that it was made with: a file of its own, or a job's file with `[pii]`
+    #[arg(long, value_name = "FILE")]
+    policy: String,
+
+    /// The columns, by path; of another type than text as `born:date`
+    #[arg(long, required = true, value_name = "COLUMNS")]
+    columns: Vec<String>,
+
+    /// Single tokens of the column, instead of a table
+    #[arg(long, num_args = 1.., value_name = "TOKEN", conflicts_with = "url")]
+    token: Vec<String>,
+
+    /// What for
+    #[arg(long, value_name = "REASON")]
+    reason: String,
+
+    #[command(flatten)]
+    requester: AccessRequester,
+
+    /// Where it is written down, line by line
+    #[arg(long, value_name = "FILE")]
+    audit: String,
+
+    /// The Parquet file that gets the rows
+    #[arg(long, value_name = "FILE", required_unless_present = "token")]
+    out: Option<String>,
+
+    /// The name that was bound into what is encrypted, if the policy has none [default: the job's output's, or the folder's]
+    #[arg(long, value_name = "NAME")]
+    table_name: Option<String>,
+
+    /// The contract that says which columns have a class, where the policy is not that of a job
+    #[arg(long, value_name = "FILE")]
+    contract: Option<String>,
+}
+
+fn likelihood(text: &str) -> Result<Likelihood, String> {
+    serde_json::from_value(json!(text)).map_err(|_| "one of possible, likely, certain".to_owned())
+}
+
+pub(crate) async fn run(command: &PiiCommand, context: &CommandContext) -> Result<CommandOutput> {
+    match command {
+        PiiCommand::Keygen(args) => keygen(args, context).await,
+        PiiCommand::Scan(args) => scan(args, context).await,
+        PiiCommand::Apply(args) => apply(args, context).await,
+        PiiCommand::Detokenize(args) => detokenize(args, context).await,
+    }
+}
+
+async fn keygen(args: &KeygenArgs, context: &CommandContext) -> Result<CommandOutput> {
+    let path = Path::new(&args.file);
+    if args.file.contains("://") {
+        let message = format!("`{}` is no file of this machine, where keys are made; copy them from there", args.file);
+        return Err(Error::usage("InvalidArguments", message));
+    }
+    let file = if args.rotate {
+        rotate(path, context).await?
+    } else {
+        let file = match &args.kms {
+            Some(key) => KeyFile::new(KeyWrapping::Kms(key.clone()), &context.stores.kms(key).await).await?,
+            None => KeyFile::local().await?,
+        };
+        own_files::write(path, file.to_text()?.as_bytes(), ExistingFile::Refuse).map_err(|e| match e.code() {
+            "FileExists" => Error::usage("FileExists", format!("{}; `--rotate` adds keys to it", e.message())),
+            _ => e,
+        })?;
+        file
+    };
+    let sealed = match file.wrapping() {
+        KeyWrapping::Kms(key) => format!("sealed by {key}"),
+        _ => "with the key that seals it: whoever reads the file has everything".to_owned(),
+    };
+    let text = format!("root key {} is in {}, {sealed}\n", file.current(), args.file);
+    Ok(CommandOutput::Report { json: json!({"file": args.file, "current": file.current()}), text, exit: 0 })
+}
+
+/// Adds keys to a file, one process after the other: none replaces what another has written.
+async fn rotate(path: &Path, context: &CommandContext) -> Result<KeyFile> {
+    // By its real name, so that a link to it stays one.
+    let path = std::fs::canonicalize(path).map_err(|e| {
+        let message = format!("the key file {} cannot be read: {e}", path.display());
+        Error::usage("InvalidKeyFile", message).with_source(e)
+    })?;
+    let at = path.clone();
+    let locked = tokio::task::spawn_blocking(move || FileLock::wait(&at)).await;
+    let locked = locked.map_err(|e| Error::internal("a thread has ended").with_source(e))??;
+    let file = KeyFile::open(&path)?;
+    let provider = provider(&file, &context.stores).await?;
+    let file = file.rotated(&*provider).await?;
+    // Whoever asks for no right to change it may have done so.
+    if !locked.is_current(&path) {
+        let message = format!("another process has replaced `{}`; run again", path.display());
+        return Err(Error::conflict("Conflict", message));
+    }
+    own_files::write(&path, file.to_text()?.as_bytes(), ExistingFile::Replace)?;
+    Ok(file)
+}
+
+async fn scan(args: &ScanArgs, context: &CommandContext) -> Result<CommandOutput> {
+    let place = open_place(&args.url, context).await?;
+    let (text, keys) = (args.csv.spec()?, context.file_keys().await?);
+    let batches = sample(&place, None, &text, args.rows, SystemClock.now(), keys.as_ref()).await?;
+    let mut detectors: Vec<Arc<dyn Detector>> = default_detectors();
+    if let Some(language) = &args.comprehend {
+        detectors.push(Arc::new(ComprehendDetector::new(context.stores.comprehend().await, language)?));
+    }
+    let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+    let classes = classify(&batches, &detectors, args.min_likelihood).await?;
+    let columns: BTreeSet<&str> = classes.iter().map(|class| class.column.as_str()).collect();
+    let mut text = format!("{rows} rows: {} columns hold personal data\n", columns.len());
+    let width = classes.iter().map(|class| class.column.len()).max().unwrap_or(0);
+    for class in &classes {
+        let (column, entity, texts) = (&class.column, class.entity.name(), class.texts);
+        text.push_str(&format!(
+            "  {column:width$}  {entity:<20} {} of {texts} texts, {} have it in them\n",
+            class.whole, class.inside
+        ));
+    }
+    Ok(CommandOutput::Report { json: json!({"rows": rows, "columns": classes}), text, exit: 0 })
+}
+
+/// A policy in a file of its own, or in that of a job.
+fn policy_of(path: &str) -> Result<(Policy, Option<JobSpec>)> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Error::usage("InvalidPolicy", format!("`{path}` cannot be read: {e}")).with_source(e))?;
+    let table = text.parse::<toml::Table>().ok();
+    if table.is_some_and(|table| table.contains_key("pii") && table.contains_key("sources")) {
+        let mut job = JobSpec::from_toml(&text, &[]).map_err(|e| e.in_file(path))?;
+        let policy = job.pii.take().ok_or_else(|| Error::internal("a job with a policy"))?;
+        return Ok((policy, Some(job)));
+    }
+    Ok((Policy::parse(&text).map_err(|e| e.in_file(path))?, None))
+}
+
+/// A policy with what it works with, the name that is bound into what it encrypts, and the columns that have a class.
+#[derive(Debug)]
+pub(crate) struct OpenPolicy {
+    pub(crate) policy: Policy,
+    pub(crate) means: PiiContext,
+    pub(crate) table: String,
+    classes: Vec<(String, String)>,
+}
+
+impl OpenPolicy {
+    /// For a table. Its name is that of the policy, else that of the job's output which it is, else that of its folder; the contract says which columns
+    /// have a class, where the policy is not a job's.
+    pub(crate) async fn open(
+        path: &str,
+        table: &str,
+        contract: Option<&str>,
+        context: &CommandContext,
+    ) -> Result<Self> {
+        let (mut policy, job) = policy_of(path)?;
+        let means = CliPiiResolver(context.stores.clone()).open(&policy, folder_of(path)).await?;
+        let classes = match (contract, &job) {
+            (Some(contract), _) => {
+                let contract = crate::commands::schema::read(contract, None, context).await?;
+                contract.columns.into_iter().filter_map(|c| Some((c.name, c.pii?))).collect()
+            }
+            (None, Some(job)) => job.classes(folder_of(path))?,
+            (None, None) => {
+                policy = policy.all_named();
+                vec![]
+            }
+        };
+        let output = job.as_ref().and_then(|job| {
+            let is = |url: &str| url.trim_end_matches('/') == table.trim_end_matches('/');
+            let of_url = job.outputs.iter().find(|(_, output)| is(&output.url));
+            of_url
+                .or_else(|| job.outputs.iter().next().filter(|_| job.outputs.len() == 1))
+                .map(|(name, _)| name.clone())
+        });
+        let table = policy.table.clone().or(output).unwrap_or_else(|| name_of(table).to_owned());
+        Ok(Self { policy, means, table, classes })
+    }
+
+    /// A table, with the keys of its files.
+    pub(crate) async fn dataset(&self, url: &str, context: &CommandContext) -> Result<Dataset> {
+        let dataset = context.open(&of_url(url), JournalOptions::default()).await?;
+        Ok(match &self.means.provider {
+            Some(provider) if dataset.encryption().is_none() => {
+                dataset.with_encryption(TableKeys::encryption(provider.clone()))
+            }
+            _ => dataset,
+        })
+    }
+
+    pub(crate) fn protector(&self, table: &str) -> Result<Protector> {
+        let classes = self.classes.iter().map(|(column, class)| (column.as_str(), class.as_str()));
+        Protector::new(&self.policy, table, classes, &self.means)
+    }
+}
+
+fn folder_of(path: &str) -> &Path {
+    Path::new(path).parent().unwrap_or(Path::new(""))
+}
+
+/// The last part of a URL: what a table is called.
+fn name_of(url: &str) -> &str {
+    let plain = url.trim_end_matches('/');
+    plain.rsplit('/').next().unwrap_or(plain)
+}
+
+async fn apply(args: &ApplyArgs, context: &CommandContext) -> Result<CommandOutput> {
+    let (policy, _) = policy_of(&args.policy)?;
+    let name = policy.table.clone().unwrap_or_else(|| name_of(&args.table).to_owned());
+    let format = match args.format {
+        Some(format) => format.of_source(),
+        None => format_at(&open_place(&args.url, context).await?).await?,
+    };
+    let quoted = |text: &str| toml::Value::from(text).to_string();
+    let contract =
+        args.contract.as_ref().map_or(String::new(), |contract| format!("contract = {}\n", quoted(contract)));
+    let job = format!(
+        "name = {}\n[sources.files]\nurl = {}\nformat = {}\nbookmark = false\n{contract}[target]\nurl = {}\nmode = 'replace'\n",
+        quoted(&name),
+        quoted(&args.url),
+        json!(format),
+        quoted(&args.table),
+    );
+    let mut spec = JobSpec::from_toml(&job, &[])?;
+    let folder = folder_of(&args.policy);
+    spec.pii = Some(policy.in_folder(folder));
+    let job = DeclarativeJob::new(spec)
+        .with_opener(context.stores.clone())
+        .with_places(Arc::new(CliSources(context.stores.clone())))
+        .with_means(Arc::new(CliPiiResolver(context.stores.clone())))
+        .with_interrupt(context.interrupt.clone());
+    let start = SystemClock.now();
+    let run = Run::new(name, RunId::new(start.to_string()), start);
+    let report = job.run(&run, &RunOptions::default()).await?;
+    let output = &report.outputs[0];
+    let mut text = format!("{}: {} rows in {} files at {}\n", report.outcome, output.rows, output.files, output.url);
+    for (column, treated) in &output.pii {
+        text.push_str(&format!("  {column}  {}\n", json!(treated)));
+    }
+    Ok(CommandOutput::Report { json: json!(output), text, exit: 0 })
+}
+
+/// Columns between commas; those inside of a type, as in `decimal(16,2)`, are of the type.
+fn split_columns(columns: &str) -> Vec<&str> {
+    let (mut depth, mut from, mut all) = (0i32, 0, Vec::new());
+    for (at, c) in columns.char_indices() {
+        match c {
+            '(' | '<' => depth += 1,
+            ')' | '>' => depth -= 1,
+            ',' if depth == 0 => {
+                all.push(columns[from..at].trim());
+                from = at + 1;
+            }
+            _ => {}
+        }
+    }
+    all.push(columns[from..].trim());
+    all
+}
+
+/// The columns that are wanted, and the types of those that are no text.
+fn wanted(columns: &[String]) -> Result<(Vec<String>, BTreeMap<String, DataType>)> {
+    let (mut names, mut kinds) = (vec![], BTreeMap::new());
+    for column in columns.iter().flat_map(|columns| split_columns(columns)) {
+        let (name, kind) = column.split_once(':').map_or((column, None), |(name, kind)| (name, Some(kind)));
+        if let Some(kind) = kind {
+            kinds.insert(name.to_owned(), ColumnType::parse(kind)?.arrow().clone());
+        }
+        names.push(name.to_owned());
+    }
+    Ok((names, kinds))
+}
+
+async fn detokenize(args: &DetokenizeArgs, context: &CommandContext) -> Result<CommandOutput> {
+    let url = args.url.as_deref().unwrap_or_default();
+    let open = OpenPolicy::open(&args.policy, url, args.contract.as_deref(), context).await?;
+    let name = args.table_name.as_ref().unwrap_or(&open.table);
+    let (columns, kinds) = wanted(&args.columns)?;
+    let protector = open.protector(name)?;
+    let access = AccessRequest::new(&args.requester.who, &args.reason, Arc::new(AuditFile::new(&args.audit)))?;
+    let Some(url) = &args.url else { return of_tokens(args, &protector, &columns, &access).await };
+    let dataset = open.dataset(url, context).await?;
+    let mut batches = vec![];
+    let mut forgotten = 0;
+    for (path, batch) in dataset.read(all_rows).await? {
+        let revealed = protector.reveal(&batch, &columns, &kinds, &access).await.map_err(|e| match e.row() {
+            Some(row) => e.relocated(&path, row),
+            None => e,
+        })?;
+        forgotten += revealed.columns.values().map(|treated| treated.forgotten).sum::<u64>();
+        batches.push(revealed.rows);
+    }
+    let out = args.out.as_deref().unwrap_or_default();
+    let rows = write(out, &batches, context).await?;
+    let json = json!({"rows": rows, "file": out, "forgotten": forgotten});
+    let text = format!("{rows} rows are in {out}; {forgotten} values are null, since they were forgotten\n");
+    Ok(CommandOutput::Report { json, text, exit: 0 })
+}
+
+/// All rows of a version, by file, with the columns of its path and in those of the table.
+async fn all_rows(snapshot: TableVersion) -> Result<Vec<(String, RecordBatch)>> {
+    let files = snapshot.open_files().await?;
+    let schema = snapshot.schema(&files)?;
+    let mut all = vec![];
+    for file in files {
+        for batch in read(&file).await? {
+            let batch = align(&batch, &file.file.partition, &schema, &file.file.path)?;
+            all.push((file.file.path.clone(), batch));
+        }
+    }
+    Ok(all)
+}
+
+/// The rows of a file, in one piece.
+async fn read(file: &OpenFile) -> Result<Vec<RecordBatch>> {
+    let (mut rows, mut all) = (file.stream(None)?, vec![]);
+    while let Some(batch) = rows.next().await {
+        all.push(batch?);
+    }
+    // In one piece, so that numbers of rows are those of the file.
+    let Some(first) = all.first() else { return Ok(vec![]) };
+    let whole = concat_batches(&first.schema(), &all);
+    Ok(vec![whole.map_err(|e| Error::internal("rows could not be put together").with_source(e))?])
+}
+
+async fn of_tokens(
+    args: &DetokenizeArgs,
+    protector: &Protector,
+    columns: &[String],
+    access: &AccessRequest,
+) -> Result<CommandOutput> {
+    let [column] = columns else {
+        return Err(Error::usage("InvalidArguments", "single tokens are those of one column"));
+    };
+    let tokens: datafusion::arrow::array::ArrayRef =
+        Arc::new(datafusion::arrow::array::StringArray::from(args.token.clone()));
+    let rows = RecordBatch::try_from_iter([(column.as_str(), tokens)])
+        .map_err(|e| Error::internal("tokens are a column").with_source(e))?;
+    let back = protector.reveal(&rows, columns, &BTreeMap::new(), access).await?.rows;
+    let values = datafusion::arrow::array::AsArray::as_string::<i32>(back.column(0).as_ref());
+    let (mut json_lines, mut text) = (String::new(), String::new());
+    for (token, value) in args.token.iter().zip(values.iter()) {
+        json_lines.push_str(&format!("{}\n", json!({"token": token, "value": value})));
+        text.push_str(&format!("{token}  {}\n", value.unwrap_or("(forgotten)")));
+    }
+    Ok(CommandOutput::Rows { json_lines, text })
+}
+
+/// Writes rows to a Parquet file that only its owner can read, where that is a file of this machine.
+async fn write(place: &str, batches: &[RecordBatch], context: &CommandContext) -> Result<usize> {
+    let failed = |e: parquet::errors::ParquetError| {
+        Error::data("CannotWrite", format!("`{place}` cannot be written as Parquet")).with_source(e)
+    };
+    let Some(first) = batches.first() else {
+        return Err(Error::data("NotFound", "there are no rows"));
+    };
+    let mut bytes = vec![];
+    let mut writer = parquet::arrow::ArrowWriter::try_new(&mut bytes, first.schema(), None).map_err(failed)?;
+    for batch in batches {
+        let batch = batch.clone().with_schema(first.schema());
+        let batch = batch.map_err(|e| Error::internal("files of a table have its columns").with_source(e))?;
+        writer.write(&batch).map_err(failed)?;
+    }
+    writer.close().map_err(failed)?;
+    if place.contains("://") {
+        let location = context.stores.open(place).await?;
+        let put = location.storage().store.put(location.path(), bytes.into()).await;
+        put.map_err(|e| biscuit_journal::store_error("write", location.path(), e))?;
+    } else {
+        own_files::write(Path::new(place), &bytes, ExistingFile::Refuse)?;
+    }
+    Ok(batches.iter().map(RecordBatch::num_rows).sum())
+}
+
+/// A table whose state is in its usual place.
+pub(crate) fn of_url(table: &str) -> TableArgs {
+    TableArgs { url: table.to_owned(), state: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commas_inside_of_types_divide_no_columns() {
+        assert_eq!(
+            split_columns("amt:decimal(16,2), name,m:map<string,int>"),
+            ["amt:decimal(16,2)", "name", "m:map<string,int>"]
+        );
+        let (names, kinds) = wanted(&["amt:decimal(16,2)".to_owned()]).unwrap();
+        assert_eq!((names, &kinds["amt"]), (vec!["amt".to_owned()], &DataType::Decimal128(16, 2)));
+    }
+}

@@ -1,0 +1,393 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::Arc;
+
+use biscuit_core::Result;
+use biscuit_journal::store_error;
+use biscuit_schema::{check_names, int96_as_micros, plain_type};
+use bytes::Bytes;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use object_store::ObjectStore;
+use object_store::path::Path;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection, RowSelector};
+use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
+use parquet::basic::Repetition;
+use parquet::file::column_crypto_metadata::ColumnCryptoMetaData::ENCRYPTION_WITH_FOOTER_KEY;
+use parquet::file::metadata::{ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
+use parquet::schema::types::{ColumnDescriptor, Type};
+
+use crate::encryption::file_encryption::{EncryptedParts, FileEncryption, is_or_inside, no_keys};
+use crate::files::calendar::check_calendar;
+use crate::files::guarded::{GuardedRows, decode_parquet, guarded, panicked};
+use crate::files::reader::{FileReader, ObjectReader, ParquetFooter, fetch_footer, parquet_error};
+use crate::paths::column::check_path_column;
+use crate::rows::conform;
+
+/// A Parquet file of a table.
+#[derive(Debug, Clone)]
+pub struct DataFile {
+    /// Relative to the table.
+    pub path: String,
+    /// In the store.
+    pub object: Path,
+    /// Bytes.
+    pub size: u64,
+    /// The partition columns and values that its path says; null is none.
+    pub partition: Vec<(String, Option<String>)>,
+}
+
+/// A Parquet file whose footer was read.
+#[derive(Debug, Clone)]
+pub struct OpenFile {
+    /// The file.
+    pub file: DataFile,
+    schema: SchemaRef,
+    metadata: ArrowReaderMetadata,
+    reader: FileReader,
+    batch_rows: usize,
+    keys: Option<FileEncryption>,
+    /// Its leaf columns that are encrypted, by their paths, and what a new file calls what they are of.
+    encrypted: BTreeMap<String, String>,
+    encrypted_whole: bool,
+    encrypted_footer: bool,
+}
+
+/// What a new file calls the column, or the field, that a leaf is of: inside of lists and maps, writers name them differently.
+fn named(leaf: &ColumnDescriptor, root: &Type) -> String {
+    let (mut at, mut named) = (root, Vec::new());
+    for part in leaf.path().parts() {
+        let Some(next) = at.get_fields().iter().find(|field| field.name() == part) else { break };
+        let repeated =
+            next.get_basic_info().has_repetition() && next.get_basic_info().repetition() == Repetition::REPEATED;
+        if repeated && !named.is_empty() {
+            break;
+        }
+        named.push(part.as_str());
+        if repeated || next.is_primitive() {
+            break;
+        }
+        at = next;
+    }
+    named.join(".")
+}
+
+impl OpenFile {
+    /// Reads the footer. Types are those of Parquet itself, in their plain form; a schema that Arrow embeds is not
+    /// looked at, since no other engine does.
+    ///
+    /// # Errors
+    /// `UnreadableParquet` for what is no Parquet file or a damaged one, `PartitionMismatch` for one whose path says something else of a column than
+    /// it says itself, `LegacyCalendar`, `ColumnCase`, `NoFileKeys` for a file whose footer is
+    /// encrypted, and those of the store.
+    pub async fn open(store: Arc<dyn ObjectStore>, file: DataFile) -> Result<Self> {
+        Self::open_with(store, file, None).await
+    }
+
+    /// As [`open`](Self::open), with keys for what is encrypted. Without any, the other columns of a file whose footer is in the clear can be read.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and those of the keys.
+    pub async fn open_with(store: Arc<dyn ObjectStore>, file: DataFile, keys: Option<&FileEncryption>) -> Result<Self> {
+        let object = ObjectReader { store, path: file.object.clone(), size: file.size };
+        let footer = fetch_footer(&object, &file.path, keys).await?;
+        let whole = Self::of_footer(object, file, keys, footer)?;
+        check_calendar(&whole)?;
+        whole.without_path_columns().await
+    }
+
+    fn of_footer(
+        object: ObjectReader,
+        file: DataFile,
+        keys: Option<&FileEncryption>,
+        footer: ParquetFooter,
+    ) -> Result<Self> {
+        let chunks = footer.metadata.row_groups().iter().flat_map(|g| g.columns());
+        let encrypted = chunks.filter(|c| c.crypto_metadata().is_some());
+        let root = footer.metadata.file_metadata().schema_descr().root_schema();
+        let encrypted: BTreeMap<_, _> =
+            encrypted.map(|c| (c.column_path().string(), named(c.column_descr(), root))).collect();
+        let by_footer = |c: &ColumnChunkMetaData| c.crypto_metadata() == Some(&ENCRYPTION_WITH_FOOTER_KEY);
+        let mut chunks = footer.metadata.row_groups().iter().flat_map(|g| g.columns()).peekable();
+        let encrypted_whole = chunks.peek().is_some() && chunks.all(by_footer);
+        let encrypted_footer = footer.encrypted;
+        let reader = FileReader { object, metadata: footer.metadata.clone() };
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let metadata = decode_parquet(&file.path, || {
+            let own = ArrowReaderMetadata::try_new(footer.metadata.clone(), options.clone())?;
+            match int96_as_micros(own.schema(), own.parquet_schema()) {
+                Some(schema) => ArrowReaderMetadata::try_new(footer.metadata, options.with_schema(schema)),
+                None => Ok(own),
+            }
+        })?;
+        let fields = metadata.schema().fields().iter();
+        let plain =
+            fields.map(|f| Field::new(f.name(), plain_type(f.data_type()), f.is_nullable())).collect::<Vec<_>>();
+        let schema = Arc::new(Schema::new(plain));
+        check_names(&schema, &format!("`{}`", file.path))?;
+        let keys = keys.cloned();
+        Ok(Self {
+            file,
+            schema,
+            metadata,
+            reader,
+            batch_rows: 8192,
+            keys,
+            encrypted,
+            encrypted_whole,
+            encrypted_footer,
+        })
+    }
+
+    /// The file without the columns that are in its path as well, which have to say the same there.
+    async fn without_path_columns(mut self) -> Result<Self> {
+        let twice: Vec<String> = self.file.partition.iter().map(|(n, _)| n.clone()).collect();
+        let twice: Vec<String> = twice.into_iter().filter(|name| self.schema.index_of(name).is_ok()).collect();
+        for name in &twice {
+            check_path_column(&self, name).await?;
+        }
+        if !twice.is_empty() {
+            let rest = self.schema.fields().iter().filter(|f| !twice.contains(f.name())).cloned();
+            self.schema = Arc::new(Schema::new(rest.collect::<Vec<_>>()));
+        }
+        Ok(self)
+    }
+
+    /// Whether a column, or a part of it, is encrypted.
+    pub fn is_encrypted(&self, column: &str) -> bool {
+        self.encrypted.keys().any(|leaf| is_or_inside(leaf, column))
+    }
+
+    /// Its encrypted columns: by name, or the path of a field inside of structs. A list or map is named as a whole, whatever of it is encrypted.
+    pub fn encrypted(&self) -> BTreeSet<String> {
+        self.encrypted.values().cloned().collect()
+    }
+
+    /// Whether all columns are encrypted with the key of the footer: the file as a whole is.
+    pub fn is_encrypted_whole(&self) -> bool {
+        self.encrypted_whole
+    }
+
+    /// Whether anything of it is encrypted.
+    pub fn has_encrypted(&self) -> bool {
+        self.encrypted_footer || !self.encrypted.is_empty()
+    }
+
+    /// Whether at least that is encrypted in it which would be in a new file.
+    pub fn is_encrypted_as(&self, wanted: &FileEncryption) -> bool {
+        let leaves = wanted.leaves(self.metadata.parquet_schema());
+        let columns = leaves.is_ok_and(|leaves| leaves.iter().all(|leaf| self.encrypted.contains_key(leaf)));
+        columns && (self.encrypted_footer || !wanted.encrypts_footer())
+    }
+
+    pub(crate) fn hidden(&self) -> EncryptedParts {
+        // Where everything is, no column is one of those that are.
+        let columns = if self.encrypted_whole { BTreeSet::new() } else { self.encrypted() };
+        EncryptedParts { columns, everything: self.encrypted_whole, footer: self.encrypted_footer }
+    }
+
+    /// How a file in its place is to be encrypted; none if nothing of it is.
+    ///
+    /// # Errors
+    /// `NoFileKeys` if there are no keys: what it hides would be in the clear.
+    pub fn encryption(&self) -> Result<Option<FileEncryption>> {
+        if !self.has_encrypted() {
+            return Ok(None);
+        }
+        let first = self.encrypted.keys().next().map(String::as_str);
+        let keys = self.keys.as_ref().ok_or_else(|| no_keys(&self.file.path, first))?;
+        Ok(Some(keys.only_keys().hiding(&self.hidden())))
+    }
+
+    /// # Errors
+    /// `NoFileKeys` for a column that is encrypted, if there are no keys.
+    pub(crate) fn check_keys<'a>(&self, mut columns: impl Iterator<Item = &'a str>) -> Result<()> {
+        let hidden = columns.find(|column| self.is_closed() && self.is_encrypted(column));
+        hidden.map_or(Ok(()), |column| Err(no_keys(&self.file.path, Some(column))))
+    }
+
+    /// Whether it has encrypted columns and there are no keys: its page indexes cannot be read then.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.keys.is_none() && !self.encrypted.is_empty()
+    }
+
+    pub(crate) fn reader(&self) -> &FileReader {
+        &self.reader
+    }
+
+    /// The same content as another file of the table: what is known of it is taken from this one, and so are its bytes.
+    pub fn known_as(mut self, file: DataFile) -> Self {
+        self.file = file;
+        self
+    }
+
+    /// The same file, read so many rows at a time. Default: 8,192.
+    pub fn with_batch_rows(mut self, rows: usize) -> Self {
+        self.batch_rows = rows.max(1);
+        self
+    }
+
+    /// The columns in the file, in plain types; partition columns are not among them.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Rows, by the footer.
+    pub fn rows(&self) -> u64 {
+        u64::try_from(self.metadata.metadata().file_metadata().num_rows()).unwrap_or(0)
+    }
+
+    /// The footer, and the Arrow schema by Parquet's own types.
+    pub fn metadata(&self) -> &ArrowReaderMetadata {
+        &self.metadata
+    }
+
+    /// Some of its bytes.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn bytes(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        let read = self.reader.object.store.get_ranges(&self.file.object, ranges).await;
+        read.map_err(|e| store_error("read", &self.file.path, e))
+    }
+
+    /// The footer with the page indexes, which are left out at first.
+    ///
+    /// # Errors
+    /// `UnreadableParquet` and those of the store.
+    pub async fn page_indexes(&self) -> Result<ParquetMetaData> {
+        let metadata = self.metadata.metadata().as_ref().clone();
+        let mut reader =
+            ParquetMetaDataReader::new_with_metadata(metadata).with_page_index_policy(PageIndexPolicy::Optional);
+        let failed = |e| parquet_error(&self.file.path, e);
+        let mut bytes = self.reader.clone();
+        let loaded = guarded(reader.load_page_index(&mut bytes)).await;
+        loaded.unwrap_or_else(|e| Err(panicked(e))).map_err(failed)?;
+        reader.finish().map_err(failed)
+    }
+
+    /// The rows in the order of the file, in plain types: all columns, or those named (in the file's order).
+    ///
+    /// # Errors
+    /// `NoFileKeys` for a column that is encrypted, if there are no keys. In the stream: `UnreadableParquet` and those of the store.
+    pub fn stream(&self, columns: Option<&[&str]>) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        self.build(columns, None, None)
+    }
+
+    /// The rows of some row groups, in the order of the file; all columns, or those named.
+    ///
+    /// # Errors
+    /// As [`stream`](Self::stream).
+    pub fn stream_groups(
+        &self,
+        columns: Option<&[&str]>,
+        groups: &[usize],
+    ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        self.build(columns, Some(groups), None)
+    }
+
+    /// The number of the first row of each row group, counted from 0, and the number of rows at the end.
+    pub fn group_starts(&self) -> Vec<u64> {
+        let mut starts = vec![0];
+        for group in self.metadata.metadata().row_groups() {
+            starts.push(starts.last().copied().unwrap_or(0) + u64::try_from(group.num_rows()).unwrap_or(0));
+        }
+        starts
+    }
+
+    /// Only the rows of these numbers, counted from 0 and ascending; all columns, or those named.
+    ///
+    /// # Errors
+    /// As [`stream`](Self::stream).
+    pub fn stream_rows(
+        &self,
+        columns: Option<&[&str]>,
+        rows: &[u64],
+    ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        let starts = self.group_starts();
+        let has = |g: &usize| {
+            let first = rows.partition_point(|r| *r < starts[*g]);
+            rows.get(first).is_some_and(|r| *r < starts[*g + 1])
+        };
+        // Row groups without a wanted row are not even looked at.
+        let groups: Vec<usize> = (0..starts.len() - 1).filter(has).collect();
+        let mut selectors: Vec<RowSelector> = Vec::new();
+        let mut rows = rows.iter().peekable();
+        for &group in &groups {
+            let mut next = starts[group];
+            while let Some(&row) = rows.next_if(|r| **r < starts[group + 1]) {
+                selectors.push(RowSelector::skip((row - next) as usize));
+                selectors.push(RowSelector::select(1));
+                next = row + 1;
+            }
+            selectors.push(RowSelector::skip((starts[group + 1] - next) as usize));
+        }
+        selectors.retain(|s| s.row_count > 0);
+        self.build(columns, Some(&groups), Some(selectors.into()))
+    }
+
+    fn build(
+        &self,
+        columns: Option<&[&str]>,
+        groups: Option<&[usize]>,
+        selection: Option<RowSelection>,
+    ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        let mut target = self.schema.clone();
+        let mut mask = ProjectionMask::all();
+        let all = self.metadata.schema().fields();
+        if columns.is_some() || all.len() != self.schema.fields().len() {
+            let wanted = |f: &Arc<Field>| columns.is_none_or(|names| names.contains(&f.name().as_str()));
+            let fields: Vec<_> = self.schema.fields().iter().filter(|f| wanted(f)).cloned().collect();
+            let roots = (0..all.len()).filter(|i| fields.iter().any(|f| f.name() == all[*i].name()));
+            mask = ProjectionMask::roots(self.metadata.parquet_schema(), roots);
+            target = Arc::new(Schema::new(fields));
+        }
+        self.check_keys(target.fields().iter().map(|f| f.name().as_str()))?;
+        let all: Vec<usize>;
+        let groups = match groups {
+            Some(groups) => groups,
+            None => {
+                all = (0..self.metadata.metadata().num_row_groups()).collect();
+                &all
+            }
+        };
+        let in_group = |g: usize| usize::try_from(self.metadata.metadata().row_group(g).num_rows()).unwrap_or(0);
+        let mut expected = groups.iter().map(|g| in_group(*g) as u64).sum();
+        let mut selection = selection;
+        if let Some(selection) = &selection {
+            expected = selection.row_count() as u64;
+        }
+        // Each row group by a reader of its own, since how many of its rows are decoded at a time depends on its pages.
+        let parts: Vec<_> =
+            groups.iter().map(|g| (*g, selection.as_mut().map(|s| s.split_off(in_group(*g))))).collect();
+        let (reader, metadata, wanted) = (self.reader.clone(), self.metadata.clone(), self.batch_rows);
+        let path: Arc<str> = self.file.path.as_str().into();
+        let open = {
+            let path = path.clone();
+            move |(group, selection)| {
+                let (reader, metadata, mask, path) = (reader.clone(), metadata.clone(), mask.clone(), path.clone());
+                async move {
+                    let held = reader.hold(group, &mask).await.map_err(|e| parquet_error(&path, e))?;
+                    let stream = decode_parquet(&path, || {
+                        let rows = held.rows_at_a_time(group, wanted)?;
+                        let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(held, metadata);
+                        let builder = builder.with_projection(mask).with_row_groups(vec![group]).with_batch_size(rows);
+                        match selection {
+                            Some(selection) => builder.with_row_selection(selection).build(),
+                            None => builder.build(),
+                        }
+                    })?;
+                    Ok(stream.map_err(move |e| parquet_error(&path, e)))
+                }
+            }
+        };
+        let batches = futures::stream::iter(parts).then(open).try_flatten();
+        let rows = batches.and_then({
+            let path = path.clone();
+            move |b| std::future::ready(conform(&b, &target, &path))
+        });
+        Ok(GuardedRows::new(&path, expected, rows.boxed()).boxed())
+    }
+}

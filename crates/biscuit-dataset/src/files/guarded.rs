@@ -1,0 +1,125 @@
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+
+use biscuit_core::{CaughtPanic, Error, Result, catch_panic};
+use datafusion::arrow::array::RecordBatch;
+use futures::Stream;
+use futures::stream::BoxStream;
+use parquet::errors::ParquetError;
+
+use crate::files::reader::parquet_error;
+
+/// Runs a decoder that reads from a store; a panic in it is a value.
+pub(crate) async fn guarded<F: Future>(decode: F) -> Result<F::Output, CaughtPanic> {
+    let mut decode = pin!(decode);
+    poll_fn(move |context| match catch_panic(|| decode.as_mut().poll(context)) {
+        Ok(Poll::Pending) => Poll::Pending,
+        Ok(Poll::Ready(done)) => Poll::Ready(Ok(done)),
+        Err(e) => Poll::Ready(Err(e)),
+    })
+    .await
+}
+
+/// A panic of a decoder, as an error of its library.
+pub(crate) fn panicked(e: CaughtPanic) -> ParquetError {
+    ParquetError::External(Box::new(e))
+}
+
+/// Runs a decoder of Parquet that does not read; a panic in it is `UnreadableParquet`, as its errors are. `place` is what messages call the file.
+///
+/// # Errors
+/// `UnreadableParquet`, and those that [`parquet_error`] makes of the decoder's.
+pub fn decode_parquet<T>(place: &str, decode: impl FnOnce() -> parquet::errors::Result<T>) -> Result<T> {
+    match catch_panic(decode) {
+        Ok(done) => done.map_err(|e| parquet_error(place, e)),
+        Err(e) => Err(parquet_error(place, panicked(e))),
+    }
+}
+
+/// The rows of a file as they are decoded: a panic of the decoder is an error, after which there are no more rows, and so is another number of
+/// rows than the footer says.
+pub(crate) struct GuardedRows {
+    place: String,
+    /// Rows that are still to come.
+    left: u64,
+    /// None at the end.
+    rows: Option<BoxStream<'static, Result<RecordBatch>>>,
+}
+
+impl GuardedRows {
+    pub(crate) fn new(place: &str, rows: u64, decoded: BoxStream<'static, Result<RecordBatch>>) -> Self {
+        Self { place: place.to_owned(), left: rows, rows: Some(decoded) }
+    }
+
+    fn counted(&mut self, next: Option<Result<RecordBatch>>) -> Option<Result<RecordBatch>> {
+        let other = |place: &str| {
+            let reason = "its columns do not have the rows that its footer says".to_owned();
+            Some(Err(parquet_error(place, ParquetError::General(reason))))
+        };
+        match &next {
+            None if self.left > 0 => other(&self.place),
+            Some(Ok(batch)) => match self.left.checked_sub(batch.num_rows() as u64) {
+                Some(left) => {
+                    self.left = left;
+                    next
+                }
+                None => other(&self.place),
+            },
+            _ => next,
+        }
+    }
+}
+
+impl Stream for GuardedRows {
+    type Item = Result<RecordBatch>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Some(rows) = &mut self.rows else { return Poll::Ready(None) };
+        let next = match catch_panic(|| rows.as_mut().poll_next(context)) {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(next)) => self.counted(next),
+            Err(e) => Some(Err::<_, Error>(parquet_error(&self.place, panicked(e)))),
+        };
+        if !matches!(next, Some(Ok(_))) {
+            // What has failed is not asked again.
+            self.rows = None;
+        }
+        Poll::Ready(next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{FutureExt, StreamExt, stream};
+
+    use super::*;
+
+    fn rows(n: usize) -> Result<RecordBatch> {
+        let options = datafusion::arrow::array::RecordBatchOptions::new().with_row_count(Some(n));
+        let schema = std::sync::Arc::new(datafusion::arrow::datatypes::Schema::empty());
+        Ok(RecordBatch::try_new_with_options(schema, vec![], &options).expect("a batch without columns"))
+    }
+
+    fn codes(expected: u64, decoded: BoxStream<'static, Result<RecordBatch>>) -> Vec<Result<usize, &'static str>> {
+        let guarded = GuardedRows::new("a.parquet", expected, decoded);
+        let all: Vec<_> = guarded.collect().now_or_never().expect("nothing is waited for");
+        all.into_iter().map(|b| b.map(|b| b.num_rows()).map_err(|e| e.code())).collect()
+    }
+
+    #[test]
+    fn a_panic_ends_the_rows_with_an_error_that_names_the_file() {
+        let decoded = stream::iter(0..3).map(|i| if i == 1 { panic!("damaged") } else { rows(2) }).boxed();
+        assert_eq!(codes(6, decoded), [Ok(2), Err("UnreadableParquet")]);
+        let e = decode_parquet("a.parquet", || -> parquet::errors::Result<()> { panic!("damaged") }).unwrap_err();
+        assert!(e.code() == "UnreadableParquet" && e.message().contains("a.parquet"), "{e}");
+    }
+
+    #[test]
+    fn rows_are_as_many_as_the_footer_says() {
+        let two = || stream::iter([rows(2), rows(2)]).boxed();
+        assert_eq!(codes(4, two()), [Ok(2), Ok(2)]);
+        assert_eq!(codes(5, two()), [Ok(2), Ok(2), Err("UnreadableParquet")]);
+        assert_eq!(codes(3, two()), [Ok(2), Err("UnreadableParquet")]);
+    }
+}

@@ -1,0 +1,296 @@
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use biscuit_core::{Error, Result};
+use biscuit_schema::{check_int96, check_parquet_footer, check_parquet_pages, check_thrift, parquet_rows_at_a_time};
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ArrowReaderOptions;
+use parquet::arrow::async_reader::{AsyncFileReader, MetadataFetch};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader};
+
+use crate::encryption::file_encryption::{FileEncryption, no_keys};
+use crate::encryption::keyring::{ENCRYPTED_FOOTER, FileKeyring};
+pub(crate) use crate::engine_error::parquet_error;
+use crate::files::guarded::{guarded, panicked};
+
+/// Bytes that are fetched from the end at first: most footers are shorter.
+const FOOTER: usize = 64 * 1024;
+
+/// One object.
+#[derive(Debug, Clone)]
+pub(crate) struct ObjectReader {
+    pub(crate) store: Arc<dyn ObjectStore>,
+    pub(crate) path: Path,
+    pub(crate) size: u64,
+}
+
+/// One object whose footer was read, as the Parquet reader wants it.
+#[derive(Debug, Clone)]
+pub(crate) struct FileReader {
+    pub(crate) object: ObjectReader,
+    pub(crate) metadata: Arc<ParquetMetaData>,
+}
+
+fn external(e: object_store::Error) -> ParquetError {
+    ParquetError::External(Box::new(e))
+}
+
+impl AsyncFileReader for FileReader {
+    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
+        async move {
+            let bytes = self.object.store.get_range(&self.object.path, range.clone()).await.map_err(external)?;
+            self.check_indexes(&range, &bytes)?;
+            Ok(bytes)
+        }
+        .boxed()
+    }
+
+    fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, parquet::errors::Result<Vec<Bytes>>> {
+        async move {
+            let found = self.object.store.get_ranges(&self.object.path, &ranges).await.map_err(external)?;
+            self.check_pages(&ranges, &found)?;
+            Ok(found)
+        }
+        .boxed()
+    }
+
+    fn get_metadata<'a>(
+        &'a mut self,
+        _: Option<&'a ArrowReaderOptions>,
+    ) -> BoxFuture<'a, parquet::errors::Result<Arc<ParquetMetaData>>> {
+        let metadata = self.metadata.clone();
+        std::future::ready(Ok(metadata)).boxed()
+    }
+}
+
+impl FileReader {
+    /// Pages are looked at before they are decoded: their headers size memory.
+    fn check_pages(&self, ranges: &[Range<u64>], found: &[Bytes]) -> parquet::errors::Result<()> {
+        let columns = self.metadata.row_groups().iter().flat_map(|group| group.columns());
+        let mut columns: Vec<_> = columns.map(|column| (column.byte_range(), column)).collect();
+        columns.sort_unstable_by_key(|((begin, _), _)| *begin);
+        for (range, bytes) in ranges.iter().zip(found) {
+            let before = columns.partition_point(|((begin, _), _)| *begin <= range.start);
+            let of = before.checked_sub(1).map(|at| columns[at]);
+            let of = of.filter(|((begin, length), _)| range.end <= begin.saturating_add(*length));
+            let Some((_, column)) = of else { continue };
+            check_parquet_pages(column, bytes).map_err(|reason| self.object.damaged(&reason))?;
+            self.check_times(column, bytes).map_err(|e| external_error(e.in_file(&self.object.path)))?;
+        }
+        Ok(())
+    }
+
+    fn check_times(&self, column: &ColumnChunkMetaData, pages: &Bytes) -> Result<()> {
+        check_int96(column, pages, self.metadata.file_metadata().key_value_metadata())
+    }
+
+    /// Fetches the columns of a row group that are to be decoded.
+    pub(crate) async fn hold(
+        self,
+        group: usize,
+        columns: &ProjectionMask,
+    ) -> parquet::errors::Result<BufferedRowGroup> {
+        let group = self.metadata.row_group(group);
+        let leaves = (0..group.num_columns()).filter(|leaf| columns.leaf_included(*leaf)).collect::<Vec<_>>();
+        let range = |leaf: &usize| {
+            let (begin, length) = group.column(*leaf).byte_range();
+            begin..begin.saturating_add(length)
+        };
+        let ranges: Vec<_> = leaves.iter().map(range).collect();
+        let found = self.object.store.get_ranges(&self.object.path, &ranges).await.map_err(external)?;
+        let held = leaves.into_iter().zip(ranges.into_iter().zip(found)).collect();
+        Ok(BufferedRowGroup { file: self, held })
+    }
+
+    /// Page indexes are looked at before they are decoded, as footers are: they are what is fetched besides pages, which come by several
+    /// ranges at a time.
+    fn check_indexes(&self, range: &Range<u64>, bytes: &Bytes) -> parquet::errors::Result<()> {
+        let within = |(at, length): (Option<i64>, Option<i32>)| {
+            let begin = u64::try_from(at?).ok()?.checked_sub(range.start)?;
+            let begin = usize::try_from(begin).ok()?;
+            bytes.get(begin..begin.checked_add(usize::try_from(length?).ok()?)?)
+        };
+        let clear =
+            self.metadata.row_groups().iter().flat_map(|g| g.columns()).filter(|c| c.crypto_metadata().is_none());
+        for column in clear {
+            let offsets = (column.offset_index_offset(), column.offset_index_length());
+            let bounds = (column.column_index_offset(), column.column_index_length());
+            for index in [offsets, bounds].into_iter().filter_map(within) {
+                check_thrift(index)
+                    .map_err(|reason| self.object.damaged(&format!("a page index is damaged: {reason}")))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A file of which columns of one row group are in memory.
+pub(crate) struct BufferedRowGroup {
+    file: FileReader,
+    /// By the number of the leaf column: where it is in the file, and its bytes.
+    held: BTreeMap<usize, (Range<u64>, Bytes)>,
+}
+
+impl BufferedRowGroup {
+    /// How many rows of it may be decoded at a time, `wanted` at most.
+    pub(crate) fn rows_at_a_time(&self, group: usize, wanted: usize) -> parquet::errors::Result<usize> {
+        let group = self.file.metadata.row_group(group);
+        let columns = self.held.iter().map(|(leaf, (_, bytes))| (group.column(*leaf), bytes.clone()));
+        let checked = columns.clone().try_for_each(|(column, pages)| self.file.check_times(column, &pages));
+        checked.map_err(external_error)?;
+        parquet_rows_at_a_time(group, columns, wanted).map_err(|reason| external_error(damaged(&reason)))
+    }
+
+    fn part(&self, wanted: &Range<u64>) -> Option<Bytes> {
+        let (range, bytes) =
+            self.held.values().find(|(held, _)| held.start <= wanted.start && wanted.end <= held.end)?;
+        let at = |n: u64| usize::try_from(n - range.start).ok().filter(|n| *n <= bytes.len());
+        Some(bytes.slice(at(wanted.start)?..at(wanted.end)?))
+    }
+}
+
+impl AsyncFileReader for BufferedRowGroup {
+    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
+        match self.part(&range) {
+            Some(bytes) => std::future::ready(Ok(bytes)).boxed(),
+            None => self.file.get_bytes(range),
+        }
+    }
+
+    fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, parquet::errors::Result<Vec<Bytes>>> {
+        match ranges.iter().map(|range| self.part(range)).collect() {
+            Some(bytes) => std::future::ready(Ok(bytes)).boxed(),
+            None => self.file.get_byte_ranges(ranges),
+        }
+    }
+
+    fn get_metadata<'a>(
+        &'a mut self,
+        options: Option<&'a ArrowReaderOptions>,
+    ) -> BoxFuture<'a, parquet::errors::Result<Arc<ParquetMetaData>>> {
+        self.file.get_metadata(options)
+    }
+}
+
+impl ObjectReader {
+    /// What was found wrong before a decoder saw it; these words quote nothing of the file.
+    fn damaged(&self, reason: &str) -> ParquetError {
+        external_error(damaged(reason).in_file(&self.path))
+    }
+}
+
+fn damaged(reason: &str) -> Error {
+    Error::data("UnreadableParquet", format!("the file cannot be read as Parquet: {reason}"))
+}
+
+fn external_error(e: Error) -> ParquetError {
+    ParquetError::External(Box::new(e))
+}
+
+/// The end of an object, which is fetched once.
+struct ObjectTail<'a> {
+    object: &'a ObjectReader,
+    held: Option<(u64, Bytes)>,
+}
+
+impl ObjectTail<'_> {
+    async fn get(&mut self, range: Range<u64>) -> parquet::errors::Result<Bytes> {
+        let slice = |(from, bytes): &(u64, Bytes)| {
+            let at = |n: u64| n.checked_sub(*from).and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= bytes.len());
+            Some(bytes.slice(at(range.start)?..at(range.end)?))
+        };
+        if let Some(held) = self.held.as_ref().and_then(slice) {
+            return Ok(held);
+        }
+        let bytes = self.object.store.get_range(&self.object.path, range.clone()).await.map_err(external)?;
+        // A footer that is longer than what is held begins before it.
+        if self.held.as_ref().is_none_or(|(from, _)| range.start < *from) {
+            self.held = Some((range.start, bytes.clone()));
+        }
+        Ok(bytes)
+    }
+
+    /// Looks at the footer before it is decoded, unless it is encrypted; what has no footer is left to the decoder.
+    async fn check(&mut self) -> parquet::errors::Result<()> {
+        let size = self.object.size;
+        let end = self.get(size.saturating_sub(FOOTER as u64)..size).await?;
+        let Some((rest, magic)) = end.split_last_chunk::<4>().filter(|(_, magic)| *magic == b"PAR1") else {
+            return Ok(());
+        };
+        debug_assert_eq!(magic, b"PAR1");
+        let length = rest.last_chunk::<4>().map(|length| u64::from(u32::from_le_bytes(*length)));
+        let Some(begin) = length.and_then(|length| (size - 8).checked_sub(length)) else { return Ok(()) };
+        let footer = self.get(begin..size).await?;
+        let footer = footer.get(..footer.len().saturating_sub(8)).unwrap_or_default();
+        check_parquet_footer(footer, size).map_err(|reason| self.object.damaged(&reason))
+    }
+
+    fn has_encrypted_footer(&self) -> bool {
+        let end = self.held.as_ref().filter(|(from, bytes)| from + bytes.len() as u64 == self.object.size);
+        end.is_some_and(|(_, bytes)| bytes.ends_with(ENCRYPTED_FOOTER))
+    }
+}
+
+impl MetadataFetch for &mut ObjectTail<'_> {
+    fn fetch(&mut self, range: Range<u64>) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
+        self.get(range).boxed()
+    }
+}
+
+/// A footer.
+pub(crate) struct ParquetFooter {
+    pub(crate) metadata: Arc<ParquetMetaData>,
+    /// Whether it is encrypted in the file.
+    pub(crate) encrypted: bool,
+}
+
+/// Reads a footer.
+///
+/// # Errors
+/// `NoFileKeys` for one that is encrypted, where there are no keys; those of the keys; `UnreadableParquet`; those of the store.
+pub(crate) async fn fetch_footer(
+    object: &ObjectReader,
+    place: &str,
+    keys: Option<&FileEncryption>,
+) -> Result<ParquetFooter> {
+    let mut tail = ObjectTail { object, held: None };
+    if object.size > 0 {
+        tail.check().await.map_err(|e| parquet_error(place, e))?;
+    }
+    let decode = decode_footer(&mut tail, place, keys);
+    let read = guarded(decode).await.map_err(|e| parquet_error(place, panicked(e)))??;
+    let encrypted = tail.has_encrypted_footer();
+    match read {
+        Err(_) if encrypted && keys.is_none() => Err(no_keys(place, None)),
+        read => Ok(ParquetFooter { metadata: Arc::new(read.map_err(|e| parquet_error(place, e))?), encrypted }),
+    }
+}
+
+async fn decode_footer(
+    tail: &mut ObjectTail<'_>,
+    place: &str,
+    keys: Option<&FileEncryption>,
+) -> Result<parquet::errors::Result<ParquetMetaData>> {
+    let size = tail.object.size;
+    let reader = || ParquetMetaDataReader::new().with_prefetch_hint(Some(FOOTER));
+    Ok(match keys {
+        None => reader().load_and_finish(tail, size).await,
+        Some(keys) => {
+            let keyring = FileKeyring::new(place, keys)?;
+            loop {
+                let reader = reader().with_decryption_properties(Some(keyring.properties.clone()));
+                let read = reader.load_and_finish(&mut *tail, size).await;
+                if !keyring.missed().await? {
+                    break read;
+                }
+            }
+        }
+    })
+}

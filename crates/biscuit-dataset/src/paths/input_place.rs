@@ -1,0 +1,83 @@
+use biscuit_core::{Error, Result};
+use biscuit_journal::is_hidden;
+use object_store::path::Path;
+
+use crate::paths::location::{Location, OpenLocation};
+
+/// Refuses a place of input that reads, or will read, files of the table that is written: each run would read what the one before it wrote. `place` is
+/// a path or URL of a file or a folder, or a glob.
+///
+/// # Errors
+/// `InputOverlapsTable`, and those of the opener.
+pub async fn check_input(place: &str, target: &Location, opener: &dyn OpenLocation) -> Result<()> {
+    let (folder, pattern) = split_glob(place);
+    // What is no place at all is an error where it is read.
+    let Ok(input) = opener.open(folder).await else { return Ok(()) };
+    if !input.same_store(target) || !overlap(input.path(), pattern.unwrap_or_default(), target.path()) {
+        return Ok(());
+    }
+    let message = format!(
+        "the input `{place}` and the table `{target}` have files in common, so that a run would read what another one has written: \
+         keep them in folders of their own, or name the input more closely"
+    );
+    Err(Error::usage("InputOverlapsTable", message))
+}
+
+/// The folder above the first part of a path or URL with a wildcard, and the pattern of the paths below it; no pattern for a place that is no glob.
+pub fn split_glob(place: &str) -> (&str, Option<&str>) {
+    let Some(wild) = place.find(['*', '?', '[']) else { return (place, None) };
+    let cut = place[..wild].rfind('/').map_or(0, |slash| slash + 1);
+    let (folder, pattern) = place.split_at(cut);
+    (if folder.is_empty() { "." } else { folder }, Some(pattern))
+}
+
+fn overlap(folder: &Path, pattern: &str, target: &Path) -> bool {
+    if folder.prefix_matches(target) {
+        return true;
+    }
+    let Some(below) = target.prefix_match(folder) else { return false };
+    let below = below.map(|part| part.as_ref().to_owned()).collect::<Vec<_>>().join("/");
+    // Folders are read without what is hidden in them.
+    if is_hidden(&below) {
+        return false;
+    }
+    let Ok(pattern) = glob::Pattern::new(pattern) else { return false };
+    let strict = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::default() };
+    let files = [format!("{below}/part-0.parquet"), format!("{below}/day=1/part-0.parquet")];
+    pattern.as_str().is_empty() || files.iter().any(|file| pattern.matches_with(file, strict))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn input_and_table_have_folders_of_their_own() {
+        let overlaps = |folder: &str, pattern: &str, target: &str| overlap(&folder.into(), pattern, &target.into());
+        for (folder, pattern, target) in [
+            ("raw", "", "raw/clean"),
+            ("raw", "**", "raw/clean"),
+            ("raw", "**/*.parquet", "raw/clean"),
+            ("raw", "c*/*", "raw/clean"),
+            ("raw", "", "raw"),
+            ("lake/t", "*.json", "lake/t"),
+            ("lake/t/day=1", "", "lake/t"),
+            ("lake/t/day=1/a.parquet", "", "lake/t"),
+        ] {
+            assert!(overlaps(folder, pattern, target), "{folder} {pattern} {target}");
+        }
+        for (folder, pattern, target) in [
+            ("raw", "", "rawer"),
+            ("raw", "", "lake/raw"),
+            ("raw", "*", "raw/clean"),
+            ("raw", "*.json", "raw/clean"),
+            ("raw", "**/*.json", "raw/clean"),
+            ("raw", "new/**", "raw/clean"),
+            ("raw", "", "raw/_clean"),
+            ("lake/t2", "", "lake/t"),
+            ("lake/t.jsonl", "", "lake/t"),
+        ] {
+            assert!(!overlaps(folder, pattern, target), "{folder} {pattern} {target}");
+        }
+    }
+}

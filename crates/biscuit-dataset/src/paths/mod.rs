@@ -1,0 +1,8 @@
+//! Hive paths, locations and path templates.
+
+pub(crate) mod column;
+pub(crate) mod hive;
+pub(crate) mod input_place;
+pub(crate) mod location;
+pub(crate) mod spelling;
+pub(crate) mod template;

@@ -1,0 +1,169 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use biscuit_core::{Error, Result};
+use datafusion::arrow::array::{ArrayRef, StringArray};
+use datafusion::arrow::compute::{CastOptions, cast_with_options};
+use datafusion::arrow::datatypes::DataType;
+
+use crate::files::data_file::DataFile;
+use crate::paths::hive;
+use crate::rows::folder_texts;
+
+/// How a table spells its folders where one value can be spelled in several ways: `m=01` for 1. What is written gets the table's own spelling, so that
+/// no value has two folders.
+#[derive(Debug, Clone, Default)]
+pub struct FolderSpelling {
+    /// Folders by those that would be made for their values.
+    folders: BTreeMap<String, String>,
+    /// By column and the text that would be made, the table's own, where it has one only.
+    values: BTreeMap<(String, String), SpelledValue>,
+    own: BTreeSet<String>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum SpelledValue {
+    /// The text of the same value.
+    As(String),
+    /// A text that is another one, and the same number: nothing says which of them the column holds.
+    Alike(String),
+    Several,
+}
+
+impl FolderSpelling {
+    /// That of these files. `partition` are the columns with their types, and whether those were declared or seen in the folders.
+    ///
+    /// # Errors
+    /// `PartitionType`.
+    pub(crate) fn of(files: &[DataFile], partition: &[(String, DataType, bool)]) -> Result<Self> {
+        let mut spelling = Self::default();
+        let folder = |f: &DataFile| f.path.rsplit_once('/').map_or(String::new(), |(folder, _)| folder.to_owned());
+        let rows: BTreeMap<String, &[(String, Option<String>)]> =
+            files.iter().map(|f| (folder(f), f.partition.as_slice())).collect();
+        let value = |row: &&[(String, Option<String>)], at: usize| row.get(at).and_then(|(_, v)| v.clone());
+        let mut made: Vec<Vec<Option<String>>> = Vec::new();
+        for (at, (name, t, declared)) in partition.iter().enumerate() {
+            let texts: ArrayRef = Arc::new(rows.values().map(|row| value(row, at)).collect::<StringArray>());
+            let values = cast_with_options(&texts, t, &CastOptions::default())
+                .map_err(|e| Error::internal("partition values could not be read").with_source(e))?;
+            let values = folder_texts(&values, name)?;
+            let column: Vec<Option<String>> = values.iter().map(|v| v.map(str::to_owned)).collect();
+            for (row, made) in rows.values().zip(&column) {
+                let (Some(own), Some(made)) = (value(row, at), made) else { continue };
+                let number = own.parse::<i64>().map(|n| n.to_string()).ok().filter(|n| *n != own);
+                let (made, spelled) = match number {
+                    Some(number) if *t == DataType::Utf8 && !declared => (number, SpelledValue::Alike(own)),
+                    _ => (made.clone(), SpelledValue::As(own)),
+                };
+                let known = spelling.values.entry((name.clone(), made)).or_insert_with(|| spelled.clone());
+                if *known != spelled {
+                    *known = SpelledValue::Several;
+                }
+            }
+            made.push(column);
+        }
+        for (at, own) in rows.keys().enumerate() {
+            let canonical =
+                made.iter().zip(partition).map(|(column, (name, ..))| hive::folder(name, column[at].as_deref()));
+            // A value that has no folder is one that nothing is written to.
+            if let Ok(canonical) = canonical.collect::<Result<Vec<_>>>().map(|parts| parts.join("/"))
+                && canonical != *own
+            {
+                spelling.folders.insert(canonical, own.clone());
+            }
+        }
+        spelling.own.extend(rows.into_keys());
+        Ok(spelling)
+    }
+
+    /// The folder of these values, in the order of the columns.
+    ///
+    /// # Errors
+    /// `PartitionValue` for texts that have no folder; `PartitionSpelling` for one that is the same number as another text of the table.
+    pub(crate) fn folder(&self, columns: &[String], values: &[Option<&str>]) -> Result<String> {
+        let parts =
+            columns.iter().zip(values).map(|(name, value)| hive::folder(name, *value)).collect::<Result<Vec<_>>>()?;
+        let plain = parts.join("/");
+        if self.own.contains(&plain) {
+            return Ok(plain);
+        }
+        if let Some(own) = self.folders.get(&plain) {
+            return Ok(own.clone());
+        }
+        let part = |((name, value), plain): ((&String, &Option<&str>), String)| {
+            let Some(value) = value else { return Ok(plain) };
+            match self.values.get(&(name.clone(), (*value).to_owned())) {
+                Some(SpelledValue::As(own)) => hive::folder(name, Some(own)),
+                Some(SpelledValue::Alike(own)) => {
+                    let message = format!(
+                        "the table has the folder `{name}={own}`, and `{name}={value}` would be another one for the same number: write it as the table does"
+                    );
+                    Err(Error::data("PartitionSpelling", message).with_column(name))
+                }
+                Some(SpelledValue::Several) | None => Ok(plain),
+            }
+        };
+        let parts = columns.iter().zip(values).zip(parts).map(part).collect::<Result<Vec<_>>>()?;
+        Ok(parts.join("/"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spelling(folders: &[&str], partition: &[(&str, DataType, bool)]) -> FolderSpelling {
+        let file = |folder: &&str| {
+            let path = format!("{folder}/f.parquet");
+            let partition = hive::partition_values(&path).unwrap();
+            DataFile { object: path.as_str().into(), path, size: 1, partition }
+        };
+        let files: Vec<DataFile> = folders.iter().map(file).collect();
+        let partition: Vec<_> = partition.iter().map(|(n, t, d)| ((*n).to_owned(), t.clone(), *d)).collect();
+        FolderSpelling::of(&files, &partition).unwrap()
+    }
+
+    fn folder(spelling: &FolderSpelling, values: &[(&str, &str)]) -> Result<String> {
+        let (columns, values): (Vec<String>, Vec<Option<&str>>) =
+            values.iter().map(|(n, v)| ((*n).to_owned(), Some(*v))).unzip();
+        spelling.folder(&columns, &values)
+    }
+
+    #[test]
+    fn a_value_is_written_as_the_table_spells_it() {
+        let s = spelling(
+            &["y=2024/m=01", "y=2024/m=2", "y=2024/m=12"],
+            &[("y", DataType::Int64, true), ("m", DataType::Int32, true)],
+        );
+        for (m, want) in [("1", "01"), ("2", "2"), ("12", "12"), ("3", "3")] {
+            assert_eq!(folder(&s, &[("y", "2024"), ("m", m)]).unwrap(), format!("y=2024/m={want}"));
+            assert_eq!(folder(&s, &[("y", "2025"), ("m", m)]).unwrap(), format!("y=2025/m={want}"));
+        }
+    }
+
+    #[test]
+    fn of_two_spellings_the_one_in_the_folder_is_kept() {
+        let s = spelling(&["y=2024/m=01", "y=2025/m=1"], &[("y", DataType::Int64, true), ("m", DataType::Int32, true)]);
+        let m = |y: &str| folder(&s, &[("y", y), ("m", "1")]).unwrap();
+        assert_eq!((m("2024"), m("2025"), m("2026")), ("y=2024/m=01".into(), "y=2025/m=1".into(), "y=2026/m=1".into()));
+    }
+
+    #[test]
+    fn a_text_that_is_the_same_number_is_refused_where_nothing_says_that_it_is_text() {
+        let seen = spelling(&["m=01", "m=10"], &[("m", DataType::Utf8, false)]);
+        assert_eq!(folder(&seen, &[("m", "1")]).unwrap_err().code(), "PartitionSpelling");
+        assert_eq!(folder(&seen, &[("m", "01")]).unwrap(), "m=01");
+        assert_eq!(folder(&seen, &[("m", "3")]).unwrap(), "m=3");
+        let declared = spelling(&["m=01", "m=10"], &[("m", DataType::Utf8, true)]);
+        assert_eq!(folder(&declared, &[("m", "1")]).unwrap(), "m=1");
+    }
+
+    #[test]
+    fn other_forms_of_escapes_and_of_dates_are_kept() {
+        let s = spelling(
+            &["d=2024-02-29 00%3a00%3A00"],
+            &[("d", DataType::Timestamp(datafusion::arrow::datatypes::TimeUnit::Microsecond, None), true)],
+        );
+        assert_eq!(folder(&s, &[("d", "2024-02-29T00:00:00")]).unwrap(), "d=2024-02-29 00%3a00%3A00");
+    }
+}

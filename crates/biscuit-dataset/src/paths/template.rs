@@ -1,0 +1,120 @@
+use std::collections::BTreeMap;
+
+use biscuit_core::{Error, Result};
+use biscuit_journal::MAX_NAME;
+
+use crate::paths::hive::escape;
+
+/// A path or URL with places for names that come from data, such as `s3://bucket/lake/{schema}/{table}`.
+///
+/// A name fills a part of one segment of the path and nothing more: what is not allowed there is escaped as in partition folders, and a name
+/// that no folder can have is refused. So the result is always below the folder that comes before the first place.
+///
+/// ```
+/// use biscuit_dataset::PathTemplate;
+///
+/// let target = PathTemplate::new("lake/{schema}/{table}");
+/// assert_eq!(target.fill(&[("schema", "public"), ("table", "a/b")])?, "lake/public/a%2Fb");
+/// assert_eq!(target.fill(&[("schema", ".."), ("table", "t")]).unwrap_err().code(), "InvalidName");
+/// # Ok::<(), biscuit_core::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathTemplate(String);
+
+impl PathTemplate {
+    /// A template of this text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// Whether there is a place of this name.
+    pub fn has(&self, place: &str) -> bool {
+        self.0.contains(&format!("{{{place}}}"))
+    }
+
+    /// The path with these names in their places; what is in braces and not among them stays as it is.
+    ///
+    /// # Errors
+    /// `InvalidName` for a name that is empty or begins with a dot; `NameTooLong` for a segment of more than 255 bytes.
+    pub fn fill(&self, names: &[(&str, &str)]) -> Result<String> {
+        let names: BTreeMap<&str, &str> = names.iter().copied().collect();
+        // In one pass, so that a name which looks like a place is none.
+        let (mut out, mut rest) = (String::new(), self.0.as_str());
+        while let Some(open) = rest.find('{') {
+            let (before, from) = rest.split_at(open);
+            out.push_str(before);
+            let place = from[1..].split_once('}').and_then(|(place, after)| Some((place, names.get(place)?, after)));
+            match place {
+                Some((place, name, after)) => {
+                    out.push_str(&segment(place, name)?);
+                    rest = after;
+                }
+                None => {
+                    out.push('{');
+                    rest = &from[1..];
+                }
+            }
+        }
+        out.push_str(rest);
+        match out.split('/').find(|segment| segment.len() > MAX_NAME) {
+            None => Ok(out),
+            Some(long) => {
+                let message = format!(
+                    "a name from the data makes a path segment of {} bytes in `{}`, and file systems take {MAX_NAME}",
+                    long.len(),
+                    self.0
+                );
+                Err(Error::data("NameTooLong", message))
+            }
+        }
+    }
+}
+
+/// A name as a part of a segment.
+fn segment(place: &str, name: &str) -> Result<String> {
+    let refused = |what: &str| {
+        let message = format!("the {place} of the records is {what}, which cannot be part of a path");
+        Err(Error::data("InvalidName", message).with_detail("name", name))
+    };
+    match name {
+        "" => refused("empty"),
+        _ if name.starts_with('.') => refused("a name that begins with a dot"),
+        _ if name.trim() != name => refused("a name that begins or ends with a space"),
+        _ => Ok(escape(name)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fill(schema: &str, table: &str) -> Result<String, &'static str> {
+        let template = PathTemplate::new("lake/{schema}/x-{table}");
+        template.fill(&[("schema", schema), ("table", table)]).map_err(|e| e.code())
+    }
+
+    #[test]
+    fn no_name_leads_out_of_its_segment() {
+        assert_eq!(fill("public", "orders").unwrap(), "lake/public/x-orders");
+        assert_eq!(fill("a/b", "c\\d").unwrap(), "lake/a%2Fb/x-c%5Cd");
+        assert_eq!(fill("a\n", "b"), Err("InvalidName"));
+        assert_eq!(fill("a\u{1}b", "%2e%2e").unwrap(), "lake/a%01b/x-%252e%252e");
+        for name in ["", ".", "..", "../x", ".biscuit", " ", " a", "a "] {
+            assert_eq!(fill(name, "t"), Err("InvalidName"), "{name}");
+            assert_eq!(fill("s", name), Err("InvalidName"), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_looks_like_a_place_is_none() {
+        assert_eq!(fill("{table}", "t").unwrap(), "lake/%7Btable}/x-t");
+        assert_eq!(PathTemplate::new("{a}/{b").fill(&[("b", "x")]).unwrap(), "{a}/{b");
+    }
+
+    #[test]
+    fn segments_are_as_long_as_file_systems_take() {
+        assert!(fill(&"x".repeat(255), "t").is_ok());
+        assert_eq!(fill(&"x".repeat(256), "t"), Err("NameTooLong"));
+        assert_eq!(fill("s", &"x".repeat(254)), Err("NameTooLong"));
+    }
+}

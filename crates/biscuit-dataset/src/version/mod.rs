@@ -1,0 +1,5 @@
+//! A version of a table, as one run reads it.
+
+pub(crate) mod provider;
+pub(crate) mod store;
+pub(crate) mod table_version;

@@ -1,0 +1,399 @@
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use biscuit_core::{CommitId, Error, Result};
+use biscuit_journal::{CommitOutcome, CommitSummary, ObservedTable, TableHead};
+use biscuit_schema::{ColumnType, merge_schemas, type_name};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::dataframe::DataFrame;
+use datafusion::execution::context::SessionContext;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use object_store::ObjectStore;
+use object_store::path::Path;
+use serde_json::Value;
+
+use crate::dataset::Dataset;
+use crate::encryption::file_encryption::EncryptedParts;
+use crate::encryption::table::hidden_of;
+use crate::engine_error::engine_error;
+use crate::files::data_file::{DataFile, OpenFile};
+use crate::paths::hive::{check_partition_names, partition_values};
+use crate::paths::spelling::FolderSpelling;
+use crate::table_writer::{TableWriter, WriteOptions};
+use crate::version::provider::TableFiles;
+use crate::version::store::{PinnedFile, TableVersionStore};
+
+/// The facts in the journal that hold the types of partition columns, and all columns of the table for when no file
+/// says them.
+const PARTITION_TYPES: &str = "partition_types";
+pub(crate) const COLUMNS: &str = "columns";
+
+/// What a write does with the rows that are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteMode {
+    /// They stay.
+    Append,
+    /// Those in partitions that the new rows have go; other partitions stay.
+    ReplacePartitions,
+    /// They all go. New rows without any row are an error, `EmptyReplacement`.
+    ReplaceAll,
+    /// They all go, also if there are no new rows.
+    ReplaceAllEvenByNothing,
+}
+
+/// The table as one run sees it: what is loaded from it and what is written on top of it have the same base.
+#[derive(Debug, Clone)]
+pub struct TableVersion {
+    pub(crate) dataset: Dataset,
+    /// What the journal observed.
+    pub observed: ObservedTable,
+    pub(crate) files: Vec<DataFile>,
+    partition: Vec<(String, DataType)>,
+    /// What is encrypted in its files, as far as it is known.
+    pub(crate) hidden: EncryptedParts,
+    /// What options of a write name besides the dataset.
+    pub(crate) named: BTreeSet<String>,
+}
+
+impl TableVersion {
+    pub(crate) fn new(dataset: Dataset, observed: ObservedTable) -> Result<Self> {
+        let mut files = Vec::with_capacity(observed.files.len());
+        let root = dataset.location().path();
+        for f in &observed.files {
+            let object = f.path.split('/').fold(root.to_string(), |p, s| format!("{p}/{s}"));
+            let object =
+                Path::parse(object).map_err(|e| Error::data("InvalidPath", format!("`{}`", f.path)).with_source(e))?;
+            files.push(DataFile { path: f.path.clone(), object, size: f.size, partition: partition_values(&f.path)? });
+        }
+        let partition = partition_columns(&files, observed.head.properties.get(PARTITION_TYPES))?;
+        let hidden = hidden_of(&observed.head)?;
+        Ok(Self { dataset, observed, files, partition, hidden, named: BTreeSet::new() })
+    }
+
+    /// The table this is a snapshot of.
+    pub fn dataset(&self) -> &Dataset {
+        &self.dataset
+    }
+
+    /// Its files, by path.
+    pub fn files(&self) -> &[DataFile] {
+        &self.files
+    }
+
+    /// The same snapshot with these of its files only: for looking at a part of it, not for changes.
+    pub fn only(mut self, keep: impl Fn(&DataFile) -> bool) -> Self {
+        let (files, observed) = (std::mem::take(&mut self.files), std::mem::take(&mut self.observed.files));
+        let kept = files.into_iter().zip(observed).filter(|(file, _)| keep(file));
+        (self.files, self.observed.files) = kept.unzip();
+        self
+    }
+
+    /// Its partition columns in the order of the folders, with their types; empty for a table without folders.
+    pub fn partition_columns(&self) -> &[(String, DataType)] {
+        &self.partition
+    }
+
+    /// A store that reads exactly this snapshot's files.
+    pub fn store(&self) -> Arc<dyn ObjectStore> {
+        let mut pinned = HashMap::with_capacity(self.files.len());
+        for (file, listed) in self.files.iter().zip(&self.observed.files) {
+            let live = self.observed.head.live.get(&file.path);
+            let state = self.dataset.journal().state_root();
+            let staged = live.and_then(|l| l.staged.as_ref()).and_then(|s| Path::parse(format!("{state}/{s}")).ok());
+            pinned.insert(file.object.clone(), PinnedFile { etag: listed.etag.clone(), staged });
+        }
+        Arc::new(TableVersionStore::new(self.dataset.location().storage().store.clone(), pinned))
+    }
+
+    /// All files with their footers read, in the order of their paths.
+    ///
+    /// # Errors
+    /// Those of [`OpenFile::open`]; `Conflict` if a newer version has replaced a file meanwhile.
+    pub async fn open_files(&self) -> Result<Vec<OpenFile>> {
+        self.open(self.files.clone()).await
+    }
+
+    /// These of its files with their footers read, in this order.
+    ///
+    /// # Errors
+    /// As [`open_files`](Self::open_files).
+    pub async fn open(&self, files: Vec<DataFile>) -> Result<Vec<OpenFile>> {
+        let (store, keys) = (self.store(), self.dataset.encryption());
+        self.each(files.into_iter().map(|file| OpenFile::open_with(store.clone(), file, keys).boxed())).await
+    }
+
+    /// Does what there is to do with some of its files, several at a time.
+    pub(crate) async fn each<'a, T: Send>(
+        &self,
+        jobs: impl Iterator<Item = BoxFuture<'a, Result<T>>>,
+    ) -> Result<Vec<T>> {
+        let jobs: Vec<_> = jobs.collect();
+        match stream::iter(jobs).buffered(8).try_collect().await {
+            Ok(done) => Ok(done),
+            Err(e) => Err(self.dataset.journal().explain(e, &self.observed.head).await),
+        }
+    }
+
+    /// The schema of the table's rows: the columns of all files with their common types, partition columns last.
+    ///
+    /// # Errors
+    /// Those of [`merge_schemas`], naming the file.
+    pub fn schema(&self, files: &[OpenFile]) -> Result<SchemaRef> {
+        if files.is_empty() {
+            return kept_columns(self.observed.head.properties.get(COLUMNS));
+        }
+        let mut schema = Schema::empty();
+        for f in files {
+            schema = merge_schemas(&schema, f.schema(), &format!("`{}`", f.file.path))?;
+        }
+        let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
+        fields.extend(self.partition.iter().map(|(n, t)| Arc::new(Field::new(n, t.clone(), true))));
+        Ok(Arc::new(Schema::new(fields)))
+    }
+
+    /// The schema of the table's rows as the journal knows it from the last commit, partition columns last; none where no commit said
+    /// it, or files came since that nobody has looked at.
+    ///
+    /// # Errors
+    /// `Diverged` where the journal's fact cannot be read.
+    pub fn known_schema(&self) -> Result<Option<SchemaRef>> {
+        let known = self.observed.head.properties.contains_key(COLUMNS);
+        let as_it_was = known && self.observed.external.is_empty() && !self.observed.diverged;
+        as_it_was.then(|| kept_columns(self.observed.head.properties.get(COLUMNS))).transpose()
+    }
+
+    /// The rows as a DataFrame. Filters on partition columns choose the files that are opened; other filters choose row
+    /// groups and pages by statistics. If a file is gone while the footers are read, this is `Conflict`, and
+    /// [`Dataset::load`](crate::Dataset::load) starts again; later the frame fails, and never gives part of the rows.
+    ///
+    /// # Errors
+    /// As [`open_files`](Self::open_files) and [`schema`](Self::schema).
+    pub async fn load(&self, ctx: &SessionContext) -> Result<DataFrame> {
+        let files = self.open_files().await?;
+        let table = TableFiles::new(self.schema(&files)?, files, self.store(), self.partition.len());
+        ctx.read_table(Arc::new(table)).map_err(|e| engine_error(&self.dataset.location().to_string(), e))
+    }
+
+    /// Writes rows on top of this snapshot as one step.
+    ///
+    /// # Errors
+    /// `NoFileKeys` where something is encrypted in the table and there are no keys; `MissingColumn` and `EncryptedColumn` for columns that cannot be
+    /// encrypted. `Conflict` if another run has committed since; `PartitioningDiffers` if the table's folders are others;
+    /// `EmptyReplacement`; those of [`TableWriter`] and of the rows themselves. After an error nothing is changed.
+    pub async fn write(&self, rows: DataFrame, mode: WriteMode, options: &WriteOptions) -> Result<CommitSummary> {
+        self.write_as(rows, mode, options, None).await
+    }
+
+    /// As [`write`](Self::write), once for each commit id: a second call with the same id changes nothing.
+    pub async fn write_as(
+        &self,
+        rows: DataFrame,
+        mode: WriteMode,
+        options: &WriteOptions,
+        commit: Option<&CommitId>,
+    ) -> Result<CommitSummary> {
+        if let Some(version) = commit.and_then(|id| self.observed.head.committed(id)) {
+            return Ok(CommitSummary {
+                version,
+                outcome: CommitOutcome::Unchanged,
+                exceptions: vec![],
+                adopted: 0,
+                orphan_files: 0,
+            });
+        }
+        self.check_partitioning(&options.partition_by, mode)?;
+        if mode != WriteMode::Append {
+            refuse_raw(&self.observed.head, "replaced")?;
+        }
+        let (this, parquet) = self.clone().for_writing(&options.parquet, &[]).await?;
+        let options = &options.clone().with_parquet(parquet);
+        let schema = Arc::clone(rows.schema().inner());
+        let known = kept_columns(self.observed.head.properties.get(COLUMNS))?;
+        this.check_encrypted(&|name| known.index_of(name).is_ok() || schema.index_of(name).is_ok())?;
+        let journal = self.dataset.journal();
+        let mut replace = journal.replace(&self.observed);
+        commit.inspect(|id| replace.with_commit_id(id));
+        for (name, value) in this.properties(&schema, &options.partition_by)? {
+            replace.with_properties(name, value);
+        }
+        let written = self.stage(&mut replace, rows, options).await;
+        let (count, folders) = match written {
+            Ok(written) => written,
+            Err(e) => {
+                replace.abandon().await?;
+                return Err(journal.explain(e, &self.observed.head).await);
+            }
+        };
+        match mode {
+            WriteMode::Append => {}
+            WriteMode::ReplaceAll if count == 0 => {
+                replace.abandon().await?;
+                return Err(Error::data("EmptyReplacement", "there are no new rows, and the table would be emptied"));
+            }
+            WriteMode::ReplaceAll | WriteMode::ReplaceAllEvenByNothing => {
+                self.observed.files.iter().for_each(|f| replace.remove(f));
+            }
+            WriteMode::ReplacePartitions => {
+                let there = self.observed.files.iter().filter(|f| folders.contains(f.folder()));
+                there.for_each(|f| replace.remove(f));
+            }
+        }
+        replace.commit().await
+    }
+
+    /// What the journal is to know of rows with this schema and these partition columns: facts, by name. What is encrypted in the files is among them.
+    ///
+    /// # Errors
+    /// `MissingColumn`, `PartitionColumns`, `PartitionType`.
+    pub fn properties(&self, schema: &SchemaRef, partition_by: &[String]) -> Result<[(&'static str, Value); 3]> {
+        let column = |f: &Arc<Field>| {
+            let t = type_name(&biscuit_schema::plain_type(f.data_type()))?;
+            Some(Value::Array(vec![Value::String(f.name().clone()), Value::String(t)]))
+        };
+        check_partition_names(partition_by)?;
+        let columns = schema.fields().iter().filter_map(column).collect();
+        let mut types = partition_types(schema, partition_by)?;
+        self.keep_unsaid(&mut types);
+        Ok([(COLUMNS, Value::Array(columns)), (PARTITION_TYPES, types), self.encrypted_property()])
+    }
+
+    /// Leaves out the types of partition columns that files of others have as digits, and that nothing has said to be text: these may be numbers.
+    fn keep_unsaid(&self, types: &mut Value) {
+        let said = self.observed.head.properties.get(PARTITION_TYPES).and_then(Value::as_object);
+        let Some(types) = types.as_object_mut() else { return };
+        for (at, (name, t)) in self.partition.iter().enumerate() {
+            let values = || self.files.iter().filter_map(|f| f.partition.get(at)?.1.as_deref());
+            let digits = values().all(|v| v.parse::<i64>().is_ok()) && values().next().is_some();
+            if *t == DataType::Utf8 && digits && said.is_none_or(|said| !said.contains_key(name)) {
+                types.remove(name);
+            }
+        }
+    }
+
+    async fn stage(
+        &self,
+        replace: &mut biscuit_journal::TableCommit<'_>,
+        rows: DataFrame,
+        options: &WriteOptions,
+    ) -> Result<(u64, BTreeSet<String>)> {
+        let mut batches = rows.execute_stream().await.map_err(|e| engine_error("the rows to write", e))?;
+        let spelling = self.folder_spelling()?;
+        let mut writer = TableWriter::new(self.dataset.journal(), replace, options).with_spelling(spelling);
+        let mut folders = BTreeSet::new();
+        while let Some(batch) = batches.try_next().await.map_err(|e| engine_error("the rows to write", e))? {
+            if batch.num_rows() > 0 {
+                folders.extend(writer.write(&batch).await?);
+            }
+        }
+        let (rows, _) = writer.finish().await?;
+        Ok((rows, folders))
+    }
+
+    /// How the table spells its folders.
+    ///
+    /// # Errors
+    /// `PartitionType`.
+    pub fn folder_spelling(&self) -> Result<FolderSpelling> {
+        let declared = self.observed.head.properties.get(PARTITION_TYPES).and_then(Value::as_object);
+        let column = |(name, t): &(String, DataType)| {
+            (name.clone(), t.clone(), declared.is_some_and(|declared| declared.contains_key(name)))
+        };
+        FolderSpelling::of(&self.files, &self.partition.iter().map(column).collect::<Vec<_>>())
+    }
+
+    /// Checks that new files would get the folders that the table has.
+    ///
+    /// # Errors
+    /// `PartitioningDiffers`.
+    pub fn check_partitioning(&self, partition_by: &[String], mode: WriteMode) -> Result<()> {
+        let has: Vec<&str> = self.partition.iter().map(|(n, _)| n.as_str()).collect();
+        let all = matches!(mode, WriteMode::ReplaceAll | WriteMode::ReplaceAllEvenByNothing);
+        if self.files.is_empty() || all || has == partition_by {
+            return Ok(());
+        }
+        let name = |columns: &[&str]| if columns.is_empty() { "nothing".to_owned() } else { columns.join(", ") };
+        let asked: Vec<&str> = partition_by.iter().map(String::as_str).collect();
+        let message = format!("the table is partitioned by {}, not by {}", name(&has), name(&asked));
+        Err(Error::usage("PartitioningDiffers", message))
+    }
+}
+
+/// The fact that says how raw a table was declared to be.
+pub const LAYER: &str = "layer";
+
+/// Whether a table may be changed otherwise than by adding to it.
+///
+/// # Errors
+/// `RawLayer` if it was declared raw. `what` is what is not done: `merged into`.
+pub fn refuse_raw(head: &TableHead, what: &str) -> Result<()> {
+    if head.properties.get(LAYER).and_then(Value::as_str) != Some("raw") {
+        return Ok(());
+    }
+    let message = format!("the table is declared raw: it is added to, and never {what}");
+    Err(Error::usage("RawLayer", message))
+}
+
+/// The types of partition columns as the journal keeps them.
+pub(crate) fn partition_types(schema: &Schema, partition_by: &[String]) -> Result<Value> {
+    let mut types = serde_json::Map::new();
+    for name in partition_by {
+        let at = biscuit_schema::column_index(schema, name, "the rows to write")?;
+        let t = biscuit_schema::plain_type(schema.field(at).data_type());
+        let text =
+            type_name(&t).ok_or_else(|| Error::usage("PartitionType", format!("partition column `{name}` is {t}")))?;
+        types.insert(name.clone(), Value::String(text));
+    }
+    Ok(if types.is_empty() { Value::Null } else { Value::Object(types) })
+}
+
+/// The columns as the journal keeps them.
+fn kept_columns(kept: Option<&Value>) -> Result<SchemaRef> {
+    let mut fields = Vec::new();
+    for column in kept.and_then(Value::as_array).into_iter().flatten() {
+        let part = |i: usize| column.get(i).and_then(Value::as_str);
+        if let (Some(name), Some(t)) = (part(0), part(1)) {
+            fields.push(Field::new(name, ColumnType::parse(t)?.arrow().clone(), true));
+        }
+    }
+    Ok(Arc::new(Schema::new(fields)))
+}
+
+fn partition_columns(files: &[DataFile], kept: Option<&Value>) -> Result<Vec<(String, DataType)>> {
+    let Some(first) = files.first() else {
+        let kept = kept.and_then(Value::as_object).into_iter().flatten();
+        return kept
+            .filter_map(|(name, t)| Some((name, t.as_str()?)))
+            .map(|(name, t)| Ok((name.clone(), ColumnType::parse(t)?.arrow().clone())))
+            .collect();
+    };
+    let names = |f: &DataFile| f.partition.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>();
+    let columns = names(first);
+    if let Some(other) = files.iter().find(|f| names(f) != columns) {
+        let message = format!("`{}` and `{}` are partitioned by different columns", first.path, other.path);
+        return Err(Error::data("MixedPartitioning", message));
+    }
+    let column = |(i, name): (usize, String)| {
+        let declared = kept.and_then(|k| k.get(&name)).and_then(Value::as_str);
+        let t = match declared {
+            Some(text) => ColumnType::parse(text)?.arrow().clone(),
+            None => infer(&files.iter().filter_map(|f| f.partition[i].1.as_deref()).collect::<Vec<_>>()),
+        };
+        Ok((name, t))
+    };
+    columns.into_iter().enumerate().map(column).collect()
+}
+
+/// Bigint or date where every value is one in the form it would be written, text otherwise.
+fn infer(values: &[&str]) -> DataType {
+    let date = |v: &&str| v.len() == 10 && v.parse::<biscuit_core::Instant>().is_ok();
+    if values.is_empty() {
+        DataType::Utf8
+    } else if values.iter().all(|v| v.parse::<i64>().is_ok_and(|n| n.to_string() == *v)) {
+        DataType::Int64
+    } else if values.iter().all(date) {
+        DataType::Date32
+    } else {
+        DataType::Utf8
+    }
+}

@@ -1,0 +1,140 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use biscuit_bookmark::{
+    Bookmark, BookmarkOptions, BookmarkState, InputSelection, ListedInput, ReadMode, RunLimit, SourceObject,
+    SourcePlace, list,
+};
+use biscuit_core::{Error, Result};
+use biscuit_dataset::{OpenLocation, TableVersion};
+use serde_json::json;
+
+use crate::read::input::InputFile;
+use crate::spec::{JobSpec, OutputMode, SourceSpec};
+
+/// Opens places of input: where a job decides how stores are listed.
+#[async_trait::async_trait]
+pub trait OpenSource: std::fmt::Debug + Send + Sync {
+    /// The place of a path or URL of a file, a folder or a glob.
+    async fn place(&self, url: &str) -> Result<SourcePlace>;
+}
+
+const _: fn(&dyn OpenSource) = |_| {};
+
+/// Opens places through the store of a location, which knows no storage classes.
+#[derive(Debug, Clone)]
+pub struct OpenByLocation(pub Arc<dyn OpenLocation>);
+
+#[async_trait::async_trait]
+impl OpenSource for OpenByLocation {
+    async fn place(&self, url: &str) -> Result<SourcePlace> {
+        let wild = url.find(['*', '?', '[']).map(|at| url[..at].rfind('/').map_or(0, |i| i + 1));
+        let (folder, pattern) = url.split_at(wild.unwrap_or(url.len()));
+        let location = self.0.open(if folder.is_empty() { "." } else { folder }).await?;
+        let base = match url.split_once("://") {
+            None | Some(("file", _)) => "/".to_owned(),
+            Some((scheme, rest)) => {
+                let scheme = if scheme.eq_ignore_ascii_case("s3a") { "s3" } else { scheme };
+                format!("{}://{}/", scheme.to_lowercase(), rest.split('/').next().unwrap_or_default())
+            }
+        };
+        SourcePlace::new(location.storage(), &base, &format!("{}/{pattern}", location.path()))
+    }
+}
+
+/// What is chosen of a source for an output.
+#[derive(Debug)]
+pub(crate) struct ChosenInput {
+    pub(crate) source: String,
+    /// The name of its bookmark; none if everything is read every time.
+    pub(crate) bookmark: Option<String>,
+    pub(crate) state: BookmarkState,
+    pub(crate) input: Arc<ListedInput>,
+    pub(crate) selection: InputSelection,
+    /// Whether folders such as `dt=2024-02-28` are columns.
+    pub(crate) hive_partitioning: bool,
+}
+
+impl ChosenInput {
+    pub(crate) fn files(&self, objects: &[SourceObject]) -> Result<Vec<Arc<InputFile>>> {
+        let file = |object: &SourceObject| {
+            let (store, path) = self.input.find(object)?;
+            let file = InputFile::new(&object.url, store, path, object.size, object.etag.clone());
+            Ok(Arc::new(match self.hive_partitioning {
+                true => file.with_path_columns(self.input.below(object))?,
+                false => file,
+            }))
+        };
+        objects.iter().map(file).collect()
+    }
+}
+
+/// What an output reads of its sources, in this mode.
+pub(crate) async fn choose(
+    job: &JobSpec,
+    sources: &[String],
+    snapshot: &TableVersion,
+    places: &dyn OpenSource,
+    (output, mode): (OutputMode, &ReadMode),
+) -> Result<Vec<ChosenInput>> {
+    let mut chosen = Vec::new();
+    for name in sources {
+        let spec = &job.sources[name];
+        let bookmark = spec.bookmark(name);
+        let state = Bookmark::new(bookmark.unwrap_or(name))?.with_options(options(spec, output)?);
+        let state = state.load(snapshot.dataset().journal(), &snapshot.observed.head).await?;
+        let mut opened = Vec::new();
+        for url in spec.places() {
+            opened.push(places.place(&url).await?);
+        }
+        let input = list(&opened).await?;
+        let mode = if bookmark.is_some() { mode } else { &ReadMode::Full };
+        let selection = state.select(&input, mode)?;
+        selection.warnings.iter().filter(|_| bookmark.is_some()).for_each(|w| tracing::warn!("{w}"));
+        if let Some(url) = selection.gone.first().filter(|_| !spec.allow_missing) {
+            let message = format!("{} of the files to replay are not there any more", selection.counts.gone);
+            return Err(Error::data("InputGone", message).in_file(url));
+        }
+        let (source, bookmark) = (name.clone(), bookmark.map(str::to_owned));
+        let (input, hive_partitioning) = (Arc::new(input), spec.hive_partitioning);
+        chosen.push(ChosenInput { source, bookmark, state, input, selection, hive_partitioning });
+    }
+    let mut names = BTreeMap::new();
+    for c in &chosen {
+        if let Some(other) = c.bookmark.as_ref().and_then(|b| names.insert(b.clone(), &c.source)) {
+            let message = format!("`{other}` and `{}` have one bookmark; each source needs its own", c.source);
+            return Err(crate::spec::invalid(message));
+        }
+    }
+    Ok(chosen)
+}
+
+fn options(spec: &SourceSpec, output: OutputMode) -> Result<BookmarkOptions> {
+    let options = match output {
+        // Which rows an object has in the table is asked for as long as they are there.
+        OutputMode::Append | OutputMode::ReplacePartitions => BookmarkOptions::default().with_keep_runs(u64::MAX),
+        _ => BookmarkOptions::default(),
+    };
+    Ok(options
+        .with_identity(spec.identity)
+        .with_allowed_lateness(spec.allowed_lateness()?)
+        .with_late(spec.late)
+        .with_overwritten(spec.overwritten)
+        .with_limit(RunLimit { files: spec.limit_files, bytes: spec.limit_bytes })
+        .with_allow_empty(spec.allow_empty)
+        .with_reading(json!({"format": spec.format})))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_partitions_were_made_of_is_not_forgotten() {
+        let job = "name = 'j'\nsources.s = {url = 'raw', format = 'json'}\ntarget = {url = 't', mode = 'append'}";
+        let job = JobSpec::from_toml(job, &[]).unwrap();
+        let keeps = |mode| options(&job.sources["s"], mode).unwrap().keep_runs;
+        assert_eq!((keeps(OutputMode::Append), keeps(OutputMode::ReplacePartitions)), (u64::MAX, u64::MAX));
+        assert_eq!(keeps(OutputMode::Merge), BookmarkOptions::default().keep_runs);
+    }
+}

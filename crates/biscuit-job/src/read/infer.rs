@@ -1,0 +1,188 @@
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use biscuit_core::{Error, Result};
+use biscuit_dataset::{DataFile, FileEncryption, OpenFile};
+use biscuit_schema::{Contract, SchemaInference, TypeConflict, UuidColumns, apply_rules, default_rules};
+use futures::StreamExt;
+use tokio::runtime::Handle;
+
+use crate::read::decode::CsvRecords;
+use crate::read::input::InputFile;
+use crate::spec::{RulesSpec, SourceFormat, TextSpec, invalid};
+
+/// How much of the files is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InferScope {
+    /// All rows of text, and all footers: no column and no value is overlooked.
+    All,
+    /// So many rows of each file.
+    Rows(u64),
+}
+
+/// What the columns of these files are, and by rules of their names. Columns that the output has are of its types.
+pub(crate) async fn infer(
+    files: &[Arc<InputFile>],
+    format: SourceFormat,
+    text: &TextSpec,
+    rules: Option<&RulesSpec>,
+    (known, keys): (Option<&SchemaRef>, Option<&FileEncryption>),
+    look: InferScope,
+) -> Result<(Contract, Vec<TypeConflict>)> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let learn = |file: Arc<InputFile>| {
+        let (text, handle, keys) = (text.clone(), Handle::current(), keys.cloned());
+        async move {
+            let learn = move || learn_file(&file, (format, &text), keys.as_ref(), &handle, look);
+            let learned = tokio::task::spawn_blocking(learn);
+            learned.await.map_err(|e| Error::internal("an inference was cut off").with_source(e))?
+        }
+    };
+    // In the order of the files, so that columns have one.
+    let mut learned = futures::stream::iter(files.iter().cloned().map(learn)).buffered(cores);
+    let (mut inference, mut headers) = (SchemaInference::default(), HashSet::<String>::new());
+    let (mut at, mut by_path) = (files.iter(), vec![]);
+    while let Some(of_file) = learned.next().await {
+        let (of_file, names, said) = of_file?;
+        let file = at.next().map(|file| file.name.clone()).unwrap_or_default();
+        if !names.is_empty() && !headers.is_empty() && !names.iter().any(|name| headers.contains(name)) {
+            return Err(no_header(&file, names.iter().map(String::as_str), headers.iter().map(String::as_str)));
+        }
+        headers.extend(names);
+        inference.append(of_file);
+        by_path.extend(said.into_iter().map(|(name, value)| (file.clone(), name, value)));
+    }
+    for (file, name, value) in by_path {
+        let own = inference.spelled(&name).map_or(name, str::to_owned);
+        inference.add_text(&file, 1, &own, value.as_deref().unwrap_or_default());
+    }
+    let inferred = inference.finish()?;
+    let mut contract = inferred.contract;
+    if contract.columns.is_empty() && inferred.rows > 0 {
+        let message =
+            "the rows have no columns, so that there is nothing to write: lines of `{}`, or a file without columns";
+        return Err(Error::data("NoColumns", message).in_file(&files[0].name));
+    }
+    let mut typed = match rules {
+        None | Some(RulesSpec::Usual) => apply_rules(&mut contract, &default_rules())?,
+        Some(RulesSpec::None) => vec![],
+        Some(RulesSpec::Listed(rules)) => apply_rules(&mut contract, rules)?,
+    };
+    if let Some(known) = known {
+        let own = Contract::from_arrow(&as_is(known))?;
+        for column in &mut contract.columns {
+            if let Some(known) = own.column(&column.name) {
+                column.column_type = known.column_type.clone();
+                typed.push(column.name.clone());
+            }
+        }
+        let new = |name: &str| contract.column(name).is_none();
+        let mut missing: Vec<_> = own.columns.iter().filter(|c| new(&c.name)).cloned().collect();
+        contract.columns.append(&mut missing);
+    }
+    // Where something else has said the type, samples need not agree.
+    let conflicts = inferred.conflicts.into_iter().filter(|c| !typed.contains(&c.column)).collect();
+    Ok((contract, conflicts))
+}
+
+/// What one file says of the columns: its rows, the names in a header of CSV, and the columns that only its path has.
+type LearnedFile = (SchemaInference, Vec<String>, Vec<(String, Option<String>)>);
+
+fn learn_file(
+    file: &Arc<InputFile>,
+    format: (SourceFormat, &TextSpec),
+    keys: Option<&FileEncryption>,
+    handle: &Handle,
+    look: InferScope,
+) -> Result<LearnedFile> {
+    let mut inference = SchemaInference::default();
+    let names = look_at(&mut inference, file, format, keys, handle, look)?;
+    // A column that rows have a value of has its type from them.
+    let has_type = |name: &str| {
+        let of_rows = inference.spelled(name).and_then(|own| inference.type_of(own));
+        of_rows.is_some_and(|t| !t.is_null())
+    };
+    let by_path = file.path_columns.iter().filter(|(name, _)| !has_type(name)).cloned().collect();
+    Ok((inference, names, by_path))
+}
+
+fn as_is(schema: &SchemaRef) -> Schema {
+    Schema::new(schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<_>>())
+}
+
+/// A file of CSV whose first line names no column that another file has, or the contract. What is in it may be values.
+pub(crate) fn no_header<'a>(
+    file: &str,
+    names: impl Iterator<Item = &'a str>,
+    known: impl Iterator<Item = &'a str>,
+) -> Error {
+    let message = "the first line of the file has none of the columns that are known: the file, or the one before it, has no header, or is of another table; files without a header are read with `header = false` and a contract";
+    let list = |names: &mut dyn Iterator<Item = &'a str>| names.take(10).collect::<Vec<_>>().join(", ");
+    let (mut names, mut known) = (names, known);
+    Error::data("NoHeader", message)
+        .at(file, 1)
+        .with_detail("first line", list(&mut names))
+        .with_detail("known", list(&mut known))
+}
+
+/// Learns the columns of a file; gives the names that a header of CSV has, in small letters.
+fn look_at(
+    inference: &mut SchemaInference,
+    file: &Arc<InputFile>,
+    (format, spec): (SourceFormat, &TextSpec),
+    keys: Option<&FileEncryption>,
+    handle: &Handle,
+    look: InferScope,
+) -> Result<Vec<String>> {
+    let maximum = if let InferScope::Rows(rows) = look { rows } else { u64::MAX };
+    match format {
+        SourceFormat::Json => {
+            let (mut slices, mut rows) = (file.json_lines(handle, spec.encoding)?, 0);
+            while rows < maximum
+                && let Some(slice) = slices.next()?
+            {
+                for (line, row) in slice.bytes.split(|b| *b == b'\n').zip(slice.first..) {
+                    // What is no JSON is met again when the rows are read.
+                    let Some(line) = std::str::from_utf8(line).ok().filter(|line| !line.trim_ascii().is_empty()) else {
+                        continue;
+                    };
+                    if rows == maximum {
+                        break;
+                    }
+                    rows += 1;
+                    inference.add_json(&file.name, row, line);
+                }
+            }
+            Ok(vec![])
+        }
+        SourceFormat::Csv => {
+            let csv = &spec.csv;
+            if !csv.header {
+                return Err(invalid("CSV without a header needs a contract, which names its columns"));
+            }
+            let text = file.text(handle, spec.encoding)?;
+            let mut reader = CsvRecords::new(&file.name, text, csv.dialect.of_file(&file.name));
+            let mut record = ::csv::StringRecord::new();
+            reader.read(&mut record)?;
+            let names: Vec<String> = record.iter().map(|name| name.trim().to_owned()).collect();
+            let mut rows = 0;
+            while rows < maximum && reader.read(&mut record)? {
+                rows += 1;
+                let line = reader.line(&record);
+                let cells = record.iter().map(|c| if *c == *csv.null { "" } else { c });
+                inference.add_texts(&file.name, line, names.iter().map(String::as_str).zip(cells));
+            }
+            Ok(names.iter().map(|name| name.to_lowercase()).collect())
+        }
+        _ => {
+            let path = file.name.to_string();
+            let data = DataFile { path, object: file.path.clone(), size: file.size, partition: vec![] };
+            let open = OpenFile::open_with(file.store.clone(), data, keys);
+            let open = handle.block_on(open).map_err(|e| file.failed(e))?;
+            let uuids = UuidColumns::of_parquet(open.metadata().schema(), open.metadata().parquet_schema());
+            inference.add_schema(&file.name, open.rows(), &uuids.schema(open.schema()));
+            Ok(vec![])
+        }
+    }
+}

@@ -1,0 +1,300 @@
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::compute::kernels::zip::zip;
+use arrow::compute::{and, is_not_null};
+use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+use arrow::json::reader::{Decoder, ReaderBuilder};
+use biscuit_core::{Error, Result, catch_panic, unquoted};
+use biscuit_schema::{Contract, is_too_deep, name_twice, text_type, too_deep};
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+use crate::read::decode::{BATCH, BadRow, RowBatch, UntypedRows};
+use crate::read::json_names::JsonNames;
+
+/// Why a line is refused that the decoder would accept.
+fn refused(line: &[u8]) -> Option<Error> {
+    if is_too_deep(line) {
+        return Some(too_deep("the line"));
+    }
+    let name = name_twice(std::str::from_utf8(line).ok()?)?;
+    Some(Error::data("DuplicateColumn", format!("column `{name}` comes twice")).with_column(name))
+}
+
+/// A column, and what it is called in lines: its name first.
+#[derive(Debug, Clone)]
+struct TextColumn {
+    names: Vec<String>,
+    text: DataType,
+}
+
+/// Reads lines of JSON into the columns of a contract, as text.
+pub(crate) struct JsonLines {
+    columns: Vec<TextColumn>,
+    /// The columns by every name that lines use.
+    schema: SchemaRef,
+    names: JsonNames,
+    decoder: Decoder,
+    /// Whether a name that is not in the schema stops the decoder; without, lines are looked through for such names first.
+    strict: bool,
+    /// Columns, and fields of structs, that lines have and the contract has not.
+    extra: BTreeSet<String>,
+    renamed: BTreeMap<String, String>,
+}
+
+impl JsonLines {
+    /// # Errors
+    /// `Internal`.
+    pub(crate) fn new(contract: &Contract) -> Result<Self> {
+        let mut taken: HashSet<&str> = contract.columns.iter().map(|c| c.name.as_str()).collect();
+        let mut columns = Vec::new();
+        for column in &contract.columns {
+            let former = column.reading.renamed_from.iter().filter(|n| taken.insert(n)).cloned();
+            let names = std::iter::once(column.name.clone()).chain(former).collect();
+            columns.push(TextColumn { names, text: text_type(column.column_type.arrow(), &|_| false) });
+        }
+        let schema = schema(&columns);
+        let (names, decoder) = (JsonNames::of(&schema), decoder(&schema, true)?);
+        Ok(Self { columns, schema, names, decoder, strict: true, extra: BTreeSet::new(), renamed: BTreeMap::new() })
+    }
+
+    /// What lines had besides, and by other names, since it was asked for last.
+    pub(crate) fn found(&mut self) -> (BTreeSet<String>, BTreeMap<String, String>) {
+        (std::mem::take(&mut self.extra), std::mem::take(&mut self.renamed))
+    }
+
+    /// Reads whole lines; `bad` gets those that are no JSON object of these columns.
+    ///
+    /// # Errors
+    /// Those of `take` and `bad`.
+    pub(crate) fn read(
+        &mut self,
+        bytes: &Bytes,
+        first: u64,
+        take: &mut dyn FnMut(RowBatch) -> Result<()>,
+        bad: &mut dyn FnMut(BadRow) -> Result<()>,
+    ) -> Result<()> {
+        let mut spans: Vec<(usize, usize)> = Vec::with_capacity(BATCH);
+        let (mut line, mut start, mut begun) = (first, 0, first);
+        while start < bytes.len() {
+            let end = memchr::memchr(b'\n', &bytes[start..]).map_or(bytes.len(), |i| start + i + 1);
+            let blank = bytes[start..end].iter().all(u8::is_ascii_whitespace);
+            if blank || spans.len() == BATCH {
+                // Rows of one piece follow one another.
+                self.piece(bytes, std::mem::take(&mut spans), begun, take, bad)?;
+                begun = line;
+            }
+            if blank {
+                begun = line + 1;
+            } else {
+                spans.push((start, end));
+            }
+            (line, start) = (line + 1, end);
+        }
+        self.piece(bytes, spans, begun, take, bad)
+    }
+
+    fn piece(
+        &mut self,
+        bytes: &Bytes,
+        spans: Vec<(usize, usize)>,
+        first: u64,
+        take: &mut dyn FnMut(RowBatch) -> Result<()>,
+        bad: &mut dyn FnMut(BadRow) -> Result<()>,
+    ) -> Result<()> {
+        let (Some((start, _)), Some((_, end))) = (spans.first().copied(), spans.last().copied()) else { return Ok(()) };
+        let raw = |spans| UntypedRows::Lines { bytes: bytes.clone(), spans };
+        // What is nested deeper may be in a column that nobody asks for, which the decoder passes over.
+        let is_refused = |(a, b): &(usize, usize)| refused(&bytes[*a..*b]).is_some();
+        if !spans.iter().any(is_refused)
+            && let Some(batch) = self.rows(&bytes[start..end], spans.len())?
+        {
+            return take(RowBatch { batch, first, raw: raw(spans) });
+        }
+        // Some line is none of these rows: line by line.
+        for (at, (a, b)) in spans.into_iter().enumerate() {
+            let (row, line) = (first + at as u64, &bytes[a..b]);
+            let refused = refused(line);
+            let rows = if refused.is_some() { None } else { self.row(line)? };
+            match rows {
+                Some(batch) => take(RowBatch { batch, first: row, raw: raw(vec![(a, b)]) })?,
+                None => {
+                    let error = refused.unwrap_or_else(|| self.what_is_wrong(line));
+                    bad(BadRow { row, error, raw: line.to_vec() })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows of these lines, in the contract's columns; none if they are not so many objects of these columns.
+    fn rows(&mut self, text: &[u8], rows: usize) -> Result<Option<RecordBatch>> {
+        if !self.strict {
+            self.look_through(text)?;
+        }
+        let mut decoded = self.decode(text, rows)?;
+        if decoded.is_none() && self.strict && self.look_through(text)? {
+            decoded = self.decode(text, rows)?;
+        }
+        decoded.map(|batch| self.by_column(&batch)).transpose()
+    }
+
+    /// The row of a line; nested values of text columns are their JSON.
+    fn row(&mut self, line: &[u8]) -> Result<Option<RecordBatch>> {
+        if let Some(batch) = self.rows(line, 1)? {
+            return Ok(Some(batch));
+        }
+        let Some(fitted) = std::str::from_utf8(line).ok().and_then(|line| fitted(line, self.schema.fields())) else {
+            return Ok(None);
+        };
+        self.rows(fitted.as_bytes(), 1)
+    }
+
+    fn decode(&mut self, text: &[u8], rows: usize) -> Result<Option<RecordBatch>> {
+        let decoded = catch_panic(|| {
+            let mut at = 0;
+            while at < text.len() {
+                let read = self.decoder.decode(&text[at..])?;
+                if read == 0 {
+                    break;
+                }
+                at += read;
+            }
+            let batch = self.decoder.flush()?;
+            Ok::<_, arrow::error::ArrowError>(batch.filter(|b| at == text.len() && b.num_rows() == rows))
+        });
+        match decoded.unwrap_or(Ok(None)) {
+            Ok(Some(batch)) => Ok(Some(batch)),
+            _ => {
+                // What is left in it of these lines is not the next ones'.
+                self.decoder = decoder(&self.schema, self.strict)?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Looks for names that are not in the schema, and says whether there are new ones: those of a column in other letter case are the
+    /// column's, and others are remembered.
+    fn look_through(&mut self, lines: &[u8]) -> Result<bool> {
+        let new = self.names.find_new(lines);
+        let known = (self.schema.fields().len(), self.strict);
+        for name in new.top {
+            let is = |c: &&mut TextColumn| c.names.iter().any(|n| n.eq_ignore_ascii_case(&name));
+            match self.columns.iter_mut().find(is) {
+                Some(column) => column.names.push(name),
+                None => drop(self.extra.insert(name)),
+            }
+        }
+        self.extra.extend(new.nested);
+        self.strict &= self.extra.is_empty();
+        self.schema = schema(&self.columns);
+        if known == (self.schema.fields().len(), self.strict) {
+            return Ok(false);
+        }
+        self.names = JsonNames::of(&self.schema);
+        self.decoder = decoder(&self.schema, self.strict)?;
+        Ok(true)
+    }
+
+    /// The rows with one column for all names of it: of those that a row has a value by, the first.
+    fn by_column(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
+        if batch.num_columns() == self.columns.len() {
+            return Ok(batch.clone());
+        }
+        let mut arrays = batch.columns().iter();
+        let (mut fields, mut merged) = (Vec::new(), Vec::new());
+        for column in &self.columns {
+            let mut all = column.names.iter().zip(&mut arrays);
+            let Some((own, mut array)) = all.next().map(|(name, array)| (name, array.clone())) else { continue };
+            for (name, other) in all.filter(|(_, other)| other.null_count() < other.len()) {
+                let (has, others) = (is_not_null(&array).map_err(internal)?, is_not_null(other).map_err(internal)?);
+                if and(&has, &others).map_err(internal)?.true_count() > 0 {
+                    self.extra.insert(name.clone());
+                }
+                self.renamed.insert(name.clone(), own.clone());
+                array = zip(&has, &array, other).map_err(internal)?;
+            }
+            fields.push(Field::new(own, column.text.clone(), true));
+            merged.push(array);
+        }
+        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        let schema: SchemaRef = Arc::new(Schema::new(fields));
+        RecordBatch::try_new_with_options(schema, merged as Vec<ArrayRef>, &options).map_err(internal)
+    }
+
+    fn what_is_wrong(&self, line: &[u8]) -> Error {
+        match serde_json::from_slice::<serde_json::Value>(line) {
+            Err(e) => {
+                Error::data("InvalidJson", format!("the line is no JSON: {}", place_free(&unquoted(&e.to_string()))))
+            }
+            Ok(serde_json::Value::Object(object)) => {
+                let fits = |name: &str, value: &serde_json::Value| match self.schema.field_with_name(name) {
+                    Ok(f) => match f.data_type() {
+                        DataType::Utf8 => !value.is_object() && !value.is_array(),
+                        DataType::List(_) => value.is_array() || value.is_null(),
+                        _ => value.is_object() || value.is_null(),
+                    },
+                    Err(_) => true,
+                };
+                match object.iter().find(|(name, value)| !fits(name, value)) {
+                    Some((name, _)) => {
+                        let message = format!("column `{name}` is nested otherwise than its type");
+                        Error::data("WrongType", message).with_column(name)
+                    }
+                    None => Error::data("WrongType", "a nested column is not of its type"),
+                }
+            }
+            Ok(_) => Error::data("InvalidJson", "the line is no JSON object"),
+        }
+    }
+}
+
+/// An object of which nested values are text where these fields are, as it is written; none for what is no object.
+fn fitted(object: &str, fields: &Fields) -> Option<String> {
+    let values: BTreeMap<String, &RawValue> = serde_json::from_str(object).ok()?;
+    let mut all = Vec::with_capacity(values.len());
+    for (name, value) in values {
+        let field = fields.iter().find(|f| f.name().eq_ignore_ascii_case(&name));
+        let value = field.map_or_else(|| value.get().to_owned(), |field| fitted_value(value.get(), field.data_type()));
+        all.push(format!("{}:{value}", serde_json::Value::String(name)));
+    }
+    Some(format!("{{{}}}", all.join(",")))
+}
+
+fn fitted_value(value: &str, t: &DataType) -> String {
+    match t {
+        DataType::Utf8 if value.starts_with(['{', '[']) => serde_json::Value::String(value.to_owned()).to_string(),
+        DataType::Struct(fields) => fitted(value, fields).unwrap_or_else(|| value.to_owned()),
+        DataType::List(item) => match serde_json::from_str::<Vec<&RawValue>>(value) {
+            Ok(items) => {
+                let items: Vec<_> = items.iter().map(|v| fitted_value(v.get(), item.data_type())).collect();
+                format!("[{}]", items.join(","))
+            }
+            Err(_) => value.to_owned(),
+        },
+        _ => value.to_owned(),
+    }
+}
+
+/// The columns by all their names.
+fn schema(columns: &[TextColumn]) -> SchemaRef {
+    let fields = columns.iter().flat_map(|c| c.names.iter().map(|name| Field::new(name, c.text.clone(), true)));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// The message of a parser without its own place, which is that in the line.
+fn place_free(message: &str) -> &str {
+    message.split(" at line ").next().unwrap_or(message)
+}
+
+fn decoder(schema: &SchemaRef, strict: bool) -> Result<Decoder> {
+    let builder = ReaderBuilder::new(schema.clone()).with_coerce_primitive(true).with_strict_mode(strict);
+    let made = builder.with_batch_size(BATCH).build_decoder();
+    made.map_err(|e| Error::internal("a JSON reader could not be made").with_source(e))
+}
+
+fn internal(e: arrow::error::ArrowError) -> Error {
+    Error::internal("names of a column could not be brought together").with_source(e)
+}

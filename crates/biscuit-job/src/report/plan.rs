@@ -1,0 +1,67 @@
+use biscuit_bookmark::SourceObject;
+use biscuit_core::Result;
+
+use crate::job::{DryRun, RunOptions};
+use crate::spec::OutputMode;
+use crate::work::{OutputRows, OutputWork};
+use crate::write::writer::plain;
+
+impl OutputWork<'_> {
+    /// What a run would do, in lines.
+    pub(crate) async fn plan_lines(
+        &self,
+        rows: &OutputRows,
+        objects: &[Vec<SourceObject>],
+        options: &RunOptions,
+    ) -> Result<Vec<String>> {
+        let mut lines = Vec::new();
+        for (chosen, objects) in self.chosen.iter().zip(objects) {
+            let bytes: u64 = objects.iter().map(|o| o.size).sum();
+            lines.push(format!("reads {} files of `{}`, {bytes} bytes", objects.len(), chosen.source));
+            lines.extend(objects.iter().take(20).map(|o| format!("  {}", o.url)));
+            if objects.len() > 20 {
+                lines.push(format!("  and {} more", objects.len() - 20));
+            }
+        }
+        let query = self.query(rows, objects).await?;
+        let schema = match &query {
+            Some(query) => plain(&query.schema()),
+            None => {
+                let source = &self.job.spec.sources[&self.chosen[0].source];
+                crate::shape::source_table::source_schema(&rows.readings[0], source.source_file.as_deref())
+            }
+        };
+        if let Some(query) = query {
+            lines.push("by the query".to_owned());
+            lines.extend(query.explain().await?.into_iter().map(|l| format!("  {l}")));
+        }
+        let schema = rows.finish.schema(&schema)?;
+        let columns: Vec<String> =
+            schema.fields().iter().map(|f| format!("{} {}", f.name(), shown(f.data_type()))).collect();
+        lines.push(format!("into columns {}", columns.join(", ")));
+        let how = match (self.spec.mode, options.rebuild.as_slice()) {
+            (_, [_, ..]) => format!("builds {} anew", options.rebuild.join(", ")),
+            (OutputMode::Append, _) => "adds them to the table".to_owned(),
+            (OutputMode::ReplacePartitions, _) => {
+                "replaces the partitions that they reach, with all input of these".to_owned()
+            }
+            (OutputMode::Replace, _) => "replaces the table".to_owned(),
+            (OutputMode::Merge, _) => "merges them into the table".to_owned(),
+            (OutputMode::Snapshot, _) => "brings them to the table's periods".to_owned(),
+        };
+        let by =
+            if rows.partition_by.is_empty() { String::new() } else { format!(", by {}", rows.partition_by.join(", ")) };
+        lines.push(format!("{how}{by}"));
+        if options.dry_run == DryRun::Plan {
+            lines.push(
+                "the rows were not read, so that nothing is known of their values: `--dry-run=read` reads them"
+                    .to_owned(),
+            );
+        }
+        Ok(lines)
+    }
+}
+
+fn shown(t: &datafusion::arrow::datatypes::DataType) -> String {
+    biscuit_schema::type_name(t).unwrap_or_else(|| t.to_string())
+}

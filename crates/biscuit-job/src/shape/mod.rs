@@ -1,0 +1,9 @@
+//! Rows on their way to an output: columns, checks, queries, personal data.
+
+pub(crate) mod columns;
+pub(crate) mod encrypted;
+pub(crate) mod finisher;
+pub(crate) mod origin;
+pub(crate) mod query;
+pub(crate) mod source_table;
+pub(crate) mod treatment;

@@ -1,0 +1,89 @@
+use std::sync::Arc;
+
+use biscuit_core::{Error, Result};
+use biscuit_dataset::engine_error;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::dataframe::DataFrame;
+use datafusion::error::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::displayable;
+use datafusion::physical_plan::execute_stream_partitioned;
+use datafusion::prelude::{SessionConfig, SessionContext};
+
+use crate::read::source::{ReadTask, SourceReader, divide};
+use crate::shape::source_table::source_table;
+
+/// A query over sources.
+pub(crate) struct SourceQuery {
+    ctx: SessionContext,
+    frame: DataFrame,
+}
+
+/// A source of a query.
+pub(crate) struct QuerySource<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) reading: &'a Arc<SourceReader>,
+    pub(crate) source_file: Option<&'a str>,
+    pub(crate) tasks: Vec<ReadTask>,
+}
+
+impl SourceQuery {
+    /// Plans a query.
+    ///
+    /// # Errors
+    /// `InvalidSql` for one that cannot be planned: unknown tables and columns, types that do not go together, anything but a query.
+    pub(crate) async fn plan(sql: &str, sources: Vec<QuerySource<'_>>, parallelism: usize) -> Result<Self> {
+        let config = SessionConfig::new().with_target_partitions(parallelism).with_information_schema(false);
+        let ctx = SessionContext::new_with_config(config);
+        for source in sources {
+            let parts = divide(source.tasks, parallelism);
+            let table = source_table(source.reading, source.source_file, parts)?;
+            let registered = ctx.register_table(source.name, Arc::new(table));
+            registered.map_err(invalid)?;
+        }
+        // A query changes nothing: no tables are made, no files written.
+        let options = datafusion::execution::context::SQLOptions::new()
+            .with_allow_ddl(false)
+            .with_allow_dml(false)
+            .with_allow_statements(false);
+        let frame = ctx.sql_with_options(sql, options).await.map_err(invalid)?;
+        Ok(Self { ctx, frame })
+    }
+
+    /// The columns of its rows.
+    pub(crate) fn schema(&self) -> SchemaRef {
+        Arc::new(self.frame.schema().as_arrow().clone())
+    }
+
+    /// How its rows are made, line by line.
+    pub(crate) async fn explain(&self) -> Result<Vec<String>> {
+        let plan = self.frame.clone().create_physical_plan().await.map_err(invalid)?;
+        Ok(displayable(plan.as_ref()).indent(false).to_string().lines().map(str::to_owned).collect())
+    }
+
+    /// The rows, in parts that are made at the same time.
+    pub(crate) async fn run(self) -> Result<Vec<SendableRecordBatchStream>> {
+        let plan = self.frame.create_physical_plan().await.map_err(invalid)?;
+        execute_stream_partitioned(plan, self.ctx.task_ctx()).map_err(invalid)
+    }
+}
+
+/// An error of planning. Messages about the query itself quote the query, names and types; others may quote values.
+fn invalid(e: DataFusionError) -> Error {
+    use DataFusionError as D;
+    let about = |what: &str| format!("the query cannot be planned: {what}");
+    match e {
+        D::SQL(..) | D::Plan(_) | D::SchemaError(..) | D::NotImplemented(_) => {
+            Error::usage("InvalidSql", about(&e.strip_backtrace()))
+        }
+        D::Context(_, inner) | D::Diagnostic(_, inner) => invalid(*inner),
+        D::Collection(mut all) if !all.is_empty() => invalid(all.swap_remove(0)),
+        e => match engine_error("the query", e) {
+            e if e.code() == "UnreadableRows" => {
+                let what = e.message().rsplit_once(": ").map_or("", |(_, what)| what).to_owned();
+                Error::usage("InvalidSql", about(&what)).with_source(e)
+            }
+            e => e,
+        },
+    }
+}

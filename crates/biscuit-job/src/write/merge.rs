@@ -1,0 +1,227 @@
+use std::sync::{Arc, Mutex, PoisonError};
+
+use biscuit_bookmark::{RunOutput, SourceObject};
+use biscuit_change::{ChangeBatch, ChangeRecords, RefusedRecord, RowsOptions, row_changes};
+use biscuit_core::{Error, Result};
+use biscuit_merge::{
+    ChangeFiles, CommitExtras, FoundFile, IgnoreNull, Merge, MergeOptions, MergeReport, MergeSpec, RunMode, merged_by,
+    quarantine_records,
+};
+use biscuit_partition::{PeriodBasis, PeriodCalendar, PeriodPlan, PeriodTable, PeriodTableReport};
+use biscuit_schema::Contract;
+use datafusion::arrow::array::RecordBatch;
+use serde_json::json;
+use tokio::runtime::Handle;
+
+use crate::job::RunOptions;
+use crate::read::changes::format_of;
+use crate::read::source::FileRows;
+use crate::report::counts::OutputReport;
+use crate::shape::finisher::FinishReport;
+use crate::shape::treatment::needs_contract;
+use crate::spec::{OutputMode, SourceFormat, SourceSpec, invalid};
+use crate::work::{OutputRows, OutputWork};
+use crate::write::writer::{QueryRows, each_rows};
+
+/// Rows, and where they come from: the file, and their numbers there.
+type PlacedRows = (RecordBatch, Arc<str>, Vec<u64>);
+
+impl OutputWork<'_> {
+    /// The source, if it is one of change records.
+    pub(crate) fn changes(&self) -> Option<&SourceSpec> {
+        let source = self.chosen.first().map(|c| &self.job.spec.sources[&c.source])?;
+        source.format.is_changes().then_some(source)
+    }
+
+    /// Merges the change records of the source.
+    pub(crate) async fn merge_changes(mut self, options: &RunOptions) -> Result<OutputReport> {
+        let Some(source) = self.changes().cloned() else { return Err(Error::internal("no change records")) };
+        let contract = match self.job.contract(source.contract.as_ref())? {
+            Some(contract) => Some(contract),
+            None => self.job.contract(self.spec.contract.as_ref())?,
+        };
+        let expected = match self.snapshot.known_schema()? {
+            Some(known) => known,
+            None => self.snapshot.schema(&self.snapshot.open_files().await?)?,
+        };
+        let guard = self.guard_for(contract.as_ref())?;
+        if guard.is_some() && contract.is_none() && source.format != SourceFormat::Debezium {
+            return Err(needs_contract(&self.chosen[0].source));
+        }
+        let format = format_of(&source, self.spec, contract.clone(), Some(expected))?;
+        let chosen = &self.chosen[0];
+        let found = chosen.files(&chosen.selection.objects)?.into_iter().zip(&chosen.selection.objects);
+        let found = found.map(|(file, object)| FoundFile {
+            name: file.name.to_string(),
+            store: file.store.clone(),
+            path: file.path.clone(),
+            size: file.size,
+            etag: object.etag.clone(),
+        });
+        let mut changes = ChangeFiles::found(found.collect(), format).changes().await?;
+        if let Some(guard) = guard {
+            changes = guard.records(changes).await?;
+            self.guards.push(guard);
+            if !changes.is_empty() {
+                self.check_policy()?;
+            }
+        }
+        let sources: Vec<_> = changes.batches.iter().map(|batch| (batch.rows.schema(), false)).collect();
+        self.encrypt_files(&sources, None).await?;
+        self.say_sources(&[])?;
+        self.merge(changes, contract.as_ref(), vec![], options).await
+    }
+
+    /// Merges rows that are made of other formats: each is an upsert, unless its operation column says otherwise.
+    pub(crate) async fn merge_rows(mut self, options: &RunOptions) -> Result<OutputReport> {
+        let objects: Vec<_> = self
+            .chosen
+            .iter()
+            .map(|c| if c.bookmark.is_some() { c.selection.objects.clone() } else { c.input.everything() })
+            .collect();
+        let rows = self.rows(&objects).await?;
+        let placed = match self.query(&rows, &objects).await? {
+            Some(query) => {
+                let mut all: Vec<PlacedRows> = Vec::new();
+                for stream in query.run().await? {
+                    let name: Arc<str> = format!("the rows of the output `{}`", self.name).into();
+                    let (mut made, mut seen) = (QueryRows::new(stream, self.name, rows.finish.clone()), 0);
+                    while let Some(batch) = made.next().await? {
+                        let count = batch.num_rows() as u64;
+                        all.push((batch, name.clone(), (seen + 1..=seen + count).collect()));
+                        seen += count;
+                    }
+                }
+                all
+            }
+            None => self.placed(&rows, &objects).await?,
+        };
+        let FinishReport { report, mut refused, findings } = rows.finish.finish()?;
+        refused.extend(self.say_sources(&rows.readings)?);
+        self.report.coercion = Some(report).filter(|report| rows.contract.is_some() || !report.columns.is_empty());
+        self.report.findings.extend(findings);
+        self.report.quarantined = refused.len() as u64;
+        let count = placed.iter().map(|(b, ..)| b.num_rows() as u64).sum();
+        self.guard(refused.len() as u64, count)?;
+        let mut reading = RowsOptions::default();
+        reading.op.clone_from(&self.spec.op);
+        let mut batches: Vec<ChangeBatch> = Vec::new();
+        let mut ignored = 0;
+        for (batch, file, numbers) in placed.into_iter().filter(|(b, ..)| b.num_rows() > 0) {
+            let (changes, left_out) = row_changes(&batch, &file, numbers, &reading)?;
+            ignored += left_out;
+            batches.push(changes);
+        }
+        let mut changes = ChangeRecords::of(batches);
+        changes.ignored = ignored;
+        self.merge(changes, rows.contract.as_ref(), refused, options).await
+    }
+
+    /// The rows of the only source, in memory.
+    async fn placed(&self, rows: &OutputRows, objects: &[Vec<SourceObject>]) -> Result<Vec<PlacedRows>> {
+        let all: Arc<Mutex<Vec<PlacedRows>>> = Arc::default();
+        let into = all.clone();
+        // A row that was refused behind the source's contract leaves numbers that are those of its neighbours: they are in messages only.
+        let take = move |_: &mut (), _: &Handle, from: &FileRows<'_>, batch: RecordBatch| {
+            let numbers = (0..batch.num_rows()).map(|row| from.number(row)).collect();
+            into.lock().unwrap_or_else(PoisonError::into_inner).push((batch, from.file.name.clone(), numbers));
+            Ok(())
+        };
+        each_rows(self.only_source(rows, objects).await?, || (), take, |(), _| Ok(())).await?;
+        Ok(std::mem::take(&mut *all.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    async fn merge(
+        mut self,
+        changes: ChangeRecords,
+        contract: Option<&Contract>,
+        refused: Vec<RefusedRecord>,
+        run: &RunOptions,
+    ) -> Result<OutputReport> {
+        let dataset = self.snapshot.dataset().clone();
+        let (made_key, made_order) = merged_by(&dataset).await?.unwrap_or_default();
+        let of = |f: fn(&Contract) -> &Vec<String>| contract.map(f).cloned().unwrap_or_default();
+        let first = |choices: [Vec<String>; 4]| choices.into_iter().find(|c| !c.is_empty()).unwrap_or_default();
+        let key = first([self.spec.key.clone(), of(|c| &c.key), changes.key.clone(), made_key]);
+        // Adapters say the order that they store.
+        let order = first([changes.order.clone(), self.spec.order.clone(), of(|c| &c.order), made_order]);
+        if changes.is_empty() && changes.refused.is_empty() && (key.is_empty() || order.is_empty()) {
+            return Ok(self.report);
+        }
+        for (what, columns) in [("key", &key), ("order", &order)] {
+            if columns.is_empty() {
+                return Err(invalid(format!(
+                    "the {what} of `{}` is not known: name it, or give a contract",
+                    self.name
+                )));
+            }
+        }
+        let partition_by =
+            if self.spec.partition_by.is_empty() { of(|c| &c.partition_by) } else { self.spec.partition_by.clone() };
+        self.guards.iter().try_for_each(|guard| guard.check(&key, &order, &partition_by))?;
+        let mut beside = CommitExtras { run: Some(self.run.id.to_string()), ..CommitExtras::default() };
+        for chosen in self.chosen.iter().filter(|c| c.bookmark.is_some()) {
+            if let Some(change) = chosen.state.advance(&chosen.selection, self.run, RunOutput::default())? {
+                beside.state.extend(change.state);
+                beside.properties.extend(change.properties);
+            }
+        }
+        let refused = self.sealed(refused)?;
+        let head = &self.snapshot.observed.head;
+        beside.state.extend(quarantine_records(dataset.journal(), head, refused).await?);
+        let mut options = MergeOptions::default().with_partition_by(partition_by);
+        options.max_quarantined = self.spec.max_quarantined;
+        options.sealed = !self.guards.is_empty();
+        if contract.is_some_and(|c| c.on_error != biscuit_schema::OnError::Fail) {
+            options.bad_rows = biscuit_change::BadRows::Quarantine;
+        }
+        options.new_server = self.spec.new_server.unwrap_or_default();
+        if let Some(percent) = self.spec.max_deleted {
+            options = options.with_max_deleted(percent);
+        }
+        let spec = MergeSpec::new(key, order)?
+            .with_op_rank(&self.spec.op_rank)
+            .with_ignore_null(IgnoreNull::named(&self.spec.ignore_null))
+            .with_drop_columns(self.spec.drop_columns.clone());
+        let mode = if run.is_dry() { RunMode::DryRun } else { RunMode::Commit };
+        if self.spec.mode == OutputMode::Snapshot {
+            let periods = self.periods()?;
+            let as_of = run.as_of.as_ref().map_or(Ok(self.run.start), |text| periods.calendar.read(text))?;
+            let snapshots = PeriodTable::new(dataset, spec, options, periods)?;
+            let report = snapshots.run_on(self.snapshot.clone(), changes, as_of, mode, beside).await?;
+            self.snapshot_report(&report);
+        } else {
+            let merge = Merge::new(dataset, spec, options)?;
+            let report = merge.run_on(self.snapshot.clone(), changes, mode, beside).await?;
+            self.merge_report(&report);
+        }
+        Ok(self.report)
+    }
+
+    pub(crate) fn periods(&self) -> Result<PeriodPlan> {
+        let granularity = self.spec.granularity.as_deref().unwrap_or_default().parse()?;
+        let calendar = PeriodCalendar::new(granularity, self.spec.zone.as_deref().unwrap_or("UTC"))?;
+        let by = self.spec.effective_column.clone().map_or(PeriodBasis::Ingestion, PeriodBasis::Effective);
+        Ok(PeriodPlan::new(calendar, by))
+    }
+
+    fn merge_report(&mut self, report: &MergeReport) {
+        let p = &report.partitions;
+        let all = p.added.iter().chain(&p.changed).chain(&p.emptied).filter(|n| !n.is_empty());
+        self.report.partitions = all.cloned().collect();
+        (self.report.outcome, self.report.version) = (report.outcome, report.version);
+        self.report.rows = report.records;
+        self.report.quarantined += report.verdicts.quarantined;
+        self.report.exceptions.clone_from(&report.exceptions);
+        self.report.merge = json!(report);
+    }
+
+    fn snapshot_report(&mut self, report: &PeriodTableReport) {
+        self.report.partitions = report.periods.iter().filter(|p| p.is_touched()).map(|p| p.period.clone()).collect();
+        (self.report.outcome, self.report.version) = (report.outcome, report.version);
+        self.report.rows = report.records;
+        self.report.quarantined += report.verdicts.quarantined;
+        self.report.exceptions.clone_from(&report.exceptions);
+        self.report.merge = json!(report);
+    }
+}

@@ -1,0 +1,6 @@
+//! From rows to the output, by its mode.
+
+pub(crate) mod merge;
+pub(crate) mod output;
+pub(crate) mod quarantine;
+pub(crate) mod writer;

@@ -1,0 +1,541 @@
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use biscuit_change::{
+    BadRows, ChangeBatch, ChangeRecords, DebeziumOptions, DebeziumReader, DecodedRows, DmsOptions, DmsReader, FileRows,
+    RefusedRecord, RowsOptions, RowsReader, TableChanges, TablesReader, stored,
+};
+use biscuit_core::{Error, ErrorKind, Result, Run, Source, async_trait};
+use biscuit_dataset::{DataFile, Location, OpenByUrl, OpenFile, OpenLocation, as_listed, split_glob};
+use biscuit_journal::{ForeignTableFormat, OtherTableFormats, is_hidden, store_error, table_format_around};
+use biscuit_schema::UuidColumns;
+use bytes::Bytes;
+use datafusion::arrow::array::RecordBatch;
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::changes::intake::ChangeIntake;
+
+/// What change files hold.
+#[derive(Debug, Clone)]
+pub enum ChangeFormat {
+    /// Plain rows in Parquet, JSON lines or CSV.
+    Rows(RowsOptions),
+    /// Debezium envelopes, whole or flattened.
+    Debezium(DebeziumOptions),
+    /// What AWS DMS writes to S3.
+    Dms(DmsOptions),
+}
+
+/// A change file that was found already.
+#[derive(Debug, Clone)]
+pub struct FoundFile {
+    /// What messages call it.
+    pub name: String,
+    /// Its store.
+    pub store: Arc<dyn ObjectStore>,
+    /// Its path there.
+    pub path: Path,
+    /// Bytes.
+    pub size: u64,
+    /// Its ETag, where the store has them: another one stops the run.
+    pub etag: Option<String>,
+}
+
+/// Change files in a store, by file, prefix or glob.
+#[derive(Debug, Clone)]
+pub struct ChangeFiles {
+    places: Vec<String>,
+    found: Vec<FoundFile>,
+    format: ChangeFormat,
+    opener: Arc<dyn OpenLocation>,
+    other_formats: OtherTableFormats,
+    allow_empty: bool,
+}
+
+impl ChangeFiles {
+    /// The files at these URLs or paths: a file, all files below a folder, or those that a glob (`*`, `**`, `?`, `[a-z]`)
+    /// matches. Hidden files and, below folders and by globs, files without a byte are passed over.
+    pub fn new<S: Into<String>>(places: impl IntoIterator<Item = S>, format: ChangeFormat) -> Self {
+        let places = places.into_iter().map(Into::into).collect();
+        Self {
+            places,
+            found: vec![],
+            format,
+            opener: Arc::new(OpenByUrl),
+            other_formats: OtherTableFormats::Refuse,
+            allow_empty: false,
+        }
+    }
+
+    /// These files and no others, in this order: what somebody else has chosen.
+    pub fn found(files: Vec<FoundFile>, format: ChangeFormat) -> Self {
+        Self { places: vec![], found: files, ..Self::new(Vec::<String>::new(), format) }
+    }
+
+    /// The same files, their stores reached in another way.
+    pub fn with_opener(mut self, opener: Arc<dyn OpenLocation>) -> Self {
+        self.opener = opener;
+        self
+    }
+
+    /// The same files with another choice for folders of Delta Lake, Iceberg, Hudi and Paimon. Default: they are refused, since files
+    /// that their logs have removed would be read.
+    pub fn with_other_formats(mut self, other_formats: OtherTableFormats) -> Self {
+        self.other_formats = other_formats;
+        self
+    }
+
+    /// The same files, of which a folder or glob may have none. Default: that is an error.
+    pub fn with_allow_empty(mut self, allow: bool) -> Self {
+        self.allow_empty = allow;
+        self
+    }
+
+    /// Reads all of them, in the order of their names within a place.
+    ///
+    /// # Errors
+    /// `NotFound` for a file that is not there, and a folder or glob that has none, `InvalidGlob`, `InputGone` and `InputChanged` for a file that was deleted or
+    /// overwritten after it was found, and those of the readers and the store.
+    pub async fn changes(&self) -> Result<ChangeRecords> {
+        let mut batches = Vec::new();
+        let mut changes = self.each_batch(&mut batches).await?;
+        changes.batches = batches;
+        Ok(changes)
+    }
+
+    /// The key and the order columns that records are known to have before one is read; nothing where they say it themselves.
+    pub fn key_and_order(&self) -> (Vec<String>, Vec<String>) {
+        match ChangeReader::new(&self.format) {
+            ChangeReader::Dms(reader) => {
+                let (key, order) = reader.key_and_order();
+                (key.to_vec(), order.to_vec())
+            }
+            _ => Default::default(),
+        }
+    }
+
+    /// Reads all of them, batch by batch; answers with what else there is to say of them. Large Parquet files are read a row
+    /// group at a time.
+    pub(crate) async fn each_batch(&self, take: &mut dyn ChangeBatchSink) -> Result<ChangeRecords> {
+        let (mut reader, max_decompressed) = (ChangeReader::new(&self.format), self.format.max_decompressed());
+        let files = self.files().await?;
+        for (done, file) in files.iter().enumerate() {
+            progress(done, files.len());
+            if file.size > WHOLE && reader.takes_rows() && file.begins_as_parquet().await? {
+                file.each_row_group(max_decompressed, &mut reader, take).await?;
+            } else {
+                let bytes = file.fetch().await?;
+                let has_rows = match &reader {
+                    ChangeReader::Rows(_) => bytes.starts_with(b"PAR1") || bytes.starts_with(b"Obj\x01"),
+                    ChangeReader::Dms(_) => bytes.starts_with(b"PAR1"),
+                    ChangeReader::Debezium(_) => false,
+                };
+                match has_rows {
+                    true => each_batch_of(&file.name, bytes, max_decompressed, &mut reader, take).await?,
+                    false => reader.read(&file.name, bytes)?,
+                }
+            }
+            take_all(reader.take_batches(), take).await?;
+        }
+        let mut changes = reader.finish()?;
+        take_all(std::mem::take(&mut changes.batches), take).await?;
+        Ok(changes)
+    }
+
+    /// Reads all of them in one pass, in which each record goes to its table: the change records by `schema.table`, each
+    /// table with its own error if it has one.
+    ///
+    /// # Errors
+    /// As [`changes`](Self::changes); those about one table are with it.
+    pub async fn by_table(&self, mut reader: TablesReader<'_>) -> Result<Vec<TableChanges>> {
+        let files = self.files().await?;
+        for (done, file) in files.iter().enumerate() {
+            progress(done, files.len());
+            reader.read(&file.name, &file.fetch().await?)?;
+        }
+        Ok(reader.finish())
+    }
+
+    /// The files of all places.
+    async fn files(&self) -> Result<Vec<FoundFile>> {
+        let mut all = self.found.clone();
+        for place in &self.places {
+            let (folder, pattern) = split_glob(place);
+            let pattern = pattern_of(place, pattern)?;
+            let location = self.opener.open(folder).await?;
+            let found = files(&location, pattern.as_ref(), self.other_formats).await?;
+            if found.is_empty() && !self.allow_empty {
+                let message =
+                    format!("there are no change files at `{place}`; if there may be none, say so (`--allow-empty`)");
+                return Err(Error::usage("NotFound", message));
+            }
+            for meta in found {
+                let name = shown(place, &location, &meta.location);
+                let ObjectMeta { location: path, size, e_tag: etag, .. } = meta;
+                all.push(FoundFile { name, store: location.storage().store.clone(), path, size, etag });
+            }
+        }
+        Ok(all)
+    }
+}
+
+fn progress(done: usize, all: usize) {
+    tracing::debug!(target: "biscuit::progress", done, all, "reading changes");
+}
+
+impl FoundFile {
+    /// Its store, as far as it is what was found.
+    fn pinned(&self) -> Arc<dyn ObjectStore> {
+        as_listed(self.store.clone(), [(self.path.clone(), self.etag.clone())])
+    }
+
+    async fn fetch(&self) -> Result<Bytes> {
+        let read = async { self.pinned().get(&self.path).await?.bytes().await };
+        let bytes = read.await.map_err(|e| self.failed(store_error("read", &self.path, e)))?;
+        tracing::info!(file = %self.name, bytes = bytes.len(), "reading changes");
+        Ok(bytes)
+    }
+
+    async fn begins_as_parquet(&self) -> Result<bool> {
+        let first = self.pinned().get_range(&self.path, 0..4).await;
+        Ok(first.map_err(|e| self.failed(store_error("read", &self.path, e)))?.as_ref() == b"PAR1")
+    }
+
+    /// What an error means that came up while it was read.
+    fn failed(&self, e: Error) -> Error {
+        let (code, what) = match e.code() {
+            "NotFound" => ("InputGone", "was deleted"),
+            "Conflict" => ("InputChanged", "was overwritten"),
+            "NoFileKeys" => {
+                let message = "the file is encrypted (Parquet's modular encryption), and changes are read from files in the clear";
+                return Error::usage("EncryptedInput", message).in_file(&self.name).with_source(e);
+            }
+            _ if e.file().is_some() => return e,
+            _ => return e.in_file(&self.name),
+        };
+        let message = format!("the file {what} after it was found, and before it was read; run again");
+        Error::conflict(code, message).in_file(&self.name).with_source(e)
+    }
+
+    async fn each_row_group(
+        &self,
+        max_decompressed: Option<u64>,
+        reader: &mut ChangeReader,
+        take: &mut dyn ChangeBatchSink,
+    ) -> Result<()> {
+        if !reader.wants(&self.name)? {
+            return Ok(());
+        }
+        tracing::info!(file = %self.name, bytes = self.size, "reading changes");
+        let (path, object) = (self.name.clone(), self.path.clone());
+        let data = DataFile { path, object, size: self.size, partition: vec![] };
+        let open = OpenFile::open(self.pinned(), data).await.map_err(|e| self.failed(e))?;
+        take.expect(open.rows());
+        let uuids = UuidColumns::of_parquet(open.metadata().schema(), open.metadata().parquet_schema());
+        let open = open.with_batch_rows(BATCH);
+        let (name, mut first): (Arc<str>, u64) = (self.name.as_str().into(), 1);
+        let mut decoded = DecodedRows::new(&name, self.size, max_decompressed);
+        let groups = open.metadata().metadata().row_groups();
+        let largest = groups.iter().filter_map(|group| usize::try_from(group.total_byte_size()).ok()).max();
+        let side_by_side = take.side_by_side(largest.unwrap_or(0));
+        let (mut groups, mut decoding) = (0..groups.len(), VecDeque::new());
+        loop {
+            // Beside what is done with the rows.
+            while decoding.len() < side_by_side
+                && let Some(group) = groups.next()
+            {
+                decoding.push_back(RowGroupTask::begin(&open, group).map_err(|e| self.failed(e))?);
+            }
+            let Some(mut group) = decoding.pop_front() else { return Ok(()) };
+            while let Some(rows) = group.rows.recv().await {
+                let rows = rows.map_err(|e| self.failed(e))?;
+                decoded.add(&rows)?;
+                let rows = stored(&uuids.texts(rows)?, &name)?;
+                let count = rows.num_rows() as u64;
+                reader.read_batch(&name, rows, first)?;
+                first += count;
+                take_all(reader.take_batches(), take).await?;
+            }
+            group.task.await.map_err(|e| Error::internal("a change file was cut off").with_source(e))?;
+        }
+    }
+}
+
+/// Rows go on while the file is decoded: they may be much larger than they are in it.
+async fn each_batch_of(
+    name: &str,
+    bytes: Bytes,
+    max_decompressed: Option<u64>,
+    reader: &mut ChangeReader,
+    take: &mut dyn ChangeBatchSink,
+) -> Result<()> {
+    if !reader.wants(name)? {
+        return Ok(());
+    }
+    let (name, mut first): (Arc<str>, u64) = (name.into(), 1);
+    for rows in FileRows::open(&name, bytes, max_decompressed)? {
+        let rows = rows?;
+        let count = rows.num_rows() as u64;
+        reader.read_batch(&name, rows, first)?;
+        first += count;
+        take_all(reader.take_batches(), take).await?;
+    }
+    Ok(())
+}
+
+/// A row group that is decoded by a task of its own.
+struct RowGroupTask {
+    rows: mpsc::Receiver<Result<RecordBatch>>,
+    task: JoinHandle<()>,
+}
+
+impl RowGroupTask {
+    fn begin(file: &OpenFile, group: usize) -> Result<Self> {
+        let mut decoded = file.stream_groups(None, &[group])?;
+        let (send, rows) = mpsc::channel(1);
+        let task = tokio::spawn(async move {
+            while let Some(rows) = decoded.next().await {
+                let last = rows.is_err();
+                if send.send(rows).await.is_err() || last {
+                    break;
+                }
+            }
+        });
+        Ok(Self { rows, task })
+    }
+}
+
+async fn take_all(batches: Vec<ChangeBatch>, take: &mut dyn ChangeBatchSink) -> Result<()> {
+    for batch in batches {
+        take.take(batch).await?;
+    }
+    Ok(())
+}
+
+/// Where change records go.
+#[async_trait]
+pub(crate) trait ChangeBatchSink: Send {
+    /// So many more are about to come.
+    fn expect(&mut self, records: u64);
+
+    /// How many row groups of so many bytes may be decoded side by side.
+    fn side_by_side(&self, bytes: usize) -> usize;
+
+    async fn take(&mut self, batch: ChangeBatch) -> Result<()>;
+}
+
+#[async_trait]
+impl ChangeBatchSink for Vec<ChangeBatch> {
+    fn expect(&mut self, _: u64) {}
+
+    fn side_by_side(&self, _: usize) -> usize {
+        1
+    }
+
+    async fn take(&mut self, batch: ChangeBatch) -> Result<()> {
+        self.push(batch);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl ChangeBatchSink for ChangeIntake {
+    fn expect(&mut self, records: u64) {
+        Self::expect(self, records);
+    }
+
+    fn side_by_side(&self, bytes: usize) -> usize {
+        Self::side_by_side(self, bytes)
+    }
+
+    async fn take(&mut self, batch: ChangeBatch) -> Result<()> {
+        self.add(batch).await
+    }
+}
+
+/// Bytes of a file that is read as a whole.
+const WHOLE: u64 = 8 << 20;
+
+/// Rows of a larger one that are decoded at a time.
+const BATCH: usize = 65_536;
+
+/// The records in the quarantine of a table, read again.
+pub(crate) fn records_again(records: &[RefusedRecord], format: &ChangeFormat) -> Result<ChangeRecords> {
+    let mut reader = ChangeReader::new(&format.clone().with_bad_rows(BadRows::Quarantine));
+    let mut unreadable = Vec::new();
+    for record in records {
+        match reader.read_record(record) {
+            Ok(()) => {}
+            // A record that no source kept, or of a file that is damaged as a whole, stays as it is.
+            Err(e) if e.kind() == ErrorKind::Data => unreadable.push(record.clone()),
+            Err(e) => return Err(e),
+        }
+    }
+    let mut changes = reader.finish()?;
+    changes.refused.extend(unreadable);
+    Ok(changes)
+}
+
+impl ChangeFormat {
+    /// The same format with another limit for what one file is unpacked or decoded to, in bytes; nothing for the usual one.
+    pub fn with_max_decompressed(mut self, bytes: Option<u64>) -> Self {
+        *match &mut self {
+            Self::Rows(options) => &mut options.max_decompressed,
+            Self::Debezium(options) => &mut options.max_decompressed,
+            Self::Dms(options) => &mut options.max_decompressed,
+        } = bytes;
+        self
+    }
+
+    fn max_decompressed(&self) -> Option<u64> {
+        match self {
+            Self::Rows(options) => options.max_decompressed,
+            Self::Debezium(options) => options.max_decompressed,
+            Self::Dms(options) => options.max_decompressed,
+        }
+    }
+
+    /// The same format with another choice for records that cannot be used.
+    pub fn with_bad_rows(self, bad_rows: BadRows) -> Self {
+        match self {
+            Self::Rows(options) => Self::Rows(options.with_bad_rows(bad_rows)),
+            Self::Debezium(options) => Self::Debezium(options.with_bad_rows(bad_rows)),
+            Self::Dms(options) => Self::Dms(options.with_bad_rows(bad_rows)),
+        }
+    }
+}
+
+enum ChangeReader {
+    Rows(Box<RowsReader>),
+    Debezium(Box<DebeziumReader>),
+    Dms(Box<DmsReader>),
+}
+
+impl ChangeReader {
+    fn new(format: &ChangeFormat) -> Self {
+        match format {
+            ChangeFormat::Rows(options) => Self::Rows(Box::new(RowsReader::new(options.clone()))),
+            ChangeFormat::Debezium(options) => Self::Debezium(Box::new(DebeziumReader::new(options.clone()))),
+            ChangeFormat::Dms(options) => Self::Dms(Box::new(DmsReader::new(options.clone()))),
+        }
+    }
+
+    fn read(&mut self, name: &str, bytes: Bytes) -> Result<()> {
+        match self {
+            Self::Rows(r) => r.read(name, bytes),
+            Self::Debezium(r) => r.read(name, &bytes),
+            Self::Dms(r) => r.read(name, bytes),
+        }
+    }
+
+    fn read_record(&mut self, record: &RefusedRecord) -> Result<()> {
+        let raw = Bytes::from(record.raw.clone());
+        match self {
+            Self::Rows(r) => r.read_record(&record.file, record.row, raw),
+            Self::Debezium(r) => r.read_record(&record.file, record.row, &raw),
+            Self::Dms(r) => r.read_record(&record.file, record.row, raw),
+        }
+    }
+
+    /// Whether rows that are decoded already can be taken.
+    fn takes_rows(&self) -> bool {
+        !matches!(self, Self::Debezium(_))
+    }
+
+    /// Whether a file is one of the table that is wanted.
+    fn wants(&mut self, name: &str) -> Result<bool> {
+        match self {
+            Self::Dms(r) => r.wants(name),
+            _ => Ok(true),
+        }
+    }
+
+    fn read_batch(&mut self, name: &Arc<str>, rows: RecordBatch, first: u64) -> Result<()> {
+        match self {
+            Self::Rows(r) => r.read_batch(name, rows, first),
+            Self::Dms(r) => r.read_batch(name, rows, first),
+            Self::Debezium(_) => Err(Error::internal("envelopes are read from whole files")),
+        }
+    }
+
+    fn take_batches(&mut self) -> Vec<ChangeBatch> {
+        match self {
+            Self::Rows(r) => r.take_batches(),
+            Self::Dms(r) => r.take_batches(),
+            Self::Debezium(_) => vec![],
+        }
+    }
+
+    fn finish(self) -> Result<ChangeRecords> {
+        match self {
+            Self::Rows(r) => r.finish(),
+            Self::Debezium(r) => r.finish(),
+            Self::Dms(r) => r.finish(),
+        }
+    }
+}
+
+#[async_trait]
+impl Source<ChangeRecords> for ChangeFiles {
+    async fn read(&self, _: &Run) -> Result<ChangeRecords> {
+        self.changes().await
+    }
+}
+
+/// The pattern of a glob.
+fn pattern_of(place: &str, pattern: Option<&str>) -> Result<Option<glob::Pattern>> {
+    let invalid = |e| Error::usage("InvalidGlob", format!("`{place}` is no glob: {e}")).with_source(e);
+    pattern.map(glob::Pattern::new).transpose().map_err(invalid)
+}
+
+async fn files(
+    location: &Location,
+    pattern: Option<&glob::Pattern>,
+    other_formats: OtherTableFormats,
+) -> Result<Vec<ObjectMeta>> {
+    let store = &location.storage().store;
+    let refuse = other_formats == OtherTableFormats::Refuse;
+    if refuse && let Some((format, folder)) = table_format_around(store, location.path().as_ref()).await? {
+        return Err(format.refused(&folder));
+    }
+    if pattern.is_none() {
+        match store.head(location.path()).await {
+            Ok(meta) => return Ok(vec![meta]),
+            Err(object_store::Error::NotFound { .. }) => {}
+            // A local folder is no object, which some file systems say in their own way.
+            Err(e) => tracing::debug!(error = %e, "not a file"),
+        }
+    }
+    let listed: Vec<ObjectMeta> =
+        store.list(Some(location.path())).boxed().try_collect().await.map_err(|e| store_error("list", location, e))?;
+    if refuse
+        && let Some((format, folder)) = listed.iter().find_map(|m| ForeignTableFormat::of_log(m.location.as_ref()))
+    {
+        return Err(format.refused(folder));
+    }
+    let strict = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::default() };
+    let fits = |meta: &ObjectMeta| {
+        let below: Vec<_> =
+            meta.location.prefix_match(location.path()).into_iter().flatten().map(|p| p.as_ref().to_owned()).collect();
+        let relative = below.join("/");
+        let chosen = pattern.is_none_or(|p| p.matches_with(&relative, strict));
+        chosen && meta.size > 0 && !is_hidden(&relative)
+    };
+    let mut found: Vec<ObjectMeta> = listed.into_iter().filter(|m| fits(m)).collect();
+    found.sort_by(|a, b| a.location.cmp(&b.location));
+    Ok(found)
+}
+
+/// What messages call a file: as the caller wrote it, if it is one file, else by its path below what was named.
+fn shown(place: &str, location: &Location, path: &Path) -> String {
+    if path == location.path() {
+        return place.to_owned();
+    }
+    let below: Vec<_> =
+        path.prefix_match(location.path()).into_iter().flatten().map(|p| p.as_ref().to_owned()).collect();
+    format!("{location}/{}", below.join("/"))
+}

@@ -1,0 +1,9 @@
+//! Change records on their way into a merge: files, checks, division by key.
+
+pub(crate) mod change_set;
+pub(crate) mod files;
+pub(crate) mod intake;
+pub(crate) mod key_coverage;
+pub(crate) mod log_epochs;
+pub(crate) mod missing_rows;
+pub(crate) mod spilled_ranges;

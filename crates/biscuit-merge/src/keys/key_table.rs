@@ -1,0 +1,429 @@
+use std::hash::BuildHasher;
+use std::sync::OnceLock;
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Int64Type};
+use hashbrown::{DefaultHashBuilder, HashTable};
+
+use crate::keys::encoding::{SingleColumnKeys, as_integer, as_raw, encode_integer, encode_raw, is_raw};
+
+/// The keys of a run, each with a number: those with change records, and those that these refer to.
+///
+/// A key is its encoded tuple. Where it is one integer, or one text or binary value, it is found by that value, without
+/// encoding what is looked for.
+#[derive(Debug, Default)]
+pub(crate) struct KeyTable {
+    /// The tuples, one behind the other.
+    tuples: Vec<u8>,
+    /// Where each of them ends.
+    ends: Vec<usize>,
+    /// Integers that have no number yet.
+    noted: Vec<i64>,
+    /// The first keys, where these are integers in ascending order, of which no table is made before something is looked for.
+    ascending: Vec<i64>,
+    integers: OnceLock<HashTable<(i64, u32)>>,
+    /// With the hash of the value.
+    raw: HashTable<(u64, u32)>,
+    /// With the hash of the tuple.
+    others: HashTable<(u64, u32)>,
+    hasher: DefaultHashBuilder,
+    /// So many keys from the first on have their numbers in their order.
+    in_order: usize,
+}
+
+impl KeyTable {
+    pub(crate) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The encoded tuple of a key.
+    pub(crate) fn bytes(&self, key: u32) -> &[u8] {
+        tuple(&self.tuples, &self.ends, key)
+    }
+
+    /// All numbers, by key. Tuples of integers compare as these do.
+    pub(crate) fn sorted(&self) -> Vec<u32> {
+        if self.in_order == self.len() {
+            return (0..number(self.len())).collect();
+        }
+        if self.integers().len() == self.len() {
+            let mut integers: Vec<(i64, u32)> = self.integers().iter().copied().collect();
+            integers.sort_unstable();
+            return integers.into_iter().map(|(_, key)| key).collect();
+        }
+        let mut keys: Vec<u32> = (0..number(self.len())).collect();
+        keys.sort_unstable_by(|a, b| self.bytes(*a).cmp(self.bytes(*b)));
+        keys
+    }
+
+    /// Gives the keys other numbers, so that these are in the order of the keys, and what belongs to keys that are near one
+    /// another is too; those that were noted get theirs.
+    pub(crate) fn renumber(&mut self) -> Renumbering {
+        let noted = std::mem::take(&mut self.noted);
+        if self.integers().len() == self.len() {
+            return self.number_integers(noted);
+        }
+        let interned: Vec<u32> = noted.into_iter().map(|integer| self.intern_integer(integer)).collect();
+        let sorted = self.sorted();
+        let mut new = vec![0; sorted.len()];
+        let (mut tuples, mut ends) = (Vec::with_capacity(self.tuples.len()), Vec::with_capacity(sorted.len()));
+        for (at, old) in (0..).zip(&sorted) {
+            new[*old as usize] = at;
+            tuples.extend_from_slice(self.bytes(*old));
+            ends.push(tuples.len());
+        }
+        let integers = self.integers.get_mut().into_iter().flat_map(HashTable::iter_mut);
+        integers.for_each(|(_, key)| *key = new[*key as usize]);
+        self.raw.iter_mut().chain(self.others.iter_mut()).for_each(|(_, key)| *key = new[*key as usize]);
+        (self.tuples, self.ends, self.in_order) = (tuples, ends, sorted.len());
+        self.ascending.clear();
+        Renumbering { noted: interned.into_iter().map(|old| new[old as usize]).collect(), old: new, order: None }
+    }
+
+    /// As [`renumber`](Self::renumber), where all keys are integers: sorting them takes less than finding each in a table.
+    fn number_integers(&mut self, mut integers: Vec<i64>) -> Renumbering {
+        let noted = integers.len();
+        let known: Vec<(i64, u32)> = self.integers().iter().copied().collect();
+        integers.extend(known.iter().map(|(integer, _)| *integer));
+        let sorted = ascending(&integers);
+        let mut new = vec![0; integers.len()];
+        *self = Self { hasher: self.hasher.clone(), ..Self::default() };
+        for (integer, at) in &sorted {
+            if self.ascending.last() != Some(integer) {
+                self.ascending.push(*integer);
+                encode_integer(*integer, &mut self.tuples);
+                self.ends.push(self.tuples.len());
+            }
+            new[*at as usize] = number(self.len() - 1);
+        }
+        self.in_order = self.len();
+        let mut old = vec![0; known.len()];
+        for ((_, key), new) in known.iter().zip(&new[noted..]) {
+            old[*key as usize] = *new;
+        }
+        new.truncate(noted);
+        let order = if known.is_empty() { Some(sorted.into_iter().map(|(_, at)| at).collect()) } else { None };
+        Renumbering { noted: new, old, order }
+    }
+
+    fn integers(&self) -> &HashTable<(i64, u32)> {
+        self.integers.get_or_init(|| {
+            let mut table = HashTable::with_capacity(self.ascending.len());
+            for (key, integer) in (0..).zip(&self.ascending) {
+                table.insert_unique(spread(*integer), (*integer, key), |(i, _)| spread(*i));
+            }
+            table
+        })
+    }
+
+    /// An integer that is a key, for which [`renumber`](Self::renumber) has the number; what this answers with stands for it until then.
+    pub(crate) fn note_integer(&mut self, integer: i64) -> u32 {
+        self.noted.push(integer);
+        NOTED | number(self.noted.len() - 1)
+    }
+
+    /// The number of a key, which it gets if it has none.
+    pub(crate) fn intern(&mut self, bytes: &[u8]) -> u32 {
+        if let Some(integer) = as_integer(bytes) {
+            return self.intern_integer(integer);
+        }
+        if let Some((raw, binary)) = as_raw(bytes) {
+            return self.intern_raw(&raw, binary);
+        }
+        let hash = self.hasher.hash_one(bytes);
+        let (tuples, ends) = (&self.tuples, &self.ends);
+        if let Some((_, key)) = self.others.find(hash, |(_, k)| tuple(tuples, ends, *k) == bytes) {
+            return *key;
+        }
+        self.tuples.extend(bytes);
+        let key = self.end();
+        self.others.insert_unique(hash, (hash, key), |(hash, _)| *hash);
+        key
+    }
+
+    pub(crate) fn intern_integer(&mut self, integer: i64) -> u32 {
+        if let Some(key) = self.find_integer(integer) {
+            return key;
+        }
+        encode_integer(integer, &mut self.tuples);
+        let key = self.end();
+        let integers = self.integers.get_mut().expect("it was just looked at");
+        integers.insert_unique(spread(integer), (integer, key), |(i, _)| spread(*i));
+        key
+    }
+
+    pub(crate) fn intern_raw(&mut self, raw: &[u8], binary: bool) -> u32 {
+        let hash = self.hasher.hash_one(raw);
+        if let Some(key) = self.find_raw(hash, raw, binary) {
+            return key;
+        }
+        encode_raw(raw, binary, &mut self.tuples);
+        let key = self.end();
+        self.raw.insert_unique(hash, (hash, key), |(hash, _)| *hash);
+        key
+    }
+
+    fn end(&mut self) -> u32 {
+        self.ends.push(self.tuples.len());
+        number(self.len() - 1)
+    }
+
+    pub(crate) fn find(&self, bytes: &[u8]) -> Option<u32> {
+        if let Some(integer) = as_integer(bytes) {
+            return self.find_integer(integer);
+        }
+        if let Some((raw, binary)) = as_raw(bytes) {
+            return self.find_raw(self.hasher.hash_one(raw.as_slice()), &raw, binary);
+        }
+        let hash = self.hasher.hash_one(bytes);
+        self.others.find(hash, |(_, k)| self.bytes(*k) == bytes).map(|(_, key)| *key)
+    }
+
+    fn find_integer(&self, integer: i64) -> Option<u32> {
+        self.integers().find(spread(integer), |(i, _)| *i == integer).map(|(_, key)| *key)
+    }
+
+    fn find_raw(&self, hash: u64, raw: &[u8], binary: bool) -> Option<u32> {
+        self.raw.find(hash, |(h, k)| *h == hash && is_raw(self.bytes(*k), raw, binary)).map(|(_, key)| *key)
+    }
+
+    /// Calls `found` with the row and the key of each value of a column that is a whole key; answers false where values of
+    /// this type cannot be told apart this way. Nulls are given to `null`.
+    pub(crate) fn find_column(
+        &self,
+        column: &ArrayRef,
+        found: &mut dyn FnMut(usize, u32),
+        null: &mut dyn FnMut(usize),
+    ) -> bool {
+        if column.null_count() > 0 {
+            (0..column.len()).filter(|r| column.is_null(*r)).for_each(null);
+        }
+        match column.data_type() {
+            DataType::UInt64 => false,
+            t if t.is_integer() => {
+                let Ok(column) = cast(column, &DataType::Int64) else { return false };
+                let column = column.as_primitive::<Int64Type>();
+                for (row, value) in column.values().iter().enumerate() {
+                    if let Some(key) = self.find_integer(*value)
+                        && column.is_valid(row)
+                    {
+                        found(row, key);
+                    }
+                }
+                true
+            }
+            DataType::Utf8 => {
+                let column = column.as_string::<i32>();
+                let values = (0..column.len()).filter(|r| column.is_valid(*r)).map(|r| (r, column.value(r).as_bytes()));
+                self.find_all_raw(values, false, found);
+                true
+            }
+            DataType::Binary => {
+                let column = column.as_binary::<i32>();
+                let values = (0..column.len()).filter(|r| column.is_valid(*r)).map(|r| (r, column.value(r)));
+                self.find_all_raw(values, true, found);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn find_all_raw<'a>(
+        &self,
+        values: impl Iterator<Item = (usize, &'a [u8])>,
+        binary: bool,
+        found: &mut dyn FnMut(usize, u32),
+    ) {
+        for (row, raw) in values {
+            if let Some(key) = self.find_raw(self.hasher.hash_one(raw), raw, binary) {
+                found(row, key);
+            }
+        }
+    }
+
+    /// What stands for the key in a row of a column that is the whole key until keys are numbered anew; none if it is null.
+    pub(crate) fn note(&mut self, values: &SingleColumnKeys<'_>, row: usize) -> Option<u32> {
+        match values {
+            SingleColumnKeys::Integers(a) => a.is_valid(row).then(|| self.note_integer(a.value(row))),
+            SingleColumnKeys::Texts(a) => a.is_valid(row).then(|| self.intern_raw(a.value(row).as_bytes(), false)),
+            SingleColumnKeys::Binaries(a) => a.is_valid(row).then(|| self.intern_raw(a.value(row), true)),
+        }
+    }
+}
+
+/// What stands for an integer that has no number yet is its place among these, and this bit.
+const NOTED: u32 = 1 << 31;
+
+/// The new numbers of keys.
+#[derive(Debug)]
+pub(crate) struct Renumbering {
+    /// Of those that were noted, in the order in which they were.
+    noted: Vec<u32>,
+    /// Of the others, by the old ones.
+    old: Vec<u32>,
+    /// The places at which integers were noted, ascending by key, equal ones in their order; none where there are other keys.
+    pub(crate) order: Option<Vec<u32>>,
+}
+
+impl Renumbering {
+    /// The new number of a key.
+    pub(crate) fn of(&self, key: u32) -> u32 {
+        match key & NOTED {
+            0 => self.old[key as usize],
+            _ => self.noted[(key ^ NOTED) as usize],
+        }
+    }
+}
+
+/// Integers and their places, ascending.
+fn ascending(integers: &[i64]) -> Vec<(i64, u32)> {
+    let (Some(&minimum), Some(&maximum)) = (integers.iter().min(), integers.iter().max()) else { return vec![] };
+    let places = usize::BITS - integers.len().leading_zeros();
+    if maximum.abs_diff(minimum).leading_zeros() >= places {
+        // Both in one word, which is sorted in half the time.
+        let word = |(at, integer): (u64, &i64)| integer.abs_diff(minimum) << places | at;
+        let mut words: Vec<u64> = (0..).zip(integers).map(word).collect();
+        words.sort_unstable();
+        let place = |word: u64| u32::try_from(word & ((1 << places) - 1)).expect("there are fewer than 2^31 integers");
+        return words.into_iter().map(|word| (minimum.wrapping_add_unsigned(word >> places), place(word))).collect();
+    }
+    let mut all: Vec<(i64, u32)> = (0..).zip(integers).map(|(at, integer)| (*integer, at)).collect();
+    all.sort_unstable();
+    all
+}
+
+fn number(keys: usize) -> u32 {
+    u32::try_from(keys).ok().filter(|number| *number < NOTED).expect("there are fewer than 2^31 keys")
+}
+
+fn tuple<'a>(tuples: &'a [u8], ends: &[usize], key: u32) -> &'a [u8] {
+    let key = key as usize;
+    let start = if key == 0 { 0 } else { ends[key - 1] };
+    &tuples[start..ends[key]]
+}
+
+/// Integers that follow one another in different places of the table.
+fn spread(integer: i64) -> u64 {
+    let mixed = (integer as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed ^ (mixed >> 32)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use datafusion::arrow::array::{BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray, UInt64Array};
+
+    use super::*;
+    use crate::keys::encoding::{TupleEncoder, TuplePurpose};
+
+    fn keys(columns: &[ArrayRef]) -> KeyTable {
+        let mut keys = KeyTable::default();
+        for column in columns {
+            let batch = RecordBatch::try_from_iter([("k", column.clone())]).expect("a batch");
+            let encoder = TupleEncoder::new(&batch, &["k".to_owned()], TuplePurpose::Key, "here").expect("an encoder");
+            for row in 0..batch.num_rows() {
+                let mut bytes = Vec::new();
+                encoder.encode(row, &mut bytes).expect("a key");
+                keys.intern(&bytes);
+            }
+        }
+        keys
+    }
+
+    fn rows(keys: &KeyTable, column: &ArrayRef) -> Option<Vec<(usize, u32)>> {
+        let mut found = Vec::new();
+        keys.find_column(column, &mut |row, key| found.push((row, key)), &mut |_| {}).then_some(found)
+    }
+
+    #[test]
+    fn integers_of_any_width_and_texts_are_found() {
+        fn array(array: impl Array + 'static) -> ArrayRef {
+            Arc::new(array)
+        }
+        let text = |t: &[&str]| array(StringArray::from(t.to_vec()));
+        let keys = keys(&[array(Int64Array::from(vec![5, -7, 1 << 40])), text(&["5", "", "a\0b"])]);
+        assert_eq!(rows(&keys, &array(Int64Array::from(vec![1, -7, 1 << 40, 0]))), Some(vec![(1, 1), (2, 2)]));
+        assert_eq!(rows(&keys, &array(Int32Array::from(vec![Some(5), None, Some(7)]))), Some(vec![(0, 0)]));
+        assert_eq!(rows(&keys, &text(&["a", "a\0b", "5", ""])), Some(vec![(1, 5), (2, 3), (3, 4)]));
+        // What is text in a key is no binary value.
+        assert_eq!(rows(&keys, &array(BinaryArray::from(vec![&b"5"[..]]))), Some(vec![]));
+        assert_eq!(rows(&keys, &array(UInt64Array::from(vec![5]))), None);
+    }
+
+    #[test]
+    fn a_key_has_one_number_however_it_comes() {
+        let mut keys = KeyTable::default();
+        let tuple = |column: ArrayRef| {
+            let batch = RecordBatch::try_from_iter([("k", column)]).expect("a batch");
+            let encoder = TupleEncoder::new(&batch, &["k".to_owned()], TuplePurpose::Key, "here").expect("an encoder");
+            let mut bytes = Vec::new();
+            encoder.encode(0, &mut bytes).expect("a key");
+            bytes
+        };
+        for integer in [7, -7, 0, i64::MIN, i64::MAX, 1200] {
+            let key = keys.intern_integer(integer);
+            let bytes = tuple(Arc::new(Int64Array::from(vec![integer])));
+            assert_eq!((keys.bytes(key), keys.find(&bytes)), (bytes.as_slice(), Some(key)));
+            assert_eq!(keys.intern(&bytes), key);
+        }
+        for text in ["", "7", "a\0b"] {
+            let key = keys.intern_raw(text.as_bytes(), false);
+            let bytes = tuple(Arc::new(StringArray::from(vec![text])));
+            assert_eq!((keys.intern(&bytes), keys.bytes(key)), (key, bytes.as_slice()));
+            assert_ne!(keys.intern_raw(text.as_bytes(), true), key, "binary is no text");
+        }
+        let pair = [tuple(Arc::new(Int64Array::from(vec![7]))), tuple(Arc::new(Int64Array::from(vec![8])))].concat();
+        let key = keys.intern(&pair);
+        assert_eq!((keys.find(&pair), keys.bytes(key)), (Some(key), pair.as_slice()));
+        assert_eq!(keys.len(), 13);
+        let sorted = keys.sorted();
+        assert!(sorted.windows(2).all(|w| keys.bytes(w[0]) < keys.bytes(w[1])) && sorted.len() == 13);
+        let (before, new) = (keys.bytes(3).to_vec(), keys.renumber());
+        assert_eq!((keys.bytes(new.of(3)), keys.find(&before)), (before.as_slice(), Some(new.of(3))));
+        assert_eq!(keys.sorted(), (0..13).collect::<Vec<u32>>());
+        assert_eq!(keys.intern_integer(-1_000_000), 13);
+        assert_eq!(keys.sorted().iter().position(|k| *k == 13), Some(1), "behind the least integer");
+    }
+
+    #[test]
+    fn noted_integers_get_numbers_in_their_order() {
+        let far = [i64::MIN, i64::MAX, 0, i64::MIN, -1];
+        for integers in [&[7, -3, 7, 0, 1 << 40, -3, 7][..], &far, &[5], &[]] {
+            let mut keys = KeyTable::default();
+            let noted: Vec<u32> = integers.iter().map(|i| keys.note_integer(*i)).collect();
+            let numbers = keys.renumber();
+            let mut sorted = integers.to_vec();
+            sorted.sort_unstable();
+            sorted.dedup();
+            for (noted, integer) in noted.iter().zip(integers) {
+                let key = numbers.of(*noted);
+                assert_eq!(sorted[key as usize], *integer);
+                assert_eq!((keys.find_integer(*integer), keys.intern_integer(*integer)), (Some(key), key));
+            }
+            assert_eq!(keys.len(), sorted.len());
+            assert_eq!(keys.find_integer(12), None);
+            let order = numbers.order.expect("all were noted");
+            let by_key = order.iter().map(|at| (integers[*at as usize], *at));
+            assert!(by_key.is_sorted() && order.len() == integers.len());
+        }
+    }
+
+    #[test]
+    fn noted_integers_and_other_keys_are_numbered_together() {
+        for text in [None, Some("a")] {
+            let mut keys = KeyTable::default();
+            let (seven, five) = (keys.intern_integer(7), keys.intern_integer(5));
+            let noted = [9, 5, 1].map(|i| keys.note_integer(i));
+            let text = text.map(|text| keys.intern_raw(text.as_bytes(), false));
+            let numbers = keys.renumber();
+            assert_eq!([seven, five].map(|k| numbers.of(k)), [2, 1]);
+            assert_eq!(noted.map(|k| numbers.of(k)), [3, 1, 0]);
+            assert_eq!(text.map(|k| numbers.of(k)), text.map(|_| 4), "text comes behind numbers");
+            assert_eq!(numbers.order, None);
+            assert!((1..keys.len()).all(|k| keys.bytes(k as u32 - 1) < keys.bytes(k as u32)));
+            assert_eq!([1, 5, 7, 9].map(|i| keys.find_integer(i)), [0, 1, 2, 3].map(Some));
+        }
+    }
+}

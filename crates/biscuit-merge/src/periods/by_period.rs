@@ -1,0 +1,383 @@
+use std::collections::{BTreeMap, HashMap as StdMap};
+use std::ops::Range;
+use std::sync::Arc;
+
+use biscuit_core::{Error, Result};
+use biscuit_dataset::OpenFile;
+use biscuit_journal::FileRef;
+use biscuit_rewrite::RewriteUnit;
+use hashbrown::HashMap;
+
+use crate::changes::change_set::ChangeRecord;
+use crate::keys::record_order::RecordOrder;
+use crate::merge::Merge;
+use crate::periods::period_state::PeriodBase;
+use crate::plan::merge_plan::folder_of;
+use crate::report::PeriodReport;
+use crate::resolve::key_state::KeyState;
+use crate::resolve::outcome::KeyOutcome;
+use crate::state::key_segment::{KeyMetadata, KeyTimeline};
+use crate::target::context::MergeContext;
+use crate::target::rows::RowRef;
+use crate::target::scan::FileScan;
+
+/// A slice while a run works on it. A table without slices is one.
+#[derive(Debug)]
+pub(crate) struct SliceWork {
+    pub(crate) number: i64,
+    /// The number of the slice behind it.
+    next: Option<i64>,
+    /// Its folder, relative to the table; empty for a table without slices.
+    pub(crate) folder: String,
+    pub(crate) base: PeriodBase,
+    /// The files that it is made of, as the snapshot counts them.
+    pub(crate) listed: Vec<usize>,
+    /// Its files among those that were opened; none as long as none was.
+    pub(crate) files: Option<Range<usize>>,
+    /// Rows that it has before the run, where the journal or the files say it.
+    pub(crate) rows: u64,
+    pub(crate) report: PeriodReport,
+}
+
+/// What is known of the slices during a run.
+#[derive(Debug, Default)]
+pub(crate) struct PeriodsInRun {
+    pub(crate) all: Vec<SliceWork>,
+    /// The one that is worked on.
+    pub(crate) at: usize,
+    /// Marks of truncates before the run, by number of the slice.
+    pub(crate) marks: Vec<(i64, RecordOrder)>,
+    /// By opened file, its content.
+    pub(crate) contents: Vec<Arc<str>>,
+    /// What was found in files of a content, by the part of the records that is worked on.
+    pub(crate) scans: HashMap<Arc<str>, Arc<FileScan>>,
+    /// Rows of a content whose values were read.
+    pub(crate) fetched: HashMap<(Arc<str>, u64), RowRef>,
+    /// By record of the part, whether it says nothing any more in later slices.
+    left: Vec<bool>,
+    /// What is kept of the part's keys, by slice, as it was before the run.
+    pub(crate) timelines: HashMap<u32, KeyTimeline>,
+    /// What is kept of keys from slices on that were worked on.
+    changes: HashMap<u32, KeyTimeline>,
+}
+
+impl PeriodsInRun {
+    pub(crate) fn new(marks: Vec<(i64, RecordOrder)>) -> Self {
+        Self { marks, ..Self::default() }
+    }
+
+    /// Whether there are several states, or one that is named.
+    pub(crate) fn has_periods(&self) -> bool {
+        self.all.first().is_some_and(|s| !s.folder.is_empty())
+    }
+
+    pub(crate) fn now(&self) -> &SliceWork {
+        &self.all[self.at]
+    }
+
+    fn period(&self) -> u32 {
+        u32::try_from(self.at).expect("there are fewer than 2^32 slices")
+    }
+
+    /// The mark of truncates in force in the slice that is worked on: before the run, and with its records.
+    fn marks(&self, truncates: &[(u32, RecordOrder)]) -> (Option<RecordOrder>, Option<RecordOrder>) {
+        let before = self.marks.iter().filter(|(n, _)| *n <= self.now().number).map(|(_, o)| o.clone()).max();
+        let own = truncates.iter().filter(|(s, _)| *s <= self.period()).map(|(_, o)| o.clone()).max();
+        (before.clone(), before.max(own))
+    }
+
+    /// The marks after the run, as a fact.
+    pub(crate) fn marks_after(&self, truncates: &[(u32, RecordOrder)]) -> Vec<(i64, RecordOrder)> {
+        let mut marks = self.marks.clone();
+        let own = |(s, o): &(u32, RecordOrder)| Some((self.all.get(*s as usize)?.number, o.clone()));
+        marks.extend(truncates.iter().filter_map(own));
+        marks.sort();
+        let mut after: Vec<(i64, RecordOrder)> = Vec::new();
+        for (number, order) in marks {
+            if after.last().is_some_and(|(_, last)| *last >= order) {
+                continue;
+            }
+            after.retain(|(n, _)| *n != number);
+            after.push((number, order));
+        }
+        after
+    }
+
+    /// Goes on to another part of the records.
+    pub(crate) fn enter_part(&mut self, records: usize) {
+        (self.left, self.at) = (vec![false; records], 0);
+        self.scans.clear();
+        self.fetched.clear();
+        self.changes.clear();
+    }
+}
+
+impl MergeContext {
+    /// Whether a key is looked at in the slice that is worked on although no record may count in it.
+    pub(crate) fn looks_at(&self, key: u32) -> bool {
+        !self.retracting.is_empty() && self.retracting.looks_at(key, self.periods.period())
+    }
+
+    /// The records of a key that count in the slice that is worked on, ascending by order.
+    pub(crate) fn active(&self, key: u32) -> std::borrow::Cow<'_, [ChangeRecord]> {
+        let (all, range) = (self.set.records_of(key), self.set.range_of(key));
+        if !self.periods.has_periods() {
+            return all.into();
+        }
+        let at = self.periods.period();
+        let active = range.zip(all).filter(|(i, r)| r.period <= at && !self.periods.left[*i]);
+        active.map(|(_, r)| r.clone()).collect::<Vec<_>>().into()
+    }
+
+    /// Begins with a slice; answers whether a record counts in it.
+    pub(crate) fn enter_period(&mut self, at: usize) -> bool {
+        let s = &mut self.periods;
+        s.at = at;
+        if !s.has_periods() {
+            return true;
+        }
+        (self.truncated_before, self.truncated) = s.marks(&self.truncates.0);
+        let rebuilt = s.now().base == PeriodBase::Rebuilt;
+        if rebuilt {
+            self.truncated_before = None;
+        }
+        let own = s.period();
+        let counts = |(record, left): &(&ChangeRecord, &bool)| record.period <= own && !**left;
+        let counted: Vec<&ChangeRecord> =
+            self.set.records.iter().zip(&s.left).filter(counts).map(|(record, _)| record).collect();
+        let retracts = self.retracting.any(own);
+        if counted.is_empty() && self.truncated == self.truncated_before && !rebuilt && !retracts {
+            return false;
+        }
+        let mut keys = hashbrown::HashSet::new();
+        let mut carried = hashbrown::HashSet::new();
+        for record in counted {
+            keys.insert(record.key);
+            if record.period < own {
+                carried.insert(record.key);
+            }
+        }
+        let report = &mut s.all[at].report;
+        report.keys += keys.len() as u64;
+        report.carried += carried.len() as u64;
+        let number = s.all[at].number;
+        let kept = s.timelines.iter().filter(|_| !rebuilt);
+        self.kept = kept.filter_map(|(key, t)| Some((*key, t.at(number)?.clone()))).collect();
+        true
+    }
+
+    /// Ends with a slice: of one that was built anew nothing is remembered but what its records came to.
+    pub(crate) fn end_period(&mut self) {
+        let s = &mut self.periods;
+        let number = s.now().number;
+        if s.now().base != PeriodBase::Rebuilt {
+            return;
+        }
+        for key in s.timelines.keys() {
+            let changes = s.changes.entry(*key).or_default();
+            if changes.0.last().is_none_or(|(last, _)| *last != number) {
+                changes.0.push((number, None));
+            }
+        }
+    }
+
+    /// Takes down what is kept of the keys of a slice, and which records say nothing in later slices.
+    pub(crate) fn leave_period(&mut self, outcomes: &[KeyOutcome], kept: &[(u32, Option<KeyMetadata>)], reload: bool) {
+        if !self.periods.has_periods() {
+            return;
+        }
+        let number = self.periods.now().number;
+        let (own, changed) = (self.periods.period(), kept.iter().map(|(key, kept)| (*key, kept)));
+        let changed: HashMap<u32, &Option<KeyMetadata>> = changed.collect();
+        for outcome in outcomes {
+            let key = outcome.key;
+            self.keep_for_next(key, &outcome.state);
+            let known = self.periods.timelines.contains_key(&key) || self.periods.changes.contains_key(&key);
+            if known || changed.contains_key(&key) {
+                let now = changed.get(&key).map_or_else(|| self.kept.get(&key).cloned(), |kept| (*kept).clone());
+                self.periods.changes.entry(key).or_default().0.push((number, now));
+            }
+            if reload || !outcome.state.key_changes.is_empty() {
+                continue;
+            }
+            for (i, record) in self.set.range_of(key).zip(self.set.records_of(key)) {
+                if record.period <= own && record.link.is_none() && is_overtaken(&outcome.state, &record.order) {
+                    self.periods.left[i] = true;
+                }
+            }
+        }
+    }
+
+    /// Leaves a record out of the slices that follow.
+    pub(crate) fn leave_out(&mut self, at: RowRef) {
+        let found = self.set.records.iter().position(|r| r.at == at);
+        if let (Some(found), true) = (found, self.periods.has_periods()) {
+            self.periods.left[found] = true;
+        }
+    }
+
+    /// What is kept of the part's keys after the run, where it is not what it was.
+    pub(crate) fn changed_timelines(&mut self) -> Vec<(Arc<[u8]>, KeyTimeline)> {
+        let mut changed = Vec::new();
+        for (key, now) in std::mem::take(&mut self.periods.changes) {
+            let before = self.periods.timelines.get(&key).cloned().unwrap_or_default();
+            let after = before.with(&now, |number| {
+                let period = self.periods.all.iter().find(|s| s.number == number);
+                period.and_then(|s| s.next)
+            });
+            if after != before {
+                changed.push((self.set.keys.bytes(key).into(), after));
+            }
+        }
+        changed
+    }
+}
+
+/// Whether every column of a key is newer than a record: then the record says nothing in this slice, nor in a later one, whose
+/// columns are as new or newer.
+fn is_overtaken(state: &KeyState, order: &RecordOrder) -> bool {
+    state.base > *order && state.columns.iter().all(|c| c.order > *order)
+}
+
+impl Merge {
+    /// The slices as a run begins: which files each is made of.
+    pub(crate) fn begin_periods(&self, p: &mut MergeContext) -> Result<()> {
+        let Some(periods) = &self.periods else {
+            p.periods.all.push(SliceWork {
+                number: 0,
+                next: None,
+                folder: String::new(),
+                base: PeriodBase::Own,
+                listed: (0..p.snapshot.files().len()).collect(),
+                files: Some(0..p.files.len()),
+                rows: 0,
+                report: PeriodReport::default(),
+            });
+            return Ok(());
+        };
+        let mut before: Vec<usize> = vec![];
+        for period in &periods.all {
+            let folder = periods.folder(period);
+            let own = || {
+                let inside = |path: &str| path.strip_prefix(&folder).is_some_and(|rest| rest.starts_with('/'));
+                let files = p.snapshot.files().iter().enumerate();
+                files.filter(|(_, f)| inside(&f.path)).map(|(i, _)| i).collect::<Vec<usize>>()
+            };
+            let listed: Vec<usize> = match (period.base, own().first()) {
+                (PeriodBase::Own | PeriodBase::Rebuilt, _) => own(),
+                (_, Some(there)) => return Err(in_the_way(p.observed(*there), &p.snapshot.observed.external)),
+                (PeriodBase::Predecessor, None) => std::mem::take(&mut before),
+                (PeriodBase::Empty, None) => vec![],
+            };
+            let live = &p.snapshot.observed.head.live;
+            let rows = listed.iter().map(|i| live.get(&p.snapshot.files()[*i].path).and_then(|l| l.rows).unwrap_or(0));
+            let rows = rows.sum();
+            let report = PeriodReport {
+                period: period.value.clone(),
+                is_new: !matches!(period.base, PeriodBase::Own | PeriodBase::Rebuilt),
+                ..PeriodReport::default()
+            };
+            before.clone_from(&listed);
+            p.periods.all.push(SliceWork {
+                number: period.number,
+                next: period.next,
+                folder,
+                base: period.base,
+                listed,
+                // What is built anew has no files to look at.
+                files: (period.base == PeriodBase::Rebuilt).then_some(0..0),
+                rows,
+                report,
+            });
+        }
+        Ok(())
+    }
+
+    /// Reads the footers of a slice's files, as far as no file of the same content is known.
+    pub(crate) async fn open_period(&self, p: &mut MergeContext, at: usize) -> Result<()> {
+        if p.periods.all[at].files.is_some() {
+            return Ok(());
+        }
+        let period = &p.periods.all[at];
+        let known: StdMap<Arc<str>, usize> =
+            p.periods.contents.iter().enumerate().map(|(i, content)| (content.clone(), i)).collect();
+        let observed = &p.snapshot.observed;
+        let (mut all, mut wanted) = (Vec::new(), Vec::new());
+        for &i in &period.listed {
+            let mut file = p.snapshot.files()[i].clone();
+            let content: Arc<str> = observed.head.content(&observed.files[i]).into();
+            let there = known.get(&content).copied();
+            if period.base == PeriodBase::Predecessor {
+                let (_, rest) = in_period(&file.path)?;
+                file.path = format!("{}/{rest}", period.folder);
+            }
+            if there.is_none() {
+                wanted.push(file.clone());
+            }
+            all.push((content, there, file));
+        }
+        let mut opened = p.snapshot.open(wanted).await?.into_iter();
+        let from = p.files.len();
+        for (content, there, file) in all {
+            let open: Option<OpenFile> = match there {
+                Some(there) => Some(p.files[there].clone().known_as(file)),
+                None => opened.next(),
+            };
+            let open = open.ok_or_else(|| Error::internal("a file of a slice was not opened"))?;
+            p.starts.push(open.group_starts());
+            p.files.push(open);
+            p.periods.contents.push(content);
+        }
+        let files = from..p.files.len();
+        p.periods.all[at].rows = p.files[files.clone()].iter().map(OpenFile::rows).sum();
+        p.periods.all[at].files = Some(files);
+        Ok(())
+    }
+}
+
+/// A file in the folder of a slice that was to be made.
+fn in_the_way(file: &FileRef, external: &[FileRef]) -> Error {
+    let path = &file.path;
+    if external.contains(file) {
+        let message = format!(
+            "`{path}` was written by somebody else into a period that is not built yet: move it away, and bring its rows as changes"
+        );
+        return Error::data("ExternalFiles", message);
+    }
+    Error::conflict("Conflict", format!("`{path}` is there already, since another run was first; run again"))
+}
+
+/// The folder of the slice that a file is in, and the rest of its path.
+fn in_period(path: &str) -> Result<(&str, &str)> {
+    path.split_once('/').ok_or_else(|| Error::internal("a file of a sliced table is in no folder"))
+}
+
+impl MergeContext {
+    /// A file of the snapshot as the journal observed it.
+    pub(crate) fn observed(&self, listed: usize) -> &FileRef {
+        &self.snapshot.observed.files[listed]
+    }
+
+    /// The slice that an opened file is in.
+    pub(crate) fn period_of(&self, file: usize) -> &SliceWork {
+        let inside = |s: &&SliceWork| s.files.as_ref().is_some_and(|files| files.contains(&file));
+        self.periods.all.iter().find(inside).expect("every file is opened for a slice")
+    }
+
+    /// The files of the snapshot that new slices begin with and that nothing is done to, and the folder of each there.
+    pub(crate) fn copies(&self, units: &BTreeMap<usize, Option<RewriteUnit>>) -> Vec<(usize, String)> {
+        let mut copies = Vec::new();
+        for period in self.periods.all.iter().filter(|s| s.base == PeriodBase::Predecessor) {
+            for (place, &listed) in period.listed.iter().enumerate() {
+                let number = period.files.as_ref().map(|files| files.start + place);
+                if number.is_some_and(|number| units.contains_key(&number)) {
+                    continue;
+                }
+                let folder = folder_of(&self.observed(listed).path);
+                let rest = folder.split_once('/').map_or(String::new(), |(_, rest)| format!("/{rest}"));
+                copies.push((listed, format!("{}{rest}", period.folder)));
+            }
+        }
+        copies
+    }
+}

@@ -1,0 +1,97 @@
+use biscuit_change::RefusedRecord;
+use biscuit_core::{Error, Result};
+
+use crate::merge::{Merge, QuarantineChange};
+use crate::periods::period_state::PeriodBase;
+use crate::plan::merge_plan::MergePlan;
+use crate::report::MergeReport;
+use crate::state::quarantine::{self, QuarantineFile};
+use crate::target::context::MergeContext;
+
+impl Merge {
+    /// The verdicts of truncates.
+    pub(crate) fn count_truncates(&self, p: &MergeContext, plan: &MergePlan, report: &mut MergeReport) {
+        let v = &mut report.verdicts;
+        let (truncates, records) = &p.truncates;
+        v.duplicate += records - truncates.len() as u64;
+        for (period, order) in truncates {
+            let number = p.periods.all[*period as usize].number;
+            let before = p.periods.marks.iter().filter(|(n, _)| *n <= number).map(|(_, mark)| mark).max();
+            let newest = truncates.iter().filter(|(s, _)| s <= period).map(|(_, o)| o).max();
+            match before {
+                Some(before) if order == before => v.unchanged += 1,
+                Some(before) if order < before => v.late += 1,
+                _ if Some(order) != newest => v.superseded += 1,
+                _ if plan.counts.deleted > 0 => v.deleted += 1,
+                _ => v.unchanged += 1,
+            }
+        }
+    }
+
+    /// What becomes of the quarantine.
+    pub(crate) async fn quarantine_records(
+        &self,
+        p: &MergeContext,
+        refused: Vec<RefusedRecord>,
+        change_of_quarantine: QuarantineChange<'_>,
+        of_records: u64,
+        report: &mut MergeReport,
+    ) -> Result<quarantine::QuarantineUpdate> {
+        let all = refused.len();
+        let refused = p.forgotten.without_refused(refused, &self.spec);
+        report.verdicts.forgotten += (all - refused.len()) as u64;
+        report.verdicts.quarantined = refused.len() as u64;
+        let records = report.records.max(of_records);
+        let percent = 100.0 * refused.len() as f64 / records.max(1) as f64;
+        if percent > self.options.max_quarantined {
+            let first = &refused[0];
+            let message = format!(
+                "{} of {} records cannot be used ({percent:.1} %), and at most {} % may be put aside; nothing was changed. The first is {}: {}",
+                refused.len(),
+                records,
+                self.options.max_quarantined,
+                first.code,
+                first.message
+            );
+            return Err(Error::data("TooManyQuarantined", message));
+        }
+        if !refused.is_empty() && p.options.parquet.encryption.is_some() {
+            // Contracts can quarantine records without `--bad-rows quarantine`.
+            self.check_sealed()?;
+        }
+        let head = &p.snapshot.observed.head;
+        if refused.is_empty() && matches!(change_of_quarantine, QuarantineChange::Add) {
+            return Ok(quarantine::QuarantineUpdate::default());
+        }
+        let known = QuarantineFile::load(self.dataset.journal(), head).await?;
+        match change_of_quarantine {
+            QuarantineChange::Add => known.add(refused, head.version + 1),
+            QuarantineChange::Take(tried) => known.take(tried, &refused, head.version + 1),
+        }
+    }
+
+    /// Whether too many rows go.
+    pub(crate) fn guard(&self, p: &MergeContext, plan: &MergePlan) -> Result<()> {
+        let by_period = p.periods.all.iter().filter(|_| p.periods.has_periods());
+        let each = by_period.map(|s| {
+            let gone = match s.base {
+                PeriodBase::Rebuilt => s.rows.saturating_sub(s.report.inserted),
+                _ => s.report.deleted,
+            };
+            (s.rows, gone, format!(" of `{}`", s.folder))
+        });
+        let whole = (!p.periods.has_periods()).then(|| (plan.counts.before, plan.counts.deleted, String::new()));
+        for (before, deleted, place) in each.chain(whole) {
+            let percent = 100.0 * deleted as f64 / before.max(1) as f64;
+            if before <= 1000 || percent <= self.options.max_deleted {
+                continue;
+            }
+            let message = format!(
+                "{deleted} of {before} rows{place} would be deleted ({percent:.1} %), and at most {} % may be; nothing was changed",
+                self.options.max_deleted
+            );
+            return Err(Error::data("TooManyDeleted", message));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,8 @@
+//! From decided keys to files: what is kept, spliced, rewritten and added.
+
+pub(crate) mod fingerprints;
+pub(crate) mod guards;
+pub(crate) mod merge_plan;
+pub(crate) mod new_files;
+pub(crate) mod placement;
+pub(crate) mod summary;

@@ -1,0 +1,446 @@
+use biscuit_change::{BadRows, ChangeOp};
+use biscuit_core::{Error, Result};
+use datafusion::arrow::datatypes::SchemaRef;
+
+use crate::changes::change_set::{ChangeRecord, ChangeSet};
+use crate::keys::record_order::RecordOrder;
+use crate::report::RecordVerdicts;
+use crate::resolve::key_state::KeyState;
+use crate::resolve::outcome::{KeyOutcome, RowChange};
+use crate::spec::{MergeSpec, OrderAuthority, TiePolicy};
+use crate::target::rows::{RowRef, TargetRows};
+
+/// What was known of a key before the run.
+#[derive(Debug, Clone)]
+pub(crate) struct PriorKeyState {
+    pub(crate) state: KeyState,
+    /// Whether the target holds a row of it.
+    pub(crate) stored: bool,
+    /// Whether that row is another one than the state says, so that it is written anew.
+    pub(crate) is_new: bool,
+}
+
+/// The answer of a merge that knows nothing of files: what becomes of every key.
+#[derive(Debug, Default)]
+pub(crate) struct ResolvedKeys {
+    pub(crate) outcomes: Vec<KeyOutcome>,
+    pub(crate) verdicts: RecordVerdicts,
+    /// Records that were put aside.
+    pub(crate) refused: Vec<(RowRef, Error)>,
+}
+
+/// An error, and the record that makes it, if it is one.
+#[derive(Debug)]
+pub(crate) struct ResolveError {
+    at: Option<RowRef>,
+    error: Error,
+}
+
+impl From<Error> for ResolveError {
+    fn from(error: Error) -> Self {
+        Self { at: None, error }
+    }
+}
+
+/// A key while its records are applied.
+pub(crate) struct KeyInProgress {
+    pub(crate) key: u32,
+    before: KeyState,
+    stored: bool,
+    pub(crate) now: KeyState,
+    /// Whether any cell of the row, or the row's order, is another than before.
+    pub(crate) touched: bool,
+    /// Whether the state before is not what was kept.
+    is_new: bool,
+}
+
+/// Applies the records of a run to what was known; `truncated` is the greatest order at or before which everything is
+/// gone, and `truncated_before` what it was before the run.
+pub(crate) struct KeyResolver<'a> {
+    pub(crate) set: &'a ChangeSet,
+    pub(crate) spec: &'a MergeSpec,
+    pub(crate) schema: &'a SchemaRef,
+    pub(crate) tables: &'a TargetRows,
+    pub(crate) truncated: Option<&'a RecordOrder>,
+    pub(crate) truncated_before: Option<&'a RecordOrder>,
+    pub(crate) bad_rows: BadRows,
+    /// The slice that this is about: records of earlier ones have their verdict already.
+    pub(crate) period: u32,
+}
+
+/// What one record did, before the end of its key is known.
+enum RecordEffect {
+    /// The verdict that is final already.
+    Final(fn(&mut RecordVerdicts) -> &mut u64),
+    /// Decided by what the key came to.
+    Open,
+    /// A late delete took values away, which newer records may give again.
+    Cleared,
+}
+
+impl KeyResolver<'_> {
+    /// Resolves one group of keys that key updates tie together; most groups are one key. A record that cannot be used is
+    /// put aside, if that is wanted, and the group is resolved without it.
+    pub(crate) fn group(
+        &self,
+        keys: &[(u32, PriorKeyState)],
+        records: &[&ChangeRecord],
+        out: &mut ResolvedKeys,
+    ) -> Result<()> {
+        let mut records = records.to_vec();
+        loop {
+            let mut own = ResolvedKeys::default();
+            match self.try_group(keys, &records, &mut own) {
+                Ok(()) => {
+                    out.verdicts.add(&own.verdicts);
+                    out.outcomes.append(&mut own.outcomes);
+                    return Ok(());
+                }
+                // What counted in an earlier slice cannot be put aside any more.
+                Err(ResolveError { at: Some(at), error })
+                    if self.bad_rows == BadRows::Quarantine && records.iter().any(|r| r.at == at && self.is_own(r)) =>
+                {
+                    records.retain(|r| r.at != at);
+                    out.refused.push((at, error));
+                }
+                Err(refusal) => return Err(refusal.error),
+            }
+        }
+    }
+
+    fn try_group(
+        &self,
+        keys: &[(u32, PriorKeyState)],
+        records: &[&ChangeRecord],
+        out: &mut ResolvedKeys,
+    ) -> Result<(), ResolveError> {
+        let mut works: Vec<KeyInProgress> = keys.iter().map(|(key, prior)| self.begin(*key, prior)).collect();
+        let raised;
+        let mut records: Vec<&ChangeRecord> = records.to_vec();
+        if self.spec.authority == OrderAuthority::Reload {
+            raised = raise(&records, &works);
+            records = raised.iter().collect();
+        }
+        // A delete comes before the create of the same order: it keeps the image that the create may ask for.
+        records.sort_by(|a, b| {
+            (&a.order, a.op == ChangeOp::Upsert, a.at).cmp(&(&b.order, b.op == ChangeOp::Upsert, b.at))
+        });
+        let (mut open, mut cleared) = (Vec::new(), Vec::new());
+        for record in records {
+            match self.apply(record, &mut works)? {
+                RecordEffect::Final(count) => *count(&mut out.verdicts) += u64::from(self.is_own(record)),
+                RecordEffect::Open => open.push(record),
+                RecordEffect::Cleared => cleared.push(record),
+            }
+        }
+        let work_of = |record: &ChangeRecord| {
+            works.iter().find(|w| w.key == record.key).expect("every record's key is in its group")
+        };
+        for record in cleared {
+            self.check_cleared(record, work_of(record))?;
+            out.verdicts.merged += u64::from(self.is_own(record));
+        }
+        for record in open {
+            let work = work_of(record);
+            self.check_available(record, work)?;
+            *self.verdict(record, work)(&mut out.verdicts) += u64::from(self.is_own(record));
+        }
+        out.outcomes.extend(works.into_iter().map(finish));
+        Ok(())
+    }
+
+    /// Whether a record gets its verdict in this slice.
+    fn is_own(&self, record: &ChangeRecord) -> bool {
+        record.period == self.period
+    }
+
+    /// Resolves a key of which nothing is kept but its row, if there is one, and whose records are all full images or
+    /// deletes, none of them of the order of the row: what the newest says stands, and the others come to nothing. This is
+    /// what `group` comes to as well, for most keys of most runs. Answers false for any other key.
+    pub(crate) fn simple(
+        &self,
+        key: u32,
+        row: Option<(&RecordOrder, RowRef)>,
+        records: &[ChangeRecord],
+        out: &mut ResolvedKeys,
+    ) -> bool {
+        let plain = |r: &ChangeRecord| {
+            r.link.is_none()
+                && (r.op == ChangeOp::Delete || self.set.present_columns_of(r).0.all)
+                && row.is_none_or(|(order, _)| *order != r.order)
+        };
+        let Some(newest) = records.last() else { return false };
+        if self.truncated.is_some() || self.spec.authority == OrderAuthority::Reload || !records.iter().all(plain) {
+            return false;
+        }
+        let v = &mut out.verdicts;
+        let late = row.map_or(0, |(order, _)| records.partition_point(|r| r.order < *order));
+        let own = |records: &[ChangeRecord]| records.iter().filter(|r| self.is_own(r)).count() as u64;
+        v.late += own(&records[..late]);
+        let Some(overtaken) = (records.len() - late).checked_sub(1) else {
+            let (order, at) = row.expect("records are late only where there is a row");
+            out.outcomes.push(KeyOutcome::of_row(key, RowChange::Keep, order, at));
+            return true;
+        };
+        v.superseded += own(&records[late..late + overtaken]);
+        let is_own = u64::from(self.is_own(newest));
+        let order = &newest.order;
+        let outcome = match (newest.op == ChangeOp::Delete, row.is_some()) {
+            (false, stored) => {
+                *(if stored { &mut v.updated } else { &mut v.inserted }) += is_own;
+                let change = if stored { RowChange::Replace } else { RowChange::Insert };
+                KeyOutcome::of_row(key, change, order, newest.at)
+            }
+            (true, stored) => {
+                *(if stored { &mut v.deleted } else { &mut v.unchanged }) += is_own;
+                let mut state = KeyState::unknown();
+                state.remove(order);
+                KeyOutcome { key, row: if stored { RowChange::Remove } else { RowChange::Keep }, state, before: None }
+            }
+        };
+        out.outcomes.push(outcome);
+        true
+    }
+
+    fn begin(&self, key: u32, prior: &PriorKeyState) -> KeyInProgress {
+        let mut now = prior.state.clone();
+        let mut touched = false;
+        if let Some(t) = self.truncated {
+            let gone = now.live.as_ref().is_some_and(|live| live <= t);
+            if gone || (now.live.is_none() && now.base <= *t) {
+                touched = gone;
+                now.remove(t);
+                // What waits for a create at or before the truncate waits in vain.
+                now.key_changes.retain(|m| m.at > *t);
+            } else {
+                touched = now.clear_older(t);
+            }
+        }
+        touched |= prior.is_new;
+        KeyInProgress { key, before: prior.state.clone(), stored: prior.stored, now, touched, is_new: prior.is_new }
+    }
+
+    fn apply(&self, record: &ChangeRecord, works: &mut [KeyInProgress]) -> Result<RecordEffect, ResolveError> {
+        let reload = self.spec.authority == OrderAuthority::Reload && record.op == ChangeOp::Upsert;
+        if !reload && self.truncated.is_some_and(|t| record.order <= *t) {
+            let known = self.truncated_before.is_some_and(|t| record.order <= *t);
+            return Ok(RecordEffect::Final(if known { |v| &mut v.late } else { |v| &mut v.superseded }));
+        }
+        let at = works.iter().position(|w| w.key == record.key).expect("every record's key is in its group");
+        match record.op {
+            ChangeOp::Delete => self.delete(record, works, at),
+            ChangeOp::Upsert => self.upsert(record, works, at),
+            ChangeOp::Truncate => Err(Error::internal("a truncate has no key").into()),
+        }
+    }
+
+    fn delete(
+        &self,
+        record: &ChangeRecord,
+        works: &mut [KeyInProgress],
+        at: usize,
+    ) -> Result<RecordEffect, ResolveError> {
+        self.keep_image(record, works, at);
+        let order = &record.order;
+        let work = &mut works[at];
+        for m in work.now.key_changes.iter_mut().filter(|m| !m.applied && m.at > *order) {
+            for c in m.columns.iter_mut().filter(|c| c.order < *order) {
+                (c.order, c.value) = (order.clone(), None);
+            }
+        }
+        let tie = work.now.live.as_ref() == Some(order);
+        let newest = work.now.live.as_ref().map_or(work.now.base <= *order, |live| live <= order);
+        if !newest {
+            if work.now.clear_older(order) {
+                work.touched = true;
+                return Ok(RecordEffect::Cleared);
+            }
+            return Ok(RecordEffect::Open);
+        }
+        if tie {
+            self.refuse_tie(record)?;
+        }
+        let known = work.now.live.is_none() && work.now.base == *order;
+        work.touched |= work.now.live.is_some();
+        work.now.remove(order);
+        Ok(match (tie, known) {
+            (true, _) => RecordEffect::Final(|v| &mut v.corrected),
+            (_, true) => RecordEffect::Final(|v| &mut v.unchanged),
+            _ => RecordEffect::Open,
+        })
+    }
+
+    fn upsert(
+        &self,
+        record: &ChangeRecord,
+        works: &mut [KeyInProgress],
+        at: usize,
+    ) -> Result<RecordEffect, ResolveError> {
+        let resolved = self.resolve_key_change(record, works, at)?;
+        let present = self.given_columns(record).into_iter().chain(resolved.iter().copied()).collect();
+        self.late_for_moves(record, present, works, at);
+        let order = &record.order;
+        let work = &mut works[at];
+        let gone = work.now.live.is_none() && *order < work.now.base;
+        if gone {
+            return Ok(RecordEffect::Open);
+        }
+        let replay = work.before.live.as_ref() == Some(order) || work.before.columns.iter().any(|c| c.order == *order);
+        if replay && self.same_as_stored(record, work, &resolved) {
+            return Ok(RecordEffect::Final(|v| &mut v.unchanged));
+        }
+        let set = self.set_columns(record, &mut work.now, &resolved);
+        let newer = work.now.live.as_ref().is_none_or(|live| live < order);
+        if newer {
+            work.now.live = Some(order.clone());
+        }
+        work.touched |= set || newer;
+        if replay && set {
+            self.refuse_tie(record)?;
+            return Ok(RecordEffect::Final(|v| &mut v.corrected));
+        }
+        Ok(RecordEffect::Open)
+    }
+
+    /// Whether a record of a stored order says what is stored, as far as it is the one that said it.
+    fn same_as_stored(
+        &self,
+        record: &ChangeRecord,
+        work: &KeyInProgress,
+        resolved: &[(usize, Option<RowRef>)],
+    ) -> bool {
+        let (present_columns, row) = self.set.present_columns_of(record);
+        (0..self.schema.fields().len()).all(|c| {
+            let (order, value) = work.now.column(c);
+            let present = present_columns.gives(row, c) && !resolved.iter().any(|(r, _)| *r == c);
+            !present || *order > record.order || (*order == record.order && self.tables.same(value, Some(record.at), c))
+        })
+    }
+
+    /// Gives each column to the record if it is not older; answers whether any was.
+    fn set_columns(&self, record: &ChangeRecord, now: &mut KeyState, resolved: &[(usize, Option<RowRef>)]) -> bool {
+        let (present_columns, row) = self.set.present_columns_of(record);
+        let (order, value) = (&record.order, Some(record.at));
+        let mut set = false;
+        if present_columns.all {
+            set |= now.set_all(order, value, &[]);
+        } else if present_columns.gives_unknown {
+            let except: Vec<usize> =
+                (0..self.schema.fields().len()).filter(|&c| !present_columns.gives(row, c)).collect();
+            set |= now.set_all(order, value, &except);
+        } else {
+            for c in (0..self.schema.fields().len()).filter(|&c| present_columns.gives(row, c)) {
+                if now.column(c).0 <= order {
+                    now.set(c, order, value);
+                    set = true;
+                }
+            }
+        }
+        for (c, value) in resolved {
+            if now.column(*c).0 <= order {
+                now.set(*c, order, *value);
+                set = true;
+            }
+        }
+        set
+    }
+
+    fn refuse_tie(&self, record: &ChangeRecord) -> Result<(), ResolveError> {
+        if self.spec.ties == TiePolicy::LaterRunWins {
+            return Ok(());
+        }
+        let (file, row) = self.set.place(record.at);
+        let message = "the record has the order of what is stored, and other content";
+        let error = Error::data("AmbiguousOrder", message).at(file, row);
+        Err(ResolveError { at: Some(record.at), error: error.with_detail("key", self.set.key_text(record.key)) })
+    }
+
+    /// A value that was not available must have come from somewhere by the end of the run.
+    fn check_available(&self, record: &ChangeRecord, work: &KeyInProgress) -> Result<(), ResolveError> {
+        let Some(live) = &work.now.live else { return Ok(()) };
+        if record.op != ChangeOp::Upsert || record.order > *live {
+            return Ok(());
+        }
+        let (present_columns, row) = self.set.present_columns_of(record);
+        for c in present_columns.unavailable_columns(row) {
+            let (order, value) = work.now.column(c);
+            if value.is_none() && *order < record.order {
+                return Err(self.unavailable(record, c));
+            }
+        }
+        Ok(())
+    }
+
+    /// A late delete takes away values that newer records left as they were; where those were not available, there is
+    /// nothing to put in their place.
+    fn check_cleared(&self, record: &ChangeRecord, work: &KeyInProgress) -> Result<(), ResolveError> {
+        if work.now.live.is_none() {
+            return Ok(());
+        }
+        let cleared = (0..self.schema.fields().len()).find(|&c| {
+            let (order, value) = work.now.column(c);
+            *order == record.order && value.is_none() && !self.spec.ignore_null.covers(self.schema.field(c).name())
+        });
+        cleared.map_or(Ok(()), |c| Err(self.unavailable(record, c)))
+    }
+
+    pub(crate) fn unavailable(&self, record: &ChangeRecord, column: usize) -> ResolveError {
+        let (file, row) = self.set.place(record.at);
+        let name = self.schema.field(column).name();
+        let message = format!(
+            "the value of column `{name}` was not sent, because it did not change, and no earlier value is known"
+        );
+        let error = Error::data("UnavailableWithoutPrior", message).with_column(name).at(file, row);
+        ResolveError { at: Some(record.at), error: error.with_detail("key", self.set.key_text(record.key)) }
+    }
+
+    /// The verdict of a record by what its key came to.
+    fn verdict(&self, record: &ChangeRecord, work: &KeyInProgress) -> fn(&mut RecordVerdicts) -> &mut u64 {
+        let order = &record.order;
+        let before = work.before.live.as_ref().unwrap_or(&work.before.base);
+        let known = work.before.live.is_some() || work.before.base != RecordOrder::oldest();
+        let gave = || {
+            let in_columns = work.now.columns.iter().any(|c| c.value == Some(record.at));
+            in_columns || (work.now.source == Some(record.at) && work.now.live.is_some())
+        };
+        match record.op {
+            ChangeOp::Upsert if work.now.live.as_ref() == Some(order) => match work.stored {
+                true => |v| &mut v.updated,
+                false => |v| &mut v.inserted,
+            },
+            ChangeOp::Upsert if gave() => |v| &mut v.merged,
+            ChangeOp::Delete if work.now.live.is_none() && work.now.base == *order => match work.stored {
+                true => |v| &mut v.deleted,
+                false => |v| &mut v.unchanged,
+            },
+            _ if known && order < before => |v| &mut v.late,
+            _ => |v| &mut v.superseded,
+        }
+    }
+}
+
+/// The records, the newest of each key with the order of what it replaces if that is greater.
+fn raise(records: &[&ChangeRecord], works: &[KeyInProgress]) -> Vec<ChangeRecord> {
+    let mut raised: Vec<ChangeRecord> = records.iter().map(|r| (*r).clone()).collect();
+    for work in works {
+        let now = &work.now;
+        let orders = now.live.iter().chain([&now.base]).chain(now.columns.iter().map(|c| &c.order));
+        let newest = raised.iter_mut().filter(|r| r.key == work.key).max_by(|a, b| a.order.cmp(&b.order));
+        if let (Some(record), Some(floor)) = (newest, orders.max())
+            && record.order < *floor
+        {
+            record.order = floor.clone();
+        }
+    }
+    raised
+}
+
+fn finish(work: KeyInProgress) -> KeyOutcome {
+    let row = match (work.stored, work.now.live.is_some()) {
+        (true, false) => RowChange::Remove,
+        (false, true) => RowChange::Insert,
+        (true, true) if work.touched => RowChange::Replace,
+        _ => RowChange::Keep,
+    };
+    KeyOutcome { key: work.key, row, state: work.now, before: (!work.is_new).then(|| Box::new(work.before)) }
+}

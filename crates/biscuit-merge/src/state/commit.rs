@@ -1,0 +1,215 @@
+use std::collections::BTreeMap;
+
+use biscuit_core::{CommitId, Error, Result};
+use biscuit_journal::TableCommit;
+use biscuit_rewrite::{RewriteUnit, WrittenUnit, rewrite_units};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use serde_json::{Value, json};
+
+use crate::changes::log_epochs::LOG_SERVERS;
+use crate::keys::record_order::RecordOrder;
+use crate::merge::Merge;
+use crate::periods::period_state::{CommitExtras, PeriodBase};
+use crate::plan::fingerprints::DuplicateFiles;
+use crate::report::MergeReport;
+use crate::resolve::resolver::ResolvedKeys;
+use crate::spec::{OrderAuthority, TombstonePolicy};
+use crate::state::key_segment::{KeyMetadata, SegmentEntry};
+use crate::state::quarantine;
+use crate::target::context::{MergeContext, PERIOD_COLUMN, SPEC, TRUNCATED};
+
+/// What a commit makes true.
+pub(crate) struct CommitWork {
+    /// The work on files that are there, by number; none for one that goes.
+    pub(crate) units: BTreeMap<usize, Option<RewriteUnit>>,
+    /// New files.
+    pub(crate) added: Vec<RewriteUnit>,
+    /// Those of both that come out as others do.
+    pub(crate) same: DuplicateFiles,
+    /// Those that are staged already.
+    pub(crate) written: Vec<WrittenUnit>,
+    pub(crate) kept: Vec<SegmentEntry>,
+    pub(crate) change_of_quarantine: quarantine::QuarantineUpdate,
+    /// The marks of truncates.
+    pub(crate) marks: Vec<(i64, RecordOrder)>,
+    pub(crate) extras: CommitExtras,
+}
+
+impl Merge {
+    /// What has to be kept by key that was not kept so before.
+    pub(crate) fn kept_changes(
+        &self,
+        p: &MergeContext,
+        resolved: &ResolvedKeys,
+    ) -> Result<Vec<(u32, Option<KeyMetadata>)>> {
+        let mut changes = Vec::new();
+        for outcome in &resolved.outcomes {
+            let (state, had) = (&outcome.state, p.kept.contains_key(&outcome.key));
+            let nothing = match &state.live {
+                // A reloaded row has a greater order than its columns say.
+                Some(_) => {
+                    self.spec.authority == OrderAuthority::Order && state.is_in_the_row(self.spec.stores_order())
+                }
+                None => {
+                    let covered =
+                        p.truncated.as_ref().is_some_and(|t| state.base <= *t) || state.base == RecordOrder::oldest();
+                    let forget = self.spec.tombstones == TombstonePolicy::Forget;
+                    state.key_changes.is_empty() && (covered || forget)
+                }
+            };
+            if (nothing && !had) || (had && outcome.before.as_deref() == Some(state)) {
+                continue;
+            }
+            let kept = if nothing { None } else { Some(KeyMetadata::of(state, &p.target, &p.tables)?) };
+            changes.push((outcome.key, kept));
+        }
+        Ok(changes)
+    }
+
+    /// Stages what is not staged yet, and commits all of it.
+    pub(crate) async fn commit(
+        &self,
+        mut replace: TableCommit<'_>,
+        p: &MergeContext,
+        work: CommitWork,
+        report: &MergeReport,
+        commit: Option<&CommitId>,
+    ) -> Result<biscuit_journal::CommitSummary> {
+        // A merge of the same records changes nothing by itself; of other records it must not be passed over.
+        commit.filter(|id| p.snapshot.observed.head.committed(id).is_none()).inspect(|id| replace.with_commit_id(id));
+        let (marks, properties) =
+            (truncated_property(&work.marks, p.periods.has_periods()), work.extras.properties.clone());
+        if let Some(run) = &work.extras.run {
+            replace.with_run(run.as_str());
+        }
+        if let Err(e) = self.stage(p, work, &mut replace).await {
+            replace.abandon().await?;
+            return Err(e);
+        }
+        let spec = &self.spec;
+        let mut made = json!({"key": spec.key, "order": spec.order, "op_rank": spec.op_rank});
+        if let Some(periods) = &self.periods {
+            made[PERIOD_COLUMN] = json!(periods.column);
+        }
+        replace.with_properties(SPEC, made);
+        if let Some(marks) = marks {
+            replace.with_properties(TRUNCATED, marks);
+        }
+        if let Some(servers) = &p.log_servers {
+            replace.with_properties(LOG_SERVERS, servers.clone());
+        }
+        let (schema, columns) = match &self.periods {
+            Some(periods) => periods.with_column(&p.target, &p.partition_by),
+            None => (p.target.clone(), p.partition_by.clone()),
+        };
+        for (name, value) in p.snapshot.properties(&schema, &columns)? {
+            replace.with_properties(name, value);
+        }
+        properties.into_iter().for_each(|(name, value)| replace.with_properties(&name, value));
+        replace.with_report(serde_json::to_value(report).map_err(|e| Error::internal("a report").with_source(e))?);
+        replace.commit().await
+    }
+
+    async fn stage(&self, p: &MergeContext, work: CommitWork, replace: &mut TableCommit<'_>) -> Result<()> {
+        let CommitWork { units, added, same, written, kept, change_of_quarantine, extras, .. } = work;
+        for (name, content) in extras.state {
+            match content {
+                Some(content) => replace.with_state(&name, content).await?,
+                None => replace.without_state(&name),
+            }
+        }
+        change_of_quarantine.drop.iter().for_each(|name| replace.without_state(name));
+        if let Some((name, bytes)) = change_of_quarantine.write {
+            replace.with_state(&name, bytes).await?;
+        }
+        let version = p.snapshot.observed.head.version + 1;
+        // Of a table with slices a mark covers tombstones in some of them only.
+        let covering = p.truncated.as_ref().filter(|_| !p.periods.has_periods());
+        let (segment, dropped) =
+            p.segments.update(kept, version, covering, p.options.parquet.encryption.as_ref()).await?;
+        dropped.iter().for_each(|name| replace.without_state(name));
+        if let Some((name, bytes)) = segment {
+            replace.with_state(&name, bytes).await?;
+        }
+        for file in units.keys().filter(|file| p.period_of(**file).base == PeriodBase::Own) {
+            let listed = p.snapshot.observed.file(&p.files[*file].file.path);
+            replace.remove(listed.ok_or_else(|| Error::internal("a file of the snapshot was not observed"))?);
+        }
+        for period in p.periods.all.iter().filter(|s| s.base == PeriodBase::Rebuilt) {
+            period.listed.iter().for_each(|listed| replace.remove(p.observed(*listed)));
+        }
+        let copies = p.copies(&units);
+        let stager = replace.stager();
+        let mut todo = UnitQueue::default();
+        for (file, unit) in units.into_iter().filter_map(|(file, unit)| Some((file, unit?))) {
+            let first = same.units.get(&file).map(|first| todo.by_file.get(first).copied());
+            if let Some(at) = todo.add(unit, first.flatten()) {
+                todo.by_file.insert(file, at);
+            }
+        }
+        for unit in added {
+            let first = same.added.get(&unit.folder).map(|first| todo.by_folder.get(first).copied());
+            let folder = unit.folder.clone();
+            if let Some(at) = todo.add(unit, first.flatten()) {
+                todo.by_folder.insert(folder, at);
+            }
+        }
+        let done = rewrite_units(todo.units, &stager, p.session.clone()).await?;
+        let head = &p.snapshot.observed.head;
+        let mut copying = Vec::new();
+        for (first, folder) in &todo.again {
+            for file in done.iter().filter(|w| w.unit == *first) {
+                copying.push(stager.again(&file.file, folder).boxed());
+            }
+        }
+        for (listed, folder) in &copies {
+            let source = p.observed(*listed);
+            let rows = head.live.get(&source.path).and_then(|live| live.rows);
+            let (content, stager) = (head.content(source), &stager);
+            copying.push(async move { stager.copy(source, folder, rows, &content).await }.boxed());
+        }
+        let copied: Vec<_> = stream::iter(copying).buffered(COPIES).try_collect().await?;
+        for file in written.into_iter().chain(done) {
+            replace.publish(stager.staged(file.file));
+        }
+        copied.into_iter().for_each(|file| replace.publish(file));
+        Ok(())
+    }
+}
+
+/// Copies that the store makes at a time.
+const COPIES: usize = 8;
+
+/// The units that are worked on, and where what comes of them is published once more.
+#[derive(Default)]
+struct UnitQueue {
+    units: Vec<RewriteUnit>,
+    by_file: BTreeMap<usize, usize>,
+    by_folder: BTreeMap<String, usize>,
+    again: Vec<(usize, String)>,
+}
+
+impl UnitQueue {
+    /// Adds a unit, and answers with its number; or another place for what comes of an earlier one.
+    fn add(&mut self, unit: RewriteUnit, first: Option<usize>) -> Option<usize> {
+        if let Some(first) = first {
+            self.again.push((first, unit.folder));
+            return None;
+        }
+        self.units.push(unit);
+        Some(self.units.len() - 1)
+    }
+}
+
+/// The marks of truncates as the journal keeps them.
+fn truncated_property(marks: &[(i64, RecordOrder)], by_period: bool) -> Option<Value> {
+    if by_period && !marks.is_empty() {
+        let mark = |(number, order): &(i64, RecordOrder)| (number.to_string(), Value::String(hex(order.bytes())));
+        return Some(Value::Object(marks.iter().map(mark).collect()));
+    }
+    marks.last().map(|(_, order)| Value::String(hex(order.bytes())))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}

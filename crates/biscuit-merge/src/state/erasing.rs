@@ -1,0 +1,90 @@
+use biscuit_change::RefusedRecord;
+use biscuit_core::Result;
+use biscuit_dataset::{ParquetOptions, TableVersion};
+use biscuit_rewrite::ErasureSubjects;
+use bytes::Bytes;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::Schema;
+
+use crate::keys::encoding::{TupleEncoder, TuplePurpose};
+use crate::spec::MergeSpec;
+use crate::state::forgotten_keys::{ErasedKeys, FORGOTTEN};
+use crate::state::key_segment::KeySegments;
+use crate::state::quarantine::QuarantineFile;
+use crate::target::context::stored_spec;
+
+/// What an erasure changes in the state of a table's merges, to be committed together with the rows.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct ErasedState {
+    /// State files by name; none drops the name.
+    pub state: Vec<(String, Option<Bytes>)>,
+    /// Keys of which something was kept besides their rows, and is not any more.
+    pub keys: u64,
+    /// Subjects, or keys of rows, that were not forgotten before.
+    pub marked: u64,
+    /// The forgotten keys after the erasure.
+    pub forgotten: ErasedKeys,
+    /// The spec of the table's merges; none for a table that was never merged into.
+    pub spec: Option<MergeSpec>,
+}
+
+/// Takes the keys of subjects out of what merges keep besides the rows, forgets these keys, and takes records out of the quarantine. Their keys
+/// are those that have one of the values, or where the column is none of the key, those of `rows`, which are the rows that are erased, and
+/// of rows on their way to another key. `schema` says the type of the column, if there is one.
+///
+/// # Errors
+/// `NoFileKeys` where the state is encrypted, and there are no keys; `NewerFormat`, `Diverged`, and those of the journal.
+pub async fn erased_state(
+    snapshot: &TableVersion,
+    subjects: &ErasureSubjects,
+    schema: &Schema,
+    rows: &[RecordBatch],
+    quarantined: &[RefusedRecord],
+) -> Result<ErasedState> {
+    let (journal, head) = (snapshot.dataset().journal(), &snapshot.observed.head);
+    let version = head.version + 1;
+    let mut erased = ErasedState::default();
+    if !quarantined.is_empty() {
+        let change = QuarantineFile::load(journal, head).await?.take(quarantined, &[], version)?;
+        erased.state.extend(change.drop.into_iter().map(|name| (name, None)));
+        erased.state.extend(change.write.map(|(name, bytes)| (name, Some(bytes))));
+    }
+    let Some(spec) = stored_spec(&head.properties)? else { return Ok(erased) };
+    let (writable, parquet) = snapshot.clone().for_writing(&ParquetOptions::default(), &[]).await?;
+    let keys = parquet.encryption.as_ref().or(writable.dataset().encryption());
+    let segments = KeySegments::load(journal, head, snapshot.observed.diverged, keys).await?;
+    let mut forgotten = ErasedKeys::load(journal, head).await?.salted(|| journal.writer_id());
+    let column = subjects.column();
+    if spec.key.iter().any(|key| key == column) {
+        let kind = schema.field_with_name(column).ok().map(|field| field.data_type());
+        for value in subjects.values() {
+            erased.marked += u64::from(forgotten.add_value(column, value, kind));
+        }
+    } else {
+        let mut tuple = Vec::new();
+        for batch in rows {
+            let encoder = TupleEncoder::new(batch, &spec.key, TuplePurpose::Key, "the rows to erase")?;
+            for row in 0..batch.num_rows() {
+                tuple.clear();
+                if encoder.encode(row, &mut tuple).is_ok() {
+                    erased.marked += u64::from(forgotten.add_key(&spec, &tuple));
+                }
+            }
+        }
+        for tuple in segments.on_their_way(subjects)? {
+            erased.marked += u64::from(forgotten.add_key(&spec, &tuple));
+        }
+    }
+    let theirs = |key: &[u8]| forgotten.has(&spec, key);
+    if let Some((update, keys)) = segments.without(&theirs, version, parquet.encryption.as_ref()).await? {
+        erased.keys = keys;
+        erased.state.extend(update.1.into_iter().map(|name| (name, None)));
+        erased.state.extend(update.0.map(|(name, bytes)| (name, Some(bytes))));
+    }
+    if erased.marked > 0 {
+        erased.state.push((FORGOTTEN.to_owned(), Some(forgotten.to_bytes()?)));
+    }
+    (erased.forgotten, erased.spec) = (forgotten, Some(spec));
+    Ok(erased)
+}

@@ -1,0 +1,29 @@
+use std::collections::BTreeMap;
+
+use biscuit_core::Result;
+use biscuit_dataset::{OpenFile, align};
+use datafusion::arrow::datatypes::SchemaRef;
+use futures::TryStreamExt;
+
+use crate::target::rows::{RowRef, TargetRows};
+
+/// Reads whole stored rows by number, into tables.
+pub(crate) async fn fetch(
+    file: &OpenFile,
+    rows: &[u64],
+    target: &SchemaRef,
+    tables: &mut TargetRows,
+) -> Result<BTreeMap<u64, RowRef>> {
+    let place = format!("`{}`", file.file.path);
+    let mut batches = file.stream_rows(None, rows)?;
+    let mut numbers = rows.iter();
+    let mut places = BTreeMap::new();
+    while let Some(batch) = batches.try_next().await? {
+        let table = tables.add(align(&batch, &file.file.partition, target, &place)?);
+        for row in 0..batch.num_rows() {
+            let number = numbers.next().expect("as many rows come as were asked for");
+            places.insert(*number, RowRef { table, row: u32::try_from(row).expect("a batch is small") });
+        }
+    }
+    Ok(places)
+}

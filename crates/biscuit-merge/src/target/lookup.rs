@@ -1,0 +1,216 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use biscuit_change::ChangeOp;
+use biscuit_core::{Error, Result};
+use futures::{StreamExt, stream};
+use hashbrown::HashMap;
+
+use crate::changes::change_set::ChangeRecord;
+use crate::keys::union_find::KeyUnionFind;
+use crate::merge::Merge;
+use crate::resolve::key_state::KeyState;
+use crate::resolve::resolver::{KeyResolver, PriorKeyState, ResolvedKeys};
+use crate::spec::OrderAuthority;
+use crate::state::key_segment::KeyMetadata;
+use crate::target::context::MergeContext;
+use crate::target::fetch::fetch;
+use crate::target::rows::RowRef;
+use crate::target::scan::{FileScan, ScanInput, StoredKey, StoredRows, candidates, scan};
+
+/// A row whose values were not asked for. Using them would be a defect, and ends in an error.
+const NOT_FETCHED: RowRef = RowRef { table: u32::MAX, row: u32::MAX };
+
+impl Merge {
+    /// Finds the stored rows of the run's keys, several files at a time.
+    pub(crate) async fn scan(&self, p: &mut MergeContext) -> Result<StoredRows> {
+        let fresh = (p.truncated != p.truncated_before).then(|| p.truncated.clone()).flatten();
+        let wanted = Arc::new(ScanInput {
+            target: p.target.clone(),
+            spec: self.spec.clone(),
+            keys: p.set.keys.clone(),
+            truncated: fresh,
+            sorted: p.sorted.clone(),
+            covers: p.covers.clone(),
+        });
+        let files = p.periods.now().files.clone().unwrap_or_default();
+        // Of files of one content one is looked at. What a truncate takes away is another in every slice.
+        let known = |i: usize| {
+            let content = p.periods.contents.get(i).filter(|_| wanted.truncated.is_none());
+            content.map(|content| (content.clone(), p.periods.scans.get(content).cloned()))
+        };
+        let known: Vec<_> = files.clone().map(known).collect();
+        let mut jobs = Vec::new();
+        for (file, _) in files.clone().zip(&known).filter(|(_, known)| !matches!(known, Some((_, Some(_))))) {
+            let groups = candidates(&p.files[file], &wanted)?;
+            // A large file keeps all cores busy, too.
+            let maximum = groups.len().div_ceil(self.options.parallelism.max(1)).max(1);
+            jobs.extend(groups.chunks(maximum).map(|groups| (file, groups.to_vec())));
+        }
+        let jobs = jobs.into_iter().map(|(file, groups)| {
+            let (of_file, wanted) = (p.files[file].clone(), wanted.clone());
+            async move { (file, tokio::spawn(scan(of_file, groups, wanted)).await) }
+        });
+        let mut running = stream::iter(jobs).buffered(self.options.parallelism);
+        let mut new: BTreeMap<usize, FileScan> = BTreeMap::new();
+        while let Some((file, done)) = running.next().await {
+            let done = done.map_err(|e| Error::internal("a scan was cut off").with_source(e))??;
+            let scan = new.entry(file).or_default();
+            scan.matches.extend(done.matches);
+            scan.truncated.extend(done.truncated);
+        }
+        let mut scans: Vec<Arc<FileScan>> = Vec::with_capacity(files.len());
+        for (file, known) in files.clone().zip(known) {
+            if let Some((_, Some(scan))) = known {
+                scans.push(scan);
+                continue;
+            }
+            let scan = Arc::new(new.remove(&file).unwrap_or_default());
+            known.map(|(content, _)| p.periods.scans.insert(content, scan.clone()));
+            scans.push(scan);
+        }
+        Ok(StoredRows::of(&scans, files.start, p.set.keys.len()))
+    }
+
+    /// The keys of the run with the group they are in, groups together.
+    pub(crate) fn groups(&self, p: &MergeContext) -> Result<Vec<(u32, u32)>> {
+        let mut ties = Vec::new();
+        for (key, timeline) in &p.periods.timelines {
+            for kept in timeline.all() {
+                for to in kept.moved_to()? {
+                    ties.extend(p.set.keys.find(&to).map(|to| (*key, to)));
+                }
+            }
+        }
+        Ok(KeyUnionFind::of(&p.set, &ties, &p.sorted))
+    }
+
+    /// Those of the groups that a slice is about.
+    pub(crate) fn groups_now(&self, p: &MergeContext, groups: &[(u32, u32)]) -> Vec<(u32, u32)> {
+        if !p.periods.has_periods() || p.truncated != p.truncated_before {
+            return groups.to_vec();
+        }
+        let mut now = Vec::new();
+        for group in groups.chunk_by(|a, b| a.0 == b.0) {
+            if group.iter().any(|(_, key)| p.looks_at(*key) || !p.active(*key).is_empty()) {
+                now.extend_from_slice(group);
+            }
+        }
+        now
+    }
+
+    /// Applies the records of some groups to what was known.
+    pub(crate) fn resolve(
+        &self,
+        p: &mut MergeContext,
+        stored: &StoredRows,
+        fetched: &HashMap<u32, RowRef>,
+        groups: &[(u32, u32)],
+    ) -> Result<ResolvedKeys> {
+        let mut resolved = ResolvedKeys::default();
+        for group in groups.chunk_by(|a, b| a.0 == b.0) {
+            if let [(_, key)] = group
+                && !p.kept.contains_key(key)
+                && !p.looks_at(*key)
+            {
+                let row = stored.row(*key);
+                let row = row.map(|r| (&r.order, fetched.get(key).copied().unwrap_or(NOT_FETCHED)));
+                if self.resolver(p).simple(*key, row, &p.active(*key), &mut resolved) {
+                    continue;
+                }
+            }
+            let mut keys: Vec<(u32, PriorKeyState)> = Vec::with_capacity(group.len());
+            for &(_, key) in group {
+                keys.push((key, self.prior(p, key, stored.row(key), fetched.get(&key).copied())?));
+            }
+            let active: Vec<_> = keys.iter().map(|(k, _)| p.active(*k)).collect();
+            let records: Vec<&ChangeRecord> = active.iter().flat_map(|of_key| of_key.iter()).collect();
+            self.resolver(p).group(&keys, &records, &mut resolved)?;
+        }
+        Ok(resolved)
+    }
+
+    fn resolver<'a>(&'a self, p: &'a MergeContext) -> KeyResolver<'a> {
+        KeyResolver {
+            set: &p.set,
+            spec: &self.spec,
+            schema: &p.target,
+            tables: &p.tables,
+            truncated: p.truncated.as_ref(),
+            truncated_before: p.truncated_before.as_ref(),
+            bad_rows: self.options.bad_rows,
+            period: u32::try_from(p.periods.at).expect("there are fewer than 2^32 slices"),
+        }
+    }
+
+    /// Reads the stored rows whose values may be asked for.
+    pub(crate) async fn fetch(
+        &self,
+        p: &mut MergeContext,
+        stored: &StoredRows,
+        groups: &[(u32, u32)],
+    ) -> Result<HashMap<u32, RowRef>> {
+        let mut wanted: BTreeMap<usize, BTreeMap<u64, u32>> = BTreeMap::new();
+        let fresh_truncate = p.truncated != p.truncated_before;
+        for group in groups.chunk_by(|a, b| a.0 == b.0) {
+            for &(_, key) in group {
+                let Some(row) = stored.row(key) else { continue };
+                let kept = p.kept.get(&key);
+                let live = kept.and_then(KeyMetadata::live).unwrap_or(&row.order);
+                let reload = self.spec.authority == OrderAuthority::Reload;
+                let parts = reload || group.len() > 1 || kept.is_some_and(KeyMetadata::has_parts) || p.looks_at(key);
+                let asks = |r: &ChangeRecord| {
+                    r.op == ChangeOp::Upsert && (!p.set.present_columns_of(r).0.all || r.order == *live)
+                };
+                if parts || p.active(key).iter().any(asks) || (fresh_truncate && kept.is_some()) {
+                    wanted.entry(row.place.file).or_default().insert(row.place.row, key);
+                }
+            }
+        }
+        let mut fetched = HashMap::new();
+        for (file, mut rows) in wanted {
+            let content = p.periods.contents.get(file).cloned();
+            if let Some(content) = &content {
+                rows.retain(|number, key| {
+                    let known = p.periods.fetched.get(&(content.clone(), *number));
+                    known.map(|at| fetched.insert(*key, *at));
+                    known.is_none()
+                });
+            }
+            let numbers: Vec<u64> = rows.keys().copied().collect();
+            if numbers.is_empty() {
+                continue;
+            }
+            for (number, at) in fetch(&p.files[file], &numbers, &p.target, &mut p.tables).await? {
+                fetched.insert(rows[&number], at);
+                content.clone().map(|content| p.periods.fetched.insert((content, number), at));
+            }
+        }
+        Ok(fetched)
+    }
+
+    /// What was known of a key: what is kept of it, and its row.
+    fn prior(
+        &self,
+        p: &mut MergeContext,
+        key: u32,
+        row: Option<&StoredKey>,
+        fetched: Option<RowRef>,
+    ) -> Result<PriorKeyState> {
+        let at = row.map(|_| fetched.unwrap_or(NOT_FETCHED));
+        let mut state = match p.kept.get(&key) {
+            None => KeyState::unknown(),
+            Some(kept) => kept.state(at, &p.target, &mut p.tables)?,
+        };
+        match row {
+            // A row that is gone although it was kept as live: as if nobody had heard of it.
+            None if state.live.is_some() => state = KeyState { key_changes: state.key_changes, ..KeyState::unknown() },
+            // A row that somebody else put there counts by its own order, against the tombstone if there is one.
+            Some(row) if state.live.is_none() && row.order >= state.base => {
+                (state.live, state.base, state.source) = (Some(row.order.clone()), row.order.clone(), at);
+            }
+            _ => {}
+        }
+        Ok(p.unless_retracted(key, PriorKeyState { state, stored: row.is_some(), is_new: false }))
+    }
+}

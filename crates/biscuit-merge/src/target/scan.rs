@@ -1,0 +1,313 @@
+use std::sync::Arc;
+
+use biscuit_core::{Error, Result};
+use biscuit_dataset::{OpenFile, align};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
+use futures::TryStreamExt;
+use hashbrown::HashMap;
+
+use crate::changes::key_coverage::KeyCoverage;
+use crate::keys::encoding::{EncodeError, TupleEncoder, TuplePurpose};
+use crate::keys::key_table::KeyTable;
+use crate::keys::record_order::{PLAIN_RANK, RecordOrder};
+use crate::spec::MergeSpec;
+use crate::target::key_statistics::KeyStatistics;
+
+/// A stored row whose key has change records.
+#[derive(Debug, Clone)]
+pub(crate) struct MatchedRow {
+    pub(crate) key: u32,
+    pub(crate) row: u64,
+    /// Its order by its own columns; the oldest one if they do not say it.
+    pub(crate) order: RecordOrder,
+}
+
+/// What the key and order columns of one file show.
+#[derive(Debug, Default)]
+pub(crate) struct FileScan {
+    pub(crate) matches: Vec<MatchedRow>,
+    /// Rows of other keys that a truncate of this run takes away.
+    pub(crate) truncated: Vec<u64>,
+}
+
+/// Where a row is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RowLocation {
+    pub(crate) file: usize,
+    pub(crate) row: u64,
+}
+
+/// The row of one key.
+#[derive(Debug)]
+pub(crate) struct StoredKey {
+    pub(crate) place: RowLocation,
+    /// Its order by its own columns.
+    pub(crate) order: RecordOrder,
+}
+
+/// What the target holds of the keys of a run.
+#[derive(Debug, Default)]
+pub(crate) struct StoredRows {
+    /// By key, which of `rows` is its own; keys at the end that have none may be missing.
+    numbers: Vec<u32>,
+    /// As they are in the files.
+    rows: Vec<StoredKey>,
+    /// Further rows of a key, which should not be.
+    surplus: HashMap<u32, Vec<RowLocation>>,
+    /// By file from the first one looked at on, rows of other keys that a truncate takes away.
+    pub(crate) truncated: Vec<Vec<u64>>,
+    /// The number of that file.
+    pub(crate) first: usize,
+}
+
+/// No row.
+const NONE: u32 = u32::MAX;
+
+impl StoredRows {
+    /// Of several rows of one of these many keys the newest stands, the last of equally new ones. The files are numbered from `first` on.
+    pub(crate) fn of(scans: &[Arc<FileScan>], first: usize, keys: usize) -> Self {
+        let mut stored = Self { first, ..Self::default() };
+        let matches = scans.iter().map(|scan| scan.matches.len()).sum();
+        if matches > 0 {
+            stored.numbers = vec![NONE; keys];
+            stored.rows.reserve(matches);
+        }
+        for (file, scan) in (first..).zip(scans) {
+            for m in &scan.matches {
+                stored.add(m.key, StoredKey { place: RowLocation { file, row: m.row }, order: m.order.clone() });
+            }
+            stored.truncated.push(scan.truncated.clone());
+        }
+        stored
+    }
+
+    fn add(&mut self, key: u32, row: StoredKey) {
+        let number = &mut self.numbers[key as usize];
+        let Some(known) = self.rows.get_mut(*number as usize) else {
+            *number = u32::try_from(self.rows.len()).expect("there are fewer rows than keys");
+            self.rows.push(row);
+            return;
+        };
+        let other = if row.order >= known.order { std::mem::replace(known, row).place } else { row.place };
+        self.surplus.entry(key).or_default().push(other);
+    }
+
+    /// The row of a key.
+    pub(crate) fn row(&self, key: u32) -> Option<&StoredKey> {
+        self.rows.get(*self.numbers.get(key as usize)? as usize)
+    }
+
+    /// Further rows of the key, which should not be.
+    pub(crate) fn surplus(&self, key: u32) -> &[RowLocation] {
+        if self.surplus.is_empty() { &[] } else { self.surplus.get(&key).map_or(&[], Vec::as_slice) }
+    }
+}
+
+/// Rows in the key and order columns of `spec`, to be looked at one after the other.
+pub(crate) struct RowOrders {
+    keys: TupleEncoder,
+    orders: Option<TupleEncoder>,
+}
+
+impl RowOrders {
+    pub(crate) fn new(batch: &RecordBatch, spec: &MergeSpec, place: &str) -> Result<Self> {
+        let stored = spec.stores_order() && spec.order.iter().all(|o| batch.column_by_name(o).is_some());
+        Ok(Self {
+            keys: TupleEncoder::new(batch, &spec.key, TuplePurpose::Key, place)?,
+            orders: if stored {
+                Some(TupleEncoder::new(batch, &spec.order, TuplePurpose::Order, place)?)
+            } else {
+                None
+            },
+        })
+    }
+
+    pub(crate) fn key(&self, row: usize, spec: &MergeSpec, place: &str, number: u64, out: &mut Vec<u8>) -> Result<()> {
+        out.clear();
+        self.keys.encode(row, out).map_err(|reason| {
+            let (EncodeError::Null(i) | EncodeError::NumberAsText(i)) = reason;
+            null_key(&spec.key[i], place, number)
+        })
+    }
+
+    pub(crate) fn order(&self, row: usize, spec: &MergeSpec, place: &str, number: u64) -> Result<RecordOrder> {
+        match &self.orders {
+            Some(orders) => stored_order(orders, row, spec, place, number),
+            None => Ok(RecordOrder::oldest()),
+        }
+    }
+}
+
+/// What the scans of all files have in common.
+pub(crate) struct ScanInput {
+    pub(crate) target: SchemaRef,
+    pub(crate) spec: Arc<MergeSpec>,
+    pub(crate) keys: Arc<KeyTable>,
+    /// The order at or before which rows of all keys go, if the run brings one.
+    pub(crate) truncated: Option<RecordOrder>,
+    /// Numbers of keys, by key.
+    pub(crate) sorted: Arc<Vec<u32>>,
+    /// The keys that the run is about here; other rows are none of its business.
+    pub(crate) covers: KeyCoverage,
+}
+
+/// The row groups of a file that the run may be about, by their statistics; all of them where a truncate is about all rows.
+///
+/// # Errors
+/// `MissingColumn`.
+pub(crate) fn candidates(file: &OpenFile, wanted: &ScanInput) -> Result<Vec<usize>> {
+    let scan = TargetScan { file, wanted, place: format!("`{}`", file.file.path) };
+    let constant = |n: &str| file.file.partition.iter().any(|(p, _)| p == n);
+    for k in wanted.spec.key.iter().filter(|k| !constant(k)) {
+        biscuit_schema::column_index(file.schema(), k, &scan.place)?;
+    }
+    scan.candidates()
+}
+
+/// Finds the rows of some row groups of a file that the run is about: by the key columns alone; then the orders of the rows that were found.
+/// A truncate is about all rows, whose orders are read.
+///
+/// # Errors
+/// `NullKey`, `KeyType`, `OrderType`, and those of the file.
+pub(crate) async fn scan(file: OpenFile, groups: Vec<usize>, wanted: Arc<ScanInput>) -> Result<FileScan> {
+    let scan = TargetScan { file: &file, wanted: &wanted, place: format!("`{}`", file.file.path) };
+    if wanted.truncated.is_some() {
+        return scan.all(&groups).await;
+    }
+    let mut found = FileScan { matches: scan.keys(&groups).await?, truncated: vec![] };
+    scan.orders(&mut found.matches).await?;
+    Ok(found)
+}
+
+struct TargetScan<'a> {
+    file: &'a OpenFile,
+    wanted: &'a ScanInput,
+    place: String,
+}
+
+impl TargetScan<'_> {
+    /// The columns of the target with these names, as far as the file has them.
+    fn narrow(&self, names: &[&str]) -> SchemaRef {
+        let constant = |n: &str| self.file.file.partition.iter().any(|(p, _)| p == n);
+        let there = |n: &str| self.file.schema().index_of(n).is_ok() || constant(n);
+        let wanted = |f: &&Arc<Field>| names.contains(&f.name().as_str()) && there(f.name());
+        Arc::new(Schema::new(self.wanted.target.fields().iter().filter(wanted).cloned().collect::<Vec<_>>()))
+    }
+
+    fn candidates(&self) -> Result<Vec<usize>> {
+        let all = || (0..self.file.group_starts().len() - 1).collect();
+        if self.wanted.truncated.is_some() {
+            return Ok(all());
+        }
+        let keys = &self.wanted.keys;
+        let sorted: Vec<&[u8]> = self.wanted.sorted.iter().map(|k| keys.bytes(*k)).collect();
+        let first = &self.wanted.spec.key[0];
+        if self.file.schema().index_of(first).is_err() {
+            // A key column in the path is the same in all rows.
+            return Ok(all());
+        }
+        let bounds = KeyStatistics::of(self.file, first)?;
+        Ok((0..bounds.len()).filter(|&g| bounds[g].may_hold(&sorted)).collect())
+    }
+
+    /// The numbers of the rows of these row groups.
+    fn numbers(&self, groups: &[usize]) -> impl Iterator<Item = u64> + Send + use<> {
+        let starts = self.file.group_starts();
+        let numbers: Vec<_> = groups.iter().map(|&g| starts[g]..starts[g + 1]).collect();
+        numbers.into_iter().flatten()
+    }
+
+    async fn keys(&self, groups: &[usize]) -> Result<Vec<MatchedRow>> {
+        let (wanted, spec) = (self.wanted, &self.wanted.spec);
+        let names: Vec<&str> = spec.key.iter().map(String::as_str).collect();
+        let narrow = self.narrow(&names);
+        let mut batches = self.file.stream_groups(Some(&names), groups)?;
+        let mut numbers = self.numbers(groups);
+        let (mut matches, mut bytes) = (Vec::new(), Vec::new());
+        while let Some(batch) = batches.try_next().await? {
+            let batch = align(&batch, &self.file.file.partition, &narrow, &self.place)?;
+            let rows: Vec<u64> = numbers.by_ref().take(batch.num_rows()).collect();
+            let mut null = None;
+            let mut found =
+                |row: usize, key| matches.push(MatchedRow { key, row: rows[row], order: RecordOrder::oldest() });
+            let probed = spec.key.len() == 1
+                && wanted.keys.find_column(batch.column(0), &mut found, &mut |row| null = null.or(Some(row)));
+            if let Some(row) = null {
+                return Err(null_key(&spec.key[0], &self.place, rows[row]));
+            }
+            if !probed {
+                let orders = RowOrders::new(&batch, spec, &self.place)?;
+                for (row, number) in rows.iter().enumerate() {
+                    orders.key(row, spec, &self.place, *number, &mut bytes)?;
+                    wanted.keys.find(&bytes).inspect(|key| found(row, *key));
+                }
+            }
+        }
+        Ok(matches)
+    }
+
+    /// Reads the orders of the rows that were found.
+    async fn orders(&self, matches: &mut [MatchedRow]) -> Result<()> {
+        let spec = &self.wanted.spec;
+        let read: Vec<&str> = spec.order.iter().map(String::as_str).collect();
+        let narrow = self.narrow(&read);
+        if matches.is_empty() || !spec.stores_order() || !spec.order.iter().all(|o| narrow.index_of(o).is_ok()) {
+            return Ok(());
+        }
+        let rows: Vec<u64> = matches.iter().map(|m| m.row).collect();
+        let mut batches = self.file.stream_rows(Some(&read), &rows)?;
+        let mut matches = matches.iter_mut();
+        while let Some(batch) = batches.try_next().await? {
+            let batch = align(&batch, &self.file.file.partition, &narrow, &self.place)?;
+            let orders = TupleEncoder::new(&batch, &spec.order, TuplePurpose::Order, &self.place)?;
+            for (row, m) in matches.by_ref().take(batch.num_rows()).enumerate() {
+                m.order = stored_order(&orders, row, spec, &self.place, m.row)?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn all(&self, groups: &[usize]) -> Result<FileScan> {
+        let (wanted, spec) = (self.wanted, &self.wanted.spec);
+        let names: Vec<&str> = spec.key.iter().chain(&spec.order).map(String::as_str).collect();
+        let narrow = self.narrow(&names);
+        let mut batches = self.file.stream_groups(Some(&names), groups)?;
+        let mut numbers = self.numbers(groups);
+        let (mut found, mut key) = (FileScan::default(), Vec::new());
+        while let Some(batch) = batches.try_next().await? {
+            let batch = align(&batch, &self.file.file.partition, &narrow, &self.place)?;
+            let rows = RowOrders::new(&batch, spec, &self.place)?;
+            for (row, number) in numbers.by_ref().take(batch.num_rows()).enumerate() {
+                rows.key(row, spec, &self.place, number, &mut key)?;
+                let order = || rows.order(row, spec, &self.place, number);
+                if let Some(k) = wanted.keys.find(&key) {
+                    found.matches.push(MatchedRow { key: k, row: number, order: order()? });
+                } else if let Some(t) = &wanted.truncated
+                    && wanted.covers.has(&key)
+                    && order()? <= *t
+                {
+                    found.truncated.push(number);
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn null_key(column: &str, place: &str, number: u64) -> Error {
+    Error::data("NullKey", format!("key column `{column}` is null in a stored row")).at(place, number + 1)
+}
+
+fn stored_order(orders: &TupleEncoder, row: usize, spec: &MergeSpec, place: &str, number: u64) -> Result<RecordOrder> {
+    let mut bytes = Vec::new();
+    match orders.encode(row, &mut bytes) {
+        Ok(()) => Ok(RecordOrder::new(PLAIN_RANK, &bytes, 0)),
+        // A row that somebody else wrote without an order is older than every record.
+        Err(EncodeError::Null(_)) => Ok(RecordOrder::oldest()),
+        Err(EncodeError::NumberAsText(i)) => {
+            let message = format!("order column `{}` is text that holds a number in a stored row", spec.order[i]);
+            Err(Error::data("TextOrder", message).at(place, number + 1))
+        }
+    }
+}

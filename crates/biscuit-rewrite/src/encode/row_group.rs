@@ -1,0 +1,405 @@
+use std::io::Write;
+use std::sync::Arc;
+
+use biscuit_core::{Error, Result};
+use biscuit_dataset::{OpenFile, conform, decode_parquet, parquet_error};
+use biscuit_schema::check_int96;
+use bytes::Bytes;
+use datafusion::arrow::array::{Array, ArrayRef, RecordBatch};
+use datafusion::arrow::compute::{SortColumn, SortOptions, concat_batches, lexsort_to_indices, take_record_batch};
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::execution::memory_pool::MemoryReservation;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
+use parquet::basic::Type;
+use parquet::bloom_filter::Sbbf;
+use parquet::column::writer::ColumnCloseResult;
+use parquet::errors::ParquetError;
+use parquet::file::metadata::SortingColumn;
+use parquet::file::properties::WriterPropertiesPtr;
+use parquet::file::reader::ChunkReader;
+use parquet::file::writer::SerializedRowGroupWriter;
+
+use crate::encode::group_bytes::GroupBytes;
+use crate::pages::bloom;
+use crate::plan::apply::{RowEdit, apply};
+use crate::transcode::OwnChunk;
+
+/// Rows that are decoded, changed and encoded at a time.
+const BATCH: usize = 8192;
+
+/// One row group of the new file, made of rows of the source and new ones.
+pub(crate) struct RowGroupEncoder {
+    /// What it is made of, in this order.
+    pub(crate) parts: Vec<EncodePart>,
+    /// The columns of the new file.
+    pub(crate) schema: SchemaRef,
+    pub(crate) factory: Arc<ArrowRowGroupWriterFactory>,
+    /// The number of the row group in its file, which encrypted pages are bound to; any, where nothing is encrypted.
+    pub(crate) number: usize,
+    pub(crate) sorting: Vec<SortingColumn>,
+    /// The bloom filters of the only source group, where they are carried over, to which the new values are added.
+    pub(crate) blooms: Vec<Option<Sbbf>>,
+    pub(crate) max_rows: usize,
+    pub(crate) max_bytes: usize,
+    /// For the codec of each column.
+    pub(crate) properties: WriterPropertiesPtr,
+}
+
+/// A part of the row group.
+pub(crate) enum EncodePart {
+    /// A row group of a source.
+    Group(Box<EncodeGroup>),
+    /// New rows, in the columns of the new file.
+    Rows(RecordBatch),
+}
+
+/// A row group of a source, with its bytes.
+pub(crate) struct EncodeGroup {
+    pub(crate) source: OpenFile,
+    pub(crate) group: usize,
+    /// The number of its first row, through all sources.
+    pub(crate) first: u64,
+    pub(crate) edits: Vec<(u64, RowEdit)>,
+    /// The new rows that edits name, in the columns of the new file.
+    pub(crate) rows: Vec<RecordBatch>,
+    pub(crate) bytes: GroupBytes,
+}
+
+/// The columns of one encoded row group.
+pub(crate) type EncodedRowGroup = Vec<EncodedChunk>;
+
+/// One column of it.
+pub(crate) enum EncodedChunk {
+    /// Encoded from values.
+    Encoded(Box<ArrowColumnChunk>),
+    /// Made from the pages of the source.
+    Own(Box<OwnChunk>),
+}
+
+impl EncodedChunk {
+    pub(crate) fn close(&self) -> &ColumnCloseResult {
+        match self {
+            Self::Encoded(chunk) => chunk.close(),
+            Self::Own(chunk) => &chunk.close,
+        }
+    }
+
+    fn close_mut(&mut self) -> &mut ColumnCloseResult {
+        match self {
+            Self::Encoded(chunk) => chunk.close_mut(),
+            Self::Own(chunk) => &mut chunk.close,
+        }
+    }
+
+    /// All its bytes, if they are in one place.
+    pub(crate) fn own_bytes(&self) -> Option<Bytes> {
+        match self {
+            Self::Encoded(_) => None,
+            Self::Own(chunk) => Some(chunk.bytes.clone()),
+        }
+    }
+
+    pub(crate) fn append_to<W: Write + Send>(
+        self,
+        group: &mut SerializedRowGroupWriter<'_, W>,
+    ) -> parquet::errors::Result<()> {
+        match self {
+            Self::Encoded(chunk) => chunk.append_to_row_group(group),
+            Self::Own(chunk) => group.append_column(&chunk.bytes, chunk.close),
+        }
+    }
+}
+
+impl RowGroupEncoder {
+    /// Decodes, changes and encodes, in one pass; more rows or bytes than a row group may have make several. Columns that are made
+    /// from pages are there already, by leaf.
+    pub(crate) fn run(mut self, own: Vec<Option<OwnChunk>>) -> Result<Vec<EncodedRowGroup>> {
+        let mut done = match self.encoded(&own)? {
+            Some(mut rest) => {
+                let leaf = |own: Option<OwnChunk>| match own {
+                    Some(own) => Some(EncodedChunk::Own(Box::new(own))),
+                    None => rest.next(),
+                };
+                vec![own.into_iter().filter_map(leaf).collect()]
+            }
+            // More than one row group comes of it after all.
+            None => self.encode(&[])?,
+        };
+        self.carry_blooms(&mut done)?;
+        Ok(done)
+    }
+
+    /// Encodes rows while they come; `full` takes each row group and says whether there is any use in going on. Where memory is
+    /// used up, a row group ends early.
+    pub(crate) fn run_stream(
+        &self,
+        rows: impl Iterator<Item = Result<RecordBatch>>,
+        memory: &MemoryReservation,
+        full: &mut dyn FnMut(EncodedRowGroup) -> bool,
+    ) -> Result<()> {
+        let mut out = self.out(&[]);
+        for rows in rows {
+            out.write(&rows?)?;
+            if memory.try_resize(out.memory()).is_err() {
+                out.close()?;
+            }
+            for chunks in out.done.drain(..) {
+                if !full(chunks) {
+                    return Ok(());
+                }
+            }
+        }
+        out.finish()?.into_iter().all(full);
+        Ok(())
+    }
+
+    /// Bytes that it will have, by those that it has now.
+    pub(crate) fn estimate(&self) -> u64 {
+        let size = |part: &EncodePart| match part {
+            EncodePart::Rows(rows) => bytes_of(rows) as u64,
+            EncodePart::Group(group) => {
+                let metadata = group.source.metadata().metadata().row_group(group.group);
+                u64::try_from(metadata.compressed_size()).unwrap_or(0)
+            }
+        };
+        self.parts.iter().map(size).sum()
+    }
+
+    /// The columns that are not made from pages, if they make one row group or there are none.
+    fn encoded(&self, own: &[Option<OwnChunk>]) -> Result<Option<std::vec::IntoIter<EncodedChunk>>> {
+        if own.iter().all(Option::is_none) {
+            return Ok(None);
+        }
+        if own.iter().all(Option::is_some) {
+            return Ok(Some(vec![].into_iter()));
+        }
+        let made: Vec<bool> = own.iter().map(Option::is_some).collect();
+        let mut groups = self.encode(&made)?;
+        let one = groups.pop().filter(|_| groups.is_empty());
+        Ok(one.map(IntoIterator::into_iter))
+    }
+
+    /// An encoder of all columns but those that are `made` already, by leaf.
+    fn out(&self, made: &[bool]) -> EncodeOutput<'_> {
+        let is_made = |leaf: usize| made.get(leaf).is_some_and(|m| *m);
+        // Only columns with a single leaf are made from pages.
+        let (mut columns, mut leaf) = (Vec::new(), 0);
+        for (i, field) in self.schema.fields().iter().enumerate() {
+            if !is_made(leaf) {
+                columns.push(i);
+            }
+            leaf += leaves(field.data_type());
+        }
+        let writers = (0..leaf).map(|l| !is_made(l)).collect();
+        EncodeOutput { job: self, columns, wanted: writers, writers: vec![], rows: 0, done: vec![], held: vec![] }
+    }
+
+    /// Encodes all columns but those that are `made` already, by leaf.
+    fn encode(&self, made: &[bool]) -> Result<Vec<EncodedRowGroup>> {
+        let mut out = self.out(made);
+        for part in &self.parts {
+            match part {
+                EncodePart::Group(group) => self.group(group, &mut out)?,
+                EncodePart::Rows(rows) => {
+                    let rows = rows.project(&out.columns).expect("columns of this schema");
+                    out.add(rows)?;
+                }
+            }
+        }
+        out.finish()
+    }
+
+    fn group(&self, group: &EncodeGroup, out: &mut EncodeOutput<'_>) -> Result<()> {
+        let path = &group.source.file.path;
+        let metadata = group.source.metadata().clone();
+        check_times(&group.source, group.group, &group.bytes)?;
+        let same = metadata.schema().fields() == self.schema.fields();
+        // Columns of another schema are chosen when they are in the order of this one.
+        let wanted = if same { out.columns.clone() } else { (0..metadata.schema().fields().len()).collect() };
+        let mask = ProjectionMask::roots(metadata.parquet_schema(), wanted);
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(group.bytes.clone(), metadata)
+            .with_row_groups(vec![group.group])
+            .with_projection(mask)
+            .with_batch_size(BATCH);
+        let mut reader = decode_parquet(path, || builder.build())?;
+        let (mut base, edits) = (group.first, &group.edits);
+        let project = |rows: &RecordBatch| rows.project(&out.columns).expect("columns of this schema");
+        let new: Vec<RecordBatch> = group.rows.iter().map(project).collect();
+        while let Some(batch) = decode_parquet(path, || reader.next().transpose().map_err(Into::into))? {
+            let end = base + batch.num_rows() as u64;
+            let mine = &edits[edits.partition_point(|e| e.0 < base)..edits.partition_point(|e| e.0 < end)];
+            let batch = if same {
+                batch
+            } else {
+                let batch = conform(&batch, &self.schema, &format!("`{path}`"))?;
+                batch.project(&out.columns).expect("columns of this schema")
+            };
+            out.add(apply(&batch, mine, base, &new)?)?;
+            base = end;
+        }
+        let rows = u64::try_from(group.source.metadata().metadata().row_group(group.group).num_rows()).unwrap_or(0);
+        if base == group.first + rows {
+            return Ok(());
+        }
+        let reason = "its columns do not have the rows that its footer says".to_owned();
+        Err(parquet_error(path, ParquetError::General(reason)))
+    }
+
+    /// The new values: of rows that take the place of others, and of those that are added.
+    fn new_rows(&self) -> Vec<&RecordBatch> {
+        let rows = self.parts.iter().map(|part| match part {
+            EncodePart::Rows(rows) => std::slice::from_ref(rows),
+            EncodePart::Group(group) => &group.rows,
+        });
+        rows.flatten().collect()
+    }
+
+    /// Values of rows that are gone stay in the filters: they may answer "perhaps" for them, never "no" for one that is there.
+    fn carry_blooms(&mut self, groups: &mut [EncodedRowGroup]) -> Result<()> {
+        if self.blooms.iter().all(Option::is_none) {
+            return Ok(());
+        }
+        let only = self.parts.iter().find_map(|p| if let EncodePart::Group(g) = p { Some(&g.source) } else { None });
+        let Some(source) = only else { return Ok(()) };
+        let leaves = source.metadata().parquet_schema();
+        let mut blooms = std::mem::take(&mut self.blooms);
+        let new = self.new_rows();
+        for (leaf, filter) in blooms.iter_mut().enumerate() {
+            let Some(mut filter) = filter.take() else { continue };
+            let descriptor = leaves.column(leaf);
+            let [name] = descriptor.path().parts() else { continue };
+            let mut add = |rows: &&RecordBatch| {
+                let column = rows.column_by_name(name);
+                column.is_some_and(|column| bloom::insert(&mut filter, column, descriptor.physical_type()))
+            };
+            if new.iter().all(&mut add) {
+                groups.iter_mut().for_each(|chunks| chunks[leaf].close_mut().bloom_filter = Some(filter.clone()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Bytes that rows take by themselves: they may be a part of larger ones.
+pub(crate) fn bytes_of(rows: &RecordBatch) -> usize {
+    let bytes =
+        |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size());
+    rows.columns().iter().map(bytes).sum()
+}
+
+/// How many leaf columns Parquet has for a type.
+pub(crate) fn leaves(t: &DataType) -> usize {
+    match t {
+        DataType::Struct(fields) => fields.iter().map(|f| leaves(f.data_type())).sum(),
+        DataType::List(f) | DataType::LargeList(f) | DataType::FixedSizeList(f, _) | DataType::Map(f, _) => {
+            leaves(f.data_type())
+        }
+        _ => 1,
+    }
+}
+
+struct EncodeOutput<'a> {
+    job: &'a RowGroupEncoder,
+    /// The columns that are encoded, and by leaf whether it is one of theirs.
+    columns: Vec<usize>,
+    wanted: Vec<bool>,
+    writers: Vec<ArrowColumnWriter>,
+    rows: usize,
+    done: Vec<EncodedRowGroup>,
+    /// Rows of a file that says it is sorted, until all of them are there.
+    held: Vec<RecordBatch>,
+}
+
+impl EncodeOutput<'_> {
+    fn add(&mut self, batch: RecordBatch) -> Result<()> {
+        if self.job.sorting.is_empty() {
+            return self.write(&batch);
+        }
+        self.held.push(batch);
+        Ok(())
+    }
+
+    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        let mut at = 0;
+        while at < batch.num_rows() {
+            let part = batch.slice(at, (batch.num_rows() - at).min(self.job.max_rows - self.rows));
+            self.encode(&part)?;
+            at += part.num_rows();
+            let bytes: usize = self.writers.iter().map(ArrowColumnWriter::get_estimated_total_bytes).sum();
+            if self.rows >= self.job.max_rows || bytes >= self.job.max_bytes {
+                self.close()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn encode(&mut self, batch: &RecordBatch) -> Result<()> {
+        let failed = |e| parquet_error("the new file", e);
+        if self.writers.is_empty() {
+            let all = self.job.factory.create_column_writers(self.job.number + self.done.len()).map_err(failed)?;
+            self.writers = all.into_iter().zip(&self.wanted).filter(|(_, w)| **w).map(|(writer, _)| writer).collect();
+        }
+        let mut writers = self.writers.iter_mut();
+        let fields = self.columns.iter().map(|c| &self.job.schema.fields()[*c]);
+        for (field, column) in fields.zip(batch.columns()) {
+            for leaf in compute_leaves(field, column).map_err(failed)? {
+                writers.next().expect("there is a writer for each leaf").write(&leaf).map_err(failed)?;
+            }
+        }
+        self.rows += batch.num_rows();
+        Ok(())
+    }
+
+    /// Bytes that the row group in the making takes.
+    fn memory(&self) -> usize {
+        self.writers.iter().map(ArrowColumnWriter::memory_size).sum()
+    }
+
+    fn close(&mut self) -> Result<()> {
+        if self.rows > 0 {
+            let chunks = std::mem::take(&mut self.writers).into_iter();
+            let chunks = chunks.map(|w| w.close().map(|chunk| EncodedChunk::Encoded(Box::new(chunk))));
+            self.done.push(chunks.collect::<Result<_, _>>().map_err(|e| parquet_error("the new file", e))?);
+            self.rows = 0;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Vec<EncodedRowGroup>> {
+        if !self.held.is_empty() {
+            let rows = sorted(&self.held, &self.job.schema, &self.job.sorting)?;
+            self.held.clear();
+            for at in (0..rows.num_rows()).step_by(BATCH) {
+                self.write(&rows.slice(at, BATCH.min(rows.num_rows() - at)))?;
+            }
+        }
+        self.close()?;
+        Ok(self.done)
+    }
+}
+
+/// The rows by these columns; rows that are in order already stay as they are.
+fn sorted(batches: &[RecordBatch], schema: &SchemaRef, by: &[SortingColumn]) -> Result<RecordBatch> {
+    let failed = |e| Error::internal("the rows of a row group could not be sorted").with_source(e);
+    let rows = concat_batches(schema, batches).map_err(failed)?;
+    let columns = by.iter().map(|c| SortColumn {
+        values: rows.column(usize::try_from(c.column_idx).unwrap_or(0)).clone(),
+        options: Some(SortOptions { descending: c.descending, nulls_first: c.nulls_first }),
+    });
+    let order = lexsort_to_indices(&columns.collect::<Vec<_>>(), None).map_err(failed)?;
+    let in_order = order.values().iter().enumerate().all(|(i, at)| i == *at as usize);
+    if in_order { Ok(rows) } else { take_record_batch(&rows, &order).map_err(failed) }
+}
+/// Refuses a row group with INT96 timestamps that would be rewritten as other values, even in rows that do not change.
+fn check_times(source: &OpenFile, group: usize, bytes: &GroupBytes) -> Result<()> {
+    let (path, metadata) = (&source.file.path, source.metadata().metadata());
+    for column in metadata.row_group(group).columns().iter().filter(|c| c.column_type() == Type::INT96) {
+        let (start, length) = column.byte_range();
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let pages = bytes.get_bytes(start, length).map_err(|e| parquet_error(path, e))?;
+        check_int96(column, &pages, metadata.file_metadata().key_value_metadata()).map_err(|e| e.in_file(path))?;
+    }
+    Ok(())
+}

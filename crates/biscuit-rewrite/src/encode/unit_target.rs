@@ -1,0 +1,357 @@
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use biscuit_core::{Error, Result};
+use biscuit_dataset::{FileEncryption, check_staged, conform, parquet_error};
+use biscuit_journal::StagedFile;
+use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::row::{RowConverter, SortField};
+use datafusion::execution::memory_pool::MemoryReservation;
+use futures::future::try_join_all;
+use parquet::arrow::ArrowSchemaConverter;
+use parquet::arrow::arrow_writer::ArrowRowGroupWriterFactory;
+use parquet::column::writer::ColumnCloseResult;
+use parquet::file::metadata::SortingColumn;
+use parquet::file::properties::{WriterProperties, WriterPropertiesPtr};
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::types::{ColumnPath, SchemaDescriptor, TypePtr};
+
+use crate::encode::group_bytes::GroupBytes;
+use crate::encode::row_group::{EncodeGroup, EncodePart, EncodedRowGroup, RowGroupEncoder};
+use crate::encode::threads::{ReservedMemory, UnitResources};
+use crate::pages::copy::{CarriedMetadata, blooms};
+use crate::pages::page_store::{PageBuffer, PageKeeper, PageSink};
+use crate::plan::choice::{GroupPlan, NoSpliceReason, RewriteChoice, RowGroupPart};
+use crate::plan::edits::RowGroupEdits;
+use crate::plan::properties::{BloomFilterPolicy, ColumnFidelity, following, sorting};
+use crate::plan::unit::{BloomFilters, RewriteUnit, SourceGroup};
+
+/// One row group, ready to be written.
+pub(crate) enum ReadyRowGroup {
+    Copied(GroupBytes, Vec<ColumnCloseResult>),
+    Encoded(Vec<EncodedRowGroup>),
+    /// To be encoded when it is known in which file, and as which of its row groups: encrypted pages are bound to these.
+    Bound(Box<RowGroupEncoder>),
+}
+
+/// How the new files of a unit are written.
+pub(crate) struct UnitTarget {
+    pub(crate) unit: Arc<RewriteUnit>,
+    pub(crate) shared: Arc<UnitResources>,
+    pub(crate) passing: PageBuffer,
+    pub(crate) root: TypePtr,
+    pub(crate) properties: WriterPropertiesPtr,
+    /// The columns, as they are encoded.
+    pub(crate) schema: SchemaRef,
+    groups: Vec<SourceGroup>,
+    /// By source, what is carried over from it; nothing where nothing is copied.
+    carried: Vec<CarriedMetadata>,
+    sorting: Vec<SortingColumn>,
+    /// Of files with something encrypted.
+    encryption: Option<FileEncryption>,
+    /// For row groups that carry the bloom filters of their source, and for those that make theirs.
+    carrying: Arc<ArrowRowGroupWriterFactory>,
+    making: Arc<ArrowRowGroupWriterFactory>,
+}
+
+fn unfit(e: parquet::errors::ParquetError) -> Error {
+    Error::usage("UnsupportedType", format!("these columns make no Parquet file: {e}")).with_source(e)
+}
+
+impl UnitTarget {
+    pub(crate) async fn new(unit: Arc<RewriteUnit>, shared: Arc<UnitResources>, choice: RewriteChoice) -> Result<Self> {
+        let other = matches!(
+            choice,
+            RewriteChoice::Rewrite(
+                NoSpliceReason::OtherColumns | NoSpliceReason::NullInRequired | NoSpliceReason::Sorted
+            )
+        );
+        let columns = if other { ColumnFidelity::Other } else { ColumnFidelity::Same };
+        let (schema, root) = match unit.sources.first().filter(|_| columns == ColumnFidelity::Same) {
+            Some(s) => (s.metadata().schema().clone(), s.metadata().parquet_schema().root_schema_ptr()),
+            None => {
+                let converted = ArrowSchemaConverter::new().convert(&unit.schema).map_err(unfit)?;
+                (unit.schema.clone(), converted.root_schema_ptr())
+            }
+        };
+        let sorting = sorting(&unit.sources).filter(|_| columns == ColumnFidelity::Same).unwrap_or_default();
+        let claimed = if unit.sort_by.is_empty() { sorting.clone() } else { sort_claim(&unit) };
+        let sample = if unit.sources.is_empty() { unit.inserts.first() } else { None };
+        let sample = sample.map(|insert| insert.rows.get()).transpose()?;
+        let (encryption, hidden) = encryption(&unit, &root)?;
+        let follow = |blooms| {
+            let mut properties = following(&unit.sources, &unit.parquet, columns, blooms);
+            // The Parquet library writes bloom filters in the clear.
+            for path in &hidden {
+                properties = properties.set_column_bloom_filter_enabled(path.clone(), false);
+            }
+            for name in sample.iter().flat_map(mostly_distinct) {
+                properties = properties.set_column_dictionary_enabled(ColumnPath::new(vec![name]), false);
+            }
+            Arc::new(properties.set_sorting_columns((!claimed.is_empty()).then(|| claimed.clone())).build())
+        };
+        let passing = PageBuffer::default();
+        let factory = |properties: Arc<WriterProperties>| -> Result<_> {
+            // The factory takes schema and properties from a writer; this one writes nothing.
+            let writer = SerializedFileWriter::new(std::io::sink(), root.clone(), properties).map_err(unfit)?;
+            let factory = ArrowRowGroupWriterFactory::new(&writer, schema.clone());
+            Ok(Arc::new(factory.with_page_store_factory(Arc::new(PageKeeper(passing.clone())))))
+        };
+        let properties =
+            follow(if encryption.is_some() { BloomFilterPolicy::Made } else { BloomFilterPolicy::Carried });
+        let (carrying, making) = (factory(properties.clone())?, factory(follow(BloomFilterPolicy::Made))?);
+        let mut carried = Vec::new();
+        for source in unit.sources.iter().filter(|_| choice == RewriteChoice::Splice) {
+            carried.push(CarriedMetadata::read(source).await?);
+        }
+        let groups = unit.groups();
+        let made = Self {
+            unit,
+            shared,
+            passing,
+            root,
+            properties,
+            schema,
+            groups,
+            carried,
+            sorting,
+            encryption,
+            carrying,
+            making,
+        };
+        Ok(made)
+    }
+
+    /// Whether something is encrypted in its files.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.encryption.is_some()
+    }
+
+    /// The writer of a new file; if something is encrypted in it, with what encodes its row groups.
+    pub(crate) async fn writer(
+        &self,
+    ) -> Result<(SerializedFileWriter<PageSink>, Option<Arc<ArrowRowGroupWriterFactory>>)> {
+        let mut properties = self.properties.clone();
+        if let Some(encryption) = &self.encryption
+            && let Some(keys) = encryption.properties(&SchemaDescriptor::new(self.root.clone())).await?
+        {
+            let builder = properties.as_ref().clone().into_builder();
+            properties = Arc::new(builder.with_file_encryption_properties(keys).build());
+        }
+        let sink = PageSink::new(self.passing.clone());
+        let writer = SerializedFileWriter::new(sink, self.root.clone(), properties)
+            .map_err(|e| parquet_error("the new file", e))?;
+        let factory = self.encryption.as_ref().map(|_| {
+            let factory = ArrowRowGroupWriterFactory::new(&writer, self.schema.clone());
+            Arc::new(factory.with_page_store_factory(Arc::new(PageKeeper(self.passing.clone()))))
+        });
+        Ok((writer, factory))
+    }
+
+    /// Opens what was staged, and checks it.
+    pub(crate) async fn check(&self, staged: StagedFile, rows: u64) -> Result<StagedFile> {
+        check_staged(staged, rows, &self.shared.stager.storage().store, self.encryption.as_ref()).await
+    }
+
+    /// Encodes a row group of an open file.
+    pub(crate) async fn bind(
+        &self,
+        mut job: RowGroupEncoder,
+        factory: Arc<ArrowRowGroupWriterFactory>,
+        number: usize,
+    ) -> Result<Vec<EncodedRowGroup>> {
+        (job.factory, job.number) = (factory, number);
+        self.shared.cores.on_one(move || job.run(vec![])).await
+    }
+
+    /// Waits for the memory that a row group needs.
+    pub(crate) async fn hold(&self, plan: &GroupPlan) -> Result<ReservedMemory> {
+        self.shared.hold(self.needs(plan), self.unit.name()).await
+    }
+
+    /// Memory for the source's bytes, and where they are encoded for pages in the making, a few batches between the two or the
+    /// largest column whose pages are changed, and new rows.
+    fn needs(&self, plan: &GroupPlan) -> usize {
+        let (mut compressed, mut batch, mut column, mut new) = (0, 0, 0, 0);
+        let bytes = |n: i64| usize::try_from(n).unwrap_or(0);
+        for part in &plan.parts {
+            match part {
+                RowGroupPart::Group(g) => {
+                    let at = self.groups[*g];
+                    let group = self.unit.sources[at.source].metadata().metadata().row_group(at.group);
+                    compressed += bytes(group.compressed_size());
+                    new += self.unit.edits.get(g).map_or(0, RowGroupEdits::memory);
+                    let largest = group.columns().iter().map(|c| bytes(c.uncompressed_size())).max();
+                    column = column.max(largest.unwrap_or(0));
+                    batch = batch.max(bytes(group.total_byte_size()) / bytes(group.num_rows()).max(1) * 8192);
+                }
+                RowGroupPart::Insert(i) => new += self.unit.inserts[*i].rows.memory(),
+            }
+        }
+        if plan.copy { compressed } else { 2 * compressed + 4 * batch + column + new }
+    }
+
+    /// Copies or encodes a row group.
+    pub(crate) async fn ready(&self, plan: &GroupPlan) -> Result<ReadyRowGroup> {
+        if let (true, Some(g)) = (plan.copy, plan.only_group())
+            && let Some(carried) = self.carried.get(self.groups[g].source)
+        {
+            let (source, group) = (&self.unit.sources[self.groups[g].source], self.groups[g].group);
+            let bytes = GroupBytes::fetch(source, &[group]).await?;
+            if let Some(closes) = carried.copied(source, group, &bytes, blooms(source, group).await?)? {
+                return Ok(ReadyRowGroup::Copied(bytes, closes));
+            }
+        }
+        let job = self.job(plan).await?;
+        self.encode(job).await
+    }
+
+    /// Encodes a row group, when cores are free: columns that can be are changed page by page, each on a core of its own, the
+    /// others decoded and encoded together.
+    async fn encode(&self, job: RowGroupEncoder) -> Result<ReadyRowGroup> {
+        if self.is_encrypted() {
+            return Ok(ReadyRowGroup::Bound(Box::new(job)));
+        }
+        let mut own = vec![];
+        let job = Arc::new(job);
+        if let Some(paged) = job.paged().map(Arc::new) {
+            own.resize_with(paged.leaves, || None);
+            let columns = paged.columns.iter().map(|&(column, leaf)| {
+                let (job, paged) = (job.clone(), paged.clone());
+                self.shared.cores.on_one(move || Ok((leaf, job.own_chunk(&paged, column, leaf)?)))
+            });
+            for (leaf, chunk) in try_join_all(columns).await? {
+                own[leaf] = chunk;
+            }
+        }
+        let job = Arc::into_inner(job).ok_or_else(|| Error::internal("a column is still worked on"))?;
+        Ok(ReadyRowGroup::Encoded(self.shared.cores.on_one(move || job.run(own)).await?))
+    }
+
+    /// Encodes rows as they are.
+    pub(crate) async fn encode_rows(&self, rows: Vec<RecordBatch>) -> Result<ReadyRowGroup> {
+        let parts = rows.into_iter().map(EncodePart::Rows).collect();
+        self.encode(self.job_of(parts, vec![], self.making.clone())).await
+    }
+
+    /// Encodes rows while they come; `full` takes each row group and says whether there is any use in going on.
+    pub(crate) fn encode_stream(
+        &self,
+        rows: impl Iterator<Item = RecordBatch>,
+        memory: &MemoryReservation,
+        full: &mut dyn FnMut(EncodedRowGroup) -> bool,
+    ) -> Result<()> {
+        let rows = rows.map(|rows| self.of_file(&rows));
+        self.job_of(vec![], vec![], self.making.clone()).run_stream(rows, memory, full)
+    }
+
+    async fn job(&self, plan: &GroupPlan) -> Result<RowGroupEncoder> {
+        let carries = |at: SourceGroup| {
+            let source = &self.unit.sources[at.source];
+            // Otherwise values may have another form than that in which the filters hold them.
+            let same = self.schema.fields() == source.metadata().schema().fields();
+            same && !self.is_encrypted() && self.unit.bloom_filters == BloomFilters::Carried
+        };
+        let carried = plan.only_group().map(|g| self.groups[g]).filter(|at| carries(*at));
+        let mut parts = Vec::with_capacity(plan.parts.len());
+        for part in &plan.parts {
+            parts.push(match part {
+                RowGroupPart::Insert(i) => EncodePart::Rows(self.of_file(&self.unit.inserts[*i].rows.get()?)?),
+                RowGroupPart::Group(g) => {
+                    let at = self.groups[*g];
+                    let source = self.unit.sources[at.source].clone();
+                    let bytes = GroupBytes::fetch(&source, &[at.group]).await?;
+                    let (edits, new) = self.unit.edits.get(g).map(RowGroupEdits::load).transpose()?.unwrap_or_default();
+                    let rows = new.iter().map(|rows| self.of_file(rows)).collect::<Result<_>>()?;
+                    EncodePart::Group(Box::new(EncodeGroup {
+                        source,
+                        group: at.group,
+                        first: at.first,
+                        edits,
+                        rows,
+                        bytes,
+                    }))
+                }
+            });
+        }
+        Ok(match carried {
+            Some(at) => {
+                let blooms = blooms(&self.unit.sources[at.source], at.group).await?;
+                self.job_of(parts, blooms, self.carrying.clone())
+            }
+            None => self.job_of(parts, vec![], self.making.clone()),
+        })
+    }
+
+    fn job_of(
+        &self,
+        parts: Vec<EncodePart>,
+        blooms: Vec<Option<parquet::bloom_filter::Sbbf>>,
+        factory: Arc<ArrowRowGroupWriterFactory>,
+    ) -> RowGroupEncoder {
+        let largest = usize::try_from(self.unit.max_file_size).unwrap_or(usize::MAX);
+        RowGroupEncoder {
+            parts,
+            schema: self.schema.clone(),
+            factory,
+            number: 0,
+            sorting: self.sorting.clone(),
+            blooms,
+            max_rows: self.max_rows(),
+            properties: self.properties.clone(),
+            max_bytes: self.unit.parquet.row_group_bytes.min(largest),
+        }
+    }
+
+    /// New rows with the very fields of the file, nullability included.
+    pub(crate) fn of_file(&self, rows: &RecordBatch) -> Result<RecordBatch> {
+        let rows = conform(rows, &self.schema, "the new rows")?;
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+        RecordBatch::try_new_with_options(self.schema.clone(), rows.columns().to_vec(), &options)
+            .map_err(|e| Error::internal("new rows do not fit the file").with_source(e))
+    }
+
+    /// The most rows of a row group.
+    pub(crate) fn max_rows(&self) -> usize {
+        self.properties.max_row_group_row_count().unwrap_or(usize::MAX)
+    }
+}
+
+/// How the files of a unit are encrypted, if they are, and the leaf columns of which nothing may be in the clear.
+fn encryption(unit: &RewriteUnit, root: &TypePtr) -> Result<(Option<FileEncryption>, Vec<ColumnPath>)> {
+    let Some(encryption) = unit.encryption()? else { return Ok((None, vec![])) };
+    let schema = SchemaDescriptor::new(root.clone());
+    let leaves = encryption.leaves(&schema)?;
+    let paths = schema.columns().iter().map(|leaf| leaf.path()).filter(|path| leaves.contains(&path.string()));
+    let paths: Vec<ColumnPath> = paths.cloned().collect();
+    Ok((Some(encryption).filter(|_| !paths.is_empty()), paths))
+}
+
+/// The flat columns of which most values of these rows are different ones: a dictionary of them would be given up half-way.
+fn mostly_distinct(rows: &RecordBatch) -> Vec<String> {
+    let distinct = |column: &ArrayRef| -> Option<usize> {
+        let converter = RowConverter::new(vec![SortField::new(column.data_type().clone())]).ok()?;
+        let rows = converter.convert_columns(std::slice::from_ref(column)).ok()?;
+        let values: HashSet<Vec<u8>> = rows.iter().map(|row| row.data().to_vec()).collect();
+        Some(values.len())
+    };
+    let schema = rows.schema();
+    let columns = schema.fields().iter().zip(rows.columns()).filter(|(f, _)| !f.data_type().is_nested());
+    // Few rows say little.
+    let many = columns.filter(|(_, c)| c.len() >= 1024 && distinct(c).is_some_and(|n| n > c.len() / 2));
+    many.map(|(f, _)| f.name().clone()).collect()
+}
+
+/// What a footer says of the columns that the rows of a unit are sorted by; nothing where columns are nested, since then the
+/// numbers of leaves are not those of columns.
+fn sort_claim(unit: &RewriteUnit) -> Vec<SortingColumn> {
+    if unit.schema.fields().iter().any(|f| f.data_type().is_nested()) {
+        return vec![];
+    }
+    let column = |by: &crate::SortBy| {
+        let column_idx = i32::try_from(unit.schema.index_of(&by.column).ok()?).ok()?;
+        Some(SortingColumn { column_idx, descending: by.descending, nulls_first: false })
+    };
+    unit.sort_by.iter().map(column).collect::<Option<_>>().unwrap_or_default()
+}

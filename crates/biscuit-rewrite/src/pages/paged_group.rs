@@ -1,0 +1,70 @@
+//! Columns of a row group that are made from the pages of its source, each by itself.
+
+use std::cmp::Reverse;
+
+use biscuit_core::Result;
+use biscuit_dataset::decode_parquet;
+use datafusion::arrow::array::RecordBatch;
+
+use crate::encode::row_group::{EncodePart, RowGroupEncoder, leaves};
+use crate::transcode::{OwnChunk, RowRun, runs, transcode};
+
+/// A row group whose columns may be made from the pages of its source.
+pub(crate) struct PagedRowGroup {
+    /// Rows of the source.
+    rows: usize,
+    runs: Vec<RowRun>,
+    /// The new rows that runs name.
+    batches: Vec<RecordBatch>,
+    /// The columns for which it may be tried, with their leaves.
+    pub(crate) columns: Vec<(usize, usize)>,
+    pub(crate) leaves: usize,
+}
+
+impl RowGroupEncoder {
+    /// What can be made from the pages of the only source row group; nothing where rows are sorted, or make more than one row
+    /// group.
+    pub(crate) fn paged(&self) -> Option<PagedRowGroup> {
+        let (EncodePart::Group(group), rest) = self.parts.split_first()? else { return None };
+        let metadata = group.source.metadata();
+        let source = metadata.metadata().row_group(group.group);
+        let mut batches = group.rows.clone();
+        for part in rest {
+            match part {
+                EncodePart::Rows(rows) => batches.push(rows.clone()),
+                EncodePart::Group(_) => return None,
+            }
+        }
+        let same = metadata.schema().fields() == self.schema.fields();
+        let bytes = usize::try_from(source.compressed_size()).unwrap_or(usize::MAX);
+        if !self.sorting.is_empty() || !same || bytes > self.max_bytes / 2 {
+            return None;
+        }
+        let rows = usize::try_from(source.num_rows()).unwrap_or(0);
+        let runs = runs(rows, group.first, &group.edits, group.rows.len()..batches.len(), &batches);
+        if runs.iter().map(RowRun::rows).sum::<usize>() > self.max_rows {
+            return None;
+        }
+        let (mut columns, mut leaf) = (Vec::new(), 0);
+        for (i, field) in self.schema.fields().iter().enumerate() {
+            let leaves = leaves(field.data_type());
+            if leaves == 1 && !field.data_type().is_nested() {
+                columns.push((i, leaf));
+            }
+            leaf += leaves;
+        }
+        // The dearest first, so that no core is left with one of them at the end.
+        columns.sort_by_key(|&(_, leaf)| Reverse(source.column(leaf).uncompressed_size()));
+        Some(PagedRowGroup { rows, runs, batches, columns, leaves: leaf })
+    }
+
+    /// A column of the row group, without being decoded to values: page by page. None where this cannot be done with it.
+    pub(crate) fn own_chunk(&self, paged: &PagedRowGroup, column: usize, leaf: usize) -> Result<Option<OwnChunk>> {
+        let Some(EncodePart::Group(group)) = self.parts.first() else { return Ok(None) };
+        let chunk = group.source.metadata().metadata().row_group(group.group).column(leaf);
+        let new: Vec<_> = paged.batches.iter().map(|b| b.column(column).clone()).collect();
+        let codec = self.properties.compression(chunk.column_path());
+        let made = || transcode(&group.bytes, chunk, codec, paged.rows, &paged.runs, &new);
+        decode_parquet(&group.source.file.path, made)
+    }
+}

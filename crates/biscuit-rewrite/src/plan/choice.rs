@@ -1,0 +1,348 @@
+use biscuit_dataset::OpenFile;
+use datafusion::arrow::datatypes::{DataType, FieldRef, Schema};
+use parquet::arrow::ArrowSchemaConverter;
+use parquet::basic::Type;
+use parquet::file::metadata::ColumnChunkMetaData;
+use parquet::schema::types::ColumnDescriptor;
+
+use crate::plan::unit::{ForcedRewrite, RewriteUnit, SmallGroups, SourceGroup};
+use crate::{InsertedRows, RowGroupEdits};
+
+/// What is done with a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RewriteChoice {
+    /// It stays: same name, same ETag. Nothing of it changes.
+    Keep,
+    /// Row groups that change are encoded again, the bytes of the others copied. The columns of the new file are then
+    /// those of the source to the letter.
+    Splice,
+    /// All rows are encoded again.
+    Rewrite(NoSpliceReason),
+}
+
+/// Why a file cannot be spliced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoSpliceReason {
+    /// It was asked for.
+    Forced,
+    /// Its rows are sorted.
+    Sorted,
+    /// Every row group changes.
+    EveryGroup,
+    /// The file has not the columns and types of the table, or holds them in a form that is not written any more.
+    OtherColumns,
+    /// A null is to be stored in a column in which the file has none.
+    NullInRequired,
+    /// Options ask for another codec or for smaller row groups.
+    OtherSettings,
+    /// Statistics of this writer cannot be trusted, and would be if they were copied into a file of ours.
+    UnknownWriter,
+    /// Something is encrypted, or is to be: pages are bound to their file and place in it.
+    Encrypted,
+    /// A column chunk is not where the footer says, so that it cannot be read either.
+    Damaged,
+}
+
+/// Decides what is done with the files of a unit, from their footers alone.
+pub fn choose(unit: &RewriteUnit) -> RewriteChoice {
+    if !unit.sort_by.is_empty() {
+        return RewriteChoice::Rewrite(NoSpliceReason::Sorted);
+    }
+    let stays = unit.edits.values().all(RowGroupEdits::is_empty) && unit.inserts.is_empty() && unit.sources.len() == 1;
+    if stays && unit.force == ForcedRewrite::No && unit.small_groups == SmallGroups::Keep && has_types(unit) {
+        return RewriteChoice::Keep;
+    }
+    if let Some(reason) = obstacle(unit) {
+        return RewriteChoice::Rewrite(reason);
+    }
+    let copies = plan(unit, true).iter().any(|p| p.copy);
+    if copies { RewriteChoice::Splice } else { RewriteChoice::Rewrite(NoSpliceReason::EveryGroup) }
+}
+
+/// One row group of the new file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct GroupPlan {
+    /// What it is made of, in this order.
+    pub(crate) parts: Vec<RowGroupPart>,
+    /// Whether the bytes of the one source are copied.
+    pub(crate) copy: bool,
+    /// Rows it will have.
+    rows: u64,
+}
+
+/// A part of a row group of the new file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RowGroupPart {
+    /// A row group of the source.
+    Group(usize),
+    /// New rows, by number.
+    Insert(usize),
+}
+
+impl GroupPlan {
+    /// The row groups of the source.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = usize> + '_ {
+        self.parts.iter().filter_map(|p| if let RowGroupPart::Group(g) = p { Some(*g) } else { None })
+    }
+
+    /// The one row group of the source that this is, perhaps with changes; none if there are several, or none at all.
+    pub(crate) fn only_group(&self) -> Option<usize> {
+        let mut groups = self.groups();
+        groups.next().filter(|_| groups.next().is_none())
+    }
+}
+
+/// A row group of the sources.
+struct SourceRowGroup {
+    /// Rows it will have.
+    rows: u64,
+    touched: bool,
+}
+
+impl SourceRowGroup {
+    fn of(unit: &RewriteUnit) -> Vec<Self> {
+        let group = |(g, source): (usize, SourceGroup)| {
+            let edits = unit.edits.get(&g).filter(|e| !e.is_empty());
+            let removed = edits.map_or(0, RowGroupEdits::removed);
+            let inserted: u64 = unit.inserts.iter().filter(|i| i.group == Some(g)).map(rows_of).sum();
+            Self { rows: source.rows - removed + inserted, touched: edits.is_some() || inserted > 0 }
+        };
+        unit.groups().into_iter().enumerate().map(group).collect()
+    }
+}
+
+fn rows_of(insert: &InsertedRows) -> u64 {
+    insert.rows.len() as u64
+}
+
+/// The row groups of the new file. Groups that are encoded anyway are put together while they fit into one, and take
+/// small neighbours along, so that deletes and inserts leave no trail of small groups.
+pub(crate) fn plan(unit: &RewriteUnit, splice: bool) -> Vec<GroupPlan> {
+    let full = unit.parquet.row_group_rows.map_or_else(|| default_rows(&unit.sources), |rows| rows as u64);
+    let inserts = |group: usize| {
+        let own = move |i: &usize| unit.inserts[*i].group == Some(group);
+        (0..unit.inserts.len()).filter(own).map(RowGroupPart::Insert)
+    };
+    let mut plans: Vec<GroupPlan> = Vec::new();
+    for (g, group) in SourceRowGroup::of(unit).into_iter().enumerate() {
+        let parts = std::iter::once(RowGroupPart::Group(g)).chain(inserts(g)).collect();
+        let joins = unit.small_groups == SmallGroups::Join && group.rows < full / 2;
+        let copy = splice && !group.touched && !joins;
+        push(&mut plans, GroupPlan { parts, copy, rows: group.rows }, full);
+    }
+    for (i, insert) in unit.inserts.iter().enumerate().filter(|(_, i)| i.group.is_none()) {
+        push(&mut plans, GroupPlan { parts: vec![RowGroupPart::Insert(i)], copy: false, rows: rows_of(insert) }, full);
+    }
+    plans
+}
+
+fn push(plans: &mut Vec<GroupPlan>, next: GroupPlan, full: u64) {
+    if next.rows == 0 {
+        return;
+    }
+    if let Some(last) = plans.last_mut() {
+        let small = |p: &GroupPlan| p.rows < full / 4;
+        let either = (!last.copy && !next.copy) || (last.copy != next.copy && (small(last) || small(&next)));
+        if either && last.rows + next.rows <= full {
+            last.parts.extend(next.parts);
+            last.rows += next.rows;
+            last.copy = false;
+            return;
+        }
+    }
+    plans.push(next);
+}
+
+/// Rows of a row group where the sources do not say how many one is to have.
+const USUAL_ROWS: u64 = 262_144;
+
+/// The rows that row groups of these files are filled up to: those of the largest, if there is a file with several. One that
+/// is alone in its file ended with the rows and not at a limit, so it says nothing.
+pub fn default_rows(sources: &[OpenFile]) -> u64 {
+    let several = sources.iter().any(|s| s.metadata().metadata().num_row_groups() > 1);
+    if several { largest_group(sources) } else { largest_group(sources).max(USUAL_ROWS) }
+}
+
+/// The rows of the largest row group.
+pub(crate) fn largest_group(sources: &[OpenFile]) -> u64 {
+    let groups = sources.iter().flat_map(|s| s.metadata().metadata().row_groups());
+    groups.map(|g| u64::try_from(g.num_rows()).unwrap_or(0)).max().unwrap_or(0).max(1)
+}
+
+/// Why the file cannot be spliced.
+fn obstacle(unit: &RewriteUnit) -> Option<NoSpliceReason> {
+    if unit.force == ForcedRewrite::Rewrite {
+        return Some(NoSpliceReason::Forced);
+    }
+    if !has_columns(unit) {
+        return Some(NoSpliceReason::OtherColumns);
+    }
+    if has_null_in_required(unit) {
+        return Some(NoSpliceReason::NullInRequired);
+    }
+    let chunks = || unit.sources.iter().flat_map(|s| s.metadata().metadata().row_groups()).flat_map(|g| g.columns());
+    if unit.is_encrypted() {
+        return Some(NoSpliceReason::Encrypted);
+    }
+    let codec = unit.parquet.compression;
+    let other_codec = codec.is_some_and(|codec| chunks().any(|c| !same_codec(c.compression(), codec)));
+    if other_codec || unit.parquet.row_group_rows.is_some_and(|rows| (rows as u64) < largest_group(&unit.sources)) {
+        return Some(NoSpliceReason::OtherSettings);
+    }
+    if !unit.sources.iter().all(has_chunks_inside) {
+        return Some(NoSpliceReason::Damaged);
+    }
+    (!unit.sources.iter().all(has_sound_statistics)).then_some(NoSpliceReason::UnknownWriter)
+}
+
+/// Whether all column chunks are where the footer says.
+fn has_chunks_inside(file: &OpenFile) -> bool {
+    let inside = |c: &ColumnChunkMetaData| {
+        let start = c.dictionary_page_offset().unwrap_or_else(|| c.data_page_offset());
+        let (start, length) = (u64::try_from(start).ok()?, u64::try_from(c.compressed_size()).ok()?);
+        (start.checked_add(length)? <= file.file.size).then_some(())
+    };
+    file.metadata().metadata().row_groups().iter().flat_map(|g| g.columns()).all(|c| inside(c).is_some())
+}
+
+/// Whether two codecs are the same; levels are not in a file.
+pub(crate) fn same_codec(a: parquet::basic::Compression, b: parquet::basic::Compression) -> bool {
+    std::mem::discriminant(&a) == std::mem::discriminant(&b)
+}
+
+/// Whether the sources' columns are those of the table, in a form that the encoder would write itself, and the same in all.
+fn has_columns(unit: &RewriteUnit) -> bool {
+    let Some(first) = unit.sources.first() else { return false };
+    let (file, wanted) = (first.metadata().schema(), &unit.schema);
+    let same = |name: &str, t: &DataType| wanted.field_with_name(name).is_ok_and(|w| w.data_type() == t);
+    if file.fields().len() != wanted.fields().len()
+        || !file.fields().iter().all(|f| same(f.name(), f.data_type()) && is_nullable_inside(f.data_type()))
+    {
+        return false;
+    }
+    let theirs = first.metadata().parquet_schema();
+    let alike = |s: &OpenFile| s.metadata().parquet_schema().root_schema() == theirs.root_schema();
+    let Ok(ours) = ArrowSchemaConverter::new().convert(file) else { return false };
+    let leaves = ours.columns().iter().zip(theirs.columns());
+    unit.sources.iter().all(alike)
+        && ours.num_columns() == theirs.num_columns()
+        && leaves.into_iter().all(|(ours, theirs)| has_form(ours, theirs, file))
+}
+
+/// Whether the encoder can write this leaf as it is.
+fn has_form(ours: &ColumnDescriptor, theirs: &ColumnDescriptor, file: &Schema) -> bool {
+    let levels = |c: &ColumnDescriptor| (c.max_def_level(), c.max_rep_level());
+    let form = |c: &ColumnDescriptor| (c.physical_type(), c.type_length());
+    // Some writers put a short decimal into as few bytes as it needs, where ours makes it an integer, but can do that too.
+    let decimal = || match (theirs.path().parts(), theirs.physical_type()) {
+        ([name], Type::FIXED_LEN_BYTE_ARRAY) => match file.field_with_name(name).map(|f| f.data_type()) {
+            Ok(DataType::Decimal128(precision, _)) => theirs.type_length() == decimal_bytes(*precision),
+            _ => false,
+        },
+        _ => false,
+    };
+    levels(ours) == levels(theirs) && (form(ours) == form(theirs) || decimal())
+}
+
+/// The fewest bytes that hold all decimals of a precision, with their sign.
+fn decimal_bytes(precision: u8) -> i32 {
+    let bits = 1 + (10_u128.pow(u32::from(precision)) - 1).ilog2() + 1;
+    i32::try_from(bits.div_ceil(8)).expect("a decimal has at most 16 bytes")
+}
+
+/// Whether what the file holds has the types of the table; a column that it does not have is null in it.
+fn has_types(unit: &RewriteUnit) -> bool {
+    let same = |f: &FieldRef| unit.schema.field_with_name(f.name()).is_ok_and(|w| w.data_type() == f.data_type());
+    unit.sources.iter().flat_map(|s| s.schema().fields()).all(same)
+}
+
+/// Whether nulls may be anywhere inside nested values, but where a map has its keys.
+fn is_nullable_inside(t: &DataType) -> bool {
+    let all = |f: &FieldRef| f.is_nullable() && is_nullable_inside(f.data_type());
+    match t {
+        DataType::List(f) | DataType::LargeList(f) | DataType::FixedSizeList(f, _) => all(f),
+        DataType::Struct(fields) => fields.iter().all(all),
+        DataType::Map(entries, _) => match entries.data_type() {
+            DataType::Struct(f) => f.len() == 2 && is_nullable_inside(f[0].data_type()) && all(&f[1]),
+            _ => false,
+        },
+        _ => true,
+    }
+}
+
+fn has_null_in_required(unit: &RewriteUnit) -> bool {
+    let fields = unit.sources.iter().flat_map(|s| s.metadata().schema().fields());
+    let required: Vec<&str> = fields.filter(|f| !f.is_nullable()).map(|f| f.name().as_str()).collect();
+    let new = unit.edits.values().flat_map(RowGroupEdits::new_rows).chain(unit.inserts.iter().map(|i| &i.rows));
+    let mut new = new.filter(|_| !required.is_empty());
+    new.any(|rows| required.iter().any(|name| rows.has_null(name)))
+}
+
+/// Whether the statistics of a file can be relied on, by who wrote it.
+pub fn has_sound_statistics(file: &OpenFile) -> bool {
+    is_known_writer(file.metadata().metadata().file_metadata().created_by())
+}
+
+/// Writers whose statistics can be relied on, by what they say of themselves. Others are rewritten, since a copy would say
+/// that we wrote it. parquet-mr before 1.10 wrote wrong bounds of binary columns (PARQUET-251, PARQUET-686).
+fn is_known_writer(created_by: Option<&str>) -> bool {
+    let Some(name) = created_by else { return false };
+    if let Some(version) = name.strip_prefix("parquet-mr version ") {
+        let mut numbers = version.split(['.', ' ', '-']).map_while(|n| n.parse::<u32>().ok());
+        return (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (1, 10);
+    }
+    ["biscuit-", "parquet-rs ", "parquet-cpp ", "parquet-cpp-arrow ", "DuckDB "].iter().any(|w| name.starts_with(w))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan_of(sizes: &[(u64, bool)], full: u64) -> Vec<(Vec<usize>, bool)> {
+        let mut plans = Vec::new();
+        for (g, (rows, copy)) in sizes.iter().enumerate() {
+            push(&mut plans, GroupPlan { parts: vec![RowGroupPart::Group(g)], copy: *copy, rows: *rows }, full);
+        }
+        plans.into_iter().map(|p| (p.groups().collect(), p.copy)).collect()
+    }
+
+    #[test]
+    fn untouched_groups_are_copied_and_touched_ones_stay_apart_when_they_are_full() {
+        let plans = plan_of(&[(100, true), (99, false), (100, false), (100, true), (15, true)], 100);
+        assert_eq!(plans, [(vec![0], true), (vec![1], false), (vec![2], false), (vec![3], true), (vec![4], true)]);
+    }
+
+    #[test]
+    fn a_shrunken_group_joins_its_neighbour_and_an_empty_one_goes() {
+        assert_eq!(plan_of(&[(80, true), (20, false)], 100), [(vec![0, 1], false)]);
+        assert_eq!(plan_of(&[(20, false), (80, true)], 100), [(vec![0, 1], false)]);
+        assert_eq!(plan_of(&[(20, false), (81, true)], 100), [(vec![0], false), (vec![1], true)]);
+        assert_eq!(plan_of(&[(40, false), (0, false), (50, false)], 100), [(vec![0, 2], false)]);
+        assert_eq!(plan_of(&[(40, false), (50, true)], 100), [(vec![0], false), (vec![1], true)]);
+    }
+
+    #[test]
+    fn decimals_take_as_few_bytes_as_the_format_says() {
+        // The greatest precisions of so many bytes, from the table in Parquet's LogicalTypes.md.
+        for (bytes, precision) in [(1, 2), (2, 4), (3, 6), (4, 9), (5, 11), (6, 14), (8, 18), (12, 28), (16, 38)] {
+            assert_eq!(decimal_bytes(precision), bytes, "{precision}");
+            assert!(precision == 38 || decimal_bytes(precision + 1) > bytes);
+        }
+    }
+
+    #[test]
+    fn only_writers_with_sound_statistics_are_trusted() {
+        for good in [
+            "parquet-mr version 1.15.2 (build x)",
+            "parquet-rs version 59.3.2",
+            "DuckDB version v2.0.0",
+            "parquet-mr version 1.10.0",
+        ] {
+            assert!(is_known_writer(Some(good)), "{good}");
+        }
+        for bad in ["parquet-mr version 1.8.1", "impala version 2.0", "parquet-mr version x", "parquet-mr"] {
+            assert!(!is_known_writer(Some(bad)), "{bad}");
+        }
+        assert!(!is_known_writer(None));
+    }
+}

@@ -1,0 +1,311 @@
+use std::fs::File;
+#[cfg(not(unix))]
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::num::NonZero;
+#[cfg(unix)]
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+#[cfg(not(unix))]
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use biscuit_core::{Error, ErrorKind, Result};
+use datafusion::arrow::array::{Array, RecordBatch};
+use datafusion::arrow::buffer::Buffer;
+use datafusion::arrow::compute::concat_batches;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::error::ArrowError;
+use datafusion::arrow::ipc::reader::StreamDecoder;
+use datafusion::arrow::ipc::writer::StreamEncoder;
+
+use crate::spill::columnar::ColumnarSpill;
+
+/// Files on the local disk for rows that memory has no room for, in the folder for temporary files (`TMPDIR`). They have no
+/// names, so that nothing stays behind, however the process ends.
+#[derive(Debug)]
+pub struct SpillFolder {
+    /// As many as may be written at a time: writers of one file wait for one another in the system.
+    files: Vec<SpillFile>,
+    /// Counts the writes, which go to one file after the other.
+    next: AtomicUsize,
+}
+
+#[derive(Debug)]
+pub(crate) struct SpillFile {
+    #[cfg(unix)]
+    file: File,
+    #[cfg(not(unix))]
+    file: Mutex<File>,
+    /// Bytes that are written, or about to be.
+    end: AtomicU64,
+}
+
+/// The most files: more cores than these write more than a disk does.
+const MOST_FILES: usize = 8;
+
+pub(crate) fn failed(e: impl std::error::Error + Send + Sync + 'static) -> Error {
+    // Of the errors that come here only those of the operating system quote no rows.
+    let any: &(dyn std::error::Error + 'static) = &e;
+    let disk = any.downcast_ref::<std::io::Error>().map_or(String::new(), |e| format!(": {e}"));
+    let message = format!("rows cannot be put on the disk for temporary files{disk}");
+    Error::new(ErrorKind::Unavailable, "SpillFailed", message).with_source(e)
+}
+
+impl SpillFolder {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// `SpillFailed` if there is no folder for temporary files that can be written.
+    pub fn new() -> Result<Arc<Self>> {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let files = (0..cores.min(MOST_FILES)).map(|_| SpillFile::new()).collect::<Result<_>>()?;
+        Ok(Arc::new(Self { files, next: AtomicUsize::new(0) }))
+    }
+
+    /// Puts rows on the disk.
+    ///
+    /// # Errors
+    /// `SpillFailed`, for a disk that is full among others.
+    pub fn write(self: &Arc<Self>, rows: &RecordBatch) -> Result<BufferedRows> {
+        let bytes = to_bytes(rows).map_err(failed)?;
+        let length = bytes.len() as u64;
+        let (file, at) = self.room(length);
+        self.file(file).write(&bytes, at)?;
+        let nulls = rows.columns().iter().map(|c| c.logical_null_count() > 0).collect();
+        let on_disk = OnDisk { spill: self.clone(), file, at, length, schema: rows.schema(), nulls };
+        Ok(BufferedRows { count: rows.num_rows(), held: RowsStorage::Disk(Arc::new(on_disk)) })
+    }
+
+    /// Puts rows on the disk of which parts are read later, each by itself or with others: so many rows each, one behind the other.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write); `Internal` if the parts are not all rows.
+    pub fn write_parts(self: &Arc<Self>, rows: &RecordBatch, parts: &[usize]) -> Result<Vec<BufferedRows>> {
+        if parts.iter().sum::<usize>() != rows.num_rows() {
+            return Err(Error::internal("the parts are not all rows"));
+        }
+        if let Some(lanes) = ColumnarSpill::write(self, rows, parts)? {
+            let part = |(part, rows): (usize, &usize)| BufferedRows {
+                count: *rows,
+                held: RowsStorage::Part(lanes.clone(), part),
+            };
+            return Ok(parts.iter().enumerate().map(part).collect());
+        }
+        let mut at = 0;
+        let mut part = |count: &usize| {
+            at += count;
+            self.write(&rows.slice(at - count, *count))
+        };
+        parts.iter().map(&mut part).collect()
+    }
+
+    /// A place for so many bytes: the number of the file, and where in it.
+    pub(crate) fn room(&self, bytes: u64) -> (usize, u64) {
+        let file = self.next.fetch_add(1, Ordering::Relaxed) % self.files.len();
+        (file, self.files[file].end.fetch_add(bytes, Ordering::Relaxed))
+    }
+
+    pub(crate) fn file(&self, number: usize) -> &SpillFile {
+        &self.files[number]
+    }
+}
+
+impl SpillFile {
+    fn new() -> Result<Self> {
+        let file = tempfile::tempfile().map_err(failed)?;
+        #[cfg(not(unix))]
+        let file = Mutex::new(file);
+        Ok(Self { file, end: AtomicU64::new(0) })
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn write(&self, bytes: &[u8], at: u64) -> Result<()> {
+        self.file.write_all_at(bytes, at).map_err(failed)
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn read(&self, bytes: &mut [u8], at: u64) -> Result<()> {
+        self.file.read_exact_at(bytes, at).map_err(failed)
+    }
+
+    #[cfg(not(unix))]
+    pub(crate) fn write(&self, bytes: &[u8], at: u64) -> Result<()> {
+        self.seek(at)?.write_all(bytes).map_err(failed)
+    }
+
+    #[cfg(not(unix))]
+    pub(crate) fn read(&self, bytes: &mut [u8], at: u64) -> Result<()> {
+        self.seek(at)?.read_exact(bytes).map_err(failed)
+    }
+
+    #[cfg(not(unix))]
+    fn seek(&self, at: u64) -> Result<MutexGuard<'_, File>> {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(at)).map_err(failed)?;
+        Ok(file)
+    }
+}
+
+/// Arrow's format for streams.
+fn to_bytes(rows: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
+    let mut encoder = StreamEncoder::try_new(rows.schema_ref())?;
+    let buffers = encoder.encode(rows)?;
+    let mut bytes = Vec::with_capacity(buffers.iter().map(Buffer::len).sum());
+    buffers.iter().for_each(|buffer| bytes.extend_from_slice(buffer));
+    Ok(bytes)
+}
+
+/// Rows that wait to be written: in memory, or on the local disk.
+#[derive(Debug, Clone)]
+pub struct BufferedRows {
+    count: usize,
+    held: RowsStorage,
+}
+
+#[derive(Debug, Clone)]
+enum RowsStorage {
+    Memory(RecordBatch),
+    Disk(Arc<OnDisk>),
+    /// A part of rows that are on the disk by column.
+    Part(Arc<ColumnarSpill>, usize),
+}
+
+#[derive(Debug)]
+struct OnDisk {
+    spill: Arc<SpillFolder>,
+    file: usize,
+    at: u64,
+    length: u64,
+    schema: SchemaRef,
+    /// By column, whether there is a null.
+    nulls: Vec<bool>,
+}
+
+impl From<RecordBatch> for BufferedRows {
+    fn from(rows: RecordBatch) -> Self {
+        Self { count: rows.num_rows(), held: RowsStorage::Memory(rows) }
+    }
+}
+
+impl BufferedRows {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The rows, read back if they are on the disk.
+    ///
+    /// # Errors
+    /// `SpillFailed`.
+    pub fn get(&self) -> Result<RecordBatch> {
+        match &self.held {
+            RowsStorage::Memory(rows) => Ok(rows.clone()),
+            RowsStorage::Disk(at) => at.read(),
+            RowsStorage::Part(lanes, part) => ColumnarSpill::read(&[(lanes.clone(), *part)]),
+        }
+    }
+
+    /// The rows of all, which have the same columns, in one batch.
+    ///
+    /// # Errors
+    /// `SpillFailed`; `Internal` if their columns differ.
+    pub fn concat(all: &[Self]) -> Result<RecordBatch> {
+        let part = |rows: &Self| match &rows.held {
+            RowsStorage::Part(lanes, part) => Some((lanes.clone(), *part)),
+            _ => None,
+        };
+        if let Some(parts) = all.iter().map(part).collect::<Option<Vec<_>>>() {
+            return ColumnarSpill::read(&parts);
+        }
+        let batches = all.iter().map(Self::get).collect::<Result<Vec<_>>>()?;
+        let schema = batches.first().map(RecordBatch::schema).ok_or_else(|| Error::internal("there are no rows"))?;
+        concat_batches(&schema, &batches).map_err(|e| Error::internal("rows could not be put together").with_source(e))
+    }
+
+    /// Their columns.
+    pub fn schema(&self) -> &SchemaRef {
+        match &self.held {
+            RowsStorage::Memory(rows) => rows.schema_ref(),
+            RowsStorage::Disk(at) => &at.schema,
+            RowsStorage::Part(lanes, _) => lanes.schema(),
+        }
+    }
+
+    /// The same rows, on the disk.
+    ///
+    /// # Errors
+    /// `SpillFailed`.
+    pub fn spilled(self, spill: &Arc<SpillFolder>) -> Result<Self> {
+        match &self.held {
+            RowsStorage::Memory(rows) => spill.write(rows),
+            RowsStorage::Disk(_) | RowsStorage::Part(..) => Ok(self),
+        }
+    }
+
+    /// Bytes that they take in memory.
+    pub fn memory(&self) -> usize {
+        match &self.held {
+            RowsStorage::Memory(rows) => rows.get_array_memory_size(),
+            RowsStorage::Disk(at) => usize::try_from(at.length).unwrap_or(usize::MAX),
+            RowsStorage::Part(lanes, part) => lanes.bytes(*part),
+        }
+    }
+
+    /// Whether a column is null in some of the rows; one that they do not have is.
+    pub(crate) fn has_null(&self, column: &str) -> bool {
+        match &self.held {
+            RowsStorage::Memory(rows) => rows.column_by_name(column).is_none_or(|c| c.logical_null_count() > 0),
+            RowsStorage::Disk(at) => at.schema.index_of(column).map_or(true, |i| at.nulls[i]),
+            RowsStorage::Part(lanes, _) => lanes.schema().index_of(column).map_or(true, |i| lanes.has_null(i)),
+        }
+    }
+}
+
+/// Something else than this process has written to a temporary file.
+pub(crate) fn damaged() -> Error {
+    let message = "rows in a temporary file are not what was put there; look at the disk, and run again";
+    Error::new(ErrorKind::Unavailable, "SpillFailed", message)
+}
+
+impl OnDisk {
+    fn read(&self) -> Result<RecordBatch> {
+        let mut bytes = vec![0; usize::try_from(self.length).map_err(failed)?];
+        self.spill.file(self.file).read(&mut bytes, self.at)?;
+        // The arrays are slices of what was read.
+        let mut bytes = Buffer::from(bytes);
+        let decoded = StreamDecoder::new().decode(&mut bytes).map_err(failed)?;
+        decoded.ok_or_else(damaged)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::{ArrayRef, Int64Array, StringArray};
+
+    use super::*;
+
+    fn rows(from: i64, count: i64) -> RecordBatch {
+        let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(from..from + count));
+        let names = (from..from + count).map(|i| (i % 3 != 0).then(|| format!("n{i}")));
+        let names: ArrayRef = Arc::new(names.collect::<StringArray>());
+        RecordBatch::try_from_iter_with_nullable([("id", ids, false), ("name", names, true)]).expect("a batch")
+    }
+
+    #[test]
+    fn rows_come_back_from_the_disk_in_any_order() {
+        let spill = SpillFolder::new().unwrap();
+        let batches = [rows(0, 10), rows(10, 0), rows(20, 1000).slice(5, 100)];
+        let written: Vec<BufferedRows> = batches.iter().map(|b| spill.write(b).unwrap()).collect();
+        for (rows, batch) in written.iter().zip(&batches).rev() {
+            assert_eq!((&rows.get().unwrap(), rows.len()), (batch, batch.num_rows()));
+        }
+        assert!(written[0].has_null("name") && !written[0].has_null("id") && written[0].has_null("other"));
+        // Of a slice only what it shows is written.
+        assert!(written[2].memory() < BufferedRows::from(batches[2].clone()).memory());
+    }
+}

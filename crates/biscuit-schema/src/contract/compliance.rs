@@ -1,0 +1,288 @@
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray};
+use arrow::compute::kernels::cmp;
+use arrow::compute::{cast, max};
+use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
+use arrow::row::{RowConverter, SortField};
+use biscuit_core::{Error, Instant, Result, unquoted};
+use regex::Regex;
+use serde::Serialize;
+use twox_hash::XxHash64;
+
+use crate::contract::check::{CheckRule, CheckSeverity, CheckValue, ContractCheck, within};
+use crate::values::coercion::RefusedRow;
+use crate::values::convert::convert;
+use crate::{Contract, column_index};
+
+/// Looks whether rows comply with a contract, before anything of them is written: batch by batch, and then as a whole.
+#[derive(Debug)]
+pub struct ContractCompliance {
+    checks: Vec<RunningCheck>,
+    rows: u64,
+    now: Instant,
+}
+
+/// What a check has found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CheckFinding {
+    /// The rule, in words.
+    pub rule: String,
+    /// The stable code.
+    pub code: &'static str,
+    /// What happens.
+    pub severity: CheckSeverity,
+    /// Rows that do not comply; 1 for a rule about all of them.
+    pub rows: u64,
+    /// The first of them: file and row, from 1.
+    pub first: Option<(String, u64)>,
+}
+
+#[derive(Debug)]
+struct RunningCheck {
+    check: ContractCheck,
+    state: CheckState,
+    broken: u64,
+    first: Option<(String, u64)>,
+}
+
+#[derive(Debug)]
+enum CheckState {
+    Nothing,
+    Seen(HashSet<u128>),
+    Bounds(Option<ArrayRef>, Option<ArrayRef>),
+    Values(ArrayRef),
+    Regex(Regex),
+    Newest(Option<i64>),
+}
+
+impl ContractCompliance {
+    /// The checks of a contract: those it names, that no two rows share its grain, and no two its key unless an order says that there are
+    /// several records of one. `now` is when the run began, for freshness.
+    ///
+    /// # Errors
+    /// `InvalidContract` for a bound or value that is not of its column's type.
+    pub fn new(contract: &Contract, now: Instant) -> Result<Self> {
+        let mut all = contract.checks.clone();
+        let grain = (!contract.grain.is_empty()).then(|| contract.grain.clone());
+        let key = (!contract.key.is_empty() && contract.order.is_empty()).then(|| contract.key.clone());
+        for columns in grain.into_iter().chain(key) {
+            let rule = CheckRule::Unique { columns };
+            if all.iter().all(|c| c.rule != rule) {
+                all.push(ContractCheck::new(rule));
+            }
+        }
+        let checks = all.into_iter().map(|check| RunningCheck::new(check, contract)).collect::<Result<_>>()?;
+        Ok(Self { checks, rows: 0, now })
+    }
+
+    /// Looks at rows. `place` says where a row of the batch comes from: file and row. Answers with those to put aside, ascending, each once.
+    ///
+    /// # Errors
+    /// `MissingColumn` for a column of a check.
+    pub fn check(&mut self, batch: &RecordBatch, place: &dyn Fn(usize) -> (String, u64)) -> Result<Vec<RefusedRow>> {
+        let mut refused: Vec<RefusedRow> = Vec::new();
+        for running in &mut self.checks {
+            let broken = running.broken_rows(batch)?;
+            if let Some(first) = broken.first() {
+                running.first.get_or_insert_with(|| place(*first));
+            }
+            running.broken += broken.len() as u64;
+            if running.check.severity == CheckSeverity::Quarantine {
+                let column = running.check.rule.columns().first().copied().unwrap_or_default().to_owned();
+                let code = running.check.rule.code();
+                let message: Arc<str> = format!("the row breaks the rule: {}", words(&running.check.rule)).into();
+                let row = |row| RefusedRow { row, column: column.clone(), code, message: message.clone() };
+                refused.extend(broken.into_iter().map(row));
+            }
+        }
+        refused.sort_by_key(|r| r.row);
+        refused.dedup_by_key(|r| r.row);
+        self.rows += (batch.num_rows() - refused.len()) as u64;
+        Ok(refused)
+    }
+
+    /// Looks at the rows as a whole, when all of them were checked.
+    ///
+    /// # Errors
+    /// The code of the first check that stops the run; the message names all of them.
+    pub fn finish(mut self) -> Result<Vec<CheckFinding>> {
+        let (rows, now) = (self.rows, self.now);
+        self.checks.iter_mut().for_each(|c| c.at_end(rows, now));
+        let broken = self.checks.iter().filter(|c| c.broken > 0);
+        let findings: Vec<CheckFinding> = broken.map(RunningCheck::finding).collect();
+        let of_all = |f: &CheckFinding| matches!(f.code, "RowCount" | "NotFresh");
+        let stops = |f: &&CheckFinding| {
+            f.severity == CheckSeverity::Fail || (f.severity == CheckSeverity::Quarantine && of_all(f))
+        };
+        let failed: Vec<&CheckFinding> = findings.iter().filter(stops).collect();
+        let Some(first) = failed.first() else { return Ok(findings) };
+        let said: Vec<String> = failed.iter().map(|f| f.text()).collect();
+        let e = Error::data(first.code, said.join("; "));
+        Err(match &first.first {
+            Some((file, row)) => e.at(file, *row),
+            None => e,
+        })
+    }
+}
+
+impl CheckFinding {
+    fn text(&self) -> String {
+        match self.first {
+            Some(_) => format!("{} rows break the rule: {}", self.rows, self.rule),
+            None => format!("the rows break the rule: {}", self.rule),
+        }
+    }
+}
+
+fn words(rule: &CheckRule) -> String {
+    let between = |min: &Option<String>, max: &Option<String>| match (min, max) {
+        (Some(a), Some(b)) => format!("from {a} to {b}"),
+        (Some(a), None) => format!("at least {a}"),
+        (None, b) => format!("at most {}", b.as_deref().unwrap_or_default()),
+    };
+    match rule {
+        CheckRule::NotNull { column } => format!("`{column}` is not null"),
+        CheckRule::Unique { columns } => {
+            format!("{} is unique", columns.iter().map(|c| format!("`{c}`")).collect::<Vec<_>>().join(", "))
+        }
+        CheckRule::Range { column, min, max } => {
+            format!(
+                "`{column}` is {}",
+                between(&min.as_ref().map(CheckValue::text), &max.as_ref().map(CheckValue::text))
+            )
+        }
+        CheckRule::OneOf { column, values } => {
+            format!("`{column}` is one of {}", values.iter().map(CheckValue::text).collect::<Vec<_>>().join(", "))
+        }
+        CheckRule::Pattern { column, pattern } => format!("`{column}` matches {pattern}"),
+        CheckRule::Rows { min, max } => {
+            format!("the number of rows is {}", between(&min.map(|n| n.to_string()), &max.map(|n| n.to_string())))
+        }
+        CheckRule::Fresh { column, within } => format!("the newest `{column}` is at most {within} old"),
+    }
+}
+
+impl RunningCheck {
+    fn new(check: ContractCheck, contract: &Contract) -> Result<Self> {
+        let value = |column: &str, values: &[CheckValue]| {
+            let Some(c) = contract.column(column) else { return Err(Error::internal("a check was not looked at")) };
+            let texts: ArrayRef = Arc::new(values.iter().map(|v| Some(v.text())).collect::<StringArray>());
+            let made = convert(column, &texts, c.column_type.arrow(), &c.reading)?;
+            match made.faults.first() {
+                None => Ok(made.array),
+                Some((at, fault)) => {
+                    let message =
+                        format!("`{}` in a check of column `{column}` {}", values[*at].text(), fault.reason());
+                    Err(Error::usage("InvalidContract", message).with_column(column))
+                }
+            }
+        };
+        let state = match &check.rule {
+            CheckRule::NotNull { .. } | CheckRule::Rows { .. } => CheckState::Nothing,
+            CheckRule::Unique { .. } => CheckState::Seen(HashSet::new()),
+            CheckRule::Range { column, min, max } => {
+                let bound =
+                    |b: &Option<CheckValue>| b.as_ref().map(|b| value(column, std::slice::from_ref(b))).transpose();
+                CheckState::Bounds(bound(min)?, bound(max)?)
+            }
+            CheckRule::OneOf { column, values } => CheckState::Values(value(column, values)?),
+            CheckRule::Pattern { column, pattern } => CheckState::Regex(Regex::new(pattern).map_err(|e| {
+                Error::usage(
+                    "InvalidContract",
+                    format!("the pattern of `{column}` is none: {}", unquoted(&e.to_string())),
+                )
+                .with_source(e)
+            })?),
+            CheckRule::Fresh { .. } => CheckState::Newest(None),
+        };
+        Ok(Self { check, state, broken: 0, first: None })
+    }
+
+    fn finding(&self) -> CheckFinding {
+        CheckFinding {
+            rule: words(&self.check.rule),
+            code: self.check.rule.code(),
+            severity: self.check.severity,
+            rows: self.broken,
+            first: self.first.clone(),
+        }
+    }
+
+    fn broken_rows(&mut self, batch: &RecordBatch) -> Result<Vec<usize>> {
+        let columns: Vec<ArrayRef> = self
+            .check
+            .rule
+            .columns()
+            .into_iter()
+            .map(|name| Ok(batch.column(column_index(batch.schema_ref(), name, "the checked rows")?).clone()))
+            .collect::<Result<_>>()?;
+        let Some(column) = columns.first() else { return Ok(vec![]) };
+        let false_rows = |mask: BooleanArray| -> Vec<usize> {
+            (0..mask.len()).filter(|i| mask.is_valid(*i) && !mask.value(*i)).collect()
+        };
+        Ok(match &mut self.state {
+            CheckState::Nothing => (0..column.len()).filter(|i| column.is_null(*i)).collect(),
+            CheckState::Seen(seen) => repeated(&columns, seen)?,
+            CheckState::Bounds(min, max) => {
+                let mut rows: Vec<usize> = Vec::new();
+                let one = |bound: &ArrayRef| arrow::array::Scalar::new(bound.clone());
+                if let Some(min) = min {
+                    rows.extend(false_rows(cmp::gt_eq(column, &one(min)).map_err(internal)?));
+                }
+                if let Some(max) = max {
+                    rows.extend(false_rows(cmp::lt_eq(column, &one(max)).map_err(internal)?));
+                }
+                rows.sort_unstable();
+                rows.dedup();
+                rows
+            }
+            CheckState::Values(values) => {
+                let mut found = vec![false; column.len()];
+                for at in 0..values.len() {
+                    let one = arrow::array::Scalar::new(values.slice(at, 1));
+                    let is = cmp::eq(column, &one).map_err(internal)?;
+                    found.iter_mut().enumerate().for_each(|(i, f)| *f |= is.is_valid(i) && is.value(i));
+                }
+                (0..column.len()).filter(|i| column.is_valid(*i) && !found[*i]).collect()
+            }
+            CheckState::Regex(regex) => {
+                let texts = cast(column, &DataType::Utf8).map_err(internal)?;
+                let texts = texts.as_string::<i32>();
+                (0..texts.len()).filter(|i| texts.is_valid(*i) && !regex.is_match(texts.value(*i))).collect()
+            }
+            CheckState::Newest(newest) => {
+                let micros = cast(column, &DataType::Timestamp(TimeUnit::Microsecond, None)).map_err(internal)?;
+                *newest = (*newest).max(max(micros.as_primitive::<TimestampMicrosecondType>()));
+                vec![]
+            }
+        })
+    }
+
+    fn at_end(&mut self, rows: u64, now: Instant) {
+        let broken = match (&self.check.rule, &self.state) {
+            (CheckRule::Rows { min, max }, _) => min.is_some_and(|n| rows < n) || max.is_some_and(|n| rows > n),
+            (CheckRule::Fresh { within: text, .. }, CheckState::Newest(newest)) => {
+                let oldest = within(text).map(|d| now.saturating_sub(d).as_micros()).unwrap_or(i64::MIN);
+                newest.is_none_or(|n| n < oldest)
+            }
+            _ => return,
+        };
+        self.broken = u64::from(broken);
+    }
+}
+
+/// Rows whose values came before. Rows are told apart by 128 bits of them.
+fn repeated(columns: &[ArrayRef], seen: &mut HashSet<u128>) -> Result<Vec<usize>> {
+    let fields = columns.iter().map(|c| SortField::new(c.data_type().clone())).collect();
+    let converter = RowConverter::new(fields).map_err(internal)?;
+    let rows = converter.convert_columns(columns).map_err(internal)?;
+    let print = |bytes: &[u8]| u128::from(XxHash64::oneshot(1, bytes)) << 64 | u128::from(XxHash64::oneshot(2, bytes));
+    let has_null = |i: usize| columns.iter().any(|c| c.is_null(i));
+    Ok((0..rows.num_rows()).filter(|i| !has_null(*i) && !seen.insert(print(rows.row(*i).as_ref()))).collect())
+}
+
+fn internal(e: arrow::error::ArrowError) -> Error {
+    Error::internal("rows could not be checked").with_source(e)
+}

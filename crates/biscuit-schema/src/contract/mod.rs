@@ -1,0 +1,7 @@
+//! Contracts: the declared schema of a table, its file form, its checks.
+
+pub(crate) mod check;
+pub(crate) mod compatibility;
+pub(crate) mod compliance;
+pub(crate) mod definition;
+pub(crate) mod file;

@@ -1,0 +1,137 @@
+use biscuit_core::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::contract::definition::ContractColumn;
+use crate::values::reading_rules::ReadingRules;
+use crate::{ColumnType, Contract};
+
+/// A rule that types columns by their name, or by the type that they came with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NamingRule {
+    /// The names it is about; `*` stands for any characters: `*_datetime`.
+    #[serde(rename = "match")]
+    pub pattern: String,
+    /// Only columns that came with this type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<String>,
+    /// The type they get.
+    #[serde(rename = "type")]
+    pub column_type: String,
+    /// How values become of that type.
+    #[serde(default)]
+    pub reading: ReadingRules,
+}
+
+impl NamingRule {
+    /// A rule for the columns of these names.
+    pub fn new(pattern: &str, column_type: &str) -> Self {
+        let (pattern, column_type) = (pattern.to_owned(), column_type.to_owned());
+        Self { pattern, when: None, column_type, reading: ReadingRules::default() }
+    }
+
+    /// The same rule for columns that came with this type.
+    pub fn when(mut self, column_type: &str) -> Self {
+        self.when = Some(column_type.to_owned());
+        self
+    }
+
+    /// The same rule with how values become of the type.
+    pub fn with_reading(mut self, reading: ReadingRules) -> Self {
+        self.reading = reading;
+        self
+    }
+
+    fn fits(&self, column: &ContractColumn) -> Result<bool> {
+        let came = match &self.when {
+            Some(t) => ColumnType::parse(t)?.arrow() == column.column_type.arrow(),
+            None => true,
+        };
+        Ok(came && like(&column.name.to_lowercase(), &self.pattern.to_lowercase()))
+    }
+}
+
+/// The rules of most raw-to-clean jobs: `*_datetime` is a timestamp and `*_date` a date; `zip`, `*_zip` and the like are text, since their
+/// zeros at the front count.
+pub fn default_rules() -> Vec<NamingRule> {
+    let mut rules = vec![NamingRule::new("*_datetime", "timestamp"), NamingRule::new("*_date", "date")];
+    for text in ["zip", "*_zip", "zip_code", "*_zip_code", "zipcode", "postal_code", "*_postal_code"] {
+        rules.push(NamingRule::new(text, "string"));
+    }
+    rules
+}
+
+/// Types the columns of a contract by these rules: of several that fit the first one counts. What a rule says stands in place of what
+/// the column said. Answers with the columns that a rule was for.
+///
+/// # Errors
+/// `UnknownType` for a type of a rule.
+pub fn apply_rules(contract: &mut Contract, rules: &[NamingRule]) -> Result<Vec<String>> {
+    let mut typed = Vec::new();
+    for column in &mut contract.columns {
+        for rule in rules {
+            if rule.fits(column)? {
+                let t = ColumnType::parse(&rule.column_type).map_err(|e| {
+                    Error::usage("UnknownType", format!("the rule for `{}`: {}", rule.pattern, e.message()))
+                })?;
+                (column.column_type, column.hive) = (t, None);
+                let (default, renamed_from) =
+                    (column.reading.default.take(), std::mem::take(&mut column.reading.renamed_from));
+                column.reading = ReadingRules { default, renamed_from, ..rule.reading.clone() };
+                typed.push(column.name.clone());
+                break;
+            }
+        }
+    }
+    Ok(typed)
+}
+
+/// Whether a name is of a pattern whose only wildcard is `*`.
+fn like(name: &str, pattern: &str) -> bool {
+    let Some((start, rest)) = pattern.split_once('*') else { return name == pattern };
+    let Some(mut name) = name.strip_prefix(start) else { return false };
+    let parts: Vec<&str> = rest.split('*').collect();
+    let (last, middle) = parts.split_last().unwrap_or((&"", &[]));
+    for part in middle {
+        match name.find(part) {
+            Some(at) => name = &name[at + part.len()..],
+            None => return false,
+        }
+    }
+    name.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_typed_by_name_and_by_what_they_came_as() {
+        let names = ["order_datetime", "birth_date", "update", "zip", "ship_zip", "amount", "count"];
+        let types = ["string", "string", "string", "bigint", "bigint", "double", "bigint"];
+        let columns = names.iter().zip(types).map(|(n, t)| ContractColumn::new(*n, ColumnType::parse(t).unwrap()));
+        let mut contract = Contract::new(columns).unwrap();
+        let mut rules = default_rules();
+        rules.push(NamingRule::new("*", "decimal(15,2)").when("double"));
+        let typed = apply_rules(&mut contract, &rules).unwrap();
+        assert_eq!(typed, ["order_datetime", "birth_date", "zip", "ship_zip", "amount"]);
+        let types: Vec<_> = contract.columns.iter().map(|c| c.hive_type().unwrap().to_string()).collect();
+        assert_eq!(types, ["timestamp", "date", "string", "string", "string", "decimal(15,2)", "bigint"]);
+    }
+
+    #[test]
+    fn stars_stand_for_anything() {
+        for (name, pattern, is) in [
+            ("a_date", "*_date", true),
+            ("_date", "*_date", true),
+            ("date", "*_date", false),
+            ("abc", "a*c", true),
+            ("abcd", "a*c", false),
+            ("axbyc", "a*b*c", true),
+            ("aa", "a*a*a", false),
+            ("x", "*", true),
+        ] {
+            assert_eq!(like(name, pattern), is, "{name} {pattern}");
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Parquet's footer, looked at before a decoder builds anything of it.
+
+use crate::parquet_files::thrift::{I32, I64, LIST, OTHER_TYPE, STRUCT, ThriftReader, ThriftStep};
+use crate::types::limits::{MAX_DEPTH, MAX_FIELDS};
+
+/// Levels of groups: a list has two for each of its own.
+const MAX_GROUPS: usize = 2 * MAX_DEPTH + 2;
+
+/// Elements of the schema: a map has three more for each field.
+const MAX_ELEMENTS: usize = 4 * MAX_FIELDS;
+
+/// Looks at a footer, which is the Thrift of Parquet's `FileMetaData`, before it is decoded. `file_size` is the size of the file in bytes.
+/// Checks:
+///
+/// - that lists have no more items than there are bytes, since a decoder reserves memory for the items;
+/// - that the schema is a tree of at most [`MAX_FIELDS`] columns and not nested too deep, since a decoder calls itself for each level;
+/// - that row groups have the columns of the schema, that rows and values are counted alike in the file, its row groups and their columns;
+/// - that columns are within the file.
+///
+/// Columns that are encrypted have no counts in the clear, and are passed over.
+///
+/// Source: `parquet.thrift` of Apache Parquet's format.
+///
+/// # Errors
+/// What is wrong, as the end of a sentence.
+pub fn check_parquet_footer(footer: &[u8], file_size: u64) -> Result<(), String> {
+    let mut thrift = ThriftReader { rest: footer };
+    let (mut rows, mut leaves, mut groups) = (None, None, None);
+    thrift.fields(0, &mut |thrift, id, kind| {
+        match (id, kind) {
+            (2, LIST) => leaves = Some(schema(thrift)?),
+            (3, I64) => rows = Some(thrift.number()?),
+            (4, LIST) => {
+                let leaves: &[bool] = leaves.as_deref().ok_or("it has row groups before its schema")?;
+                groups = Some(row_groups(thrift, leaves, file_size)?);
+            }
+            (2..=4, _) => return Err(OTHER_TYPE.to_owned()),
+            _ => thrift.skip(kind, 1)?,
+        }
+        Ok(())
+    })?;
+    let (rows, groups) = (rows.ok_or("it does not say its rows")?, groups.ok_or("it has no row groups")?);
+    if rows != groups {
+        return Err(format!("it says {rows} rows, and its row groups have {groups}"));
+    }
+    Ok(())
+}
+
+/// The leaves of the schema, which are its columns: for each, whether it, or a group around it, is repeated.
+fn schema(thrift: &mut ThriftReader<'_>) -> ThriftStep<Vec<bool>> {
+    let (kind, elements) = thrift.list()?;
+    if kind != STRUCT || elements == 0 {
+        return Err("it has no schema".to_owned());
+    }
+    if elements > MAX_ELEMENTS {
+        return Err(format!("it has more than {MAX_FIELDS} columns and nested fields"));
+    }
+    let mut leaves = Vec::new();
+    // The groups that are not at their end: how many children are still to come, and whether values in it are repeated.
+    let mut open: Vec<(i64, bool)> = vec![(1, false)];
+    for element in 0..elements {
+        let (mut children, mut repetition, mut typed) = (0, 0, false);
+        thrift.fields(1, &mut |thrift, id, kind| {
+            typed |= id == 1;
+            match (id, kind) {
+                (3, I32) => repetition = thrift.number()?,
+                (5, I32) => children = thrift.number()?,
+                (3 | 5, _) => return Err(OTHER_TYPE.to_owned()),
+                _ => thrift.skip(kind, 2)?,
+            }
+            Ok(())
+        })?;
+        while open.last().is_some_and(|(left, _)| *left == 0) {
+            open.pop();
+        }
+        let (left, repeated) = open.last_mut().ok_or("its schema has an element outside of its root")?;
+        *left -= 1;
+        // What the root says of itself means nothing.
+        let repeated = *repeated || (repetition == 2 && element > 0);
+        match children {
+            0 if typed && element > 0 => leaves.push(repeated),
+            // A group without fields is no column.
+            0 => {}
+            1.. if open.len() > MAX_GROUPS => {
+                return Err(format!("its schema is nested deeper than {MAX_DEPTH} levels"));
+            }
+            n if (1..=elements as i64).contains(&n) => open.push((n, repeated)),
+            _ => return Err("its schema has a group of a number of fields that cannot be".to_owned()),
+        }
+    }
+    if open.iter().any(|(left, _)| *left > 0) {
+        return Err("its schema has a group without its fields".to_owned());
+    }
+    Ok(leaves)
+}
+
+/// The rows of all row groups.
+fn row_groups(thrift: &mut ThriftReader<'_>, leaves: &[bool], file_size: u64) -> ThriftStep<i64> {
+    let (_, groups) = thrift.list()?;
+    let mut all = 0_i64;
+    for group in 0..groups {
+        let (mut rows, mut columns) = (None, None);
+        thrift.fields(1, &mut |thrift, id, kind| {
+            match (id, kind) {
+                (1, LIST) => columns = Some(chunks(thrift, file_size)?),
+                (3, I64) => rows = Some(thrift.number()?),
+                (1 | 3, _) => return Err(OTHER_TYPE.to_owned()),
+                _ => thrift.skip(kind, 2)?,
+            }
+            Ok(())
+        })?;
+        let (rows, columns) = (rows.unwrap_or(-1), columns.unwrap_or_default());
+        if columns.len() != leaves.len() {
+            return Err(format!("row group {group} has {} columns, and the schema {}", columns.len(), leaves.len()));
+        }
+        if rows < 0 {
+            return Err(format!("row group {group} has a number of rows that cannot be"));
+        }
+        for (column, (values, repeated)) in columns.into_iter().zip(leaves).enumerate() {
+            // A row has one value of a column that is not repeated, and one or more of one that is.
+            let fits = |values: i64| if *repeated { values >= rows } else { values == rows };
+            if let Some(values) = values.filter(|values| !fits(*values)) {
+                return Err(format!("row group {group} has {rows} rows, and column {column} of it {values} values"));
+            }
+        }
+        all = all.checked_add(rows).ok_or("its row groups have a number of rows that cannot be")?;
+    }
+    Ok(all)
+}
+
+/// The values of each column of a row group; none for one that is encrypted.
+fn chunks(thrift: &mut ThriftReader<'_>, file_size: u64) -> ThriftStep<Vec<Option<i64>>> {
+    let (_, columns) = thrift.list()?;
+    let mut all = Vec::with_capacity(columns);
+    for column in 0..columns {
+        let (mut values, mut place) = (None, ColumnChunkRange::default());
+        // Its offset index, its column index and its Bloom filter: where each begins, and its size.
+        let mut beside = [(0, 0); 3];
+        thrift.fields(2, &mut |thrift, id, kind| {
+            match (id, kind) {
+                (3, STRUCT) => thrift.fields(3, &mut |thrift, id, kind| {
+                    match (id, kind) {
+                        (5, I64) => values = Some(thrift.number()?),
+                        (6, I64) => place.unpacked = thrift.number()?,
+                        (7, I64) => place.size = thrift.number()?,
+                        (9, I64) => place.data = thrift.number()?,
+                        (11, I64) => place.dictionary = Some(thrift.number()?),
+                        (14, I64) => beside[2].0 = thrift.number()?,
+                        (15, I32) => beside[2].1 = thrift.number()?,
+                        (5..=7 | 9 | 11 | 14 | 15, _) => return Err(OTHER_TYPE.to_owned()),
+                        _ => thrift.skip(kind, 4)?,
+                    }
+                    Ok(())
+                })?,
+                (4, I64) => beside[0].0 = thrift.number()?,
+                (5, I32) => beside[0].1 = thrift.number()?,
+                (6, I64) => beside[1].0 = thrift.number()?,
+                (7, I32) => beside[1].1 = thrift.number()?,
+                (3..=7, _) => return Err(OTHER_TYPE.to_owned()),
+                _ => thrift.skip(kind, 3)?,
+            }
+            Ok(())
+        })?;
+        let outside = values.is_some() && !place.is_within(file_size);
+        if outside || beside.iter().any(|(begin, size)| !is_within(*begin, *size, file_size)) {
+            return Err(format!("column {column} of a row group is not within the file"));
+        }
+        all.push(values);
+    }
+    Ok(all)
+}
+
+/// Where a column of a row group is in its file.
+#[derive(Default)]
+struct ColumnChunkRange {
+    data: i64,
+    dictionary: Option<i64>,
+    size: i64,
+    unpacked: i64,
+}
+
+impl ColumnChunkRange {
+    fn is_within(&self, file_size: u64) -> bool {
+        // A decoder reads from the dictionary on, wherever the first data page is.
+        let begin = self.dictionary.unwrap_or(self.data);
+        self.unpacked >= 0 && is_within(begin, self.size, file_size) && is_within(self.data, 0, file_size)
+    }
+}
+
+fn is_within(begin: i64, size: i64, file_size: u64) -> bool {
+    let numbers = u64::try_from(begin).ok().zip(u64::try_from(size).ok());
+    numbers.and_then(|(begin, size)| begin.checked_add(size)).is_some_and(|end| end <= file_size)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_schema_that_is_nested_without_end_is_refused() {
+        // Elements of one child each, with field 5 (children) alone.
+        let nested = |levels: usize| {
+            let mut footer = vec![0x29, 0xfc];
+            let mut n = levels;
+            while n >= 0x80 {
+                footer.push(n as u8 | 0x80);
+                n >>= 7;
+            }
+            footer.push(n as u8);
+            footer.extend([0x55, 2, 0].repeat(levels));
+            check_parquet_footer(&footer, 0).unwrap_err()
+        };
+        assert!(nested(10_000).contains("nested deeper"));
+        assert!(nested(20).contains("without its fields"));
+    }
+}

@@ -1,0 +1,548 @@
+//! Parquet's pages, looked at before they are decoded: what they say of themselves sizes memory.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parquet::basic::{Compression, Encoding, Type};
+use parquet::column::page::{Page, PageReader};
+use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
+use parquet::file::serialized_reader::SerializedPageReader;
+
+use crate::parquet_files::thrift::{I32, OTHER_TYPE, STRUCT, ThriftReader, ThriftStep};
+
+/// Bytes that any page may unpack to.
+const MAX_PAGE: u64 = 256 << 20;
+
+/// How many times its bytes a larger page may unpack to; it is 22 at most for Snappy.
+const MAX_RATIO: u64 = 32;
+
+/// How many times its bytes gzip unpacks to at most.
+const GZIP_RATIO: u64 = 1032;
+
+/// The size in bytes that a batch of decoded rows should have, estimated from the average size of its values.
+const USUAL: f64 = (32 << 20) as f64;
+
+/// The size in bytes that a batch must not exceed even if every row held the largest value.
+const AT_MOST: f64 = (256 << 20) as f64;
+
+/// The numbers of `PageType`.
+const DATA_PAGE: i64 = 0;
+const DICTIONARY_PAGE: i64 = 2;
+const DATA_PAGE_V2: i64 = 3;
+
+/// The numbers of `Encoding`.
+const PLAIN_DICTIONARY: i64 = 2;
+const DELTA_LENGTH_BYTE_ARRAY: i64 = 6;
+const DELTA_BYTE_ARRAY: i64 = 7;
+const RLE_DICTIONARY: i64 = 8;
+
+/// The header of a page.
+#[derive(Default)]
+struct PageHeaderFields {
+    kind: i64,
+    unpacked: u64,
+    size: u64,
+    values: u64,
+    encoding: i64,
+    /// Bytes of a page of version 2 that are not packed.
+    levels: u64,
+    is_packed: bool,
+}
+
+/// Totals over the page headers of one column chunk.
+#[derive(Default)]
+struct PageTotals {
+    /// Bytes and values of its dictionary.
+    dictionary: Option<(u64, u64)>,
+    /// Values of pages with numbers of a dictionary.
+    by_dictionary: u64,
+    /// Values and bytes of the other pages.
+    values: u64,
+    unpacked: u64,
+    /// The largest page whose texts share their beginnings.
+    prefixed: u64,
+    /// Whether pages have lengths that are packed.
+    has_lengths: bool,
+}
+
+/// Checks the pages of a column, as they are in the file, from the header of one on: the whole column of a row group, or some of its pages.
+///
+/// - A page is as long as its header says, and unpacks to 256 MiB, or 32 times its bytes, at most. Where the decoder of a codec does not stop at
+///   the size of the header, the page is unpacked once without being kept.
+/// - A page has no more values than the column, and a dictionary no more values than bytes.
+/// - Texts whose lengths are packed are as many as the values of their page.
+///
+/// A column that is encrypted is passed over.
+///
+/// Source: `parquet.thrift` and `Encodings.md` of Apache Parquet's format.
+///
+/// # Errors
+/// What is wrong, as the end of a sentence.
+pub fn check_parquet_pages(column: &ColumnChunkMetaData, pages: &Bytes) -> Result<(), String> {
+    read_pages(column, pages).map(drop)
+}
+
+/// How many rows of a row group may be decoded at a time, `wanted` at most and one at least: their values are to take about 32 MiB, and 256 MiB
+/// at the worst. A dictionary makes few bytes of a file many in memory. Checks the pages as [`check_parquet_pages`] does.
+///
+/// `columns` are those that are decoded, each with its bytes.
+///
+/// # Errors
+/// What is wrong, as the end of a sentence.
+pub fn parquet_rows_at_a_time<'a>(
+    group: &RowGroupMetaData,
+    columns: impl IntoIterator<Item = (&'a ColumnChunkMetaData, Bytes)>,
+    wanted: usize,
+) -> Result<usize, String> {
+    let rows = (group.num_rows().max(1)) as f64;
+    let (mut defaults, mut at_most) = (0.0, 0.0);
+    for (column, bytes) in columns {
+        let pages = read_pages(column, &bytes)?;
+        let (average, largest) = size_of_values(column, &bytes, &pages)?;
+        let values = column.num_values().max(0) as f64 / rows;
+        defaults += average * values;
+        at_most += largest * values;
+    }
+    let fit = (USUAL / f64::max(defaults, 1.0)).min(AT_MOST / f64::max(at_most, 1.0));
+    Ok((fit as usize).clamp(1, wanted.max(1)))
+}
+
+/// Bytes of a decoded value: the average, and the largest.
+fn size_of_values(column: &ColumnChunkMetaData, bytes: &Bytes, pages: &PageTotals) -> ThriftStep<(f64, f64)> {
+    if column.crypto_metadata().is_some() {
+        let average = column.uncompressed_size() as f64 / column.num_values().max(1) as f64;
+        return Ok((average, average));
+    }
+    let fixed = match column.column_type() {
+        Type::BOOLEAN => 1,
+        Type::INT32 | Type::FLOAT => 4,
+        Type::INT64 | Type::DOUBLE => 8,
+        Type::INT96 => 12,
+        Type::FIXED_LEN_BYTE_ARRAY => column.column_descr().type_length().max(0),
+        Type::BYTE_ARRAY => {
+            let (mut all, mut largest) = (pages.unpacked as f64, 0.0_f64);
+            if pages.values > 0 {
+                largest = f64::max(pages.unpacked as f64 / pages.values as f64, pages.prefixed as f64);
+            }
+            if let Some((size, values)) = pages.dictionary.filter(|_| pages.by_dictionary > 0) {
+                all += pages.by_dictionary as f64 * size as f64 / values.max(1) as f64;
+                // The longest text cannot be longer than all.
+                let defaults = size as f64 * column.num_values().max(1) as f64 <= AT_MOST;
+                let longest = if defaults { size } else { longest_of_dictionary(column, bytes)? };
+                largest = largest.max(longest as f64);
+            }
+            return Ok((all / (pages.values + pages.by_dictionary).max(1) as f64, largest));
+        }
+    };
+    Ok((f64::from(fixed), f64::from(fixed)))
+}
+
+fn read_pages(column: &ColumnChunkMetaData, bytes: &Bytes) -> ThriftStep<PageTotals> {
+    let mut pages = PageTotals::default();
+    if column.crypto_metadata().is_some() {
+        return Ok(pages);
+    }
+    let of_column = |why: String| format!("a page of column `{}`: {why}", column.column_path());
+    let values = u64::try_from(column.num_values()).unwrap_or(0);
+    let (mut rest, mut left) = (bytes.as_ref(), values);
+    // Decoders stop after the last value, and so does this.
+    while !rest.is_empty() && left > 0 {
+        let (header, content) = header(rest).map_err(of_column)?;
+        let (page, next) = content
+            .split_at_checked(usize::try_from(header.size).unwrap_or(usize::MAX))
+            .ok_or_else(|| of_column("it is longer than the column".to_owned()))?;
+        rest = next;
+        check_unpacked(column.compression(), &header, page, MAX_PAGE).map_err(of_column)?;
+        match header.kind {
+            DICTIONARY_PAGE => {
+                if header.values > header.unpacked {
+                    return Err(of_column("it has more values than bytes".to_owned()));
+                }
+                pages.dictionary = Some((header.unpacked, header.values));
+            }
+            DATA_PAGE | DATA_PAGE_V2 => {
+                left = left
+                    .checked_sub(header.values)
+                    .ok_or_else(|| of_column("it has more values than its column".to_owned()))?;
+                match header.encoding {
+                    PLAIN_DICTIONARY | RLE_DICTIONARY => pages.by_dictionary += header.values,
+                    _ => {
+                        pages.values += header.values;
+                        pages.unpacked += header.unpacked;
+                    }
+                }
+                pages.has_lengths |= matches!(header.encoding, DELTA_LENGTH_BYTE_ARRAY | DELTA_BYTE_ARRAY);
+                if header.encoding == DELTA_BYTE_ARRAY {
+                    pages.prefixed = pages.prefixed.max(header.unpacked);
+                }
+            }
+            _ => {}
+        }
+    }
+    if pages.has_lengths {
+        check_lengths(column, bytes).map_err(of_column)?;
+    }
+    Ok(pages)
+}
+
+/// The header at the begin, and what follows it.
+fn header(bytes: &[u8]) -> ThriftStep<(PageHeaderFields, &[u8])> {
+    let mut header = PageHeaderFields { is_packed: true, ..PageHeaderFields::default() };
+    let mut thrift = ThriftReader { rest: bytes };
+    let size = |n: i64| u64::try_from(n).map_err(|_| "it has a negative size".to_owned());
+    thrift.fields(0, &mut |thrift, id, kind| {
+        match (id, kind) {
+            (1, I32) => header.kind = thrift.number()?,
+            (2, I32) => header.unpacked = size(thrift.number()?)?,
+            (3, I32) => header.size = size(thrift.number()?)?,
+            (5 | 7 | 8, STRUCT) => {
+                let version_2 = id == 8;
+                thrift.fields(1, &mut |thrift, id, kind| {
+                    match (id, kind, version_2) {
+                        (1, I32, _) => header.values = size(thrift.number()?)?,
+                        (2, I32, false) | (4, I32, true) => header.encoding = thrift.number()?,
+                        (5 | 6, I32, true) => header.levels = header.levels.saturating_add(size(thrift.number()?)?),
+                        (7, flag, true) => header.is_packed = flag == crate::parquet_files::thrift::TRUE,
+                        (1, ..) | (2, _, false) | (4..=6, _, true) => return Err(OTHER_TYPE.to_owned()),
+                        _ => thrift.skip(kind, 2)?,
+                    }
+                    Ok(())
+                })?;
+            }
+            (1..=3 | 5 | 7 | 8, _) => return Err(OTHER_TYPE.to_owned()),
+            _ => thrift.skip(kind, 1)?,
+        }
+        Ok(())
+    })?;
+    Ok((header, thrift.rest))
+}
+
+/// Any page may unpack to `max_page` bytes.
+fn check_unpacked(codec: Compression, header: &PageHeaderFields, page: &[u8], max_page: u64) -> ThriftStep {
+    let maximum = max_page.max(header.size.saturating_mul(MAX_RATIO));
+    if header.unpacked > maximum {
+        let times = header.unpacked / header.size.max(1);
+        return Err(format!(
+            "it says that its {} bytes unpack to {}, {times} times as many",
+            header.size, header.unpacked
+        ));
+    }
+    if codec == Compression::UNCOMPRESSED || !header.is_packed {
+        return Ok(());
+    }
+    let packed = usize::try_from(header.levels).ok().and_then(|levels| page.get(levels..)).unwrap_or_default();
+    let is_lz4_frame = packed.starts_with(&[0x04, 0x22, 0x4d, 0x18]);
+    match codec {
+        Compression::GZIP(_) if header.size.saturating_mul(GZIP_RATIO) > max_page => {
+            check_size(flate2::read::MultiGzDecoder::new(packed), maximum)
+        }
+        Compression::BROTLI(_) => check_size(brotli::Decompressor::new(packed, 64 * 1024), maximum),
+        Compression::LZ4 if is_lz4_frame => check_size(lz4_flex::frame::FrameDecoder::new(packed), maximum),
+        // The others write into memory of the size that the header says.
+        _ => Ok(()),
+    }
+}
+
+/// Unpacks what is not kept; what cannot be unpacked is left to the decoder.
+fn check_size(mut unpacking: impl Read, maximum: u64) -> ThriftStep {
+    let (mut part, mut all) = (vec![0; 64 * 1024], 0_u64);
+    while let Ok(read) = unpacking.read(&mut part) {
+        all += read as u64;
+        if all > maximum {
+            return Err(format!("it unpacks to more than {maximum} bytes"));
+        }
+        if read == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The unpacked pages; only these bytes are looked at, as if they were the whole file.
+/// A reader of the pages of a column chunk, or of some of its pages.
+pub(crate) fn unpacked_pages(
+    column: &ColumnChunkMetaData,
+    bytes: &Bytes,
+) -> Result<SerializedPageReader<Bytes>, String> {
+    let alone = column
+        .clone()
+        .into_builder()
+        .set_data_page_offset(0)
+        .set_dictionary_page_offset(None)
+        .set_total_compressed_size(i64::try_from(bytes.len()).unwrap_or(i64::MAX))
+        .build()
+        .map_err(|_| DAMAGED.to_owned())?;
+    let rows = usize::try_from(column.num_values()).unwrap_or(0);
+    SerializedPageReader::new(Arc::new(bytes.clone()), &alone, rows, None).map_err(|_| DAMAGED.to_owned())
+}
+
+const DAMAGED: &str = "it is damaged";
+
+fn longest_of_dictionary(column: &ColumnChunkMetaData, bytes: &Bytes) -> ThriftStep<u64> {
+    let page = unpacked_pages(column, bytes)?.get_next_page().map_err(|_| DAMAGED.to_owned())?;
+    let Some(Page::DictionaryPage { buf, .. }) = page else { return Ok(0) };
+    let (mut rest, mut longest) = (buf.as_ref(), 0);
+    while let Some((length, text)) = rest.split_first_chunk::<4>() {
+        let length = u32::from_le_bytes(*length);
+        longest = longest.max(u64::from(length));
+        rest = text.get(length as usize..).ok_or_else(|| DAMAGED.to_owned())?;
+    }
+    Ok(longest)
+}
+
+/// The values of a page, as encoded: the bytes that follow its repetition and definition levels.
+///
+/// In data pages of version 1, levels of the encoding RLE begin with their length in four bytes; those of the deprecated `BIT_PACKED` have a
+/// fixed number of bits for each value. Source: `Encodings.md` of Apache Parquet's format.
+pub(crate) fn values_of<'a>(page: &'a Page, column: &ColumnChunkMetaData) -> &'a [u8] {
+    let mut rest = page.buffer().as_ref();
+    match page {
+        Page::DataPageV2 { def_levels_byte_len, rep_levels_byte_len, .. } => {
+            let levels = *def_levels_byte_len as usize + *rep_levels_byte_len as usize;
+            rest = rest.get(levels..).unwrap_or_default();
+        }
+        Page::DataPage { num_values, rep_level_encoding, def_level_encoding, .. } => {
+            let descr = column.column_descr();
+            let levels = [(descr.max_rep_level(), rep_level_encoding), (descr.max_def_level(), def_level_encoding)];
+            for (max_level, encoding) in levels.into_iter().filter(|(max_level, _)| *max_level > 0) {
+                #[expect(deprecated, reason = "old writers have used it")]
+                let is_bit_packed = *encoding == Encoding::BIT_PACKED;
+                let length = if is_bit_packed {
+                    let bits = i16::BITS - max_level.leading_zeros();
+                    (*num_values as usize).saturating_mul(bits as usize).div_ceil(8)
+                } else {
+                    let Some((length, levels)) = rest.split_first_chunk::<4>() else { break };
+                    rest = levels;
+                    u32::from_le_bytes(*length) as usize
+                };
+                rest = rest.get(length..).unwrap_or_default();
+            }
+        }
+        Page::DictionaryPage { .. } => {}
+    }
+    rest
+}
+
+/// Checks that lengths which are packed are as many as the values of their page: a decoder reserves memory for as many as they say.
+fn check_lengths(column: &ColumnChunkMetaData, bytes: &Bytes) -> ThriftStep {
+    let mut pages = unpacked_pages(column, bytes)?;
+    let mut left = u64::try_from(column.num_values()).unwrap_or(0);
+    while left > 0 {
+        let Some(page) = pages.get_next_page().map_err(|_| DAMAGED.to_owned())? else { break };
+        let values = u64::from(page.num_values());
+        if !page.is_data_page() {
+            continue;
+        }
+        left = left.saturating_sub(values);
+        if !matches!(page.encoding(), Encoding::DELTA_LENGTH_BYTE_ARRAY | Encoding::DELTA_BYTE_ARRAY) {
+            continue;
+        }
+        let rest = values_of(&page, column);
+        // The size of a block, its parts, and how many there are.
+        let mut thrift = ThriftReader { rest };
+        let lengths = thrift.unsigned().and_then(|_| thrift.unsigned()).and_then(|_| thrift.unsigned());
+        if lengths.is_ok_and(|lengths| lengths > values) {
+            return Err("it has more lengths than values".to_owned());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+    use parquet::arrow::ArrowWriter;
+    use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+    use parquet::file::properties::{WriterProperties, WriterVersion};
+
+    use super::*;
+
+    fn file(texts: &[String], properties: WriterProperties) -> (ParquetMetaData, Bytes) {
+        let n: ArrayRef = Arc::new(Int64Array::from_iter_values(0..texts.len() as i64));
+        let text: ArrayRef = Arc::new(StringArray::from_iter_values(texts));
+        let batch = RecordBatch::try_from_iter([("n", n), ("text", text)]).expect("two columns");
+        let mut writer = ArrowWriter::try_new(vec![], batch.schema(), Some(properties)).expect("a writer");
+        writer.write(&batch).expect("rows");
+        let bytes = Bytes::from(writer.into_inner().expect("a file"));
+        (ParquetMetaDataReader::new().parse_and_finish(&bytes).expect("a footer"), bytes)
+    }
+
+    fn columns<'a>(file: &'a (ParquetMetaData, Bytes)) -> Vec<(&'a ColumnChunkMetaData, Bytes)> {
+        let part = |column: &'a ColumnChunkMetaData| {
+            let (begin, length) = column.byte_range();
+            (column, file.1.slice(begin as usize..(begin + length) as usize))
+        };
+        file.0.row_group(0).columns().iter().map(part).collect()
+    }
+
+    fn rows_at_a_time(file: &(ParquetMetaData, Bytes)) -> Result<usize, String> {
+        parquet_rows_at_a_time(file.0.row_group(0), columns(file), 65_536)
+    }
+
+    fn codecs() -> Vec<Compression> {
+        ["UNCOMPRESSED", "SNAPPY", "GZIP(6)", "BROTLI(1)", "LZ4", "LZ4_RAW", "ZSTD(1)"]
+            .map(|name| name.parse().expect("a codec"))
+            .to_vec()
+    }
+
+    const TEXTS: [Encoding; 4] =
+        [Encoding::RLE_DICTIONARY, Encoding::PLAIN, Encoding::DELTA_LENGTH_BYTE_ARRAY, Encoding::DELTA_BYTE_ARRAY];
+
+    #[test]
+    fn values_follow_levels_of_both_encodings() {
+        let optional = "message m { optional int64 n; }";
+        let schema = parquet::schema::parser::parse_message_type(optional).expect("a schema");
+        let schema = parquet::schema::types::SchemaDescriptor::new(Arc::new(schema));
+        let column = ColumnChunkMetaData::builder(schema.column(0)).build().expect("a column");
+        #[expect(deprecated, reason = "old writers have used it")]
+        let levels = [(Encoding::RLE, vec![2, 0, 0, 0, 18, 1]), (Encoding::BIT_PACKED, vec![255, 128])];
+        for (def_level_encoding, levels) in levels {
+            let page = Page::DataPage {
+                buf: [levels, vec![7; 8]].concat().into(),
+                num_values: 9,
+                encoding: Encoding::PLAIN,
+                def_level_encoding,
+                rep_level_encoding: Encoding::RLE,
+                statistics: None,
+            };
+            assert_eq!(values_of(&page, &column), [7; 8], "{def_level_encoding}");
+        }
+    }
+
+    #[test]
+    fn files_of_every_codec_version_and_encoding_are_fine() {
+        let texts: Vec<_> = (0..3000).map(|n| format!("text {}", n % 700)).collect();
+        for (codec, encoding) in codecs().into_iter().flat_map(|codec| TEXTS.map(|e| (codec, e))) {
+            for version in [WriterVersion::PARQUET_1_0, WriterVersion::PARQUET_2_0] {
+                let properties = WriterProperties::builder()
+                    .set_compression(codec)
+                    .set_writer_version(version)
+                    .set_data_page_row_count_limit(500)
+                    .set_write_batch_size(100);
+                let properties = match encoding {
+                    Encoding::RLE_DICTIONARY => properties,
+                    other => properties.set_dictionary_enabled(false).set_encoding(other),
+                };
+                // A number cannot be encoded as text.
+                let properties = properties.set_column_encoding("n".into(), Encoding::PLAIN);
+                let file = file(&texts, properties.build());
+                let rows = rows_at_a_time(&file).unwrap_or_else(|why| panic!("{codec} {encoding} {version:?}: {why}"));
+                assert!(rows > 10_000, "{codec} {encoding} {version:?}: {rows}");
+            }
+        }
+    }
+
+    #[test]
+    fn few_rows_at_a_time_are_decoded_of_long_texts() {
+        let properties = |encoding: Encoding| match encoding {
+            Encoding::RLE_DICTIONARY => WriterProperties::builder().set_dictionary_page_size_limit(4 << 20).build(),
+            other => WriterProperties::builder()
+                .set_dictionary_enabled(false)
+                .set_encoding(other)
+                .set_column_encoding("n".into(), Encoding::PLAIN)
+                .build(),
+        };
+        for encoding in TEXTS {
+            let same = file(&vec!["x".repeat(100_000); 300], properties(encoding));
+            let rows = rows_at_a_time(&same).expect("it is fine");
+            assert!((1..=2700).contains(&rows), "{encoding}: {rows}");
+        }
+        // One long text among short ones, of a dictionary that all rows may ask for.
+        let mut texts: Vec<_> = (0..1000).map(|n| n.to_string()).collect();
+        texts.push("x".repeat(1_000_000));
+        let rows = rows_at_a_time(&file(&texts, properties(Encoding::RLE_DICTIONARY))).expect("it is fine");
+        assert!((1..=268).contains(&rows), "{rows}");
+    }
+
+    /// Numbers of Thrift's compact protocol.
+    fn number(n: u64) -> Vec<u8> {
+        let mut n = n << 1;
+        let mut bytes = Vec::new();
+        while n >= 0x80 {
+            bytes.push(n as u8 | 0x80);
+            n >>= 7;
+        }
+        bytes.push(n as u8);
+        bytes
+    }
+
+    /// A data page of version 1, with its header.
+    fn page(unpacked: u64, content: &[u8], values: u64, encoding: u64) -> Bytes {
+        let mut page = vec![0x15, 0];
+        page.extend([vec![0x15], number(unpacked), vec![0x15], number(content.len() as u64)].concat());
+        page.extend(
+            [vec![0x2c, 0x15], number(values), vec![0x15], number(encoding), vec![0x15, 6, 0x15, 6, 0, 0]].concat(),
+        );
+        page.extend(content);
+        page.into()
+    }
+
+    fn column(codec: Compression, values: i64) -> ColumnChunkMetaData {
+        let file = file(&["a".to_owned()], WriterProperties::default());
+        let text = file.0.row_group(0).column(1).clone();
+        text.into_builder().set_compression(codec).set_num_values(values).build().expect("a column")
+    }
+
+    fn wrong(codec: Compression, page: &Bytes) -> String {
+        check_parquet_pages(&column(codec, 10), page).expect_err("it is wrong")
+    }
+
+    #[test]
+    fn sizes_that_headers_say_are_limited() {
+        for codec in codecs() {
+            assert!(
+                wrong(codec, &page(2_000_000_000, b"packed", 10, 0)).contains("333333333 times as many"),
+                "{codec}"
+            );
+        }
+        let plain = |page: Bytes| wrong(Compression::UNCOMPRESSED, &page);
+        assert!(plain(page(6, b"packed", 11, 0)).contains("more values than its column"));
+        assert!(plain(page(6, b"packed", 10, 0).slice(..20)).contains("longer than the column"));
+        assert!(plain(page(6, b"packed", 10, 0).slice(..9)).contains("end too early"));
+        assert_eq!(check_parquet_pages(&column(Compression::UNCOMPRESSED, 10), &page(6, b"packed", 10, 0)), Ok(()));
+    }
+
+    #[test]
+    fn a_page_that_unpacks_without_end_is_refused_whatever_its_header_says() {
+        use std::io::Write;
+        let zeros = vec![0; (1 << 20) + 1];
+        let mut gzip = flate2::write::GzEncoder::new(vec![], flate2::Compression::best());
+        let mut lz4 = lz4_flex::frame::FrameEncoder::new(vec![]);
+        let mut brotli = brotli::CompressorWriter::new(vec![], 1 << 16, 5, 22);
+        for packing in [&mut gzip as &mut dyn Write, &mut lz4, &mut brotli] {
+            packing.write_all(&zeros).expect("memory");
+        }
+        let packed = [
+            ("GZIP(6)", gzip.finish().expect("memory")),
+            ("BROTLI(1)", brotli.into_inner()),
+            ("LZ4", lz4.finish().expect("memory")),
+        ];
+        for (codec, packed) in packed {
+            let codec: Compression = codec.parse().expect("a codec");
+            let page = page(1000, &packed, 10, 0);
+            let (header, content) = header(&page).expect("a header");
+            let why = check_unpacked(codec, &header, content, 1 << 20).expect_err("it unpacks to one byte more");
+            assert!(why.contains("unpacks to more than 1048576"), "{codec}: {why}");
+            assert_eq!(check_unpacked(codec, &header, content, (1 << 20) + 1), Ok(()), "{codec}");
+        }
+    }
+
+    #[test]
+    fn lengths_are_as_many_as_values() {
+        // A block of 128, of 4 parts, of so many lengths.
+        let lengths = |n: u64| {
+            let mut content = vec![0x80, 0x01, 0x04];
+            let mut n = n;
+            while n >= 0x80 {
+                content.push(n as u8 | 0x80);
+                n >>= 7;
+            }
+            content.push(n as u8);
+            content.push(0);
+            page(content.len() as u64, &content, 10, 6)
+        };
+        assert!(wrong(Compression::UNCOMPRESSED, &lengths(2_000_000_000)).contains("more lengths than values"));
+        assert_eq!(check_parquet_pages(&column(Compression::UNCOMPRESSED, 10), &lengths(10)), Ok(()));
+    }
+}

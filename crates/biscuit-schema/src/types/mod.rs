@@ -1,0 +1,9 @@
+//! Types: by name, in Hive, and what two of them have in common.
+
+pub(crate) mod column_type;
+pub(crate) mod common;
+pub(crate) mod hive;
+pub(crate) mod limits;
+pub(crate) mod text;
+pub(crate) mod union;
+pub(crate) mod uuid;

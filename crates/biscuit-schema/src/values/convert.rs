@@ -1,0 +1,580 @@
+//! Columns of one type as columns of another, value by value, and which values that fails for.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryArray, BinaryBuilder, BooleanArray, PrimitiveArray,
+    StringArray, StringBuilder, new_null_array,
+};
+use arrow::buffer::{NullBuffer, ScalarBuffer};
+use arrow::datatypes::{
+    DataType, Date32Type, Decimal128Type, Field, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+    Time64MicrosecondType, Time64NanosecondType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
+    TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+};
+use biscuit_core::{Error, Result};
+
+use crate::type_name;
+use crate::values::fault::ValueFault;
+use crate::values::nested;
+use crate::values::reading_rules::{BytesInText, DecimalRounding, EpochUnit, ReadingRules};
+use crate::values::scalar::{self, DAY_NANOS, DecimalDigits};
+
+/// A column of the wanted type. Where a value failed it is null.
+pub(crate) struct ConvertedColumn {
+    pub(crate) array: ArrayRef,
+    /// Rows and why they failed, ascending; of a nested value each part that failed.
+    pub(crate) faults: Vec<(usize, ValueFault)>,
+    /// Values that were rounded.
+    pub(crate) rounded: u64,
+    /// Fields of structs that the wanted type does not have, and that it has and the values do not.
+    pub(crate) dropped: Vec<String>,
+    pub(crate) missing: Vec<String>,
+}
+
+impl ConvertedColumn {
+    fn whole(array: ArrayRef) -> Self {
+        Self { array, faults: vec![], rounded: 0, dropped: vec![], missing: vec![] }
+    }
+}
+
+/// Why a column cannot become one of another type, whatever its values are.
+pub(crate) fn no_coercion(column: &str, from: &DataType, to: &DataType) -> Error {
+    let name = |t: &DataType| type_name(&crate::plain_type(t)).unwrap_or_else(|| t.to_string());
+    let message = format!("column `{column}` is {} and cannot become {}", name(from), name(to));
+    Error::data("NoCoercion", message).with_column(column)
+}
+
+/// Makes the column one of another type, with no map in it that has a key twice. `column` is what messages call it.
+pub(crate) fn convert_whole(
+    column: &str,
+    array: &ArrayRef,
+    to: &DataType,
+    reading: &ReadingRules,
+) -> Result<ConvertedColumn> {
+    let mut made = convert(column, array, to, reading)?;
+    let twice = nested::duplicate_keys(&made.array)?;
+    if !twice.is_empty() {
+        made.faults.extend(twice.into_iter().map(|row| (row, ValueFault::DuplicateKey)));
+        made.faults.sort_by_key(|(row, _)| *row);
+    }
+    Ok(made)
+}
+
+/// Makes the column one of another type.
+pub(crate) fn convert(
+    column: &str,
+    array: &ArrayRef,
+    to: &DataType,
+    reading: &ReadingRules,
+) -> Result<ConvertedColumn> {
+    use DataType as D;
+    let from = array.data_type();
+    if from == to {
+        return Ok(ConvertedColumn::whole(array.clone()));
+    }
+    let failed = || no_coercion(column, from, to);
+    let plain = |t: &DataType| arrow::compute::cast(array, t).map_err(|e| failed().with_source(e));
+    match (from, to) {
+        (D::Null, _) => Ok(ConvertedColumn::whole(new_null_array(to, array.len()))),
+        (D::LargeUtf8 | D::Utf8View, _) => convert(column, &plain(&D::Utf8)?, to, reading),
+        (D::LargeBinary | D::BinaryView | D::FixedSizeBinary(_), _) => {
+            convert(column, &plain(&D::Binary)?, to, reading)
+        }
+        (D::Dictionary(_, value), _) => convert(column, &plain(value)?, to, reading),
+        (D::Date64, _) => convert(column, &plain(&D::Timestamp(TimeUnit::Millisecond, None))?, to, reading),
+        (D::Utf8, _) => text(array.as_string(), to, reading).ok_or_else(failed),
+        (D::Boolean, _) => truth(array.as_boolean(), to).ok_or_else(failed),
+        (D::Binary, D::Utf8) => Ok(text_of_bytes(array.as_binary())),
+        (D::Date32, _) => days(array.as_primitive(), to).ok_or_else(failed),
+        (D::Timestamp(unit, _), _) => times(array, *unit, to, reading).ok_or_else(failed),
+        (D::Time32(unit) | D::Time64(unit), _) => times_of_day(array, *unit, to, reading).ok_or_else(failed),
+        (D::Float16, _) => convert(column, &plain(&D::Float32)?, to, reading),
+        (D::Float32 | D::Float64, _) => {
+            let doubles = plain(&D::Float64)?;
+            floats(doubles.as_primitive(), from == &D::Float32, to, reading).ok_or_else(failed)
+        }
+        (D::Decimal32(p, s) | D::Decimal64(p, s), _) => convert(column, &plain(&D::Decimal128(*p, *s))?, to, reading),
+        (D::Decimal256(_, s), _) => {
+            let narrow = plain(&D::Decimal128(38, *s))?;
+            let made = convert(column, &narrow, to, reading)?;
+            let mut faults: Vec<_> = (0..array.len())
+                .filter(|i| array.is_valid(*i) && narrow.is_null(*i))
+                .map(|i| (i, ValueFault::Overflow))
+                .collect();
+            faults.extend(&made.faults);
+            faults.sort_by_key(|(row, _)| *row);
+            Ok(ConvertedColumn { faults, ..made })
+        }
+        (D::Decimal128(_, s), _) => {
+            let (values, scale) = (array.as_primitive::<Decimal128Type>(), i32::from(*s));
+            numbers(array.len(), array.nulls(), &|i| DecimalDigits { value: values.value(i), scale }, to, reading)
+                .ok_or_else(failed)
+        }
+        (t, _) if t.is_integer() => integers(array, to, reading).ok_or_else(failed),
+        (D::LargeList(_) | D::FixedSizeList(..) | D::ListView(_) | D::LargeListView(_), D::List(_)) => {
+            let (D::LargeList(item) | D::FixedSizeList(item, _) | D::ListView(item) | D::LargeListView(item)) = from
+            else {
+                return Err(failed());
+            };
+            convert(column, &plain(&D::List(item.clone()))?, to, reading)
+        }
+        (D::List(_), D::List(item)) => nested::list(column, array.as_list(), item, reading),
+        (D::Struct(_), D::Struct(fields)) => nested::structure(column, array.as_struct(), fields, reading),
+        (D::Map(..), D::Map(entry, sorted)) => nested::map(column, array.as_map(), entry, *sorted, reading),
+        _ => Err(failed()),
+    }
+}
+
+/// Every value by itself; where it fails there is null.
+fn each<T: ArrowPrimitiveType>(
+    len: usize,
+    nulls: Option<&NullBuffer>,
+    value: impl Fn(usize) -> Result<(T::Native, bool), ValueFault>,
+) -> ConvertedColumn {
+    let (mut values, mut faults, mut rounded) = (Vec::with_capacity(len), Vec::new(), 0);
+    for i in 0..len {
+        if nulls.is_some_and(|n| n.is_null(i)) {
+            values.push(T::Native::default());
+            continue;
+        }
+        match value(i) {
+            Ok((v, was_rounded)) => {
+                values.push(v);
+                rounded += u64::from(was_rounded);
+            }
+            Err(fault) => {
+                values.push(T::Native::default());
+                faults.push((i, fault));
+            }
+        }
+    }
+    let array = PrimitiveArray::<T>::new(ScalarBuffer::from(values), valid(len, nulls, &faults));
+    ConvertedColumn { faults, rounded, ..ConvertedColumn::whole(Arc::new(array)) }
+}
+
+/// The nulls of a column, and those that faults add.
+pub(crate) fn valid(len: usize, nulls: Option<&NullBuffer>, faults: &[(usize, ValueFault)]) -> Option<NullBuffer> {
+    if faults.is_empty() {
+        return nulls.cloned();
+    }
+    let mut valid: Vec<bool> = nulls.map_or_else(|| vec![true; len], |n| n.iter().collect());
+    faults.iter().for_each(|(i, _)| valid[*i] = false);
+    Some(NullBuffer::from(valid))
+}
+
+fn narrow<N: TryFrom<i128>>(v: i128) -> Result<(N, bool), ValueFault> {
+    N::try_from(v).map(|v| (v, false)).map_err(|_| ValueFault::Overflow)
+}
+
+fn in_unit(nanos: i128, unit: TimeUnit, rounding: DecimalRounding) -> Result<(i64, bool), ValueFault> {
+    let scale = match unit {
+        TimeUnit::Second => 9,
+        TimeUnit::Millisecond => 6,
+        TimeUnit::Microsecond => 3,
+        TimeUnit::Nanosecond => 0,
+    };
+    let (value, rounded) = DecimalDigits { value: nanos, scale }.at_scale(0, rounding)?;
+    narrow(value).map(|(value, _)| (value, rounded))
+}
+
+/// Nanoseconds in one of this unit.
+pub(crate) fn nanos_of(unit: TimeUnit) -> i128 {
+    match unit {
+        TimeUnit::Second => 1_000_000_000,
+        TimeUnit::Millisecond => 1_000_000,
+        TimeUnit::Microsecond => 1000,
+        TimeUnit::Nanosecond => 1,
+    }
+}
+
+/// Timestamps of any unit and zone, from nanoseconds.
+fn timestamps(
+    len: usize,
+    nulls: Option<&NullBuffer>,
+    (unit, zone): (TimeUnit, Option<&Arc<str>>),
+    rounding: DecimalRounding,
+    nanos: impl Fn(usize) -> Result<i128, ValueFault>,
+) -> ConvertedColumn {
+    let value = |i: usize| in_unit(nanos(i)?, unit, rounding);
+    macro_rules! of {
+        ($t:ty) => {{
+            let made = each::<$t>(len, nulls, value);
+            let array = made.array.as_primitive::<$t>().clone().with_timezone_opt(zone.cloned());
+            ConvertedColumn { array: Arc::new(array), ..made }
+        }};
+    }
+    match unit {
+        TimeUnit::Second => of!(TimestampSecondType),
+        TimeUnit::Millisecond => of!(TimestampMillisecondType),
+        TimeUnit::Microsecond => of!(TimestampMicrosecondType),
+        TimeUnit::Nanosecond => of!(TimestampNanosecondType),
+    }
+}
+
+/// Times of day of this unit, from nanoseconds since midnight: a value before it, or from the next midnight on, overflows.
+fn day_times(
+    len: usize,
+    nulls: Option<&NullBuffer>,
+    unit: TimeUnit,
+    rounding: DecimalRounding,
+    nanos: impl Fn(usize) -> Result<i128, ValueFault>,
+) -> Option<ConvertedColumn> {
+    let value = |i: usize| {
+        let within = |nanos: i128| (0..DAY_NANOS).contains(&nanos);
+        let (value, rounded) = in_unit(nanos(i)?, unit, rounding)?;
+        if within(i128::from(value) * nanos_of(unit)) { Ok((value, rounded)) } else { Err(ValueFault::Overflow) }
+    };
+    match unit {
+        TimeUnit::Microsecond => Some(each::<Time64MicrosecondType>(len, nulls, value)),
+        TimeUnit::Nanosecond => Some(each::<Time64NanosecondType>(len, nulls, value)),
+        TimeUnit::Second | TimeUnit::Millisecond => None,
+    }
+}
+
+fn decimals(made: ConvertedColumn, precision: u8, scale: i8) -> Option<ConvertedColumn> {
+    let array = made.array.as_primitive::<Decimal128Type>().clone().with_precision_and_scale(precision, scale).ok()?;
+    Some(ConvertedColumn { array: Arc::new(array), ..made })
+}
+
+/// A value of a decimal, within its digits.
+fn fitting(value: (i128, bool), precision: u8) -> Result<(i128, bool), ValueFault> {
+    let maximum = 10i128.checked_pow(precision.into()).unwrap_or(i128::MAX);
+    if value.0.unsigned_abs() < maximum.unsigned_abs() { Ok(value) } else { Err(ValueFault::Overflow) }
+}
+
+fn booleans(
+    len: usize,
+    nulls: Option<&NullBuffer>,
+    value: impl Fn(usize) -> Result<bool, ValueFault>,
+) -> ConvertedColumn {
+    let (mut values, mut faults) = (Vec::with_capacity(len), Vec::new());
+    for i in 0..len {
+        let v = if nulls.is_some_and(|n| n.is_null(i)) { Ok(false) } else { value(i) };
+        values.push(v.unwrap_or_else(|fault| {
+            faults.push((i, fault));
+            false
+        }));
+    }
+    let array = BooleanArray::new(values.into(), valid(len, nulls, &faults));
+    ConvertedColumn { faults, ..ConvertedColumn::whole(Arc::new(array)) }
+}
+
+fn texts(len: usize, nulls: Option<&NullBuffer>, value: impl Fn(usize) -> String) -> ConvertedColumn {
+    let mut texts = StringBuilder::with_capacity(len, len * 8);
+    for i in 0..len {
+        match nulls.is_some_and(|n| n.is_null(i)) {
+            true => texts.append_null(),
+            false => texts.append_value(value(i)),
+        }
+    }
+    ConvertedColumn::whole(Arc::new(texts.finish()))
+}
+
+/// The integer types, by what makes one of them.
+macro_rules! integer {
+    ($to:expr, $make:ident, $otherwise:expr) => {
+        match $to {
+            DataType::Int8 => Some($make!(Int8Type)),
+            DataType::Int16 => Some($make!(Int16Type)),
+            DataType::Int32 => Some($make!(Int32Type)),
+            DataType::Int64 => Some($make!(Int64Type)),
+            DataType::UInt8 => Some($make!(UInt8Type)),
+            DataType::UInt16 => Some($make!(UInt16Type)),
+            DataType::UInt32 => Some($make!(UInt32Type)),
+            DataType::UInt64 => Some($make!(UInt64Type)),
+            _ => $otherwise,
+        }
+    };
+}
+
+fn text(from: &StringArray, to: &DataType, reading: &ReadingRules) -> Option<ConvertedColumn> {
+    use DataType as D;
+    let (len, nulls) = (from.len(), from.nulls());
+    macro_rules! whole {
+        ($t:ty) => {
+            each::<$t>(len, nulls, |i| {
+                let (v, rounded) = scalar::whole(from.value(i), reading.rounding)?;
+                narrow(v).map(|(v, _)| (v, rounded))
+            })
+        };
+    }
+    match to {
+        D::Boolean => Some(booleans(len, nulls, |i| scalar::boolean(from.value(i)))),
+        D::Float32 => Some(each::<Float32Type>(len, nulls, |i| {
+            let (v, rounded) = scalar::float(from.value(i))?;
+            single(v).map(|(v, again)| (v, rounded || again))
+        })),
+        D::Float64 => Some(each::<Float64Type>(len, nulls, |i| scalar::float(from.value(i)))),
+        D::Decimal128(p, s) => {
+            let value =
+                |i: usize| fitting(DecimalDigits::parse(from.value(i))?.at_scale((*s).into(), reading.rounding)?, *p);
+            decimals(each::<Decimal128Type>(len, nulls, value), *p, *s)
+        }
+        D::Date32 => Some(each::<Date32Type>(len, nulls, |i| Ok((scalar::date(from.value(i), reading)?, false)))),
+        D::Timestamp(unit, zone) => {
+            let nanos = |i: usize| scalar::timestamp(from.value(i), reading);
+            Some(timestamps(len, nulls, (*unit, zone.as_ref()), reading.rounding, nanos))
+        }
+        D::Time64(unit) => day_times(len, nulls, *unit, reading.rounding, |i| scalar::time_of_day(from.value(i))),
+        D::Binary => Some(bytes_of_text(from, reading.bytes_in_text)),
+        _ => integer!(to, whole, None),
+    }
+}
+
+/// The nearest float, and whether it shows other digits than the double does. A whole number has to show the same.
+fn single(v: f64) -> Result<(f32, bool), ValueFault> {
+    let narrow = v as f32;
+    if !v.is_finite() || f64::from(narrow) == v {
+        return Ok((narrow, false));
+    }
+    let other_digits = narrow.to_string().parse::<f64>() != Ok(v);
+    match narrow {
+        n if n.is_infinite() => Err(ValueFault::Overflow),
+        0.0 => Err(ValueFault::PrecisionLoss),
+        _ if other_digits && v.fract() == 0.0 => Err(ValueFault::PrecisionLoss),
+        n => Ok((n, other_digits)),
+    }
+}
+
+fn truth(from: &BooleanArray, to: &DataType) -> Option<ConvertedColumn> {
+    let (len, nulls) = (from.len(), from.nulls());
+    macro_rules! whole {
+        ($t:ty) => {
+            each::<$t>(len, nulls, |i| narrow(i128::from(from.value(i))))
+        };
+    }
+    match to {
+        DataType::Utf8 => Some(texts(len, nulls, |i| from.value(i).to_string())),
+        _ => integer!(to, whole, None),
+    }
+}
+
+fn bytes_of_text(from: &StringArray, form: BytesInText) -> ConvertedColumn {
+    if form == BytesInText::Own {
+        return ConvertedColumn::whole(Arc::new(BinaryArray::from(from.clone())));
+    }
+    let (mut bytes, mut faults) = (BinaryBuilder::new(), vec![]);
+    for (row, text) in from.iter().enumerate() {
+        match text.map(|text| form.decode(text)) {
+            Some(None) => {
+                faults.push((row, ValueFault::Unparseable));
+                bytes.append_null();
+            }
+            value => bytes.append_option(value.flatten()),
+        }
+    }
+    ConvertedColumn { faults, ..ConvertedColumn::whole(Arc::new(bytes.finish())) }
+}
+
+fn text_of_bytes(from: &BinaryArray) -> ConvertedColumn {
+    let (mut texts, mut faults) = (StringBuilder::new(), Vec::new());
+    for i in 0..from.len() {
+        match (from.is_null(i), std::str::from_utf8(from.value(i))) {
+            (true, _) => texts.append_null(),
+            (_, Ok(text)) => texts.append_value(text),
+            (_, Err(_)) => {
+                texts.append_null();
+                faults.push((i, ValueFault::Unparseable));
+            }
+        }
+    }
+    ConvertedColumn { faults, ..ConvertedColumn::whole(Arc::new(texts.finish())) }
+}
+
+fn days(from: &PrimitiveArray<Date32Type>, to: &DataType) -> Option<ConvertedColumn> {
+    let (len, nulls) = (from.len(), from.nulls());
+    match to {
+        DataType::Timestamp(unit, zone) => {
+            let nanos = |i: usize| Ok(i128::from(from.value(i)) * DAY_NANOS);
+            Some(timestamps(len, nulls, (*unit, zone.as_ref()), DecimalRounding::Fail, nanos))
+        }
+        DataType::Utf8 => Some(ConvertedColumn::whole(arrow::compute::cast(from, to).ok()?)),
+        _ => None,
+    }
+}
+
+fn times(array: &ArrayRef, unit: TimeUnit, to: &DataType, reading: &ReadingRules) -> Option<ConvertedColumn> {
+    let per = nanos_of(unit);
+    let ticks = arrow::compute::cast(array, &DataType::Int64).ok()?;
+    let ticks = ticks.as_primitive::<Int64Type>();
+    let nanos = |i: usize| Ok(i128::from(ticks.value(i)) * per);
+    match to {
+        DataType::Timestamp(unit, zone) => {
+            Some(timestamps(array.len(), array.nulls(), (*unit, zone.as_ref()), reading.rounding, nanos))
+        }
+        DataType::Date32 => Some(each::<Date32Type>(array.len(), array.nulls(), |i| {
+            let nanos: i128 = nanos(i)?;
+            if nanos.rem_euclid(DAY_NANOS) == 0 {
+                narrow(nanos.div_euclid(DAY_NANOS))
+            } else {
+                Err(ValueFault::PrecisionLoss)
+            }
+        })),
+        DataType::Utf8 => Some(ConvertedColumn::whole(arrow::compute::cast(array, to).ok()?)),
+        _ => None,
+    }
+}
+
+fn times_of_day(array: &ArrayRef, unit: TimeUnit, to: &DataType, reading: &ReadingRules) -> Option<ConvertedColumn> {
+    if *to == DataType::Utf8 {
+        return Some(ConvertedColumn::whole(arrow::compute::cast(array, to).ok()?));
+    }
+    let ticks = arrow::compute::cast(array, &DataType::Int64).ok()?;
+    let ticks = ticks.as_primitive::<Int64Type>();
+    match to {
+        DataType::Time64(to) => day_times(array.len(), array.nulls(), *to, reading.rounding, |i| {
+            Ok(i128::from(ticks.value(i)) * nanos_of(unit))
+        }),
+        _ => None,
+    }
+}
+
+fn integers(array: &ArrayRef, to: &DataType, reading: &ReadingRules) -> Option<ConvertedColumn> {
+    macro_rules! from {
+        ($t:ty) => {{
+            let values = array.as_primitive::<$t>();
+            let digits = |i: usize| DecimalDigits { value: i128::from(values.value(i)), scale: 0 };
+            numbers(array.len(), array.nulls(), &digits, to, reading)
+        }};
+    }
+    integer!(array.data_type(), from, None)?
+}
+
+/// From whole and decimal numbers.
+fn numbers(
+    len: usize,
+    nulls: Option<&NullBuffer>,
+    value: &dyn Fn(usize) -> DecimalDigits,
+    to: &DataType,
+    reading: &ReadingRules,
+) -> Option<ConvertedColumn> {
+    use DataType as D;
+    macro_rules! whole {
+        ($t:ty) => {
+            each::<$t>(len, nulls, |i| {
+                let (v, rounded) = value(i).at_scale(0, reading.rounding)?;
+                narrow(v).map(|(v, _)| (v, rounded))
+            })
+        };
+    }
+    match to {
+        D::Boolean => Some(booleans(len, nulls, |i| match value(i).at_scale(0, DecimalRounding::Fail) {
+            Ok((0, _)) => Ok(false),
+            Ok((1, _)) => Ok(true),
+            _ => Err(ValueFault::NotABoolean),
+        })),
+        D::Decimal128(p, s) => {
+            let fit = |i: usize| fitting(value(i).at_scale((*s).into(), reading.rounding)?, *p);
+            decimals(each::<Decimal128Type>(len, nulls, fit), *p, *s)
+        }
+        D::Float64 => Some(each::<Float64Type>(len, nulls, |i| double(value(i)).map(|v| (v, false)))),
+        D::Float32 => Some(each::<Float32Type>(len, nulls, |i| {
+            let v = double(value(i))?;
+            // A whole number that a float does not hold is another number; digits behind the point are near enough.
+            if value(i).scale == 0 && f64::from(v as f32) != v { Err(ValueFault::PrecisionLoss) } else { single(v) }
+        })),
+        D::Utf8 => Some(texts(len, nulls, |i| {
+            let DecimalDigits { value, scale } = value(i);
+            decimal_text(value, scale)
+        })),
+        D::Timestamp(unit, zone) => {
+            let nanos = |i: usize| scalar::epoch(value(i), reading.epoch);
+            Some(timestamps(len, nulls, (*unit, zone.as_ref()), reading.rounding, nanos))
+        }
+        D::Date32 if reading.epoch == EpochUnit::Days => {
+            Some(each::<Date32Type>(len, nulls, |i| narrow(value(i).at_scale(0, DecimalRounding::Fail)?.0)))
+        }
+        _ => integer!(to, whole, None),
+    }
+}
+
+/// The nearest double; a whole number has to be one.
+fn double(number: DecimalDigits) -> Result<f64, ValueFault> {
+    if number.scale <= 0 {
+        let (whole, _) = number.at_scale(0, DecimalRounding::Fail)?;
+        let v = whole as f64;
+        return if v as i128 == whole { Ok(v) } else { Err(ValueFault::PrecisionLoss) };
+    }
+    format!("{}e-{}", number.value, number.scale).parse().map_err(|_| ValueFault::Overflow)
+}
+
+/// The digits of a decimal number, with as many behind the point as its scale.
+fn decimal_text(value: i128, scale: i32) -> String {
+    let Ok(places) = usize::try_from(scale) else {
+        return format!("{value}{}", "0".repeat(scale.unsigned_abs() as usize));
+    };
+    let digits = format!("{:0>width$}", value.unsigned_abs(), width = places + 1);
+    let (whole, fraction) = digits.split_at(digits.len() - places);
+    let sign = if value < 0 { "-" } else { "" };
+    if places == 0 { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") }
+}
+
+fn floats(
+    from: &PrimitiveArray<Float64Type>,
+    was_single: bool,
+    to: &DataType,
+    reading: &ReadingRules,
+) -> Option<ConvertedColumn> {
+    use DataType as D;
+    let (len, nulls) = (from.len(), from.nulls());
+    // The shortest digits that say this number, which is what somebody wrote.
+    let digits = |i: usize| {
+        let v = from.value(i);
+        match v {
+            v if v.is_nan() => Err(ValueFault::NotANumber),
+            v if v.is_infinite() => Err(ValueFault::Overflow),
+            v if was_single => DecimalDigits::parse(&format!("{:e}", v as f32)),
+            v => DecimalDigits::parse(&format!("{v:e}")),
+        }
+    };
+    macro_rules! whole {
+        ($t:ty) => {
+            each::<$t>(len, nulls, |i| {
+                let (v, rounded) = digits(i)?.at_scale(0, reading.rounding)?;
+                narrow(v).map(|(v, _)| (v, rounded))
+            })
+        };
+    }
+    match to {
+        D::Float64 => Some(ConvertedColumn::whole(Arc::new(from.clone()))),
+        D::Float32 => Some(each::<Float32Type>(len, nulls, |i| single(from.value(i)))),
+        D::Decimal128(p, s) => {
+            let value = |i: usize| fitting(digits(i)?.at_scale((*s).into(), reading.rounding)?, *p);
+            decimals(each::<Decimal128Type>(len, nulls, value), *p, *s)
+        }
+        D::Timestamp(unit, zone) => {
+            let nanos = |i: usize| scalar::epoch(digits(i)?, reading.epoch);
+            Some(timestamps(len, nulls, (*unit, zone.as_ref()), reading.rounding, nanos))
+        }
+        D::Boolean => Some(booleans(len, nulls, |i| match from.value(i) {
+            0.0 => Ok(false),
+            1.0 => Ok(true),
+            _ => Err(ValueFault::NotABoolean),
+        })),
+        D::Utf8 => Some(ConvertedColumn::whole(arrow::compute::cast(from, to).ok()?)),
+        _ => integer!(to, whole, None),
+    }
+}
+
+/// The place of a name: as it is, else but for its letters' case, if only one is like it.
+pub(crate) fn place<'a>(
+    fields: impl Iterator<Item = &'a Arc<Field>>,
+    name: &str,
+    shown: &str,
+) -> Result<Option<usize>> {
+    let fields: Vec<&Arc<Field>> = fields.collect();
+    if let Some(at) = fields.iter().position(|f| f.name() == name) {
+        return Ok(Some(at));
+    }
+    let like: Vec<usize> = (0..fields.len()).filter(|at| fields[*at].name().eq_ignore_ascii_case(name)).collect();
+    match like.as_slice() {
+        [] => Ok(None),
+        [at] => Ok(Some(*at)),
+        [a, b, ..] => {
+            let (a, b) = (fields[*a].name(), fields[*b].name());
+            let message = format!("column `{shown}` may be `{a}` or `{b}`, which differ only in letter case");
+            Err(Error::data("ColumnCase", message).with_column(shown))
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! Coercion: values as values of the type of a column, exact or refused.
+
+pub(crate) mod calendar;
+pub(crate) mod coercion;
+pub(crate) mod convert;
+pub(crate) mod fault;
+pub(crate) mod iso;
+pub(crate) mod nested;
+pub(crate) mod reading_rules;
+pub(crate) mod scalar;
