@@ -244,7 +244,7 @@ pub(crate) const KINDS: &[Kind] = &[
     kind("state-bookmark", ("table", "lake/.biscuit/t/state/*/bookmarks*"), (Layer::LineAndZstd, Mend), JOURNAL, T),
     kind("periods-journal", ("periods", "lake/.biscuit/p/journal/*"), (JSON, Nothing), PERIODS, P),
     kind("periods-keys", ("periods", "lake/.biscuit/p/state/*/keys-*"), (Layer::Plain, Mend), PERIODS, P),
-    kind("periods-waiting", ("periods", "lake/.biscuit/p/state/*/waiting*"), (Layer::Plain, Mend), PERIODS, P),
+    kind("periods-pending", ("periods", "lake/.biscuit/p/state/*/pending*"), (Layer::Plain, Mend), PERIODS, P),
     kind("periods-retracted", ("periods", "lake/.biscuit/p/state/*/retracted*"), (Layer::Plain, Mend), PERIODS, P),
     kind("table-foreign", ("foreign", "lake/f/*.parquet"), (Layer::Plain, Nothing), FOREIGN, F),
     kind("table-own", ("own", "lake/t/*.parquet"), (Layer::Plain, KeepSize), OWN, T),
