@@ -6,6 +6,7 @@ mod infer;
 mod parquet_files;
 mod types;
 mod values;
+
 pub use catalogs::glue::{PartitionProjection, TablePlace};
 pub use contract::check::{CheckRule, CheckSeverity, CheckValue, ContractCheck};
 pub use contract::compatibility::{Compatibility, ContractDifference, check_evolution, differences};
@@ -29,10 +30,6 @@ pub use types::text::text_type;
 pub use types::union::{check_names, column_index, merge_schemas};
 #[cfg(feature = "parquet")]
 pub use types::uuid::UuidColumns;
-#[cfg(feature = "parquet")]
-#[cfg(feature = "parquet")]
-#[cfg(feature = "parquet")]
-#[cfg(feature = "parquet")]
 #[cfg(feature = "parquet")]
 pub use values::calendar::{differs_by_calendar, has_legacy_calendar, legacy_calendar};
 pub use values::coercion::{

@@ -6,4 +6,5 @@ pub(crate) mod hive;
 pub(crate) mod limits;
 pub(crate) mod text;
 pub(crate) mod union;
+#[cfg(feature = "parquet")]
 pub(crate) mod uuid;

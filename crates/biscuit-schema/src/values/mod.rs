@@ -1,5 +1,6 @@
 //! Coercion: values as values of the type of a column, exact or refused.
 
+#[cfg(feature = "parquet")]
 pub(crate) mod calendar;
 pub(crate) mod coercion;
 pub(crate) mod convert;
